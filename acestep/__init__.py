@@ -1,0 +1,31 @@
+"""ACE-Step 1.5 text-to-music inference, built to be measured.
+
+    from acestep import Engine, GenerationParams, generate_music
+    engine = Engine.load("synthetic-tiny")
+    result = generate_music(engine, GenerationParams(caption="slow dub techno", duration=10))
+
+Importing this package does not import torch; the names below load what they need on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from acestep.engine import Engine, generate_music
+    from acestep.request import GenerationConfig, GenerationParams, GenerationResult
+
+__all__ = ["Engine", "GenerationConfig", "GenerationParams", "GenerationResult", "generate_music"]
+
+_HOME = {
+    "Engine": "acestep.engine",
+    "generate_music": "acestep.engine",
+    "GenerationConfig": "acestep.request",
+    "GenerationParams": "acestep.request",
+    "GenerationResult": "acestep.request",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'acestep' has no attribute {name!r}")
