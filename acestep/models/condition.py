@@ -1,0 +1,108 @@
+"""The condition encoder: caption, lyrics and timbre as one sequence of tokens for the DiT.
+
+    lyrics   token-table embeddings [1024] -> 8 blocks, bidirectional
+    timbre   reference latents [750 x 64]  -> 4 blocks, the first frame's output is the clip's vector
+    caption  text-encoder states [1024]    -> one linear map
+
+Packed in that order, valid tokens first. Blocks alternate sliding (even) and full (odd) attention.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from acestep.models.blocks import Attend, Biased, Block, RMSNorm, full, hide, rope_table, sliding
+from acestep.models.configs import BlockConfig, DiTConfig
+
+
+class Encoder(nn.Module):
+    """Blocks over embedded inputs `[B, S, features]`, then a norm: `[B, S, D]`."""
+
+    def __init__(self, features: int, layers: int, config: BlockConfig, window: int):
+        super().__init__()
+        self.config = config
+        self.window = window
+        self.embed_tokens = nn.Linear(features, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """`valid [B, S]` marks real tokens; None when all are.
+
+        Outputs at padding mean nothing, yet a batch of unequal prompts attends to them in the DiT.
+        """
+        return self.run(self.embed_tokens(x), valid)
+
+    def run(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        batch, length, _ = x.shape
+        rope = rope_table(torch.arange(length, device=x.device), self.config, x.dtype)
+        near, far = self._attend(batch, length, valid, x)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, rope, far if index % 2 else near)
+        return self.norm(x)
+
+    def _attend(self, batch: int, length: int, valid: Tensor | None, x: Tensor) -> tuple[Attend, Attend]:
+        if valid is None or bool(valid.all()):
+            return sliding(batch, length, self.window, x.dtype, x.device), full
+        # Padding only meets batches of unequal prompts: the dense mask is short and off the hot path.
+        position = torch.arange(length, device=x.device)
+        distant = (position[:, None] - position).abs() > self.window
+        padding = ~valid[:, None, None, :]
+        return Biased(hide(padding | distant, x.dtype)), Biased(hide(padding, x.dtype))
+
+
+class TimbreEncoder(Encoder):
+    """Clips of reference latents `[N, 750, 64]` to one vector each `[N, D]`."""
+
+    def __init__(self, features: int, layers: int, config: BlockConfig, window: int):
+        super().__init__(features, layers, config, window)
+        # Published and loaded, but the 2B family never prepends it: the first frame is pooled.
+        self.special_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        return super().forward(x, valid)[:, 0]
+
+
+class ConditionEncoder(nn.Module):
+    """Weights as published under `encoder.` in the checkpoint file."""
+
+    def __init__(self, config: DiTConfig):
+        super().__init__()
+        block = config.encoder
+        window = config.sliding_window
+        self.text_projector = nn.Linear(config.text_hidden_dim, block.hidden_size, bias=False)
+        self.lyric_encoder = Encoder(
+            config.text_hidden_dim, config.num_lyric_encoder_hidden_layers, block, window
+        )
+        self.timbre_encoder = TimbreEncoder(
+            config.audio_acoustic_hidden_dim, config.num_timbre_encoder_hidden_layers, block, window
+        )
+
+    def forward(
+        self,
+        text: Tensor,
+        text_valid: Tensor | None,
+        lyrics: Tensor,
+        lyrics_valid: Tensor | None,
+        timbre: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Pack the three branches.
+
+        `text [B, Nt, 1024]`, `lyrics [B, Nl, 1024]`, `timbre [B, D]` (already encoded: without a
+        reference it is a constant of the checkpoint). Returns tokens `[B, Nl + 1 + Nt, D]` with the
+        valid ones first, and their bool mask.
+        """
+        batch = text.shape[0]
+        parts = [
+            (self.lyric_encoder(lyrics, lyrics_valid), lyrics_valid),
+            (timbre[:, None].expand(batch, 1, -1), None),
+            (self.text_projector(text), text_valid),
+        ]
+        tokens = torch.cat([part for part, _ in parts], dim=1)
+        masks = [v if v is not None else p.new_ones(p.shape[:2], dtype=torch.bool) for p, v in parts]
+        valid = torch.cat(masks, dim=1)
+        if text_valid is None and lyrics_valid is None:
+            return tokens, valid
+        order = valid.int().argsort(dim=1, descending=True, stable=True)
+        return tokens.gather(1, order[..., None].expand_as(tokens)), valid.gather(1, order)
