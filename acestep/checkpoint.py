@@ -1,0 +1,211 @@
+"""Checkpoint folders as published, and how a model takes its weights from one.
+
+    <root>/acestep-v15-turbo/     config.json, model.safetensors (or an index and shards), silence_latent.pt
+    <root>/vae/                   config.json, diffusion_pytorch_model.safetensors
+    <root>/Qwen3-Embedding-0.6B/  config.json, model.safetensors, tokenizer.json
+    <root>/acestep-5Hz-lm-*/      likewise
+
+A model is built on the meta device, its names and shapes are held against the file, and then each
+tensor is read, cast and moved by itself, so the host never holds a second copy of a component.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from acestep.errors import CheckpointError
+from acestep.tokenizer import Tokenizer
+
+DIT = "acestep-v15-turbo"
+VAE = "vae"
+TEXT_ENCODER = "Qwen3-Embedding-0.6B"
+LM_SIZES = ("0.6B", "1.7B", "4B")
+LMS = tuple(f"acestep-5Hz-lm-{size}" for size in LM_SIZES)
+SILENCE_FRAMES = 15_000  # 600 s at 25 Hz
+
+Shape = tuple[int, ...]
+
+
+class Weights(Protocol):
+    """Named tensors of one component."""
+
+    where: str  # for messages
+
+    def shapes(self) -> Mapping[str, Shape]: ...
+
+    def read(self, name: str) -> Tensor: ...
+
+
+class Source(Protocol):
+    """Where models come from: a checkpoint folder, or weights made up at the same names and shapes."""
+
+    name: str
+
+    def config(self, folder: str) -> dict[str, Any]: ...
+
+    def weights(self, folder: str) -> Weights: ...
+
+    def tokenizer(self, folder: str) -> Tokenizer: ...
+
+    def silence_latent(self) -> Tensor: ...
+
+
+class SafetensorsFile:
+    """Tensors of one safetensors file, or of the shards an index names. Files stay mapped until closed."""
+
+    def __init__(self, folder: Path, stem: str):
+        self.where = str(folder / f"{stem}.safetensors")
+        self._stack = ExitStack()
+        self._home: dict[str, Any] = {}
+        for path in self._paths(folder, stem):
+            try:
+                file = self._stack.enter_context(safe_open(path, framework="pt"))
+            except FileNotFoundError:
+                raise CheckpointError(f"{path}: no such file; is the download complete?") from None
+            except SafetensorError as error:
+                raise CheckpointError(f"{path}: unreadable ({error}); download it again") from None
+            self._home |= dict.fromkeys(file.keys(), file)
+        # Published language models carry a prefix or not, depending on who saved them.
+        if self._home and all(name.startswith("model.") for name in self._home):
+            self._prefix = "model."
+        else:
+            self._prefix = ""
+
+    @staticmethod
+    def _paths(folder: Path, stem: str) -> list[Path]:
+        index = folder / f"{stem}.safetensors.index.json"
+        if not index.exists():
+            return [folder / f"{stem}.safetensors"]
+        names = read_json(index).get("weight_map")
+        if not isinstance(names, dict) or not all(Path(str(n)).name == n for n in names.values()):
+            raise CheckpointError(f"{index}: weight_map must name files of its own folder")
+        return [folder / name for name in sorted(set(names.values()))]
+
+    def shapes(self) -> dict[str, Shape]:
+        return {
+            name.removeprefix(self._prefix): tuple(file.get_slice(name).get_shape())
+            for name, file in self._home.items()
+        }
+
+    def read(self, name: str) -> Tensor:
+        return self._home[self._prefix + name].get_tensor(self._prefix + name)
+
+
+class Folder:
+    """A checkpoint root on disk."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.name = str(root)
+
+    def config(self, folder: str) -> dict[str, Any]:
+        return read_json(self._component(folder) / "config.json")
+
+    def weights(self, folder: str) -> Weights:
+        return SafetensorsFile(
+            self._component(folder), "diffusion_pytorch_model" if folder == VAE else "model"
+        )
+
+    def tokenizer(self, folder: str) -> Tokenizer:
+        return Tokenizer.from_folder(self._component(folder), audio_codes=folder != TEXT_ENCODER)
+
+    def silence_latent(self) -> Tensor:
+        """`[1, 15000, 64]` fp32: what the VAE encodes silence to."""
+        path = self._component(DIT) / "silence_latent.pt"
+        try:
+            latent = torch.load(path, weights_only=True, map_location="cpu")
+        except FileNotFoundError:
+            raise CheckpointError(f"{path}: no such file; is the download complete?") from None
+        except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(f"{path}: unreadable ({reason}); download it again") from None
+        if not isinstance(latent, Tensor) or tuple(latent.shape) != (1, 64, SILENCE_FRAMES):
+            found = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
+            raise CheckpointError(f"{path}: holds {found}, expected a tensor (1, 64, {SILENCE_FRAMES})")
+        return latent.float().transpose(1, 2)
+
+    def _component(self, folder: str) -> Path:
+        path = self.root / folder
+        if not path.is_dir():
+            there = ", ".join(sorted(p.name for p in self.root.iterdir() if p.is_dir())) or "nothing"
+            raise CheckpointError(f"{path}: no such folder; {self.root} holds {there}")
+        return path
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from `path`; CheckpointError when it is missing or is not one."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; is the download complete?") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: holds a {type(data).__name__}, expected an object")
+    return data
+
+
+def check_shapes(expected: Mapping[str, Shape], weights: Weights) -> None:
+    """Hold a model's names and shapes against a file; CheckpointError for the first difference."""
+    found = weights.shapes()
+    if missing := expected.keys() - found.keys():
+        raise CheckpointError(f"{weights.where}: {_some(missing)} missing; is this another architecture?")
+    if unexpected := found.keys() - expected.keys():
+        raise CheckpointError(f"{weights.where}: {_some(unexpected)} not of this architecture")
+    for name, shape in expected.items():
+        if tuple(found[name]) != tuple(shape):
+            raise CheckpointError(f"{weights.where}: {name} is {found[name]}, expected {shape}")
+
+
+def _some(names: set[str]) -> str:
+    first = min(names)
+    return f"{first} and {len(names) - 1} more are" if len(names) > 1 else f"{first} is"
+
+
+def parameter_shapes(module: nn.Module, prefix: str = "") -> dict[str, Shape]:
+    """Names and shapes of a module's parameters."""
+    return {prefix + name: tuple(p.shape) for name, p in module.named_parameters()}
+
+
+def on_meta(build: Callable[[], nn.Module]) -> Any:
+    """Build a module without memory: shapes and names only."""
+    with torch.device("meta"):
+        return build()
+
+
+def materialise(
+    module: nn.Module,
+    read: Callable[[str], Tensor],
+    *,
+    prefix: str = "",
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Give a meta module its tensors, one at a time: read, cast, move, assign.
+
+    Raises CheckpointError when a tensor's bytes cannot be read.
+    """
+    for owner, leaf in _parameters(module):
+        name = f"{owner}.{leaf}" if owner else leaf
+        try:
+            tensor = read(prefix + name).to(device=device, dtype=dtype).contiguous()
+        except SafetensorError as error:
+            raise CheckpointError(f"{prefix + name}: unreadable ({error}); download it again") from None
+        parameter = nn.Parameter(tensor, requires_grad=False)
+        setattr(module.get_submodule(owner), leaf, parameter)
+    module.eval()
+
+
+def _parameters(module: nn.Module) -> Iterator[tuple[str, str]]:
+    for name in [name for name, _ in module.named_parameters()]:
+        owner, _, leaf = name.rpartition(".")
+        yield owner, leaf
