@@ -161,6 +161,22 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanResult:
+    """A plan by itself: the same times, counts and environment, without audio.
+
+    `codes`: int64 CPU `[B, 5·seconds]`, None when the request did not ask for them.
+    """
+
+    metadata: Mapping[str, Any]
+    codes: torch.Tensor | None
+    wall_s: float
+    stages_s: Mapping[str, float]
+    details_s: Mapping[str, float]
+    counts: Counts
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationResult:
     """What happened: audio, where the time went, what really ran.
 

@@ -1,0 +1,57 @@
+"""Waveforms: level, sanity, file.
+
+soundfile is imported where it is used: it costs a third of a second.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from torch import Tensor
+
+from acestep.errors import AceStepError, MissingPrerequisite
+
+SILENCE = 1e-5  # both RMS and peak at or below this: nothing to hear
+
+
+def protect(audio: Tensor) -> Tensor:
+    """Divide each item of `[B, 2, N]` by its peak where that exceeds 1; others are left alone."""
+    return audio / audio.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1)
+
+
+def check_latents(latents: Tensor) -> None:
+    """Raise AceStepError when `latents [B, T, 64]` are not finite or all zero: nothing to decode."""
+    if not bool(latents.isfinite().all()):
+        raise AceStepError("diffusion: latents are NaN or infinite; try another dtype (--dtype fp32)")
+    if not bool(latents.any()):
+        raise AceStepError("diffusion: latents are all zero; is the checkpoint complete?")
+
+
+def levels(audio: Tensor) -> tuple[float, float]:
+    """Peak and RMS of one waveform `[2, N]`."""
+    return audio.abs().max().item(), audio.square().mean().sqrt().item()
+
+
+def is_silent(peak: float, rms: float) -> bool:
+    return peak <= SILENCE and rms <= SILENCE
+
+
+def save(audio: Tensor, path: Path, sample_rate: int) -> None:
+    """Write `[2, N]` in [-1, 1] as 16-bit wav or flac, by the suffix; complete or not at all.
+
+    Raises MissingPrerequisite when the place cannot be written.
+    """
+    import soundfile
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as part:
+            try:
+                soundfile.write(part.name, audio.T.numpy(), sample_rate, subtype="PCM_16")
+                Path(part.name).replace(path)
+            except BaseException:
+                Path(part.name).unlink(missing_ok=True)
+                raise
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise MissingPrerequisite(f"{path}: cannot write audio: {error}") from None
