@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acestep.errors import AceStepError, UsageError
+from acestep.errors import AceStepError, MissingPrerequisite, UsageError
 from acestep.request import GenerationConfig, item_seeds, load_example
 from acestep.sources import SYNTHETIC, choose_source
 
@@ -167,10 +167,16 @@ def _print_table(result: GenerationResult, load_s: float) -> None:
 
 
 def _write(arguments: argparse.Namespace) -> int:
+    from safetensors import SafetensorError
+
     from acestep.synthetic import Synthetic, write
 
     source = Synthetic(arguments.source, arguments.seed)
-    for folder in write(source, arguments.folder, tuple(arguments.lm or LMS[:1])):
+    try:
+        folders = write(source, arguments.folder, tuple(arguments.lm or LMS[:1]))
+    except (OSError, SafetensorError) as error:
+        raise MissingPrerequisite(f"{arguments.folder}: cannot write the checkpoint: {error}") from None
+    for folder in folders:
         print(folder)
     return 0
 

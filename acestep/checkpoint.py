@@ -12,7 +12,6 @@ tensor is read, cast and moved by itself, so the host never holds a second copy 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -71,7 +70,7 @@ class SafetensorsFile:
                 file = self._stack.enter_context(safe_open(path, framework="pt"))
             except FileNotFoundError:
                 raise CheckpointError(f"{path}: no such file; is the download complete?") from None
-            except SafetensorError as error:
+            except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path}: unreadable ({error}); download it again") from None
             self._home |= dict.fromkeys(file.keys(), file)
         # Published language models carry a prefix or not, depending on who saved them.
@@ -86,7 +85,7 @@ class SafetensorsFile:
         if not index.exists():
             return [folder / f"{stem}.safetensors"]
         names = read_json(index).get("weight_map")
-        if not isinstance(names, dict) or not all(Path(str(n)).name == n for n in names.values()):
+        if not isinstance(names, dict) or not all(map(_is_shard, names.values())):
             raise CheckpointError(f"{index}: weight_map must name files of its own folder")
         return [folder / name for name in sorted(set(names.values()))]
 
@@ -98,6 +97,11 @@ class SafetensorsFile:
 
     def read(self, name: str) -> Tensor:
         return self._home[self._prefix + name].get_tensor(self._prefix + name)
+
+
+def _is_shard(name: Any) -> bool:
+    """Whether `name` is a plain file name: an index may not point outside its folder."""
+    return isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
 
 
 class Folder:
@@ -125,7 +129,7 @@ class Folder:
             latent = torch.load(path, weights_only=True, map_location="cpu")
         except FileNotFoundError:
             raise CheckpointError(f"{path}: no such file; is the download complete?") from None
-        except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        except Exception as error:  # the unpickler lets a dozen kinds escape, KeyError and struct.error too
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(f"{path}: unreadable ({reason}); download it again") from None
         if not isinstance(latent, Tensor) or tuple(latent.shape) != (1, 64, SILENCE_FRAMES):
@@ -136,7 +140,8 @@ class Folder:
     def _component(self, folder: str) -> Path:
         path = self.root / folder
         if not path.is_dir():
-            there = ", ".join(sorted(p.name for p in self.root.iterdir() if p.is_dir())) or "nothing"
+            folders = self.root.iterdir() if self.root.is_dir() else ()
+            there = ", ".join(sorted(p.name for p in folders if p.is_dir())) or "nothing"
             raise CheckpointError(f"{path}: no such folder; {self.root} holds {there}")
         return path
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ AUDIO_FORMATS = ["wav", "flac"]
 MAX_SEED = 2**32 - 1
 
 
-def _one_of(name: str, value: object, allowed: list[str]) -> None:
+def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise UsageError(f"{name}: {value!r} is not allowed; use one of {', '.join(allowed)}")
 
@@ -234,13 +234,15 @@ def load_example(path: Path) -> tuple[GenerationParams, GenerationConfig]:
         params = GenerationParams(**{EXAMPLE_FIELDS[k]: v for k, v in data.items() if k in EXAMPLE_FIELDS})
         batch = data.get("batch_size", 1)
         _within("batch_size", batch, 1, 64, kind=int)
-        seed = data.get("seed", 42)
-        _within("seed", seed, 0, MAX_SEED, kind=int)
-        return params, GenerationConfig(batch_size=batch, seeds=item_seeds(seed, batch))
+        return params, GenerationConfig(batch_size=batch, seeds=item_seeds(data.get("seed", 42), batch))
     except UsageError as error:
         raise UsageError(f"example {path}: {error}") from None
 
 
 def item_seeds(seed: int, batch_size: int) -> tuple[int, ...]:
-    """One seed per batch item from a single one: consecutive, wrapping at 2³²."""
+    """One seed per batch item from a single one: consecutive, wrapping at 2³².
+
+    Raises UsageError when `seed` is not one.
+    """
+    _within("seed", seed, 0, MAX_SEED, kind=int)
     return tuple((seed + i) % (MAX_SEED + 1) for i in range(batch_size))

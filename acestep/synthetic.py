@@ -175,7 +175,7 @@ class RandomWeights:
         if "norm" in name:
             return 1.0, 0.02
         if len(shape) < 2 or shape[0] == 1:  # scale_shift tables and learned tokens
-            return 0.0, shape[-1] ** -0.5
+            return 0.0, max(shape) ** -0.5
         if name == "embed_tokens.weight":
             return 0.0, 2 * shape[1] ** -0.5
         fan_in = math.prod(shape[1:])
@@ -235,6 +235,7 @@ def write(source: Synthetic, root: Path, lms: tuple[str, ...] = LMS[:1]) -> list
     """Write `source` under `root` in the published layout; returns the component folders.
 
     One component is in memory at a time. Files are complete or absent: each is renamed into place.
+    Raises OSError or SafetensorError when the place cannot be written.
     """
     folders = []
     for folder in (DIT, VAE, TEXT_ENCODER, *lms):
@@ -259,5 +260,9 @@ def write(source: Synthetic, root: Path, lms: tuple[str, ...] = LMS[:1]) -> list
 
 def _replace(path: Path, save: Callable[[Path], Any]) -> None:
     part = path.with_name(path.name + ".part")
-    save(part)
-    part.replace(path)
+    try:
+        save(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -104,7 +104,8 @@ class Tokenizer:
         """Ids of a prompt: ints are special ids as they are, neighbouring strings are one text."""
         ids: list[int] = []
         for is_text, run in groupby(parts, key=lambda part: isinstance(part, str)):
-            ids += self.encode("".join(map(str, run))) if is_text else map(int, run)
+            segment = list(run)
+            ids += self.encode("".join(map(str, segment))) if is_text else map(int, segment)
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -117,7 +118,7 @@ class Tokenizer:
 
     def token_text(self, token_id: int) -> str:
         """Text of one token by itself."""
-        return self.decode([token_id])
+        return self._text.decode([token_id]) if token_id < ENDOFTEXT else _special_text(token_id)
 
 
 def _special_text(token_id: int) -> str:

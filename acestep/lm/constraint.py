@@ -132,7 +132,11 @@ class MetadataConstraint:
 
     def _enter(self, index: int) -> None:
         self._index = index
-        self._node = self._steps[index].trie if index < len(self._steps) else None
+        self._node = self._trie_of(index)
+
+    def _trie_of(self, index: int) -> Trie | None:
+        """None for the open text of a caption, and after the last step."""
+        return self._steps[index].trie if index < len(self._steps) else None
 
     def _follow(self, token_id: int) -> None:
         if self._node is None or token_id not in self._node:
@@ -152,7 +156,7 @@ class MetadataConstraint:
             ids.append(token_id)
             if not node:
                 index += 1
-                node = self._steps[index].trie if index < len(self._steps) else None
+                node = self._trie_of(index)
         return tuple(ids)
 
     # A caption goes on over indented lines, as YAML folds it. After a newline the model's own next token
@@ -161,11 +165,12 @@ class MetadataConstraint:
     def _allowed_in_caption(self, peek: Callable[[], int]) -> Forced | Free:
         text, indented = _caption_masks(self._tokenizer)
         full = self._caption_tokens >= CAPTION_TOKENS
-        if not self._line_start and not full:
+        if self._line_start:
+            if self._caption_tokens == 0 or (not full and self._is_indented(peek())):
+                return indented
+        elif not full:
             return text
-        if self._line_start and not full and (self._caption_tokens == 0 or self._is_indented(peek())):
-            return indented
-        after = self._forced_run(self._index + 1, self._steps[self._index + 1].trie)
+        after = self._forced_run(self._index + 1, self._trie_of(self._index + 1))
         return Forced(after if self._line_start else (NEWLINE, *after))
 
     def _continues_caption(self, token_id: int) -> bool:
@@ -203,7 +208,11 @@ class CodesConstraint:
         """Follow what was said. Raises ValueError for an id that was not allowed."""
         for token_id in token_ids:
             allowed = self.allowed()
-            if not bool(not isinstance(allowed, Done) and allowed_mask(allowed)[token_id]):
+            if token_id == IM_END:
+                legal = isinstance(allowed, Forced) or (isinstance(allowed, Codes) and allowed.eos)
+            else:
+                legal = isinstance(allowed, Codes) and FIRST_CODE <= token_id < FIRST_CODE + CODES
+            if not legal:
                 raise ValueError(f"token {token_id} is not allowed here; advance by what allowed() gave")
             self._ended = token_id == IM_END
             self._count += not self._ended

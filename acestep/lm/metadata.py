@@ -73,16 +73,15 @@ def parse(text: str) -> Metadata:
     spaces, and lines of tags are skipped. Single quotes are undone (upstream keeps them, so that a quoted
     caption would gain a pair each time it is planned and written again).
     """
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     name = ""
     for line in END_OF_THOUGHT.split(text, maxsplit=1)[0].split("\n"):
-        if line[:1] in (" ", "\t"):
-            if name:
-                found[name] += " " + line.strip()
+        if line.startswith((" ", "\t")):
+            found.setdefault(name, []).append(line.strip())
         elif ":" in line and not line.startswith("<"):
             name, value = line.split(":", 1)
-            found[name] = value.strip()
-    values = {name: _value(name, found[name].strip()) for name in FIELDS if name in found}
+            found[name] = [value.strip()]
+    values = {name: _value(name, " ".join(filter(None, found.get(name, [])))) for name in FIELDS}
     return Metadata(**values)  # type: ignore[arg-type]
 
 

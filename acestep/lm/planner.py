@@ -25,7 +25,7 @@ from acestep.models.qwen3 import Qwen3
 from acestep.prompts import Part, phase1_prompt, phase1_unconditional, phase2_prompt, phase2_unconditional
 from acestep.request import Counts, GenerationParams
 from acestep.spans import span
-from acestep.tokenizer import CODES, FIRST_CODE, LM_VOCAB, Tokenizer
+from acestep.tokenizer import CODES, FIRST_CODE, IM_END, LM_VOCAB, Tokenizer
 
 CODES_PER_SECOND = 5
 MAX_METADATA_TOKENS = 700  # a caption of 512 and every field
@@ -127,6 +127,8 @@ class _Run:
                 return ids
             if isinstance(allowed, Forced):
                 chosen = list(allowed.ids)
+                if chosen[-1] == IM_END:  # nothing is predicted from the end of the turn
+                    return ids + chosen
                 with span("forward"):
                     session.append(chosen)
             else:

@@ -19,8 +19,10 @@ INDENT = "  "
 BREAKS = "\n\x85\u2028\u2029"
 # Words that a YAML 1.1 reader takes for a boolean, null, number, date or operator.
 NOT_TEXT = re.compile(
-    r"""(?x: yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF
-    | | ~ | null|Null|NULL | = | <<
+    r"""(?x:
+    yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF
+    |  # the empty text
+    | ~ | null|Null|NULL | = | <<
     | [-+]? (0b[01_]+ | 0x[\da-fA-F_]+ | 0[0-7_]+ | 0 | [1-9][\d_]*(:[0-5]?\d)*)
     | [-+]? ( \d[\d_]*\.[\d_]*([eE][-+]\d+)? | \d[\d_]*(:[0-5]?\d)+\.[\d_]* | \.(inf|Inf|INF) )
     | \.\d[\d_]*([eE][-+]\d+)? | \.(nan|NaN|NAN)

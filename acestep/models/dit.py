@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -113,6 +114,10 @@ class DiT(nn.Module):
         self.norm_out = RMSNorm(hidden, config.rms_norm_eps)
         self.scale_shift_table = nn.Parameter(torch.zeros(1, 2, hidden))
 
+    @property
+    def _blocks(self) -> list[DiTLayer]:
+        return cast(list[DiTLayer], list(self.layers))
+
     def modulate(self, times: Tensor) -> Modulation:
         """Shift, scale and gate of every layer at each of `times [N]` (model dtype).
 
@@ -121,7 +126,7 @@ class DiT(nn.Module):
         temb, projection = self.time_embed(times)
         temb_r, projection_r = self.time_embed_r(torch.zeros_like(times[:1]))
         temb, projection = temb + temb_r, projection + projection_r
-        tables = torch.stack([layer.scale_shift_table for layer in self.layers], dim=1)  # [1, L, 6, H]
+        tables = torch.stack([layer.scale_shift_table for layer in self._blocks], dim=1)  # [1, L, 6, H]
         layers = tables + projection[:, None]
         layers[:, :, [1, 4]] += 1
         out = self.scale_shift_table + temb[:, None]
@@ -135,13 +140,13 @@ class DiT(nn.Module):
         condition tokens; one row serves a whole batch of equal prompts.
         """
         batch, frames, channels = context.shape
-        conv = self.proj_in["1"]
+        conv = cast(nn.Conv1d, self.proj_in["1"])
         weight = conv.weight.transpose(1, 2)  # [H, 2, 192], context channels first
         patches = _patches(context)
         tokens = patches.shape[1]
         device, dtype = context.device, context.dtype
         encoded = self.condition_embedder(encoded)
-        cross = [layer.cross_attn.key_value(encoded) for layer in self.layers]
+        cross = [layer.cross_attn.key_value(encoded) for layer in self._blocks]
         return Conditions(
             frames=frames,
             context=F.linear(patches, weight[..., :channels].flatten(1), conv.bias),
@@ -155,14 +160,14 @@ class DiT(nn.Module):
         """Velocity `[B, T, 64]` of latents `x [B, T, 64]` at the step's time."""
         hidden = conditions.context + F.linear(_patches(x), conditions.patch)
         for layer, kind, table, cross in zip(
-            self.layers, self.config.layer_types, modulation.layers[step], conditions.cross, strict=True
+            self._blocks, self.config.layer_types, modulation.layers[step], conditions.cross, strict=True
         ):
             attend = conditions.sliding if kind == "sliding_attention" else full
             hidden = layer(hidden, table, conditions.rope, attend, cross)
         shift, scale = modulation.out[step]
         hidden = self.norm_out(hidden) * scale + shift
-        conv = self.proj_out["1"]
-        frames = torch.einsum("bsh,hcp->bspc", hidden, conv.weight) + conv.bias
+        conv = cast(nn.ConvTranspose1d, self.proj_out["1"])
+        frames = torch.einsum("bsh,hcp->bspc", hidden, conv.weight) + cast(Tensor, conv.bias)
         return frames.flatten(1, 2)[:, : conditions.frames]
 
 

@@ -1,0 +1,287 @@
+"""Checkpoint folders: what loads, and a one-line error for each way one can be wrong.
+
+Small folders made here stand for each. Whole checkpoints are in test_written_checkpoint.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from acestep.checkpoint import (
+    DIT,
+    SILENCE_FRAMES,
+    TEXT_ENCODER,
+    VAE,
+    Folder,
+    SafetensorsFile,
+    check_shapes,
+    materialise,
+    on_meta,
+    parameter_shapes,
+)
+from acestep.errors import CheckpointError
+from acestep.models.configs import DiTConfig, Qwen3Config, parse_config
+from acestep.synthetic import Synthetic
+
+CPU = torch.device("cpu")
+
+
+class Toy(nn.Module):
+    """A model of three tensors, one of them nested."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 4)
+        self.head = nn.Sequential(nn.Linear(4, 3))
+
+
+def toy_state() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.randn(shape, generator=generator) for name, shape in parameter_shapes(Toy()).items()}
+
+
+def load_toy(folder: Path, dtype: torch.dtype = torch.float32) -> Toy:
+    """The ordinary path: names and shapes first, then one tensor after another."""
+    toy = on_meta(Toy)
+    weights = SafetensorsFile(folder, "model")
+    check_shapes(parameter_shapes(toy), weights)
+    materialise(toy, weights.read, device=CPU, dtype=dtype)
+    return toy
+
+
+def write_shards(folder: Path, index: Mapping[str, str]) -> None:
+    """Save each tensor of the toy in the file that `index` names for it, and the index."""
+    state = toy_state()
+    for shard in set(index.values()):
+        save_file({name: state[name] for name, home in index.items() if home == shard}, folder / shard)
+    write_index(folder, index)
+
+
+def write_index(folder: Path, weight_map: object) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+# What loads
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_prefix_is_optional(tmp_path: Path, prefix: str) -> None:
+    state = toy_state()
+    save_file({prefix + name: tensor for name, tensor in state.items()}, tmp_path / "model.safetensors")
+    loaded = load_toy(tmp_path).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+
+def test_shards_are_found_by_their_index(tmp_path: Path) -> None:
+    write_shards(
+        tmp_path,
+        {
+            "embed.weight": "model-00001-of-00002.safetensors",
+            "head.0.weight": "model-00002-of-00002.safetensors",
+            "head.0.bias": "model-00001-of-00002.safetensors",
+        },
+    )
+    loaded = load_toy(tmp_path).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in toy_state().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_tensors_are_cast_on_the_way_in(tmp_path: Path, dtype: torch.dtype) -> None:
+    save_file(toy_state(), tmp_path / "model.safetensors")
+    loaded = load_toy(tmp_path, dtype)
+    for name, parameter in loaded.named_parameters():
+        assert torch.equal(parameter, toy_state()[name].to(dtype))
+        assert not parameter.requires_grad
+    assert not loaded.training
+
+
+# What does not
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: no such file; is the download complete"):
+        load_toy(tmp_path)
+
+
+def test_a_missing_shard(tmp_path: Path) -> None:
+    write_shards(tmp_path, dict.fromkeys(toy_state(), "a.safetensors"))
+    (tmp_path / "a.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: no such file"):
+        load_toy(tmp_path)
+
+
+WrongState = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+WRONG_STATES: dict[str, tuple[WrongState, str]] = {
+    "missing key": (
+        lambda state: {k: v for k, v in state.items() if k != "head.0.bias"},
+        r"head\.0\.bias is missing; is this another architecture\?",
+    ),
+    "missing keys": (
+        lambda state: {"embed.weight": state["embed.weight"]},
+        r"head\.0\.bias and 1 more are missing",
+    ),
+    "unexpected key": (
+        lambda state: state | {"extra": torch.zeros(1)},
+        r"extra is not of this architecture",
+    ),
+    "wrong shape": (
+        lambda state: state | {"embed.weight": torch.zeros(5, 3)},
+        r"embed\.weight is \(5, 3\), expected \(5, 4\)",
+    ),
+    "transposed": (
+        lambda state: state | {"embed.weight": torch.zeros(4, 5)},
+        r"embed\.weight is \(4, 5\), expected \(5, 4\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_STATES)
+def test_wrong_names_and_shapes(tmp_path: Path, case: str) -> None:
+    change, message = WRONG_STATES[case]
+    save_file(change(toy_state()), tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_toy(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 40, -1])
+def test_a_truncated_file(tmp_path: Path, keep: int) -> None:
+    """Empty, cut in the header's length, in the header, and in the last tensor."""
+    path = tmp_path / "model.safetensors"
+    save_file(toy_state(), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"unreadable .*download it again"):
+        load_toy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "home", ["../model.safetensors", "/tmp/model.safetensors", "..", "", "a/b.safetensors", 3]
+)
+def test_an_index_stays_in_its_folder(tmp_path: Path, home: object) -> None:
+    folder = tmp_path / "component"
+    folder.mkdir()
+    save_file(toy_state(), tmp_path / "model.safetensors")
+    write_index(folder, dict.fromkeys(toy_state(), home))
+    with pytest.raises(CheckpointError, match="weight_map must name files of its own folder"):
+        load_toy(folder)
+
+
+def test_an_index_of_nothing(tmp_path: Path) -> None:
+    write_index(tmp_path, {})
+    with pytest.raises(CheckpointError, match="missing"):
+        load_toy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"{", "not JSON"),
+        (b"", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[1, 2]", "holds a list, expected an object"),
+    ],
+)
+def test_a_config_that_is_none(tmp_path: Path, content: bytes | None, message: str) -> None:
+    (tmp_path / VAE).mkdir()
+    if content is not None:
+        (tmp_path / VAE / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"config\.json: {message}"):
+        Folder(tmp_path).config(VAE)
+
+
+def test_a_missing_component_lists_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / TEXT_ENCODER).mkdir()
+    with pytest.raises(CheckpointError, match=f"{VAE}: no such folder; .* holds {TEXT_ENCODER}"):
+        Folder(tmp_path).config(VAE)
+    with pytest.raises(CheckpointError, match="holds nothing"):
+        Folder(tmp_path / "nowhere").config(VAE)
+
+
+def test_a_config_of_another_architecture() -> None:
+    dit, text = (Synthetic("synthetic-tiny").config(folder) for folder in (DIT, TEXT_ENCODER))
+    with pytest.raises(CheckpointError, match="x: model_type is 'qwen3', expected 'acestep'; wrong folder"):
+        parse_config(text, DiTConfig, "x")
+    with pytest.raises(CheckpointError, match="x: model_type is 'acestep', expected 'qwen3'"):
+        parse_config(dit, Qwen3Config, "x")
+    with pytest.raises(CheckpointError, match=r"x: .*hidden_size"):
+        parse_config({k: v for k, v in dit.items() if k != "hidden_size"}, DiTConfig, "x")
+    with pytest.raises(CheckpointError, match=r"x: .*int.*num_hidden_layers"):
+        parse_config(dit | {"num_hidden_layers": "four"}, DiTConfig, "x")
+
+
+class Exploit:
+    """A pickle that runs a command when it is loaded without care."""
+
+    def __init__(self, victim: Path):
+        self.victim = victim
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.victim),)
+
+
+SILENCE = (1, 64, SILENCE_FRAMES)
+
+
+def silence_folder(root: Path, content: object) -> Path:
+    path = root / DIT / "silence_latent.pt"
+    path.parent.mkdir()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    return path
+
+
+def test_the_silence_latent_is_read_frames_first(tmp_path: Path) -> None:
+    stored = torch.arange(64 * SILENCE_FRAMES, dtype=torch.float32).view(SILENCE)
+    silence_folder(tmp_path, stored)
+    latent = Folder(tmp_path).silence_latent()
+    assert latent.shape == (1, SILENCE_FRAMES, 64)
+    assert torch.equal(latent[0, 3], stored[0, :, 3])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "unreadable"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "unreadable"),
+        (torch.zeros(1, SILENCE_FRAMES, 64), r"holds \(1, 15000, 64\), expected a tensor \(1, 64, 15000\)"),
+        ({"latent": torch.zeros(1)}, "holds dict"),
+    ],
+)
+def test_a_wrong_silence_latent(tmp_path: Path, content: object, message: str) -> None:
+    silence_folder(tmp_path, content)
+    with pytest.raises(CheckpointError, match=rf"silence_latent\.pt: {message}"):
+        Folder(tmp_path).silence_latent()
+
+
+def test_a_truncated_silence_latent(tmp_path: Path) -> None:
+    path = silence_folder(tmp_path, torch.zeros(SILENCE))
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match=r"unreadable .*download it again"):
+        Folder(tmp_path).silence_latent()
+
+
+def test_a_missing_silence_latent(tmp_path: Path) -> None:
+    (tmp_path / DIT).mkdir()
+    with pytest.raises(CheckpointError, match=r"silence_latent\.pt: no such file"):
+        Folder(tmp_path).silence_latent()
+
+
+def test_a_malicious_silence_latent_does_not_run(tmp_path: Path) -> None:
+    victim = tmp_path / "pwned"
+    path = silence_folder(tmp_path, Exploit(victim))
+    with pytest.raises(CheckpointError, match="unreadable"):
+        Folder(tmp_path).silence_latent()
+    assert not victim.exists()
+    torch.load(path, weights_only=False)
+    assert victim.exists()  # the control: this pickle would have run

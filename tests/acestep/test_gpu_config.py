@@ -1,0 +1,237 @@
+"""Card sizes to classes to tiers, and the limits each tier has."""
+
+import itertools
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acestep import gpu_config
+from acestep.errors import MissingPrerequisite, UsageError
+from acestep.gpu_config import Accelerator, clamp, config_for, describe, detect, snap, tier_for, tier_named
+
+
+def tier_of(reported_gib: float) -> str:
+    return config_for(Accelerator("cuda", "card", reported_gib)).tier
+
+
+# What real cards report, and budgets one may ask for: 29 of them by name, ten more nominal sizes.
+REPORTED = {
+    "tier1": [3.81, 3.94, 4.0],
+    "tier2": [5.66, 5.80, 6.0],
+    "tier3": [7.0],
+    "tier4": [7.44, 7.66, 7.8, 8.0, 9.65, 10.57, 10.91],
+    "tier5": [11.2, 11.63, 11.9, 12.0, 14.0],
+    "tier6a": [14.56, 14.75, 15.7, 15.93, 16.0],
+    "tier6b": [19.55, 19.98, 20.0, 21.66],
+    "unlimited": [21.99, 22.03, 23.6, 23.99, 24.0, 31.3, 32.0, 44.39, 48.0, 80.0, 139.8],
+}
+
+
+def test_there_are_39_sizes():
+    assert sum(map(len, REPORTED.values())) == 39
+
+
+@pytest.mark.parametrize(("tier", "reported_gib"), [(t, r) for t, sizes in REPORTED.items() for r in sizes])
+def test_a_reported_size_gets_its_tier(tier, reported_gib):
+    assert tier_of(reported_gib) == tier
+
+
+@pytest.mark.parametrize(
+    ("class_gb", "below", "at", "above"),
+    [
+        (0, "tier1", "tier1", "tier1"),
+        (4, "tier1", "tier1", "tier2"),
+        (6, "tier2", "tier2", "tier3"),
+        (8, "tier3", "tier4", "tier4"),
+        (12, "tier4", "tier5", "tier5"),
+        (16, "tier5", "tier6a", "tier6a"),
+        (20, "tier6a", "tier6b", "tier6b"),
+        (24, "tier6b", "unlimited", "unlimited"),
+    ],
+)
+def test_tier_boundaries(class_gb, below, at, above):
+    assert [tier_for(class_gb + d).tier for d in (-0.01, 0, 0.01)] == [below, at, above]
+
+
+@pytest.mark.parametrize(("smaller", "nominal"), list(itertools.pairwise((1, *gpu_config.NOMINAL_GB))))
+def test_snap_boundaries(smaller, nominal):
+    """A size snaps up from 90.8 % of it, unless the next smaller nominal size already takes it."""
+    lowest, highest = max(0.908 * nominal, 1.005 * smaller), 1.005 * nominal
+    assert [snap(x) for x in (lowest + 0.01, nominal, highest - 0.01)] == [nominal] * 3
+    assert snap(lowest - 0.01) != nominal
+    assert snap(highest + 0.01) != nominal
+
+
+@given(st.floats(0.1, 300))
+def test_snap_is_stable_and_close(reported_gib):
+    once = snap(reported_gib)
+    assert snap(once) == once
+    assert reported_gib / 1.005 <= once <= reported_gib / 0.908
+
+
+@given(st.floats(0.1, 300), st.floats(0.1, 300))
+def test_a_larger_card_never_gets_a_lower_tier(a, b):
+    names = [config.tier for config in gpu_config.TIERS]
+    small, large = sorted((a, b))
+    assert names.index(tier_of(small)) <= names.index(tier_of(large))
+
+
+def test_not_a_number_is_refused():
+    with pytest.raises(UsageError):
+        tier_for(math.nan)
+
+
+# The published table: seconds and batch as (with LM, without LM), sizes with the default, load by
+# default, (offload, DiT offload), quantisation. A change here is a change of policy.
+INT8 = "int8_weight_only"
+PUBLISHED = {
+    "tier1": ((180, 180), (1, 1), {}, None, False, (True, True), INT8),
+    "tier2": ((360, 360), (1, 1), {}, None, False, (True, True), INT8),
+    "tier3": ((240, 360), (1, 2), {"0.6B": 3}, "0.6B", False, (True, True), INT8),
+    "tier4": ((240, 360), (2, 4), {"0.6B": 3}, "0.6B", False, (True, True), INT8),
+    "tier5": ((240, 360), (2, 4), {"0.6B": 3, "1.7B": 8}, "1.7B", True, (True, False), INT8),
+    "tier6a": ((480, 480), (4, 8), {"0.6B": 3, "1.7B": 8, "4B": 12}, "1.7B", True, (True, False), INT8),
+    "tier6b": ((480, 480), (4, 8), {"0.6B": 3, "1.7B": 8, "4B": 12}, "1.7B", True, (False, False), None),
+    "unlimited": ((600, 600), (8, 8), {"0.6B": 3, "1.7B": 8, "4B": 12}, "4B", True, (False, False), None),
+}
+
+
+def test_the_published_table():
+    shipped = {
+        c.tier: (
+            (c.max_duration_with_lm_s, c.max_duration_s),
+            (c.max_batch_with_lm, c.max_batch),
+            dict(c.lm_memory_gb),
+            c.default_lm,
+            c.load_lm,
+            (c.offload_to_cpu, c.offload_dit_to_cpu),
+            c.quantization,
+        )
+        for c in gpu_config.TIERS
+    }
+    assert shipped == PUBLISHED
+    assert all(c.compile and c.lm_backend == "vllm" for c in gpu_config.TIERS)
+    assert {c.tier for c in gpu_config.TIERS if c.lm_needs_offload} == {"tier6a"}
+
+
+def test_default_lm_is_a_checkpoint_name():
+    assert tier_for(8).default_lm_name == "acestep-5Hz-lm-0.6B"
+    assert tier_for(4).default_lm_name is None
+
+
+def test_tier6_is_an_alias():
+    assert tier_named("tier6") is tier_named("tier6b")
+    with pytest.raises(UsageError, match=r"tier7.*unlimited"):
+        tier_named("tier7")
+
+
+@pytest.mark.parametrize(("device", "backend"), [("mps", "mlx"), ("cpu", "pt")])
+def test_without_cuda_limits_stay_and_tricks_go(device, backend):
+    config = config_for(Accelerator(device, "x", 16.0, simulated=True))
+    assert (config.tier, config.max_batch, config.lm_backend) == ("tier6a", 8, backend)
+    assert not (config.compile or config.quantization or config.offload_to_cpu or config.offload_dit_to_cpu)
+
+
+def test_a_cpu_has_the_lowest_limits_whatever_its_memory():
+    config = config_for(Accelerator("cpu", "CPU", 512.0))
+    assert (config.tier, config.max_duration_s, config.class_gb) == ("tier1", 180, 0)
+
+
+def test_describe_shows_the_whole_path():
+    card = Accelerator("cuda", "RTX 4060", 7.66)
+    assert describe(card) == "RTX 4060: 7.66 GiB → 8 GB class → tier4"
+    assert describe(Accelerator("cpu", "CPU", 16.0)) == "CPU: 16.00 GiB → tier1"
+    assert "(MAX_CUDA_VRAM)" in describe(Accelerator("cpu", "CPU", 16.0, simulated=True))
+
+
+@pytest.mark.parametrize(
+    ("size", "tier"), [("4", "tier1"), ("7.66", "tier4"), ("12", "tier5"), ("24", "unlimited")]
+)
+def test_max_cuda_vram_goes_through_the_same_rule(size, tier):
+    found = detect("cpu", environ={"MAX_CUDA_VRAM": size})
+    assert found.simulated
+    assert config_for(found).tier == tier
+
+
+@pytest.mark.parametrize("size", ["", "8GB", "0", "-1", "nan", "inf"])
+def test_a_bad_max_cuda_vram_is_a_usage_error(size):
+    with pytest.raises(UsageError, match="MAX_CUDA_VRAM") as caught:
+        detect("cpu", environ={"MAX_CUDA_VRAM": size})
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_devices_are_known_or_refused():
+    assert detect("cpu", environ={}).device == "cpu"
+    for device in ("gpu", "cuda:", "cuda:x", "cpu:0", ""):
+        with pytest.raises(UsageError, match="device"):
+            detect(device, environ={})
+    with pytest.raises(MissingPrerequisite):
+        detect("cuda:0", environ={"CUDA_VISIBLE_DEVICES": ""})
+
+
+@pytest.fixture
+def one_card(monkeypatch):
+    """NVML with a single 8 GB card, known by index 0 and by a UUID."""
+    import pynvml
+
+    class Memory:
+        total = int(7.66 * gpu_config.GIB)
+
+    def by_index(index):
+        if index != 0:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        return "handle"
+
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", by_index)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: "handle")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: "RTX 4060")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: Memory)
+
+
+@pytest.mark.parametrize("visible", [None, "0", "GPU-1234", "3,0", "3, GPU-1234"])
+def test_a_card_is_found_through_nvml(one_card, visible):
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    found = detect("cuda:1" if visible and "," in visible else "auto", environ)
+    assert (found.device, found.name, config_for(found).tier) == ("cuda", "RTX 4060", "tier4")
+
+
+@pytest.mark.parametrize(
+    ("device", "visible"), [("cuda:1", None), ("cuda", ""), ("cuda", "-1"), ("cuda:1", "0")]
+)
+def test_a_hidden_or_absent_card_is_missing(one_card, device, visible):
+    with pytest.raises(MissingPrerequisite, match=device):
+        detect(device, {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+
+
+@pytest.mark.parametrize(
+    ("class_gb", "with_lm", "duration_s", "batch", "expected"),
+    [
+        (4, False, 180, 1, (180, 1, [])),
+        (4, False, 200, 2, (180, 1, ["duration", "batch_size"])),
+        (8, False, 360, 4, (360, 4, [])),
+        (8, True, 300, 2, (240, 2, ["duration"])),
+        (24, True, 600, 9, (600, 8, ["batch_size"])),
+    ],
+)
+def test_clamping(class_gb, with_lm, duration_s, batch, expected):
+    duration_s, batch, clamps = clamp(tier_for(class_gb), duration_s, batch, with_lm)
+    assert (duration_s, batch, [c.field for c in clamps]) == expected
+
+
+def test_a_clamp_says_everything_in_one_line():
+    (record,) = clamp(tier_for(8), 300, 1, with_lm=True)[2]
+    assert (record.requested, record.limit, record.applied) == (300, 240, 240)
+    for word in ("duration", "300", "240", "tier4", "8 GB", "with LM"):
+        assert word in str(record)
+
+
+def test_no_torch_is_imported():
+    code = "import sys, acestep, acestep.gpu_config as g; g.detect(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

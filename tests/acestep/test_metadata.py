@@ -1,0 +1,132 @@
+"""Metadata as text: YAML to the byte as PyYAML dumps it, and back."""
+
+from dataclasses import asdict, replace
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from acestep.lm import yaml_scalar
+from acestep.lm.metadata import Metadata, merge, parse
+from acestep.request import KEYSCALES, LANGUAGES, TIME_SIGNATURES
+
+# Text of every kind the emitter distinguishes: what must be quoted, folded, escaped.
+ODD = "ab: #-'\"\n,\t\\é夜😀\x85\u2028\xa0\ufeff\r.?![]{}019~=<>&*|%@`\x07\x1b\x7f"
+WORDS = [
+    "a",
+    "slow",
+    "song:",
+    "with",
+    "#1",
+    "it's",
+    '"q"',
+    "no",
+    "extraordinarily",
+    "–",
+    "  ",
+    "夜の街",
+    "\n",
+]
+SCALARS = (
+    "yes no on ~ null = << 1 1.5 .5 -1 +1 0x1f 0b1 017 1:30 1:30.5 1e5 1.e+5 2020-01-01 2020-1-1 -5 "
+    ".inf .NaN 2001-12-14t21:59:43.10-05:00 1_000 - ? : -a ?a :a --- ... ---a a: #b a#b ! & * 0 00 08 1.2.3 "
+    "_1 . .. ._ 5. 5_.5e+3 <<a =="
+).split()
+any_text = st.one_of(
+    st.text(ODD, max_size=300),
+    st.lists(st.sampled_from([*WORDS, "\t", "😀"]), max_size=60).map(" ".join),
+    st.sampled_from(SCALARS),
+    st.tuples(st.sampled_from(SCALARS), st.sampled_from(SCALARS)).map(" ".join),
+    st.text(st.characters(exclude_categories=("Cs",))),
+)
+SONG = Metadata(100, "A dramatic J-rock anthem", 200, "E♭ minor", "ja", "4")
+
+
+def dumped(metadata):
+    """The oracle: PyYAML on the decided fields, numbers as numbers."""
+    yaml = pytest.importorskip("yaml")
+    fields = {name: value for name, value in asdict(metadata).items() if value is not None}
+    if "timesignature" in fields:
+        fields["timesignature"] = fields["timesignature"].removesuffix("/4")
+    fields = {k: int(v) if isinstance(v, str) and v.isdecimal() else v for k, v in fields.items()}
+    return yaml.dump(fields, allow_unicode=True, sort_keys=True).removesuffix("\n")
+
+
+@settings(max_examples=1000, deadline=None)
+@given(any_text, st.sampled_from(["caption", "keyscale", "timesignature"]))
+@example(":\xa0", "caption")
+@example("a" * 70 + " b c", "caption")
+@example("2001-12-14 21:59:43.10 -5", "caption")
+def test_yaml_is_pyyamls(text, name):
+    metadata = replace(SONG, **{name: text})
+    assert metadata.to_yaml() == dumped(metadata)
+
+
+def test_the_yaml_check_sees_a_wrong_width(monkeypatch):
+    metadata = replace(SONG, caption="a" * 71 + " b")
+    assert metadata.to_yaml() == dumped(metadata)
+    monkeypatch.setattr(yaml_scalar, "WIDTH", 79)
+    assert metadata.to_yaml() != dumped(metadata)
+
+
+def test_yaml_of_a_song():
+    caption = "A dramatic J-rock anthem: guitars, drums and strings behind a voice that rises from a whisper"
+    assert replace(SONG, caption=caption, language="no").to_yaml() == (
+        "bpm: 100\n"
+        "caption: 'A dramatic J-rock anthem: guitars, drums and strings behind a voice that\n"
+        "  rises from a whisper'\n"
+        "duration: 200\n"
+        "keyscale: E♭ minor\n"
+        "language: 'no'\n"
+        "timesignature: 4"
+    )
+    assert Metadata().to_yaml() == ""
+    assert Metadata(timesignature="3/4").to_yaml() == "timesignature: 3"
+
+
+plain_captions = st.lists(
+    st.sampled_from([*WORDS[:10], "</think>", "夜の街", "<b>", "42", "don't"]), min_size=1, max_size=60
+).map(" ".join)
+songs = st.builds(
+    Metadata,
+    bpm=st.none() | st.integers(30, 300),
+    caption=st.none() | plain_captions,
+    duration=st.none() | st.integers(10, 600),
+    keyscale=st.none() | st.sampled_from(KEYSCALES),
+    language=st.none() | st.sampled_from(LANGUAGES),
+    timesignature=st.none() | st.sampled_from(TIME_SIGNATURES),
+)
+
+
+@settings(deadline=None)
+@given(songs)
+def test_parse_undoes_to_yaml(song):
+    text = song.to_yaml()
+    assert parse(text) == song
+    assert parse(f"<think>\n{text}\n</think>\n\nbpm: 1\n<|audio_code_5|>") == song
+    assert parse(f"<think>\n{text}\n<|im_end|>") == song
+
+
+def test_parse_is_tolerant():
+    text = (
+        "stray words\n  stray indented line\n<tag>\nbpm: fast\nduration: 90<|im_end|>\nkeyscale: C major\n"
+        "unknown: field\n"
+    )
+    assert parse(text) == Metadata(duration=90)
+    assert parse("caption: one\n\n\ttwo \n  three: 3\nlanguage:\nbpm: 7") == Metadata(
+        bpm=7, caption="one two three: 3"
+    )
+    assert parse("timesignature: 4<|audio_code_1|>keyscale: no") == Metadata(timesignature="4")
+    assert parse("") == Metadata()
+
+
+@settings(deadline=None)
+@given(songs, songs)
+def test_the_user_wins(user, planned):
+    merged = asdict(merge(user, planned))
+    for name, value in asdict(user).items():
+        assert merged[name] == (asdict(planned)[name] if value is None else value)
+
+
+def test_metas():
+    assert SONG.metas() == "- bpm: 100\n- timesignature: 4\n- keyscale: E♭ minor\n- duration: 200 seconds\n"

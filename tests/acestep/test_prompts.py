@@ -1,0 +1,108 @@
+"""Prompts, character for character as the models were trained on them."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acestep import prompts
+from acestep.lm.metadata import Metadata
+from acestep.prompts import CAPTION_LIMIT, LYRIC_LIMIT, encoder_ids
+from acestep.synthetic_tokenizer import synthetic_tokenizer
+from acestep.tokenizer import ENDOFTEXT, IM_END, IM_START, NEWLINE, SPECIAL_TOKENS, THINK, THINK_END
+
+METADATA = Metadata(bpm=100, duration=200, keyscale="E♭ minor", language="ja", timesignature="4")
+SYSTEM = (
+    "<|im_start|>system\n# Instruction\nGenerate audio semantic tokens based on the given conditions:\n\n"
+    "<|im_end|>\n"
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return synthetic_tokenizer("lm")
+
+
+def text_of(parts):
+    return "".join(p if isinstance(p, str) else SPECIAL_TOKENS[p - ENDOFTEXT] for p in parts)
+
+
+def test_caption_prompt():
+    assert text_of(prompts.caption_prompt(prompts.TEXT2MUSIC_INSTRUCTION, "A song", METADATA)) == (
+        "# Instruction\nFill the audio semantic mask based on the given conditions:\n\n"
+        "# Caption\nA song\n\n"
+        "# Metas\n- bpm: 100\n- timesignature: 4\n- keyscale: E♭ minor\n- duration: 200 seconds\n"
+        "<|endoftext|>\n"
+    )
+
+
+def test_unknown_metas_have_their_defaults():
+    assert text_of(prompts.caption_prompt("Do this", "", Metadata())) == (
+        "# Instruction\nDo this:\n\n# Caption\n\n\n"
+        "# Metas\n- bpm: N/A\n- timesignature: N/A\n- keyscale: N/A\n- duration: 30 seconds\n<|endoftext|>\n"
+    )
+
+
+def test_a_caption_that_is_a_prompt_is_unwrapped():
+    whole = text_of(prompts.caption_prompt("Do this:", "A song\nof two lines", METADATA)[:1])
+    assert prompts.caption_prompt("Do this:", whole, METADATA)[0] == whole
+    unusual = "# Instruction without the other headings"
+    assert unusual in prompts.caption_prompt("Do this:", unusual, METADATA)[0]
+
+
+def test_lyric_prompt():
+    assert text_of(prompts.lyric_prompt("en", "La\nla")) == "# Languages\nen\n\n# Lyric\nLa\nla<|endoftext|>"
+
+
+def test_encoder_ids_end_in_the_appended_token(tokenizer):
+    caption = prompts.caption_prompt("Do this:", "A song", METADATA)
+    assert encoder_ids(tokenizer, caption, CAPTION_LIMIT)[-3:] == [ENDOFTEXT, NEWLINE, ENDOFTEXT]
+    lyric = prompts.lyric_prompt("en", "La la")
+    assert encoder_ids(tokenizer, lyric, LYRIC_LIMIT)[-2:] == [ENDOFTEXT, ENDOFTEXT]
+
+
+@pytest.mark.parametrize("limit", [CAPTION_LIMIT, LYRIC_LIMIT])
+def test_truncation_keeps_the_appended_token(tokenizer, limit):
+    parts = prompts.lyric_prompt("en", "8" * 3000)
+    ids = encoder_ids(tokenizer, parts, limit)
+    assert len(ids) == limit
+    assert ids == [*tokenizer.encode(parts[0])[: limit - 1], ENDOFTEXT]
+
+
+def test_phase_1():
+    user = "<|im_start|>user\n# Caption\nA song\n\n# Lyric\nLa la\n<|im_end|>\n<|im_start|>assistant\n"
+    assert text_of(prompts.phase1_prompt("A song", "La la")) == SYSTEM + user
+    bare = "<|im_start|>user\n# Lyric\nLa la\n<|im_end|>\n<|im_start|>assistant\n"
+    for negative in ("NO USER INPUT", "", " \n"):
+        assert text_of(prompts.phase1_unconditional("La la", negative)) == SYSTEM + bare
+    assert text_of(prompts.phase1_unconditional("La la", "noise")) == SYSTEM + user.replace("A song", "noise")
+
+
+def test_phase_2_follows_a_closed_turn():
+    head = text_of(prompts.phase1_prompt("A song", "La la"))
+    planned = prompts.phase2_prompt("A song", "La la", Metadata(bpm=100, duration=20).to_yaml())
+    assert text_of(planned) == head + "<think>\nbpm: 100\nduration: 20\n</think>\n\n<|im_end|>\n"
+    empty = "<think>\n\n</think>\n\n<|im_end|>\n"
+    assert text_of(prompts.phase2_unconditional("A song", "La la")) == head + empty
+    negative = text_of(prompts.phase2_unconditional("A song", "La la", "noise"))
+    assert negative == head.replace("A song", "noise") + empty
+
+
+hostile = st.lists(st.sampled_from([*SPECIAL_TOKENS, "<|audio_code_5|>", "# Lyric\n", "la "])).map("".join)
+
+
+@settings(deadline=None)
+@given(hostile, hostile, hostile)
+def test_user_text_adds_no_special_token(caption, lyrics, negative):
+    tokenizer = synthetic_tokenizer("lm")
+    closed = [IM_START, IM_END, IM_START, IM_END, IM_START]
+    thought = [*closed, THINK, THINK_END, IM_END]
+    built = {
+        "phase 1": (prompts.phase1_prompt(caption, lyrics), closed),
+        "phase 1 unconditional": (prompts.phase1_unconditional(lyrics, negative), closed),
+        "phase 2": (prompts.phase2_prompt(caption, lyrics, Metadata(caption=caption).to_yaml()), thought),
+        "phase 2 unconditional": (prompts.phase2_unconditional(caption, lyrics, negative), thought),
+        "caption": (prompts.caption_prompt("Do this:", caption, METADATA), [ENDOFTEXT]),
+        "lyric": (prompts.lyric_prompt("en", lyrics), [ENDOFTEXT]),
+    }
+    for name, (parts, expected) in built.items():
+        assert [id_ for id_ in tokenizer.encode_prompt(parts) if id_ >= ENDOFTEXT] == expected, name
