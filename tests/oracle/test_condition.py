@@ -1,0 +1,247 @@
+"""The condition encoder against diffusers': lyric and timbre encoders, text projection, packing.
+
+Padded outputs are compared too: the DiT does not mask its condition tokens, so in a batch of unequal
+prompts they are attended to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+import torch
+from oracles import (
+    DTYPES,
+    LIMITS,
+    assert_close,
+    assert_trips,
+    diffusers_encoders,
+    load,
+    precision,
+    random_tensor,
+    randomise,
+    to_diffusers,
+)
+from torch import Tensor
+
+from acestep.models import condition
+from acestep.models.blocks import rope_table
+from acestep.models.condition import ConditionEncoder
+from acestep.models.configs import DiTConfig
+
+WINDOW = 4
+CONFIG = DiTConfig(
+    model_type="acestep",
+    hidden_size=56,
+    intermediate_size=72,
+    num_attention_heads=7,
+    num_key_value_heads=7,
+    head_dim=8,
+    num_hidden_layers=1,
+    layer_types=["sliding_attention"],
+    sliding_window=WINDOW,
+    audio_acoustic_hidden_dim=6,
+    text_hidden_dim=20,
+    num_lyric_encoder_hidden_layers=3,
+    num_timbre_encoder_hidden_layers=4,
+    fsq_input_levels=[8, 8, 8, 5, 5, 5],
+    encoder_hidden_size=32,
+    encoder_intermediate_size=40,
+    encoder_num_attention_heads=4,
+    encoder_num_key_value_heads=2,
+)
+LENGTHS = (1, WINDOW, WINDOW + 1, WINDOW + 2, 2 * WINDOW, 3 * WINDOW + 1, 23)
+
+
+class Pair:
+    """Ours and theirs with the same weights; the parts are reached as attributes of both."""
+
+    def __init__(self, dtype: torch.dtype, config: DiTConfig = CONFIG):
+        self.dtype = dtype
+        self.ours = randomise(ConditionEncoder(config))
+        block = config.encoder
+        with precision(dtype):
+            theirs = diffusers_encoders.AceStepConditionEncoder(
+                hidden_size=block.hidden_size,
+                intermediate_size=block.intermediate_size,
+                text_hidden_dim=config.text_hidden_dim,
+                timbre_hidden_dim=config.audio_acoustic_hidden_dim,
+                num_lyric_encoder_hidden_layers=config.num_lyric_encoder_hidden_layers,
+                num_timbre_encoder_hidden_layers=config.num_timbre_encoder_hidden_layers,
+                num_attention_heads=block.num_attention_heads,
+                num_key_value_heads=block.num_key_value_heads,
+                head_dim=block.head_dim,
+                sliding_window=config.sliding_window,
+            )
+        # Two tensors live elsewhere in our layout: the checkpoint's root and silence_latent.pt.
+        elsewhere = {name: theirs.state_dict()[name] for name in ("null_condition_emb", "silence_latent")}
+        self.theirs = load(theirs, to_diffusers(self.ours.state_dict()) | elsewhere, dtype)
+        self.ours.to(dtype)
+
+    def words(self, batch: int, length: int, seed: int) -> Tensor:
+        return random_tensor(batch, length, CONFIG.text_hidden_dim, seed=seed, dtype=self.dtype)
+
+    def clips(self, count: int, frames: int) -> Tensor:
+        return random_tensor(count, frames, CONFIG.audio_acoustic_hidden_dim, seed=3, dtype=self.dtype)
+
+    def oracle_lyrics(self, x: Tensor, valid: Tensor) -> Tensor:
+        with precision(self.dtype):
+            return self.theirs.lyric_encoder(x, valid.long())
+
+    def oracle_timbre(self, clips: Tensor) -> Tensor:
+        with precision(self.dtype):
+            vectors, mask = self.theirs.timbre_encoder(clips, torch.arange(len(clips)))
+        assert mask.all()
+        return vectors[:, 0]
+
+    def oracle(
+        self, text: Tensor, text_valid: Tensor, lyrics: Tensor, lyrics_valid: Tensor, clips: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        with precision(self.dtype):
+            return self.theirs(
+                text, text_valid.long(), lyrics, lyrics_valid.long(), clips, torch.arange(len(clips))
+            )
+
+
+def padded(length: int, *counts: int) -> Tensor:
+    """Masks `[len(counts), length]` with the first `count` tokens valid."""
+    return torch.arange(length) < torch.tensor(counts)[:, None]
+
+
+@DTYPES
+@pytest.mark.parametrize("length", LENGTHS)
+def test_lyrics_without_padding(length: int, dtype: torch.dtype) -> None:
+    pair = Pair(dtype)
+    x, valid = pair.words(2, length, seed=1), padded(length, length, length)
+    theirs = pair.oracle_lyrics(x, valid)
+    for mask in (None, valid):
+        assert_close(pair.ours.lyric_encoder(x, mask), theirs, LIMITS[dtype], "lyric encoder")
+
+
+@DTYPES
+@pytest.mark.parametrize("shortest", [1, 2 * WINDOW])
+def test_lyrics_with_padding(shortest: int, dtype: torch.dtype) -> None:
+    """Padding longer than the window leaves queries with no key to see, and no NaN."""
+    pair = Pair(dtype)
+    x, valid = pair.words(3, 23, seed=1), padded(23, shortest, 23, 17)
+    ours, theirs = pair.ours.lyric_encoder(x, valid), pair.oracle_lyrics(x, valid)
+    assert_close(ours, theirs, LIMITS[dtype], "lyric encoder, padded")
+
+
+@DTYPES
+@pytest.mark.parametrize("frames", LENGTHS)
+def test_timbre(frames: int, dtype: torch.dtype) -> None:
+    pair = Pair(dtype)
+    clips = pair.clips(3, frames)
+    assert_close(pair.ours.timbre_encoder(clips), pair.oracle_timbre(clips), LIMITS[dtype], "timbre encoder")
+
+
+@DTYPES
+@pytest.mark.parametrize("masked", ["neither", "text", "lyrics", "both"])
+def test_packing(masked: str, dtype: torch.dtype) -> None:
+    """Masks left out stand for all ones; what is masked moves behind everything valid, in order."""
+    pair = Pair(dtype)
+    text, lyrics, clips = pair.words(2, 6, seed=1), pair.words(2, 11, seed=2), pair.clips(2, 9)
+    text_valid = padded(6, 2, 6) if masked in ("text", "both") else padded(6, 6, 6)
+    lyrics_valid = padded(11, 11, 3) if masked in ("lyrics", "both") else padded(11, 11, 11)
+    theirs, their_mask = pair.oracle(text, text_valid, lyrics, lyrics_valid, clips)
+    ours, mask = pair.ours(
+        text,
+        text_valid if masked in ("text", "both") else None,
+        lyrics,
+        lyrics_valid if masked in ("lyrics", "both") else None,
+        pair.ours.timbre_encoder(clips),
+    )
+    assert torch.equal(mask, their_mask)
+    assert_close(ours, theirs, LIMITS[dtype], "condition encoder")
+
+
+Damage = Callable[[Pair, pytest.MonkeyPatch], None]
+
+
+def _window(by: int) -> Damage:
+    def damage(pair: Pair, patch: pytest.MonkeyPatch) -> None:
+        pair.ours.lyric_encoder.window += by
+        pair.ours.timbre_encoder.window += by
+
+    return damage
+
+
+def _pool(frame: int) -> Damage:
+    def damage(pair: Pair, patch: pytest.MonkeyPatch) -> None:
+        encoder = super(type(pair.ours.timbre_encoder), pair.ours.timbre_encoder)
+        patch.setattr(pair.ours.timbre_encoder, "forward", lambda clips: encoder.forward(clips)[:, frame])
+
+    return damage
+
+
+def _prepend_special_token(pair: Pair, patch: pytest.MonkeyPatch) -> None:
+    timbre = pair.ours.timbre_encoder
+
+    def forward(clips: Tensor) -> Tensor:
+        first = timbre.special_token.expand(len(clips), -1, -1)
+        return timbre.run(torch.cat((first, timbre.embed_tokens(clips)), dim=1))[:, 0]
+
+    patch.setattr(timbre, "forward", forward)
+
+
+def _text_first(pair: Pair, patch: pytest.MonkeyPatch) -> None:
+    """Pack text where lyrics belong."""
+    forward = pair.ours.forward
+
+    def swapped(text: Tensor, text_valid: Tensor, lyrics: Tensor, lyrics_valid: Tensor, timbre: Tensor):
+        tokens, valid = forward(text, text_valid, lyrics, lyrics_valid, timbre)
+        return tokens.roll(text.shape[1], 1), valid
+
+    patch.setattr(pair.ours, "forward", swapped)
+
+
+def _swap_kinds(pair: Pair, patch: pytest.MonkeyPatch) -> None:
+    for encoder in (pair.ours.lyric_encoder, pair.ours.timbre_encoder):
+        attend = encoder._attend
+        patch.setattr(encoder, "_attend", lambda *inputs, attend=attend: attend(*inputs)[::-1])
+
+
+def _ignore_padding(pair: Pair, patch: pytest.MonkeyPatch) -> None:
+    lyrics = pair.ours.lyric_encoder
+    run = lyrics.run
+    patch.setattr(lyrics, "run", lambda x, valid=None: run(x, None))
+
+
+def _swap_rope(pair: Pair, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(condition, "rope_table", lambda *inputs: rope_table(*inputs)[::-1])
+
+
+CONTROLS: dict[str, Damage] = {
+    "lyric bias dropped": lambda pair, patch: pair.ours.lyric_encoder.embed_tokens.bias.zero_(),
+    "timbre bias dropped": lambda pair, patch: pair.ours.timbre_encoder.embed_tokens.bias.zero_(),
+    "timbre pooled at the last frame": _pool(-1),
+    "timbre pooled at the second frame": _pool(1),
+    "timbre special token prepended": _prepend_special_token,
+    "window one short": _window(-1),
+    "window one long": _window(+1),
+    "sliding and full swapped": _swap_kinds,
+    "padding attended to": _ignore_padding,
+    "cos and sin swapped": _swap_rope,
+    "text before lyrics": _text_first,
+}
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_damage_is_noticed(control: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair(torch.float64)
+    text, lyrics, clips = pair.words(2, 6, seed=1), pair.words(2, 11, seed=2), pair.clips(2, 13)
+    masks = padded(6, 6, 6), padded(11, 11, 9)
+    theirs, _ = pair.oracle(text, masks[0], lyrics, masks[1], clips)
+    CONTROLS[control](pair, monkeypatch)
+    ours, _ = pair.ours(text, masks[0], lyrics, masks[1], pair.ours.timbre_encoder(clips))
+    assert_trips(ours, theirs, LIMITS[torch.float32], "condition encoder", control)
+
+
+def test_a_wrong_encoder_width_is_an_error() -> None:
+    """The oracle takes our weights by strict names and shapes: a DiT-wide encoder is refused."""
+    state = Pair(torch.float64).ours.state_dict()
+    wide = ConditionEncoder(msgspec.structs.replace(CONFIG, encoder_hidden_size=None))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        wide.load_state_dict(state)

@@ -1,0 +1,126 @@
+"""The host cap in real processes, each of which ends under it."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tiersim import cap
+from tiersim.cap import CapError
+
+MIB = 2**20
+linux = pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA bounds memory on Linux only")
+
+
+def python(code: str) -> str:
+    """What `code` prints in a process of its own."""
+    prelude = "import torch\nfrom tiersim import cap\nMIB = 2**20\n"
+    done = subprocess.run([sys.executable, "-c", prelude + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@linux
+def test_a_cap_is_proven_and_holds():
+    code = """
+print(cap.install("cpu", 1024 * MIB))
+kept = []
+try:
+    while True:
+        kept.append(torch.ones(8 * MIB, dtype=torch.uint8))
+except RuntimeError as error:
+    print("DefaultCPUAllocator" in str(error))
+from acestep.memory import MemoryBudget
+print(900 < MemoryBudget("cpu").peak_bytes() / MIB <= 1024)
+"""
+    assert python(code).splitlines() == [
+        "Cap(kind='rlimit-data+watchdog', bytes=1073741824, verified=True)",
+        "True",
+        "True",
+    ]
+
+
+@linux
+def test_loosening_opens_the_reserve_and_no_more():
+    code = """
+cap.install("cpu", 1024 * MIB)
+kept = []
+def fill():
+    try:
+        while True:
+            kept.append(torch.ones(8 * MIB, dtype=torch.uint8))
+    except RuntimeError:
+        return len(kept)
+first = fill()
+cap.loosen()
+print(0 < fill() - first <= 8)
+"""
+    assert python(code) == "True"
+
+
+@linux
+def test_a_cap_below_what_torch_needs_is_refused():
+    code = """
+try:
+    cap.install("cpu", 100 * MIB)
+except cap.CapError as error:
+    print(error)
+"""
+    assert "torch alone uses" in python(code)
+
+
+def test_where_no_limit_exists_none_is_claimed(monkeypatch):
+    monkeypatch.setattr(cap.sys, "platform", "darwin")
+    assert not cap.install("cpu", 1024 * MIB).verified
+
+
+@pytest.mark.parametrize(
+    ("allocates", "words"), [(lambda *_: True, "does not hold"), (lambda *_: False, "within the cap")]
+)
+def test_a_cap_that_fails_its_self_test_is_not_claimed(monkeypatch, allocates, words):
+    monkeypatch.setattr(cap, "_can_allocate", allocates)
+    with pytest.raises(CapError, match=words):
+        cap._try("cpu", too_much=2 * MIB, enough=MIB)
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """A card of 16 MiB whose allocator obeys the fraction it was given."""
+    state = SimpleNamespace(fraction=1.0, backend="native", obeys=True)
+
+    def put(fraction, index):
+        assert isinstance(index, int)  # torch refuses a device without a number
+        state.fraction = fraction if state.obeys else 0.9
+
+    cuda = SimpleNamespace(
+        get_allocator_backend=lambda: state.backend,
+        mem_get_info=lambda device: (16 * MIB, 16 * MIB),
+        set_per_process_memory_fraction=lambda f, device: setattr(
+            state, "fraction", f if state.obeys else 0.9
+        ),
+        get_per_process_memory_fraction=lambda device: state.fraction,
+        empty_cache=lambda: None,
+    )
+    monkeypatch.setattr(torch, "cuda", cuda)
+    monkeypatch.setattr(cap, "_can_allocate", lambda device, size: size <= state.fraction * 16 * MIB)
+    return state
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_cuda_cap_is_a_fraction_read_back_and_tried(fake_cuda, device):
+    assert cap.install(device, 4 * MIB) == cap.Cap("cuda-fraction", 4 * MIB, verified=True)
+    assert fake_cuda.fraction == 0.25
+
+
+def test_a_cuda_cap_that_is_not_in_force_is_refused(fake_cuda):
+    fake_cuda.obeys = False
+    with pytest.raises(CapError, match="in force"):
+        cap.install("cuda", 4 * MIB)
+
+
+def test_an_allocator_without_a_limit_is_refused(fake_cuda):
+    fake_cuda.backend = "cudaMallocAsync"
+    with pytest.raises(CapError, match="cudaMallocAsync"):
+        cap.install("cuda", 4 * MIB)

@@ -1,0 +1,126 @@
+"""What a case asks for, and how it resolves on a machine."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import msgspec
+import pytest
+
+from acestep import gpu_config
+from acestep.errors import MissingPrerequisite, UsageError
+from acestep.gpu_config import GIB, Accelerator
+from tiersim import Case, Record, run_case, supervisor
+from tiersim.case import resolve
+from tiersim.protocol import Job
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A machine with a 24 GB card."""
+    found = Accelerator("cuda", "RTX 4090", 23.6)
+    monkeypatch.setattr(gpu_config, "detect", lambda device, environ: found)
+    return found
+
+
+def test_the_request_is_fixed_by_the_case():
+    params, config = Case(8, lm=True, duration_s=10, batch_size=2, steps=16, seed=7).request()
+    assert (params.thinking, params.duration, params.inference_steps) == (True, 10, 16)
+    assert params.metadata_complete
+    assert config.seeds == (7, 8)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tier_gb": 0}, {"tier_gb": -4}, {"tier_gb": float("nan")}, {"tier_gb": float("inf")},
+        {"timeout_s": 0}, {"duration_s": 0}, {"duration_s": 601}, {"duration_s": float("nan")},
+        {"batch_size": 0}, {"steps": 0}, {"seed": -1},
+    ],
+)  # fmt: skip
+def test_a_case_that_cannot_run_is_refused(fields):
+    with pytest.raises(UsageError):
+        Case(**{"tier_gb": 8} | fields)
+
+
+def test_the_key_names_the_content():
+    assert Case(8).key == Case(8.0).key == Case(8, timeout_s=5).key
+    keys = {Case(8).key, Case(8, lm=True).key, Case(8, source="x").key, Case(8, seed=1).key, Case(7.5).key}
+    assert len(keys) == 5
+    assert all(len(key) == 16 for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("tier_gb", "lm", "tier", "model", "skip"),
+    [
+        (4, False, "tier1", None, None),
+        (4, True, "tier1", None, "tier1 has no language model"),
+        (8, True, "tier4", "acestep-5Hz-lm-0.6B", None),
+        (7, True, "tier3", "acestep-5Hz-lm-0.6B", None),
+        (12, True, "tier5", "acestep-5Hz-lm-1.7B", None),
+        (20, False, "tier6b", None, None),
+        (24, True, "unlimited", "acestep-5Hz-lm-4B", None),
+        (32, False, "unlimited", None, "exceeds device: RTX 4090 has 23.6 GiB"),
+        (0.5, False, "tier1", None, "a CUDA context alone needs 0.5 GiB"),
+    ],
+)
+def test_a_case_resolves_to_its_tier(card, tier_gb, lm, tier, model, skip):
+    plan = resolve(Case(tier_gb, lm=lm))
+    assert (plan.config.tier, plan.lm, plan.skip) == (tier, model, skip)
+
+
+def test_on_cuda_the_cap_leaves_room_for_the_context(card):
+    assert resolve(Case(8)).cap_bytes == 7.5 * GIB
+    assert resolve(Case(8, device="cuda:1")).device == "cuda:1"
+
+
+def test_on_cuda_torch_reads_the_cap_from_the_environment_too(card, monkeypatch):
+    plan = resolve(Case(8))
+    old = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+    fraction = f"per_process_memory_fraction:{7.5 / 23.6:.6f}"
+    monkeypatch.setattr(supervisor, "_torch_reads_a_fraction", lambda: True)
+    environment = supervisor.worker_environment(plan, old)
+    assert environment["PYTORCH_ALLOC_CONF"] == f"expandable_segments:True,{fraction}"
+    monkeypatch.setattr(supervisor, "_torch_reads_a_fraction", lambda: False)
+    assert "PYTORCH_ALLOC_CONF" not in supervisor.worker_environment(plan, old)
+
+
+def test_on_a_cpu_the_whole_size_is_the_cap_and_max_cuda_vram_is_ignored(monkeypatch):
+    monkeypatch.setenv("MAX_CUDA_VRAM", "not a number")
+    plan = resolve(Case(8, device="cpu"))
+    assert (plan.device, plan.cap_bytes, plan.config.tier) == ("cpu", 8 * GIB, "tier4")
+
+
+def test_a_request_over_the_limits_is_clamped_and_says_so():
+    plan = resolve(Case(8, lm=True, device="cpu", duration_s=300, batch_size=4))
+    assert (plan.case.duration_s, plan.case.batch_size) == (240, 2)
+    assert [c.field for c in plan.clamps] == ["duration", "batch_size"]
+
+
+def test_a_device_that_is_not_here_is_missing(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(MissingPrerequisite):
+        run_case(Case(8, device="cuda"))
+
+
+def test_a_skipped_case_starts_no_process():
+    record = run_case(Case(4, lm=True, device="cpu"), worker=("/no/such/program",))
+    assert (record.status, record.exit_code, record.cap) == ("skip", None, None)
+
+
+def test_records_and_jobs_travel_as_json():
+    case = Case(4, lm=True, device="cpu", batch_size=2)
+    record = run_case(case)
+    assert msgspec.json.decode(msgspec.json.encode(record), type=Record) == record
+    assert json.loads(json.dumps(asdict(record)))["requested"]["batch_size"] == 2
+    job = Job.of(resolve(Case(8, lm=True, device="cpu")))
+    assert Job.decode(job.encode()) == job
+
+
+def test_the_supervisor_does_not_import_torch():
+    code = (
+        "import sys, tiersim, tiersim.report; from tiersim import Case, run_case\n"
+        "run_case(Case(4, lm=True, device='cpu')); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,96 @@
+"""Which failures are out-of-memory, and of which memory."""
+
+import errno
+import gc
+import weakref
+
+import numpy
+import pytest
+import torch
+
+from tiersim.oom import classify, host_oom_line
+
+CPU_TEXT = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 4194304 bytes. Error code 12 (Cannot allocate memory)"
+)
+CUDA_TEXT = "CUDA out of memory. Tried to allocate 1.50 GiB. GPU 0 has a total capacity of 7.66 GiB\nof which"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "requested_bytes"),
+    [
+        (torch.OutOfMemoryError(CUDA_TEXT), "device", 3 * 2**29),
+        (torch.OutOfMemoryError(""), "device", None),
+        (MemoryError(), "host", None),
+        (numpy._core._exceptions._ArrayMemoryError((8,), numpy.dtype("f4")), "host", None),
+        (RuntimeError(CPU_TEXT), "host", 4194304),
+        (RuntimeError("unable to mmap 512 bytes from file <x>: Cannot allocate memory (12)"), "host", None),
+        (RuntimeError("can't start new thread"), "host", None),
+        (RuntimeError("could not create a primitive"), "host", None),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "host", None),
+        (RuntimeError("MPS backend out of memory (9 GiB). Tried to allocate 20.00 MiB on private pool."),
+         "device", 20 * 2**20),
+        (RuntimeError("CUDA error: out of memory"), "device", None),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), "device", None),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_SUBLIBRARY_ALLOC_FAILED"), "device", None),
+        (RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at x.cpp"), "device", None),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "other", None),
+        (ValueError("DefaultCPUAllocator: can't allocate is only quoted here"), "other", None),
+        (OSError(errno.ENOENT, "No such file"), "other", None),
+        (KeyError("x"), "other", None),
+    ],
+)  # fmt: skip
+def test_classification(error, kind, requested_bytes):
+    failure = classify(error)
+    assert (failure.kind, failure.requested_bytes) == (kind, requested_bytes)
+    assert failure.error == type(error).__name__
+    assert "\n" not in failure.message
+
+
+def test_the_cause_is_found_under_what_was_raised_from_it():
+    try:
+        try:
+            raise RuntimeError(CPU_TEXT)
+        except RuntimeError as error:
+            raise ValueError("loading failed") from error
+    except ValueError as error:
+        failure = classify(error)
+    assert (failure.kind, failure.error) == ("host", "RuntimeError")
+
+
+def test_a_ring_of_contexts_ends():
+    one, two = ValueError("1"), ValueError("2")
+    one.__context__, two.__context__ = two, one
+    assert classify(one).kind == "other"
+
+
+def test_a_real_refusal_of_the_cpu_allocator():
+    try:
+        torch.empty(2**60, dtype=torch.uint8)
+    except RuntimeError as error:
+        failure = classify(error)
+    assert (failure.kind, failure.requested_bytes) == ("host", 2**60)
+
+
+def test_a_failure_keeps_no_tensor_alive():
+    def work():
+        tensor = torch.zeros(8)
+        watched.append(weakref.ref(tensor))
+        raise MemoryError
+
+    watched = []
+    try:
+        work()
+    except MemoryError as error:
+        failure = classify(error)
+    gc.collect()
+    assert failure.kind == "host"
+    assert watched[0]() is None
+
+
+def test_what_a_log_says():
+    said = "terminate called after throwing an instance of 'std::bad_alloc'"
+    assert host_oom_line(f"x\n{said}\nFatal Python error: Aborted\n") == said
+    assert host_oom_line("libgomp: Thread creation failed: Resource temporarily unavailable")
+    assert host_oom_line("Traceback (most recent call last):") is None

@@ -1,0 +1,45 @@
+"""Exit code, events and log to one status: the table, without a process."""
+
+import pytest
+
+from tiersim.verdict import Outcome, judge
+
+RESULT = {"event": "result"}
+PHASE = {"event": "phase", "name": "generate"}
+
+
+def told(event, message="why", **more):
+    return {"event": event, "error": "RuntimeError", "message": message, **more}
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "events", "log", "status", "reason"),
+    [
+        (0, [PHASE, RESULT], "", "ok", ""),
+        (0, [PHASE], "", "error", "exit code 0 without a result in phase generate"),
+        (20, [told("oom", requested_bytes=3 * 2**20)], "", "oom",
+         "RuntimeError: 3 MiB more were refused (exit code 20)"),
+        (21, [told("oom")], "", "host-oom", "RuntimeError: why (exit code 21)"),
+        (21, [told("oom", message="")], "", "host-oom", "RuntimeError (exit code 21)"),
+        (20, [], "last words\n\n", "oom", "last words (exit code 20)"),
+        (22, [told("error")], "", "error", "RuntimeError: why (exit code 22)"),
+        (23, [told("error")], "", "invalid", "RuntimeError: why (exit code 23)"),
+        (24, [], "", "refused", "no message (exit code 24)"),
+        (1, [], "libgomp: Thread creation failed", "host-oom", "libgomp: Thread creation failed"),
+        (-11, [PHASE, RESULT], "", "crash", "SIGSEGV in phase generate"),
+        (-250, [], "", "crash", "signal 250"),
+    ],
+)  # fmt: skip
+def test_the_verdict(exit_code, events, log, status, reason):
+    assert judge(Outcome(exit_code, events, log=log)) == (status, reason)
+
+
+def test_what_the_supervisor_enforced_comes_first():
+    outcome = Outcome(0, [RESULT], stopped=("timeout", "over 5 s"))
+    assert judge(outcome) == ("timeout", "over 5 s")
+
+
+def test_a_reason_is_one_short_line():
+    reason = judge(Outcome(70, [told("error", message="a\nb " * 500)]))[1]
+    assert len(reason) <= 220
+    assert "\n" not in reason

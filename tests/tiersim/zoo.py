@@ -1,0 +1,159 @@
+"""Workers that end in every way there is: `zoo.py KIND JOB`, where a real worker is `worker.py JOB`."""
+
+import ctypes
+import faulthandler
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from acestep.errors import MissingPrerequisite
+from acestep.memory import MemoryBudget
+from tiersim import worker
+from tiersim.protocol import EventWriter, Exit, Job
+
+MIB = 2**20
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
+
+
+def result(send, **more):
+    made_up = {
+        "generation_peak_bytes": 123 * MIB,
+        "load_peak_bytes": 100 * MIB,
+        "peak_source": "made up",
+        "wall_s": 1.5,
+        "stages_s": {"diffuse": 1.5},
+        "environment": {"source": "zoo"},
+    }
+    send("result", **made_up | more)
+
+
+def ok(send, job):
+    print('{"event": "oom", "error": "noise", "message": "not an event"}')
+    os.system("echo noise from below")
+    result(send)
+
+
+def segv(send, job):
+    ctypes.string_at(0)
+
+
+def segv_after_result(send, job):
+    result(send)
+    ctypes.string_at(0)
+
+
+def abort(send, job):
+    os.abort()
+
+
+def bad_alloc(send, job):
+    os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
+    os.abort()
+
+
+def no_threads(send, job):
+    os.write(2, b"libgomp: Thread creation failed: Resource temporarily unavailable\n")
+    os._exit(1)
+
+
+def kill(send, job):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exception(send, job):
+    raise ValueError("a message\nin two lines")
+
+
+def exit_1(send, job):
+    os._exit(1)
+
+
+def silent(send, job):
+    pass
+
+
+def half_line(send, job):
+    os.write(send._fd, b'{"v": 1, "event": "result", "wall_s')
+
+
+def not_an_event(send, job):
+    os.write(send._fd, b'nonsense\n[1]\n{"v": 1}\n')
+    result(send)
+
+
+def many_events(send, job):
+    for _ in range(5000):
+        send("note", text="x" * 100)
+    result(send)
+
+
+def closes_the_pipe(send, job):
+    result(send)
+    os.close(send._fd)
+    time.sleep(0.2)
+
+
+def hang(send, job):
+    time.sleep(600)
+
+
+def ignores_term(send, job):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+def knocked_out(send, job):
+    """A call interrupted by the request for a stack dump, and then a normal exit."""
+    signal.signal(signal.SIGUSR1, lambda *_: sys.exit(0))
+    time.sleep(600)
+
+
+def leaves_a_child(send, job):
+    result(send, environment={"child": subprocess.Popen(SLEEPER).pid})
+
+
+def leaves_a_detached_child(send, job):
+    child = subprocess.Popen(SLEEPER, start_new_session=True, pass_fds=[send._fd])
+    result(send, environment={"child": child.pid})
+
+
+def own_peak(send, job):
+    budget = MemoryBudget("cpu")
+    result(send, generation_peak_bytes=budget.peak_bytes(), peak_source=budget.peak_source)
+
+
+def fills_memory(send, job):
+    """Faster than it is looked at, and without a limit of its own."""
+    blocks = []
+    while True:
+        blocks.append(b"x" * MIB)
+        time.sleep(0.0005)
+
+
+def prerequisite(send, job):
+    raise MissingPrerequisite("source: no folder 'x'")
+
+
+def over_the_tier(send, job):
+    result(send, generation_peak_bytes=int(job.case.tier_gb * 2**30) + 1)
+
+
+def main(kind: str, job: Job) -> int:
+    def run(job, send):
+        send("hello", pid=os.getpid(), python="3", platform="zoo")
+        send("phase", name="load")
+        globals()[kind](send, job)
+        return Exit.OK
+
+    worker.run = run  # the rest of the worker, its error reporting above all, is the real one
+    return worker.main(job, EventWriter())
+
+
+if __name__ == "__main__":
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
+    sys.exit(main(sys.argv[1], Job.decode(sys.argv[2])))

@@ -1,0 +1,97 @@
+"""From how a worker ended to what that means: one status, one line of reason.
+
+    limits the supervisor enforced   timeout, host-oom
+    the worker's own exit code       ok, oom, host-oom, invalid, refused, error
+    a signal nobody here sent        crash
+
+An exit with code 0 is a success only if a result came before it: a worker may be knocked out of a
+system call by a signal, return from `main` and never have generated anything.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiersim.oom import host_oom_line
+from tiersim.protocol import Exit
+from tiersim.record import Status
+
+MIB = 2**20
+REASON_CHARS = 200
+BY_EXIT: Mapping[int, Status] = {
+    Exit.DEVICE_OOM: "oom",
+    Exit.HOST_OOM: "host-oom",
+    Exit.INVALID: "invalid",
+    Exit.REFUSED: "refused",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A worker that has ended. `stopped`: why the supervisor ended it, or None."""
+
+    exit_code: int
+    events: Sequence[Mapping[str, Any]]
+    stopped: tuple[Status, str] | None = None
+    log: str = ""
+    rss_peak_bytes: int = 0  # the most the watchdog saw
+    process_s: float = 0.0
+
+    def last(self, event: str) -> Mapping[str, Any]:
+        """The last event of that name; empty if there was none."""
+        return next((e for e in reversed(self.events) if e["event"] == event), {})
+
+    @property
+    def signal(self) -> str | None:
+        """Name of the signal that ended the process."""
+        if self.exit_code >= 0:
+            return None
+        try:
+            return signal.Signals(-self.exit_code).name
+        except ValueError:
+            return f"signal {-self.exit_code}"
+
+    @property
+    def phase_reached(self) -> str | None:
+        return self.last("phase").get("name")
+
+
+def judge(outcome: Outcome) -> tuple[Status, str]:
+    """Status and reason of an ended worker; the reason of a success is empty."""
+    status, reason = _judge(outcome)
+    where = f" in phase {outcome.phase_reached}" if reason and outcome.phase_reached else ""
+    return status, _one_line(reason)[:REASON_CHARS] + where
+
+
+def _judge(outcome: Outcome) -> tuple[Status, str]:
+    if outcome.stopped:
+        return outcome.stopped
+    said = _said(outcome.last("oom") or outcome.last("error"))
+    if outcome.exit_code == Exit.OK:
+        return ("ok", "") if outcome.last("result") else ("error", "exit code 0 without a result")
+    if line := host_oom_line(outcome.log):
+        return "host-oom", line
+    if outcome.signal == "SIGKILL":
+        return "crash", "SIGKILL from outside, perhaps the kernel's out-of-memory killer"
+    if outcome.signal:
+        return "crash", outcome.signal
+    reason = said or _last_line(outcome.log) or "no message"
+    return BY_EXIT.get(outcome.exit_code, "error"), f"{reason} (exit code {outcome.exit_code})"
+
+
+def _said(told: Mapping[str, Any]) -> str:
+    """The worker's own words; for an out-of-memory the size that was refused says more than its text."""
+    if told.get("requested_bytes"):
+        return f"{told['error']}: {told['requested_bytes'] / MIB:.0f} MiB more were refused"
+    return ": ".join(filter(None, (told.get("error"), told.get("message"))))
+
+
+def _last_line(log: str) -> str:
+    return next((line for line in reversed(log.splitlines()) if line.strip()), "")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
