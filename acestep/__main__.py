@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
-from acestep.request import GenerationConfig, item_seeds, load_example
+from acestep.request import GenerationConfig, GenerationParams, item_seeds, load_example
 from acestep.sources import SYNTHETIC, choose_source
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def _generate(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--threads: {arguments.threads} is not allowed; use 1 or more")
     choose_source(arguments.source, accelerator=False)  # refuse a wrong path before torch is imported
 
+    params, config = _within_tier(params, config, arguments.device, lm)
+
     from acestep.engine import Engine
 
     engine = Engine.load(
@@ -103,6 +105,28 @@ def _generate(arguments: argparse.Namespace) -> int:
     for warning in result.warnings:
         print(f"acestep: warning: {warning}", file=sys.stderr)
     return 1 if any(item.silent for item in result.audios) else 0
+
+
+def _within_tier(
+    params: GenerationParams, config: GenerationConfig, device: str, lm: str | None
+) -> tuple[GenerationParams, GenerationConfig]:
+    """Bring the request within the graphics card's tier, with a warning per change.
+
+    A CPU has no tier unless MAX_CUDA_VRAM simulates a card's size.
+    """
+    from acestep import gpu_config
+
+    found = gpu_config.detect(device)
+    if found.device == "cpu" and not found.simulated:
+        return params, config
+    print(f"acestep: {gpu_config.describe(found)}", file=sys.stderr)
+    limits = gpu_config.config_for(found)
+    duration, batch, clamps = gpu_config.clamp(limits, params.duration, config.batch_size, lm is not None)
+    for clamp in clamps:
+        print(f"acestep: warning: {clamp}", file=sys.stderr)
+    seeds = config.seeds[:batch] if config.seeds else None
+    config = dataclasses.replace(config, batch_size=batch, seeds=seeds)
+    return dataclasses.replace(params, duration=duration), config
 
 
 def _config(config: GenerationConfig, arguments: argparse.Namespace) -> GenerationConfig:

@@ -1,6 +1,7 @@
 """The command line: refusals before torch is imported, exit codes, no traceback for the user's mistakes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,8 +10,9 @@ import pytest
 HEAVY = ("torch", "numpy", "tokenizers", "rich", "soundfile")
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "acestep", *arguments], capture_output=True, text=True)
+def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "acestep", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
 def imports_of(*arguments: str) -> set[str]:
@@ -73,6 +75,15 @@ def test_generate_prints_one_record_and_saves_the_audio(tmp_path):
     assert record["environment"]["source"] == "synthetic-tiny"
     assert sum(record["stages_s"].values()) == pytest.approx(record["wall_s"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["seed-3.wav", "seed-4.wav"]
+
+
+def test_a_simulated_card_limits_the_request_and_says_so(tmp_path):
+    environment = os.environ | {"MAX_CUDA_VRAM": "4"}
+    options = ("--duration", "200", "--batch-size", "2", "--lm", "none", "--no-thinking", "--steps", "1")
+    done = run("generate", *options, "--source", "synthetic-tiny", "--out", str(tmp_path), env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "tier1" in done.stderr and "using 180" in done.stderr and "using 1" in done.stderr
+    assert "1 x 180 s" in done.stdout
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):

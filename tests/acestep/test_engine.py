@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from acestep import GenerationConfig, GenerationParams, generate_music
+from acestep import GenerationConfig, GenerationParams, diffusion, generate_music
 from acestep.engine import Engine
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
 from acestep.synthetic import Synthetic, write
@@ -176,14 +176,17 @@ def test_the_environment_says_what_ran(engine: Engine):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_no_step_waits_for_the_device():
+def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch):
     engine = Engine.load("synthetic-tiny", device="cuda")
     engine.generate(THINKING, seeded(1, 2))
-    models = engine.models
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with torch.inference_mode():
-            engine._diffuse(PARAMS, engine._plan(PARAMS, (1,)), (1,))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert models.device.type == "cuda"
+    denoise = diffusion.denoise
+
+    def strict(*arguments):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return denoise(*arguments)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(diffusion, "denoise", strict)
+    assert engine.generate(PARAMS, seeded(1)).counts.dit_steps == 8
