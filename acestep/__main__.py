@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("acestep: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader has seen enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,6 +95,10 @@ def _generate(arguments: argparse.Namespace) -> int:
     choose_source(arguments.source, accelerator=False)  # refuse a wrong path before torch is imported
 
     params, config = _within_tier(params, config, arguments.device, lm)
+
+    # Threads that spin while they wait turn one busy core into a run five times as long. OpenMP reads
+    # this once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from acestep.engine import Engine
 

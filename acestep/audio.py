@@ -53,5 +53,7 @@ def save(audio: Tensor, path: Path, sample_rate: int) -> None:
             except BaseException:
                 Path(part.name).unlink(missing_ok=True)
                 raise
-    except (OSError, soundfile.LibsndfileError) as error:
+    except OSError as error:
         raise MissingPrerequisite(f"{path}: cannot write audio: {error}") from None
+    except soundfile.LibsndfileError as error:  # it keeps the reason to itself
+        raise MissingPrerequisite(f"{path}: cannot write audio ({error}); is the disk full?") from None

@@ -90,6 +90,7 @@ def worker_environment(plan: Plan, parent: Mapping[str, str]) -> dict[str, str]:
     environment = dict(parent) | {
         "PYTHONPATH": os.pathsep.join(filter(None, (PACKAGES, parent.get("PYTHONPATH")))),
         "PYTHONHASHSEED": "0",
+        "OMP_WAIT_POLICY": parent.get("OMP_WAIT_POLICY", "PASSIVE"),  # waiting threads must not take a core
         MAX_VRAM_VARIABLE: f"{plan.case.tier_gb:g}",
     }
     if plan.device.startswith("cuda") and _torch_reads_a_fraction():
