@@ -1,0 +1,72 @@
+"""Run a worker, read its records: the file between the process that measures and those that ask.
+
+A worker appends one JSON line per cell as soon as the cell is done, so whatever kills it (a segfault,
+the kernel's OOM killer, Ctrl-C) costs only the cells that were still to come. Those are then written as
+`failed` with the reason, and the file holds one line for every cell that was planned. It stays in
+`.asv/records/`: asv's own results keep numbers and forget why one is missing.
+
+    head -1 .asv/records/*-timing.jsonl        # what ran: commit, source, device, versions
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+WORKER = Path(__file__).with_name("_worker.py")
+
+
+def measure(kind: str) -> dict[str, dict]:
+    """Records by cell name, every planned cell among them. `kind`: `timing` or `memory`."""
+    path = _new_file(kind)
+    command = [sys.executable, "-P", str(WORKER), kind, str(path)]
+    worker = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
+    sys.stderr.write(worker.stderr)
+    header, records = read(path)
+    for cell in set(header.get("planned", ())) - records.keys():
+        records[cell] = {"cell": cell, "status": "failed", "reason": _how_it_ended(worker)}
+        append(path, records[cell])
+    if not header:
+        header = {"status": "failed", "reason": _how_it_ended(worker)}
+        append(path, header)
+    return {"header": header} | records
+
+
+def append(path: Path, record: dict) -> None:
+    """Add one line, whole or not at all to any reader that skips a torn last line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read(path: Path) -> tuple[dict, dict[str, dict]]:
+    """Header and records by cell name; a line torn by a kill is dropped."""
+    header, records = {}, {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if "cell" in record:
+            records[record["cell"]] = record
+        else:
+            header = record
+    return header, records
+
+
+def _new_file(kind: str) -> Path:
+    folder = Path(os.environ.get("ASV_CONF_DIR", ".")) / ".asv" / "records"
+    folder.mkdir(parents=True, exist_ok=True)
+    commit = os.environ.get("ASV_COMMIT", "worktree")[:12]
+    return folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{commit}-{kind}.jsonl"
+
+
+def _how_it_ended(worker: subprocess.CompletedProcess) -> str:
+    last = (worker.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
+    code = worker.returncode
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    return f"the worker {how} before this cell was done; last words: {last}"

@@ -1,0 +1,60 @@
+"""What every benchmark class shares: measure once, read many.
+
+asv runs each parameter combination in a process of its own. Loading a model in each would cost far more
+than what is measured, so the first class to need numbers has `_worker.py` measure every cell in one
+child that loads the model once, and asv hands the records to all classes. A benchmark names its cell and
+picks a number out of the record. Returning the samples, not their mean, gets asv's full statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ._matrix import Cell, TierCell
+from ._records import measure
+
+SETUP_CACHE_TIMEOUT_S = 4 * 3600
+
+
+def tracks(unit: str, *, less_is_better: bool = True) -> Callable:
+    """Say what a `track_` method returns. asv reads every rise as a loss: only what shrinks may gate."""
+
+    def mark(method: Callable) -> Callable:
+        method.unit, method.less_is_better = unit, less_is_better
+        return method
+
+    return mark
+
+
+class Suite:
+    """Base of the timed classes. A subclass says which cell a parameter combination is."""
+
+    timeout = 60
+
+    def setup_cache(self) -> dict[str, dict]:
+        return measure("timing")
+
+    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
+
+    def cell(self, *params) -> Cell | TierCell:
+        raise NotImplementedError("a benchmark class says which cell its parameters mean")
+
+    def setup(self, records: dict[str, dict], *params) -> None:
+        """Find the record. NotImplementedError is asv's n/a; any other error is a failed cell."""
+        name, header = self.cell(*params).name, records["header"]
+        record = records.get(name, header if header["status"] != "ok" else None)
+        if record is None:
+            raise NotImplementedError(f"{name} is not in the matrix of {header['source']}")
+        if record["status"] == "unsupported":
+            raise NotImplementedError(record["reason"])
+        if record["status"] == "failed":
+            raise RuntimeError(f"{name}: {record['reason']}")
+        self.record = record
+
+    def samples(self, value: Callable[[dict], float]) -> dict:
+        """`value` of every timed run to six digits, in the form asv's own timings have."""
+        return {"samples": [float(f"{value(run):.6g}") for run in self.record["runs"]], "number": 1}
+
+    def stage(self, name: str) -> dict:
+        """Seconds of one stage in every timed run."""
+        return self.samples(lambda run: run["stages_s"][name])

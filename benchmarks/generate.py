@@ -1,0 +1,39 @@
+"""A whole generation, request to audio file, and where its time goes."""
+
+from ._matrix import BATCHES, DURATIONS_S, STAGES, STEPS, THINKING, Cell
+from .common import Suite, tracks
+
+
+class TimeGenerate(Suite):
+    """Wall time of one request, the file written."""
+
+    version = "1"
+    params = (DURATIONS_S, BATCHES, THINKING, STEPS)
+    param_names = ("duration_s", "batch", "thinking", "steps")
+
+    def cell(self, duration_s, batch, thinking, steps):
+        return Cell("generate", duration_s, batch, thinking, steps)
+
+    @tracks("seconds")
+    def track_wall(self, *_):
+        return self.samples(lambda run: run["wall_s"])
+
+
+class TrackStages(Suite):
+    """Each stage of a generation of one item at 8 steps; they add up to its wall time."""
+
+    version = "1"
+    params = (STAGES, DURATIONS_S, THINKING)
+    param_names = ("stage", "duration_s", "thinking")
+
+    def cell(self, stage, duration_s, thinking):
+        return Cell("generate", duration_s, BATCHES[0], thinking, STEPS[0])
+
+    def setup(self, records, stage, *params):
+        super().setup(records, stage, *params)
+        if stage not in self.record["runs"][0]["stages_s"]:
+            raise NotImplementedError(f"{stage} does not run in {self.record['cell']}")
+
+    @tracks("seconds")
+    def track_stage(self, _, stage, *__):
+        return self.stage(stage)

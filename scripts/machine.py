@@ -1,0 +1,92 @@
+"""Tell asv what machine this is: `~/.asv-machine.json`, with the facts a GPU result needs.
+
+    python -m scripts.machine        # writes the entry, prints its name
+
+asv starts a new graph for every distinct value, so each fact is a stable string: no host name, no
+kernel release, memory in whole GiB. The extra ones (gpu, vram, driver, torch, cuda) travel with every
+result and become filters on the site. torch is read, never imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+NONE = "none"
+
+
+def gpu_facts() -> dict[str, str]:
+    """Model, memory and driver of the first GPU that CUDA would use; `none` where there is none."""
+    import pynvml
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    try:
+        pynvml.nvmlInit()
+        by_index = visible.isdigit()
+        lookup = pynvml.nvmlDeviceGetHandleByIndex if by_index else pynvml.nvmlDeviceGetHandleByUUID
+        device = lookup(int(visible) if by_index else visible)
+        vram_gib = round(pynvml.nvmlDeviceGetMemoryInfo(device).total / 2**30)
+        return {
+            "gpu": pynvml.nvmlDeviceGetName(device),
+            "vram": f"{vram_gib} GiB",
+            "driver": pynvml.nvmlSystemGetDriverVersion(),
+        }
+    except pynvml.NVMLError:
+        return {"gpu": NONE, "vram": NONE, "driver": NONE}
+
+
+def torch_facts() -> dict[str, str]:
+    """Versions of torch and of the CUDA it was built for, from the installed files."""
+    try:
+        torch = version("torch").partition("+")[0]
+    except PackageNotFoundError:
+        return {"torch": NONE, "cuda": NONE}
+    spec = importlib.util.find_spec("torch")
+    built = Path(spec.origin).with_name("version.py").read_text() if spec and spec.origin else ""
+    cuda = re.search(r"^cuda\b[^=]*= '([\d.]+)'", built, re.MULTILINE)
+    return {"torch": torch, "cuda": cuda[1] if cuda else NONE}
+
+
+def cpu_model() -> str:
+    """Marketing name of the CPU, without trademarks and clock."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    name = found[1] if found else platform.processor() or platform.machine()
+    return re.sub(r"\s+", " ", re.sub(r"\((R|TM)\)|\bCPU\b|@.*$", " ", name)).strip()
+
+
+def machine_facts() -> dict[str, str]:
+    """Everything asv stores about this machine; `machine` is a slug of the GPU, else of the CPU."""
+    import psutil
+
+    cores = str(psutil.cpu_count(logical=True))
+    gpu = gpu_facts()
+    label = f"{cpu_model()} {cores} cores" if gpu["gpu"] == NONE else gpu["gpu"]
+    return {
+        "machine": re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-"),
+        "os": platform.system(),
+        "arch": platform.machine(),
+        "cpu": cpu_model(),
+        "num_cpu": cores,
+        "ram": f"{round(psutil.virtual_memory().total / 2**30)} GiB",
+        **gpu,
+        **torch_facts(),
+    }
+
+
+def register() -> str:
+    """Write this machine's entry for asv; returns its name."""
+    from asv.machine import MachineCollection
+
+    facts = machine_facts()
+    MachineCollection.save(facts["machine"], facts)
+    return facts["machine"]
+
+
+if __name__ == "__main__":
+    print(register())

@@ -1,0 +1,131 @@
+"""The table `make bench` ends with, read from the records of the newest run of HEAD.
+
+python -m scripts.summary
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks._matrix import STAGES, STEPS, THINKING, TIERS_GB, WITH_LM, Cell, TierCell
+from benchmarks._records import read
+
+RECORDS = Path(".asv/records")
+SITE = Path(".asv/html/index.html")
+
+
+def newest(kind: str, commit: str) -> tuple[dict, dict[str, dict]]:
+    """Header and records of the last `kind` run of `commit`; empty when there is none."""
+    files = sorted(RECORDS.glob(f"*-{commit[:12]}-{kind}.jsonl"))
+    return read(files[-1]) if files else ({}, {})
+
+
+def stage_table(header: dict, records: dict[str, dict], thinking: bool) -> Table:
+    """Where the time of one item goes, a column per duration."""
+    durations = sorted({int(name.split("duration_s=")[1].split()[0]) for name in header["planned"]})
+    cells = [Cell("generate", duration_s, 1, thinking, STEPS[0]) for duration_s in durations]
+    columns = [
+        (cell, records[cell.name]) for cell in cells if records.get(cell.name, {}).get("status") == "ok"
+    ]
+    planner = "with" if thinking else "without"
+    table = _table(
+        f"One item, {STEPS[0]} steps, {planner} planning: median ms of {header['repeats']}", "stage"
+    )
+    for cell, _ in columns:
+        table.add_column(f"{cell.duration_s} s", justify="right")
+    for stage in STAGES:
+        times = [_ms(run["stages_s"].get(stage) for run in found["runs"]) for _, found in columns]
+        if any(times):
+            table.add_row(stage, *times)
+    table.add_section()
+    table.add_row(
+        "wall", *(_ms(run["wall_s"] for run in found["runs"]) for _, found in columns), style="bold"
+    )
+    rtf = [median(run["wall_s"] for run in found["runs"]) / cell.duration_s for cell, found in columns]
+    table.add_row("real-time factor", *(f"{value:.4f}" for value in rtf))
+    return table
+
+
+def throughput_table(records: dict[str, dict]) -> Table:
+    """What the language model does per second, over both planning phases."""
+    table = _table("Planning: tokens/s", "", "prefill", "decode")
+    for name, found in records.items():
+        if name.startswith("plan") and "thinking=True" in name and found["status"] == "ok":
+            rates = (
+                found["counts"][f"lm_{phase}_tokens"]
+                / median(run["stages_s"][f"lm_{phase}"] for run in found["runs"])
+                for phase in ("prefill", "decode")
+            )
+            table.add_row(
+                name.split(" ", 1)[1].removesuffix(" thinking=True"), *(f"{rate:,.0f}" for rate in rates)
+            )
+    return table
+
+
+def memory_table(records: dict[str, dict]) -> Table:
+    """Peak of one generation per tier, or the word for why there is none."""
+    table = _table("Peak memory of one capped process: MiB", "tier", "without LM", "with LM")
+    for tier in TIERS_GB:
+        found = [records.get(TierCell(tier, lm, 0).name, {"status": ""}) for lm in WITH_LM]
+        shown = (
+            f"{one['peak_bytes'] / 2**20:,.0f}" if one["status"] == "ok" else one["status"] for one in found
+        )
+        table.add_row(f"{tier} GB", *shown)
+    return table
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE, min_width=len(title))
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left")
+    return table
+
+
+def _ms(samples_s) -> str:
+    known = [value for value in samples_s if value is not None]
+    return f"{1e3 * median(known):,.1f}" if known else ""
+
+
+def _facts(header: dict) -> str:
+    found = header["environment"]
+    weights = f"{found['source']}, {found['dtype']}, LM {found['lm']} on {found['lm_backend']}"
+    device = f"{found['device_name']} ({found['device']}), {found['threads']} threads, torch {found['torch']}"
+    return f"weights  {weights}\ndevice   {device}"
+
+
+def _head() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def main() -> int:
+    commit = _head()
+    console = Console()
+    header, records = newest("timing", commit)
+    if header.get("status") != "ok":
+        reason = header.get("reason", "no records; run make bench")
+        console.print(f"summary: nothing was measured for {commit[:12]}: {reason}", markup=False)
+        return 1
+    console.print(f"\ncommit   {commit[:12]}\n{_facts(header)}\n", highlight=False)
+    for thinking in THINKING:
+        console.print(stage_table(header, records, thinking))
+    console.print(throughput_table(records))
+    memory = newest("memory", commit)[1]
+    if memory:
+        console.print(memory_table(memory))
+    failed = [one for one in (*records.values(), *memory.values()) if one["status"] == "failed"]
+    for one in failed:
+        console.print(f"failed: {one['cell']}: {one['reason']}", markup=False)
+    console.print(f"\nsite     {SITE.resolve()}  (asv preview serves it)", highlight=False)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

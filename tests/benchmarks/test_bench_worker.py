@@ -1,0 +1,137 @@
+"""The worker and its records: nothing that was measured is lost, nothing that was not is silent."""
+
+import math
+import signal
+
+import pytest
+
+from benchmarks import _records
+from benchmarks.dit import TimeDiT
+from benchmarks.generate import TimeGenerate, TrackStages
+from benchmarks.lm import TimeLMPlanning, TrackTokensPerSec
+from benchmarks.memory import PeakMemTier
+from benchmarks.vae import TimeVAEDecode
+
+DIES = """
+import os, signal
+def hook(params, config):
+    if config.batch_size == 2:
+        print("out of luck", file=__import__("sys").stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+RAISES = """
+def hook(params, config):
+    if config.batch_size == 2:
+        raise RuntimeError("latents went NaN")
+"""
+
+
+def read(cls, records, *params, method):
+    """What asv gets for one parameter combination."""
+    suite = cls()
+    suite.setup(records, *params)
+    return getattr(suite, method)(records, *params)
+
+
+def test_every_class_reads_its_cell_from_one_run(checkout):
+    checkout()
+    records = _records.measure("timing")
+    assert records["header"]["status"] == "ok"
+    assert set(records["header"]["planned"]) == records.keys() - {"header"}
+    for cls, params, method in [
+        (TimeDiT, (10, 2, 8), "track_diffuse"),
+        (TimeVAEDecode, (10, 1), "track_vae_decode"),
+        (TimeLMPlanning, (10, 2, False), "track_plan"),
+        (TimeGenerate, (10, 1, True, 8), "track_wall"),
+        (TrackStages, ("diffuse", 10, False), "track_stage"),
+        (TrackTokensPerSec, (10, 2), "track_prefill_ms"),
+    ]:
+        found = read(cls, records, *params, method=method)
+        assert len(found["samples"]) == records["header"]["repeats"]
+        assert all(type(sample) is float and sample > 0 for sample in found["samples"])
+        assert found["number"] == 1
+
+
+def test_ms_per_token_is_the_inverse_of_the_rate(checkout):
+    checkout()
+    records = _records.measure("timing")
+    ms = read(TrackTokensPerSec, records, 10, 2, method="track_decode_ms")["samples"]
+    rate = read(TrackTokensPerSec, records, 10, 2, method="track_decode_rate")["samples"]
+    assert ms[0] == pytest.approx(2.0, rel=0.01)
+    assert [a * b for a, b in zip(ms, rate, strict=True)] == pytest.approx([1e3] * len(ms), rel=1e-4)
+
+
+def test_a_killed_worker_keeps_the_cells_it_finished(checkout, capfd):
+    checkout(hook=DIES)
+    records = _records.measure("timing")
+    assert read(TimeDiT, records, 10, 1, 8, method="track_diffuse")
+    with pytest.raises(RuntimeError, match=r"killed by SIGKILL .* out of luck"):
+        read(TimeDiT, records, 10, 2, 8, method="track_diffuse")
+    with pytest.raises(RuntimeError, match=signal.SIGKILL.name):
+        read(TimeLMPlanning, records, 10, 1, True, method="track_plan")
+
+
+def test_a_failing_cell_does_not_disturb_its_neighbours(checkout, capfd):
+    checkout(hook=RAISES)
+    records = _records.measure("timing")
+    with pytest.raises(RuntimeError, match="latents went NaN"):
+        read(TimeDiT, records, 10, 2, 8, method="track_diffuse")
+    assert read(TimeLMPlanning, records, 10, 2, True, method="track_plan")
+
+
+def test_the_file_tells_the_reason_of_every_cell(checkout, tmp_path, capfd):
+    checkout(hook=DIES)
+    records = _records.measure("timing")
+    (file,) = (tmp_path / ".asv" / "records").iterdir()
+    header, kept = _records.read(file)
+    assert {"header": header} | kept == records
+
+
+def test_a_torn_line_is_not_a_record(tmp_path):
+    file = tmp_path / "records.jsonl"
+    file.write_text('{"status": "ok"}\n{"cell": "a", "status": "ok"}\n{"cell": "b", "sta')
+    assert _records.read(file) == ({"status": "ok"}, {"a": {"cell": "a", "status": "ok"}})
+
+
+def test_a_commit_without_an_engine_is_not_applicable(checkout):
+    checkout(engine=None)
+    records = _records.measure("timing")
+    with pytest.raises(NotImplementedError, match=r"no acestep\.engine"):
+        TimeDiT().setup(records, 10, 1, 8)
+
+
+def test_an_installed_package_never_stands_in_for_the_commit(checkout, tmp_path):
+    checkout()
+    (tmp_path / "env" / "project" / "acestep").rename(tmp_path / "elsewhere")
+    with pytest.raises(NotImplementedError, match="this commit has no acestep"):
+        TimeDiT().setup(_records.measure("timing"), 10, 1, 8)
+
+
+def test_an_engine_that_does_not_load_is_a_failure(checkout, capfd):
+    checkout("import a_dependency_that_is_missing\n")
+    with pytest.raises(RuntimeError, match="a_dependency_that_is_missing"):
+        TimeDiT().setup(_records.measure("timing"), 10, 1, 8)
+
+
+def test_a_cell_outside_the_matrix_is_not_applicable(checkout):
+    checkout()
+    records = _records.measure("timing")
+    with pytest.raises(NotImplementedError, match="not in the matrix of synthetic-tiny"):
+        TimeDiT().setup(records, 240, 1, 8)
+    with pytest.raises(NotImplementedError, match="lm_decode does not run"):
+        TrackStages().setup(records, "lm_decode", 10, False)
+
+
+@pytest.mark.parametrize(
+    ("record", "peak", "code"),
+    [
+        ({"status": "ok", "peak_bytes": 7, "exit_code": 0}, 7, 0),
+        ({"status": "oom", "peak_bytes": 9, "exit_code": 20}, math.nan, 20),
+        ({"status": "crash", "peak_bytes": None, "exit_code": -11}, math.nan, 139),
+        ({"status": "skip", "peak_bytes": None, "exit_code": None}, math.nan, math.nan),
+    ],
+)
+def test_a_tier_that_fails_is_a_result(record, peak, code):
+    records = {"header": {"status": "ok", "source": "synthetic-tiny"}, "memory tier_gb=4 lm=True": record}
+    for method, expected in (("track_peak", peak), ("track_status", code)):
+        assert read(PeakMemTier, records, 4, True, method=method) == pytest.approx(expected, nan_ok=True)

@@ -1,0 +1,144 @@
+"""Shared by the tests of the benchmarks and of what surrounds them: a small history to run asv on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Tiny models gain nothing from a second thread, and two spinning pools on two busy cores lose tenfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))  # benchmarks and scripts are run from the repository, never installed
+
+# An engine whose times are made up from the request, so no test depends on a clock.
+ENGINE = """
+from dataclasses import dataclass
+from acestep.request import Counts
+
+SLOWER = 1.0
+calls = 0
+hook = lambda params, config: None
+
+
+@dataclass
+class Result:
+    stages_s: dict
+    counts: Counts
+
+    @property
+    def wall_s(self):
+        return sum(self.stages_s.values())
+
+
+class Engine:
+    load_s = 0.5
+    environment = {
+        "source": "synthetic-tiny", "device": "cpu", "device_name": "made-up", "dtype": "float32",
+        "lm": "lm", "lm_backend": "pt", "torch": "0", "threads": 2,
+    }
+
+    @classmethod
+    def load(cls):
+        return cls()
+
+    def plan(self, params, config):
+        tokens = int(5 * params.duration) * config.batch_size
+        counts = Counts(audio_s=params.duration, lm_prefill_tokens=100, lm_decode_tokens=tokens)
+        return Result({"lm_prefill": jitter(0.1), "lm_decode": jitter(0.002 * tokens), "other": 1e-4}, counts)
+
+
+def jitter(seconds):
+    global calls
+    calls += 1
+    return seconds * (1 + calls % 7 / 1000)
+
+
+def generate_music(engine, params, config, save_dir=None):
+    hook(params, config)
+    planned = engine.plan(params, config)
+    work = params.duration * config.batch_size
+    stages = planned.stages_s if params.thinking else {}
+    stages |= {
+        "diffuse": jitter(0.001 * work * params.inference_steps * SLOWER), "vae_decode": jitter(0.01 * work),
+        "save": jitter(0.001), "other": 1e-4,
+    }
+    return Result(stages, planned.counts)
+"""
+
+
+@dataclass(frozen=True)
+class History:
+    """A repository with this one's benchmarks and made-up engines, and the environment to run it in."""
+
+    path: Path
+    environ: dict[str, str]
+    engine = ENGINE
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+        done = subprocess.run(command, cwd=self.path, env=self.environ, capture_output=True, text=True)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def asv(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        return self.run(sys.executable, "-m", "asv", *arguments, check=check)
+
+    def commit(self, subject: str, engine: str | None) -> str:
+        if engine is not None:
+            (self.path / "acestep" / "engine.py").write_text(engine)
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "--allow-empty", "-m", subject)
+        return self.run("git", "rev-parse", "HEAD").stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A function that makes a commit's checkout current, as asv would. `engine`: its code, or None for a
+    commit that has no engine yet; `hook`: code that runs before each generation."""
+
+    def make(engine: str | None = ENGINE, hook: str = "") -> None:
+        package = tmp_path / "env" / "project" / "acestep"
+        package.mkdir(parents=True)
+        for name in ("__init__.py", "errors.py", "request.py"):
+            shutil.copy(ROOT / "acestep" / name, package / name)
+        if engine is not None:
+            (package / "engine.py").write_text(engine + hook)
+        for name, value in {"ASV_CONF_DIR": tmp_path, "ASV_ENV_DIR": tmp_path / "env"}.items():
+            monkeypatch.setenv(name, str(value))
+        monkeypatch.setenv("PYTHONPATH", str(package.parent))
+        monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=10 batch=1,2 steps=8")
+
+    return make
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    """Two commits: one from before the engine, one with it."""
+    repository = tmp_path / "repository"
+    for name in ("benchmarks", "scripts"):
+        shutil.copytree(ROOT / name, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (repository / "acestep").mkdir()
+    for name in ("__init__.py", "errors.py", "request.py", "sources.py"):
+        shutil.copy(ROOT / "acestep" / name, repository / "acestep" / name)
+    for name in ("asv.conf.json", "pyproject.toml", ".gitignore"):
+        shutil.copy(ROOT / name, repository / name)
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text(
+        "[user]\n name = nobody\n email = nobody@example.org\n[init]\n defaultBranch = main\n"
+    )
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("ACESTEP_", "ASV_", "GIT_", "GITHUB_"))}
+    cells = {"ACESTEP_SOURCE": "synthetic-tiny", "ACESTEP_BENCH_CELLS": "duration_s=10 batch=1,2 steps=8"}
+    made = History(repository, keep | cells | {"HOME": str(home)})
+    made.run("git", "init", "-q")
+    made.commit("Before the engine", None)
+    made.commit("The engine", ENGINE)
+    return made

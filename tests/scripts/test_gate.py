@@ -1,0 +1,95 @@
+"""The gate: three outcomes, decided from result files with asv's own statistics."""
+
+import math
+import sys
+
+import pytest
+from asv_runner.statistics import compute_stats
+
+from scripts import gate
+from scripts.gate import Measured, Series
+
+
+def measured(median_s, n=12, spread=0.01):
+    """What asv stores after `n` samples around `median_s`."""
+    samples = [median_s * (1 + spread * (i % 5 - 2) / 2) for i in range(n)]
+    value, stats = compute_stats(samples, 1)
+    return Measured(value, stats, samples)
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "verdict"),
+    [
+        (measured(1.0), measured(1.0), "same"),
+        (measured(1.0), measured(1.5), "slower"),
+        (measured(1.5), measured(1.0), "faster"),
+        (measured(1.0), measured(1.1), "same"),  # significant, and below the factor
+        (measured(1.0, spread=1.5), measured(1.3, spread=1.5), "same"),  # above it, and noise
+        (measured(1e-4), measured(3e-4), "same"),  # below the floor
+        (measured(1.0), Measured(None), "failed"),
+        (measured(1.0), Measured(math.nan), "lost"),
+        (Measured(math.nan), measured(1.0), "n/a"),
+        (Measured(None), measured(1.0), "n/a"),
+        (Measured(math.nan), Measured(math.nan), "n/a"),
+        (measured(1.0, n=6), measured(1.5, n=6), "few samples"),  # asv never flags 6 against 6
+        (measured(1.0, n=3), measured(1.5, n=12), "few samples"),
+        (Measured(1.0), Measured(1.5), "few samples"),  # a scalar has none
+    ],
+)
+def test_one_series(base, head, verdict):
+    assert gate.judge(base, head, "seconds") == verdict
+
+
+@pytest.mark.parametrize(("n", "flagged"), [(5, True), (6, False), (7, True), (12, True)])
+def test_asv_is_blind_at_six_against_six(n, flagged):
+    base, head = measured(1.0, n), measured(1.5, n)
+    better = gate.asv_says_better(
+        base.value, head.value, (base.stats, base.samples), (head.stats, head.samples), gate.FACTOR
+    )
+    assert better is flagged
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "outcome", "code"),
+    [
+        (["same", "faster", "n/a"], "same", 0),
+        (["same", "slower"], "slower", 1),
+        (["slower", "failed"], "slower", 1),
+        (["same", "failed"], "not measured", 2),
+        (["same", "lost"], "not measured", 2),
+        (["same", "few samples"], "not measured", 2),
+        (["n/a"], "not measured", 2),
+        ([], "not measured", 2),
+    ],
+)
+def test_the_outcome(verdicts, outcome, code):
+    series = [Series("x", "seconds", measured(1.0), measured(1.0), verdict) for verdict in verdicts]
+    assert gate.decide(series) == outcome
+    assert gate.EXIT[outcome] == code
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("slower", "code"), [("1.0", 0), ("1.5", 1)])
+def test_the_whole_path_on_a_seeded_change(history, slower, code, tmp_path):
+    changed = history.engine.replace("SLOWER = 1.0", f"SLOWER = {slower}")
+    history.commit("Change the engine", changed + "# a change\n")
+    history.environ["GITHUB_STEP_SUMMARY"] = str(tmp_path / "summary.md")
+    done = history.run(sys.executable, "-m", "scripts.gate", "HEAD~1", "HEAD", check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    flagged = {line.split("`")[1] for line in done.stdout.splitlines() if line.startswith("| slower")}
+    assert {name.split(".")[1].split("(")[0] for name in flagged} == (
+        {"TimeDiT", "TimeGenerate", "TrackStages"} if code else set()
+    )
+    assert (tmp_path / "summary.md").read_text() in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_an_engine_that_broke_is_not_measured(history):
+    history.commit("Break the engine", history.engine + "raise RuntimeError('broken')\n")
+    done = history.run(sys.executable, "-m", "scripts.gate", "HEAD~1", "HEAD", check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+
+
+def test_a_commit_is_not_compared_with_itself(history):
+    done = history.run(sys.executable, "-m", "scripts.gate", "HEAD", "HEAD", check=False)
+    assert (done.returncode, done.stdout) == (2, "")

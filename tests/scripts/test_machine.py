@@ -1,0 +1,65 @@
+"""Machine facts: stable, and nothing that names the host."""
+
+import json
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from scripts import machine
+
+
+def test_facts_are_strings_that_do_not_drift():
+    facts = machine.machine_facts()
+    assert {
+        "machine",
+        "os",
+        "arch",
+        "cpu",
+        "num_cpu",
+        "ram",
+        "gpu",
+        "vram",
+        "driver",
+        "torch",
+        "cuda",
+    } == facts.keys()
+    assert all(isinstance(value, str) and value for value in facts.values())
+    assert facts == machine.machine_facts()
+    everything = " ".join(facts.values())
+    assert platform.node() not in everything
+    assert platform.release() not in everything
+
+
+def test_a_gpu_names_the_machine(monkeypatch):
+    found = {"gpu": "NVIDIA H200", "vram": "141 GiB", "driver": "580.65"}
+    monkeypatch.setattr(machine, "gpu_facts", lambda: found)
+    facts = machine.machine_facts()
+    assert facts["machine"] == "nvidia-h200"
+    assert found.items() <= facts.items()
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", "Intel Xeon Platinum 8481C"),
+        ("AMD EPYC 7763 64-Core Processor", "AMD EPYC 7763 64-Core Processor"),
+    ],
+)
+def test_the_cpu_without_trademarks_and_clock(line, name, monkeypatch):
+    monkeypatch.setattr(machine.Path, "exists", lambda path: True)
+    monkeypatch.setattr(machine.Path, "read_text", lambda path: f"processor\t: 0\nmodel name\t: {line}\n")
+    assert machine.cpu_model() == name
+
+
+def test_registering_adds_to_what_asv_knows_and_imports_no_torch(tmp_path, monkeypatch):
+    (tmp_path / ".asv-machine.json").write_text('{"version": 1, "other": {"machine": "other"}}')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code = "import sys; from scripts.machine import register; print(register(), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    name, torch_imported = done.stdout.split()
+    known = json.loads((tmp_path / ".asv-machine.json").read_text())
+    assert torch_imported == "False"
+    assert {"other", name} <= known.keys()
+    assert known[name]["torch"] == machine.torch_facts()["torch"]

@@ -1,0 +1,95 @@
+"""The site in a browser: every page, no network, from a sub-path, not one console error."""
+
+import functools
+import http.server
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+PAGES = ("Overview", "Explore", "Heatmap", "Grid", "Multiples", "Compare", "Regressions", "Inventory")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def address(history, tmp_path):
+    """The published history, served from a folder below the root as GitHub Pages does."""
+    history.commit("Slower", history.engine.replace("SLOWER = 1.0", "SLOWER = 1.5"))
+    history.run(sys.executable, "-m", "scripts.machine")
+    history.asv("run", "-E", "checkout", "--launch-method", "forkserver", "HEAD~2..HEAD")
+    history.run(sys.executable, "-m", "scripts.site")
+    shutil.copytree(history.path / ".asv/html", tmp_path / "www" / "some" / "path")
+    handler = functools.partial(Quiet, directory=str(tmp_path / "www"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/some/path/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def page():
+    if CHROMIUM is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome on PATH; apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield browser.new_page(viewport={"width": 1280, "height": 900})
+        browser.close()
+
+
+def test_every_page(page, address):
+    wrong = []
+    page.on(
+        "console",
+        lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None,
+    )
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda request: wrong.append(request.url))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith((address, "data:")) else wrong.append(request.url),
+    )
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
+    assert page.title().startswith("acestep-bench")
+    for name in PAGES:
+        page.get_by_role("button", name=name, exact=True).first.click()
+        page.wait_for_load_state("networkidle")
+        assert page.locator("#root").inner_text().strip(), name
+    page.get_by_role("button", name="Explore", exact=True).first.click()
+    for benchmark, direction in (
+        ("lm.TrackTokensPerSec.track_decode_rate", 1),
+        ("dit.TimeDiT.track_diffuse", 0),
+    ):
+        page.get_by_text(benchmark, exact=True).first.click()
+        page.wait_for_load_state("networkidle")
+        page.get_by_role("heading", name=benchmark).wait_for()
+        assert page.get_by_text("higher is better").count() == direction
+    assert wrong == []
+
+
+def test_the_stock_pages_are_gone(history):
+    history.run(sys.executable, "-m", "scripts.machine")
+    history.asv("run", "-E", "checkout", "--launch-method", "forkserver", "--bench", "TimeDiT", "HEAD^!")
+    history.run(sys.executable, "-m", "scripts.site")
+    html = history.path / ".asv/html"
+    assert not list(html.glob("*.js")) and not (html / "error.html").exists()
+    text = "".join(file.read_text() for file in html.glob("*.html"))
+    assert "://" not in text
+    assert Path(html / "index.html").exists()

@@ -1,0 +1,57 @@
+"""The closing table: everything from records, sane at 80 columns."""
+
+import json
+
+import pytest
+
+from benchmarks._matrix import tier_cells, timing_cells
+from scripts import summary
+
+COMMIT = "0123456789abcdef"
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Records as a GPU's run of the guide's matrix leaves them, some cells in trouble."""
+    monkeypatch.setattr(summary, "RECORDS", tmp_path)
+    monkeypatch.setattr(summary, "_head", lambda: COMMIT)
+    stages = dict.fromkeys(summary.STAGES, 12.3456)
+    run = {"wall_s": 123.456, "stages_s": stages}
+    done = {"status": "ok", "runs": [run] * 3, "counts": {"lm_prefill_tokens": 100, "lm_decode_tokens": 1200}}
+    timing = {cell.name: done for cell in timing_cells("synthetic-full")}
+    timing["plan duration_s=240 batch=4 thinking=True"] = {"status": "failed", "reason": "CUDA out of memory"}
+    memory = {
+        cell.name: {"status": "oom"} if cell.tier_gb < 8 else {"status": "ok", "peak_bytes": 3 * 2**30}
+        for cell in tier_cells("synthetic-full")
+    }
+    environment = {
+        "source": "synthetic-full", "device": "cuda", "device_name": "NVIDIA H200", "dtype": "bfloat16",
+        "lm": "acestep-5Hz-lm-0.6B", "lm_backend": "pt", "torch": "2.13.0", "threads": 16,
+    }  # fmt: skip
+    for kind, records in (("timing", timing), ("memory", memory)):
+        header = {"status": "ok", "environment": environment, "repeats": 3, "planned": list(records)}
+        lines = [header, *({"cell": name} | record for name, record in records.items())]
+        text = "\n".join(json.dumps(line) for line in lines)
+        (tmp_path / f"20260101T000000-1-{COMMIT[:12]}-{kind}.jsonl").write_text(text)
+
+
+def test_the_table(written, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert summary.main() == 1  # one cell failed
+    shown = capsys.readouterr().out
+    for expected in (
+        COMMIT[:12], "synthetic-full", "NVIDIA H200", "bfloat16", "vae_decode", "12,345.6", "123,456.0",
+        "0.5144", "97", "3,072", "oom", "index.html",
+        "failed: plan duration_s=240 batch=4 thinking=True: CUDA out of memory",
+    ):  # fmt: skip
+        assert expected in shown, expected
+    tables = [line for line in shown.splitlines() if not line.startswith(("failed", "site"))]
+    assert max(map(len, tables)) <= 80
+    assert "…" not in shown
+
+
+def test_nothing_measured_says_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(summary, "RECORDS", tmp_path)
+    monkeypatch.setattr(summary, "_head", lambda: COMMIT)
+    assert summary.main() == 1
+    assert "run make bench" in capsys.readouterr().out
