@@ -1,0 +1,53 @@
+# make bench   benchmark HEAD, build the site, print where to look
+# make test    every test
+# make lint    what CI checks before it runs anything
+# make site    the site again, from results that are there
+# make gate BASE=main HEAD=my-branch    is HEAD slower? exit 0 same, 1 slower, 2 not measured
+#
+# Each sets up what it needs in .venv, once. Where pip would fetch a CUDA build of torch and a CPU build
+# is wanted: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench
+
+PYTHON ?= python3
+VENV ?= .venv
+BASE ?= main
+HEAD ?= HEAD
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PINS := pyproject.toml constraints.txt
+
+# Threads that spin while they wait are slow beyond reason on a machine that does anything else.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: bench test lint site gate clean
+
+bench: .stamps/bench
+	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" --launch-method forkserver 'HEAD^!'
+	$(BIN)/python -m scripts.site
+	$(BIN)/python -m scripts.summary
+
+test: .stamps/test
+	$(BIN)/python -m pytest
+
+lint: .stamps/test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+site: .stamps/bench
+	$(BIN)/python -m scripts.site
+
+gate: .stamps/bench
+	$(BIN)/python -m scripts.gate $(BASE) $(HEAD)
+
+clean:
+	rm -rf .asv .stamps .venv
+
+.stamps/bench: $(PINS)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[bench]'
+	@mkdir -p .stamps && touch $@
+
+.stamps/test: $(PINS)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[bench,oracle,dev]'
+	@mkdir -p .stamps && touch $@ .stamps/bench
