@@ -16,7 +16,7 @@ import itertools
 import os
 from dataclasses import dataclass
 
-TINY_DURATIONS_S = (10, 30)
+TINY_DURATIONS_S = (5, 15)
 GUIDE_DURATIONS_S = (30, 60, 120, 240)
 
 DURATIONS_S = tuple(sorted({*TINY_DURATIONS_S, *GUIDE_DURATIONS_S}))

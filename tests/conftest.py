@@ -114,7 +114,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         for name, value in {"ASV_CONF_DIR": tmp_path, "ASV_ENV_DIR": tmp_path / "env"}.items():
             monkeypatch.setenv(name, str(value))
         monkeypatch.setenv("PYTHONPATH", str(package.parent))
-        monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=10 batch=1,2 steps=8")
+        monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=5 batch=1,2 steps=8")
 
     return make
 
@@ -136,7 +136,7 @@ def history(tmp_path: Path) -> History:
         "[user]\n name = nobody\n email = nobody@example.org\n[init]\n defaultBranch = main\n"
     )
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("ACESTEP_", "ASV_", "GIT_", "GITHUB_"))}
-    cells = {"ACESTEP_SOURCE": "synthetic-tiny", "ACESTEP_BENCH_CELLS": "duration_s=10 batch=1,2 steps=8"}
+    cells = {"ACESTEP_SOURCE": "synthetic-tiny", "ACESTEP_BENCH_CELLS": "duration_s=5 batch=1,2 steps=8"}
     made = History(repository, keep | cells | {"HOME": str(home)})
     made.run("git", "init", "-q")
     made.commit("Before the engine", None)

@@ -20,9 +20,9 @@ def test_real_weights_run_the_guides_matrix():
 
 
 def test_the_filter_narrows_an_axis(monkeypatch):
-    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=10 batch=1,4 tier_gb=8 thinking=True")
+    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=5 batch=1,4 tier_gb=8 thinking=True")
     cells = _matrix.timing_cells("synthetic-tiny")
-    assert {(c.duration_s, c.batch, c.thinking) for c in cells} == {(10, 1, True), (10, 4, True)}
+    assert {(c.duration_s, c.batch, c.thinking) for c in cells} == {(5, 1, True), (5, 4, True)}
     assert {c.steps for c in cells} == {8, 16, None}
     assert [c.tier_gb for c in _matrix.tier_cells("synthetic-tiny")] == [8, 8]
 

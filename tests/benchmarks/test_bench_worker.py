@@ -39,12 +39,12 @@ def test_every_class_reads_its_cell_from_one_run(checkout):
     assert records["header"]["status"] == "ok"
     assert set(records["header"]["planned"]) == records.keys() - {"header"}
     for cls, params, method in [
-        (TimeDiT, (10, 2, 8), "track_diffuse"),
-        (TimeVAEDecode, (10, 1), "track_vae_decode"),
-        (TimeLMPlanning, (10, 2, False), "track_plan"),
-        (TimeGenerate, (10, 1, True, 8), "track_wall"),
-        (TrackStages, ("diffuse", 10, False), "track_stage"),
-        (TrackTokensPerSec, (10, 2), "track_prefill_ms"),
+        (TimeDiT, (5, 2, 8), "track_diffuse"),
+        (TimeVAEDecode, (5, 1), "track_vae_decode"),
+        (TimeLMPlanning, (5, 2, False), "track_plan"),
+        (TimeGenerate, (5, 1, True, 8), "track_wall"),
+        (TrackStages, ("diffuse", 5, False), "track_stage"),
+        (TrackTokensPerSec, (5, 2), "track_prefill_ms"),
     ]:
         found = read(cls, records, *params, method=method)
         assert len(found["samples"]) == records["header"]["repeats"]
@@ -55,8 +55,8 @@ def test_every_class_reads_its_cell_from_one_run(checkout):
 def test_ms_per_token_is_the_inverse_of_the_rate(checkout):
     checkout()
     records = _records.measure("timing")
-    ms = read(TrackTokensPerSec, records, 10, 2, method="track_decode_ms")["samples"]
-    rate = read(TrackTokensPerSec, records, 10, 2, method="track_decode_rate")["samples"]
+    ms = read(TrackTokensPerSec, records, 5, 2, method="track_decode_ms")["samples"]
+    rate = read(TrackTokensPerSec, records, 5, 2, method="track_decode_rate")["samples"]
     assert ms[0] == pytest.approx(2.0, rel=0.01)
     assert [a * b for a, b in zip(ms, rate, strict=True)] == pytest.approx([1e3] * len(ms), rel=1e-4)
 
@@ -64,19 +64,19 @@ def test_ms_per_token_is_the_inverse_of_the_rate(checkout):
 def test_a_killed_worker_keeps_the_cells_it_finished(checkout, capfd):
     checkout(hook=DIES)
     records = _records.measure("timing")
-    assert read(TimeDiT, records, 10, 1, 8, method="track_diffuse")
+    assert read(TimeDiT, records, 5, 1, 8, method="track_diffuse")
     with pytest.raises(RuntimeError, match=r"killed by SIGKILL .* out of luck"):
-        read(TimeDiT, records, 10, 2, 8, method="track_diffuse")
+        read(TimeDiT, records, 5, 2, 8, method="track_diffuse")
     with pytest.raises(RuntimeError, match=signal.SIGKILL.name):
-        read(TimeLMPlanning, records, 10, 1, True, method="track_plan")
+        read(TimeLMPlanning, records, 5, 1, True, method="track_plan")
 
 
 def test_a_failing_cell_does_not_disturb_its_neighbours(checkout, capfd):
     checkout(hook=RAISES)
     records = _records.measure("timing")
     with pytest.raises(RuntimeError, match="latents went NaN"):
-        read(TimeDiT, records, 10, 2, 8, method="track_diffuse")
-    assert read(TimeLMPlanning, records, 10, 2, True, method="track_plan")
+        read(TimeDiT, records, 5, 2, 8, method="track_diffuse")
+    assert read(TimeLMPlanning, records, 5, 2, True, method="track_plan")
 
 
 def test_the_file_tells_the_reason_of_every_cell(checkout, tmp_path, capfd):
@@ -97,20 +97,20 @@ def test_a_commit_without_an_engine_is_not_applicable(checkout):
     checkout(engine=None)
     records = _records.measure("timing")
     with pytest.raises(NotImplementedError, match=r"no acestep\.engine"):
-        TimeDiT().setup(records, 10, 1, 8)
+        TimeDiT().setup(records, 5, 1, 8)
 
 
 def test_an_installed_package_never_stands_in_for_the_commit(checkout, tmp_path):
     checkout()
     (tmp_path / "env" / "project" / "acestep").rename(tmp_path / "elsewhere")
     with pytest.raises(NotImplementedError, match="this commit has no acestep"):
-        TimeDiT().setup(_records.measure("timing"), 10, 1, 8)
+        TimeDiT().setup(_records.measure("timing"), 5, 1, 8)
 
 
 def test_an_engine_that_does_not_load_is_a_failure(checkout, capfd):
     checkout("import a_dependency_that_is_missing\n")
     with pytest.raises(RuntimeError, match="a_dependency_that_is_missing"):
-        TimeDiT().setup(_records.measure("timing"), 10, 1, 8)
+        TimeDiT().setup(_records.measure("timing"), 5, 1, 8)
 
 
 def test_a_cell_outside_the_matrix_is_not_applicable(checkout):
@@ -119,7 +119,7 @@ def test_a_cell_outside_the_matrix_is_not_applicable(checkout):
     with pytest.raises(NotImplementedError, match="not in the matrix of synthetic-tiny"):
         TimeDiT().setup(records, 240, 1, 8)
     with pytest.raises(NotImplementedError, match="lm_decode does not run"):
-        TrackStages().setup(records, "lm_decode", 10, False)
+        TrackStages().setup(records, "lm_decode", 5, False)
 
 
 @pytest.mark.parametrize(
