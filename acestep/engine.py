@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from acestep import audio, conditioning, decode, diffusion
-from acestep.device import describe, resolve_device, resolve_dtype, synchroniser
+from acestep.device import describe, keep_freed_memory, resolve_device, resolve_dtype, synchroniser
 from acestep.errors import MissingPrerequisite
 from acestep.lm.planner import Plan, user_metadata
 from acestep.loading import Models
@@ -67,6 +67,7 @@ class Engine:
         if threads:
             torch.set_num_threads(threads)
         place = resolve_device(device)
+        keep_freed_memory(place)
         name, origin = choose_source(source, accelerator=place.type != "cpu")
         opened = open_source(name)
         models = Models.load(opened, place, lambda stored: resolve_dtype(dtype, place, stored), lm)

@@ -4,7 +4,9 @@ Time and memory of a fixed-step DiT, a VAE and a forced-length language model do
 values of the weights, so random ones measure what the real ones would.
 
     synthetic-full   the published widths (2B DiT, 0.6B/1.7B/4B language models), bf16
-    synthetic-tiny   the same structure, narrow; fp32; seconds on two cores
+    synthetic-tiny   the same structure, narrow; fp32; seconds on two cores. Widths are chosen so that
+                     planner, diffusion and VAE each take a visible share, as they do at full size: a
+                     change to any of them shows in the whole
 
 Every tensor is drawn from a generator seeded by (seed, component, name): the same bytes whatever is
 loaded, in whatever order. `write` puts a checkpoint on disk in the published layout.
@@ -126,10 +128,10 @@ CONFIGS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "synthetic-tiny": {
         DIT: _dit(
-            8, 128, 384, 4, 2, 32, text=64,
+            8, 192, 576, 6, 2, 32, text=64,
             num_lyric_encoder_hidden_layers=2, num_timbre_encoder_hidden_layers=2,
         ),
-        VAE: _vae(4, [1, 1, 2, 2, 2]),
+        VAE: _vae(2, [1, 1, 2, 2, 2]),
         TEXT_ENCODER: _qwen3(2, 64, 192, 4, 2, 16, TEXT_VOCAB),
         LMS[0]: _qwen3(2, 64, 192, 4, 2, 16, LM_VOCAB),
         LMS[1]: _qwen3(3, 64, 192, 4, 2, 16, LM_VOCAB),
