@@ -36,7 +36,7 @@ from asv.util import human_value
 from scripts.machine import register
 
 ROUNDS = 4
-FACTOR = 1.2
+FACTOR = 1.1
 FLOOR_S = 0.002
 MIN_SAMPLES = 10
 UNGATED = "_rate|PeakMem"
