@@ -20,10 +20,11 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: bench test lint site gate clean
 
+# A failed cell stops neither the site nor the table, which says why it failed.
 bench: .stamps/bench
-	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" --launch-method forkserver 'HEAD^!'
-	$(BIN)/python -m scripts.site
-	$(BIN)/python -m scripts.summary
+	@echo "Measuring the commit HEAD. Each cell appears in .asv/records/ when it is done."
+	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" --launch-method forkserver 'HEAD^!' \
+	    || failed=$$?; $(BIN)/asv publish && $(BIN)/python -m scripts.summary && exit $${failed:-0}
 
 test: .stamps/test
 	$(BIN)/python -m pytest
@@ -34,7 +35,7 @@ lint: .stamps/test
 	$(BIN)/pyright
 
 site: .stamps/bench
-	$(BIN)/python -m scripts.site
+	$(BIN)/asv publish
 
 gate: .stamps/bench
 	$(BIN)/python -m scripts.gate $(BASE) $(HEAD)

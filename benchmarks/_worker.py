@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 REPEATS = int(os.environ.get("ACESTEP_BENCH_REPEATS", "3"))
-CELL_TIMEOUT_S = 1800.0
+CELL_TIMEOUT_S = 3600.0
 OURS = ("acestep", "tiersim")
 SEED = 42
 CAPTION = "An unhurried piano theme over soft brushed drums and upright bass, late evening"

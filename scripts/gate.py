@@ -154,7 +154,8 @@ def table(series: list[Series], verdict: str, base: str, head: str, command: str
 
 
 def _show(measured: Measured, unit: str) -> str:
-    return human_value(measured.value, unit)
+    value = measured.value
+    return human_value(value if value is None or math.isnan(value) else float(f"{value:.4g}"), unit)
 
 
 def _commit(name: str) -> str:

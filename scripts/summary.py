@@ -122,8 +122,8 @@ def main() -> int:
         console.print(memory_table(memory))
     failed = [one for one in (*records.values(), *memory.values()) if one["status"] == "failed"]
     for one in failed:
-        console.print(f"failed: {one['cell']}: {one['reason']}", markup=False)
-    console.print(f"\nsite     {SITE.resolve()}  (asv preview serves it)", highlight=False)
+        console.print(f"failed: {one['cell']}: {one['reason']}", markup=False, soft_wrap=True)
+    console.print(f"\nsite     {SITE.resolve()}  (asv preview serves it)", highlight=False, soft_wrap=True)
     return bool(failed)
 
 

@@ -46,7 +46,7 @@ def test_a_commit_from_before_the_engine_is_not_applicable(history):
 
 def test_direction_and_unit_reach_the_published_index(history):
     run(history, "HEAD^!", bench="TrackTokensPerSec")
-    history.run(sys.executable, "-m", "scripts.site")
+    history.asv("publish")
     index = json.loads((history.path / ".asv/html/index.json").read_text())
     shown = index["benchmarks"]["lm.TrackTokensPerSec.track_decode_rate"]
     assert (shown["unit"], shown["less_is_better"]) == ("tokens/s", False)

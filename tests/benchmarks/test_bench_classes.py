@@ -77,3 +77,5 @@ def test_the_gate_line_gives_samples_enough(discovered):
     assert gate.ROUNDS >= 4
     assert samples >= 10
     assert gate.can_differ(samples, samples)
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if "asv continuous" in line]
+    assert lines and all(f"-a rounds={gate.ROUNDS} " in line for line in lines)

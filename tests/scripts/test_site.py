@@ -29,7 +29,7 @@ def address(history, tmp_path):
     history.commit("Slower", history.engine.replace("SLOWER = 1.0", "SLOWER = 1.5"))
     history.run(sys.executable, "-m", "scripts.machine")
     history.asv("run", "-E", "checkout", "--launch-method", "forkserver", "HEAD~2..HEAD")
-    history.run(sys.executable, "-m", "scripts.site")
+    history.asv("publish")
     shutil.copytree(history.path / ".asv/html", tmp_path / "www" / "some" / "path")
     handler = functools.partial(Quiet, directory=str(tmp_path / "www"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -87,7 +87,7 @@ def test_every_page(page, address):
 def test_the_stock_pages_are_gone(history):
     history.run(sys.executable, "-m", "scripts.machine")
     history.asv("run", "-E", "checkout", "--launch-method", "forkserver", "--bench", "TimeDiT", "HEAD^!")
-    history.run(sys.executable, "-m", "scripts.site")
+    history.asv("publish")
     html = history.path / ".asv/html"
     assert not list(html.glob("*.js")) and not (html / "error.html").exists()
     text = "".join(file.read_text() for file in html.glob("*.html"))
