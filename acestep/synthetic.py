@@ -48,19 +48,25 @@ from acestep.synthetic_tokenizer import synthetic_tokenizer, tokenizer_files
 from acestep.tokenizer import LM_VOCAB, TEXT_VOCAB, Tokenizer
 
 
-def _qwen3(layers: int, hidden: int, intermediate: int, heads: int, kv: int, d: int, vocab: int) -> dict:
+def _block(hidden: int, intermediate: int, heads: int, kv: int, d: int) -> dict:
     return {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
-        "num_hidden_layers": layers,
         "hidden_size": hidden,
         "intermediate_size": intermediate,
         "num_attention_heads": heads,
         "num_key_value_heads": kv,
         "head_dim": d,
-        "vocab_size": vocab,
         "rms_norm_eps": 1e-6,
         "rope_theta": 1_000_000,
+    }
+
+
+def _qwen3(layers: int, hidden: int, intermediate: int, heads: int, kv: int, d: int, vocab: int) -> dict:
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "num_hidden_layers": layers,
+        **_block(hidden, intermediate, heads, kv, d),
+        "vocab_size": vocab,
         "max_position_embeddings": 40_960,
         "hidden_act": "silu",
         "attention_bias": False,
@@ -77,13 +83,7 @@ def _dit(layers: int, hidden: int, intermediate: int, heads: int, kv: int, d: in
         "model_version": "turbo",
         "is_turbo": True,
         "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "intermediate_size": intermediate,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv,
-        "head_dim": d,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 1_000_000,
+        **_block(hidden, intermediate, heads, kv, d),
         "max_position_embeddings": 32_768,
         "use_sliding_window": True,
         "sliding_window": 128,
