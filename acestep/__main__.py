@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
 from acestep.request import GenerationConfig, GenerationParams, item_seeds, load_example
-from acestep.sources import SYNTHETIC, choose_source
+from acestep.sources import LMS, SYNTHETIC, choose_source
 
 if TYPE_CHECKING:
     from acestep.request import GenerationResult
 
 EXAMPLES = Path("examples/text2music")
-LMS = ("acestep-5Hz-lm-0.6B", "acestep-5Hz-lm-1.7B", "acestep-5Hz-lm-4B", "none")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--source",
         help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (ACESTEP_SOURCE, then this machine's)",
     )
-    add("--lm", default=LMS[0], choices=LMS, help="5 Hz language model (%(default)s)")
+    add("--lm", default=LMS[0], choices=[*LMS, "none"], help="5 Hz language model (%(default)s)")
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--dtype", default="auto", choices=["auto", "bf16", "fp16", "fp32"], help="(%(default)s)")
     add("--threads", type=int, help="CPU threads (torch's choice)")
@@ -74,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     write.set_defaults(run=_write)
     write.add_argument("source", choices=SYNTHETIC)
     write.add_argument("folder", type=Path, help="checkpoint root to create or complete")
-    write.add_argument("--lm", action="append", choices=LMS[:3], help="language models (0.6B)")
+    write.add_argument("--lm", action="append", choices=LMS, help="language models (0.6B)")
     write.add_argument("--seed", type=int, default=0, help="same seed, same bytes (%(default)s)")
     return parser
 

@@ -22,13 +22,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from acestep.errors import CheckpointError
+from acestep.sources import DIT, TEXT_ENCODER, VAE
 from acestep.tokenizer import Tokenizer
 
-DIT = "acestep-v15-turbo"
-VAE = "vae"
-TEXT_ENCODER = "Qwen3-Embedding-0.6B"
-LM_SIZES = ("0.6B", "1.7B", "4B")
-LMS = tuple(f"acestep-5Hz-lm-{size}" for size in LM_SIZES)
 SILENCE_FRAMES = 15_000  # 600 s at 25 Hz
 
 Shape = tuple[int, ...]

@@ -32,10 +32,10 @@ from acestep.request import (
     GenerationResult,
     PlanResult,
 )
-from acestep.sources import choose_source, open_source
+from acestep.sources import LMS, choose_source, open_source
 from acestep.spans import record, span
 
-DEFAULT_LM = "acestep-5Hz-lm-0.6B"
+DEFAULT_LM = LMS[0]
 
 
 class Engine:

@@ -12,23 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from acestep.checkpoint import (
-    DIT,
-    LMS,
-    TEXT_ENCODER,
-    VAE,
-    Source,
-    check_shapes,
-    materialise,
-    on_meta,
-    parameter_shapes,
-)
+from acestep.checkpoint import Source, check_shapes, materialise, on_meta, parameter_shapes
 from acestep.errors import CheckpointError, UsageError
 from acestep.lm.planner import Planner
 from acestep.models.ace_step import AceStep
 from acestep.models.configs import DiTConfig, Qwen3Config, VAEConfig, parse_config
 from acestep.models.qwen3 import Qwen3
 from acestep.models.vae import Oobleck, OobleckDecoder, fold, published_shapes
+from acestep.sources import DIT, LMS, TEXT_ENCODER, VAE
 from acestep.tokenizer import Tokenizer
 
 

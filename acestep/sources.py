@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acestep.errors import MissingPrerequisite
+from acestep.gpu_config import LM_MEMORY_GB, LM_PREFIX
 
 if TYPE_CHECKING:
     from acestep.checkpoint import Source
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 ENVIRONMENT = "ACESTEP_SOURCE"
 SYNTHETIC = ("synthetic-tiny", "synthetic-full")
 DEFAULT_ROOT = Path("checkpoints")
-DIT_FOLDER = "acestep-v15-turbo"
+
+# Folders of a checkpoint root.
+DIT = "acestep-v15-turbo"
+VAE = "vae"
+TEXT_ENCODER = "Qwen3-Embedding-0.6B"
+LMS = tuple(LM_PREFIX + size for size in LM_MEMORY_GB)  # smallest first
 
 
 def choose_source(asked: str | Path | None, accelerator: bool) -> tuple[str, str]:
@@ -31,7 +37,7 @@ def choose_source(asked: str | Path | None, accelerator: bool) -> tuple[str, str
     """
     value, origin = (str(asked), "argument") if asked else (os.environ.get(ENVIRONMENT, ""), "environment")
     if not value:
-        if (DEFAULT_ROOT / DIT_FOLDER).is_dir():
+        if (DEFAULT_ROOT / DIT).is_dir():
             return str(DEFAULT_ROOT), "default"
         return SYNTHETIC[accelerator], "default"
     if value not in SYNTHETIC and not Path(value).is_dir():

@@ -28,22 +28,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from acestep.checkpoint import (
-    DIT,
-    LMS,
-    SILENCE_FRAMES,
-    TEXT_ENCODER,
-    VAE,
-    Shape,
-    Weights,
-    on_meta,
-    parameter_shapes,
-)
+from acestep.checkpoint import SILENCE_FRAMES, Shape, Weights, on_meta, parameter_shapes
 from acestep.errors import UsageError
 from acestep.models.ace_step import AceStep
 from acestep.models.configs import DiTConfig, Qwen3Config, VAEConfig, parse_config
 from acestep.models.qwen3 import Qwen3
 from acestep.models.vae import Oobleck, published_shapes
+from acestep.sources import DIT, LMS, TEXT_ENCODER, VAE
 from acestep.synthetic_tokenizer import synthetic_tokenizer, tokenizer_files
 from acestep.tokenizer import LM_VOCAB, TEXT_VOCAB, Tokenizer
 

@@ -126,7 +126,7 @@ def history(tmp_path: Path) -> History:
     for name in ("benchmarks", "scripts"):
         shutil.copytree(ROOT / name, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
     (repository / "acestep").mkdir()
-    for name in ("__init__.py", "errors.py", "request.py", "sources.py"):
+    for name in ("__init__.py", "errors.py", "gpu_config.py", "request.py", "sources.py"):
         shutil.copy(ROOT / "acestep" / name, repository / "acestep" / name)
     for name in ("asv.conf.json", "pyproject.toml", ".gitignore"):
         shutil.copy(ROOT / name, repository / name)

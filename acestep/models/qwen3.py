@@ -27,12 +27,6 @@ class Cache:
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.visible = torch.zeros(rows, slots, dtype=torch.bool, device=device)
-        self.slots = slots
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of keys and values: 2·L·R·m·slots·d·itemsize."""
-        return 2 * self.keys.nbytes
 
 
 class Qwen3(nn.Module):

@@ -16,10 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from acestep.checkpoint import (
-    DIT,
     SILENCE_FRAMES,
-    TEXT_ENCODER,
-    VAE,
     Folder,
     SafetensorsFile,
     check_shapes,
@@ -29,6 +26,7 @@ from acestep.checkpoint import (
 )
 from acestep.errors import CheckpointError
 from acestep.models.configs import DiTConfig, Qwen3Config, parse_config
+from acestep.sources import DIT, TEXT_ENCODER, VAE
 from acestep.synthetic import Synthetic
 
 CPU = torch.device("cpu")

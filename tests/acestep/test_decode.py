@@ -5,10 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acestep.checkpoint import VAE, materialise, on_meta
+from acestep.checkpoint import materialise, on_meta
 from acestep.decode import decode, tiles
 from acestep.models.configs import VAEConfig, parse_config
 from acestep.models.vae import Oobleck, OobleckDecoder, fold
+from acestep.sources import VAE
 from acestep.synthetic import Synthetic
 
 HOP = 1920

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from acestep.checkpoint import LMS, materialise, on_meta
+from acestep.checkpoint import materialise, on_meta
 from acestep.lm.session import Session
 from acestep.models.configs import Qwen3Config, parse_config
 from acestep.models.qwen3 import Qwen3
+from acestep.sources import LMS
 from acestep.synthetic import Synthetic
 
 HEAD = [11, 22, 33, 44]

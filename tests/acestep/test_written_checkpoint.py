@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from acestep import synthetic
-from acestep.checkpoint import DIT, LMS, TEXT_ENCODER, VAE, Folder, Shape
+from acestep.checkpoint import Folder, Shape
 from acestep.errors import CheckpointError
 from acestep.loading import Models
+from acestep.sources import DIT, LMS, TEXT_ENCODER, VAE
 from acestep.synthetic import Synthetic
 
 CPU = torch.device("cpu")
