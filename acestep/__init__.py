@@ -12,16 +12,27 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from acestep.engine import Engine, generate_music
-    from acestep.request import GenerationConfig, GenerationParams, GenerationResult
+    from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
+    from acestep.result import DescriptionResult, GenerationResult
 
-__all__ = ["Engine", "GenerationConfig", "GenerationParams", "GenerationResult", "generate_music"]
+__all__ = [
+    "DescriptionParams",
+    "DescriptionResult",
+    "Engine",
+    "GenerationConfig",
+    "GenerationParams",
+    "GenerationResult",
+    "generate_music",
+]
 
 _HOME = {
     "Engine": "acestep.engine",
     "generate_music": "acestep.engine",
+    "DescriptionParams": "acestep.request",
     "GenerationConfig": "acestep.request",
     "GenerationParams": "acestep.request",
-    "GenerationResult": "acestep.request",
+    "DescriptionResult": "acestep.result",
+    "GenerationResult": "acestep.result",
 }
 
 

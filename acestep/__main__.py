@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
-from acestep.request import GenerationConfig, GenerationParams, item_seeds, load_example
+from acestep.examples import load_example
+from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.sources import LMS, SYNTHETIC, choose_source
 
 if TYPE_CHECKING:
-    from acestep.request import GenerationResult
+    from acestep.result import GenerationResult
 
 EXAMPLES = Path("examples/text2music")
 

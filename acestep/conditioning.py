@@ -13,20 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from acestep.audio_codes import CODES
 from acestep.lm.metadata import Metadata
 from acestep.models.ace_step import AceStep
 from acestep.models.qwen3 import Qwen3
 from acestep.prompts import (
     CAPTION_LIMIT,
-    COVER_INSTRUCTION,
     LYRIC_LIMIT,
-    TEXT2MUSIC_INSTRUCTION,
     caption_prompt,
     encoder_ids,
     lyric_prompt,
 )
 from acestep.request import GenerationParams
-from acestep.tokenizer import CODES, Tokenizer
+from acestep.tasks import instruction
+from acestep.tokenizer import Tokenizer
 
 FRAMES_PER_SECOND = 25
 FRAMES_PER_CODE = 5
@@ -52,8 +52,8 @@ def encode_text(
 ) -> EncodedText:
     """Read caption and lyrics. A plan in codes makes the request a cover of that plan."""
     device = encoder.embed_tokens.weight.device
-    instruction = COVER_INSTRUCTION if from_codes else TEXT2MUSIC_INSTRUCTION
-    caption = caption_prompt(instruction, metadata.caption or params.caption, metadata)
+    sentence = instruction("cover" if from_codes else "text2music")
+    caption = caption_prompt(sentence, metadata.caption or params.caption, metadata)
     lyrics = "[Instrumental]" if params.instrumental else params.lyrics
     words = lyric_prompt(metadata.language or params.vocal_language, lyrics)
     caption_ids = torch.tensor([encoder_ids(tokenizer, caption, CAPTION_LIMIT)], device=device)

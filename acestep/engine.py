@@ -23,15 +23,8 @@ from acestep.errors import MissingPrerequisite
 from acestep.lm.planner import Plan, user_metadata
 from acestep.loading import Models
 from acestep.memory import MemoryBudget, tile_frames
-from acestep.request import (
-    MAX_SEED,
-    Audio,
-    Counts,
-    GenerationConfig,
-    GenerationParams,
-    GenerationResult,
-    PlanResult,
-)
+from acestep.request import MAX_SEED, GenerationConfig, GenerationParams
+from acestep.result import Audio, Counts, GenerationResult, PlanResult
 from acestep.sources import LMS, choose_source, open_source
 from acestep.spans import record, span
 
@@ -91,9 +84,9 @@ class Engine:
         seeds = _seeds(config or GenerationConfig())
         with torch.inference_mode(), record(self._sync) as times:
             plan = self._plan(params, seeds)
-            codes = None if plan.codes is None else plan.codes.cpu()
+            codes = None if plan.codes is None else tuple(plan.codes.cpu())
         return PlanResult(
-            metadata=asdict(plan.metadata),
+            metadata=(asdict(plan.metadata),) * len(seeds),
             codes=codes,
             wall_s=times.wall_s,
             stages_s=times.stages(),
@@ -117,7 +110,7 @@ class Engine:
             plan = self._plan(params, seeds)
             latents, counts = self._diffuse(params, plan, seeds)
             waves, tiles = self._decode(latents)
-            audios = self._finish(waves, seeds, config, save_dir)
+            audios = self._finish(waves, seeds, config, save_dir, asdict(plan.metadata))
         silent = [str(item.seed) for item in audios if item.silent]
         return GenerationResult(
             audios=audios,
@@ -126,7 +119,7 @@ class Engine:
             details_s=times.details(),
             steps_s=tuple(times.samples("diffuse/step")),
             counts=_merge(plan.counts, counts, vae_tiles=tiles),
-            metadata=asdict(plan.metadata),
+            plan={},
             environment=self.environment,
             peak_memory_bytes=self.budget.peak_bytes(),
             warnings=(f"silent audio for seed {', '.join(silent)}",) if silent else (),
@@ -146,7 +139,7 @@ class Engine:
         self, params: GenerationParams, plan: Plan, seeds: tuple[int, ...]
     ) -> tuple[Tensor, dict[str, Any]]:
         models = self.models
-        frames = conditioning.latent_frames(params.duration)
+        frames = conditioning.latent_frames(params.duration or 30)
         if plan.codes is not None:
             frames = max(plan.codes.shape[1] * conditioning.FRAMES_PER_CODE, conditioning.MIN_FRAMES)
         with span("text_encode"):
@@ -159,7 +152,7 @@ class Engine:
             )
         with span("condition"):
             dit = models.ace_step.decoder
-            times = diffusion.schedule(params.inference_steps, params.shift)
+            times = diffusion.schedule(params.inference_steps or 8, params.shift)
             modulation = diffusion.modulate(dit, times, models.dtype, models.device)
             encoded = conditioning.encode(models.ace_step, text, models.timbre)
             hint = None if plan.codes is None else conditioning.hints(models.ace_step, plan.codes)
@@ -183,7 +176,12 @@ class Engine:
             return decode.decode(self.models.vae, latents, tile, self.models.hop)
 
     def _finish(
-        self, waves: Tensor, seeds: tuple[int, ...], config: GenerationConfig, save_dir: Path | None
+        self,
+        waves: Tensor,
+        seeds: tuple[int, ...],
+        config: GenerationConfig,
+        save_dir: Path | None,
+        metadata: Mapping[str, Any],
     ) -> tuple[Audio, ...]:
         items = []
         with span("post"):
@@ -196,7 +194,7 @@ class Engine:
                 if save_dir is not None and not silent:
                     path = save_dir / f"seed-{seed}.{config.audio_format}"
                     audio.save(wave, path, self.models.sample_rate)
-                items.append(Audio(wave, self.models.sample_rate, seed, peak, rms, silent, path))
+                items.append(Audio(wave, self.models.sample_rate, seed, peak, rms, silent, path, metadata))
         return tuple(items)
 
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 import re
 
 from acestep.lm.metadata import Metadata
+from acestep.tasks import TASKS
 from acestep.tokenizer import ENDOFTEXT, IM_END, IM_START, THINK, THINK_END, Tokenizer
 
 Part = int | str
 
-TEXT2MUSIC_INSTRUCTION = "Fill the audio semantic mask based on the given conditions:"
-COVER_INSTRUCTION = "Generate audio semantic tokens based on the given conditions:"
-LM_INSTRUCTION = COVER_INSTRUCTION
+LM_INSTRUCTION = TASKS["cover"].instruction
 NO_USER_INPUT = "NO USER INPUT"  # the negative prompt that means none
 
 CAPTION_LIMIT = 256  # tokens

@@ -1,23 +1,20 @@
-"""What is asked for and what comes back: the frozen records every entry point shares.
+"""What is asked for: the frozen records every entry point shares.
 
-`GenerationParams` says what the music is, `GenerationConfig` how the run is made, `GenerationResult`
-what happened. Field names are those of the upstream API where the field exists there. Validation
-happens on construction and names field, value and allowed range. No torch import here.
+`GenerationParams` says what the music is, `GenerationConfig` how the run is made, `DescriptionParams`
+what the language model is to describe. Field names are those of the upstream API where the field exists
+there. Validation happens on construction and names field, value and allowed range; what depends on the
+machine or the model (tier limits, a turbo model's steps) is the resolver's. No torch import here.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import itertools
+from dataclasses import dataclass
 
-from acestep.errors import MissingPrerequisite, UsageError
-
-if TYPE_CHECKING:
-    import torch
+from acestep import audio_codes
+from acestep.checks import flag, one_of, path, sequence, text, within
+from acestep.errors import UsageError
+from acestep.tasks import TASKS, TRACKS
 
 LANGUAGES = (
     "ar az bg bn ca cs da de el en es fa fi fr he hi hr ht hu id is it ja ko la lt ms ne nl no pa pl pt "
@@ -33,20 +30,14 @@ TIME_SIGNATURES = ["2", "3", "4", "6"]
 BPM_RANGE = (30, 300)
 DURATION_RANGE_S = (1.0, 600.0)
 AUDIO_FORMATS = ["wav", "flac"]
+INFER_METHODS = ["ode", "sde", "heun"]
+GUIDANCE_MODES = ["apg", "adg", "cfg"]
 MAX_SEED = 2**32 - 1
-
-
-def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UsageError(f"{name}: {value!r} is not allowed; use one of {', '.join(allowed)}")
-
-
-def _within(name: str, value: object, low: float, high: float, kind: type = float) -> None:
-    number = int if kind is int else (int, float)
-    ok = isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or not low <= value <= high:  # type: ignore[operator]
-        noun = "a whole number" if kind is int else "a number"
-        raise UsageError(f"{name}: {value!r} is not allowed; use {noun} from {low:g} to {high:g}")
+MAX_BATCH = 64
+MAX_CAPTION_CHARS = 4_096
+MAX_LYRICS_CHARS = 16_384
+MAX_REFERENCES = 8
+MAX_TIMESTEPS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +49,25 @@ class GenerationParams:
 
     caption: str = ""
     lyrics: str = "[Instrumental]"
-    duration: float = 30.0  # seconds
+    duration: float | None = 30.0  # seconds; None: the source's, the codes', the LM's, else 30
     bpm: int | None = None
     keyscale: str = ""
     timesignature: str = ""
     vocal_language: str = "unknown"
     instrumental: bool = False
+    # What to do, and to which recording.
+    task_type: str = "text2music"
+    src_audio: str | None = None  # path; all tasks but text2music
+    reference_audio: tuple[str, ...] = ()  # paths of clips whose timbre to take
+    audio_codes: str = ""  # "<|audio_code_1|><|audio_code_2|>...": instead of planning them
+    track_name: str = ""  # lego, extract
+    complete_track_classes: tuple[str, ...] = ()
+    repainting_start: float = 0.0  # seconds; below 0 paints before the source begins
+    repainting_end: float = -1.0  # below 0: the end of the source; past it: paints on
+    repaint_injection_ratio: float = 0.5  # share of the steps that put the kept part back
+    repaint_crossfade_frames: int = 10  # 25 per second, outside the region
+    audio_cover_strength: float = 1.0  # share of the steps that see the source
+    cover_noise_strength: float = 0.0  # how far from pure noise a cover starts
     # Planning by the 5 Hz language model.
     thinking: bool = False  # plan audio codes, 5 per second
     use_cot_metas: bool = True  # fill empty metadata when the LM runs
@@ -75,34 +79,104 @@ class GenerationParams:
     lm_top_p: float = 0.9
     lm_repetition_penalty: float = 1.0
     lm_negative_prompt: str = "NO USER INPUT"
-    # Diffusion.
-    inference_steps: int = 8
+    # Diffusion. None is the variant's own: turbo 8 steps unguided, base 50 steps at 7.0.
+    inference_steps: int | None = None
     shift: float = 1.0  # turbo snaps it to 1, 2 or 3
+    timesteps: tuple[float, ...] = ()  # instead of steps and shift
+    infer_method: str = "ode"
+    guidance_scale: float | None = None
+    guidance_mode: str = "apg"
+    cfg_interval_start: float = 0.0  # guided while start <= t <= end
+    cfg_interval_end: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("caption", "lyrics", "lm_negative_prompt"):
-            if not isinstance(getattr(self, name), str):
-                raise UsageError(f"{name}: {getattr(self, name)!r} is not text")
-        _within("duration", self.duration, *DURATION_RANGE_S)
-        if self.bpm is not None:
-            _within("bpm", self.bpm, *BPM_RANGE, kind=int)
-        if self.keyscale:
-            _one_of("keyscale", self.keyscale, KEYSCALES)
-        if self.timesignature:
-            _one_of("timesignature", self.timesignature, TIME_SIGNATURES)
-        _one_of("vocal_language", self.vocal_language, LANGUAGES)
-        _within("lm_temperature", self.lm_temperature, 0.0, 2.0)
-        _within("lm_cfg_scale", self.lm_cfg_scale, 1.0, 20.0)
-        _within("lm_top_k", self.lm_top_k, 0, 1_000_000, kind=int)
-        _within("lm_top_p", self.lm_top_p, 0.0, 1.0)
-        _within("lm_repetition_penalty", self.lm_repetition_penalty, 0.1, 10.0)
-        _within("inference_steps", self.inference_steps, 1, 200, kind=int)
-        _within("shift", self.shift, 0.1, 20.0)
+        self._check_words()
+        self._check_task()
+        for name in ("thinking", "use_cot_metas", "use_cot_caption", "use_cot_language"):
+            flag(name, getattr(self, name))
+        within("lm_temperature", self.lm_temperature, 0.0, 2.0)
+        within("lm_cfg_scale", self.lm_cfg_scale, 1.0, 20.0)
+        within("lm_top_k", self.lm_top_k, 0, 1_000_000, kind=int)
+        within("lm_top_p", self.lm_top_p, 0.0, 1.0)
+        within("lm_repetition_penalty", self.lm_repetition_penalty, 0.1, 10.0)
+        self._check_diffusion()
+
+    def _check_words(self) -> None:
+        limits = {"caption": MAX_CAPTION_CHARS, "lyrics": MAX_LYRICS_CHARS}
+        for name, most in (limits | {"lm_negative_prompt": MAX_CAPTION_CHARS}).items():
+            object.__setattr__(self, name, text(name, getattr(self, name), most))
+        if self.duration is not None:
+            within("duration", self.duration, *DURATION_RANGE_S)
+        check_metadata(self.bpm, self.keyscale, self.timesignature, self.vocal_language)
+        flag("instrumental", self.instrumental)
+
+    def _check_task(self) -> None:
+        one_of("task_type", self.task_type, list(TASKS))
+        if self.src_audio is not None:
+            object.__setattr__(self, "src_audio", path("src_audio", self.src_audio))
+        clips = sequence("reference_audio", self.reference_audio)
+        if len(clips) > MAX_REFERENCES:
+            raise UsageError(f"reference_audio: {len(clips)} clips; use at most {MAX_REFERENCES}")
+        object.__setattr__(self, "reference_audio", tuple(path("reference_audio", c) for c in clips))
+        audio_codes.parse(self.audio_codes)
+        if self.track_name:
+            one_of("track_name", self.track_name, TRACKS)
+        classes = sequence("complete_track_classes", self.complete_track_classes)
+        for track in classes:
+            one_of("complete_track_classes", track, TRACKS)
+        object.__setattr__(self, "complete_track_classes", classes)
+        far = DURATION_RANGE_S[1]
+        within("repainting_start", self.repainting_start, -far, far)
+        within("repainting_end", self.repainting_end, -1.0, 2 * far)
+        within("repaint_injection_ratio", self.repaint_injection_ratio, 0.0, 1.0)
+        within("repaint_crossfade_frames", self.repaint_crossfade_frames, 0, 250, kind=int)
+        within("audio_cover_strength", self.audio_cover_strength, 0.0, 1.0)
+        within("cover_noise_strength", self.cover_noise_strength, 0.0, 1.0)
+        self._check_sources()
+
+    def _check_sources(self) -> None:
+        """Each task has what it works on, and nothing that it would silently ignore."""
+        task = TASKS[self.task_type]
+        codes_will_do = self.task_type == "cover" and self.audio_codes
+        if task.source and not self.src_audio and not codes_will_do:
+            raise UsageError(f"src_audio: {self.task_type} works on a recording; give the path of one")
+        if not task.source and self.src_audio:
+            others = ", ".join(name for name, other in TASKS.items() if other.source)
+            raise UsageError(f"src_audio: text2music has no source; drop it, or set task_type to {others}")
+        if self.audio_codes and self.src_audio:
+            raise UsageError("audio_codes: given together with src_audio; use one of them")
+        if self.audio_codes and self.task_type not in ("text2music", "cover"):
+            raise UsageError(f"audio_codes: {self.task_type} works on a recording, not on codes")
+        end = self.repainting_end
+        if task.region and 0 <= end <= self.repainting_start:
+            raise UsageError(
+                f"repainting_end: {end:g} is not after repainting_start {self.repainting_start:g}"
+            )
+
+    def _check_diffusion(self) -> None:
+        if self.inference_steps is not None:
+            within("inference_steps", self.inference_steps, 1, 200, kind=int)
+        within("shift", self.shift, 0.1, 20.0)
+        times = sequence("timesteps", self.timesteps)
+        for time in times:
+            within("timesteps", time, 0.0, 1.0)
+        if any(later >= earlier for earlier, later in itertools.pairwise(times)):
+            raise UsageError("timesteps: they must fall, from at most 1 towards 0")
+        if len(times) > MAX_TIMESTEPS or (times and times[0] == 0):
+            raise UsageError(f"timesteps: use 1 to {MAX_TIMESTEPS} of them, the first above 0")
+        object.__setattr__(self, "timesteps", times)
+        one_of("infer_method", self.infer_method, INFER_METHODS)
+        if self.guidance_scale is not None:
+            within("guidance_scale", self.guidance_scale, 1.0, 30.0)
+        one_of("guidance_mode", self.guidance_mode, GUIDANCE_MODES)
+        within("cfg_interval_start", self.cfg_interval_start, 0.0, 1.0)
+        within("cfg_interval_end", self.cfg_interval_end, self.cfg_interval_start, 1.0)
 
     @property
     def metadata_complete(self) -> bool:
-        """Whether bpm, keyscale, timesignature and duration are all given (duration always is)."""
-        return self.bpm is not None and bool(self.keyscale) and bool(self.timesignature)
+        """Whether bpm, keyscale, timesignature and duration are all given."""
+        named = bool(self.keyscale) and bool(self.timesignature)
+        return self.bpm is not None and self.duration is not None and named
 
     @property
     def wants_metadata(self) -> bool:
@@ -110,133 +184,85 @@ class GenerationParams:
         return self.use_cot_metas and not self.metadata_complete
 
 
+def check_metadata(bpm: object, keyscale: object, timesignature: object, language: object) -> None:
+    """Refuse metadata out of range; None and "" are open."""
+    if bpm is not None:
+        within("bpm", bpm, *BPM_RANGE, kind=int)
+    if keyscale != "":
+        one_of("keyscale", keyscale, KEYSCALES)
+    if timesignature != "":
+        one_of("timesignature", timesignature, TIME_SIGNATURES)
+    one_of("vocal_language", language, LANGUAGES)
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationConfig:
-    """How the run is made. `seeds`: one per batch item; None draws them, and the result reports them."""
+    """How the run is made. `seeds`: one per batch item; None draws them, and the result reports them.
+
+    `strict`: a limit that would change the request is an error. `no_limits`: there are none.
+    """
 
     batch_size: int = 1
     seeds: tuple[int, ...] | None = None
     audio_format: str = "wav"
+    strict: bool = False
+    no_limits: bool = False
 
     def __post_init__(self) -> None:
-        _within("batch_size", self.batch_size, 1, 64, kind=int)
-        _one_of("audio_format", self.audio_format, AUDIO_FORMATS)
+        within("batch_size", self.batch_size, 1, MAX_BATCH, kind=int)
+        one_of("audio_format", self.audio_format, AUDIO_FORMATS)
         if self.seeds is not None:
             if len(self.seeds) != self.batch_size:
                 raise UsageError(
                     f"seeds: {len(self.seeds)} given for batch_size {self.batch_size}; give one per item"
                 )
             for seed in self.seeds:
-                _within("seeds", seed, 0, MAX_SEED, kind=int)
+                within("seeds", seed, 0, MAX_SEED, kind=int)
 
 
 @dataclass(frozen=True, slots=True)
-class Audio:
-    """One generated item. `tensor`: fp32 CPU `[2, samples]` in [-1, 1]; `path`: where it was saved."""
+class DescriptionParams:
+    """What the language model is to put into words, and how it samples.
 
-    tensor: torch.Tensor
-    sample_rate: int
-    seed: int
-    peak: float
-    rms: float
-    silent: bool
-    path: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Work done, counted and never estimated. All per run; `lm_*` tokens are summed over batch rows."""
-
-    audio_s: float = 0.0  # seconds of audio per item
-    latent_frames: int = 0
-    dit_tokens: int = 0
-    encoder_tokens: int = 0
-    dit_steps: int = 0
-    vae_tiles: int = 0
-    lm_prompt_tokens: int = 0  # tokens of every prompt row, shared prefixes counted once per row
-    lm_prefill_tokens: int = 0  # tokens that went through the model in prefill
-    lm_decode_steps: int = 0  # one-token forward passes
-    lm_decode_tokens: int = 0  # tokens kept from those passes, over batch items (not CFG rows)
-    audio_codes: int = 0  # codes per item
-
-
-@dataclass(frozen=True, slots=True)
-class PlanResult:
-    """A plan by itself: the same times, counts and environment, without audio.
-
-    `codes`: int64 CPU `[B, 5·seconds]`, None when the request did not ask for them.
+    understand reads `audio_codes`; create reads `query`; format reads `caption` and `lyrics`. Metadata
+    that is given is kept. `ignore_eos`: write exactly `max_lyrics_tokens` tokens of lyrics, so that the
+    work is the request's and not the sampler's.
     """
 
-    metadata: Mapping[str, Any]
-    codes: torch.Tensor | None
-    wall_s: float
-    stages_s: Mapping[str, float]
-    details_s: Mapping[str, float]
-    counts: Counts
-    environment: Mapping[str, Any]
+    audio_codes: str = ""
+    query: str = ""
+    instrumental: bool = False
+    caption: str = ""
+    lyrics: str = ""
+    bpm: int | None = None
+    duration: int | None = None  # seconds
+    keyscale: str = ""
+    timesignature: str = ""
+    vocal_language: str = "unknown"
+    temperature: float = 0.85
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 42
+    max_lyrics_tokens: int = 2048
+    ignore_eos: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class GenerationResult:
-    """What happened: audio, where the time went, what really ran.
-
-    `stages_s`: seconds per top-level stage plus `other`; they sum to `wall_s`. `details_s`: nested
-    spans. `steps_s`: each diffusion step (host time). `metadata`: what the DiT was conditioned on.
-    `environment`: device, backend, dtype, source of the weights, versions, read back from the run.
-    """
-
-    audios: tuple[Audio, ...]
-    wall_s: float
-    stages_s: Mapping[str, float]
-    details_s: Mapping[str, float]
-    steps_s: tuple[float, ...]
-    counts: Counts
-    metadata: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    peak_memory_bytes: int = 0
-    warnings: tuple[str, ...] = field(default=())
-
-    @property
-    def rtf(self) -> float:
-        """Real-time factor: wall seconds per second of audio of one item; lower is better."""
-        return self.wall_s / self.counts.audio_s
-
-
-EXAMPLE_FIELDS = {
-    "think": "thinking",
-    "language": "vocal_language",
-} | {
-    name: name
-    for name in ("caption", "lyrics", "bpm", "duration", "keyscale", "timesignature", "inference_steps")
-}
-EXAMPLE_RUN_FIELDS = ("batch_size", "seed")
-
-
-def load_example(path: Path) -> tuple[GenerationParams, GenerationConfig]:
-    """Read an example request (the JSON of `examples/text2music/`).
-
-    Raises MissingPrerequisite when the file is absent or is not JSON, UsageError for a field that is
-    unknown or out of range; both name the file.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        there = ", ".join(sorted(p.name for p in path.parent.glob("*.json"))) or "none"
-        raise MissingPrerequisite(f"example {path}: no such file; in {path.parent}: {there}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MissingPrerequisite(f"example {path}: not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"example {path}: the top level is a {type(data).__name__}, not an object")
-    known = [*EXAMPLE_FIELDS, *EXAMPLE_RUN_FIELDS]
-    if unknown := sorted(set(data) - set(known)):
-        raise UsageError(f"example {path}: unknown field {unknown[0]!r}; allowed: {', '.join(known)}")
-    try:
-        params = GenerationParams(**{EXAMPLE_FIELDS[k]: v for k, v in data.items() if k in EXAMPLE_FIELDS})
-        batch = data.get("batch_size", 1)
-        _within("batch_size", batch, 1, 64, kind=int)
-        return params, GenerationConfig(batch_size=batch, seeds=item_seeds(data.get("seed", 42), batch))
-    except UsageError as error:
-        raise UsageError(f"example {path}: {error}") from None
+    def __post_init__(self) -> None:
+        limits = {"query": MAX_CAPTION_CHARS, "caption": MAX_CAPTION_CHARS, "lyrics": MAX_LYRICS_CHARS}
+        for name, most in limits.items():
+            object.__setattr__(self, name, text(name, getattr(self, name), most))
+        audio_codes.parse(self.audio_codes)
+        check_metadata(self.bpm, self.keyscale, self.timesignature, self.vocal_language)
+        if self.duration is not None:
+            within("duration", self.duration, 10, DURATION_RANGE_S[1], kind=int)
+        for name in ("instrumental", "ignore_eos"):
+            flag(name, getattr(self, name))
+        within("temperature", self.temperature, 0.0, 2.0)
+        within("top_k", self.top_k, 0, 1_000_000, kind=int)
+        within("top_p", self.top_p, 0.0, 1.0)
+        within("repetition_penalty", self.repetition_penalty, 0.1, 10.0)
+        within("seed", self.seed, 0, MAX_SEED, kind=int)
+        within("max_lyrics_tokens", self.max_lyrics_tokens, 1, 4096, kind=int)
 
 
 def item_seeds(seed: int, batch_size: int) -> tuple[int, ...]:
@@ -244,5 +270,5 @@ def item_seeds(seed: int, batch_size: int) -> tuple[int, ...]:
 
     Raises UsageError when `seed` is not one.
     """
-    _within("seed", seed, 0, MAX_SEED, kind=int)
+    within("seed", seed, 0, MAX_SEED, kind=int)
     return tuple((seed + i) % (MAX_SEED + 1) for i in range(batch_size))

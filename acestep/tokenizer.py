@@ -21,6 +21,7 @@ from pathlib import Path
 
 import tokenizers
 
+from acestep.audio_codes import CODES, code_name
 from acestep.errors import CheckpointError, UsageError
 
 ENDOFTEXT = 151643  # also padding
@@ -31,7 +32,6 @@ THINK_END = 151668
 NEWLINE = 198
 SPACE = 220  # the space before a digit; before a letter it belongs to the word's token
 FIRST_CODE = 151669
-CODES = 64_000  # 8·8·8·5·5·5 values of the audio quantizer: the valid codes
 CODE_SLOTS = 65_535  # codes the vocabulary has names for
 TEXT_VOCAB = FIRST_CODE
 LM_VOCAB = FIRST_CODE + CODE_SLOTS
@@ -42,11 +42,6 @@ SPECIAL_TOKENS = (
     "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> "
     "<|file_sep|> <tool_response> </tool_response> <think> </think>"
 ).split()
-
-
-def code_name(code: int) -> str:
-    """The vocabulary's name of one audio code."""
-    return f"<|audio_code_{code}|>"
 
 
 class Tokenizer:

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from acestep.memory import MemoryBudget
-from tiersim.oom import classify
+from acestep.oom import classify
 from tiersim.record import Cap
 
 MIB = 2**20

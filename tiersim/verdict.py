@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiersim.oom import host_oom_line
+from acestep.oom import host_oom_line
 from tiersim.protocol import Exit
 from tiersim.record import Status
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
 from acestep.memory import MemoryBudget
+from acestep.oom import Failure, classify
 from tiersim import cap
-from tiersim.oom import Failure, classify
 from tiersim.protocol import EventWriter, Exit, Job
 
 if TYPE_CHECKING:
-    from acestep.request import GenerationResult
+    from acestep.result import GenerationResult
 
 SAMPLE_RATE_HZ = 48_000
 SAMPLES_PER_FRAME = 1920

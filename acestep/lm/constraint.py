@@ -26,10 +26,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from acestep.audio_codes import CODES
 from acestep.errors import UsageError
 from acestep.lm.metadata import FIELDS, Metadata
 from acestep.request import BPM_RANGE, KEYSCALES, LANGUAGES, TIME_SIGNATURES
-from acestep.tokenizer import CODES, ENDOFTEXT, FIRST_CODE, IM_END, LM_VOCAB, NEWLINE, THINK, Tokenizer
+from acestep.tokenizer import ENDOFTEXT, FIRST_CODE, IM_END, LM_VOCAB, NEWLINE, THINK, Tokenizer
 
 if TYPE_CHECKING:
     import torch

@@ -17,17 +17,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from acestep.audio_codes import CODES, CODES_PER_SECOND
 from acestep.lm.constraint import Choice, Codes, CodesConstraint, Done, Forced, Free, MetadataConstraint
 from acestep.lm.metadata import Metadata, merge, parse
 from acestep.lm.sampling import Sampling
 from acestep.lm.session import Prefix, Session
 from acestep.models.qwen3 import Qwen3
 from acestep.prompts import Part, phase1_prompt, phase1_unconditional, phase2_prompt, phase2_unconditional
-from acestep.request import Counts, GenerationParams
+from acestep.request import GenerationParams
+from acestep.result import Counts
 from acestep.spans import span
-from acestep.tokenizer import CODES, FIRST_CODE, IM_END, LM_VOCAB, Tokenizer
+from acestep.tokenizer import FIRST_CODE, IM_END, LM_VOCAB, Tokenizer
 
-CODES_PER_SECOND = 5
 MAX_METADATA_TOKENS = 700  # a caption of 512 and every field
 
 
@@ -64,7 +65,7 @@ def user_metadata(params: GenerationParams) -> Metadata:
     """What the request itself decides."""
     return Metadata(
         bpm=params.bpm,
-        duration=int(params.duration),
+        duration=int(params.duration or 30),
         keyscale=params.keyscale or None,
         timesignature=params.timesignature or None,
     )
@@ -158,7 +159,7 @@ class _Run:
     def codes(self, metadata: Metadata, prefix: Prefix | None) -> Tensor:
         """Phase 2: `[B, target]` code indices. Nothing is read back from the device until the end."""
         params = self.params
-        target = int(CODES_PER_SECOND * params.duration)
+        target = int(CODES_PER_SECOND * (params.duration or 30))
         constraint = CodesConstraint(target)
         with span("lm_prefill"):
             session = self._open(

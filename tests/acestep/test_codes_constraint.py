@@ -5,8 +5,9 @@ import random
 import pytest
 import torch
 
+from acestep.audio_codes import CODES
 from acestep.lm.constraint import Codes, CodesConstraint, Done, allowed_mask
-from acestep.tokenizer import CODES, FIRST_CODE, IM_END, LM_VOCAB, THINK
+from acestep.tokenizer import FIRST_CODE, IM_END, LM_VOCAB, THINK
 
 
 def check_codes(constraint, target):

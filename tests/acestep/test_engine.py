@@ -79,8 +79,8 @@ def test_complete_metadata_needs_no_language_model(engine: Engine):
 def test_open_metadata_is_planned_and_given_metadata_kept(engine: Engine):
     open_bpm = dataclasses.replace(PARAMS, bpm=None)
     plan = engine.plan(open_bpm, seeded(1))
-    assert 30 <= plan.metadata["bpm"] <= 300
-    assert plan.metadata["keyscale"] == "A minor" and plan.metadata["duration"] == 6
+    assert 30 <= plan.metadata[0]["bpm"] <= 300
+    assert plan.metadata[0]["keyscale"] == "A minor" and plan.metadata[0]["duration"] == 6
     assert plan.counts.lm_decode_steps <= 4  # the digits of the tempo and the newline after them
     assert plan.codes is None
 
@@ -88,7 +88,7 @@ def test_open_metadata_is_planned_and_given_metadata_kept(engine: Engine):
 def test_caption_and_language_can_be_planned(engine: Engine):
     asked = dataclasses.replace(PARAMS, bpm=None, use_cot_caption=True, use_cot_language=True)
     plan = engine.plan(asked, seeded(5))
-    assert plan.metadata["caption"] and plan.metadata["language"]
+    assert plan.metadata[0]["caption"] and plan.metadata[0]["language"]
 
 
 def test_short_requests_are_padded_to_the_minimum(engine: Engine):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from acestep.request import load_example
+from acestep.examples import load_example
 
 EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples/text2music").glob("*.json"))
 

@@ -8,6 +8,7 @@ from acestep import prompts
 from acestep.lm.metadata import Metadata
 from acestep.prompts import CAPTION_LIMIT, LYRIC_LIMIT, encoder_ids
 from acestep.synthetic_tokenizer import synthetic_tokenizer
+from acestep.tasks import instruction
 from acestep.tokenizer import ENDOFTEXT, IM_END, IM_START, NEWLINE, SPECIAL_TOKENS, THINK, THINK_END
 
 METADATA = Metadata(bpm=100, duration=200, keyscale="E♭ minor", language="ja", timesignature="4")
@@ -27,7 +28,7 @@ def text_of(parts):
 
 
 def test_caption_prompt():
-    assert text_of(prompts.caption_prompt(prompts.TEXT2MUSIC_INSTRUCTION, "A song", METADATA)) == (
+    assert text_of(prompts.caption_prompt(instruction("text2music"), "A song", METADATA)) == (
         "# Instruction\nFill the audio semantic mask based on the given conditions:\n\n"
         "# Caption\nA song\n\n"
         "# Metas\n- bpm: 100\n- timesignature: 4\n- keyscale: E♭ minor\n- duration: 200 seconds\n"

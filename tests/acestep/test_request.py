@@ -3,7 +3,8 @@
 import pytest
 
 from acestep.errors import AceStepError, CheckpointError, MissingPrerequisite, UsageError
-from acestep.request import GenerationConfig, GenerationParams, item_seeds, load_example
+from acestep.examples import load_example
+from acestep.request import GenerationConfig, GenerationParams, item_seeds
 
 
 @pytest.mark.parametrize(

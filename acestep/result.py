@@ -1,0 +1,135 @@
+"""What comes back from a run: audio or text, where the time went, what really ran. No torch import here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """One generated item.
+
+    `tensor`: fp32 CPU `[2, samples]` in [-1, 1]. `path`: where it was saved. `metadata`: what the DiT was
+    conditioned on. `codes`: the audio codes the item was made from, as text, or "".
+    """
+
+    tensor: torch.Tensor
+    sample_rate: int
+    seed: int
+    peak: float
+    rms: float
+    silent: bool
+    path: Path | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    codes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Work done, counted and never estimated. All per run; `lm_*` tokens are summed over batch rows."""
+
+    audio_s: float = 0.0  # seconds of audio of the longest item
+    latent_frames: int = 0  # of the longest item
+    dit_tokens: int = 0
+    encoder_tokens: int = 0
+    dit_steps: int = 0
+    dit_calls: int = 0  # forward passes; a guided step of one batch is one pass over twice the rows
+    vae_tiles: int = 0
+    vae_encode_tiles: int = 0
+    lm_prompt_tokens: int = 0  # tokens of every prompt row, shared prefixes counted once per row
+    lm_prefill_tokens: int = 0  # tokens that went through the model in prefill
+    lm_decode_steps: int = 0  # one-token forward passes
+    lm_decode_tokens: int = 0  # tokens kept from those passes, over batch items (not CFG rows)
+    audio_codes: int = 0  # of the longest item
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Something the run could not do as planned and did another way, such as after an out-of-memory."""
+
+    stage: str
+    reason: str  # what went wrong, one line
+    action: str  # what was done instead
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.reason}; {self.action}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """A plan by itself: the same times, counts and environment, without audio.
+
+    One entry per item: `metadata`, and `codes` (int64 CPU `[5·seconds]`), None without codes.
+    """
+
+    metadata: tuple[Mapping[str, Any], ...]
+    codes: tuple[torch.Tensor, ...] | None
+    wall_s: float
+    stages_s: Mapping[str, float]
+    details_s: Mapping[str, float]
+    counts: Counts
+    environment: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptionResult:
+    """What the language model says of music: the answer of understand, create and format.
+
+    Fields it left open are None or "". `truncated`: the lyrics hit the token limit.
+    """
+
+    caption: str
+    lyrics: str
+    bpm: int | None
+    duration: int | None
+    keyscale: str
+    language: str
+    timesignature: str
+    genres: str
+    instrumental: bool
+    truncated: bool
+    wall_s: float
+    stages_s: Mapping[str, float]
+    details_s: Mapping[str, float]
+    counts: Counts
+    environment: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResult:
+    """What happened: audio, where the time went, what really ran.
+
+    `stages_s`: seconds per top-level stage plus `other`; they sum to `wall_s`. `details_s`: nested
+    spans. `steps_s`: each diffusion step (host time). `plan`: the effective plan, clamps included.
+    `environment`: device, backend, dtype, source of the weights, versions, read back from the run.
+    """
+
+    audios: tuple[Audio, ...]
+    wall_s: float
+    stages_s: Mapping[str, float]
+    details_s: Mapping[str, float]
+    steps_s: tuple[float, ...]
+    counts: Counts
+    plan: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    peak_memory_bytes: int = 0
+    fallbacks: tuple[Fallback, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def rtf(self) -> float:
+        """Real-time factor: wall seconds per second of audio of one item; lower is better."""
+        return self.wall_s / self.counts.audio_s
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the first item's DiT was conditioned on."""
+        return self.audios[0].metadata
