@@ -3,17 +3,21 @@
 Types are asked first, texts second: only `torch.OutOfMemoryError` and `MemoryError` say it by type,
 while PyTorch's CPU and MPS allocators, cuBLAS and mmap all raise a plain RuntimeError. The answer holds
 strings only. An exception keeps its traceback, the traceback its frames and the frames their tensors,
-so whoever stores the exception stores the very memory that was missing.
+so whoever stores the exception stores the very memory that was missing. For the same reason `attempt`
+recovers after the `except` block: inside it the failed call's frames are still alive.
 """
 
 from __future__ import annotations
 
 import errno
+import gc
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+from acestep.memory import hand_back
 
 Kind = Literal["device", "host", "other"]
 
@@ -56,6 +60,23 @@ def classify(error: BaseException) -> Failure:
         if kind != "other":
             return _failure(kind, link)
     return _failure("other", error)
+
+
+def attempt(work: Callable[[], None], recoverable: bool = True) -> Failure | None:
+    """Do `work`. When memory ran out in it: why, with all it held let go and given back to the device.
+
+    Every other exception is raised, and with `recoverable` off an out-of-memory is, too.
+    """
+    try:
+        work()
+        return None
+    except Exception as error:
+        failure = classify(error)
+        if failure.kind == "other" or not recoverable:
+            raise
+    gc.collect()
+    hand_back()
+    return failure
 
 
 def host_oom_line(log: str) -> str | None:

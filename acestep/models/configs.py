@@ -2,12 +2,15 @@
 
 Only what shapes the computation is read; keys this engine has no use for are ignored, so that files
 written by other tools load. Widths follow one convention throughout: `hidden_size` is the residual
-stream, `num_attention_heads * head_dim` the attention width (the two differ in the XL family).
+stream, `num_attention_heads * head_dim` the attention width (the two differ in the XL family). No torch
+import here: what a variant can do is known before paying for one.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -35,11 +38,15 @@ class Qwen3Config(BlockConfig, frozen=True, kw_only=True):
 
 
 class DiTConfig(BlockConfig, frozen=True, kw_only=True):
-    """The file that holds DiT, condition encoder, audio tokenizer and detokenizer."""
+    """The file that holds DiT, condition encoder, audio tokenizer and detokenizer.
+
+    What variant it is, is said here and nowhere else: `is_turbo` for one distilled to few steps without
+    guidance, `is_xl` for the larger family.
+    """
 
     model_type: str
     num_hidden_layers: int
-    layer_types: list[str]
+    layer_types: list[Literal["sliding_attention", "full_attention"]]
     sliding_window: int
     is_turbo: bool = False
     in_channels: int = 192
@@ -58,6 +65,16 @@ class DiTConfig(BlockConfig, frozen=True, kw_only=True):
     encoder_num_attention_heads: int | None = None
     encoder_num_key_value_heads: int | None = None
 
+    def __post_init__(self) -> None:
+        named, layers = len(self.layer_types), self.num_hidden_layers
+        if named != layers:
+            raise ValueError(f"layer_types names {named} layers, num_hidden_layers says {layers}")
+
+    @property
+    def is_xl(self) -> bool:
+        """Whether the DiT is wider than the encoders around it: so the XL family is told from the 2B."""
+        return self.encoder.hidden_size != self.hidden_size
+
     @property
     def encoder(self) -> BlockConfig:
         """Block of the encoders and the detokenizer: the DiT's own unless the file sets it apart."""
@@ -75,7 +92,8 @@ class DiTConfig(BlockConfig, frozen=True, kw_only=True):
 class VAEConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Oobleck: 48 kHz stereo to 25 Hz latents and back."""
 
-    encoder_hidden_size: int
+    encoder_hidden_size: int  # twice the latent channels, and in published models the first width
+    encoder_channels: int | None = None  # the encoder's first width where a made-up model sets it apart
     decoder_channels: int
     decoder_input_channels: int
     channel_multiples: list[int]
@@ -90,6 +108,21 @@ class VAEConfig(msgspec.Struct, frozen=True, kw_only=True):
         for ratio in self.downsampling_ratios:
             hop *= ratio
         return hop
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from `path`; CheckpointError when it is missing or is not one."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; is the download complete?") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: unreadable ({error.strerror}); download it again") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: holds a {type(data).__name__}, expected an object")
+    return data
 
 
 Config = TypeVar("Config", Qwen3Config, DiTConfig, VAEConfig)

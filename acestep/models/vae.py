@@ -1,8 +1,8 @@
 """Oobleck: 48 kHz stereo <-> 25 Hz latents of 64 channels.
 
-Convolutions and Snake activations only, so every output sample depends on a bounded stretch of
-latents (`halo`), and tiles that overlap by it decode exactly what one pass would. The cost is
-4.87 GFLOP per latent frame, 122 GFLOP per second of audio.
+Convolutions and Snake activations only, so either way an output depends on a bounded stretch of the
+input (`halo`, in latent frames), and tiles that overlap by it give exactly what one pass would.
+Decoding costs 4.87 GFLOP per latent frame, 122 GFLOP per second of audio.
 
 Checkpoints store convolutions weight-normalised (direction v, length g) and Snake's parameters as
 logarithms. Neither changes after training, so `fold` computes what the convolutions really use, once.
@@ -88,7 +88,7 @@ class OobleckDecoder(nn.Module):
         )
         self.snake1 = Snake(widths[-1])
         self.conv2 = nn.Conv1d(widths[-1], config.audio_channels, 7, padding=3, bias=False)
-        self.halo = _halo_frames(strides)
+        self.halo = _decoder_halo(strides)
 
     def forward(self, latents: Tensor) -> Tensor:
         x = self.conv1(latents)
@@ -102,7 +102,8 @@ class OobleckEncoder(nn.Module):
 
     def __init__(self, config: VAEConfig):
         super().__init__()
-        widths = [config.encoder_hidden_size * m for m in (1, *config.channel_multiples)]
+        first = config.encoder_channels or config.encoder_hidden_size
+        widths = [first * m for m in (1, *config.channel_multiples)]
         self.conv1 = nn.Conv1d(config.audio_channels, widths[0], 7, padding=3)
         self.block = nn.ModuleList(
             EncoderBlock(a, b, s)
@@ -110,6 +111,7 @@ class OobleckEncoder(nn.Module):
         )
         self.snake1 = Snake(widths[-1])
         self.conv2 = nn.Conv1d(widths[-1], config.encoder_hidden_size, 3, padding=1)
+        self.halo = _encoder_halo(config.downsampling_ratios)
 
     def forward(self, audio: Tensor) -> Tensor:
         x = self.conv1(audio)
@@ -166,7 +168,7 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _halo_frames(strides: list[int]) -> int:
+def _decoder_halo(strides: list[int]) -> int:
     """Latent frames beyond a stretch that its samples depend on, on the wider side.
 
     Walks the index interval [low, high] of one frame's samples back through every layer: a
@@ -181,3 +183,19 @@ def _halo_frames(strides: list[int]) -> int:
         low = math.ceil((low - reach + padding - 2 * stride + 1) / stride)
         high = math.floor((high + reach + padding) / stride)
     return max(-(low - 3), high + 3)
+
+
+def _encoder_halo(strides: list[int]) -> int:
+    """Latent frames beyond a stretch whose samples it depends on, on the wider side.
+
+    The same walk from one frame to its samples [low, high]: a convolution of kernel 2s, stride s and
+    padding p maps output o to inputs s·o - p .. s·o - p + 2s - 1.
+    """
+    reach = 3 * sum(DILATIONS)
+    low, high = -1, 1
+    for stride in reversed(strides):
+        padding = math.ceil(stride / 2)
+        low = stride * low - padding - reach
+        high = stride * high - padding + 2 * stride - 1 + reach
+    hop = math.prod(strides)
+    return max(math.ceil((3 - low) / hop), math.ceil((high + 3 - (hop - 1)) / hop))

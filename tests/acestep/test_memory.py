@@ -8,7 +8,17 @@ from types import SimpleNamespace
 import pytest
 
 from acestep import memory
-from acestep.memory import GIB, MemoryBudget, tile_frames
+from acestep.errors import UsageError
+from acestep.memory import (
+    GIB,
+    VAE_CHUNK,
+    VAE_ON_CPU,
+    MemoryBudget,
+    VAEOverrides,
+    hand_back,
+    tile_frames,
+    vae_overrides,
+)
 
 MIB = 2**20
 
@@ -19,6 +29,42 @@ MIB = 2**20
 )
 def test_tile_ladder(free_gib, frames):
     assert tile_frames(int(free_gib * GIB)) == frames
+    assert tile_frames(int(2 * free_gib * GIB), element_bytes=4) == frames
+
+
+@pytest.mark.parametrize(
+    ("environ", "overrides"),
+    [
+        ({}, VAEOverrides(None, False)),
+        ({VAE_CHUNK: "", VAE_ON_CPU: ""}, VAEOverrides(None, False)),
+        ({VAE_CHUNK: "19", VAE_ON_CPU: "0"}, VAEOverrides(19, False)),
+        ({VAE_CHUNK: "1024", VAE_ON_CPU: "1"}, VAEOverrides(1024, True)),
+    ],
+)
+def test_what_the_environment_says_of_decoding(environ, overrides):
+    assert vae_overrides(environ) == overrides
+
+
+@pytest.mark.parametrize("value", ["18", "4097", "-64", "6.4", "many", "64 ", "9" * 5000, "²"])
+def test_a_chunk_size_out_of_range_is_refused(value):
+    with pytest.raises(UsageError, match=f"^{VAE_CHUNK}: .*a whole number from 19 to 4096$"):
+        vae_overrides({VAE_CHUNK: value})
+
+
+@pytest.mark.parametrize("value", ["2", "yes", " 1"])
+def test_on_cpu_is_0_or_1(value):
+    with pytest.raises(UsageError, match=f"^{VAE_ON_CPU}: .*use one of 0, 1$"):
+        vae_overrides({VAE_ON_CPU: value})
+
+
+def test_cached_memory_is_handed_back(monkeypatch):
+    torch = pytest.importorskip("torch")
+    calls = []
+    monkeypatch.setattr(torch, "cuda", SimpleNamespace(empty_cache=lambda: calls.append("cuda")))
+    monkeypatch.setattr(torch, "mps", SimpleNamespace(empty_cache=lambda: calls.append("mps")))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    hand_back()
+    assert calls == ["cuda", "mps"]
 
 
 class FakeDevice:
@@ -125,7 +171,8 @@ def test_a_peak_that_cannot_be_reset_says_so(monkeypatch, tmp_path):
 
 
 def test_no_torch_is_imported():
-    code = "import sys, acestep.memory as m; m.MemoryBudget('cpu'); sys.exit('torch' in sys.modules)"
+    use = "m.MemoryBudget('cpu'); m.vae_overrides(); m.hand_back()"
+    code = f"import sys, acestep.memory as m, acestep.tiling; {use}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 
-from acestep.oom import classify, host_oom_line
+from acestep.oom import attempt, classify, host_oom_line
 
 CPU_TEXT = (
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
@@ -87,6 +87,41 @@ def test_a_failure_keeps_no_tensor_alive():
     gc.collect()
     assert failure.kind == "host"
     assert watched[0]() is None
+
+
+def fails_with_a_tensor(watched: list[weakref.ref], error: Exception) -> None:
+    tensor = torch.zeros(8)
+    watched.append(weakref.ref(tensor))
+    raise error
+
+
+def test_an_attempt_leaves_nothing_of_itself():
+    watched: list[weakref.ref] = []
+    failure = attempt(lambda: fails_with_a_tensor(watched, torch.OutOfMemoryError(CUDA_TEXT)))
+    assert failure is not None
+    assert (failure.kind, failure.requested_bytes) == ("device", 3 * 2**29)
+    assert watched[0]() is None
+
+
+def test_recovering_inside_the_except_block_would_not():
+    watched: list[weakref.ref] = []
+    try:
+        fails_with_a_tensor(watched, torch.OutOfMemoryError(CUDA_TEXT))
+    except torch.OutOfMemoryError:
+        gc.collect()
+        assert watched[0]() is not None  # where a second try would be short of it
+    gc.collect()
+    assert watched[0]() is None
+
+
+def test_an_attempt_that_works_and_one_that_fails_otherwise():
+    done: list[int] = []
+    assert attempt(lambda: done.append(1)) is None
+    assert done == [1]
+    with pytest.raises(ValueError, match="odd"):
+        attempt(lambda: fails_with_a_tensor([], ValueError("odd")))
+    with pytest.raises(MemoryError):
+        attempt(lambda: fails_with_a_tensor([], MemoryError()), recoverable=False)
 
 
 def test_what_a_log_says():

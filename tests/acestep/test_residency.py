@@ -1,0 +1,206 @@
+"""What is on the device when, and that it computes the same there."""
+
+import gc
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from acestep.residency import PARTS, Residency
+from acestep.spans import record
+
+CUDA = torch.device("cuda")
+WEIGHTS = (3 * 3 + 3 + 2) * 4  # bytes of a `module()`
+
+
+class FakeCard(Residency):
+    """Bookkeeping of a card that is not here: what is sent over is another tensor in host memory."""
+
+    room = 10**9
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def _send(self, host: Tensor) -> Tensor:
+        if self.resident_bytes + host.nbytes > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return host.clone()
+
+
+def module() -> nn.Module:
+    linear = nn.Linear(3, 3).requires_grad_(False)
+    linear.register_buffer("offset", torch.ones(2))
+    return linear
+
+
+def addresses(part: nn.Module) -> list[int]:
+    return [t.data_ptr() for t in (*part.parameters(), *part.buffers())]
+
+
+@pytest.mark.parametrize(
+    ("device", "offload", "offload_dit", "on_host", "words"),
+    [
+        ("cuda", False, False, set(), "every part stays on cuda"),
+        ("cuda", True, False, set(PARTS) - {"dit"}, "every part but the DiT is on the host until used"),
+        ("cuda", True, True, set(PARTS), "every part is on the host until used"),
+        ("cuda", False, True, {"dit"}, "the DiT is on the host until used"),
+        ("cpu", True, True, set(PARTS), "nothing is offloaded: the device is the host"),
+    ],
+)
+def test_homes(device, offload, offload_dit, on_host, words):
+    residency = Residency(torch.device(device), offload=offload, offload_dit=offload_dit)
+    assert {part for part in PARTS if residency.home(part).type == "cpu"} >= on_host
+    if device == "cuda":
+        assert {part for part in PARTS if residency.home(part).type == "cpu"} == on_host
+    assert residency.describe() == words
+
+
+def test_an_offloaded_part_is_on_the_device_while_used():
+    card = FakeCard(CUDA, offload=True)
+    dit, vae = module(), module()
+    card.adopt("dit", dit)
+    card.adopt("vae", vae)
+    home, expected = addresses(vae), vae(torch.ones(1, 3))
+    assert card.resident() == {"dit": WEIGHTS}
+    assert card.host() == {"vae": WEIGHTS}
+    with torch.inference_mode(), card.using("vae", "dit"):
+        assert card.resident() == {"dit": WEIGHTS, "vae": WEIGHTS}
+        assert card.resident_bytes == 2 * WEIGHTS
+        assert not set(addresses(vae)) & set(home)
+        assert torch.equal(vae(torch.ones(1, 3)), expected)
+    assert addresses(vae) == home
+    assert card.resident() == {"dit": WEIGHTS}
+    assert torch.equal(vae(torch.ones(1, 3)), expected)  # and outside of inference mode
+
+
+def test_uses_nest_and_the_last_to_leave_drops():
+    card = FakeCard(CUDA, offload=True)
+    vae = module()
+    card.adopt("vae", vae)
+    with card.using("vae"):
+        there = addresses(vae)
+        with card.using("vae", "vae"):
+            assert addresses(vae) == there
+        assert (addresses(vae), card.resident()) == (there, {"vae": WEIGHTS})
+    assert card.resident() == {}
+
+
+def test_an_error_inside_cleans_up():
+    card = FakeCard(CUDA, offload=True)
+    card.adopt("lm", module())
+    with pytest.raises(KeyError), card.using("lm"):
+        raise KeyError
+    assert card.resident() == {}
+
+
+def test_no_room_on_the_way_leaves_nothing_behind():
+    card = FakeCard(CUDA, offload=True)
+    lm, vae = module(), module()
+    card.adopt("vae", vae)
+    card.adopt("lm", lm)
+    home = addresses(lm), addresses(vae)
+    card.room = WEIGHTS + 40  # the other part's matrix fits, its bias does not
+    with pytest.raises(torch.OutOfMemoryError), card.using("vae", "lm"):
+        pytest.fail("there is no room for both")
+    assert (addresses(lm), addresses(vae)) == home
+    assert card.resident() == {}
+    with card.using("lm"):
+        assert card.resident() == {"lm": WEIGHTS}
+
+
+def test_shared_tensors_are_counted_and_moved_once():
+    head, table = module(), module()
+    head.weight = table.weight  # tied, as in the language model
+    card = FakeCard(CUDA, offload=True)
+    card.adopt("lm", table, head)
+    with card.using("lm"):
+        assert head.weight is table.weight
+        assert card.resident() == {"lm": 2 * WEIGHTS - head.weight.nbytes}
+
+
+def test_parts_may_share_a_tensor():
+    quantizer, pooler = module(), module()
+    card = FakeCard(CUDA, offload=True)
+    card.adopt("detokenizer", quantizer)
+    card.adopt("tokenizer", quantizer, pooler)
+    with card.using("tokenizer"):
+        assert card.resident() == {"detokenizer": WEIGHTS, "tokenizer": WEIGHTS}
+        with card.using("detokenizer"):
+            pass
+        assert card.resident() == {"detokenizer": WEIGHTS, "tokenizer": WEIGHTS}
+    assert card.resident() == {}
+    card.adopt("dit", quantizer)  # the DiT stays, and what it shares with it
+    assert card.resident() == {"detokenizer": WEIGHTS}
+    with card.using("tokenizer"):
+        assert card.resident_bytes == 2 * WEIGHTS
+    assert card.resident() == {"detokenizer": WEIGHTS}
+
+
+def test_moves_are_a_stage_and_nothing_else_is():
+    card = FakeCard(CUDA, offload=True)
+    card.adopt("vae", module())
+    card.adopt("dit", module())
+    with record() as times:
+        with card.using("dit"):
+            pass
+        assert times.samples("offload") == []
+        with card.using("vae"), card.using("vae"):
+            pass
+    assert len(times.samples("offload")) == 2  # there, and the memory given back
+
+
+def test_on_a_cpu_nothing_moves():
+    residency = Residency(torch.device("cpu"), offload=True, offload_dit=True)
+    vae = module()
+    residency.adopt("vae", vae)
+    home = addresses(vae)
+    with record() as times, residency.using("vae"):
+        assert addresses(vae) == home
+    assert (residency.resident(), residency.host()) == ({"vae": WEIGHTS}, {})
+    assert times.stages().keys() == {"other"}
+
+
+def test_what_is_on_meta_is_left_alone():
+    card = FakeCard(CUDA, offload=True)
+    encoder = nn.Sequential(module(), module().to("meta"))
+    card.adopt("condition", encoder)
+    with card.using("condition"):
+        assert card.resident() == {"condition": WEIGHTS}
+        assert encoder[1].weight.is_meta
+
+
+def test_unknown_parts_are_refused():
+    card = FakeCard(CUDA, offload=True)
+    card.adopt("dit", module())
+    with pytest.raises(ValueError, match=r"'ema' is not known; use one of dit, condition"):
+        card.home("ema")
+    with pytest.raises(ValueError, match="'lm' is not loaded; loaded are dit"), card.using("lm"):
+        pass
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("inference", [True, False])
+def test_on_a_real_card(inference: bool):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    layer = nn.Sequential(nn.Linear(1024, 1024), nn.BatchNorm1d(1024)).requires_grad_(False).eval()
+    with torch.inference_mode(inference):
+        staying = Residency(CUDA)
+        x = torch.randn(4, 1024, device=CUDA)
+        there = nn.Sequential(nn.Linear(1024, 1024), nn.BatchNorm1d(1024)).eval()
+        there.load_state_dict(layer.state_dict())
+        staying.adopt("vae", there.to(CUDA))
+        with staying.using("vae"):
+            expected = there(x)
+        residency = Residency(CUDA, offload=True)
+        residency.adopt("vae", layer)
+        gc.collect()
+        before = torch.cuda.memory_allocated()
+        with residency.using("vae"):
+            assert layer[0].weight.is_cuda
+            assert torch.cuda.memory_allocated() - before >= residency.resident_bytes > 4 * 2**20
+            assert torch.equal(layer(x), expected)
+        assert torch.cuda.memory_allocated() == before
+        assert layer[0].weight.device.type == "cpu"
+        with residency.using("vae"):
+            assert torch.equal(layer(x), expected)
