@@ -1,19 +1,19 @@
 """Checkpoint folders as published, and how a model takes its weights from one.
 
-    <root>/acestep-v15-turbo/     config.json, model.safetensors (or an index and shards), silence_latent.pt
+    <root>/acestep-v15-*/         config.json, model.safetensors (or an index and shards), silence_latent.pt
     <root>/vae/                   config.json, diffusion_pytorch_model.safetensors
     <root>/Qwen3-Embedding-0.6B/  config.json, model.safetensors, tokenizer.json
     <root>/acestep-5Hz-lm-*/      likewise
 
 A model is built on the meta device, its names and shapes are held against the file, and then each
-tensor is read, cast and moved by itself, so the host never holds a second copy of a component.
+tensor is read, cast and moved by itself. So the host never holds a second copy of a component, and of the
+XL family's 20 GB in fp32 never more than one tensor.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from acestep.errors import CheckpointError
-from acestep.sources import DIT, TEXT_ENCODER, VAE
+from acestep.models.configs import read_json
+from acestep.sources import TEXT_ENCODER, VAE
 from acestep.tokenizer import Tokenizer
 
 SILENCE_FRAMES = 15_000  # 600 s at 25 Hz
@@ -51,29 +52,29 @@ class Source(Protocol):
 
     def tokenizer(self, folder: str) -> Tokenizer: ...
 
-    def silence_latent(self) -> Tensor: ...
+    def silence_latent(self, dit: str) -> Tensor: ...
 
 
 class SafetensorsFile:
-    """Tensors of one safetensors file, or of the shards an index names. Files stay mapped until closed."""
+    """Tensors of one safetensors file, or of the shards an index names.
+
+    A file is open, and thereby mapped, only while one tensor is copied out of it: of a mapping that
+    stays, every page ever read counts as resident, and in the end that is the whole file.
+    """
 
     def __init__(self, folder: Path, stem: str):
         self.where = str(folder / f"{stem}.safetensors")
-        self._stack = ExitStack()
-        self._home: dict[str, Any] = {}
+        self._home: dict[str, Path] = {}
+        found: dict[str, Shape] = {}
         for path in self._paths(folder, stem):
-            try:
-                file = self._stack.enter_context(safe_open(path, framework="pt"))
-            except FileNotFoundError:
-                raise CheckpointError(f"{path}: no such file; is the download complete?") from None
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path}: unreadable ({error}); download it again") from None
-            self._home |= dict.fromkeys(file.keys(), file)
+            with _opened(path) as file:
+                for name in file.keys():  # noqa: SIM118  # not a dict: it has no iterator
+                    self._home[name] = path
+                    found[name] = tuple(file.get_slice(name).get_shape())
         # Published language models carry a prefix or not, depending on who saved them.
-        if self._home and all(name.startswith("model.") for name in self._home):
-            self._prefix = "model."
-        else:
-            self._prefix = ""
+        prefixed = bool(found) and all(name.startswith("model.") for name in found)
+        self._prefix = "model." if prefixed else ""
+        self._shapes = {name.removeprefix(self._prefix): shape for name, shape in found.items()}
 
     @staticmethod
     def _paths(folder: Path, stem: str) -> list[Path]:
@@ -85,14 +86,25 @@ class SafetensorsFile:
             raise CheckpointError(f"{index}: weight_map must name files of its own folder")
         return [folder / name for name in sorted(set(names.values()))]
 
-    def shapes(self) -> dict[str, Shape]:
-        return {
-            name.removeprefix(self._prefix): tuple(file.get_slice(name).get_shape())
-            for name, file in self._home.items()
-        }
+    def shapes(self) -> Mapping[str, Shape]:
+        return self._shapes
 
     def read(self, name: str) -> Tensor:
-        return self._home[self._prefix + name].get_tensor(self._prefix + name)
+        """The tensor, in memory of its own. Raises CheckpointError when its bytes cannot be read."""
+        name = self._prefix + name
+        with _opened(self._home[name]) as file:
+            return file.get_tensor(name).clone()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; is the download complete?") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: unreadable ({error}); download it again") from None
 
 
 def _is_shard(name: Any) -> bool:
@@ -118,9 +130,9 @@ class Folder:
     def tokenizer(self, folder: str) -> Tokenizer:
         return Tokenizer.from_folder(self._component(folder), audio_codes=folder != TEXT_ENCODER)
 
-    def silence_latent(self) -> Tensor:
-        """`[1, 15000, 64]` fp32: what the VAE encodes silence to."""
-        path = self._component(DIT) / "silence_latent.pt"
+    def silence_latent(self, dit: str) -> Tensor:
+        """`[1, 15000, 64]` fp32: what the VAE encodes silence to, as the folder `dit` keeps it."""
+        path = self._component(dit) / "silence_latent.pt"
         try:
             latent = torch.load(path, weights_only=True, map_location="cpu")
         except FileNotFoundError:
@@ -140,19 +152,6 @@ class Folder:
             there = ", ".join(sorted(p.name for p in folders if p.is_dir())) or "nothing"
             raise CheckpointError(f"{path}: no such folder; {self.root} holds {there}")
         return path
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from `path`; CheckpointError when it is missing or is not one."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; is the download complete?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: holds a {type(data).__name__}, expected an object")
-    return data
 
 
 def check_shapes(expected: Mapping[str, Shape], weights: Weights) -> None:
@@ -191,22 +190,14 @@ def materialise(
     device: torch.device,
     dtype: torch.dtype,
 ) -> None:
-    """Give a meta module its tensors, one at a time: read, cast, move, assign.
-
-    Raises CheckpointError when a tensor's bytes cannot be read.
-    """
-    for owner, leaf in _parameters(module):
-        name = f"{owner}.{leaf}" if owner else leaf
-        try:
-            tensor = read(prefix + name).to(device=device, dtype=dtype).contiguous()
-        except SafetensorError as error:
-            raise CheckpointError(f"{prefix + name}: unreadable ({error}); download it again") from None
-        parameter = nn.Parameter(tensor, requires_grad=False)
-        setattr(module.get_submodule(owner), leaf, parameter)
+    """Give a meta module its tensors, one at a time: read, cast, move, assign."""
+    for name in [name for name, _ in module.named_parameters()]:
+        assign(module, name, read(prefix + name).to(device=device, dtype=dtype))
     module.eval()
 
 
-def _parameters(module: nn.Module) -> Iterator[tuple[str, str]]:
-    for name in [name for name, _ in module.named_parameters()]:
-        owner, _, leaf = name.rpartition(".")
-        yield owner, leaf
+def assign(module: nn.Module, name: str, tensor: Tensor) -> None:
+    """Put `tensor` where `module` has the parameter `name`, frozen."""
+    owner, _, leaf = name.rpartition(".")
+    parameter = nn.Parameter(tensor.contiguous(), requires_grad=False)
+    setattr(module.get_submodule(owner), leaf, parameter)

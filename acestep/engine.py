@@ -1,44 +1,58 @@
-"""The engine: models in memory, and the path from a request to audio.
+"""The engine: models in memory, serving any number of requests.
 
-    request -> planner (5 Hz LM) -> text encode -> condition -> diffuse -> VAE decode -> post -> save
+    engine = Engine.load("synthetic-tiny", dit="acestep-v15-base")
+    result = engine.generate(GenerationParams(caption="slow dub techno", duration=10))
 
-Each arrow is a stage whose time is recorded; `_generate` reads in the order the work runs.
+What a request does on its way is `pipeline`; what it may do here is `resolver`. This file is where the two
+meet a clock: everything a request needs is loaded before its time starts.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from acestep import audio, conditioning, decode, diffusion
+from acestep import audio_codes, resolver
 from acestep.device import describe, keep_freed_memory, resolve_device, resolve_dtype, synchroniser
 from acestep.errors import MissingPrerequisite
-from acestep.lm.planner import Plan, user_metadata
+from acestep.lm.describe import Description
+from acestep.lm.planner import Planner
 from acestep.loading import Models
-from acestep.memory import MemoryBudget, tile_frames
-from acestep.request import MAX_SEED, GenerationConfig, GenerationParams
-from acestep.result import Audio, Counts, GenerationResult, PlanResult
-from acestep.sources import LMS, choose_source, open_source
-from acestep.spans import record, span
-
-DEFAULT_LM = LMS[0]
+from acestep.memory import MemoryBudget
+from acestep.pipeline import Run
+from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
+from acestep.residency import Residency
+from acestep.resolver import EffectivePlan, Setup
+from acestep.result import DescriptionResult, GenerationResult, PlanResult
+from acestep.sources import LMS, open_source
+from acestep.spans import record
 
 
 class Engine:
     """Loaded models on one device. Make one with `Engine.load`; it serves any number of requests."""
 
-    def __init__(self, models: Models, budget: MemoryBudget, environment: Mapping[str, Any], load_s: float):
+    def __init__(
+        self,
+        models: Models,
+        setup: Setup,
+        budget: MemoryBudget,
+        environment: Mapping[str, Any],
+        load_s: float,
+    ):
         self.models = models
+        self.setup = setup
         self.budget = budget
         self.environment = environment
         self.load_s = load_s
+        self.planner = None
+        if models.lm is not None and models.lm_tokenizer is not None:
+            self.planner = Planner(models.lm, models.lm_tokenizer, models.device)
         self._sync = synchroniser(models.device)
 
     @classmethod
@@ -48,51 +62,95 @@ class Engine:
         *,
         device: str = "auto",
         dtype: str = "auto",
-        lm: str | None = DEFAULT_LM,
+        dit: str | None = None,
+        lm: str | None = "auto",
+        want_lm: bool = False,
+        offload_to_cpu: bool | None = None,
+        offload_dit_to_cpu: bool | None = None,
+        strict: bool = False,
+        no_limits: bool = False,
         threads: int | None = None,
         budget: MemoryBudget | None = None,
     ) -> Engine:
-        """Load the models text to music needs, and the language model `lm` unless it is None.
+        """Load what every request needs; `acestep.resolver.setup` says what the choices mean.
 
         Raises UsageError, MissingPrerequisite or CheckpointError, each naming what and where.
         """
+        setup = resolver.setup(
+            source,
+            device=device,
+            dit=dit,
+            lm=lm,
+            want_lm=want_lm,
+            offload_to_cpu=offload_to_cpu,
+            offload_dit_to_cpu=offload_dit_to_cpu,
+            strict=strict,
+            no_limits=no_limits,
+        )
+        return cls.from_setup(setup, device=device, dtype=dtype, threads=threads, budget=budget)
+
+    @classmethod
+    def from_setup(
+        cls,
+        setup: Setup,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int | None = None,
+        budget: MemoryBudget | None = None,
+    ) -> Engine:
+        """Load what a setup says. Raises as `load` does."""
         start = time.perf_counter()
         if threads:
             torch.set_num_threads(threads)
         place = resolve_device(device)
         keep_freed_memory(place)
-        name, origin = choose_source(source, accelerator=place.type != "cpu")
-        opened = open_source(name)
-        models = Models.load(opened, place, lambda stored: resolve_dtype(dtype, place, stored), lm)
+        residency = Residency(place, offload=setup.offload_to_cpu, offload_dit=setup.offload_dit_to_cpu)
+        models = Models.load(
+            open_source(setup.source),
+            setup.dit,
+            place,
+            lambda stored: resolve_dtype(dtype, place, stored),
+            setup.lm,
+            residency,
+        )
         if sync := synchroniser(place):
             sync()
         environment = {
             "device": str(place),
             "device_name": describe(place),
             "dtype": str(models.dtype).removeprefix("torch."),
-            "source": name,
-            "source_origin": origin,
-            "lm": lm,
-            "lm_backend": models.planner.backend if models.planner else None,
+            "source": setup.source,
+            "source_origin": setup.source_origin,
+            "dit": setup.dit,
+            "lm": setup.lm,
+            "lm_backend": Planner.backend if models.lm is not None else None,
+            "offload": residency.describe(),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }
-        return cls(models, budget or MemoryBudget(place), environment, time.perf_counter() - start)
+        return cls(models, setup, budget or MemoryBudget(place), environment, time.perf_counter() - start)
+
+    def resolve(self, params: GenerationParams, config: GenerationConfig | None = None) -> EffectivePlan:
+        """What a request would run here."""
+        return resolver.resolve(params, config or GenerationConfig(), self.setup)
 
     def plan(self, params: GenerationParams, config: GenerationConfig | None = None) -> PlanResult:
         """Run the language model's part of a request by itself."""
-        seeds = _seeds(config or GenerationConfig())
+        plan = self.resolve(params, config)
+        run = self._run(plan)
         with torch.inference_mode(), record(self._sync) as times:
-            plan = self._plan(params, seeds)
-            codes = None if plan.codes is None else tuple(plan.codes.cpu())
+            made = run.planned()
+            codes = None if made.codes is None else tuple(row.cpu() for row in made.codes)
         return PlanResult(
-            metadata=(asdict(plan.metadata),) * len(seeds),
+            metadata=tuple(asdict(metadata) for metadata in made.metadata),
             codes=codes,
             wall_s=times.wall_s,
             stages_s=times.stages(),
             details_s=times.details(),
-            counts=plan.counts,
+            counts=made.counts,
             environment=self.environment,
+            warnings=plan.warnings,
         )
 
     def generate(
@@ -100,102 +158,85 @@ class Engine:
     ) -> GenerationResult:
         """Generate `config.batch_size` items; write them under `save_dir` when it is given.
 
-        Raises MissingPrerequisite when the request needs what is not loaded, AceStepError when the
-        result is not music (NaN, all zero).
+        Raises UsageError or MissingPrerequisite for a request this engine cannot serve, AceStepError when
+        the result is not music (NaN, all zero).
         """
-        config = config or GenerationConfig()
-        seeds = _seeds(config)
+        plan = self.resolve(params, config)
+        run = self._run(plan)
+        self.models.need(*run.parts())
+        if save_dir is not None or run.parts():
+            import soundfile  # noqa: F401  # a third of a second, which is no stage's
+            import soxr  # noqa: F401
         self.budget.reset_peak()
         with torch.inference_mode(), record(self._sync) as times:
-            plan = self._plan(params, seeds)
-            latents, counts = self._diffuse(params, plan, seeds)
-            waves, tiles = self._decode(latents)
-            audios = self._finish(waves, seeds, config, save_dir, asdict(plan.metadata))
+            audios = run.audio(save_dir)
         silent = [str(item.seed) for item in audios if item.silent]
+        told = (f"silent audio for seed {', '.join(silent)}",) if silent else ()
         return GenerationResult(
             audios=audios,
             wall_s=times.wall_s,
             stages_s=times.stages(),
             details_s=times.details(),
             steps_s=tuple(times.samples("diffuse/step")),
-            counts=_merge(plan.counts, counts, vae_tiles=tiles),
-            plan={},
+            counts=run.counts,
+            plan=plan.as_dict(),
             environment=self.environment,
             peak_memory_bytes=self.budget.peak_bytes(),
-            warnings=(f"silent audio for seed {', '.join(silent)}",) if silent else (),
+            fallbacks=tuple(run.fallbacks),
+            warnings=(*plan.warnings, *map(str, run.fallbacks), *told),
         )
 
-    def _plan(self, params: GenerationParams, seeds: tuple[int, ...]) -> Plan:
-        planner = self.models.planner
-        if planner:
-            return planner.plan(params, seeds)
-        if params.thinking:
-            raise MissingPrerequisite(
-                f"thinking: no language model is loaded; load one, such as {DEFAULT_LM}"
-            )
-        return Plan(user_metadata(params), None, Counts())
+    def understand(self, params: DescriptionParams) -> DescriptionResult:
+        """What a song is, from its audio codes: metadata, caption, lyrics."""
+        return self._describe(params, Planner.understand)
 
-    def _diffuse(
-        self, params: GenerationParams, plan: Plan, seeds: tuple[int, ...]
-    ) -> tuple[Tensor, dict[str, Any]]:
-        models = self.models
-        frames = conditioning.latent_frames(params.duration or 30)
-        if plan.codes is not None:
-            frames = max(plan.codes.shape[1] * conditioning.FRAMES_PER_CODE, conditioning.MIN_FRAMES)
-        with span("text_encode"):
-            text = conditioning.encode_text(
-                models.text_encoder,
-                models.text_tokenizer,
-                params,
-                plan.metadata,
-                from_codes=plan.codes is not None,
-            )
-        with span("condition"):
-            dit = models.ace_step.decoder
-            times = diffusion.schedule(params.inference_steps or 8, params.shift)
-            modulation = diffusion.modulate(dit, times, models.dtype, models.device)
-            encoded = conditioning.encode(models.ace_step, text, models.timbre)
-            hint = None if plan.codes is None else conditioning.hints(models.ace_step, plan.codes)
-            context = conditioning.context(models.silence, frames, len(seeds), hint)
-            conditions = dit.condition(context, encoded)
-            noise = diffusion.noise(seeds, frames, models.dtype, models.device)
-        with span("diffuse"):
-            latents = diffusion.denoise(dit, noise, conditions, modulation, times)
-        return latents, {
-            "audio_s": frames / conditioning.FRAMES_PER_SECOND,
-            "latent_frames": frames,
-            "dit_tokens": conditions.context.shape[1],
-            "encoder_tokens": encoded.shape[1],
-            "dit_steps": len(times),
-        }
+    def create(self, params: DescriptionParams) -> DescriptionResult:
+        """A song's description from a few words about it."""
+        return self._describe(params, Planner.create)
 
-    def _decode(self, latents: Tensor) -> tuple[Tensor, int]:
-        with span("vae_decode"):
-            audio.check_latents(latents)
-            tile = tile_frames(self.budget.free_bytes())
-            return decode.decode(self.models.vae, latents, tile, self.models.hop)
+    def format(self, params: DescriptionParams) -> DescriptionResult:
+        """A caption and lyrics, rewritten the way the model was trained on them."""
+        return self._describe(params, Planner.format)
 
-    def _finish(
-        self,
-        waves: Tensor,
-        seeds: tuple[int, ...],
-        config: GenerationConfig,
-        save_dir: Path | None,
-        metadata: Mapping[str, Any],
-    ) -> tuple[Audio, ...]:
-        items = []
-        with span("post"):
-            waves = audio.protect(waves).cpu()
-            measured = [audio.levels(wave) for wave in waves]
-        with span("save"):
-            for wave, seed, (peak, rms) in zip(waves, seeds, measured, strict=True):
-                silent = audio.is_silent(peak, rms)
-                path = None
-                if save_dir is not None and not silent:
-                    path = save_dir / f"seed-{seed}.{config.audio_format}"
-                    audio.save(wave, path, self.models.sample_rate)
-                items.append(Audio(wave, self.models.sample_rate, seed, peak, rms, silent, path, metadata))
-        return tuple(items)
+    def audio_codes(self, path: str | Path) -> str:
+        """The codes of a recording, as text. Raises MissingPrerequisite when it cannot be read."""
+        params = GenerationParams(task_type="cover", src_audio=str(path))
+        run = self._run(self.resolve(params))
+        self.models.need(*run.parts())
+        with torch.inference_mode():
+            return audio_codes.join(run.source_codes().tolist())
+
+    def _run(self, plan: EffectivePlan) -> Run:
+        seeds = plan.config.seeds
+        if seeds is None:
+            seeds = tuple(random.randint(0, MAX_SEED) for _ in range(plan.config.batch_size))
+        return Run(self.models, self.planner, self.budget, plan, seeds)
+
+    def _describe(
+        self, params: DescriptionParams, mode: Callable[[Planner, DescriptionParams], Description]
+    ) -> DescriptionResult:
+        if self.planner is None:
+            raise MissingPrerequisite(f"lm: no language model is loaded; load one, such as {LMS[0]}")
+        with torch.inference_mode(), record(self._sync) as times, self.models.residency.using("lm"):
+            said = mode(self.planner, params)
+        found = said.metadata
+        return DescriptionResult(
+            caption=found.caption or "",
+            lyrics=said.lyrics,
+            bpm=found.bpm,
+            duration=found.duration,
+            keyscale=found.keyscale or "",
+            language=found.language or "",
+            timesignature=found.timesignature or "",
+            genres=found.genres or "",
+            instrumental=said.instrumental,
+            truncated=said.truncated,
+            wall_s=times.wall_s,
+            stages_s=times.stages(),
+            details_s=times.details(),
+            counts=said.counts,
+            environment=self.environment,
+        )
 
 
 def generate_music(
@@ -208,9 +249,16 @@ def generate_music(
     return engine.generate(params, config, save_dir)
 
 
-def _seeds(config: GenerationConfig) -> tuple[int, ...]:
-    return config.seeds or tuple(random.randint(0, MAX_SEED) for _ in range(config.batch_size))
+def understand_music(engine: Engine, audio_codes: str, **sampling: Any) -> DescriptionResult:
+    """`engine.understand` under the name of the upstream API; `sampling` are fields of DescriptionParams."""
+    return engine.understand(DescriptionParams(audio_codes=audio_codes, **sampling))
 
 
-def _merge(counts: Counts, found: Mapping[str, Any], **more: int) -> Counts:
-    return replace(counts, **found, **more)
+def create_sample(engine: Engine, query: str, instrumental: bool = False, **more: Any) -> DescriptionResult:
+    """`engine.create` under the name of the upstream API."""
+    return engine.create(DescriptionParams(query=query, instrumental=instrumental, **more))
+
+
+def format_sample(engine: Engine, caption: str, lyrics: str, **more: Any) -> DescriptionResult:
+    """`engine.format` under the name of the upstream API; metadata given in `more` is kept."""
+    return engine.format(DescriptionParams(caption=caption, lyrics=lyrics, **more))

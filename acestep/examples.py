@@ -57,10 +57,11 @@ def _read(path: Path, kind: type, more: tuple[str, ...] = ()) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UsageError(f"example {path}: the top level is a {type(data).__name__}, not an object")
     known = [field.name for field in dataclasses.fields(kind)]
-    renamed = {ALIASES.get(name, name): value for name, value in data.items()}
-    if unknown := sorted(set(renamed) - {*known, *more}):
-        allowed = ", ".join([*known, *more, *ALIASES])
-        raise UsageError(f"example {path}: unknown field {unknown[0]!r}; allowed: {allowed}")
+    renamed = {ALIASES.get(str(name), str(name)): value for name, value in data.items()}
+    for name in renamed:
+        if name not in known and name not in more:
+            allowed = ", ".join([*known, *more, *ALIASES])
+            raise UsageError(f"example {path}: unknown field {name!r}; allowed: {allowed}")
     for name in PATH_FIELDS:
         if name in renamed:
             renamed[name] = _beside(path, renamed[name])

@@ -229,38 +229,3 @@ def _ram_gib() -> float:
     import psutil
 
     return psutil.virtual_memory().total / GIB
-
-
-@dataclass(frozen=True, slots=True)
-class Clamp:
-    """One request that was over a limit: what was asked, what was applied, and whose limit it was."""
-
-    field: str
-    requested: float
-    limit: float
-    applied: float
-    class_gb: float
-    tier: str
-    with_lm: bool
-
-    def __str__(self) -> str:
-        lm = "with" if self.with_lm else "without"
-        return (
-            f"{self.field}: {self.requested:g} is over the limit {self.limit:g} of {self.tier} "
-            f"({self.class_gb:g} GB class, {lm} LM); using {self.applied:g}"
-        )
-
-
-def clamp(
-    config: GPUConfig, duration_s: float, batch_size: int, with_lm: bool
-) -> tuple[float, int, tuple[Clamp, ...]]:
-    """Bring a request within the tier: effective duration, effective batch size, what was changed."""
-    max_duration_s = config.max_duration_with_lm_s if with_lm else config.max_duration_s
-    max_batch = config.max_batch_with_lm if with_lm else config.max_batch
-    asked_and_limit = {"duration": (duration_s, max_duration_s), "batch_size": (batch_size, max_batch)}
-    clamps = tuple(
-        Clamp(field, asked, limit, limit, config.class_gb, config.tier, with_lm)
-        for field, (asked, limit) in asked_and_limit.items()
-        if asked > limit
-    )
-    return min(duration_s, max_duration_s), min(batch_size, max_batch), clamps

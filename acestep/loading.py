@@ -1,117 +1,212 @@
-"""From a source to the models text to music runs, and nothing it does not run.
+"""From a source to models in memory, part by part: what no request needs is never materialised.
 
-Left on the meta device: the audio tokenizer's pooler (only covers of real audio need it), the VAE
-encoder, and the timbre encoder once it has given its constant, the vector for silence.
+    part           of                          needed by
+    dit            ace_step.decoder            every request
+    condition      ace_step.encoder            every request
+    timbre         ace_step.encoder            reference audio
+    tokenizer      ace_step.tokenizer          covers of a recording
+    detokenizer    quantizer, detokenizer      audio codes
+    vae            vae.decoder                 every request
+    vae_encoder    vae.encoder                 source and reference audio
+    text_encoder   all of it                   every request
+    lm             all of it                   planning and describing
+
+All of a checkpoint is held against the models' names and shapes before a byte of it is read, needed or
+not. The timbre of silence, which stands in where there is no reference audio, is computed once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from acestep.checkpoint import Source, check_shapes, materialise, on_meta, parameter_shapes
-from acestep.errors import CheckpointError, UsageError
-from acestep.lm.planner import Planner
+from acestep.checkpoint import (
+    Shape,
+    Source,
+    assign,
+    check_shapes,
+    materialise,
+    on_meta,
+    parameter_shapes,
+)
+from acestep.errors import UsageError
 from acestep.models.ace_step import AceStep
-from acestep.models.configs import DiTConfig, Qwen3Config, VAEConfig, parse_config
+from acestep.models.configs import Config, DiTConfig, Qwen3Config, VAEConfig, parse_config
 from acestep.models.qwen3 import Qwen3
-from acestep.models.vae import Oobleck, OobleckDecoder, fold, published_shapes
-from acestep.sources import DIT, LMS, TEXT_ENCODER, VAE
+from acestep.models.vae import Oobleck, fold, published_shapes
+from acestep.sources import LMS, TEXT_ENCODER, VAE
 from acestep.tokenizer import Tokenizer
+
+
+class Residency(Protocol):
+    """Who decides where parts live."""
+
+    def home(self, part: str) -> torch.device:
+        """Where to materialise `part`."""
+        ...
+
+    def adopt(self, part: str, *modules: nn.Module) -> None:
+        """Take charge of a part that has been materialised at its home."""
+        ...
+
+    def using(self, *parts: str) -> AbstractContextManager[object]:
+        """Inside, `parts` are on the compute device."""
+        ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """Modules that are loaded and moved as one: `names` of `model` ("" is the model itself)."""
+
+    model: nn.Module
+    names: tuple[str, ...]
+    read: Callable[[str], Tensor]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        return [self.model.get_submodule(name) for name in self.names]
+
+    def materialise(self, device: torch.device, dtype: torch.dtype) -> None:
+        for name, module in zip(self.names, self.modules, strict=True):
+            materialise(module, self.read, prefix=f"{name}." if name else "", device=device, dtype=dtype)
+
+    def drop(self) -> None:
+        """Back to the meta device: the memory is free, the part can be materialised again."""
+        for module in self.modules:
+            module.to("meta")
+
+
+# Submodules of the file that holds the DiT, and of the VAE, under the names of their weights.
+OF_DIT = {
+    "dit": ("decoder",),
+    "condition": ("encoder.text_projector", "encoder.lyric_encoder"),
+    "timbre": ("encoder.timbre_encoder",),
+    "tokenizer": ("tokenizer.audio_acoustic_proj", "tokenizer.attention_pooler"),
+    "detokenizer": ("tokenizer.quantizer", "detokenizer"),
+}
+OF_VAE = {"vae": ("decoder",), "vae_encoder": ("encoder",)}
+ALWAYS = ("dit", "condition", "vae", "text_encoder")
+WITH_LM = ("lm", "detokenizer")
 
 
 @dataclass
 class Models:
-    """Everything a generation reads. `timbre [1, D]` and `silence [1, 15000, 64]` are constants."""
+    """Everything a generation reads. Parts that are not loaded lie on the meta device (see `need`).
 
+    `timbre_of_silence [1, 1, D]` and `silence [1, 15000, 64]` are constants of the checkpoint, in `dtype`
+    on `device`, where the models compute. `hop`: samples per latent frame.
+    """
+
+    config: DiTConfig
+    dit: str
     ace_step: AceStep
-    vae: OobleckDecoder
+    vae: Oobleck
     text_encoder: Qwen3
     text_tokenizer: Tokenizer
-    planner: Planner | None
-    timbre: Tensor
+    lm: Qwen3 | None
+    lm_tokenizer: Tokenizer | None
+    timbre_of_silence: Tensor
     silence: Tensor
     hop: int
     sample_rate: int
     device: torch.device
     dtype: torch.dtype
+    residency: Residency
+    parts: dict[str, Part] = field(repr=False)
+    loaded: set[str] = field(default_factory=set)
 
     @classmethod
     def load(
         cls,
         source: Source,
+        dit: str,
         device: torch.device,
         choose_dtype: Callable[[str], torch.dtype],
         lm: str | None,
+        residency: Residency,
     ) -> Models:
-        """Load from `source`; `choose_dtype` is told the dtype the DiT's file declares.
+        """Load from `source` with the DiT of its folder `dit` and the language model `lm`, or none.
 
-        Raises UsageError for an unknown `lm`, CheckpointError for a folder that is wrong.
+        `choose_dtype` is told the dtype the DiT's file declares; tensors are cast to its answer as they
+        are read. Raises UsageError for an unknown `lm`, CheckpointError for a folder that is wrong.
         """
         if lm is not None and lm not in LMS:
             raise UsageError(f"lm: {lm!r} is not allowed; use one of {', '.join(LMS)}, or none")
-        stored = source.config(DIT)
+        stored = source.config(dit)
         dtype = choose_dtype(str(stored.get("torch_dtype") or stored.get("dtype") or "bfloat16"))
-        silence = source.silence_latent().to(device, dtype)
-        ace_step, timbre = _load_ace_step(source, silence, device, dtype, codes=lm is not None)
-        vae, vae_config = _load_vae(source, device, dtype)
-        return cls(
+        config, ace_step, read = _empty(source, dit, DiTConfig, AceStep)
+        vae_config, vae, read_vae = _empty(source, VAE, VAEConfig, Oobleck, published_shapes)
+        _, text_encoder, read_text = _empty(source, TEXT_ENCODER, Qwen3Config, Qwen3)
+        parts = {part: Part(ace_step, names, read) for part, names in OF_DIT.items()}
+        parts |= {part: Part(vae, names, partial(fold, read=read_vae)) for part, names in OF_VAE.items()}
+        parts["text_encoder"] = Part(text_encoder, ("",), read_text)
+        language_model = None
+        if lm:
+            _, language_model, read_lm = _empty(source, lm, Qwen3Config, Qwen3)
+            parts["lm"] = Part(language_model, ("",), read_lm)
+        assign(ace_step, "null_condition_emb", read("null_condition_emb").to(device, dtype))
+        silence = source.silence_latent(dit).to(device, dtype)
+        models = cls(
+            config=config,
+            dit=dit,
             ace_step=ace_step,
             vae=vae,
-            text_encoder=_load_qwen3(source, TEXT_ENCODER, device, dtype),
+            text_encoder=text_encoder,
             text_tokenizer=source.tokenizer(TEXT_ENCODER),
-            planner=Planner(_load_qwen3(source, lm, device, dtype), source.tokenizer(lm)) if lm else None,
-            timbre=timbre,
+            lm=language_model,
+            lm_tokenizer=source.tokenizer(lm) if lm else None,
+            timbre_of_silence=_timbre(parts["timbre"], silence[:, : config.timbre_fix_frame]),
             silence=silence,
             hop=vae_config.hop,
             sample_rate=vae_config.sampling_rate,
             device=device,
             dtype=dtype,
+            residency=residency,
+            parts=parts,
         )
+        models.need(*ALWAYS, *(WITH_LM if lm else ()))
+        return models
+
+    def need(self, *parts: str) -> None:
+        """Load those of `parts` that are not, each to its home.
+
+        Raises CheckpointError when a tensor cannot be read, KeyError for a part there is none of ("lm"
+        without one, say).
+        """
+        for name in parts:
+            if name not in self.loaded:
+                part = self.parts[name]
+                part.materialise(self.residency.home(name), self.dtype)
+                self.residency.adopt(name, *part.modules)
+                self.loaded.add(name)
 
 
-def _load_ace_step(
-    source: Source, silence: Tensor, device: torch.device, dtype: torch.dtype, codes: bool
-) -> tuple[AceStep, Tensor]:
-    config = parse_config(source.config(DIT), DiTConfig, f"{source.name}/{DIT}/config.json")
-    if not config.is_turbo:
-        raise CheckpointError(f"{source.name}/{DIT}: is_turbo is false; only the turbo variant runs so far")
-    model: AceStep = on_meta(lambda: AceStep(config))
-    weights = source.weights(DIT)
-    check_shapes(parameter_shapes(model), weights)
-    parts = {"decoder.": model.decoder, "encoder.": model.encoder}
-    if codes:
-        parts |= {"tokenizer.quantizer.": model.tokenizer.quantizer, "detokenizer.": model.detokenizer}
-    for prefix, part in parts.items():
-        materialise(part, weights.read, prefix=prefix, device=device, dtype=dtype)
-    with torch.inference_mode():
-        timbre = model.encoder.timbre_encoder(silence[:, : config.timbre_fix_frame]).clone()
-    model.encoder.timbre_encoder.to("meta")
-    return model, timbre
-
-
-def _load_vae(source: Source, device: torch.device, dtype: torch.dtype) -> tuple[OobleckDecoder, VAEConfig]:
-    config = parse_config(source.config(VAE), VAEConfig, f"{source.name}/{VAE}/config.json")
-    model: Oobleck = on_meta(lambda: Oobleck(config))
-    weights = source.weights(VAE)
-    check_shapes(published_shapes(model), weights)
-    materialise(
-        model.decoder,
-        lambda name: fold(name, weights.read),
-        prefix="decoder.",
-        device=device,
-        dtype=dtype,
-    )
-    return model.decoder, config
-
-
-def _load_qwen3(source: Source, folder: str, device: torch.device, dtype: torch.dtype) -> Qwen3:
-    config = parse_config(source.config(folder), Qwen3Config, f"{source.name}/{folder}/config.json")
-    model: Qwen3 = on_meta(lambda: Qwen3(config))
+def _empty(
+    source: Source,
+    folder: str,
+    kind: type[Config],
+    build: Callable[[Config], nn.Module],
+    shapes: Callable[[nn.Module], dict[str, Shape]] = parameter_shapes,
+) -> tuple[Config, Any, Callable[[str], Tensor]]:
+    """A folder's configuration, its model on the meta device, and what reads the tensors that fit it."""
+    config = parse_config(source.config(folder), kind, f"{source.name}/{folder}/config.json")
+    model = on_meta(lambda: build(config))
     weights = source.weights(folder)
-    check_shapes(parameter_shapes(model), weights)
-    materialise(model, weights.read, device=device, dtype=dtype)
-    return model
+    check_shapes(shapes(model), weights)
+    return config, model, weights.read
+
+
+def _timbre(encoder: Part, silence: Tensor) -> Tensor:
+    """The vector of `silence [1, 750, 64]` as one clip `[1, 1, D]`. The encoder is dropped again."""
+    encoder.materialise(silence.device, silence.dtype)
+    (timbre_encoder,) = encoder.modules
+    with torch.inference_mode():
+        timbre = timbre_encoder(silence).clone()
+    encoder.drop()
+    return timbre[None]

@@ -9,18 +9,25 @@ joins them). User text only ever enters a text part, so it cannot end a turn or 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from acestep.lm.metadata import Metadata
 from acestep.tasks import TASKS
-from acestep.tokenizer import ENDOFTEXT, IM_END, IM_START, THINK, THINK_END, Tokenizer
+from acestep.tokenizer import ENDOFTEXT, FIRST_CODE, IM_END, IM_START, THINK, THINK_END, Tokenizer
 
 Part = int | str
 
-LM_INSTRUCTION = TASKS["cover"].instruction
-NO_USER_INPUT = "NO USER INPUT"  # the negative prompt that means none
+PLAN = TASKS["cover"].instruction
+UNDERSTAND = "Understand the given musical conditions and describe the audio semantics accordingly:"
+CREATE = "Expand the user's input into a more detailed and specific musical description:"
+FORMAT = "Format the user's input into a more detailed and specific musical description:"
+NO_USER_INPUT = "NO USER INPUT"  # what stands for nothing; as a negative prompt, it means none
+INSTRUMENTAL = "[Instrumental]"  # what stands for lyrics where nobody sings
 
-CAPTION_LIMIT = 256  # tokens
+# In tokens. What is longer is cut: by the text encoder, and before it reaches the language model.
+CAPTION_LIMIT = 256
 LYRIC_LIMIT = 2048
+LM_CAPTION_LIMIT = 512  # captions, negative prompts and queries
 
 
 def caption_prompt(instruction: str, caption: str, metadata: Metadata) -> list[Part]:
@@ -49,14 +56,14 @@ def encoder_ids(tokenizer: Tokenizer, parts: list[Part], limit: int) -> list[int
 
 def phase1_prompt(caption: str, lyrics: str) -> list[Part]:
     """Ask the LM for metadata: it answers with a chain of thought."""
-    return _turns(f"# Caption\n{caption}\n\n# Lyric\n{lyrics}\n")
+    return _turns(PLAN, [f"# Caption\n{caption}\n\n# Lyric\n{lyrics}\n"])
 
 
 def phase1_unconditional(lyrics: str, negative: str = NO_USER_INPUT) -> list[Part]:
     """The guidance branch of phase 1: the negative prompt as caption, or no caption at all."""
     if _is_meaningful(negative):
         return phase1_prompt(negative, lyrics)
-    return _turns(f"# Lyric\n{lyrics}\n")
+    return _turns(PLAN, [f"# Lyric\n{lyrics}\n"])
 
 
 def phase2_prompt(caption: str, lyrics: str, cot: str) -> list[Part]:
@@ -74,10 +81,26 @@ def phase2_unconditional(caption: str, lyrics: str, negative: str = NO_USER_INPU
     return phase2_prompt(negative if _is_meaningful(negative) else caption, lyrics, "")
 
 
-def _turns(user: str) -> list[Part]:
+def understand_prompt(codes: Iterable[int]) -> list[Part]:
+    """Ask the LM what the music of audio `codes` is: the one prompt that holds codes."""
+    return _turns(UNDERSTAND, [FIRST_CODE + code for code in codes] or [NO_USER_INPUT])
+
+
+def create_prompt(query: str, instrumental: bool) -> list[Part]:
+    """Ask the LM for a song from a few words."""
+    flag = "true" if instrumental else "false"
+    return _turns(CREATE, [f"{query or NO_USER_INPUT}\n\ninstrumental: {flag}"])
+
+
+def format_prompt(caption: str, lyrics: str) -> list[Part]:
+    """Ask the LM to write out a caption and lyrics in full."""
+    return _turns(FORMAT, [f"# Caption\n{caption or NO_USER_INPUT}\n\n# Lyric\n{lyrics or INSTRUMENTAL}"])
+
+
+def _turns(instruction: str, user: list[Part]) -> list[Part]:
     """System and user turn in Qwen3's chat format, and the head of the assistant's."""
-    system = f"system\n# Instruction\n{LM_INSTRUCTION}\n\n"
-    return [IM_START, system, IM_END, "\n", IM_START, f"user\n{user}", IM_END, "\n", IM_START, "assistant\n"]
+    system = [IM_START, f"system\n# Instruction\n{instruction}\n\n", IM_END, "\n"]
+    return [*system, IM_START, "user\n", *user, IM_END, "\n", IM_START, "assistant\n"]
 
 
 def _is_meaningful(negative: str) -> bool:

@@ -145,8 +145,11 @@ class GenerationParams:
             raise UsageError(f"src_audio: text2music has no source; drop it, or set task_type to {others}")
         if self.audio_codes and self.src_audio:
             raise UsageError("audio_codes: given together with src_audio; use one of them")
-        if self.audio_codes and self.task_type not in ("text2music", "cover"):
-            raise UsageError(f"audio_codes: {self.task_type} works on a recording, not on codes")
+        if self.task_type not in ("text2music", "cover"):
+            if self.audio_codes:
+                raise UsageError(f"audio_codes: {self.task_type} works on a recording, not on codes")
+            if self.audio_cover_strength < 1 or self.cover_noise_strength > 0:
+                raise UsageError(f"audio_cover_strength, cover_noise_strength: {self.task_type} is no cover")
         end = self.repainting_end
         if task.region and 0 <= end <= self.repainting_start:
             raise UsageError(

@@ -3,8 +3,11 @@
     synthetic-tiny, synthetic-full     made-up weights (acestep/synthetic.py)
     a path                             a checkpoint root in the published layout
 
-With nothing asked for: `./checkpoints` when it holds the DiT, else synthetic weights, full ones where
+With nothing asked for: `./checkpoints` when it holds a DiT, else synthetic weights, full ones where
 an accelerator makes their cost bearable and tiny ones on a CPU.
+
+A source holds the DiT in several variants, each a folder of its own. A folder's name only finds it; what
+the variant can do is read from its configuration.
 """
 
 from __future__ import annotations
@@ -13,18 +16,26 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acestep.errors import MissingPrerequisite
+from acestep.errors import MissingPrerequisite, UsageError
 from acestep.gpu_config import LM_MEMORY_GB, LM_PREFIX
 
 if TYPE_CHECKING:
     from acestep.checkpoint import Source
+    from acestep.models.configs import DiTConfig
 
 ENVIRONMENT = "ACESTEP_SOURCE"
 SYNTHETIC = ("synthetic-tiny", "synthetic-full")
 DEFAULT_ROOT = Path("checkpoints")
 
 # Folders of a checkpoint root.
-DIT = "acestep-v15-turbo"
+DIT_PREFIX = "acestep-v15-"
+DITS = tuple(
+    DIT_PREFIX + variant
+    for variant in (
+        "turbo turbo-shift1 turbo-shift3 turbo-continuous base sft xl-turbo xl-base xl-sft"
+    ).split()
+)
+DEFAULT_DIT = DITS[0]
 VAE = "vae"
 TEXT_ENCODER = "Qwen3-Embedding-0.6B"
 LMS = tuple(LM_PREFIX + size for size in LM_MEMORY_GB)  # smallest first
@@ -37,7 +48,7 @@ def choose_source(asked: str | Path | None, accelerator: bool) -> tuple[str, str
     """
     value, origin = (str(asked), "argument") if asked else (os.environ.get(ENVIRONMENT, ""), "environment")
     if not value:
-        if (DEFAULT_ROOT / DIT).is_dir():
+        if any(DEFAULT_ROOT.glob(f"{DIT_PREFIX}*/")):
             return str(DEFAULT_ROOT), "default"
         return SYNTHETIC[accelerator], "default"
     if value not in SYNTHETIC and not Path(value).is_dir():
@@ -45,6 +56,42 @@ def choose_source(asked: str | Path | None, accelerator: bool) -> tuple[str, str
             f"source ({origin}): no folder {value!r}; use {', '.join(SYNTHETIC)} or a checkpoint folder"
         )
     return value, origin
+
+
+def choose_dit(source: str, asked: str | None) -> str:
+    """The folder of `source` that holds the DiT: `asked`, else the default, else the only one published.
+
+    Raises UsageError (synthetic weights) or MissingPrerequisite (a checkpoint root), naming what is there.
+    Imports no torch.
+    """
+    if source in SYNTHETIC:
+        there, error = list(DITS), UsageError
+    else:
+        there, error = sorted(p.name for p in Path(source).iterdir() if p.is_dir()), MissingPrerequisite
+    if asked:
+        if asked in there:
+            return asked
+        raise error(f"dit: {source} has no folder {asked!r}; it has {', '.join(there) or 'none'}")
+    if DEFAULT_DIT in there:
+        return DEFAULT_DIT
+    dits = [folder for folder in there if folder.startswith(DIT_PREFIX)]
+    if len(dits) != 1:
+        found = f"{len(dits)} DiT folders ({', '.join(dits)})" if dits else f"no folder {DIT_PREFIX}*"
+        raise error(f"dit: {source} has {found}; name the one to use")
+    return dits[0]
+
+
+def dit_config(source: str, dit: str) -> DiTConfig:
+    """What variant the folder `dit` of `source` is, by its config.json. Imports no torch.
+
+    Raises CheckpointError when the file is missing or is not a DiT's.
+    """
+    from acestep.models.configs import DiTConfig, parse_config, read_json
+    from acestep.synthetic_configs import CONFIGS
+
+    path = Path(source) / dit / "config.json"
+    config = CONFIGS[source][dit] if source in SYNTHETIC else read_json(path)
+    return parse_config(config, DiTConfig, str(path))
 
 
 def open_source(value: str) -> Source:

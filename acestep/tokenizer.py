@@ -18,11 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-
-import tokenizers
+from typing import TYPE_CHECKING
 
 from acestep.audio_codes import CODES, code_name
 from acestep.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    import tokenizers
 
 ENDOFTEXT = 151643  # also padding
 IM_START = 151644
@@ -48,6 +50,8 @@ class Tokenizer:
     """Byte-level BPE over `backend`'s model, with special ids kept apart from text."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        import tokenizers  # here: the numbers above are wanted where nothing is tokenized
+
         self._text = tokenizers.Tokenizer(backend.model)  # shares the model; has no added tokens
         for part in ("normalizer", "pre_tokenizer", "decoder"):
             if (value := getattr(backend, part)) is not None:
@@ -60,6 +64,8 @@ class Tokenizer:
         Raises CheckpointError when the file is absent, unreadable, or puts a token elsewhere than the
         model expects it.
         """
+        import tokenizers
+
         path = Path(folder) / "tokenizer.json"
         if not path.is_file():
             raise CheckpointError(
@@ -90,8 +96,16 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, all of them below ENDOFTEXT whatever the text says."""
+        return self._encoding(text).ids
+
+    def truncate(self, text: str, tokens: int) -> str:
+        """The beginning of `text` that its first `tokens` tokens spell; no character is cut in half."""
+        starts = [start for start, _ in self._encoding(text).offsets]
+        return text if len(starts) <= tokens else text[: starts[tokens]]
+
+    def _encoding(self, text: str) -> tokenizers.Encoding:
         try:
-            return self._text.encode(text, add_special_tokens=False).ids
+            return self._text.encode(text, add_special_tokens=False)
         except TypeError:  # half of a surrogate pair has no UTF-8
             raise UsageError(f"text {text[:40]!r}: not valid Unicode; remove the lone surrogate") from None
 

@@ -8,10 +8,11 @@ import math
 import os
 from dataclasses import asdict, dataclass, replace
 
-from acestep import gpu_config
+from acestep import gpu_config, resolver
 from acestep.errors import UsageError
-from acestep.gpu_config import GIB, Accelerator, Clamp, GPUConfig, snap
+from acestep.gpu_config import GIB, Accelerator, GPUConfig, snap
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.resolver import Adjustment
 
 DEFAULT_TIERS_GB = (4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 24.0)
 
@@ -86,15 +87,13 @@ class Plan:
     case: Case  # within the tier's limits
     config: GPUConfig
     device: str
-    clamps: tuple[Clamp, ...]
+    adjustments: tuple[Adjustment, ...]
+    lm: str | None  # checkpoint name of the language model to load
+    offload_to_cpu: bool
+    offload_dit_to_cpu: bool
     cap_bytes: int
     device_bytes: int
     skip: str | None
-
-    @property
-    def lm(self) -> str | None:
-        """Checkpoint name of the language model to load."""
-        return self.config.default_lm_name if self.case.lm else None
 
 
 def resolve(case: Case) -> Plan:
@@ -104,17 +103,25 @@ def resolve(case: Case) -> Plan:
     """
     environ = {k: v for k, v in os.environ.items() if k != gpu_config.MAX_VRAM_VARIABLE}
     found = gpu_config.detect(case.device, environ)
-    config = gpu_config.config_for(Accelerator(found.device, found.name, case.tier_gb, simulated=True))
-    duration_s, batch_size, clamps = gpu_config.clamp(config, case.duration_s, case.batch_size, case.lm)
+    card = Accelerator(found.device, found.name, case.tier_gb, simulated=True)
+    config = gpu_config.config_for(card)
     cap_bytes = int(case.tier_gb * GIB) - (REFERENCE_CONTEXT_BYTES if found.device == "cuda" else 0)
+    skip = _why_not(case, config, found, cap_bytes)
+    lm = resolver.AUTO if case.lm and config.lm_sizes else None
+    setup = resolver.setup(case.source, lm=lm, want_lm=case.lm, accelerator=card)
+    params, run = case.request()
+    plan = resolver.resolve(replace(params, thinking=setup.lm is not None), run, setup)
     return Plan(
-        case=replace(case, duration_s=duration_s, batch_size=batch_size),
+        case=replace(case, duration_s=plan.params.duration, batch_size=plan.config.batch_size),
         config=config,
         device=case.device if case.device.startswith("cuda") else found.device,
-        clamps=clamps,
+        adjustments=plan.adjustments,
+        lm=setup.lm,
+        offload_to_cpu=setup.offload_to_cpu,
+        offload_dit_to_cpu=setup.offload_dit_to_cpu,
         cap_bytes=cap_bytes,
         device_bytes=int(found.memory_gib * GIB),
-        skip=_why_not(case, config, found, cap_bytes),
+        skip=skip,
     )
 
 

@@ -41,11 +41,14 @@ class Job:
     case: Case
     device: str
     lm: str | None
+    offload_to_cpu: bool
+    offload_dit_to_cpu: bool
     cap_bytes: int
 
     @classmethod
     def of(cls, plan: Plan) -> Job:
-        return cls(plan.case, plan.device, plan.lm, plan.cap_bytes)
+        offload = plan.offload_to_cpu, plan.offload_dit_to_cpu
+        return cls(plan.case, plan.device, plan.lm, *offload, plan.cap_bytes)
 
     @classmethod
     def decode(cls, text: str) -> Job:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from acestep.gpu_config import Clamp
+from acestep.resolver import Adjustment
 from tiersim.case import Case
 
 Status = Literal["ok", "oom", "host-oom", "timeout", "crash", "error", "invalid", "refused", "skip"]
@@ -42,7 +42,7 @@ class Record:
     tier: str
     class_gb: float
     device: str
-    clamps: tuple[Clamp, ...]
+    adjustments: tuple[Adjustment, ...]
     lm: str | None
     cap: Cap | None = None
     exit_code: int | None = None

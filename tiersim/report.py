@@ -34,7 +34,7 @@ def row(record: Record) -> str:
         f"{record.effective.duration_s:g}s",
         f"{MARKS.get(record.status, FAILED_MARK)} {record.status.upper()}",
         peak,
-        record.reason or "; ".join(map(str, record.clamps)),
+        record.reason or "; ".join(map(str, record.adjustments)),
     )
     return place(cells)
 

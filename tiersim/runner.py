@@ -16,7 +16,7 @@ def run_case(case: Case, *, worker: Sequence[str] = WORKER) -> Record:
     """Run `case` in a fresh capped process and say what happened.
 
     Every failure of the worker is a record, never an exception. Raises MissingPrerequisite when the case
-    names a device that is not here. `worker`: the command that is given the job (for tests).
+    names a device or weights that are not here. `worker`: the command that is given the job (for tests).
     """
     plan = resolve(case)
     if plan.skip:
@@ -39,7 +39,7 @@ def _record(case: Case, plan: Plan, status: Status, reason: str, measured: Mappi
         tier=plan.config.tier,
         class_gb=plan.config.class_gb,
         device=plan.device,
-        clamps=plan.clamps,
+        adjustments=plan.adjustments,
         lm=plan.lm,
         **measured,
     )

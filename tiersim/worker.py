@@ -13,7 +13,7 @@ import os
 import platform
 import signal
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
@@ -45,16 +45,24 @@ def run(job: Job, send: EventWriter) -> Exit:
     params, config = job.case.request()
     budget = MemoryBudget(job.device, job.cap_bytes)
     budget.reset_peak()
-    engine = Engine.load(job.case.source, device=job.device, lm=job.lm, budget=budget)
+    engine = Engine.load(
+        job.case.source,
+        device=job.device,
+        lm=job.lm,
+        offload_to_cpu=job.offload_to_cpu,
+        offload_dit_to_cpu=job.offload_dit_to_cpu,
+        no_limits=True,  # the supervisor resolved the case on the card it simulates
+        budget=budget,
+    )
     load_peak_bytes = budget.peak_bytes()
 
     send("phase", name="generate")
     budget.reset_peak()
-    result = generate_music(engine, params, config)
+    result = generate_music(engine, params, replace(config, no_limits=True))
     generation_peak_bytes = budget.peak_bytes()
 
     send("phase", name="check")
-    if problem := check(result, params.duration, config.batch_size):
+    if problem := check(result, job.case.duration_s, config.batch_size):
         send("error", error="invalid output", message=problem)
         return Exit.INVALID
     send(

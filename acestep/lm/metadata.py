@@ -27,6 +27,7 @@ class Metadata:
     bpm: int | None = None
     caption: str | None = None  # the LM's rewriting; the user's own caption is part of the request
     duration: int | None = None  # seconds
+    genres: str | None = None  # descriptions only; no plan has it
     keyscale: str | None = None
     language: str | None = None
     timesignature: str | None = None

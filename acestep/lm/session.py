@@ -1,14 +1,15 @@
-"""One run of the language model over a few rows: prefill once, then a token per step.
+"""One run of the language model over a few rows: prefill once, then a few tokens at a time.
 
-Rows are batch items, and with classifier-free guidance their unconditional twins. Whatever prompts
-have in common is computed once and copied: items of a batch share everything, the two branches share
-all but the plan, and a second phase starts from the first one's prompt.
+Rows are batch items, each beside its unconditional twin where there is guidance. Every row has its own
+prompt and its own length; what prompts have in common is computed once and copied, and a second phase
+starts from the first one's prompts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from acestep.models.qwen3 import Cache, Qwen3
 
 
-@dataclass
+@dataclass(frozen=True)
 class Prefix:
     """Tokens whose keys and values `[L, m, n, d]` are already known."""
 
@@ -28,77 +29,91 @@ class Prefix:
 class Session:
     """Rows of a static cache. `hidden [R, H]` is the state that predicts each row's next token."""
 
-    def __init__(self, model: Qwen3, prompts: Sequence[list[int]], copies: int, new_tokens: int):
-        """Rows `[prompt 0] * copies + [prompt 1] * copies + ...` with room for `new_tokens` more."""
-        weight = model.embed_tokens.weight
+    def __init__(self, model: Qwen3, prompts: Sequence[list[int]], new_tokens: int, device: torch.device):
+        """One row per prompt, with room for `new_tokens` more in each."""
+        dtype = model.embed_tokens.weight.dtype
         self.model = model
         self.prompts = list(prompts)
-        self.copies = copies
-        self.rows = len(prompts) * copies
-        slots = max(map(len, prompts)) + new_tokens
-        self.cache = Cache(model.config, self.rows, slots, weight.dtype, weight.device)
-        self.device = weight.device
-        self.slot = 0
-        self.next_position = torch.zeros(self.rows, 1, dtype=torch.long, device=self.device)
-        self.hidden = weight.new_zeros(self.rows, model.config.hidden_size)
+        self.lengths = [len(prompt) for prompt in prompts]
+        self.device = device
+        self.cache = Cache(model.config, len(prompts), max(self.lengths) + new_tokens, dtype, device)
+        self.hidden = torch.zeros(len(prompts), model.config.hidden_size, dtype=dtype, device=device)
         self.prefill_tokens = 0
+        self._next = torch.tensor(self.lengths, device=device)[:, None]  # position of the next token
 
-    def prefill(self, known: Prefix | None = None) -> None:
-        """Run the prompts, starting from what `known` and the prompts themselves share."""
-        shared = _common(self.prompts)
-        reused = min(shared, _common([known.ids, self.prompts[0]])) if known else 0
-        if known and reused:
-            self.cache.keys[:, :, :, :reused] = known.keys[:, None, :, :reused]
-            self.cache.values[:, :, :, :reused] = known.values[:, None, :, :reused]
-            self.cache.visible[:, :reused] = True
-        if shared > reused:
-            self._run(self.prompts[0][reused:shared], slice(0, 1), reused, reused)
-            self._copy(0, slice(0, self.rows), reused, shared)
-        for index, prompt in enumerate(self.prompts):
-            first = index * self.copies
-            group = slice(first, first + self.copies)
-            self.hidden[group] = self._run(prompt[shared:], slice(first, first + 1), shared, shared)
-            self._copy(first, group, shared, len(prompt))
-            self.next_position[group] = len(prompt)
-        self.slot = max(map(len, self.prompts))
+    def prefill(self, known: Sequence[Prefix] = ()) -> None:
+        """Run the prompts; what one of `known` begins with is taken from it."""
+        self._prefill(range(len(self.prompts)), 0, known)
 
-    def append(self, ids: Sequence[int]) -> None:
-        """Feed the same forced tokens to every row, as one pass."""
-        block = torch.tensor([list(ids)], device=self.device).expand(self.rows, -1)
-        self._advance(block)
-        self.prefill_tokens += block.numel()
+    def extend(self, runs: Sequence[Sequence[int]]) -> None:
+        """Feed each row a run of its own, as one pass; a row with an empty run stays where it is."""
+        longest = max(map(len, runs))
+        pads = [longest - len(run) for run in runs]
+        ids = torch.tensor([[0] * pad + list(run) for pad, run in zip(pads, runs, strict=True)])
+        offsets = (torch.arange(longest) - torch.tensor(pads)[:, None]).to(self.device)
+        positions = torch.where(offsets < 0, self.cache.padding, self._next + offsets)
+        hidden = self._run(ids.to(self.device), positions, [len(run) for run in runs])
+        moved = offsets[:, -1:] >= 0
+        self.hidden = torch.where(moved, hidden, self.hidden)
+        self._next = torch.where(moved, positions[:, -1:] + 1, self._next)
 
     def step(self, tokens: Tensor) -> None:
-        """Feed one token per item: `tokens [copies]`, the same to every branch."""
-        self._advance(tokens.repeat(len(self.prompts))[:, None])
+        """Feed every row one token: `tokens [R]`, on the device."""
+        self.hidden = self._run(tokens[:, None], self._next, [1] * len(self.lengths))
+        self._next = self._next + 1
 
-    def prefix(self) -> Prefix:
-        """The first prompt with its keys and values, for a later session."""
-        ids = self.prompts[0]
-        return Prefix(ids, self.cache.keys[:, 0, :, : len(ids)], self.cache.values[:, 0, :, : len(ids)])
+    def keep(self, rows: int) -> None:
+        """Go on with the first `rows` rows only."""
+        self.lengths = self.lengths[:rows]
+        self.hidden, self._next = self.hidden[:rows], self._next[:rows]
 
-    def _advance(self, block: Tensor) -> None:
-        count = block.shape[1]
-        positions = self.next_position + torch.arange(count, device=self.device)
-        self.hidden = self.model.extend(block, positions, self.cache, slice(0, self.rows), self.slot)
-        self.next_position = self.next_position + count
-        self.slot += count
+    def prefix(self, row: int) -> Prefix:
+        """A row's prompt with its keys and values, for a later session."""
+        ids = self.prompts[row]
+        keys, values = (stored[:, row, :, : len(ids)].clone() for stored in self._stored())
+        return Prefix(ids, keys, values)
 
-    def _run(self, ids: list[int], row: slice, slot: int, position: int) -> Tensor:
-        positions = position + torch.arange(len(ids), device=self.device)[None]
-        self.prefill_tokens += len(ids)
-        return self.model.extend(torch.tensor([ids], device=self.device), positions, self.cache, row, slot)
+    def _run(self, ids: Tensor, positions: Tensor, counts: list[int]) -> Tensor:
+        self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
+        return self.model.extend(ids, positions, self.cache, slice(0, len(counts)), max(self.lengths))
 
-    def _copy(self, source: int, rows: slice, start: int, end: int) -> None:
-        for stored in (self.cache.keys, self.cache.values):
-            stored[:, rows, :, start:end] = stored[:, source : source + 1, :, start:end].clone()
-        self.cache.visible[rows, start:end] = True
+    def _prefill(self, rows: Sequence[int], start: int, known: Sequence[Prefix]) -> None:
+        """Run what the prompts of `rows` share from `start`, then each way they go on from there."""
+        first, prompts = rows[0], {row: self.prompts[row] for row in rows}
+        end = _common(list(prompts.values()))
+        ending = [row for row in rows if len(prompts[row]) == end]
+        done = max(start, self._recall(first, end - bool(ending), known))
+        if done < end:
+            positions = torch.arange(done, end, device=self.device)[None]
+            ids = torch.tensor([prompts[first][done:end]], device=self.device)
+            row = slice(first, first + 1)
+            self.hidden[ending] = self.model.extend(ids, positions, self.cache, row, end)
+            self.prefill_tokens += end - done
+        for stored in self._stored():
+            for row in rows[1:]:
+                stored[:, row, :, start:end] = stored[:, first, :, start:end]
+        branches: dict[int, list[int]] = {}
+        for row in rows:
+            if row not in ending:
+                branches.setdefault(prompts[row][end], []).append(row)
+        for branch in branches.values():
+            self._prefill(branch, end, known)
+
+    def _recall(self, row: int, end: int, known: Sequence[Prefix]) -> int:
+        """Fill `row` with what is known of its prompt, up to `end`; how far that is."""
+        lengths = [_common([prefix.ids, self.prompts[row][:end]]) for prefix in known]
+        reused = max(lengths, default=0)
+        if reused:
+            best = known[lengths.index(reused)]
+            for stored, found in zip(self._stored(), (best.keys, best.values), strict=True):
+                stored[:, row, :, :reused] = found[:, :, :reused]
+        return reused
+
+    def _stored(self) -> tuple[Tensor, Tensor]:
+        return self.cache.keys, self.cache.values
 
 
 def _common(prompts: Sequence[list[int]]) -> int:
-    """Length of the longest shared prefix, leaving every prompt at least one token of its own."""
-    limit = min(map(len, prompts)) - 1
-    for index in range(limit):
-        if len({prompt[index] for prompt in prompts}) > 1:
-            return index
-    return limit
+    """Length of the longest shared prefix."""
+    alike = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
+    return sum(1 for _ in alike)

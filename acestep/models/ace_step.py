@@ -12,7 +12,7 @@ from acestep.models.dit import DiT
 
 
 class AceStep(nn.Module):
-    """677 tensors, 2.39 billion parameters in the 2B family."""
+    """677 tensors, 2.39 billion parameters in the 2B family; 829 and 4.99 billion in XL."""
 
     def __init__(self, config: DiTConfig):
         super().__init__()

@@ -91,7 +91,8 @@ class Band:
 
     Queries are cut into blocks of `window`; each block sees its own and both neighbouring blocks of
     keys, so the work is 3·window keys per query however long the sequence. The mask that trims
-    3·window to the 2·window + 1 keys allowed is `[B·blocks, 1, window, 3·window]`, built once.
+    3·window to the 2·window + 1 keys allowed is `[B·blocks, 1, window, 3·window]`, built once for the
+    largest batch; fewer rows take the front of it.
     """
 
     def __init__(self, batch: int, length: int, window: int, dtype: torch.dtype, device: torch.device):
@@ -107,8 +108,9 @@ class Band:
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         batch, _, length, _ = q.shape
+        bias = self.bias[: batch * self.blocks]
         out = F.scaled_dot_product_attention(
-            self._queries(q), self._keys(k), self._keys(v), attn_mask=self.bias, enable_gqa=True
+            self._queries(q), self._keys(k), self._keys(v), attn_mask=bias, enable_gqa=True
         )
         out = out.unflatten(0, (batch, self.blocks)).transpose(1, 2).flatten(2, 3)
         return out[:, :, :length]

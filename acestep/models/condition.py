@@ -1,7 +1,7 @@
 """The condition encoder: caption, lyrics and timbre as one sequence of tokens for the DiT.
 
     lyrics   token-table embeddings [1024] -> 8 blocks, bidirectional
-    timbre   reference latents [750 x 64]  -> 4 blocks, the first frame's output is the clip's vector
+    timbre   reference latents [750 x 64]  -> 4 blocks, the first output is the clip's vector
     caption  text-encoder states [1024]    -> one linear map
 
 Packed in that order, valid tokens first. Blocks alternate sliding (even) and full (odd) attention.
@@ -53,15 +53,22 @@ class Encoder(nn.Module):
 
 
 class TimbreEncoder(Encoder):
-    """Clips of reference latents `[N, 750, 64]` to one vector each `[N, D]`."""
+    """Clips of reference latents `[N, 750, 64]` to one vector each `[N, D]`.
 
-    def __init__(self, features: int, layers: int, config: BlockConfig, window: int):
+    Both families publish a learned token. XL reads it before the clip (`prepends`), as position 0 of 751,
+    and pools there; 2B never reads it and pools at the first frame. diffusers prepends in neither.
+    """
+
+    def __init__(self, features: int, layers: int, config: BlockConfig, window: int, prepends: bool):
         super().__init__(features, layers, config, window)
-        # Published and loaded, but the 2B family never prepends it: the first frame is pooled.
+        self.prepends = prepends
         self.special_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        return super().forward(x, valid)[:, 0]
+        x = self.embed_tokens(x)
+        if self.prepends:
+            x = torch.cat((self.special_token.expand(len(x), -1, -1), x), dim=1)
+        return self.run(x, valid)[:, 0]
 
 
 class ConditionEncoder(nn.Module):
@@ -76,7 +83,11 @@ class ConditionEncoder(nn.Module):
             config.text_hidden_dim, config.num_lyric_encoder_hidden_layers, block, window
         )
         self.timbre_encoder = TimbreEncoder(
-            config.audio_acoustic_hidden_dim, config.num_timbre_encoder_hidden_layers, block, window
+            config.audio_acoustic_hidden_dim,
+            config.num_timbre_encoder_hidden_layers,
+            block,
+            window,
+            prepends=config.is_xl,
         )
 
     def forward(
@@ -86,23 +97,31 @@ class ConditionEncoder(nn.Module):
         lyrics: Tensor,
         lyrics_valid: Tensor | None,
         timbre: Tensor,
+        timbre_valid: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Pack the three branches.
+        """The three branches as one sequence.
 
-        `text [B, Nt, 1024]`, `lyrics [B, Nl, 1024]`, `timbre [B, D]` (already encoded: without a
-        reference it is a constant of the checkpoint). Returns tokens `[B, Nl + 1 + Nt, D]` with the
-        valid ones first, and their bool mask.
+        `text [B, Nt, 1024]`, `lyrics [B, Nl, 1024]`, and `timbre [B or 1, N, D]`, already encoded: one
+        vector per reference clip, or without any a constant of the checkpoint. `*_valid [B, length]` mark
+        what is not padding; None when nothing is. Returns what `pack` does.
         """
-        batch = text.shape[0]
-        parts = [
+        timbre = timbre.expand(len(text), -1, -1)
+        return pack(
             (self.lyric_encoder(lyrics, lyrics_valid), lyrics_valid),
-            (timbre[:, None].expand(batch, 1, -1), None),
+            (timbre, timbre_valid),
             (self.text_projector(text), text_valid),
-        ]
-        tokens = torch.cat([part for part, _ in parts], dim=1)
-        masks = [v if v is not None else p.new_ones(p.shape[:2], dtype=torch.bool) for p, v in parts]
-        valid = torch.cat(masks, dim=1)
-        if text_valid is None and lyrics_valid is None:
-            return tokens, valid
-        order = valid.int().argsort(dim=1, descending=True, stable=True)
-        return tokens.gather(1, order[..., None].expand_as(tokens)), valid.gather(1, order)
+        )
+
+
+def pack(*parts: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor]:
+    """Join sequences `[B, n, D]` with masks `[B, n]` (None: all valid): `([B, sum of n, D], [B, sum of n])`.
+
+    In each row the valid tokens come first, then the others, both in the order they were given.
+    """
+    tokens = torch.cat([part for part, _ in parts], dim=1)
+    masks = [v if v is not None else p.new_ones(p.shape[:2], dtype=torch.bool) for p, v in parts]
+    valid = torch.cat(masks, dim=1)
+    if all(mask is None for _, mask in parts):
+        return tokens, valid
+    order = valid.int().argsort(dim=1, descending=True, stable=True)
+    return tokens.gather(1, order[..., None].expand_as(tokens)), valid.gather(1, order)

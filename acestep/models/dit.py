@@ -7,6 +7,10 @@ only on the schedule or only on the conditions is computed outside the step loop
     condition(...)   once per generation   cross-attention K/V, RoPE, the band, the context half of
                                            patchify (two thirds of its input never change)
     velocity(...)    once per step         what is left: 4·A·H + MLP per token and layer
+    velocities(...)  once per guided step  the same, and beside it the velocity under no conditions
+
+Without conditions every encoder token is the same learned vector. A softmax over equal keys averages equal
+values, so cross-attention answers every query alike: with one vector per layer, known beforehand.
 
 Shapes: B batch, T latent frames, S = ceil(T/2) tokens, E encoder tokens, H width, D encoder width.
 """
@@ -15,7 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +50,14 @@ class TimeEmbedding(nn.Module):
         return temb, self.time_proj(F.silu(temb)).unflatten(-1, (6, -1))
 
 
+class Cross(NamedTuple):
+    """What a layer's cross-attention meets: keys and values, and its answer where there are no conditions."""
+
+    k: Tensor  # [B, m, E, d]
+    v: Tensor  # [B, m, E, d]
+    null: Tensor | None  # [1, 1, H]
+
+
 class DiTLayer(nn.Module):
     """Modulated self-attention, plain cross-attention, modulated MLP."""
 
@@ -59,14 +71,25 @@ class DiTLayer(nn.Module):
         self.mlp = MLP(config.hidden_size, config.intermediate_size)
         self.scale_shift_table = nn.Parameter(torch.zeros(1, 6, config.hidden_size))
 
-    def forward(
-        self, x: Tensor, modulation: Tensor, rope: Rope, attend: Attend, cross: tuple[Tensor, Tensor]
-    ) -> Tensor:
+    def forward(self, x: Tensor, modulation: Tensor, rope: Rope, attend: Attend, cross: Cross) -> Tensor:
+        """`x [B, S, H]`, or `[2·B, S, H]`: the rows with conditions, then those without."""
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation
         x = x + gate_1 * self.self_attn(self.self_attn_norm(x) * scale_1 + shift_1, rope, attend)
-        query = self.cross_attn.query(self.cross_attn_norm(x))
-        x = x + self.cross_attn.output(full(query, *cross))
+        rows = len(cross.k)
+        query = self.cross_attn.query(self.cross_attn_norm(x[:rows]))
+        x[:rows] += self.cross_attn.output(full(query, cross.k, cross.v))
+        if cross.null is not None:
+            x[rows:] += cross.null
         return x + gate_2 * self.mlp(self.mlp_norm(x) * scale_2 + shift_2)
+
+    def cross(self, encoded: Tensor, null: Tensor | None, batch: int) -> Cross:
+        """Cross-attention of a `batch` to `encoded [1 or B, E, H]`, and to any number of `null [1, 1, H]`."""
+        k, v = (heads.expand(batch, -1, -1, -1) for heads in self.cross_attn.key_value(encoded))
+        if null is None:
+            return Cross(k, v, None)
+        _, value = self.cross_attn.key_value(null)  # [1, m, 1, d]
+        shared = self.cross_attn.q_proj.out_features // self.cross_attn.v_proj.out_features
+        return Cross(k, v, self.cross_attn.output(value.repeat_interleave(shared, dim=1)))
 
 
 @dataclass(frozen=True)
@@ -84,7 +107,7 @@ class Conditions:
     frames: int
     context: Tensor  # [B, S, H]: patchified source latents and mask, with the patchify bias
     patch: Tensor  # [H, 2·64]: the half of the patchify weight that meets x
-    cross: list[tuple[Tensor, Tensor]]  # per layer K and V [B, m, E, d]
+    cross: list[Cross]  # per layer
     rope: Rope
     sliding: Attend
 
@@ -96,10 +119,16 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config
         hidden = config.hidden_size
+        # In the order of the published file, which decides what its shards hold.
+        self.layers = nn.ModuleList(DiTLayer(config) for _ in range(config.num_hidden_layers))
         # The published names put each convolution at position 1 of a sequence of three.
         self.proj_in = nn.ModuleDict(
             {"1": nn.Conv1d(config.in_channels, hidden, config.patch_size, config.patch_size)}
         )
+        self.time_embed = TimeEmbedding(hidden)
+        self.time_embed_r = TimeEmbedding(hidden)
+        self.condition_embedder = nn.Linear(config.encoder.hidden_size, hidden)
+        self.norm_out = RMSNorm(hidden, config.rms_norm_eps)
         self.proj_out = nn.ModuleDict(
             {
                 "1": nn.ConvTranspose1d(
@@ -107,11 +136,6 @@ class DiT(nn.Module):
                 )
             }
         )
-        self.time_embed = TimeEmbedding(hidden)
-        self.time_embed_r = TimeEmbedding(hidden)
-        self.condition_embedder = nn.Linear(config.encoder.hidden_size, hidden)
-        self.layers = nn.ModuleList(DiTLayer(config) for _ in range(config.num_hidden_layers))
-        self.norm_out = RMSNorm(hidden, config.rms_norm_eps)
         self.scale_shift_table = nn.Parameter(torch.zeros(1, 2, hidden))
 
     @property
@@ -133,11 +157,12 @@ class DiT(nn.Module):
         out[:, 1] += 1
         return Modulation(layers, out)
 
-    def condition(self, context: Tensor, encoded: Tensor) -> Conditions:
+    def condition(self, context: Tensor, encoded: Tensor, null: Tensor | None = None) -> Conditions:
         """Everything a generation's steps share.
 
         `context [B, T, 128]`: source latents and chunk mask. `encoded [1 or B, E, D]`: packed
-        condition tokens; one row serves a whole batch of equal prompts.
+        condition tokens; one row serves a whole batch of equal prompts. `null [1, 1, D]`: the token that
+        stands for no conditions; guided steps need it.
         """
         batch, frames, channels = context.shape
         conv = cast(nn.Conv1d, self.proj_in["1"])
@@ -146,19 +171,38 @@ class DiT(nn.Module):
         tokens = patches.shape[1]
         device, dtype = context.device, context.dtype
         encoded = self.condition_embedder(encoded)
-        cross = [layer.cross_attn.key_value(encoded) for layer in self._blocks]
+        rows = batch
+        if null is not None:
+            null, rows = self.condition_embedder(null), 2 * batch
         return Conditions(
             frames=frames,
             context=F.linear(patches, weight[..., :channels].flatten(1), conv.bias),
             patch=weight[..., channels:].flatten(1),
-            cross=[(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in cross],
+            cross=[layer.cross(encoded, null, batch) for layer in self._blocks],
             rope=rope_table(torch.arange(tokens, device=device), self.config, dtype),
-            sliding=sliding(batch, tokens, self.config.sliding_window, dtype, device),
+            sliding=sliding(rows, tokens, self.config.sliding_window, dtype, device),
         )
 
     def velocity(self, x: Tensor, conditions: Conditions, modulation: Modulation, step: int) -> Tensor:
         """Velocity `[B, T, 64]` of latents `x [B, T, 64]` at the step's time."""
-        hidden = conditions.context + F.linear(_patches(x), conditions.patch)
+        return self._velocity(self._tokens(x, conditions), conditions, modulation, step)
+
+    def velocities(
+        self, x: Tensor, conditions: Conditions, modulation: Modulation, step: int
+    ) -> tuple[Tensor, Tensor]:
+        """Velocities `[B, T, 64]` of latents `x [B, T, 64]` under the conditions and under none.
+
+        One pass over 2·B rows, so each weight is read once. `conditions` must hold their null branch.
+        """
+        assert conditions.cross[0].null is not None, "these conditions were made without their null branch"
+        hidden = self._tokens(x, conditions).repeat(2, 1, 1)
+        cond, null = self._velocity(hidden, conditions, modulation, step).chunk(2)
+        return cond, null
+
+    def _tokens(self, x: Tensor, conditions: Conditions) -> Tensor:
+        return conditions.context + F.linear(_patches(x), conditions.patch)
+
+    def _velocity(self, hidden: Tensor, conditions: Conditions, modulation: Modulation, step: int) -> Tensor:
         for layer, kind, table, cross in zip(
             self._blocks, self.config.layer_types, modulation.layers[step], conditions.cross, strict=True
         ):

@@ -2,7 +2,7 @@
 
 Prefill and decode are the same forward over different shapes: many tokens at once is arithmetic,
 one token is memory traffic (every weight is read for 2 FLOP per byte and row). The cache is
-allocated once at its full length, so decoding never allocates and shapes stay put.
+allocated once at its full length, so decoding never allocates it again.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from acestep.models.configs import Qwen3Config
 
 
 class Cache:
-    """Keys and values `[L, R, m, slots, d]` of R rows, and which slots each row may see.
+    """Keys and values `[L, R, m, slots, d]` of R rows: the token at position p of a row is in its slot p.
 
-    Rows are written slot by slot together, whatever their own lengths: a row that ended early leaves
-    a gap its mask hides, and RoPE runs on the row's own positions, so no row knows of the others.
+    What a query may see is then a comparison of positions, whatever the rows' lengths. The last slot
+    belongs to no position: tokens that only pad a block go there.
     """
 
-    def __init__(self, config: Qwen3Config, rows: int, slots: int, dtype: torch.dtype, device: torch.device):
-        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, slots, config.head_dim)
+    def __init__(self, config: Qwen3Config, rows: int, length: int, dtype: torch.dtype, device: torch.device):
+        shape = (config.num_hidden_layers, rows, config.num_key_value_heads, length + 1, config.head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.visible = torch.zeros(rows, slots, dtype=torch.bool, device=device)
+        self.padding = length
 
 
 class Qwen3(nn.Module):
@@ -47,28 +47,25 @@ class Qwen3(nn.Module):
             x = layer(x, rope, causal)
         return self.norm(x)
 
-    def extend(self, ids: Tensor, positions: Tensor, cache: Cache, rows: slice, slot: int) -> Tensor:
-        """Append `ids [R, S]` to cache `rows` at `slot`; final hidden states of the last token `[R, H]`.
+    def extend(self, ids: Tensor, positions: Tensor, cache: Cache, rows: slice, end: int) -> Tensor:
+        """Append `ids [R, S]` to cache `rows`; final hidden states of the last token `[R, H]`.
 
-        `positions [R, S]` are each row's own. New tokens see their row's visible slots and, among
-        themselves, those before them.
+        `positions [R, S]` are each row's own, all below `end`, or `cache.padding` for a token that pads
+        its row on the left. A token sees its row up to its own position.
         """
-        count = ids.shape[1]
-        end = slot + count
         x = self.embed_tokens(ids)
         cos, sin = rope_table(positions, self.config, x.dtype)
         rope = cos[:, None], sin[:, None]
-        cache.visible[rows, slot:end] = True
-        mask = cache.visible[rows, None, None, :end]
-        if count > 1:
-            order = torch.ones(count, end, dtype=torch.bool, device=ids.device).tril(slot)
-            mask = mask & order
+        mask = torch.arange(end, device=ids.device) <= positions[:, None, :, None]
+        slots = positions[:, None, :, None].expand(
+            -1, self.config.num_key_value_heads, -1, self.config.head_dim
+        )
         for index, layer in enumerate(self.layers):
             keys, values = cache.keys[index, rows], cache.values[index, rows]
 
             def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor = keys, values: Tensor = values):
-                keys[:, :, slot:end] = k
-                values[:, :, slot:end] = v
+                keys.scatter_(2, slots, k)
+                values.scatter_(2, slots, v)
                 return F.scaled_dot_product_attention(
                     q, keys[:, :, :end], values[:, :, :end], attn_mask=mask, enable_gqa=True
                 )

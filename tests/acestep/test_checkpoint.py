@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from acestep.checkpoint import (
 )
 from acestep.errors import CheckpointError
 from acestep.models.configs import DiTConfig, Qwen3Config, parse_config
-from acestep.sources import DIT, TEXT_ENCODER, VAE
+from acestep.sources import DEFAULT_DIT, TEXT_ENCODER, VAE
 from acestep.synthetic import Synthetic
 
 CPU = torch.device("cpu")
@@ -101,6 +102,32 @@ def test_tensors_are_cast_on_the_way_in(tmp_path: Path, dtype: torch.dtype) -> N
     assert not loaded.training
 
 
+def resident_file_bytes() -> int:
+    """Bytes of mapped files this process has touched and not given back."""
+    status = Path("/proc/self/status").read_text()
+    return sum(int(status.split(f"{kind}:")[1].split()[0]) * 1024 for kind in ("RssFile", "RssShmem"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux what is resident")
+def test_a_file_never_becomes_resident_as_a_whole(tmp_path: Path) -> None:
+    """64 MiB in 16 tensors, one after another: at most a few of them are in memory together."""
+    tensor_bytes = 4 * 2**20
+    state = {f"layers.{i}.weight": torch.full((tensor_bytes // 4,), float(i)) for i in range(16)}
+    save_file(state, tmp_path / "model.safetensors")
+    del state
+    weights = SafetensorsFile(tmp_path, "model")
+    assert weights.read("layers.0.weight").to(torch.bfloat16).isfinite().all()  # maps in what torch needs
+    before = most = resident_file_bytes()
+    for name in weights.shapes():
+        assert weights.read(name).to(torch.bfloat16).isfinite().all()
+        most = max(most, resident_file_bytes())
+    assert most - before < 3 * tensor_bytes
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:  # the control: kept open
+        for name in weights.shapes():
+            assert file.get_tensor(name).isfinite().all()
+        assert resident_file_bytes() - before > 12 * tensor_bytes
+
+
 # What does not
 
 
@@ -114,6 +141,24 @@ def test_a_missing_shard(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"a\.safetensors: no such file"):
         load_toy(tmp_path)
+
+
+def test_a_corrupt_shard(tmp_path: Path) -> None:
+    names = list(toy_state())
+    write_shards(tmp_path, {name: f"{i}.safetensors" for i, name in enumerate(names)})
+    path = tmp_path / "1.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"1\.safetensors: unreadable .*download it again") as caught:
+        load_toy(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_shard_that_goes_away_before_it_is_read(tmp_path: Path) -> None:
+    write_shards(tmp_path, dict.fromkeys(toy_state(), "a.safetensors"))
+    weights = SafetensorsFile(tmp_path, "model")
+    (tmp_path / "a.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: no such file"):
+        weights.read("embed.weight")
 
 
 WrongState = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -205,7 +250,7 @@ def test_a_missing_component_lists_what_is_there(tmp_path: Path) -> None:
 
 
 def test_a_config_of_another_architecture() -> None:
-    dit, text = (Synthetic("synthetic-tiny").config(folder) for folder in (DIT, TEXT_ENCODER))
+    dit, text = (Synthetic("synthetic-tiny").config(folder) for folder in (DEFAULT_DIT, TEXT_ENCODER))
     with pytest.raises(CheckpointError, match="x: model_type is 'qwen3', expected 'acestep'; wrong folder"):
         parse_config(text, DiTConfig, "x")
     with pytest.raises(CheckpointError, match="x: model_type is 'acestep', expected 'qwen3'"):
@@ -214,6 +259,10 @@ def test_a_config_of_another_architecture() -> None:
         parse_config({k: v for k, v in dit.items() if k != "hidden_size"}, DiTConfig, "x")
     with pytest.raises(CheckpointError, match=r"x: .*int.*num_hidden_layers"):
         parse_config(dit | {"num_hidden_layers": "four"}, DiTConfig, "x")
+    with pytest.raises(CheckpointError, match="x: layer_types names 8 layers, num_hidden_layers says 9"):
+        parse_config(dit | {"num_hidden_layers": 9}, DiTConfig, "x")
+    with pytest.raises(CheckpointError, match=r"x: .*'causal'.*layer_types"):
+        parse_config(dit | {"layer_types": ["causal"] * 8}, DiTConfig, "x")
 
 
 class Exploit:
@@ -230,7 +279,7 @@ SILENCE = (1, 64, SILENCE_FRAMES)
 
 
 def silence_folder(root: Path, content: object) -> Path:
-    path = root / DIT / "silence_latent.pt"
+    path = root / DEFAULT_DIT / "silence_latent.pt"
     path.parent.mkdir()
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -242,7 +291,7 @@ def silence_folder(root: Path, content: object) -> Path:
 def test_the_silence_latent_is_read_frames_first(tmp_path: Path) -> None:
     stored = torch.arange(64 * SILENCE_FRAMES, dtype=torch.float32).view(SILENCE)
     silence_folder(tmp_path, stored)
-    latent = Folder(tmp_path).silence_latent()
+    latent = Folder(tmp_path).silence_latent(DEFAULT_DIT)
     assert latent.shape == (1, SILENCE_FRAMES, 64)
     assert torch.equal(latent[0, 3], stored[0, :, 3])
 
@@ -259,27 +308,27 @@ def test_the_silence_latent_is_read_frames_first(tmp_path: Path) -> None:
 def test_a_wrong_silence_latent(tmp_path: Path, content: object, message: str) -> None:
     silence_folder(tmp_path, content)
     with pytest.raises(CheckpointError, match=rf"silence_latent\.pt: {message}"):
-        Folder(tmp_path).silence_latent()
+        Folder(tmp_path).silence_latent(DEFAULT_DIT)
 
 
 def test_a_truncated_silence_latent(tmp_path: Path) -> None:
     path = silence_folder(tmp_path, torch.zeros(SILENCE))
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(CheckpointError, match=r"unreadable .*download it again"):
-        Folder(tmp_path).silence_latent()
+        Folder(tmp_path).silence_latent(DEFAULT_DIT)
 
 
 def test_a_missing_silence_latent(tmp_path: Path) -> None:
-    (tmp_path / DIT).mkdir()
+    (tmp_path / DEFAULT_DIT).mkdir()
     with pytest.raises(CheckpointError, match=r"silence_latent\.pt: no such file"):
-        Folder(tmp_path).silence_latent()
+        Folder(tmp_path).silence_latent(DEFAULT_DIT)
 
 
 def test_a_malicious_silence_latent_does_not_run(tmp_path: Path) -> None:
     victim = tmp_path / "pwned"
     path = silence_folder(tmp_path, Exploit(victim))
     with pytest.raises(CheckpointError, match="unreadable"):
-        Folder(tmp_path).silence_latent()
+        Folder(tmp_path).silence_latent(DEFAULT_DIT)
     assert not victim.exists()
     torch.load(path, weights_only=False)
     assert victim.exists()  # the control: this pickle would have run

@@ -15,27 +15,22 @@ from hypothesis import strategies as st
 
 from acestep.errors import UsageError
 from acestep.lm import constraint as module
-from acestep.lm.constraint import (
-    CAPTION_TOKENS,
-    Choice,
-    Done,
-    Forced,
-    Free,
-    MetadataConstraint,
-    allowed_mask,
-)
+from acestep.lm.allowed import Choice, Done, Forced, Free, allowed_mask
+from acestep.lm.constraint import MetadataConstraint
 from acestep.lm.metadata import Metadata, parse
+from acestep.lm.open_text import CAPTION_TOKENS, GENRES_TOKENS, Lyrics
 from acestep.request import LANGUAGES
 from acestep.synthetic_tokenizer import synthetic_tokenizer
 from acestep.tokenizer import ENDOFTEXT, FIRST_CODE, IM_END, NEWLINE, THINK, THINK_END
 
 TOKENIZER = synthetic_tokenizer("lm")
 OTHER = "\U0010ffff"  # stands for a special token inside a caption
-# The language of phase 1, from its description.
+# The lines of a thought, from their description.
 LINES = {
     "bpm": r"bpm: (?:[3-9]\d|[12]\d\d|300)\n",
     "caption": rf"caption:[ \t][^`\n{OTHER}]*\n(?:[ \t][^`\n{OTHER}]*\n)*",
     "duration": r"duration: (?:[1-9]\d|[1-5]\d\d|600)\n",
+    "genres": rf"genres:[ \t][^`\n{OTHER}]*\n",
     "keyscale": r"keyscale: [A-G][#b♯♭]? (?:major|minor)\n",
     "language": rf"language: (?:{'|'.join(set(LANGUAGES) - {'no'})}|'no')\n",
     "timesignature": r"timesignature: [2346]\n",
@@ -50,7 +45,7 @@ VALUES = {
 
 
 def language_of(caption, language):
-    shown = {"caption": caption, "language": language}
+    shown = {"caption": caption, "genres": False, "language": language}
     return "<think>\n" + "".join(LINES[name] for name in LINES if shown.get(name, True)) + r"<\|im_end\|>"
 
 
@@ -104,7 +99,7 @@ def check_phase_1(constraint, rng, user=None, *, caption=False, language=False):
     found = parse(text)
     for name in LINES:
         given_value = getattr(user, name) if user else None
-        if {"caption": caption, "language": language}.get(name, True):
+        if {"caption": caption, "genres": False, "language": language}.get(name, True):
             if name != "caption":
                 assert getattr(found, name) in VALUES[name]
             assert given_value is None or getattr(found, name) == given_value
@@ -206,7 +201,7 @@ def test_the_position_checker_sees_one_value_too_many(monkeypatch):
 
 def reachable(name, **limits):
     """Every value of one field that the machine can be led to, the others being given."""
-    others = Metadata(100, None, 60, "C major", "en", "4")
+    others = Metadata(100, None, 60, None, "C major", "en", "4")
     pending, found = [[]], []
     while pending:
         path = pending.pop()
@@ -237,7 +232,7 @@ def test_the_longest_duration_is_a_limit():
 
 
 def test_injected_values_appear_as_they_are():
-    user = Metadata(28, "Slow: with `ticks`", 700, "H major", "no", "7/8")  # the user is always right
+    user = Metadata(28, "Slow: with `ticks`", 700, None, "H major", "no", "7/8")  # the user is always right
     constraint = MetadataConstraint(TOKENIZER, user, caption=True, language=True)
     allowed = constraint.allowed(no_peek)
     assert isinstance(allowed, Forced), "everything is given: one run, nothing to choose"
@@ -316,6 +311,122 @@ def test_a_caption_has_a_longest_length(last):
     assert TOKENIZER.decode(forced.ids) == ("" if last == "\n" else "\n") + "duration: "
     constraint.advance(forced.ids)
     assert isinstance(constraint.allowed(no_peek), Choice)
+
+
+# Descriptions: every field, a closed thought, and lyrics; a caption may be followed by any later field.
+
+
+def description(user=None, lyrics=None):
+    lyrics = lyrics or Lyrics(30)
+    return MetadataConstraint(
+        TOKENIZER, user or Metadata(), caption=True, genres=True, language=True, lyrics=lyrics
+    )
+
+
+def check_description(constraint, rng, user):
+    """One random walk: fields in order, skipped only between a caption and the next one given."""
+    *_, (ids, _) = walk(constraint, rng)
+    assert len(ids) <= constraint.most_tokens
+    assert [id_ for id_ in ids if id_ >= ENDOFTEXT] == [THINK, THINK_END, IM_END]
+    thought, song = TOKENIZER.decode(ids[: ids.index(THINK_END)]), ids[ids.index(THINK_END) + 1 :]
+    lines = "".join(
+        LINES[name] if name in ("bpm", "caption") or getattr(user, name) else f"(?:{LINES[name]})?"
+        for name in LINES
+    )
+    assert re.fullmatch("<think>\n" + lines, thought), thought[:200]
+    assert thought.count("\n") > 2, "at least one field follows the caption"
+    assert len(song) - 1 <= 30
+    found = parse(thought)
+    for name in VALUES:
+        value = getattr(found, name)
+        assert value in VALUES[name] or (value is None and name != "bpm")
+        assert getattr(user, name) in (None, value)
+    return found
+
+
+@settings(max_examples=30, deadline=None)
+@given(users, st.integers(0, 2**32))
+def test_every_walk_of_a_description_reads_back(user, seed):
+    check_description(description(user), random.Random(seed), user)
+
+
+def test_the_description_checker_sees_a_skipped_gift():
+    user = Metadata(keyscale="A minor")
+    with pytest.raises(AssertionError):
+        for seed in range(20):
+            check_description(description(), random.Random(seed), user)
+
+
+def test_after_a_caption_a_description_may_go_to_any_later_field():
+    skipped = set()
+    for seed in range(40):
+        found = check_description(description(), random.Random(seed), Metadata())
+        skipped |= {
+            name for name in ("duration", "genres", "keyscale", "language") if not getattr(found, name)
+        }
+    assert skipped == {"duration", "genres", "keyscale", "language"}
+
+
+def say(constraint, *texts):
+    """Lead `constraint` through its forced runs and `texts`; what is allowed then."""
+    for text in texts:
+        while isinstance(allowed := constraint.allowed(no_peek), Forced):
+            constraint.advance(allowed.ids)
+        constraint.advance(TOKENIZER.encode(text))
+    return constraint
+
+
+def named(constraint):
+    """Names of the fields that may follow the caption."""
+    allowed = constraint.allowed(peek_at("x"))
+    ids = allowed.ids[:1] if isinstance(allowed, Forced) else allowed.ids
+    names = ("duration", "genres", "keyscale", "language", "timesignature")
+    return [name for name in names if TOKENIZER.encode(f"{name}:")[0] in ids]
+
+
+def test_nothing_that_is_given_can_be_skipped():
+    assert named(say(description(Metadata(bpm=60)), " A\n")) == [
+        "duration", "genres", "keyscale", "language", "timesignature",
+    ]  # fmt: skip
+    assert named(say(description(Metadata(60, keyscale="A minor")), " A\n")) == [
+        "duration", "genres", "keyscale",
+    ]  # fmt: skip
+    assert named(say(description(Metadata(60, duration=20)), " A\n")) == ["duration"]
+    plan = MetadataConstraint(TOKENIZER, Metadata(60), caption=True, language=True)
+    assert named(say(plan, " A\n")) == ["duration"], "a plan needs every field"
+
+
+def test_genres_are_one_line_of_limited_length():
+    user = Metadata(60, "A song", 20, None, "A minor", "en", "4")
+    ended = say(description(user), " house, techno.\n").allowed(no_peek)
+    assert TOKENIZER.decode(ended.ids) == "keyscale: A minor\nlanguage: en\ntimesignature: 4\n</think>"
+    full = say(description(user), " a" * GENRES_TOKENS).allowed(no_peek)
+    assert TOKENIZER.decode(full.ids).startswith("\nkeyscale")
+    inside = say(description(user), " a").allowed(no_peek)
+    assert not any("\n" in text_of(i)[:-1] or "`" in text_of(i) for i in choices_of(inside))
+    assert NEWLINE in choices_of(inside)
+
+
+@pytest.mark.parametrize("ignore_eos", [False, True])
+def test_lyrics_are_any_text_of_limited_length(ignore_eos):
+    user = Metadata(60, "A song", 20, "pop", "A minor", "en", "4")
+    constraint = description(user, Lyrics(3, ignore_eos=ignore_eos))
+    allowed = say(constraint, "`\n").allowed(no_peek)
+    assert choices_of(allowed) == [*range(ENDOFTEXT), *([] if ignore_eos else [IM_END])]
+    constraint.advance(TOKENIZER.encode("a"))
+    assert constraint.allowed(no_peek) == Forced((IM_END,))
+    with pytest.raises(ValueError, match="is not allowed here"):
+        constraint.advance(TOKENIZER.encode("a"))
+    constraint.advance([IM_END])
+    assert constraint.done and constraint.allowed(no_peek) == Done()
+
+
+def test_what_is_certain_after_a_choice_is_known_at_once():
+    plan = MetadataConstraint(TOKENIZER, Metadata(keyscale="A minor"), max_duration_s=99)
+    certain = say(plan, "100\n", "10").certain()
+    assert TOKENIZER.decode(certain) == "\nkeyscale: A minor\ntimesignature: "
+    plan.advance(certain)
+    assert plan.certain() == () == in_caption(" One\n").certain()
 
 
 @pytest.mark.parametrize("token", [IM_END, FIRST_CODE, THINK_END, NEWLINE])

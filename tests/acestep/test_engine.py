@@ -140,7 +140,7 @@ def test_broken_weights_are_an_error_not_music(monkeypatch: pytest.MonkeyPatch):
 def test_silence_is_noticed_and_not_saved(tmp_path):
     engine = Engine.load("synthetic-tiny", device="cpu", lm=None)
     with torch.inference_mode():
-        engine.models.vae.conv2.weight.zero_()
+        engine.models.vae.decoder.conv2.weight.zero_()
     result = engine.generate(PARAMS, seeded(1), tmp_path)
     assert result.audios[0].silent and result.audios[0].path is None and "silent" in result.warnings[0]
     assert not list(tmp_path.iterdir())
@@ -163,7 +163,7 @@ def test_loading_refuses_what_it_cannot_do(options, error, words):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
 def test_an_absent_device_is_named_and_never_replaced():
-    with pytest.raises(MissingPrerequisite, match="cuda is not here"):
+    with pytest.raises(MissingPrerequisite, match="cuda is not available here"):
         Engine.load("synthetic-tiny", device="cuda")
 
 
@@ -181,10 +181,10 @@ def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch):
     engine.generate(THINKING, seeded(1, 2))
     denoise = diffusion.denoise
 
-    def strict(*arguments):
+    def strict(*arguments, **options):
         torch.cuda.set_sync_debug_mode("error")
         try:
-            return denoise(*arguments)
+            return denoise(*arguments, **options)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from acestep import gpu_config
 from acestep.errors import MissingPrerequisite, UsageError
-from acestep.gpu_config import Accelerator, clamp, config_for, describe, detect, snap, tier_for, tier_named
+from acestep.gpu_config import Accelerator, config_for, describe, detect, snap, tier_for, tier_named
 
 
 def tier_of(reported_gib: float) -> str:
@@ -208,28 +208,6 @@ def test_a_card_is_found_through_nvml(one_card, visible):
 def test_a_hidden_or_absent_card_is_missing(one_card, device, visible):
     with pytest.raises(MissingPrerequisite, match=device):
         detect(device, {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
-
-
-@pytest.mark.parametrize(
-    ("class_gb", "with_lm", "duration_s", "batch", "expected"),
-    [
-        (4, False, 180, 1, (180, 1, [])),
-        (4, False, 200, 2, (180, 1, ["duration", "batch_size"])),
-        (8, False, 360, 4, (360, 4, [])),
-        (8, True, 300, 2, (240, 2, ["duration"])),
-        (24, True, 600, 9, (600, 8, ["batch_size"])),
-    ],
-)
-def test_clamping(class_gb, with_lm, duration_s, batch, expected):
-    duration_s, batch, clamps = clamp(tier_for(class_gb), duration_s, batch, with_lm)
-    assert (duration_s, batch, [c.field for c in clamps]) == expected
-
-
-def test_a_clamp_says_everything_in_one_line():
-    (record,) = clamp(tier_for(8), 300, 1, with_lm=True)[2]
-    assert (record.requested, record.limit, record.applied) == (300, 240, 240)
-    for word in ("duration", "300", "240", "tier4", "8 GB", "with LM"):
-        assert word in str(record)
 
 
 def test_no_torch_is_imported():

@@ -39,7 +39,7 @@ any_text = st.one_of(
     st.tuples(st.sampled_from(SCALARS), st.sampled_from(SCALARS)).map(" ".join),
     st.text(st.characters(exclude_categories=("Cs",))),
 )
-SONG = Metadata(100, "A dramatic J-rock anthem", 200, "E♭ minor", "ja", "4")
+SONG = Metadata(100, "A dramatic J-rock anthem", 200, None, "E♭ minor", "ja", "4")
 
 
 def dumped(metadata):
@@ -92,6 +92,7 @@ songs = st.builds(
     bpm=st.none() | st.integers(30, 300),
     caption=st.none() | plain_captions,
     duration=st.none() | st.integers(10, 600),
+    genres=st.none() | st.sampled_from(["house, techno", "j-rock", "no", "42"]),
     keyscale=st.none() | st.sampled_from(KEYSCALES),
     language=st.none() | st.sampled_from(LANGUAGES),
     timesignature=st.none() | st.sampled_from(TIME_SIGNATURES),

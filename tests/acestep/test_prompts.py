@@ -9,7 +9,16 @@ from acestep.lm.metadata import Metadata
 from acestep.prompts import CAPTION_LIMIT, LYRIC_LIMIT, encoder_ids
 from acestep.synthetic_tokenizer import synthetic_tokenizer
 from acestep.tasks import instruction
-from acestep.tokenizer import ENDOFTEXT, IM_END, IM_START, NEWLINE, SPECIAL_TOKENS, THINK, THINK_END
+from acestep.tokenizer import (
+    ENDOFTEXT,
+    FIRST_CODE,
+    IM_END,
+    IM_START,
+    NEWLINE,
+    SPECIAL_TOKENS,
+    THINK,
+    THINK_END,
+)
 
 METADATA = Metadata(bpm=100, duration=200, keyscale="E♭ minor", language="ja", timesignature="4")
 SYSTEM = (
@@ -88,6 +97,45 @@ def test_phase_2_follows_a_closed_turn():
     assert negative == head.replace("A song", "noise") + empty
 
 
+def turns(instruction, user):
+    return (
+        f"<|im_start|>system\n# Instruction\n{instruction}\n\n<|im_end|>\n"
+        f"<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_understand_reads_codes_as_tokens(tokenizer):
+    instruction = "Understand the given musical conditions and describe the audio semantics accordingly:"
+    assert text_of(prompts.understand_prompt([])) == turns(instruction, "NO USER INPUT")
+    ids = tokenizer.encode_prompt(prompts.understand_prompt([7, 63999]))
+    assert tokenizer.decode(ids) == turns(instruction, "<|audio_code_7|><|audio_code_63999|>")
+    assert [id_ for id_ in ids if id_ >= FIRST_CODE] == [FIRST_CODE + 7, FIRST_CODE + 63999]
+
+
+@pytest.mark.parametrize(
+    ("query", "instrumental", "user"),
+    [
+        ("a sad song", False, "a sad song\n\ninstrumental: false"),
+        ("", True, "NO USER INPUT\n\ninstrumental: true"),
+    ],
+)
+def test_create(query, instrumental, user):
+    instruction = "Expand the user's input into a more detailed and specific musical description:"
+    assert text_of(prompts.create_prompt(query, instrumental)) == turns(instruction, user)
+
+
+@pytest.mark.parametrize(
+    ("caption", "lyrics", "user"),
+    [
+        ("A song", "La\nla", "# Caption\nA song\n\n# Lyric\nLa\nla"),
+        ("", "", "# Caption\nNO USER INPUT\n\n# Lyric\n[Instrumental]"),
+    ],
+)
+def test_format(caption, lyrics, user):
+    instruction = "Format the user's input into a more detailed and specific musical description:"
+    assert text_of(prompts.format_prompt(caption, lyrics)) == turns(instruction, user)
+
+
 hostile = st.lists(st.sampled_from([*SPECIAL_TOKENS, "<|audio_code_5|>", "# Lyric\n", "la "])).map("".join)
 
 
@@ -102,6 +150,8 @@ def test_user_text_adds_no_special_token(caption, lyrics, negative):
         "phase 1 unconditional": (prompts.phase1_unconditional(lyrics, negative), closed),
         "phase 2": (prompts.phase2_prompt(caption, lyrics, Metadata(caption=caption).to_yaml()), thought),
         "phase 2 unconditional": (prompts.phase2_unconditional(caption, lyrics, negative), thought),
+        "create": (prompts.create_prompt(caption, False), closed),
+        "format": (prompts.format_prompt(caption, lyrics), closed),
         "caption": (prompts.caption_prompt("Do this:", caption, METADATA), [ENDOFTEXT]),
         "lyric": (prompts.lyric_prompt("en", lyrics), [ENDOFTEXT]),
     }

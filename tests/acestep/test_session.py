@@ -1,83 +1,98 @@
-"""Cached decoding against running the whole text again, in fp64: sharing, gaps, prefixes change nothing."""
+"""Cached decoding against the whole text run again, in fp64: sharing, lengths, prefixes change nothing."""
+
+import random
 
 import pytest
 import torch
+from tiny_lm import CPU, tiny_planner
 
-from acestep.checkpoint import materialise, on_meta
 from acestep.lm.session import Session
-from acestep.models.configs import Qwen3Config, parse_config
-from acestep.models.qwen3 import Qwen3
-from acestep.sources import LMS
-from acestep.synthetic import Synthetic
 
+MODEL = tiny_planner().model
 HEAD = [11, 22, 33, 44]
 LONG = [*HEAD, 5, 6, 7, 8, 9]
 SHORT = [*HEAD, 77]
 
 
-@pytest.fixture(scope="module")
-def model() -> Qwen3:
-    source = Synthetic("synthetic-tiny")
-    config = parse_config(source.config(LMS[0]), Qwen3Config, "tiny")
-    model = on_meta(lambda: Qwen3(config))
-    materialise(model, source.weights(LMS[0]).read, device=torch.device("cpu"), dtype=torch.float64)
-    return model
-
-
-def afresh(model: Qwen3, ids: list[int]) -> torch.Tensor:
+@pytest.fixture(autouse=True)
+def _inference():
     with torch.inference_mode():
-        return model(torch.tensor([ids]))[0, -1]
+        yield
 
 
-def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    return torch.allclose(found, expected, rtol=1e-10, atol=1e-10)
+def opened(prompts: list[list[int]], new_tokens: int, known=()) -> Session:
+    session = Session(MODEL, prompts, new_tokens, CPU)
+    session.prefill(known)
+    return session
 
 
-def test_rows_of_unequal_prompts_match_the_uncached_model(model: Qwen3):
-    with torch.inference_mode():
-        session = Session(model, [LONG, SHORT], copies=2, new_tokens=8)
-        session.prefill()
-        texts = [LONG, LONG, SHORT, SHORT]
-        assert all(same(h, afresh(model, t)) for h, t in zip(session.hidden, texts, strict=True))
-        session.append([100, 101])  # forced tokens: one pass
-        texts = [[*t, 100, 101] for t in texts]
-        for tokens in ([7, 8], [9, 10]):  # sampled tokens: one per item, both branches alike
-            session.step(torch.tensor(tokens))
-            texts = [[*t, tokens[i % 2]] for i, t in enumerate(texts)]
-        assert all(same(h, afresh(model, t)) for h, t in zip(session.hidden, texts, strict=True))
+def afresh(ids: list[int]) -> torch.Tensor:
+    return MODEL(torch.tensor([ids]))[0, -1]
 
 
-def test_a_row_would_differ_if_it_saw_its_gap(model: Qwen3):
-    with torch.inference_mode():
-        session = Session(model, [LONG, SHORT], copies=1, new_tokens=2)
-        session.prefill()
-        session.cache.visible[:] = True
-        session.step(torch.tensor([3]))
-        assert same(session.hidden[0], afresh(model, [*LONG, 3]))
-        assert not same(session.hidden[1], afresh(model, [*SHORT, 3]))
+def check(session: Session, texts: list[list[int]]) -> None:
+    for hidden, text in zip(session.hidden, texts, strict=True):
+        assert torch.allclose(hidden, afresh(text), rtol=1e-10, atol=1e-10)
 
 
-def test_a_later_session_starts_from_a_known_prefix(model: Qwen3):
-    with torch.inference_mode():
-        first = Session(model, [LONG], copies=1, new_tokens=1)
-        first.prefill()
-        second = Session(model, [[*LONG, 60, 61], [*LONG, 62]], copies=2, new_tokens=1)
-        second.prefill(first.prefix())
-        assert same(second.hidden[0], afresh(model, [*LONG, 60, 61]))
-        assert same(second.hidden[3], afresh(model, [*LONG, 62]))
-    # LONG keeps its last token to itself in `_common`, so all but one of its tokens are reused.
-    assert second.prefill_tokens == 1 + 2 + 1
+def test_rows_of_unequal_prompts_and_runs_match_the_uncached_model():
+    texts = [LONG, LONG, SHORT, [3]]
+    session = opened(texts, 10)
+    check(session, texts)
+    for runs in ([[100, 101], [], [102], []], [[], [], [1, 2, 3, 4], []], [[8], [9], [10], [11, 12]]):
+        session.extend(runs)
+        texts = [text + run for text, run in zip(texts, runs, strict=True)]
+        check(session, texts)
+    for tokens in ([7, 8, 9, 10], [11, 12, 13, 14]):
+        session.step(torch.tensor(tokens))
+        texts = [[*text, token] for text, token in zip(texts, tokens, strict=True)]
+    check(session, texts)
+    assert session.lengths == [len(text) for text in texts]
 
 
-def test_shared_tokens_are_prefilled_once(model: Qwen3):
-    with torch.inference_mode():
-        session = Session(model, [LONG, SHORT], copies=4, new_tokens=1)
-        session.prefill()
-    assert session.prefill_tokens == len(HEAD) + (len(LONG) - len(HEAD)) + (len(SHORT) - len(HEAD))
+def test_the_check_sees_a_row_that_was_fed_its_padding():
+    session = opened([LONG, SHORT], 4)
+    session.cache.padding = 0  # where the first token of each row is
+    session.extend([[1, 2], [3]])
+    session.step(torch.tensor([4, 5]))
+    with pytest.raises(AssertionError):
+        check(session, [[*LONG, 1, 2, 4], [*SHORT, 3, 5]])
 
 
-def test_one_prompt_alone(model: Qwen3):
-    with torch.inference_mode():
-        session = Session(model, [LONG], copies=1, new_tokens=1)
-        session.prefill()
-        assert same(session.hidden[0], afresh(model, LONG))
+@pytest.mark.parametrize("seed", range(5))
+def test_any_texts_in_any_pieces(seed: int):
+    rng = random.Random(seed)
+    texts = [[rng.randrange(3) for _ in range(rng.randint(1, 6))] for _ in range(5)]
+    first = opened(texts[:2], 0)
+    session = opened(texts, 12, [first.prefix(0), first.prefix(1)])
+    check(session, texts)
+    for _ in range(3):
+        runs = [[rng.randrange(100) for _ in range(rng.randint(0, 4))] for _ in texts]
+        runs[0] = runs[0] or [1]
+        session.extend(runs)
+        texts = [text + run for text, run in zip(texts, runs, strict=True)]
+    check(session, texts)
+
+
+def test_the_first_rows_go_on_alone():
+    session = opened([LONG, SHORT, HEAD], 2)
+    session.keep(2)
+    session.step(torch.tensor([1, 2]))
+    session.keep(1)
+    session.step(torch.tensor([3]))
+    check(session, [[*LONG, 1, 3]])
+
+
+def test_shared_tokens_are_prefilled_once():
+    tails = [LONG, LONG, SHORT, SHORT, [*LONG, 10]]
+    assert opened(tails, 0).prefill_tokens == len(HEAD) + len(LONG) - len(HEAD) + len(SHORT) - len(HEAD) + 1
+    assert opened([LONG], 0).prefill_tokens == len(LONG)
+
+
+def test_known_prefixes_are_not_run_again():
+    first = opened([LONG, SHORT], 1)
+    prompts = [[*LONG, 60, 61], [*SHORT, 62], [*LONG, 60, 61], LONG]
+    second = opened(prompts, 1, [first.prefix(0), first.prefix(1)])
+    check(second, prompts)
+    # All but the new ends, and the last token of LONG, whose state is not kept.
+    assert second.prefill_tokens == 2 + 1 + 1

@@ -92,6 +92,23 @@ def test_text_is_never_a_special_token_and_comes_back(text):
     assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text)
 
 
+@settings(deadline=None)
+@given(user_text, st.integers(0, 40))
+def test_a_truncated_text_is_a_beginning_of_so_many_tokens(text, tokens):
+    tokenizer = synthetic_tokenizer("lm")
+    cut = tokenizer.truncate(text, tokens)
+    assert text.startswith(cut)
+    assert len(tokenizer.encode(cut)) <= tokens
+    if len(tokenizer.encode(text)) <= tokens:
+        assert cut == text
+
+
+def test_truncation_keeps_all_it_can(tokenizer):
+    assert tokenizer.truncate("8" * 100, 7) == "8" * 7
+    one = len(tokenizer.encode("😀"))
+    assert tokenizer.truncate("😀😀", one) == "😀" == tokenizer.truncate("😀😀", 2 * one - 1)
+
+
 def test_the_library_alone_does_let_text_become_special():
     """The control: what `encode` defends against happens, with the library's own switch set too."""
     backend = tokenizers.Tokenizer.from_str(tokenizer_files("text")["tokenizer.json"].decode())

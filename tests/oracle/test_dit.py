@@ -1,7 +1,8 @@
 """The diffusion transformer against diffusers' `AceStepTransformer1DModel`.
 
 Ours splits one forward into what a schedule, a generation and a step need; theirs does all of it per
-call. Lengths are chosen around the sliding window: S tokens at w, w + 1 (the last dense length) and
+call. A guided step is held to theirs over a batch of both branches, the null one with real tokens. Lengths
+are chosen around the sliding window: S tokens at w, w + 1 (the last dense length) and
 w + 2 (the first band), whole windows and odd ones, each from an even and an odd number of frames.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from typing import cast
 
 import msgspec
 import pytest
@@ -29,11 +31,11 @@ from oracles import (
 )
 from torch import Tensor
 
-from acestep.diffusion import schedule
 from acestep.models import dit as dit_module
-from acestep.models.blocks import rope_table, rotate
+from acestep.models.blocks import full, rope_table, rotate
 from acestep.models.configs import DiTConfig
 from acestep.models.dit import Conditions, DiT, Modulation
+from acestep.schedule import schedule
 
 WINDOW = 5
 CONFIG = DiTConfig(
@@ -91,6 +93,20 @@ class Pair:
         with precision(self.dtype):
             return self.theirs(x, t, t, encoded, context, return_dict=False)[0]
 
+    def null(self) -> Tensor:
+        """The token `[1, 1, D]` that stands for no conditions."""
+        return random_tensor(1, 1, self.config.encoder.hidden_size, seed=4, dtype=self.dtype)
+
+    def guided_oracle(self, x: Tensor, context: Tensor, encoded: Tensor, time: float) -> Tensor:
+        """Both branches `[2·B, T, C]`, the null one given as many null tokens as the other has tokens."""
+        both = torch.cat((encoded, self.null().expand_as(encoded)))
+        return self.oracle(x.repeat(2, 1, 1), context.repeat(2, 1, 1), both, time)
+
+    def velocities(self, x: Tensor, context: Tensor, encoded: Tensor, time: float) -> Tensor:
+        modulation = self.ours.modulate(torch.tensor([time], dtype=self.dtype))
+        conditions = self.ours.condition(context, encoded, self.null())
+        return torch.cat(self.ours.velocities(x, conditions, modulation, 0))
+
     def velocity(self, x: Tensor, context: Tensor, encoded: Tensor, time: float) -> Tensor:
         modulation = self.ours.modulate(torch.tensor([time], dtype=self.dtype))
         return self.ours.velocity(x, self.ours.condition(context, encoded), modulation, 0)
@@ -115,11 +131,62 @@ def test_one_prompt_serves_a_batch(frames: int) -> None:
 
 
 @DTYPES
+@pytest.mark.parametrize("config", [CONFIG, NARROW_ENCODER], ids=["2B", "narrow-encoder"])
+def test_guided_steps_agree_at_every_length(config: DiTConfig, dtype: torch.dtype) -> None:
+    pair = Pair(config, dtype)
+    for frames in FRAMES:
+        for batch, encoded in ((1, 1), (3, 6)):
+            inputs = pair.inputs(batch, frames, encoded)
+            ours, theirs = pair.velocities(*inputs, 0.7), pair.guided_oracle(*inputs, 0.7)
+            assert_close(ours, theirs, LIMITS[dtype], "DiT, guided")
+
+
+def test_an_unguided_step_of_guided_conditions_agrees() -> None:
+    pair = Pair(CONFIG, torch.float64)
+    x, context, encoded = pair.inputs(3, 40)
+    conditions = pair.ours.condition(context, encoded, pair.null())
+    modulation = pair.ours.modulate(torch.tensor([0.7], dtype=torch.float64))
+    ours = pair.ours.velocity(x, conditions, modulation, 0)
+    assert_close(ours, pair.oracle(x, context, encoded, 0.7), LIMITS[torch.float64], "DiT, guided")
+
+
+def test_guided_steps_need_the_null_branch() -> None:
+    pair = Pair(CONFIG, torch.float64)
+    x, context, encoded = pair.inputs(1, 40)
+    modulation = pair.ours.modulate(torch.tensor([0.7], dtype=torch.float64))
+    with pytest.raises(AssertionError, match="without their null branch"):
+        pair.ours.velocities(x, pair.ours.condition(context, encoded), modulation, 0)
+
+
+def _null_layers(dtype: torch.dtype) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Per layer: the closed form, what 7 null tokens through cross-attention give 5 queries, and the closed
+    form with its heads in the wrong order; each `[2, 5, H]`."""
+    pair, found = Pair(CONFIG, dtype), []
+    x = random_tensor(2, 5, CONFIG.hidden_size, seed=5, dtype=dtype)
+    null = pair.ours.condition_embedder(pair.null())
+    for layer in pair.ours._blocks:
+        k, v = layer.cross_attn.key_value(null.expand(2, 7, -1))
+        real = layer.cross_attn.output(full(layer.cross_attn.query(x), k, v))
+        wrong = layer.cross_attn.output(v[:1, :, :1].repeat(1, 3, 1, 1))
+        closed = layer.cross(null, null, 2).null
+        assert closed is not None and closed.shape == (1, 1, CONFIG.hidden_size)
+        found.append((closed.expand_as(real), real, wrong.expand_as(real)))
+    return found
+
+
+@DTYPES
+def test_equal_tokens_have_one_answer(dtype: torch.dtype) -> None:
+    for closed, real, wrong in _null_layers(dtype):
+        assert_close(closed, real, LIMITS[dtype], "null cross-attention")
+        assert_trips(wrong, real, LIMITS[torch.float32], "null cross-attention", "heads in the wrong order")
+
+
+@DTYPES
 @pytest.mark.parametrize("shift", [1.0, 2.0, 3.0])
 def test_one_schedule_serves_every_step(shift: float, dtype: torch.dtype) -> None:
     pair = Pair(CONFIG, dtype)
     x, context, encoded = pair.inputs(2, 31)
-    times = schedule(8, shift)
+    times = schedule(8, shift, turbo=True)
     modulation = pair.ours.modulate(torch.tensor(times, dtype=dtype))
     conditions = pair.ours.condition(context, encoded)
     for step, time in enumerate(times):
@@ -132,7 +199,7 @@ def test_bfloat16_is_as_near_the_truth_as_the_oracle() -> None:
     pair = Pair(CONFIG, torch.bfloat16)
     exact = deepcopy(pair.ours).double()
     x, context, encoded = pair.inputs(2, 31)
-    times = torch.tensor(schedule(8, 3.0), dtype=torch.bfloat16)
+    times = torch.tensor(schedule(8, 3.0, turbo=True), dtype=torch.bfloat16)
     # Time t is rounded again when scaled to 1000·t: the truth starts from what the models saw.
     seen = (times * 1000).double() / 1000
     modulation, conditions = pair.ours.modulate(times), pair.ours.condition(context, encoded)
@@ -200,7 +267,8 @@ def _unscaled(m: Modulation) -> Modulation:
 
 def _rotate_cross(c: Conditions) -> Conditions:
     cos, sin = c.rope
-    return replace(c, cross=[(rotate(k, (cos[: k.shape[2]], sin[: k.shape[2]])), v) for k, v in c.cross])
+    short = cos[: c.cross[0].k.shape[2]], sin[: c.cross[0].k.shape[2]]
+    return replace(c, cross=[layer._replace(k=rotate(layer.k, short)) for layer in c.cross])
 
 
 CONTROLS: dict[str, Damage] = {
@@ -223,7 +291,7 @@ CONTROLS: dict[str, Damage] = {
     "gates swapped": _modulated(lambda m: replace(m, layers=m.layers[:, :, [0, 1, 5, 3, 4, 2]])),
     "cross keys rotated": _conditioned(_rotate_cross),
     "cross value heads swapped": _conditioned(
-        lambda c: replace(c, cross=[(k, v.flip(1)) for k, v in c.cross])
+        lambda c: replace(c, cross=[layer._replace(v=layer.v.flip(1)) for layer in c.cross])
     ),
 }
 
@@ -235,6 +303,36 @@ def test_damage_is_noticed(control: str, monkeypatch: pytest.MonkeyPatch) -> Non
     theirs = pair.oracle(*inputs, 0.7)
     CONTROLS[control](pair, monkeypatch)
     assert_trips(pair.velocity(*inputs, 0.7), theirs, LIMITS[torch.float32], "DiT", control)
+
+
+def _silent_null(c: Conditions) -> Conditions:
+    layers = [layer._replace(null=torch.zeros_like(cast(Tensor, layer.null))) for layer in c.cross]
+    return replace(c, cross=layers)
+
+
+def _null_of_next_layer(c: Conditions) -> Conditions:
+    after = [*c.cross[1:], c.cross[0]]
+    layers = [layer._replace(null=other.null) for layer, other in zip(c.cross, after, strict=True)]
+    return replace(c, cross=layers)
+
+
+GUIDED_CONTROLS: dict[str, Damage] = {
+    "null branch hears nothing": _conditioned(_silent_null),
+    "null of the next layer": _conditioned(_null_of_next_layer),
+    "condition bias dropped": lambda pair, patch: pair.ours.condition_embedder.bias.zero_(),
+    "branches swapped": lambda pair, patch: patch.setattr(
+        pair.ours, "velocities", lambda *inputs, swap=pair.ours.velocities: swap(*inputs)[::-1]
+    ),
+}
+
+
+@pytest.mark.parametrize("control", GUIDED_CONTROLS)
+def test_guided_damage_is_noticed(control: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair(CONFIG, torch.float64)
+    inputs = pair.inputs(2, 4 * WINDOW + 5)
+    theirs = pair.guided_oracle(*inputs, 0.7)
+    GUIDED_CONTROLS[control](pair, monkeypatch)
+    assert_trips(pair.velocities(*inputs, 0.7), theirs, LIMITS[torch.float32], "DiT, guided", control)
 
 
 def test_float64_needs_the_oracle_lifted() -> None:

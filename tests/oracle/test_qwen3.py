@@ -1,12 +1,13 @@
 """Qwen3 against transformers': one forward over everything, and ours through the cache.
 
-The oracle never caches here. A row of our cache, whatever was written when and next to whom, must
+The oracle never caches here. A row of a session, whatever was written when and next to whom, must
 give what one uncached forward over the row's own tokens gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from oracles import DTYPES, LIMITS, assert_close, assert_trips, load, precision, randomise, transformers_qwen3
 from torch import Tensor
 
+from acestep.lm.session import Session
 from acestep.models import qwen3
 from acestep.models.blocks import full, rope_table
 from acestep.models.configs import Qwen3Config
@@ -64,18 +66,10 @@ class Pair:
         """The last hidden state of each row by itself: `[len(rows), H]`."""
         return torch.cat([self.oracle(torch.tensor([row]))[:, -1] for row in rows])
 
-    def cache(self, rows: int, slots: int) -> Cache:
-        return Cache(CONFIG, rows, slots, self.dtype, torch.device("cpu"))
-
 
 def tokens(count: int, seed: int) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(CONFIG.vocab_size, (count,), generator=generator).tolist()
-
-
-def positions(*starts: int, count: int) -> Tensor:
-    """Positions `[len(starts), count]`, counting up from each start."""
-    return torch.tensor(starts)[:, None] + torch.arange(count)
 
 
 @DTYPES
@@ -102,76 +96,81 @@ def test_prefill_then_decode(prompt: int, dtype: torch.dtype) -> None:
     pair = Pair(dtype)
     rows = [tokens(prompt + 5, 1), tokens(prompt + 5, 2)]
     ids = torch.tensor(rows)
-    cache, everyone = pair.cache(2, prompt + 5), slice(0, 2)
-    hidden = pair.ours.extend(ids[:, :prompt], positions(0, 0, count=prompt), cache, everyone, 0)
+    cache, everyone = Cache(CONFIG, 2, prompt + 5, dtype, torch.device("cpu")), slice(0, 2)
+    hidden = pair.ours.extend(ids[:, :prompt], torch.arange(prompt).repeat(2, 1), cache, everyone, prompt)
     for end in range(prompt, prompt + 5):
         theirs = pair.oracle_last(*(row[:end] for row in rows))
         assert_close(hidden, theirs, LIMITS[dtype], "Qwen3, cached")
-        step = positions(end, end, count=1)
-        hidden = pair.ours.extend(ids[:, end : end + 1], step, cache, everyone, end)
+        step = torch.full((2, 1), end)
+        hidden = pair.ours.extend(ids[:, end : end + 1], step, cache, everyone, end + 1)
 
 
 def uneven(pair: Pair) -> tuple[Tensor, list[list[int]]]:
-    """Rows of 3, 9 and 5 tokens prefilled apart, then five forced and one decoded token for all.
+    """Rows of 3, 9, 5 and 3 tokens, then 5, 2, 0 and 5 forced ones, then one for all but the last row.
 
-    Rows 0 and 2 have a gap before the common part. Returns the last states and each row's own tokens.
+    Prompts share beginnings, or all of themselves. Returns the last states and each row's own tokens.
     """
-    prompts = [tokens(count, seed) for seed, count in enumerate((3, 9, 5))]
-    forced, last = tokens(5, 7), [tokens(1, seed) for seed in (8, 9, 10)]
-    cache = pair.cache(3, 20)
-    for row, prompt in enumerate(prompts):
-        ids, at = torch.tensor([prompt]), positions(0, count=len(prompt))
-        pair.ours.extend(ids, at, cache, slice(row, row + 1), 0)
-    at = positions(3, 9, 5, count=5)
-    pair.ours.extend(torch.tensor([forced] * 3), at, cache, slice(0, 3), 9)
-    hidden = pair.ours.extend(torch.tensor(last), at[:, -1:] + 1, cache, slice(0, 3), 14)
-    return hidden, [prompt + forced + end for prompt, end in zip(prompts, last, strict=True)]
+    head = tokens(2, 0)
+    prompts = [head + tokens(1, 1), head + tokens(7, 2), tokens(5, 3), head + tokens(1, 1)]
+    session = Session(pair.ours, prompts, 7, torch.device("cpu"))
+    session.prefill()
+    runs = [
+        [tokens(count, 7 + row) for row, count in enumerate(counts)]
+        for counts in ((5, 2, 0, 5), (1, 1, 1, 0))
+    ]
+    for run in runs:
+        session.extend(run)
+    return session.hidden, [list(chain(*parts)) for parts in zip(prompts, *runs, strict=True)]
 
 
 @DTYPES
-def test_rows_with_gaps(dtype: torch.dtype) -> None:
+def test_rows_of_different_lengths(dtype: torch.dtype) -> None:
     pair = Pair(dtype)
     hidden, rows = uneven(pair)
-    assert_close(hidden, pair.oracle_last(*rows), LIMITS[dtype], "Qwen3, cached with gaps")
+    assert_close(hidden, pair.oracle_last(*rows), LIMITS[dtype], "Qwen3, ragged rows")
 
 
 @DTYPES
-def test_a_hidden_slot_is_as_if_never_written(dtype: torch.dtype) -> None:
-    """A row that ended is fed filler; hiding its slots takes the filler back."""
+def test_a_later_session_on_known_prefixes(dtype: torch.dtype) -> None:
     pair = Pair(dtype)
-    prompt, filler, rest = tokens(6, 1), tokens(2, 2), tokens(3, 3)
-    cache, row = pair.cache(1, 11), slice(0, 1)
-    pair.ours.extend(torch.tensor([prompt]), positions(0, count=6), cache, row, 0)
-    pair.ours.extend(torch.tensor([filler]), positions(6, count=2), cache, row, 6)
-    cache.visible[0, 6:8] = False
-    hidden = pair.ours.extend(torch.tensor([rest]), positions(6, count=3), cache, row, 8)
-    assert_close(hidden, pair.oracle_last(prompt + rest), LIMITS[dtype], "Qwen3, cached with gaps")
+    first, other = tokens(6, 1), tokens(4, 2)
+    session = Session(pair.ours, [first, other], 0, torch.device("cpu"))
+    session.prefill()
+    rows = [first + tokens(3, 3), other + tokens(2, 4), first, first[:3]]
+    later = Session(pair.ours, rows, 0, torch.device("cpu"))
+    later.prefill([session.prefix(0), session.prefix(1)])
+    assert_close(later.hidden, pair.oracle_last(*rows), LIMITS[dtype], "Qwen3, ragged rows")
+    assert later.prefill_tokens < session.prefill_tokens
 
 
 Damage = Callable[[Pair, pytest.MonkeyPatch], None]
 
 
-def _positions(change: Callable[[Tensor], Tensor]) -> Damage:
+def _positions(change: Callable[[Tensor, Cache], Tensor]) -> Damage:
     def damage(pair: Pair, patch: pytest.MonkeyPatch) -> None:
         extend = pair.ours.extend
-        patch.setattr(pair.ours, "extend", lambda ids, at, *where: extend(ids, change(at), *where))
+
+        def changed(ids: Tensor, at: Tensor, cache: Cache, rows: slice, end: int) -> Tensor:
+            return extend(ids, change(at, cache), cache, rows, end)
+
+        patch.setattr(pair.ours, "extend", changed)
 
     return damage
 
 
-def _see_gaps(pair: Pair, patch: pytest.MonkeyPatch) -> None:
-    extend = pair.ours.extend
+def _mask(change: Callable[[Tensor], Tensor]) -> Damage:
+    attention = F.scaled_dot_product_attention
 
-    def everything(ids: Tensor, at: Tensor, cache: Cache, rows: slice, slot: int) -> Tensor:
-        cache.visible[rows, :slot] = True
-        return extend(ids, at, cache, rows, slot)
+    def changed(*qkv: Tensor, attn_mask: Tensor, **rest: bool) -> Tensor:
+        return attention(*qkv, attn_mask=change(attn_mask), **rest)
 
-    patch.setattr(pair.ours, "extend", everything)
+    return lambda pair, patch: patch.setattr(qwen3.F, "scaled_dot_product_attention", changed)
 
 
-def _tril(by: int) -> Damage:
-    tril = torch.Tensor.tril
-    return lambda pair, patch: patch.setattr(torch.Tensor, "tril", lambda mask, slot: tril(mask, slot + by))
+def _one_less(mask: Tensor) -> Tensor:
+    less = F.pad(mask[..., 1:], (0, 1))
+    less[..., 0] = True
+    return less
 
 
 def _swap_rope(pair: Pair, patch: pytest.MonkeyPatch) -> None:
@@ -179,10 +178,13 @@ def _swap_rope(pair: Pair, patch: pytest.MonkeyPatch) -> None:
 
 
 CACHED: dict[str, Damage] = {
-    "gaps seen": _see_gaps,
-    "positions by slot": _positions(lambda at: at.max(dim=0, keepdim=True).values.expand_as(at)),
-    "forced tokens see one ahead": _tril(+1),
-    "forced tokens see one less": _tril(-1),
+    "padding kept in the row": _positions(lambda at, cache: at.where(at < cache.padding, 0)),
+    "positions of the longest row": _positions(
+        lambda at, _: at.max(dim=0, keepdim=True).values.expand_as(at)
+    ),
+    "everything seen": _mask(torch.ones_like),
+    "tokens see one ahead": _mask(lambda mask: F.pad(mask[..., :-1], (1, 0), value=True)),
+    "tokens see one less": _mask(_one_less),
     "cos and sin swapped": _swap_rope,
     "query norm weight dropped": lambda pair, patch: pair.ours.layers[0].self_attn.q_norm.weight.fill_(1),
     "final norm weight dropped": lambda pair, patch: pair.ours.norm.weight.fill_(1),
@@ -197,7 +199,7 @@ def test_damage_to_the_cache_is_noticed(control: str, monkeypatch: pytest.Monkey
     CACHED[control](pair, monkeypatch)
     ours, _ = uneven(pair)
     monkeypatch.undo()
-    assert_trips(ours, theirs, LIMITS[torch.float32], "Qwen3, cached with gaps", control)
+    assert_trips(ours, theirs, LIMITS[torch.float32], "Qwen3, ragged rows", control)
 
 
 UNCACHED: dict[str, Damage] = {

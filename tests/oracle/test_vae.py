@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 from oracles import DTYPES, LIMITS, assert_close, assert_trips, diffusers_vae, load, random_tensor
 from torch import Tensor
 
+from acestep import encode as encode_module
 from acestep.checkpoint import materialise, on_meta
-from acestep.decode import decode, tiles
+from acestep.decode import decode
+from acestep.encode import encode
+from acestep.memory import GIB, VAE_CHUNK
 from acestep.models import vae
 from acestep.models.configs import VAEConfig
 from acestep.models.vae import Oobleck, fold, published_shapes
+from acestep.tiling import next_tile
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 
@@ -111,10 +116,12 @@ def test_encode_gives_the_mean(batch: int, samples: int, dtype: torch.dtype) -> 
 
 def tiled(pair: Pair, latents: Tensor, tile: int, halo: int) -> Tensor:
     """Decode in tiles at the pair's own precision (`acestep.decode.decode` returns fp32)."""
-    pieces = []
-    for start, keep_from, keep_to in tiles(latents.shape[-1], tile, halo):
-        piece = pair.ours.decoder(latents[..., start : start + tile])
-        pieces.append(piece[..., (keep_from - start) * HOP : (keep_to - start) * HOP])
+    pieces, done, frames = [], 0, latents.shape[-1]
+    while done < frames:
+        now = next_tile(done, frames, tile, halo)
+        piece = pair.ours.decoder(latents[..., now.start : now.start + tile])
+        pieces.append(piece[..., (done - now.start) * HOP : (now.keep_to - now.start) * HOP])
+        done = now.keep_to
     return torch.cat(pieces, dim=-1)
 
 
@@ -135,12 +142,54 @@ def test_a_halo_of_8_is_noticed() -> None:
     assert_trips(ours, theirs, LIMITS[torch.float64], "VAE decode, tiled", "halo of 8 frames for 9")
 
 
-def test_the_engines_decode_is_the_oracles() -> None:
+BUDGET = SimpleNamespace(free_bytes=lambda: 16 * GIB)
+
+
+def test_the_engines_decode_is_the_oracles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VAE_CHUNK, "24")
     pair = Pair(torch.float32)
     latents = pair.latents(2, 43)
-    ours, count = decode(pair.ours.decoder, latents.transpose(1, 2), tile=24, hop=HOP)
-    assert count > 2
-    assert_close(ours, pair.oracle_decode(latents), LIMITS[torch.float32], "VAE decode, tiled")
+    ours = decode(pair.ours.decoder, latents.transpose(1, 2), HOP, BUDGET)
+    assert ours.tiles > 2
+    assert_close(ours.audio, pair.oracle_decode(latents), LIMITS[torch.float32], "VAE decode, tiled")
+
+
+def encode_tiled(pair: Pair, audio: Tensor, tile: int) -> Tensor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode_module, "tile_frames", lambda *_: tile)
+        done = encode(pair.ours.encoder, audio, HOP, BUDGET, audio.device, pair.dtype)
+    return done.latents.transpose(1, 2)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    ("samples", "tile"),
+    [(HOP, 16), (5 * HOP + 1, 16), (43 * HOP - 1, 15), (43 * HOP, 24), (40 * HOP + 955, 33)],
+)
+def test_tiled_encode(samples: int, tile: int, dtype: torch.dtype) -> None:
+    """Tails of nothing, a sample, half a frame and all but a sample."""
+    pair = Pair(dtype)
+    audio = pair.audio(2, samples)
+    ours = encode_tiled(pair, audio, tile)
+    assert_close(ours, pair.oracle_encode(audio), LIMITS[dtype], "VAE encode, tiled")
+
+
+def test_a_halo_of_6_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair(torch.float64)
+    assert pair.ours.encoder.halo == 7
+    monkeypatch.setattr(pair.ours.encoder, "halo", 6)
+    audio = pair.audio(1, 100 * HOP + 955)
+    ours, theirs = encode_tiled(pair, audio, 16), pair.oracle_encode(audio)
+    limit, control = LIMITS[torch.float64], "halo of 6 frames for 7"
+    assert_trips(ours, theirs, limit, "VAE encode, tiled", control)
+
+
+def test_a_tail_left_out_is_noticed() -> None:
+    pair = Pair(torch.float64)
+    audio = pair.audio(1, 43 * HOP + 955)
+    ours, theirs = encode_tiled(pair, audio[..., : 43 * HOP], 24), pair.oracle_encode(audio)
+    limit, control = LIMITS[torch.float64], "tail of the last frame left out"
+    assert_trips(ours, theirs, limit, "VAE encode, tiled", control)
 
 
 def _folded(leaf: str, change: Callable[[str, Callable[[str], Tensor]], Tensor]) -> Fold:

@@ -95,7 +95,7 @@ def test_on_a_cpu_the_whole_size_is_the_cap_and_max_cuda_vram_is_ignored(monkeyp
 def test_a_request_over_the_limits_is_clamped_and_says_so():
     plan = resolve(Case(8, lm=True, device="cpu", duration_s=300, batch_size=4))
     assert (plan.case.duration_s, plan.case.batch_size) == (240, 2)
-    assert [c.field for c in plan.clamps] == ["duration", "batch_size"]
+    assert [a.field for a in plan.adjustments] == ["batch_size", "duration"]
 
 
 def test_a_device_that_is_not_here_is_missing(monkeypatch):

@@ -16,7 +16,7 @@ OK = Record(
     tier="tier4",
     class_gb=8.0,
     device="cuda",
-    clamps=(),
+    adjustments=(),
     lm="acestep-5Hz-lm-0.6B",
     cap=Cap("cuda-fraction", 2**30, verified=True),
     peak_bytes=int(7.2 * 2**30),

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from acestep.errors import MissingPrerequisite
 from tiersim import Case, run_case, worker
 
 MIB = 2**20
@@ -38,10 +39,9 @@ def test_a_cap_that_cannot_be_installed_is_not_claimed():
     assert (record.status, record.exit_code, record.cap) == ("error", 22, None), record.log
 
 
-def test_weights_that_are_missing_are_a_prerequisite():
-    record = run_case(case(source="/no/such/checkpoints"))
-    assert (record.status, record.exit_code) == ("error", 3)
-    assert "/no/such/checkpoints" in record.reason
+def test_weights_that_are_missing_are_refused_before_a_process_starts():
+    with pytest.raises(MissingPrerequisite, match="/no/such/checkpoints"):
+        run_case(case(source="/no/such/checkpoints"))
 
 
 def audio(samples=480_000, silent=False, fill=0.1):

@@ -1,0 +1,112 @@
+"""Music in words: what audio codes sound like, a song from a few words, a request written out in full.
+
+All three are one text by the language model: a thought that holds the metadata, closed, then lyrics.
+
+    understand   audio codes           -> metadata, lyrics
+    create       a query               -> metadata, lyrics
+    format       caption and lyrics    -> metadata, lyrics
+
+No guidance: the prompt has nothing to be contrasted with. Metadata that the user gave is injected.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from acestep import audio_codes
+from acestep.lm.constraint import MetadataConstraint
+from acestep.lm.decoder import Decoder
+from acestep.lm.metadata import Metadata, merge, parse
+from acestep.lm.open_text import Lyrics
+from acestep.prompts import (
+    INSTRUMENTAL,
+    LM_CAPTION_LIMIT,
+    LYRIC_LIMIT,
+    Part,
+    create_prompt,
+    format_prompt,
+    understand_prompt,
+)
+from acestep.request import DescriptionParams
+from acestep.result import Counts
+from acestep.spans import span
+from acestep.tokenizer import IM_END, THINK_END, Tokenizer
+
+HEADER = re.compile(r"# Lyrics?[ \t]*(?:\n|\Z)")
+
+
+@dataclass(frozen=True)
+class Description:
+    """`truncated`: the lyrics hit the token limit. `instrumental`: nobody sings."""
+
+    metadata: Metadata
+    lyrics: str
+    truncated: bool
+    instrumental: bool
+    counts: Counts
+
+
+def understand(decoder: Decoder, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+    """Describe `params.audio_codes`."""
+    return _describe(decoder, tokenizer, params, understand_prompt(audio_codes.parse(params.audio_codes)), "")
+
+
+def create(decoder: Decoder, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+    """Make up a song from `params.query`."""
+    query = tokenizer.truncate(params.query, LM_CAPTION_LIMIT)
+    default = INSTRUMENTAL if params.instrumental else ""
+    return _describe(decoder, tokenizer, params, create_prompt(query, params.instrumental), default)
+
+
+def format_request(decoder: Decoder, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+    """Write out `params.caption` and `params.lyrics`."""
+    caption = tokenizer.truncate(params.caption, LM_CAPTION_LIMIT)
+    lyrics = tokenizer.truncate(params.lyrics, LYRIC_LIMIT)
+    return _describe(decoder, tokenizer, params, format_prompt(caption, lyrics), params.lyrics)
+
+
+def _describe(
+    decoder: Decoder, tokenizer: Tokenizer, params: DescriptionParams, prompt: list[Part], default: str
+) -> Description:
+    """Let the model write; `default`: the lyrics where it wrote none."""
+    given = _given(params)
+    constraint = MetadataConstraint(
+        tokenizer,
+        given,
+        caption=True,
+        genres=True,
+        language=True,
+        lyrics=Lyrics(params.max_lyrics_tokens, ignore_eos=params.ignore_eos),
+    )
+    with span("lm_prefill"):
+        session = decoder.open([[tokenizer.encode_prompt(prompt)]], constraint.most_tokens)
+    with span("lm_decode"):
+        [ids] = decoder.write(session, [constraint])
+    end = ids.index(THINK_END)
+    thought, song = ids[:end], [token for token in ids[end + 1 :] if token != IM_END]
+    lyrics = bare_lyrics(tokenizer.decode(song)) or default
+    return Description(
+        metadata=merge(given, parse(tokenizer.decode(thought))),
+        lyrics=lyrics,
+        truncated=len(song) == params.max_lyrics_tokens,
+        instrumental=params.instrumental or lyrics.lower() == INSTRUMENTAL.lower(),
+        counts=decoder.counts(),
+    )
+
+
+def bare_lyrics(text: str) -> str:
+    """Lyrics without the header line the model may put above them, and white space around them."""
+    text = text.strip()
+    header = HEADER.match(text)
+    return text[header.end() :].strip() if header else text
+
+
+def _given(params: DescriptionParams) -> Metadata:
+    return Metadata(
+        bpm=params.bpm,
+        duration=params.duration,
+        keyscale=params.keyscale or None,
+        language=None if params.vocal_language == "unknown" else params.vocal_language,
+        timesignature=params.timesignature or None,
+    )

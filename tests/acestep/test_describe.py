@@ -1,0 +1,140 @@
+"""Music in words: what is given stays, what is written is read, and the length is a limit."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_lm import tiny_planner
+
+from acestep.lm import constraint
+from acestep.lm.decoder import Decoder
+from acestep.lm.describe import bare_lyrics
+from acestep.request import KEYSCALES, LANGUAGES, DescriptionParams
+from acestep.tokenizer import IM_END, THINK_END
+
+PLANNER = tiny_planner()
+PARAMS = DescriptionParams(max_lyrics_tokens=5)
+MODES = {
+    "understand": replace(PARAMS, audio_codes="<|audio_code_17|><|audio_code_4|>"),
+    "create": replace(PARAMS, query="a sad song"),
+    "format": replace(PARAMS, caption="techno", lyrics="[Verse]\nLa"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _small_and_without_gradients(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(constraint, "CAPTION_TOKENS", 6)
+    monkeypatch.setattr(constraint, "GENRES_TOKENS", 3)
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch):
+    """What each description's model wrote, as ids; with a reply set, the lyrics are that text."""
+    texts: list[list[int]] = []
+    write = Decoder.write
+
+    def recorded(self, session, constraints):
+        [ids] = write(self, session, constraints)
+        if reply.text is not None:
+            ids = [*ids[: ids.index(THINK_END) + 1], *PLANNER.tokenizer.encode(reply.text), IM_END]
+        texts.append(ids)
+        return [ids]
+
+    class reply:
+        text: str | None = None
+        ids = texts
+
+    monkeypatch.setattr(Decoder, "write", recorded)
+    return reply
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_description_has_metadata_and_lyrics(mode: str):
+    found = getattr(PLANNER, mode)(MODES[mode])
+    metadata = found.metadata
+    assert 30 <= metadata.bpm <= 300
+    assert metadata.keyscale is None or metadata.keyscale in KEYSCALES
+    assert metadata.language is None or metadata.language in LANGUAGES
+    assert found.lyrics and not re.search(r"<\|audio_code_|<\|im_|</?think>", found.lyrics)
+    assert found.counts.lm_decode_steps > 0 and found.counts.audio_codes == 0
+    assert found == getattr(PLANNER, mode)(MODES[mode]), "the same seed, the same words"
+    assert found.lyrics != getattr(PLANNER, mode)(replace(MODES[mode], seed=43)).lyrics
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_given_is_kept(mode: str):
+    given = replace(
+        MODES[mode], bpm=77, duration=33, keyscale="C# major", timesignature="3", vocal_language="ja"
+    )
+    found = getattr(PLANNER, mode)(given).metadata
+    assert (found.bpm, found.duration, found.keyscale, found.timesignature) == (77, 33, "C# major", "3")
+    assert found.language == "ja"
+    assert found.caption
+
+
+@pytest.mark.parametrize("limit", [1, 9])
+def test_ignoring_the_end_writes_exactly_so_many_tokens(limit: int, written):
+    found = PLANNER.create(replace(MODES["create"], ignore_eos=True, max_lyrics_tokens=limit))
+    [ids] = written.ids
+    assert len(ids) - ids.index(THINK_END) - 1 == limit + 1 and ids[-1] == IM_END
+    assert found.truncated
+
+
+def test_the_prompt_is_the_modes(monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    opened = Decoder.open
+    monkeypatch.setattr(
+        Decoder, "open", lambda self, prompts, *rest: (seen.append(prompts), opened(self, prompts, *rest))[1]
+    )
+    for mode, params in MODES.items():
+        getattr(PLANNER, mode)(params)
+    texts = [PLANNER.tokenizer.decode(ids) for [[ids]] in seen]
+    assert "user\n<|audio_code_17|><|audio_code_4|><|im_end|>" in texts[0]
+    assert "user\na sad song\n\ninstrumental: false<|im_end|>" in texts[1]
+    assert "user\n# Caption\ntechno\n\n# Lyric\n[Verse]\nLa<|im_end|>" in texts[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "lyrics"),
+    [
+        ("\n\n# Lyric\nLa\n\nla\n", "La\n\nla"),
+        ("\n# Lyrics\nLa", "La"),
+        ("# Lyric", ""),
+        ("# Lyrical\nLa", "# Lyrical\nLa"),
+        ("La\n# Lyric\nla", "La\n# Lyric\nla"),
+        (" \n", ""),
+    ],
+)
+def test_a_header_above_the_lyrics_is_not_lyrics(text: str, lyrics: str):
+    assert bare_lyrics(text) == lyrics
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "lyrics", "instrumental"),
+    [
+        ("create", {"instrumental": True}, "[Instrumental]", True),
+        ("create", {}, "", False),
+        ("format", {}, "[Verse]\nLa", False),
+        ("understand", {}, "", False),
+    ],
+)
+def test_no_lyrics(mode: str, changes: dict, lyrics: str, instrumental: bool, written):
+    written.text = "\n\n# Lyric\n"
+    found = getattr(PLANNER, mode)(replace(MODES[mode], max_lyrics_tokens=30, **changes))
+    assert (found.lyrics, found.instrumental, found.truncated) == (lyrics, instrumental, False)
+
+
+def test_music_without_a_voice_is_instrumental(written):
+    written.text = "\n\n# Lyric\n[instrumental]\n"
+    found = PLANNER.understand(replace(MODES["understand"], max_lyrics_tokens=30))
+    assert found.instrumental and found.lyrics == "[instrumental]"
+
+
+def test_long_texts_are_cut_before_the_model_sees_them():
+    for mode in ("create", "format"):
+        hostile = replace(MODES[mode], query="7" * 4096, caption="8" * 4096, lyrics="9" * 16_384)
+        limit = 512 if mode == "create" else 512 + 2048
+        assert limit < getattr(PLANNER, mode)(hostile).counts.lm_prompt_tokens < limit + 120

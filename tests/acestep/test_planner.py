@@ -1,0 +1,182 @@
+"""Plans: every item as if alone, exactly as long as it should be, and no more work than that."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_lm import tiny_planner
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from acestep.lm import constraint
+from acestep.lm.decoder import Decoder
+from acestep.lm.metadata import Metadata
+from acestep.lm.sampling import Sampling
+from acestep.lm.session import Session
+from acestep.prompts import phase2_prompt, phase2_unconditional
+from acestep.request import GenerationParams
+from acestep.result import Counts
+from acestep.tokenizer import FIRST_CODE
+
+PLANNER = tiny_planner()
+OPEN = GenerationParams(
+    caption="slow dub techno", lyrics="[Verse]\nLa la", duration=None, lm_temperature=2.0, lm_top_p=0.99
+)
+SONG = Metadata(bpm=100, duration=2, keyscale="A minor", timesignature="4")
+
+
+@pytest.fixture(autouse=True)
+def _small_and_without_gradients(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(constraint, "CAPTION_TOKENS", 6)
+    with torch.inference_mode():
+        yield
+
+
+def plan(params=OPEN, user=SONG, seeds=(1,), *, duration_s=None, metadata=False, codes=True, longest=19):
+    return PLANNER.plan(
+        params, user, seeds, duration_s=duration_s, max_duration_s=longest, metadata=metadata, codes=codes
+    )
+
+
+VARIANTS = {
+    "guided": OPEN,
+    "not guided, whole distribution": replace(OPEN, lm_cfg_scale=1.0, lm_top_p=1.0),
+    "negative prompt": replace(OPEN, lm_negative_prompt="noise", use_cot_caption=True, use_cot_language=True),
+    "penalised, top k": replace(OPEN, use_cot_caption=True, lm_repetition_penalty=1.3, lm_top_k=50),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_item_is_planned_as_if_alone(variant: str):
+    seeds, params = (5, 3), VARIANTS[variant]
+    together = plan(params, Metadata(), seeds, metadata=True)
+    for item, seed in enumerate(seeds):
+        alone = plan(params, Metadata(), (seed,), metadata=True)
+        assert alone.metadata == together.metadata[item : item + 1]
+        assert torch.equal(alone.codes[0], together.codes[item])
+    assert together.metadata[0] != together.metadata[1], "seeds differ, and so do the thoughts"
+    assert [len(codes) for codes in together.codes] == [5 * m.duration for m in together.metadata]
+    assert len({len(codes) for codes in together.codes}) > 1, "the case must have items of unequal length"
+
+
+def test_equal_seeds_give_equal_items():
+    made = plan(OPEN, Metadata(), (6, 6), metadata=True)
+    assert made.metadata[0] == made.metadata[1] and torch.equal(*made.codes)
+
+
+def test_a_thought_keeps_what_is_given_and_decides_the_rest():
+    user = Metadata(duration=12, keyscale="A minor")
+    params = replace(OPEN, use_cot_caption=True, use_cot_language=True)
+    for found in plan(params, user, (1, 2), metadata=True, codes=False).metadata:
+        assert (found.duration, found.keyscale) == (12, "A minor")
+        assert 30 <= found.bpm <= 300 and found.timesignature in "2346"
+        assert found.language and found.caption and found.genres is None
+
+
+@pytest.mark.parametrize(
+    ("user", "duration_s", "expected"),
+    [(Metadata(), None, 150), (Metadata(), 7.4, 37), (Metadata(duration=7), 7.4, 37), (SONG, None, 10)],
+)
+def test_exactly_five_codes_per_second(user: Metadata, duration_s: float | None, expected: int):
+    made = plan(OPEN, user, (1, 2), duration_s=duration_s)
+    assert made.metadata == (user, user)
+    for codes in made.codes:
+        assert codes.shape == (expected,) and codes.dtype == torch.int64
+        assert codes.min() >= 0 and codes.max() < 64_000
+
+
+def test_nothing_asked_nothing_done():
+    made = plan(codes=False)
+    assert made.metadata == (SONG,) and made.codes is None and made.counts == Counts()
+
+
+def test_the_work_is_counted():
+    made = plan(OPEN, Metadata(), (3, 4, 5), metadata=True)
+    longest = max(map(len, made.codes))
+    assert made.counts.audio_codes == longest
+    thinking = plan(OPEN, Metadata(), (3, 4, 5), metadata=True, codes=False).counts
+    assert made.counts.lm_decode_steps == thinking.lm_decode_steps + longest - 1
+    assert made.counts.lm_decode_tokens == thinking.lm_decode_tokens + sum(map(len, made.codes))
+    assert thinking.lm_decode_steps < 12 < thinking.lm_prefill_tokens < made.counts.lm_prefill_tokens
+
+
+def test_a_finished_item_costs_nothing(monkeypatch: pytest.MonkeyPatch):
+    fed = []
+    step = Session.step
+    monkeypatch.setattr(Session, "step", lambda self, tokens: (fed.append(len(tokens)), step(self, tokens)))
+    made = plan(OPEN, Metadata(), (3, 4, 5), metadata=True)
+    assert sum(fed) == 2 * sum(len(codes) - 1 for codes in made.codes)
+
+
+def by_hand(params: GenerationParams, count: int) -> list[int]:
+    """Phase 2 without cache, batch, or limits on the head: the likeliest code of the guided logits."""
+    encode, model = PLANNER.tokenizer.encode_prompt, PLANNER.model
+    rows = [
+        encode(phase2_prompt(params.caption, params.lyrics, SONG.to_yaml())),
+        encode(phase2_unconditional(params.caption, params.lyrics, params.lm_negative_prompt)),
+    ]
+    said: list[int] = []
+    for _ in range(count):
+        hidden = torch.cat([model(torch.tensor([row + said]))[:, -1] for row in rows])
+        conditional, unconditional = hidden @ model.embed_tokens.weight.T
+        logits = unconditional + params.lm_cfg_scale * (conditional - unconditional)
+        said.append(FIRST_CODE + int(logits[FIRST_CODE : FIRST_CODE + 64_000].argmax()))
+    return [code - FIRST_CODE for code in said]
+
+
+@pytest.mark.parametrize("negative", ["NO USER INPUT", "noise"])
+def test_greedy_codes_are_the_uncached_models(negative: str):
+    params = replace(OPEN, lm_temperature=0.0, lm_negative_prompt=negative)
+    first, second = plan(params, seeds=(1, 2)).codes
+    assert torch.equal(first, second), "at temperature 0 no seed matters"
+    assert first.tolist() == by_hand(params, 10)
+    assert first.tolist() != by_hand(replace(params, lm_cfg_scale=3.0), 10)
+
+
+def test_a_repetition_penalty_is_each_items_own():
+    greedy = replace(OPEN, lm_temperature=0.0, lm_cfg_scale=1.0)
+    [repeated] = plan(greedy).codes
+    varied = plan(replace(greedy, lm_repetition_penalty=5.0), seeds=(1, 2)).codes
+    assert len(set(repeated.tolist())) < 10 == len(set(varied[0].tolist()))
+    assert torch.equal(*varied)
+
+
+class ReadBack(TorchDispatchMode):
+    """Counts values that leave the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        aten = torch.ops.aten
+        self.count += func.overloadpacket in (aten.item, aten._local_scalar_dense, aten.nonzero)
+        return func(*args, **(kwargs or {}))
+
+
+def test_codes_are_decoded_without_reading_back():
+    sampling = Sampling(0.85, top_k=100, top_p=0.9, repetition_penalty=1.1)
+    decoder = Decoder(PLANNER.model, PLANNER.device, sampling, (1, 2), cfg_scale=2.0)
+    session = decoder.open([[[1, 2], [1]]] * 2, 6)
+    with ReadBack() as watched:
+        decoder.codes(session, [6, 4], [0, 1])
+    assert watched.count == 0
+    with ReadBack() as watched:
+        int(session.hidden.argmax())
+    assert watched.count == 1
+
+
+def test_long_texts_are_cut_before_the_model_sees_them():
+    hostile = replace(
+        OPEN, caption="8" * 4096, lyrics="9" * 16_384, lm_negative_prompt="7" * 4096, use_cot_caption=True
+    )
+    made = plan(hostile, replace(SONG, bpm=None), duration_s=1.0, metadata=True)
+    per_row = made.counts.lm_prompt_tokens / 4
+    assert 2048 + 512 < per_row < 2048 + 512 + 120
+    cut = replace(OPEN, caption="8" * 512, lyrics="9" * 2048, lm_negative_prompt="7" * 512)
+    same = plan(replace(cut, use_cot_caption=True), replace(SONG, bpm=None), duration_s=1.0, metadata=True)
+    assert same.metadata == made.metadata and torch.equal(same.codes[0], made.codes[0])
+
+
+def test_an_instrumental_has_no_lyrics_to_plan_for():
+    named = plan(replace(OPEN, lyrics="[Instrumental]"))
+    flagged = plan(replace(OPEN, instrumental=True))
+    assert torch.equal(named.codes[0], flagged.codes[0])
+    assert not torch.equal(named.codes[0], plan(OPEN).codes[0])
