@@ -24,6 +24,9 @@ BATCHES = (1, 2, 4)
 THINKING = (False, True)
 STEPS = (8, 16)
 STAGES = (
+    "offload",
+    "load_audio",
+    "vae_encode",
     "lm_prefill",
     "lm_decode",
     "text_encode",
@@ -34,6 +37,11 @@ STAGES = (
     "save",
     "other",
 )
+LM_STAGES = ("offload", "lm_prefill", "lm_decode", "other")
+TASKS = ("cover", "repaint", "lego", "extract", "complete", "reference")  # text2music is everything above
+TEXT_MODES = ("understand", "create", "format")
+METHODS = ("ode", "sde", "heun")
+GUIDANCE = ("none", "apg", "adg", "cfg")
 TIERS_GB = (4, 6, 8, 12, 16, 20, 24)
 WITH_LM = (False, True)
 
@@ -55,6 +63,45 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskCell:
+    """One task on a recording as long as the result. `reference`: text to music in the timbre of a clip."""
+
+    task: str
+    duration_s: int
+    kind = "task"
+
+    @property
+    def name(self) -> str:
+        return f"task task={self.task} duration_s={self.duration_s}"
+
+
+@dataclass(frozen=True, slots=True)
+class SolverCell:
+    """Base weights, which can be guided: one way to integrate, one way to guide, at the fewest steps."""
+
+    method: str
+    guidance: str
+    duration_s: int
+    kind = "solver"
+
+    @property
+    def name(self) -> str:
+        return f"solver method={self.method} guidance={self.guidance} duration_s={self.duration_s}"
+
+
+@dataclass(frozen=True, slots=True)
+class TextCell:
+    """Music put into words by the language model, a fixed number of tokens of lyrics."""
+
+    mode: str
+    kind = "text"
+
+    @property
+    def name(self) -> str:
+        return f"text mode={self.mode}"
+
+
+@dataclass(frozen=True, slots=True)
 class TierCell:
     """One generation in its own capped process: a memory tier, with or without the language model."""
 
@@ -72,14 +119,23 @@ def durations_s(source: str) -> tuple[int, ...]:
     return TINY_DURATIONS_S if source == "synthetic-tiny" else GUIDE_DURATIONS_S
 
 
-def timing_cells(source: str) -> list[Cell]:
-    """Every cell one worker times: first generation, then planning alone."""
+TimingCell = Cell | TaskCell | SolverCell | TextCell
+
+
+def timing_cells(source: str) -> list[TimingCell]:
+    """Every cell one worker times: generation, planning alone, then each task, text mode and solver, which
+    cost what they cost at any length and run at the shortest."""
     axes = itertools.product(_axis("duration_s", durations_s(source)), _axis("batch", BATCHES))
     work = list(itertools.product(axes, _axis("thinking", THINKING)))
     generate = [
         Cell("generate", *size, think, steps) for size, think in work for steps in _axis("steps", STEPS)
     ]
-    return generate + [Cell("plan", *size, think) for size, think in work]
+    plan = [Cell("plan", *size, think) for size, think in work]
+    shortest = _axis("duration_s", durations_s(source)[:1])
+    tasks = [TaskCell(*pair) for pair in itertools.product(_axis("task", TASKS), shortest)]
+    ways = itertools.product(_axis("method", METHODS), _axis("guidance", GUIDANCE), shortest)
+    text = [TextCell(mode) for mode in _axis("mode", TEXT_MODES)]
+    return [*generate, *plan, *tasks, *text, *(SolverCell(*way) for way in ways)]
 
 
 def tier_cells(source: str) -> list[TierCell]:

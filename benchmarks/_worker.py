@@ -28,6 +28,10 @@ SEED = 42
 CAPTION = "An unhurried piano theme over soft brushed drums and upright bass, late evening"
 LYRICS = "[Verse]\nThe lamps are low along the quay\nThe tide is turning back to sea\n[Chorus]\nStay a while"
 METADATA = {"bpm": 96, "keyscale": "D minor", "timesignature": "4", "vocal_language": "en"}
+LM = "acestep-5Hz-lm-0.6B"  # everywhere: a tier's own choice would make machines incomparable
+BASE_DIT = "acestep-v15-base"
+LYRICS_TOKENS = 64
+SAMPLE_RATE_HZ = 48_000
 
 
 class Unsupported(Exception):
@@ -58,44 +62,104 @@ def commit_module(name: str) -> ModuleType:
     return module
 
 
-def request(cell):
-    """The request of a cell. All metadata is given, so no token count depends on what is sampled;
-    planning leaves bpm open, which is what makes its first phase run."""
+def made(kind: str, **fields):
+    """A record of the commit's request module. Raises Unsupported where it has no such kind or field."""
     api = commit_module("acestep.request")
-    metadata = METADATA | ({"bpm": None} if cell.kind == "plan" else {})
-    steps = {} if cell.steps is None else {"inference_steps": cell.steps}
-    music = {
-        "caption": CAPTION,
-        "lyrics": LYRICS,
-        "duration": float(cell.duration_s),
-        "thinking": cell.thinking,
-    }
     try:
-        params = api.GenerationParams(**music, **metadata, **steps)
-        return params, api.GenerationConfig(batch_size=cell.batch, seeds=api.item_seeds(SEED, cell.batch))
-    except TypeError as error:  # a field this commit does not know
+        return getattr(api, kind)(**fields)
+    except (AttributeError, TypeError) as error:
         raise Unsupported(f"this commit: {error}") from None
 
 
-def measure_cell(engine, cell) -> dict:
+def request(cell, folder: Path):
+    """The request of a cell. All metadata is given, so no token count depends on what is sampled;
+    planning leaves bpm open, which is what makes its first phase run."""
+    music = {"caption": CAPTION, "lyrics": LYRICS, "duration": float(cell.duration_s)} | METADATA
+    batch = 1
+    if cell.kind in ("generate", "plan"):
+        batch = cell.batch
+        music |= {"thinking": cell.thinking} | ({"bpm": None} if cell.kind == "plan" else {})
+        music |= {} if cell.steps is None else {"inference_steps": cell.steps}
+    elif cell.kind == "solver":
+        guidance = {"guidance_scale": 1.0} if cell.guidance == "none" else {"guidance_mode": cell.guidance}
+        music |= {"inference_steps": 8, "infer_method": cell.method} | guidance
+    elif cell.task == "reference":
+        music |= {"reference_audio": (recording(cell, folder),)}
+    else:
+        music |= {"task_type": cell.task, "src_audio": recording(cell, folder)}
+    seeds = commit_module("acestep.request").item_seeds(SEED, batch)
+    return made("GenerationParams", **music), made("GenerationConfig", batch_size=batch, seeds=seeds)
+
+
+def recording(cell, folder: Path) -> str:
+    """A file of two decaying chords a second, as long as the cell's result."""
+    import numpy as np
+    import soundfile
+
+    second = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    tones = sum(np.sin(2 * np.pi * pitch * second) for pitch in (220.0, 277.2, 329.6))
+    wave = np.tile(0.2 * tones * np.exp(-6 * (second % 0.5)), cell.duration_s)
+    path = folder / "recording.wav"
+    soundfile.write(path, wave, SAMPLE_RATE_HZ, subtype="PCM_16")
+    return str(path)
+
+
+def text_request(cell):
+    """What a text mode reads. The lyrics are a fixed number of tokens, whatever is sampled."""
+    codes = "".join(f"<|audio_code_{(7919 * i) % 64_000}|>" for i in range(150))
+    words = {"understand": {"audio_codes": codes}, "create": {"query": CAPTION}}
+    given = words.get(cell.mode, {"caption": CAPTION, "lyrics": LYRICS})
+    fixed = {"seed": SEED, "max_lyrics_tokens": LYRICS_TOKENS, "ignore_eos": True}
+    return made("DescriptionParams", **given, **METADATA, duration=30, **fixed)
+
+
+class Engines:
+    """One engine at a time: cells come in the order of what they load."""
+
+    def __init__(self):
+        self._dit, self._engine = None, None
+
+    def get(self, dit: str | None = None):
+        if self._engine is None or dit != self._dit:
+            self._engine = None  # before the next one is loaded: two may not fit
+            chosen = {} if dit is None else {"dit": dit}
+            try:
+                self._engine = commit_module("acestep.engine").Engine.load(lm=LM, **chosen)
+            except TypeError as error:
+                raise Unsupported(f"this commit: {error}") from None
+            self._dit = dit
+        return self._engine
+
+
+def measure_cell(engines, cell) -> dict:
     """One discarded run, then REPEATS timed ones."""
-    params, config = request(cell)
-    generate_music = commit_module("acestep.engine").generate_music
-    with tempfile.TemporaryDirectory() as folder:
-        runs = []
-        for _ in range(1 + REPEATS):
-            if cell.kind == "plan":
-                result = engine.plan(params, config)
-            else:
-                result = generate_music(engine, params, config, save_dir=Path(folder))
-            runs.append({"wall_s": result.wall_s, "stages_s": dict(result.stages_s)})
-    return {"runs": runs[1:], "counts": dataclasses.asdict(result.counts)}
+    engine = engines.get(BASE_DIT if cell.kind == "solver" else None)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if cell.kind == "text":
+            params = text_request(cell)
+
+            def run():
+                return getattr(engine, cell.mode)(params)
+        else:
+            params, config = request(cell, folder)
+            generate_music = commit_module("acestep.engine").generate_music
+
+            def run():
+                if cell.kind == "plan":
+                    return engine.plan(params, config)
+                return generate_music(engine, params, config, save_dir=folder)
+
+        results = [run() for _ in range(1 + REPEATS)]
+    runs = [{"wall_s": result.wall_s, "stages_s": dict(result.stages_s)} for result in results[1:]]
+    return {"runs": runs, "counts": dataclasses.asdict(results[-1].counts)}
 
 
 def timing(matrix) -> tuple[dict, list, Callable]:
-    engine = commit_module("acestep.engine").Engine.load()
+    engines = Engines()
+    engine = engines.get()
     facts = {"environment": dict(engine.environment), "load_s": engine.load_s, "repeats": REPEATS}
-    return facts, matrix.timing_cells(engine.environment["source"]), lambda cell: measure_cell(engine, cell)
+    return facts, matrix.timing_cells(engine.environment["source"]), lambda cell: measure_cell(engines, cell)
 
 
 def memory(matrix) -> tuple[dict, list, Callable]:

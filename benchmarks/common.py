@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ._matrix import Cell, TierCell
+from ._matrix import TierCell, TimingCell
 from ._records import measure
 
 SETUP_CACHE_TIMEOUT_S = 4 * 3600
@@ -36,7 +36,7 @@ class Suite:
 
     setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
 
-    def cell(self, *params) -> Cell | TierCell:
+    def cell(self, *params) -> TimingCell | TierCell:
         raise NotImplementedError("a benchmark class says which cell its parameters mean")
 
     def setup(self, records: dict[str, dict], *params) -> None:
@@ -58,3 +58,16 @@ class Suite:
     def stage(self, name: str) -> dict:
         """Seconds of one stage in every timed run."""
         return self.samples(lambda run: run["stages_s"][name])
+
+
+class _Stages(Suite):
+    """Base of the classes whose first parameter is a stage. A stage that does not run is n/a."""
+
+    def setup(self, records: dict[str, dict], stage: str, *params) -> None:
+        super().setup(records, stage, *params)
+        if stage not in self.record["runs"][0]["stages_s"]:
+            raise NotImplementedError(f"{stage} does not run in {self.record['cell']}")
+
+    @tracks("seconds")
+    def track_stage(self, _, stage, *__):
+        return self.stage(stage)

@@ -1,7 +1,7 @@
 """A whole generation, request to audio file, and where its time goes."""
 
 from ._matrix import BATCHES, DURATIONS_S, STAGES, STEPS, THINKING, Cell
-from .common import Suite, tracks
+from .common import Suite, _Stages, tracks
 
 
 class TimeGenerate(Suite):
@@ -19,7 +19,7 @@ class TimeGenerate(Suite):
         return self.samples(lambda run: run["wall_s"])
 
 
-class TrackStages(Suite):
+class TrackStages(_Stages):
     """Each stage of a generation of one item at 8 steps; they add up to its wall time."""
 
     version = "1"
@@ -28,12 +28,3 @@ class TrackStages(Suite):
 
     def cell(self, stage, duration_s, thinking):
         return Cell("generate", duration_s, BATCHES[0], thinking, STEPS[0])
-
-    def setup(self, records, stage, *params):
-        super().setup(records, stage, *params)
-        if stage not in self.record["runs"][0]["stages_s"]:
-            raise NotImplementedError(f"{stage} does not run in {self.record['cell']}")
-
-    @tracks("seconds")
-    def track_stage(self, _, stage, *__):
-        return self.stage(stage)

@@ -4,8 +4,8 @@ Prefill and decode are two regimes: prefill multiplies many tokens at once and i
 decode is one token per pass and bound by memory traffic. One throughput over both says nothing.
 """
 
-from ._matrix import BATCHES, DURATIONS_S, THINKING, Cell
-from .common import Suite, tracks
+from ._matrix import BATCHES, DURATIONS_S, LM_STAGES, TEXT_MODES, THINKING, Cell, TextCell
+from .common import Suite, _Stages, tracks
 
 
 class TimeLMPlanning(Suite):
@@ -23,15 +23,8 @@ class TimeLMPlanning(Suite):
         return self.samples(lambda run: run["wall_s"])
 
 
-class TrackTokensPerSec(Suite):
-    """LM throughput over both phases. The rates are for reading; their ms per token are what gates."""
-
-    version = "1"
-    params = (DURATIONS_S, BATCHES)
-    param_names = ("duration_s", "batch")
-
-    def cell(self, duration_s, batch):
-        return Cell("plan", duration_s, batch, True)
+class _Throughput(Suite):
+    """The rates are for reading; their ms per token are what gates."""
 
     def ms(self, phase):
         tokens = self.record["counts"][f"lm_{phase}_tokens"]
@@ -56,3 +49,40 @@ class TrackTokensPerSec(Suite):
     @tracks("tokens/s", less_is_better=False)
     def track_decode_rate(self, *_):
         return self.rate("decode")
+
+
+class TrackTokensPerSec(_Throughput):
+    """LM throughput over both phases of planning."""
+
+    version = "1"
+    params = (DURATIONS_S, BATCHES)
+    param_names = ("duration_s", "batch")
+
+    def cell(self, duration_s, batch):
+        return Cell("plan", duration_s, batch, True)
+
+
+class TimeTextMode(_Throughput):
+    """Understand, create and format: wall time, and throughput of a text without guidance."""
+
+    version = "1"
+    params = (TEXT_MODES,)
+    param_names = ("mode",)
+
+    def cell(self, mode):
+        return TextCell(mode)
+
+    @tracks("seconds")
+    def track_wall(self, *_):
+        return self.samples(lambda run: run["wall_s"])
+
+
+class TrackTextStages(_Stages):
+    """Each stage of a text mode; they add up to its wall time."""
+
+    version = "1"
+    params = (LM_STAGES, TEXT_MODES)
+    param_names = ("stage", "mode")
+
+    def cell(self, stage, mode):
+        return TextCell(mode)

@@ -29,7 +29,8 @@ def newest(kind: str, commit: str) -> tuple[dict, dict[str, dict]]:
 
 def stage_table(header: dict, records: dict[str, dict], thinking: bool) -> Table:
     """Where the time of one item goes, a column per duration."""
-    durations = sorted({int(name.split("duration_s=")[1].split()[0]) for name in header["planned"]})
+    generated = [name for name in header["planned"] if name.startswith("generate ")]
+    durations = sorted({int(name.split("duration_s=")[1].split()[0]) for name in generated})
     cells = [Cell("generate", duration_s, 1, thinking, STEPS[0]) for duration_s in durations]
     columns = [
         (cell, records[cell.name]) for cell in cells if records.get(cell.name, {}).get("status") == "ok"

@@ -50,13 +50,22 @@ class Engine:
     }
 
     @classmethod
-    def load(cls):
-        return cls()
+    def load(cls, lm="auto", dit=None):
+        engine = cls()
+        engine.dit = dit
+        return engine
 
     def plan(self, params, config):
         tokens = int(5 * params.duration) * config.batch_size
         counts = Counts(audio_s=params.duration, lm_prefill_tokens=100, lm_decode_tokens=tokens)
         return Result({"lm_prefill": jitter(0.1), "lm_decode": jitter(0.002 * tokens), "other": 1e-4}, counts)
+
+
+    def create(self, params):
+        counts = Counts(lm_prefill_tokens=100, lm_decode_tokens=params.max_lyrics_tokens)
+        return Result({"lm_prefill": jitter(0.1), "lm_decode": jitter(0.1), "other": 1e-4}, counts)
+
+    understand = format = create
 
 
 def jitter(seconds):
@@ -71,8 +80,8 @@ def generate_music(engine, params, config, save_dir=None):
     work = params.duration * config.batch_size
     stages = planned.stages_s if params.thinking else {}
     stages |= {
-        "diffuse": jitter(0.001 * work * params.inference_steps * SLOWER), "vae_decode": jitter(0.01 * work),
-        "save": jitter(0.001), "other": 1e-4,
+        "diffuse": jitter(0.001 * work * (params.inference_steps or 8) * SLOWER),
+        "vae_decode": jitter(0.01 * work), "save": jitter(0.001), "other": 1e-4,
     }
     return Result(stages, planned.counts)
 """

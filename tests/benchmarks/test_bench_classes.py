@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import _worker, dit, generate, lm, memory, vae
+from benchmarks import _worker, dit, generate, lm, memory, tasks, vae
 from scripts import gate
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +20,11 @@ CLASSES = [
     generate.TimeGenerate,
     generate.TrackStages,
     memory.PeakMemTier,
+    lm.TimeTextMode,
+    lm.TrackTextStages,
+    tasks.TimeTask,
+    tasks.TrackTaskStages,
+    tasks.TimeSolver,
 ]
 DISCOVER = """
 import json, sys

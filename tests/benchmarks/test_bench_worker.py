@@ -8,8 +8,9 @@ import pytest
 from benchmarks import _records
 from benchmarks.dit import TimeDiT
 from benchmarks.generate import TimeGenerate, TrackStages
-from benchmarks.lm import TimeLMPlanning, TrackTokensPerSec
+from benchmarks.lm import TimeLMPlanning, TimeTextMode, TrackTextStages, TrackTokensPerSec
 from benchmarks.memory import PeakMemTier
+from benchmarks.tasks import TimeSolver, TimeTask, TrackTaskStages
 from benchmarks.vae import TimeVAEDecode
 
 DIES = """
@@ -45,6 +46,11 @@ def test_every_class_reads_its_cell_from_one_run(checkout):
         (TimeGenerate, (5, 1, True, 8), "track_wall"),
         (TrackStages, ("diffuse", 5, False), "track_stage"),
         (TrackTokensPerSec, (5, 2), "track_prefill_ms"),
+        (TimeTask, ("cover", 5), "track_wall"),
+        (TrackTaskStages, ("diffuse", "repaint", 5), "track_stage"),
+        (TimeSolver, ("heun", "adg", 5), "track_diffuse"),
+        (TimeTextMode, ("create",), "track_decode_ms"),
+        (TrackTextStages, ("lm_decode", "format"), "track_stage"),
     ]:
         found = read(cls, records, *params, method=method)
         assert len(found["samples"]) == records["header"]["repeats"]

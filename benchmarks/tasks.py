@@ -1,0 +1,45 @@
+"""What is made of a recording, and what guidance and solvers cost: at the shortest length, one item."""
+
+from ._matrix import DURATIONS_S, GUIDANCE, METHODS, STAGES, TASKS, SolverCell, TaskCell
+from .common import Suite, _Stages, tracks
+
+
+class TimeTask(Suite):
+    """Wall time of one task on a recording, the file written."""
+
+    version = "1"
+    params = (TASKS, DURATIONS_S)
+    param_names = ("task", "duration_s")
+
+    def cell(self, task, duration_s):
+        return TaskCell(task, duration_s)
+
+    @tracks("seconds")
+    def track_wall(self, *_):
+        return self.samples(lambda run: run["wall_s"])
+
+
+class TrackTaskStages(_Stages):
+    """Each stage of a task; they add up to its wall time."""
+
+    version = "1"
+    params = (STAGES, TASKS, DURATIONS_S)
+    param_names = ("stage", "task", "duration_s")
+
+    def cell(self, stage, task, duration_s):
+        return TaskCell(task, duration_s)
+
+
+class TimeSolver(Suite):
+    """Diffusion of base weights. Guidance doubles the rows of a step, heun doubles the steps."""
+
+    version = "1"
+    params = (METHODS, GUIDANCE, DURATIONS_S)
+    param_names = ("method", "guidance", "duration_s")
+
+    def cell(self, method, guidance, duration_s):
+        return SolverCell(method, guidance, duration_s)
+
+    @tracks("seconds")
+    def track_diffuse(self, *_):
+        return self.stage("diffuse")
