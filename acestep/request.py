@@ -247,6 +247,7 @@ class DescriptionParams:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int = 42
+    max_caption_tokens: int = 512
     max_lyrics_tokens: int = 2048
     ignore_eos: bool = False
 
@@ -265,6 +266,7 @@ class DescriptionParams:
         within("top_p", self.top_p, 0.0, 1.0)
         within("repetition_penalty", self.repetition_penalty, 0.1, 10.0)
         within("seed", self.seed, 0, MAX_SEED, kind=int)
+        within("max_caption_tokens", self.max_caption_tokens, 1, 512, kind=int)
         within("max_lyrics_tokens", self.max_lyrics_tokens, 1, 4096, kind=int)
 
 

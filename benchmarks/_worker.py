@@ -30,7 +30,7 @@ LYRICS = "[Verse]\nThe lamps are low along the quay\nThe tide is turning back to
 METADATA = {"bpm": 96, "keyscale": "D minor", "timesignature": "4", "vocal_language": "en"}
 LM = "acestep-5Hz-lm-0.6B"  # everywhere: a tier's own choice would make machines incomparable
 BASE_DIT = "acestep-v15-base"
-LYRICS_TOKENS = 64
+TEXT_TOKENS = 64  # of a caption, and of lyrics
 SAMPLE_RATE_HZ = 48_000
 
 
@@ -109,8 +109,8 @@ def text_request(cell):
     codes = "".join(f"<|audio_code_{(7919 * i) % 64_000}|>" for i in range(150))
     words = {"understand": {"audio_codes": codes}, "create": {"query": CAPTION}}
     given = words.get(cell.mode, {"caption": CAPTION, "lyrics": LYRICS})
-    fixed = {"seed": SEED, "max_lyrics_tokens": LYRICS_TOKENS, "ignore_eos": True}
-    return made("DescriptionParams", **given, **METADATA, duration=30, **fixed)
+    fixed = {"seed": SEED, "max_lyrics_tokens": TEXT_TOKENS, "max_caption_tokens": TEXT_TOKENS}
+    return made("DescriptionParams", **given, **METADATA, duration=30, ignore_eos=True, **fixed)
 
 
 class Engines:

@@ -22,7 +22,7 @@ Each field is a trie over the token ids of its possible lines, which are exactly
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NoReturn
@@ -66,17 +66,19 @@ class MetadataConstraint:
         genres: bool = False,
         language: bool = False,
         max_duration_s: int = MAX_DURATION_S,
+        caption_tokens: int | None = None,
         lyrics: Lyrics | None = None,
     ) -> None:
         if max_duration_s < MIN_DURATION_S:
             raise UsageError(f"max_duration_s: {max_duration_s} is not allowed; use {MIN_DURATION_S} or more")
         optional = {"caption": caption, "genres": genres, "language": language}
+        most = {"duration": max_duration_s, "caption": caption_tokens or CAPTION_TOKENS}
         self._tokenizer = tokenizer
         self._skips = lyrics is not None
         self._steps = [_Step("", _trie([[THINK, NEWLINE]]), given=True)]
         for name in FIELDS:
             if optional.get(name, True):
-                self._steps += _field_steps(tokenizer, name, getattr(user, name), max_duration_s)
+                self._steps += _field_steps(tokenizer, name, getattr(user, name), most)
         if lyrics is not None:
             self._steps += [_Step("", _trie([[THINK_END]]), given=True), _Step("lyrics", lyrics)]
         self._steps.append(_Step("", _trie([[IM_END]]), given=True))
@@ -190,17 +192,17 @@ def _depth(trie: Trie) -> int:
 
 
 def _field_steps(
-    tokenizer: Tokenizer, name: str, given: int | str | None, max_duration_s: int
+    tokenizer: Tokenizer, name: str, given: int | str | None, most: Mapping[str, int]
 ) -> list[_Step]:
-    """One field's part of the text: its value injected, enumerated, or open."""
+    """One field's part of the text: its value injected, enumerated, or open. `most`: limits by name."""
     if given is not None:
         return [_Step(name, _field_trie(tokenizer, name, (given,)), given=True)]
     if name in ("caption", "genres"):
-        text = Caption(tokenizer, CAPTION_TOKENS) if name == "caption" else Line(tokenizer, GENRES_TOKENS)
+        text = Caption(tokenizer, most["caption"]) if name == "caption" else Line(tokenizer, GENRES_TOKENS)
         return [_Step(name, _trie([tokenizer.encode(f"{name}:")])), _Step(name, text)]
     values = {
         "bpm": range(BPM_RANGE[0], BPM_RANGE[1] + 1),
-        "duration": range(MIN_DURATION_S, max_duration_s + 1),
+        "duration": range(MIN_DURATION_S, most["duration"] + 1),
         "keyscale": KEYSCALES,
         "language": LANGUAGES,
         "timesignature": TIME_SIGNATURES,

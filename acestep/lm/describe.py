@@ -77,6 +77,7 @@ def _describe(
         caption=True,
         genres=True,
         language=True,
+        caption_tokens=params.max_caption_tokens,
         lyrics=Lyrics(params.max_lyrics_tokens, ignore_eos=params.ignore_eos),
     )
     with span("lm_prefill"):
