@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +19,22 @@ from acestep.errors import MissingPrerequisite, UsageError
 from acestep.examples import load_description, load_example
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import Setup
+from acestep.tasks import TASKS
 
 if TYPE_CHECKING:
     from acestep.engine import Engine
 
 EXAMPLES = Path("examples/text2music")
 FIRST_SEED = 42
+TEXT = ("lm",)  # all that putting music into words needs
 GIVEN = ("caption", "lyrics", "codes", "src_audio", "task")  # a request of its own needs no example
 
 
 def generate(arguments: argparse.Namespace) -> int:
     """Make music, or say what would run."""
     params, config = _request(arguments)
-    wants_lm = params.thinking or params.wants_metadata
-    setup = _setup(arguments, want_lm=wants_lm)
+    plans = not TASKS[params.task_type].source and (params.thinking or params.wants_metadata)
+    setup = _setup(arguments, want_lm=plans)
     plan = resolver.resolve(params, config, setup)
     if arguments.dry_run:
         report.print_plan(plan, as_json=arguments.json)
@@ -54,7 +57,7 @@ def understand(arguments: argparse.Namespace) -> int:
         from acestep import audio_file
 
         audio_file.probe(arguments.audio, "--audio")  # refuse it before torch is imported
-    engine = _engine(arguments, setup)
+    engine = _engine(arguments, setup, TEXT)
     if arguments.audio:
         params = dataclasses.replace(params, audio_codes=engine.audio_codes(arguments.audio))
     report.print_description(engine.understand(params), engine.load_s, as_json=arguments.json)
@@ -64,7 +67,7 @@ def understand(arguments: argparse.Namespace) -> int:
 def create(arguments: argparse.Namespace) -> int:
     """Describe a song from a few words about it."""
     params = _description(arguments, query=arguments.query, instrumental=arguments.instrumental)
-    engine = _engine(arguments, _setup(arguments, want_lm=True))
+    engine = _engine(arguments, _setup(arguments, want_lm=True), TEXT)
     report.print_description(engine.create(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -72,18 +75,17 @@ def create(arguments: argparse.Namespace) -> int:
 def format(arguments: argparse.Namespace) -> int:
     """Rewrite a caption and lyrics."""
     params = _description(arguments, caption=arguments.caption, lyrics=_text(arguments.lyrics))
-    engine = _engine(arguments, _setup(arguments, want_lm=True))
+    engine = _engine(arguments, _setup(arguments, want_lm=True), TEXT)
     report.print_description(engine.format(params), engine.load_s, as_json=arguments.json)
     return 0
 
 
 def codes(arguments: argparse.Namespace) -> int:
     """Print the audio codes of a recording."""
-    arguments.lm = "none"
     setup = _setup(arguments)
     params = GenerationParams(task_type="cover", src_audio=arguments.audio)
     resolver.resolve(params, GenerationConfig(), setup)  # refuse it before torch is imported
-    print(_engine(arguments, setup).audio_codes(arguments.audio))
+    print(_engine(arguments, setup, ()).audio_codes(arguments.audio))
     return 0
 
 
@@ -181,13 +183,14 @@ def _text(value: str | None) -> str | None:
 
 
 def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
+    """The engine the flags ask for. A language model nobody wants is not loaded for one command."""
     if arguments.threads is not None and arguments.threads < 1:
         raise UsageError(f"--threads: {arguments.threads} is not allowed; use 1 or more")
     return resolver.setup(
         arguments.source,
         device=arguments.device,
         dit=arguments.dit,
-        lm=None if arguments.lm == "none" else arguments.lm,
+        lm=None if arguments.lm == "none" or (arguments.lm == "auto" and not want_lm) else arguments.lm,
         want_lm=want_lm,
         offload_to_cpu=arguments.offload,
         offload_dit_to_cpu=arguments.offload_dit,
@@ -196,7 +199,10 @@ def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
     )
 
 
-def _engine(arguments: argparse.Namespace, setup: Setup) -> Engine:
+def _engine(arguments: argparse.Namespace, setup: Setup, preload: Sequence[str] | None = None) -> Engine:
+    """The engine of a setup, with all a generation needs or just the parts to `preload`."""
     from acestep.engine import Engine
 
-    return Engine.from_setup(setup, device=arguments.device, dtype=arguments.dtype, threads=arguments.threads)
+    return Engine.from_setup(
+        setup, device=arguments.device, dtype=arguments.dtype, threads=arguments.threads, preload=preload
+    )

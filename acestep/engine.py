@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from acestep.lm.describe import Description
 from acestep.lm.planner import Planner
 from acestep.loading import Models
 from acestep.memory import MemoryBudget
-from acestep.pipeline import Run
+from acestep.pipeline import ENCODING, Run
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
 from acestep.residency import Residency
 from acestep.resolver import EffectivePlan, Setup
@@ -98,8 +98,13 @@ class Engine:
         dtype: str = "auto",
         threads: int | None = None,
         budget: MemoryBudget | None = None,
+        preload: Sequence[str] | None = None,
     ) -> Engine:
-        """Load what a setup says. Raises as `load` does."""
+        """Load what a setup says. Raises as `load` does.
+
+        `preload`: parts of the models to load now (`acestep.loading` names them); None is what a generation
+        needs. Others follow when a request first needs them, before its clock starts.
+        """
         start = time.perf_counter()
         if threads:
             torch.set_num_threads(threads)
@@ -113,6 +118,7 @@ class Engine:
             lambda stored: resolve_dtype(dtype, place, stored),
             setup.lm,
             residency,
+            preload,
         )
         if sync := synchroniser(place):
             sync()
@@ -139,6 +145,8 @@ class Engine:
         """Run the language model's part of a request by itself."""
         plan = self.resolve(params, config)
         run = self._run(plan)
+        if plan.lm_metadata or plan.lm_codes:
+            self.models.need("lm")
         with torch.inference_mode(), record(self._sync) as times:
             made = run.planned()
             codes = None if made.codes is None else tuple(row.cpu() for row in made.codes)
@@ -164,7 +172,7 @@ class Engine:
         plan = self.resolve(params, config)
         run = self._run(plan)
         self.models.need(*run.parts())
-        if save_dir is not None or run.parts():
+        if save_dir is not None or "vae_encoder" in run.parts():
             import soundfile  # noqa: F401  # a third of a second, which is no stage's
             import soxr  # noqa: F401
         self.budget.reset_peak()
@@ -202,7 +210,7 @@ class Engine:
         """The codes of a recording, as text. Raises MissingPrerequisite when it cannot be read."""
         params = GenerationParams(task_type="cover", src_audio=str(path))
         run = self._run(self.resolve(params))
-        self.models.need(*run.parts())
+        self.models.need(*ENCODING)
         with torch.inference_mode():
             return audio_codes.join(run.source_codes().tolist())
 
@@ -217,6 +225,7 @@ class Engine:
     ) -> DescriptionResult:
         if self.planner is None:
             raise MissingPrerequisite(f"lm: no language model is loaded; load one, such as {LMS[0]}")
+        self.models.need("lm")
         with torch.inference_mode(), record(self._sync) as times, self.models.residency.using("lm"):
             said = mode(self.planner, params)
         found = said.metadata

@@ -1,23 +1,23 @@
 """From a source to models in memory, part by part: what no request needs is never materialised.
 
     part           of                          needed by
-    dit            ace_step.decoder            every request
-    condition      ace_step.encoder            every request
+    dit            ace_step.decoder            every generation
+    condition      ace_step.encoder            every generation
     timbre         ace_step.encoder            reference audio
     tokenizer      ace_step.tokenizer          covers of a recording
     detokenizer    quantizer, detokenizer      audio codes
-    vae            vae.decoder                 every request
+    vae            vae.decoder                 every generation
     vae_encoder    vae.encoder                 source and reference audio
-    text_encoder   all of it                   every request
+    text_encoder   all of it                   every generation
     lm             all of it                   planning and describing
 
 All of a checkpoint is held against the models' names and shapes before a byte of it is read, needed or
-not. The timbre of silence, which stands in where there is no reference audio, is computed once.
+not. The timbre of silence, which stands in where there is no reference audio, is computed with `condition`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -111,7 +111,6 @@ class Models:
     text_tokenizer: Tokenizer
     lm: Qwen3 | None
     lm_tokenizer: Tokenizer | None
-    timbre_of_silence: Tensor
     silence: Tensor
     hop: int
     sample_rate: int
@@ -120,6 +119,7 @@ class Models:
     residency: Residency
     parts: dict[str, Part] = field(repr=False)
     loaded: set[str] = field(default_factory=set)
+    timbre_of_silence: Tensor | None = None  # before `condition` is loaded
 
     @classmethod
     def load(
@@ -130,8 +130,11 @@ class Models:
         choose_dtype: Callable[[str], torch.dtype],
         lm: str | None,
         residency: Residency,
+        preload: Sequence[str] | None = None,
     ) -> Models:
         """Load from `source` with the DiT of its folder `dit` and the language model `lm`, or none.
+
+        `preload`: parts to load at once; None is what a generation needs, and the language model's.
 
         `choose_dtype` is told the dtype the DiT's file declares; tensors are cast to its answer as they
         are read. Raises UsageError for an unknown `lm`, CheckpointError for a folder that is wrong.
@@ -161,7 +164,6 @@ class Models:
             text_tokenizer=source.tokenizer(TEXT_ENCODER),
             lm=language_model,
             lm_tokenizer=source.tokenizer(lm) if lm else None,
-            timbre_of_silence=_timbre(parts["timbre"], silence[:, : config.timbre_fix_frame]),
             silence=silence,
             hop=vae_config.hop,
             sample_rate=vae_config.sampling_rate,
@@ -170,7 +172,9 @@ class Models:
             residency=residency,
             parts=parts,
         )
-        models.need(*ALWAYS, *(WITH_LM if lm else ()))
+        if preload is None:
+            preload = (*ALWAYS, *(WITH_LM if lm else ()))
+        models.need(*preload)
         return models
 
     def need(self, *parts: str) -> None:
@@ -182,6 +186,9 @@ class Models:
         for name in parts:
             if name not in self.loaded:
                 part = self.parts[name]
+                if name == "condition":
+                    clip = self.silence[:, : self.config.timbre_fix_frame]
+                    self.timbre_of_silence = _timbre(self.parts["timbre"], clip)
                 part.materialise(self.residency.home(name), self.dtype)
                 self.residency.adopt(name, *part.modules)
                 self.loaded.add(name)

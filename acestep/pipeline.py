@@ -30,7 +30,7 @@ from acestep.encode import encode
 from acestep.guidance import Guidance
 from acestep.lm.metadata import Metadata
 from acestep.lm.planner import Plan, Planner
-from acestep.loading import Models
+from acestep.loading import ALWAYS, Models
 from acestep.memory import MemoryBudget
 from acestep.models.dit import Conditions
 from acestep.resolver import DEFAULT_DURATION_S, EffectivePlan
@@ -38,6 +38,9 @@ from acestep.result import Audio, Counts, Fallback
 from acestep.schedule import start_at
 from acestep.spans import span
 from acestep.tasks import instruction
+
+ENCODING = ("vae_encoder", "tokenizer", "detokenizer")  # a recording to its codes
+CONDITIONING = {"timbre", "tokenizer", "detokenizer"}  # what may help the condition encoder
 
 
 @dataclass
@@ -82,16 +85,17 @@ class Run:
         self.times = start_at(plan.times, plan.params.cover_noise_strength)
 
     def parts(self) -> tuple[str, ...]:
-        """Models this request needs beyond those every request does."""
-        params = self.params
+        """Models this request runs."""
+        params, plan = self.params, self.plan
         covers = params.task_type == "cover"
         needs = {
+            "lm": plan.lm_metadata or plan.lm_codes,
             "vae_encoder": params.src_audio or params.reference_audio,
             "timbre": params.reference_audio,
             "tokenizer": covers and params.src_audio,
-            "detokenizer": covers or params.audio_codes or self.plan.lm_codes,
+            "detokenizer": covers or params.audio_codes or plan.lm_codes,
         }
-        return tuple(part for part, needed in needs.items() if needed)
+        return (*ALWAYS, *(part for part, needed in needs.items() if needed))
 
     def audio(self, save_dir: Path | None) -> tuple[Audio, ...]:
         """Every stage in order; files under `save_dir` when it is given."""
@@ -122,7 +126,7 @@ class Run:
                 self.clips.append(self._encode(clip))
 
     def source_codes(self) -> Tensor:
-        """Audio codes `[ceil(T / 5)]` of the recording by itself."""
+        """Audio codes `[ceil(T / 5)]` of the recording by itself; needs `ENCODING`."""
         self.listen()
         assert self.source is not None
         with self.models.residency.using("tokenizer", "detokenizer"):
@@ -216,8 +220,8 @@ class Run:
         """Everything the diffusion steps share."""
         models, model = self.models, self.models.ace_step
         null = model.null_condition_emb if self.plan.guided else None
-        parts = [part for part in self.parts() if part != "vae_encoder"]
-        with models.residency.using("condition", *parts), span("condition"):
+        helpers = CONDITIONING.intersection(self.parts())
+        with models.residency.using("condition", *helpers), span("condition"):
             self.modulation = diffusion.modulate(model.decoder, self.times, models.dtype, models.device)
             timbre = self._timbre()
             for group in self.groups:
@@ -234,6 +238,7 @@ class Run:
     def _timbre(self) -> Tensor:
         """One vector per reference clip `[1, N, D]`; that of silence without any."""
         if not self.clips:
+            assert self.models.timbre_of_silence is not None
             return self.models.timbre_of_silence
         return self.models.ace_step.encoder.timbre_encoder(torch.cat(self.clips))[None]
 

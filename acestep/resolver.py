@@ -21,6 +21,7 @@ from acestep import audio_codes, gpu_config
 from acestep.audio_codes import CODES_PER_SECOND
 from acestep.errors import MissingPrerequisite, UsageError
 from acestep.gpu_config import LM_PREFIX, Accelerator, GPUConfig
+from acestep.memory import vae_overrides
 from acestep.request import DURATION_RANGE_S, GenerationConfig, GenerationParams
 from acestep.schedule import TURBO_STEPS, schedule
 from acestep.sources import LMS, choose_dit, choose_source, dit_config
@@ -119,6 +120,7 @@ def setup(
 
     Raises UsageError or MissingPrerequisite, naming what and where.
     """
+    vae_overrides()  # a bad one is refused here, not after minutes of diffusion
     found = accelerator or gpu_config.detect(device)
     name, origin = choose_source(source, accelerator=found.device != "cpu")
     folder = choose_dit(name, dit)
@@ -309,6 +311,8 @@ def _planning(params: GenerationParams, task: Task, made: Setup, changes: _Adjus
         changes.note("thinking", True, False, f"has no use where {given} is given")
         return replace(params, thinking=False)
     if made.lm is None:
+        if made.limits and not made.limits.lm_sizes:
+            raise MissingPrerequisite(f"thinking: {made.limits.tier} has room for no language model; drop it")
         raise MissingPrerequisite(f"thinking: no language model is loaded; load one, such as {LMS[0]}")
     return params
 

@@ -8,7 +8,7 @@ from at_home import CPU, XL, AtHome, load, networks
 
 from acestep.errors import UsageError
 from acestep.loading import ALWAYS, WITH_LM, Models
-from acestep.sources import DEFAULT_DIT
+from acestep.sources import DEFAULT_DIT, LMS
 from acestep.synthetic import Synthetic
 
 
@@ -60,9 +60,19 @@ def test_without_a_language_model_there_is_none() -> None:
         Models.load(Synthetic("synthetic-tiny"), DEFAULT_DIT, CPU, lambda _: torch.float32, "gpt", AtHome())
 
 
+def test_a_part_can_be_loaded_by_itself() -> None:
+    source = Synthetic("synthetic-tiny")
+    models = Models.load(source, DEFAULT_DIT, CPU, lambda _: torch.float32, LMS[0], AtHome(), ("lm",))
+    assert models.loaded == {"lm"} == set(models.parts) - on_meta(models)
+    assert models.timbre_of_silence is None
+    models.need("condition")
+    assert models.timbre_of_silence is not None
+
+
 @pytest.mark.parametrize("dit", [DEFAULT_DIT, XL])
 def test_the_timbre_of_silence_is_that_of_the_first_clip_of_silence(dit: str) -> None:
     models = load(Synthetic("synthetic-tiny"), dit)
+    assert models.timbre_of_silence is not None
     assert models.timbre_of_silence.shape == (1, 1, models.config.encoder.hidden_size)
     models.need("timbre")
     timbre_encoder = models.ace_step.encoder.timbre_encoder
