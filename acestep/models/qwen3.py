@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acestep.models.blocks import Block, RMSNorm, causal, rope_table
+from acestep.models.blocks import Block, RMSNorm, causal, rope_table, shared
 from acestep.models.configs import Qwen3Config
 
 
@@ -57,18 +57,17 @@ class Qwen3(nn.Module):
         cos, sin = rope_table(positions, self.config, x.dtype)
         rope = cos[:, None], sin[:, None]
         mask = torch.arange(end, device=ids.device) <= positions[:, None, :, None]
-        slots = positions[:, None, :, None].expand(
-            -1, self.config.num_key_value_heads, -1, self.config.head_dim
-        )
+        row = torch.arange(len(ids), device=ids.device)[:, None]
         for index, layer in enumerate(self.layers):
             keys, values = cache.keys[index, rows], cache.values[index, rows]
 
             def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor = keys, values: Tensor = values):
-                keys.scatter_(2, slots, k)
-                values.scatter_(2, slots, v)
-                return F.scaled_dot_product_attention(
-                    q, keys[:, :, :end], values[:, :, :end], attn_mask=mask, enable_gqa=True
-                )
+                keys.transpose(1, 2)[row, positions] = k.transpose(1, 2)
+                values.transpose(1, 2)[row, positions] = v.transpose(1, 2)
+                seen = keys[:, :, :end], values[:, :, :end]
+                if q.shape[2] == 1:
+                    return shared(q, *seen, mask)
+                return F.scaled_dot_product_attention(q, *seen, attn_mask=mask, enable_gqa=True)
 
             x = layer(x, rope, attend)
         return self.norm(x[:, -1])
