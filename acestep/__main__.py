@@ -10,13 +10,15 @@ python -m acestep write-checkpoint synthetic-tiny checkpoints
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from acestep import commands
-from acestep.errors import AceStepError
+from acestep.errors import AceStepError, UsageError
 from acestep.request import AUDIO_FORMATS
 from acestep.sources import DEFAULT_DIT, DITS, LMS, SYNTHETIC
 from acestep.tasks import TASKS
@@ -28,8 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Threads that spin while they wait turn one busy core into a run five times as long. OpenMP reads
     # this once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has every script
     try:
-        return arguments.run(arguments)
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
     except AceStepError as error:
         print(f"acestep: {error}", file=sys.stderr)
         return error.exit_code
@@ -41,8 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """One line for a wrong flag, as for everything else that is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(UsageError.exit_code, f"acestep: {' '.join(message.split())}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m acestep",
         description="ACE-Step 1.5 music generation, measured.",
     )

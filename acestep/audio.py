@@ -5,7 +5,6 @@ soundfile is imported where it is used: it costs a third of a second.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from torch import Tensor
@@ -44,15 +43,19 @@ def save(audio: Tensor, path: Path, sample_rate: int) -> None:
     """
     import soundfile
 
+    part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as part:
-            try:
-                soundfile.write(part.name, audio.T.numpy(), sample_rate, subtype="PCM_16")
-                Path(part.name).replace(path)
-            except BaseException:
-                Path(part.name).unlink(missing_ok=True)
-                raise
+        try:
+            with part.open("wb") as file:
+                # By descriptor: a name need not be text.
+                kind = path.suffix.removeprefix(".")
+                samples = audio.T.numpy()
+                soundfile.write(file.fileno(), samples, sample_rate, "PCM_16", format=kind, closefd=False)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise MissingPrerequisite(f"{path}: cannot write audio: {error}") from None
     except soundfile.LibsndfileError as error:  # it keeps the reason to itself

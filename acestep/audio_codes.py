@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from acestep.checks import shown
 from acestep.errors import UsageError
 
 CODES = 64_000  # 8·8·8·5·5·5 values of the audio quantizer: the valid codes
 CODES_PER_SECOND = 5
 MAX_CODES = 600 * CODES_PER_SECOND
-NAME = re.compile(r"\s*<\|audio_code_(\d{1,5})\|>\s*")
+SPELLING = "<|audio_code_17|><|audio_code_4|>..."
+NAME = re.compile(r"\s*<\|audio_code_([0-9]{1,5})\|>\s*")
 
 
 def code_name(code: int) -> str:
@@ -33,15 +35,14 @@ def parse(text: str) -> tuple[int, ...]:
     Raises UsageError for anything else in the text, a code out of range, or more than 600 s of them.
     """
     if not isinstance(text, str):
-        raise UsageError("audio_codes: not text; write <|audio_code_17|><|audio_code_4|>...")
+        raise UsageError(f"audio_codes: {shown(text)} is not text; write {SPELLING}")
     codes: list[int] = []
     end = 0
     while end < len(text):
         found = NAME.match(text, end)
         if found is None:
             raise UsageError(
-                f"audio_codes: {text[end : end + 20]!r} at position {end} is no code; "
-                "write <|audio_code_17|><|audio_code_4|>..."
+                f"audio_codes: {text[end : end + 20]!r} at position {end} is no code; write {SPELLING}"
             )
         code, end = int(found[1]), found.end()
         if code >= CODES:

@@ -11,7 +11,8 @@ from os import PathLike, fspath
 
 from acestep.errors import UsageError
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and newline
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
+MAX_PATH_CHARS = 4_096
 
 
 def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
@@ -24,7 +25,7 @@ def within(name: str, value: object, low: float, high: float, kind: type = float
     ok = isinstance(value, number) and not isinstance(value, bool)
     if not ok or not low <= value <= high:  # type: ignore[operator]  # no NaN passes a comparison
         noun = "a whole number" if kind is int else "a number"
-        raise UsageError(f"{name}: {shown(value)} is not allowed; use {noun} from {low:g} to {high:g}")
+        raise UsageError(f"{name}: {shown(value)} is not allowed; use {noun} from {low:.12g} to {high:.12g}")
 
 
 def flag(name: str, value: object) -> None:
@@ -33,7 +34,11 @@ def flag(name: str, value: object) -> None:
 
 
 def shown(value: object) -> str:
-    text = repr(value)
+    """`value` as it would be written, in at most 60 characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of 4,300 digits, a list a thousand deep
+        return f"<{type(value).__name__} too long to show>"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -56,15 +61,18 @@ def text(name: str, value: object, most: int) -> str:
 
 
 def path(name: str, value: object) -> str:
-    if not isinstance(value, (str, PathLike)) or not fspath(value) or "\0" in str(fspath(value)):
+    found = fspath(value) if isinstance(value, PathLike) else value
+    if not isinstance(found, str) or not 0 < len(found) <= MAX_PATH_CHARS or "\0" in found:
         raise UsageError(f"{name}: {shown(value)} is not the path of an audio file")
-    return str(fspath(value))
+    return found
 
 
-def sequence(name: str, value: object) -> tuple:
-    """A single value as a tuple of one."""
+def sequence(name: str, value: object, most: int) -> tuple:
+    """The values of a list, at most so many; a single value is a list of one."""
     if isinstance(value, (str, PathLike, int, float)):
         return (value,)
     if not isinstance(value, Sequence):
         raise UsageError(f"{name}: {shown(value)} is not a list")
+    if len(value) > most:
+        raise UsageError(f"{name}: {len(value):,} values are too many; use at most {most}")
     return tuple(value)

@@ -10,15 +10,18 @@ import argparse
 import dataclasses
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acestep import report, resolver
-from acestep.errors import MissingPrerequisite, UsageError
-from acestep.examples import load_description, load_example
-from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, item_seeds
+from acestep.checks import shown, within
+from acestep.errors import AceStepError, MissingPrerequisite, UsageError
+from acestep.examples import exists, load_description, load_example, read_text
+from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import Setup
+from acestep.sources import DEFAULT_DIT, LMS
 from acestep.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path("examples/text2music")
 FIRST_SEED = 42
+MAX_THREADS = 1024  # torch dies of some ten thousand, without a word
 TEXT = ("lm",)  # all that putting music into words needs
 GIVEN = ("caption", "lyrics", "codes", "src_audio", "task")  # a request of its own needs no example
 
@@ -41,6 +45,7 @@ def generate(arguments: argparse.Namespace) -> int:
         return 0
     if setup.limits:
         print(f"acestep: {plan.as_dict()['card']}", file=sys.stderr)
+    _check_folder(arguments.out)
     engine = _engine(arguments, setup)
     result = engine.generate(params, config, arguments.out)
     report.print_generation(result, engine.load_s, as_json=arguments.json)
@@ -52,7 +57,7 @@ def understand(arguments: argparse.Namespace) -> int:
     if arguments.codes and arguments.audio:
         raise UsageError("--codes: given together with --audio; use one of them")
     params = _description(arguments, audio_codes=_text(arguments.codes))
-    setup = _setup(arguments, want_lm=True)
+    setup = _text_setup(arguments)
     if arguments.audio:
         from acestep import audio_file
 
@@ -67,7 +72,7 @@ def understand(arguments: argparse.Namespace) -> int:
 def create(arguments: argparse.Namespace) -> int:
     """Describe a song from a few words about it."""
     params = _description(arguments, query=arguments.query, instrumental=arguments.instrumental)
-    engine = _engine(arguments, _setup(arguments, want_lm=True), TEXT)
+    engine = _engine(arguments, _text_setup(arguments), TEXT)
     report.print_description(engine.create(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -75,7 +80,7 @@ def create(arguments: argparse.Namespace) -> int:
 def format(arguments: argparse.Namespace) -> int:
     """Rewrite a caption and lyrics."""
     params = _description(arguments, caption=arguments.caption, lyrics=_text(arguments.lyrics))
-    engine = _engine(arguments, _setup(arguments, want_lm=True), TEXT)
+    engine = _engine(arguments, _text_setup(arguments), TEXT)
     report.print_description(engine.format(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -91,7 +96,7 @@ def codes(arguments: argparse.Namespace) -> int:
 
 def write(arguments: argparse.Namespace) -> int:
     """Write a synthetic checkpoint in the published layout."""
-    from acestep.sources import DEFAULT_DIT, LMS
+    within("--seed", arguments.seed, 0, MAX_SEED, kind=int)
     from acestep.synthetic import Synthetic, write
 
     source = Synthetic(arguments.source, arguments.seed)
@@ -103,22 +108,33 @@ def write(arguments: argparse.Namespace) -> int:
             lms=tuple(arguments.lm or LMS[:1]),
         )
     except OSError as error:
-        raise MissingPrerequisite(f"{arguments.folder}: cannot write the checkpoint: {error}") from None
+        where = str(arguments.folder)
+        raise MissingPrerequisite(f"{where!r}: cannot write the checkpoint: {error}") from None
     for folder in folders:
         print(folder)
     return 0
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse a place that cannot be written before minutes are spent on what belongs there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise MissingPrerequisite(f"--out: {str(folder)!r}: cannot write audio: {error.strerror}") from None
+
+
 def _request(arguments: argparse.Namespace) -> tuple[GenerationParams, GenerationConfig]:
     """The example's request, or an empty one, with the flags over it."""
     example = arguments.example
-    if example is None and any(getattr(arguments, name) for name in GIVEN):
+    if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
         params, config = GenerationParams(), GenerationConfig(seeds=(FIRST_SEED,))
         if arguments.duration is None:
             params = dataclasses.replace(params, duration=None)
     else:
-        path = Path(example or "example_05.json")
-        params, config = load_example(path if path.exists() or path.parent != Path() else EXAMPLES / path)
+        path = Path("example_05.json" if example is None else example)
+        params, config = load_example(path if exists(path) or path.parent != Path() else EXAMPLES / path)
     flags = {
         "task_type": arguments.task,
         "src_audio": arguments.src_audio,
@@ -151,16 +167,16 @@ def _description(arguments: argparse.Namespace, **flags: Any) -> DescriptionPara
 
 def _replace(params: Any, flags: dict[str, Any], settings: list[str]) -> Any:
     """`params` with the flags that were given, and with `name=value` settings."""
-    known = {field.name for field in dataclasses.fields(params)}
+    known = {field.name: str(field.type) for field in dataclasses.fields(params)}
     changes = {name: value for name, value in flags.items() if value is not None}
     for setting in settings:
         name, found, value = setting.partition("=")
         if not found or name not in known:
             there = ", ".join(sorted(known))
             raise UsageError(
-                f"--set: {setting!r} names no field; use NAME=VALUE, where NAME is one of {there}"
+                f"--set: {shown(setting)} names no field; use NAME=VALUE, where NAME is one of {there}"
             )
-        changes[name] = _value(value)
+        changes[name] = value if known[name].startswith("str") else _value(value)
     return dataclasses.replace(params, **changes)
 
 
@@ -177,15 +193,15 @@ def _text(value: str | None) -> str | None:
     if value is None or not value.startswith("@"):
         return value
     try:
-        return Path(value[1:]).read_text(encoding="utf-8").strip("\n")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise MissingPrerequisite(f"{value}: cannot read text: {error}") from None
+        return read_text(Path(value[1:])).strip("\n")
+    except AceStepError as error:
+        raise type(error)(f"{value!r}: {error}") from None
 
 
 def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
     """The engine the flags ask for. A language model nobody wants is not loaded for one command."""
-    if arguments.threads is not None and arguments.threads < 1:
-        raise UsageError(f"--threads: {arguments.threads} is not allowed; use 1 or more")
+    if arguments.threads is not None:
+        within("--threads", arguments.threads, 1, MAX_THREADS, kind=int)
     return resolver.setup(
         arguments.source,
         device=arguments.device,
@@ -197,6 +213,14 @@ def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
         strict=arguments.strict,
         no_limits=arguments.no_limits,
     )
+
+
+def _text_setup(arguments: argparse.Namespace) -> Setup:
+    """A setup with a language model; without one there are no words."""
+    setup = _setup(arguments, want_lm=True)
+    if setup.lm is None:
+        raise MissingPrerequisite(f"--lm: no language model is loaded; load one, such as {LMS[0]}")
+    return setup
 
 
 def _engine(arguments: argparse.Namespace, setup: Setup, preload: Sequence[str] | None = None) -> Engine:

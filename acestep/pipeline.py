@@ -220,8 +220,8 @@ class Run:
         """Everything the diffusion steps share."""
         models, model = self.models, self.models.ace_step
         null = model.null_condition_emb if self.plan.guided else None
-        helpers = CONDITIONING.intersection(self.parts())
-        with models.residency.using("condition", *helpers), span("condition"):
+        also = CONDITIONING.intersection(self.parts())
+        with models.residency.using("condition", *also), span("condition"):
             self.modulation = diffusion.modulate(model.decoder, self.times, models.dtype, models.device)
             timbre = self._timbre()
             for group in self.groups:

@@ -7,6 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from acestep.checks import CONTROL
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -86,12 +88,17 @@ def print_description(result: DescriptionResult, load_s: float, *, as_json: bool
         return
     for name in ("bpm", "keyscale", "timesignature", "duration", "language", "genres", "caption"):
         if values[name] not in (None, ""):
-            print(f"{name:<14}{values[name]}")
-    print(f"\n{result.lyrics}\n")
+            print(f"{name:<14}{_visible(values[name])}")
+    print(f"\n{_visible(result.lyrics)}\n")
     _print_stages(result.stages_s, result.wall_s)
     facts = {"load": f"{load_s:.2f} s (not in the wall)", "ran": _what_ran(result.environment)}
     _print_facts(facts | _tokens(result.counts, result.stages_s, result.environment))
     _warn(result.warnings)
+
+
+def _visible(value: Any) -> str:
+    """Text with control characters spelled out: what a model wrote gives no orders to a terminal."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(value))
 
 
 def _print_stages(stages_s: Mapping[str, float], wall_s: float) -> None:

@@ -12,7 +12,7 @@ import itertools
 from dataclasses import dataclass
 
 from acestep import audio_codes
-from acestep.checks import flag, one_of, path, sequence, text, within
+from acestep.checks import flag, one_of, path, sequence, shown, text, within
 from acestep.errors import UsageError
 from acestep.tasks import TASKS, TRACKS
 
@@ -114,14 +114,12 @@ class GenerationParams:
         one_of("task_type", self.task_type, list(TASKS))
         if self.src_audio is not None:
             object.__setattr__(self, "src_audio", path("src_audio", self.src_audio))
-        clips = sequence("reference_audio", self.reference_audio)
-        if len(clips) > MAX_REFERENCES:
-            raise UsageError(f"reference_audio: {len(clips)} clips; use at most {MAX_REFERENCES}")
+        clips = sequence("reference_audio", self.reference_audio, MAX_REFERENCES)
         object.__setattr__(self, "reference_audio", tuple(path("reference_audio", c) for c in clips))
         audio_codes.parse(self.audio_codes)
-        if self.track_name:
+        if self.track_name != "":
             one_of("track_name", self.track_name, TRACKS)
-        classes = sequence("complete_track_classes", self.complete_track_classes)
+        classes = sequence("complete_track_classes", self.complete_track_classes, len(TRACKS))
         for track in classes:
             one_of("complete_track_classes", track, TRACKS)
         object.__setattr__(self, "complete_track_classes", classes)
@@ -160,13 +158,13 @@ class GenerationParams:
         if self.inference_steps is not None:
             within("inference_steps", self.inference_steps, 1, 200, kind=int)
         within("shift", self.shift, 0.1, 20.0)
-        times = sequence("timesteps", self.timesteps)
+        times = sequence("timesteps", self.timesteps, MAX_TIMESTEPS)
         for time in times:
             within("timesteps", time, 0.0, 1.0)
         if any(later >= earlier for earlier, later in itertools.pairwise(times)):
-            raise UsageError("timesteps: they must fall, from at most 1 towards 0")
-        if len(times) > MAX_TIMESTEPS or (times and times[0] == 0):
-            raise UsageError(f"timesteps: use 1 to {MAX_TIMESTEPS} of them, the first above 0")
+            raise UsageError(f"timesteps: {shown(times)} do not fall; each must be below the one before it")
+        if times and times[0] == 0:
+            raise UsageError(f"timesteps: {shown(times[0])} is where the last step ends; begin above it")
         object.__setattr__(self, "timesteps", times)
         one_of("infer_method", self.infer_method, INFER_METHODS)
         if self.guidance_scale is not None:
@@ -191,8 +189,11 @@ def check_metadata(bpm: object, keyscale: object, timesignature: object, languag
     """Refuse metadata out of range; None and "" are open."""
     if bpm is not None:
         within("bpm", bpm, *BPM_RANGE, kind=int)
-    if keyscale != "":
-        one_of("keyscale", keyscale, KEYSCALES)
+    if keyscale not in ("", *KEYSCALES):
+        raise UsageError(
+            f"keyscale: {shown(keyscale)} is not allowed; "
+            "use a note from A to G, with # or b where it has one, and its mode: A major, F# minor"
+        )
     if timesignature != "":
         one_of("timesignature", timesignature, TIME_SIGNATURES)
     one_of("vocal_language", language, LANGUAGES)
@@ -215,12 +216,16 @@ class GenerationConfig:
         within("batch_size", self.batch_size, 1, MAX_BATCH, kind=int)
         one_of("audio_format", self.audio_format, AUDIO_FORMATS)
         if self.seeds is not None:
-            if len(self.seeds) != self.batch_size:
+            seeds = sequence("seeds", self.seeds, MAX_BATCH)
+            if len(seeds) != self.batch_size:
                 raise UsageError(
-                    f"seeds: {len(self.seeds)} given for batch_size {self.batch_size}; give one per item"
+                    f"seeds: {len(seeds)} given for batch_size {self.batch_size}; give one per item"
                 )
-            for seed in self.seeds:
+            for seed in seeds:
                 within("seeds", seed, 0, MAX_SEED, kind=int)
+            object.__setattr__(self, "seeds", seeds)
+        for name in ("strict", "no_limits"):
+            flag(name, getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)

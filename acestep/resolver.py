@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from acestep import audio_codes, gpu_config
+from acestep import audio_codes, audio_file, gpu_config
 from acestep.audio_codes import CODES_PER_SECOND
 from acestep.errors import MissingPrerequisite, UsageError
 from acestep.gpu_config import LM_PREFIX, Accelerator, GPUConfig
@@ -233,6 +233,8 @@ def resolve(params: GenerationParams, config: GenerationConfig, made: Setup) -> 
     changes.extend(made.adjustments)
     task = TASKS[params.task_type]
     config = _batch(config, made, changes)
+    for clip in params.reference_audio:
+        audio_file.probe(clip, "reference_audio")
     params, source_s = _duration(params, task, made, changes)
     params = _planning(params, task, made, changes)
     params = _variant(params, made, changes)
@@ -272,8 +274,6 @@ def _duration(
     source_s = None
     asked = params.duration
     if params.src_audio:
-        from acestep import audio_file
-
         source_s = asked = audio_file.probe(params.src_audio, "src_audio")
         if task.region:
             params, asked = _region(params, source_s, limit)

@@ -1,5 +1,6 @@
 """What comes out: levels, refusals, and files that are whole or not there."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def fail(file: str, *_: object, **__: object) -> None:
-        Path(file).write_bytes(b"half of it")
+    def fail(file: int, *_: object, **__: object) -> None:
+        os.write(file, b"half of it")
         raise soundfile.LibsndfileError(2)
 
     monkeypatch.setattr(soundfile, "write", fail)

@@ -1,11 +1,18 @@
 """The command line: refusals before torch is imported, exit codes, no traceback for the user's mistakes."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+import unicodedata
 
 import pytest
+import soundfile
+
+from acestep import audio_codes, commands
+from acestep.__main__ import main
+from acestep.request import DescriptionParams
 
 HEAVY = ("torch", "numpy", "tokenizers", "rich", "soundfile")
 
@@ -46,23 +53,113 @@ def test_the_control_imports_torch():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "words"),
     [
-        ((), 2, "COMMAND"),
-        (("sing",), 2, "invalid choice"),
-        (("generate", "--steps", "0"), 2, "inference_steps: 0"),
-        (("generate", "--duration", "nan"), 2, "duration"),
-        (("generate", "--lm", "gpt"), 2, "--lm"),
-        (("generate", "--threads", "0"), 2, "--threads"),
-        (("generate", "--example", "absent.json"), 3, "example_05.json"),
-        (("generate", "--source", "no/such/folder"), 3, "synthetic-tiny"),
-        (("generate", "--example", "example_01.json", "--lm", "none", "--thinking"), 3, "no language model"),
+        ((), "COMMAND"),
+        (("sing",), "invalid choice"),
+        (("generate", "--lm", "gpt"), "--lm"),
+        (("generate", "--steps", "eight"), "--steps"),
+        (("generate", "--task", "karaoke"), "--task"),
+        (("codes",), "audio"),
+        (("codes", "a.wav", "b\nc"), "unrecognized arguments: b c"),
     ],
 )
-def test_mistakes_get_one_line_and_their_code(arguments: tuple[str, ...], code: int, words: str):
-    done = run(*arguments)
-    assert done.returncode == code, done.stderr
-    assert words in done.stderr and "Traceback" not in done.stderr
+def test_flags_that_are_none_are_refused_in_one_line(arguments: tuple[str, ...], words: str, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and words in said
+    assert said.startswith("acestep: ") and said.endswith(" --help\n") and said[:-1].isprintable()
+
+
+LONG = "x" * 300
+ODD = "a\nb\x1b[2J"
+REFUSED = {
+    ("generate", "--steps", "0"): (2, "inference_steps: 0"),
+    ("generate", "--steps", "9" * 400): (2, "inference_steps: 9999"),
+    ("generate", "--duration", "nan"): (2, "duration: nan"),
+    ("generate", "--duration", "1e400"): (2, "duration: inf"),
+    ("generate", "--threads", "0"): (2, "--threads: 0"),
+    ("generate", "--threads", "1000000"): (2, "--threads: 1000000"),
+    ("generate", "--batch-size", "1000000000"): (2, "batch_size: 1000000000"),
+    ("generate", "--seed", "-1"): (2, "seed: -1"),
+    ("generate", "--device", "tpu"): (2, "device: 'tpu'"),
+    ("generate", "--dit", "../base"): (2, "'../base'"),
+    ("generate", "--source", "no/such/folder"): (3, "synthetic-tiny"),
+    ("generate", "--source", ODD): (3, "no folder"),
+    ("generate", "--example", "absent.json"): (3, "example_05.json"),
+    ("generate", "--example", ODD): (3, "no such file"),
+    ("generate", "--example", LONG): (3, "no such file"),
+    ("generate", "--example", ""): (3, "Is a directory"),
+    ("generate", "--example", "/dev/zero"): (2, "characters are too many"),
+    ("generate", "--task", "cover"): (2, "src_audio: cover works on a recording"),
+    ("generate", "--task", "repaint", "--src-audio", "absent.wav"): (3, "src_audio: no file at 'absent.wav'"),
+    ("generate", "--task", "lego", "--src-audio", "README.md"): (3, "is no audio, or damaged"),
+    ("generate", "--src-audio", "examples/audio/loop.flac"): (2, "text2music has no source"),
+    ("generate", "--caption", "x", "--reference-audio", "absent.wav"): (3, "reference_audio: no file"),
+    ("generate", "--codes", "17"): (2, "'17' at position 0 is no code"),
+    ("generate", "--codes", "@absent.codes"): (3, "'@absent.codes': cannot be read: No such file"),
+    ("generate", "--codes", "@"): (3, "Is a directory"),
+    ("generate", "--lyrics", "@/dev/zero"): (2, "characters are too many"),
+    ("generate", "--lyrics", "@examples/audio/loop.flac"): (3, "cannot be read as text"),
+    ("generate", "--caption", ODD): (2, "caption: control character U+001B at position 3"),
+    ("generate", "--caption", "\udcff"): (2, "caption: not valid Unicode"),
+    ("generate", "--set", "bpm"): (2, "--set: 'bpm' names no field"),
+    ("generate", "--set", f"{LONG}=1"): (2, "names no field"),
+    ("generate", "--set", "seed=3"): (2, "names no field"),
+    ("generate", "--set", "bpm=300.5"): (2, "bpm: 300.5 is not allowed; use a whole number"),
+    ("generate", "--set", "bpm=" + "9" * 5000): (2, "bpm: '9999"),
+    ("generate", "--set", "timesteps=" + "[" * 10**5): (2, "timesteps: '[[["),
+    ("generate", "--set", "thinking=yes"): (2, "thinking: 'yes' is not allowed; use true or false"),
+    ("generate", "--set", "keyscale=H major"): (2, "keyscale: 'H major'"),
+    ("generate", "--set", "lm_top_p=NaN"): (2, "lm_top_p: nan"),
+    ("generate", "--set", "task_type=karaoke"): (2, "task_type: 'karaoke'"),
+    ("generate", "--lm", "none", "--thinking", "--example", "example_01.json"): (3, "no language model"),
+    ("generate", "--out", "/dev/null/x"): (3, "--out: '/dev/null/x': cannot write audio"),
+    ("understand", "--codes", "<|audio_code_64000|>"): (2, "64000 is out of range"),
+    ("understand", "--codes", "<|audio_code_1|>", "--audio", "a.wav"): (2, "--codes: given together"),
+    ("understand", "--audio", "absent.wav"): (3, "--audio: no file"),
+    ("understand", "--audio", "/dev/zero"): (3, "--audio: no file"),
+    ("understand", "--lm", "none"): (3, "--lm: no language model"),
+    ("create", "x" * 5000): (2, "query: 5,000 characters are too many"),
+    ("create", "a song", "--lm", "none"): (3, "--lm: no language model"),
+    ("create", "a song", "--language", "tlh"): (2, "vocal_language: 'tlh'"),
+    ("create", "a song", "--max-tokens", "0"): (2, "max_lyrics_tokens: 0"),
+    ("create", "a song", "--seed", "4294967296"): (2, "use a whole number from 0 to 4294967295"),
+    ("create", "--example", "examples/text2music/example_01.json"): (2, "unknown field 'think'"),
+    ("format", "--lyrics", "@absent.txt"): (3, "'@absent.txt': cannot be read"),
+    ("format", "--set", "duration=9"): (2, "duration: 9 is not allowed; use a whole number from 10 to 600"),
+    ("codes", "absent.wav"): (3, "src_audio: no file"),
+    ("codes", "examples"): (3, "src_audio: no file"),
+    ("codes", "README.md"): (3, "is no audio, or damaged"),
+    ("write-checkpoint", "synthetic-tiny", "out", "--seed", "9" * 30): (2, "--seed: 9999"),
+}
+
+
+@pytest.fixture(scope="module")
+def refusals() -> dict[tuple[str, ...], tuple[int, str, bool]]:
+    """Exit code, standard error and whether torch was imported, of every command in one process."""
+    code = (
+        "import contextlib, io, json, sys\nfrom acestep.__main__ import main\n"
+        "for arguments in json.load(sys.stdin):\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as said:\n"
+        "        code = main(arguments)\n"
+        "    print(json.dumps([code, said.getvalue(), 'torch' in sys.modules]))"
+    )
+    commands = json.dumps([*REFUSED])
+    done = subprocess.run([sys.executable, "-c", code], input=commands, capture_output=True, text=True)
+    told = [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+    assert len(told) == len(REFUSED), done.stderr
+    return dict(zip(REFUSED, told, strict=True))
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=lambda words: ascii(" ".join(words))[1:60])
+def test_mistakes_get_one_line_and_their_code_before_torch(refusals, arguments: tuple[str, ...]):
+    code, words = REFUSED[arguments]
+    returned, said, torch_was_imported = refusals[arguments]
+    assert returned == code and words in said
+    assert said.startswith("acestep: ") and said.endswith("\n") and said[:-1].isprintable()
+    assert not torch_was_imported
 
 
 def test_generate_prints_one_record_and_saves_the_audio(tmp_path):
@@ -92,3 +189,125 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
         "generate", "--duration", "2", "--source", "synthetic-tiny", "--out", str(tmp_path / "file" / "x")
     )
     assert done.returncode == 3 and "cannot write audio" in done.stderr and "Traceback" not in done.stderr
+
+
+# Answers. The engine of these commands is loaded once for all of them.
+
+
+@pytest.fixture
+def say(engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run a command that succeeds; its standard output."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # main sets it, and this process goes on
+    monkeypatch.setattr(commands, "_engine", lambda *_: engine)
+
+    def run(*arguments: str) -> str:
+        assert main(arguments) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+SMALL = ("--set", "max_caption_tokens=4", "--max-tokens", "8")
+CODES = "<|audio_code_17|><|audio_code_4|>"
+ANSWERS = {
+    ("generate", "--caption", "夜", "--duration", "5.2", "--steps", "1"): "audios",
+    ("generate", "--task", "cover", "--codes", CODES, "--set", "bpm=90", "--steps", "1"): "audios",
+    ("generate", "--dry-run"): "times",
+    ("understand", "--codes", CODES, *SMALL): "genres",
+    ("understand", "--audio", "examples/audio/voice.ogg", *SMALL): "genres",
+    ("create", "a sea shanty 夜", *SMALL): "lyrics",
+    ("create", "--example", "examples/text/create.json", *SMALL): "lyrics",
+    ("format", "--caption", "techno", "--lyrics", "[Verse]\nLa", *SMALL): "lyrics",
+}
+
+
+@pytest.mark.parametrize("arguments", ANSWERS, ids=" ".join)
+def test_a_record_is_one_line_of_json(say, tmp_path, arguments: tuple[str, ...]):
+    out = ("--out", str(tmp_path)) if arguments[0] == "generate" else ()
+    said = say(*arguments, *out, "--json")
+    assert said.count("\n") == 1 and said.isascii()
+    assert ANSWERS[arguments] in json.loads(said, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+
+
+@pytest.mark.parametrize("arguments", ANSWERS, ids=" ".join)
+def test_words_on_a_terminal_give_it_no_orders(say, tmp_path, arguments: tuple[str, ...]):
+    out = ("--out", str(tmp_path)) if arguments[0] == "generate" else ()
+    said = say(*arguments, *out)
+    assert {c for c in said if unicodedata.category(c) == "Cc"} <= {"\n", "\t"}
+
+
+def test_what_a_model_writes_is_shown_without_its_control_characters(say, engine, monkeypatch):
+    made = engine.create(DescriptionParams(max_caption_tokens=4, max_lyrics_tokens=4))
+    rude = dataclasses.replace(made, lyrics="la\x1b[2J\x9b2J\nla\tla", caption="a\x07")
+    monkeypatch.setattr(type(engine), "create", lambda *_: rude)
+    said = say("create", "x")
+    assert "\nla\\x1b[2J\\x9b2J\nla\tla\n" in said and "caption       a\\x07\n" in said
+
+
+def test_codes_of_a_recording_are_codes_to_understand(say, tmp_path):
+    said = say("codes", "examples/audio/loop.flac")
+    assert said.count("\n") == 1 and len(audio_codes.parse(said)) == 40
+    (tmp_path / "song.codes").write_text(said)
+    assert json.loads(say("understand", "--codes", f"@{tmp_path}/song.codes", *SMALL, "--json"))["bpm"]
+
+
+def plan(say, *arguments: str) -> dict:
+    return json.loads(say("generate", "--dry-run", "--json", *arguments))
+
+
+def test_a_dry_run_says_what_would_run(say):
+    cover = ("--task", "cover", "--src-audio", "examples/audio/loop.flac", "--offload", "--no-offload-dit")
+    told = plan(say, *cover, "--set", "infer_method=sde", "--set", "timesteps=[1.0, 0.5]")
+    assert (told["task_type"], told["source_s"], told["steps"]) == ("cover", 8.0, 2)
+    assert told["offload_to_cpu"] and not told["offload_dit_to_cpu"] and told["infer_method"] == "sde"
+
+
+def test_text_that_reads_as_a_number_is_still_text(say):
+    assert plan(say, "--set", "timesignature=4", "--set", "caption=1984", "--set", "bpm=90")["steps"] == 8
+
+
+def test_an_empty_caption_is_a_request_and_no_example(say):
+    assert plan(say, "--caption", "", "--duration", "7")["duration_s"] == 7
+    assert plan(say, "--caption", "")["duration_s"] is None  # where the example says 200
+
+
+def test_strict_refuses_what_a_card_limits_and_no_limits_does_not(say, monkeypatch, capsys):
+    monkeypatch.setenv("MAX_CUDA_VRAM", "4")
+    long = ("--example", "example_05.json", "--no-thinking")
+    assert plan(say, *long)["adjustments"][0]["requested"] == 200
+    assert main(["generate", "--dry-run", *long, "--strict"]) == 2
+    assert capsys.readouterr().err.startswith("acestep: duration: 200 is over the limit of tier1")
+    assert plan(say, *long, "--strict", "--no-limits")["duration_s"] == 200
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("arguments", [("generate", "--dry-run"), ("generate", "--dry-run", "--json")])
+def test_a_reader_that_left_is_no_error(arguments: tuple[str, ...], buffered: bool):
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = os.environ | {"PYTHONUNBUFFERED": "" if buffered else "1"}
+    command = [sys.executable, "-m", "acestep", *arguments]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_terminal_without_a_letter_gets_its_number(tmp_path):
+    out = ("--out", str(tmp_path / "夜"))
+    short = ("--caption", "x", "--duration", "5.2", "--steps", "1", "--source", "synthetic-tiny")
+    done = run("generate", *short, *out, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and "\\u591c/seed-42.wav" in done.stdout, done.stderr
+
+
+def test_ctrl_c_leaves_no_part_of_a_file(say, tmp_path, monkeypatch, capsys):
+    write = soundfile.write
+
+    def interrupted(*arguments, **options):
+        write(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(soundfile, "write", interrupted)
+    short = ("--caption", "x", "--duration", "5.2", "--steps", "1")
+    assert main(["generate", *short, "--out", str(tmp_path / "new")]) == 130
+    assert capsys.readouterr().err == "acestep: interrupted\n"
+    assert not list((tmp_path / "new").iterdir())

@@ -14,7 +14,7 @@ from acestep.request import KEYSCALES, LANGUAGES, DescriptionParams
 from acestep.tokenizer import IM_END, THINK_END
 
 PLANNER = tiny_planner()
-PARAMS = DescriptionParams(max_lyrics_tokens=5)
+PARAMS = DescriptionParams(max_lyrics_tokens=5, max_caption_tokens=6)
 MODES = {
     "understand": replace(PARAMS, audio_codes="<|audio_code_17|><|audio_code_4|>"),
     "create": replace(PARAMS, query="a sad song"),
@@ -24,7 +24,6 @@ MODES = {
 
 @pytest.fixture(autouse=True)
 def _small_and_without_gradients(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(constraint, "CAPTION_TOKENS", 6)
     monkeypatch.setattr(constraint, "GENRES_TOKENS", 3)
     with torch.inference_mode():
         yield

@@ -1,77 +1,305 @@
 """Requests say what is wrong with them: field, value, what is allowed."""
 
-import pytest
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from acestep import audio_codes
+from acestep.checks import shown
 from acestep.errors import AceStepError, CheckpointError, MissingPrerequisite, UsageError
-from acestep.examples import load_example
-from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.request import (
+    AUDIO_FORMATS,
+    GUIDANCE_MODES,
+    INFER_METHODS,
+    KEYSCALES,
+    LANGUAGES,
+    MAX_SEED,
+    TIME_SIGNATURES,
+    DescriptionParams,
+    GenerationConfig,
+    GenerationParams,
+    item_seeds,
+)
+from acestep.tasks import TASKS, TRACKS
+
+NO_NUMBERS = (math.nan, math.inf, -math.inf, 10**5000, True, "1", "", [1], {}, object())
+NO_TEXTS = (None, 1, True, math.nan, ["a"], {}, b"a", "\0", "\x1b[2J", "\x9b", "a\rb", "\ud800")
+
+
+class Values(NamedTuple):
+    """What a field takes and refuses, beside other fields it depends on."""
+
+    good: Sequence[Any]
+    bad: Sequence[Any]
+    beside: Mapping[str, Any] = MappingProxyType({})
+
+    def or_none(self) -> "Values":
+        return self._replace(good=[*self.good, None], bad=[value for value in self.bad if value is not None])
+
+
+def number(low: float, high: float) -> Values:
+    beyond = (math.nextafter(low, -math.inf), math.nextafter(high, math.inf))
+    return Values((low, high, (low + high) / 2), (*beyond, None, *NO_NUMBERS))
+
+
+def whole(low: int, high: int) -> Values:
+    return Values((low, high), (low - 1, high + 1, low + 0.5, float(low), None, *NO_NUMBERS))
+
+
+def words(allowed: Sequence[str], empty: bool = False) -> Values:
+    good = [*allowed, *[""] * empty]
+    return Values(good, [b for b in (*NO_TEXTS, "", "x" * 1000, f"{good[0]} ") if b not in good])
+
+
+def text(most: int) -> Values:
+    return Values(("", "a\tb\n夜", "x" * most, "<|im_end|>"), (*NO_TEXTS, "x" * (most + 1), "x" * 10**6))
+
+
+SWITCH = Values((True, False), (None, 0, 1, 0.0, math.nan, "true", "", []))
+CODES = Values(
+    ("", "<|audio_code_0|> <|audio_code_63999|>", audio_codes.join([5] * 3000)),
+    (*NO_TEXTS, "17", "<|audio_code_64000|>", "<|audio_code_99999|>", audio_codes.join([5] * 3001)),
+)
+METADATA = {
+    "bpm": whole(30, 300).or_none(),
+    "keyscale": words(KEYSCALES, empty=True),
+    "timesignature": words(TIME_SIGNATURES, empty=True),
+    "vocal_language": words(LANGUAGES),
+    "instrumental": SWITCH,
+}
+FIELDS: dict[type, dict[str, Values]] = {
+    GenerationParams: METADATA
+    | {
+        "caption": text(4_096),
+        "lyrics": text(16_384),
+        "duration": number(1.0, 600.0).or_none(),
+        "task_type": words([*TASKS][1:])._replace(beside={"src_audio": "song.wav"}),
+        "src_audio": Values(
+            ("song.wav", "夜/曲.flac", "x" * 4_096),
+            ("", "a\0b", "x" * 4_097, 0, True, math.nan, ["song.wav"], {}, b"song.wav"),
+            {"task_type": "cover"},
+        ),
+        "reference_audio": Values(
+            ((), "a.wav", ["a.wav"], ("a.wav",) * 8),
+            (None, "", [""], ["a.wav"] * 9, ["a.wav"] * 10**6, [None], [["a.wav"]], 7, {}, "a\0b"),
+        ),
+        "audio_codes": CODES,
+        "track_name": words(TRACKS, empty=True),
+        "complete_track_classes": Values(
+            ((), "drums", ["drums"], TRACKS),
+            (
+                None,
+                "",
+                ["Drums"],
+                [None],
+                [["drums"]],
+                ["drums"] * 13,
+                ["drums"] * 10**6,
+                7,
+                {},
+                "drums bass",
+            ),
+        ),
+        "repainting_start": number(-600.0, 600.0),
+        "repainting_end": number(-1.0, 1200.0),
+        "repaint_injection_ratio": number(0.0, 1.0),
+        "repaint_crossfade_frames": whole(0, 250),
+        "audio_cover_strength": number(0.0, 1.0),
+        "cover_noise_strength": number(0.0, 1.0),
+        "thinking": SWITCH,
+        "use_cot_metas": SWITCH,
+        "use_cot_caption": SWITCH,
+        "use_cot_language": SWITCH,
+        "lm_temperature": number(0.0, 2.0),
+        "lm_cfg_scale": number(1.0, 20.0),
+        "lm_top_k": whole(0, 1_000_000),
+        "lm_top_p": number(0.0, 1.0),
+        "lm_repetition_penalty": number(0.1, 10.0),
+        "lm_negative_prompt": text(4_096),
+        "inference_steps": whole(1, 200).or_none(),
+        "shift": number(0.1, 20.0),
+        "timesteps": Values(
+            ((), 1.0, [1.0, 0.5, 0.0], [1.0 - i / 200 for i in range(200)]),
+            (
+                None,
+                0.0,
+                [0.5, 0.5],
+                [0.1, 0.2],
+                [1.1],
+                [1.0, -0.1],
+                [math.nan],
+                [1.0, math.nan],
+                ["1"],
+                [None],
+                [True],
+                [[1.0]],
+                [1.0 - i / 201 for i in range(201)],
+                [0.5] * 10**6,
+                "1.0",
+                True,
+                {},
+            ),
+        ),
+        "infer_method": words(INFER_METHODS),
+        "guidance_scale": number(1.0, 30.0).or_none(),
+        "guidance_mode": words(GUIDANCE_MODES),
+        "cfg_interval_start": number(0.0, 1.0),
+        "cfg_interval_end": number(0.0, 1.0),
+    },
+    GenerationConfig: {
+        "batch_size": whole(1, 64),
+        "seeds": Values(
+            (None, [0], (MAX_SEED,), 7),
+            (
+                (),
+                (1, 2),
+                [-1],
+                [MAX_SEED + 1],
+                [10**5000],
+                [0.5],
+                [None],
+                [True],
+                [[1]],
+                range(10**9),
+                "1",
+                "",
+                True,
+                math.nan,
+                {},
+                {1: 1},
+            ),
+        ),
+        "audio_format": words(AUDIO_FORMATS),
+        "strict": SWITCH,
+        "no_limits": SWITCH,
+    },
+    DescriptionParams: METADATA
+    | {
+        "audio_codes": CODES,
+        "query": text(4_096),
+        "caption": text(4_096),
+        "lyrics": text(16_384),
+        "duration": whole(10, 600).or_none(),
+        "temperature": number(0.0, 2.0),
+        "top_k": whole(0, 1_000_000),
+        "top_p": number(0.0, 1.0),
+        "repetition_penalty": number(0.1, 10.0),
+        "seed": whole(0, MAX_SEED),
+        "max_caption_tokens": whole(1, 512),
+        "max_lyrics_tokens": whole(1, 4096),
+        "ignore_eos": SWITCH,
+    },
+}
+EVERY = [(kind, field) for kind, fields in FIELDS.items() for field in fields]
+IDS = [f"{kind.__name__}.{field}" for kind, field in EVERY]
+
+
+def test_no_field_is_forgotten():
+    for kind, fields in FIELDS.items():
+        assert {field.name for field in dataclasses.fields(kind)} == set(fields)
+
+
+@pytest.mark.parametrize(("kind", "field"), EVERY, ids=IDS)
+def test_a_field_takes_what_is_allowed_up_to_its_bounds(kind: type, field: str):
+    values = FIELDS[kind][field]
+    for value in values.good:
+        made = kind(**values.beside | {field: value})
+        assert dataclasses.replace(made) == made
+        hash(made)
+
+
+@pytest.mark.parametrize(("kind", "field"), EVERY, ids=IDS)
+def test_a_field_refuses_what_is_not_and_names_itself_and_the_value(kind: type, field: str):
+    values = FIELDS[kind][field]
+    for value in values.bad:
+        with pytest.raises(UsageError) as caught:
+            kind(**values.beside | {field: value})
+        message = str(caught.value)
+        assert message.startswith(f"{field}: ") and is_one_line(message), message
+        # A text that is text is told by what is wrong with it, a list by its item.
+        assert shown(value) in message or isinstance(value, (str, list, tuple, range)), message
+
+
+def is_one_line(message: str) -> bool:
+    """Printable, and no longer than the longest list of what is allowed (52 languages) makes it."""
+    return message.isprintable() and len(message) <= 320
+
+
+json_numbers = st.one_of(
+    st.integers(), st.floats(), st.sampled_from([0, 1, -1, 2**63, 10**400, 1e308, 5e-324, -0.0])
+)
+json_texts = st.one_of(
+    st.text(st.characters(codec=None), max_size=30),
+    st.sampled_from(["", "text2music", "cover", "repaint", "song.wav", "drums", "x" * 20_000, "<|im_end|>"]),
+    st.sampled_from(["<|audio_code_5|>", "A minor", "4", "en", "ode", "cfg", "[Instrumental]", "flac"]),
+)
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), json_numbers, json_texts),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("kind", FIELDS, ids=lambda kind: kind.__name__)
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_json_makes_a_request_or_a_refusal(kind: type, data: st.DataObject):
+    some = st.dictionaries(st.sampled_from([*FIELDS[kind]]), json_values, min_size=1, max_size=4)
+    fields = data.draw(some)
+    try:
+        made = kind(**fields)
+    except UsageError as error:
+        assert is_one_line(str(error)) and any(name in str(error) for name in FIELDS[kind])
+    else:
+        assert dataclasses.replace(made) == made  # what is valid stays valid
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "allowed"),
+    ("fields", "words"),
     [
-        ("bpm", 29, "30 to 300"),
-        ("bpm", 120.5, "whole number"),
-        ("bpm", True, "30 to 300"),
-        ("duration", float("nan"), "1 to 600"),
-        ("duration", 601, "1 to 600"),
-        ("duration", "30", "1 to 600"),
-        ("keyscale", "H major", "A major"),
-        ("timesignature", "5", "2, 3, 4, 6"),
-        ("vocal_language", "tlh", "unknown"),
-        ("lm_temperature", -0.1, "0 to 2"),
-        ("lm_cfg_scale", 0.5, "1 to 20"),
-        ("lm_top_p", 1.5, "0 to 1"),
-        ("lm_top_k", -1, "0 to"),
-        ("inference_steps", 0, "1 to 200"),
-        ("shift", float("inf"), "0.1 to 20"),
-        ("caption", 7, "not text"),
-        ("lyrics", None, "not text"),
+        ({"src_audio": "a.wav"}, "src_audio: text2music has no source; drop it, or set task_type to cover"),
+        ({"task_type": "cover"}, "src_audio: cover works on a recording"),
+        ({"task_type": "repaint"}, "src_audio: repaint works on a recording"),
+        ({"task_type": "cover", "src_audio": "a.wav", "audio_codes": "<|audio_code_5|>"}, "use one of them"),
+        ({"task_type": "lego", "src_audio": "a.wav", "audio_cover_strength": 0.5}, "lego is no cover"),
+        ({"task_type": "repaint", "src_audio": "a.wav", "cover_noise_strength": 0.1}, "repaint is no cover"),
+        (
+            {"task_type": "repaint", "src_audio": "a.wav", "repainting_start": 4, "repainting_end": 3.5},
+            "repainting_end: 3.5 is not after repainting_start 4",
+        ),
+        ({"task_type": "lego", "src_audio": "a.wav", "repainting_end": 0}, "repainting_end: 0 is not after"),
+        (
+            {"cfg_interval_start": 0.5, "cfg_interval_end": 0.4},
+            "cfg_interval_end: 0.4 is not allowed; use a number from 0.5 to 1",
+        ),
+        ({"timesteps": (0.5, 0.7)}, "timesteps: (0.5, 0.7) do not fall"),
+        ({"timesteps": (0.0,)}, "timesteps: 0.0 is where the last step ends"),
     ],
 )
-def test_a_bad_field_is_named_with_its_value_and_range(field: str, value: object, allowed: str):
+def test_fields_that_contradict_each_other_are_refused(fields: dict[str, Any], words: str):
     with pytest.raises(UsageError) as caught:
-        GenerationParams(**{field: value})  # type: ignore[arg-type]
-    assert str(caught.value).startswith(f"{field}: {value!r}") and allowed in str(caught.value)
-    assert "\n" not in str(caught.value)
+        GenerationParams(**fields)
+    assert words in str(caught.value) and is_one_line(str(caught.value))
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("batch_size", 0), ("batch_size", 2.0), ("audio_format", "mp3"), ("seeds", (1, 2)), ("seeds", (-1,))],
-)
-def test_a_bad_run_is_refused(field: str, value: object):
-    with pytest.raises(UsageError, match=field):
-        GenerationConfig(**{field: value})  # type: ignore[arg-type]
+def test_a_cover_of_codes_needs_no_recording():
+    assert GenerationParams(task_type="cover", audio_codes="<|audio_code_5|>").src_audio is None
+
+
+def test_seeds_are_one_per_item():
+    assert GenerationConfig(2, [3, 4]).seeds == (3, 4)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="seeds: 2 given for batch_size 3; give one per item"):
+        GenerationConfig(3, (3, 4))
 
 
 def test_seeds_of_a_batch_are_consecutive_and_wrap():
     assert item_seeds(2**32 - 1, 3) == (2**32 - 1, 0, 1)
-
-
-@pytest.mark.parametrize(
-    ("text", "error", "words"),
-    [
-        ("{", MissingPrerequisite, "line 1"),
-        ("[]", UsageError, "list"),
-        ('{"tempo": 3}', UsageError, "tempo"),
-        ('{"bpm": 3}', UsageError, "30 to 300"),
-        ('{"batch_size": "2"}', UsageError, "batch_size"),
-        ('{"seed": -4}', UsageError, "seed"),
-    ],
-)
-def test_a_bad_example_file_is_named(tmp_path, text: str, error: type[AceStepError], words: str):
-    path = tmp_path / "example.json"
-    path.write_text(text)
-    with pytest.raises(error) as caught:
-        load_example(path)
-    assert str(path) in str(caught.value) and words in str(caught.value)
-
-
-def test_a_missing_example_lists_what_is_there(tmp_path):
-    (tmp_path / "there.json").write_text("{}")
-    with pytest.raises(MissingPrerequisite, match=r"there\.json"):
-        load_example(tmp_path / "absent.json")
 
 
 def test_exit_codes_follow_the_kind_of_error():
