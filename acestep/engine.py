@@ -132,7 +132,7 @@ class Engine:
             "lm": setup.lm,
             "lm_backend": Planner.backend if models.lm is not None else None,
             "offload": residency.describe(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "threads": torch.get_num_threads(),
         }
         return cls(models, setup, budget or MemoryBudget(place), environment, time.perf_counter() - start)

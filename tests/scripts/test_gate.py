@@ -77,9 +77,8 @@ def test_the_whole_path_on_a_seeded_change(history, slower, code, tmp_path):
     done = history.run(sys.executable, "-m", "scripts.gate", "HEAD~1", "HEAD", check=False)
     assert done.returncode == code, done.stdout + done.stderr
     flagged = {line.split("`")[1] for line in done.stdout.splitlines() if line.startswith("| slower")}
-    assert {name.split(".")[1].split("(")[0] for name in flagged} == (
-        {"TimeDiT", "TimeGenerate", "TrackStages"} if code else set()
-    )
+    diffusing = {"TimeDiT", "TimeGenerate", "TrackStages", "TimeTask", "TrackTaskStages", "TimeSolver"}
+    assert {name.split(".")[1].split("(")[0] for name in flagged} == (diffusing if code else set())
     assert (tmp_path / "summary.md").read_text() in done.stdout
 
 
