@@ -20,14 +20,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from acestep import audio, audio_codes, audio_file, canvas, conditioning, diffusion, reference
+from acestep import audio, audio_codes, canvas, conditioning, diffusion
 from acestep.canvas import Canvas
 from acestep.decode import decode
-from acestep.encode import encode
 from acestep.guidance import Guidance
+from acestep.listening import Heard, listen
 from acestep.lm.metadata import Metadata
 from acestep.lm.planner import Plan, Planner
 from acestep.loading import ALWAYS, Models
@@ -77,10 +76,7 @@ class Run:
         self.seeds = seeds
         self.counts = Counts()
         self.fallbacks: list[Fallback] = []
-        self.source: Tensor | None = None  # [1, T, 64] latents of the recording
-        self.heard = 0  # frames of it before padding
-        self.region: tuple[int, int] | None = None  # frames of it to paint
-        self.clips: list[Tensor] = []  # [1, 750, 64] of each reference
+        self.heard = Heard()
         self.groups: list[Group] = []
         self.times = start_at(plan.times, plan.params.cover_noise_strength)
 
@@ -110,42 +106,16 @@ class Run:
 
     def listen(self) -> None:
         """Recordings to latents."""
-        params, silence = self.params, self.models.silence
-        if params.src_audio:
-            start, end = params.repainting_start, params.repainting_end
-            wave = self._load("src_audio", params.src_audio, self.plan.setup.max_duration_s + min(start, 0.0))
-            if self.plan.task.region:
-                wave, start, end = canvas.outpaint(wave, start, end)
-            latents = self._encode(wave)
-            self.heard = latents.shape[1]
-            self.region = canvas.region_frames(start, end, self.heard) if self.plan.task.region else None
-            self.source = canvas.fit(latents, silence, max(self.heard, canvas.MIN_FRAMES))
-        for path in params.reference_audio:
-            clip = reference.windows(self._load("reference_audio", path, reference.MOST_S))
-            if clip is not None:
-                self.clips.append(self._encode(clip))
+        self.heard = listen(self.models, self.budget, self.plan)
+        self.fallbacks += self.heard.fallbacks
 
     def source_codes(self) -> Tensor:
         """Audio codes `[ceil(T / 5)]` of the recording by itself; needs `ENCODING`."""
         self.listen()
-        assert self.source is not None
+        assert self.heard.source is not None
         with self.models.residency.using("tokenizer", "detokenizer"):
-            _, codes = canvas.cover(self.models.ace_step, self.source, self.models.silence)
-        return codes[0, : -(-self.heard // canvas.FRAMES_PER_CODE)]
-
-    def _load(self, name: str, path: str, most_s: float) -> Tensor:
-        with span("load_audio"):
-            return torch.from_numpy(audio_file.read(path, name, most_s))
-
-    def _encode(self, wave: Tensor) -> Tensor:
-        """Latents `[1, T, 64]` of a waveform `[2, N]`, at least one frame of it."""
-        models, hop = self.models, self.models.hop
-        wave = F.pad(wave, (0, max(0, hop - wave.shape[1])))
-        with models.residency.using("vae_encoder"), span("vae_encode"):
-            done = encode(models.vae.encoder, wave[None], hop, self.budget, models.device, models.dtype)
-        self.fallbacks += done.fallbacks
-        self._count(vae_encode_tiles=done.tiles)
-        return done.latents
+            _, codes = canvas.cover(self.models.ace_step, self.heard.source, self.models.silence)
+        return codes[0, : -(-self.heard.frames // canvas.FRAMES_PER_CODE)]
 
     def planned(self) -> Plan:
         """Metadata and codes of every item, from the language model or from the request itself."""
@@ -175,8 +145,7 @@ class Run:
 
     def group(self, made: Plan) -> None:
         """Put items of the same words and length together."""
-        counted = self.counts
-        self.counts = replace(made.counts, vae_encode_tiles=counted.vae_encode_tiles)
+        self.counts = replace(made.counts, vae_encode_tiles=self.heard.tiles)
         alike: dict[tuple[Metadata, int], Group] = {}
         for item, metadata in enumerate(made.metadata):
             codes = None if made.codes is None else made.codes[item]
@@ -189,8 +158,8 @@ class Run:
 
     def _frames(self, metadata: Metadata, codes: Tensor | None) -> int:
         """Latent frames of an item; never fewer than the model makes."""
-        if self.source is not None:
-            return self.source.shape[1]
+        if self.heard.source is not None:
+            return self.heard.source.shape[1]
         if codes is not None:
             return max(len(codes) * canvas.FRAMES_PER_CODE, canvas.MIN_FRAMES)
         return canvas.latent_frames(self.params.duration or metadata.duration or DEFAULT_DURATION_S)
@@ -237,20 +206,20 @@ class Run:
 
     def _timbre(self) -> Tensor:
         """One vector per reference clip `[1, N, D]`; that of silence without any."""
-        if not self.clips:
+        if not self.heard.clips:
             assert self.models.timbre_of_silence is not None
             return self.models.timbre_of_silence
-        return self.models.ace_step.encoder.timbre_encoder(torch.cat(self.clips))[None]
+        return self.models.ace_step.encoder.timbre_encoder(torch.cat(self.heard.clips))[None]
 
     def _canvas(self, group: Group) -> Canvas:
         """What the DiT is given to fill."""
         models, task = self.models, self.params.task_type
-        if self.source is not None and task == "cover":
-            made, codes = canvas.cover(models.ace_step, self.source, models.silence)
+        if self.heard.source is not None and task == "cover":
+            made, codes = canvas.cover(models.ace_step, self.heard.source, models.silence)
             group.codes = [codes[0]] * len(group.items)
             return made
-        if self.source is not None:
-            return canvas.kept(self.source, models.silence, self.region, erase=task == "repaint")
+        if self.heard.source is not None:
+            return canvas.kept(self.heard.source, models.silence, self.heard.region, erase=task == "repaint")
         if group.codes:
             return canvas.from_codes(models.ace_step, torch.stack(group.codes), models.silence, group.frames)
         return canvas.silent(models.silence, group.frames)
@@ -299,10 +268,13 @@ class Run:
 
     def _repaint(self, group: Group) -> diffusion.Repaint | None:
         params = self.params
-        if params.task_type != "repaint" or self.source is None or group.canvas is None:
+        if params.task_type != "repaint" or self.heard.source is None or group.canvas is None:
             return None
         return diffusion.Repaint(
-            self.source, group.canvas.mask, params.repaint_injection_ratio, params.repaint_crossfade_frames
+            self.heard.source,
+            group.canvas.mask,
+            params.repaint_injection_ratio,
+            params.repaint_crossfade_frames,
         )
 
     def decode(self) -> None:

@@ -74,8 +74,8 @@ def latents(engine: Engine, **fields) -> Run:
 def test_what_is_not_repainted_stays_to_the_bit(engine: Engine, song: str, fade: int):
     injection = {"repaint_injection_ratio": 1.0, "repaint_crossfade_frames": fade}
     run = latents(engine, task_type="repaint", src_audio=song, **REGION, **injection)
-    made, source = run.groups[0].latents, run.source
-    assert made is not None and source is not None and run.region == (50, 100)
+    made, source = run.groups[0].latents, run.heard.source
+    assert made is not None and source is not None and run.heard.region == (50, 100)
     outside = torch.cat((made[:, : 50 - fade], made[:, 100 + fade :]), dim=1)
     assert torch.equal(outside, torch.cat((source[:, : 50 - fade], source[:, 100 + fade :]), dim=1))
     assert not torch.isclose(made[:, 50:100], source[:, 50:100]).all(-1).any()
