@@ -120,7 +120,8 @@ def test_a_fat_parent_does_not_inflate_its_childs_peak():
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interrupted_supervisor_leaves_nobody_behind(number, exit_code):
     code = (
-        "import sys, tiersim.__main__ as m, tiersim.runner as r\n"
+        "import signal, sys, tiersim.__main__ as m, tiersim.runner as r\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job would ignore it
         f"m.run_case = lambda case: r.run_case(case, worker=(sys.executable, {str(ZOO)!r}, 'hang'))\n"
         "sys.exit(m.main(['--tiers', '4', '--device', 'cpu']))"
     )
@@ -135,6 +136,7 @@ def test_an_interrupted_supervisor_leaves_nobody_behind(number, exit_code):
         assert not any(is_alive(worker.pid) for worker in workers)
     finally:
         process.kill()
+        process.wait()
 
 
 def test_the_worker_runs_our_code_and_knows_its_size(monkeypatch):
