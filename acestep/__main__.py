@@ -78,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _engine_flags() -> argparse.ArgumentParser:
+def _engine_flags() -> _Parser:
     """What is loaded and where: flags of every command that runs a model."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = _Parser(add_help=False)
     group = parser.add_argument_group("engine")
     add, switch = group.add_argument, argparse.BooleanOptionalAction
     add(
