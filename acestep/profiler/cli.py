@@ -1,0 +1,137 @@
+"""The command `profile_inference.py`: from a command line to a mode, and every mistake to one line.
+
+    python profile_inference.py --thinking --duration 60
+    python profile_inference.py --mode benchmark --budget 10m --benchmark-output results.json
+
+Exit codes: 0 done, 1 a run failed, 2 usage, 3 a device, weights or a part of the engine is missing,
+4 the harness itself failed, 130 and 143 interrupted. Whatever can be refused is refused before torch is
+imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from acestep import gpu_config, resolver
+from acestep.errors import AceStepError, MissingPrerequisite
+from acestep.gpu_config import MAX_VRAM_VARIABLE
+from acestep.profiler.flags import BENCHMARK, TIER_TEST, WORDS
+from acestep.profiler.options import LM_BACKEND, Options, named, parse
+from acestep.profiler.request import COT_SWITCHES
+from acestep.resolver import EffectivePlan, Setup
+
+HARNESS, INTERRUPTED, TERMINATED = 4, 130, 143
+USEFUL_TURBO_STEPS = 20
+
+
+def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str]], int]) -> int:
+    """Run what a command line asks for; returns the exit code. `tier_test` runs tiersim's command line."""
+    # Threads that spin while they wait turn one busy core into a run five times as long. OpenMP reads
+    # this once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that what is open is closed
+    try:
+        options = parse(argv)
+        if options.mode == TIER_TEST:
+            return _tier_test(options, tier_test)
+        if options.max_vram_gb is not None:
+            os.environ[MAX_VRAM_VARIABLE] = f"{options.max_vram_gb:g}"
+        from acestep.profiler import modes
+
+        with named(options.origins):
+            return modes.run(options)
+    except AceStepError as error:
+        print(f"profile_inference: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("profile_inference: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has seen enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"profile_inference: {error}", file=sys.stderr)
+        return HARNESS
+
+
+def _tier_test(options: Options, run: Callable[[Sequence[str]], int]) -> int:
+    if options.origins["tier_skip_compile"] == "flag":
+        print("profile_inference: --tier-skip-compile: nothing is compiled yet", file=sys.stderr)
+    return run(options.tiersim)
+
+
+def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
+    """The engine the options ask for. `with_lm`: whether a language model is loaded (if it has work).
+
+    Raises UsageError, or MissingPrerequisite for a device, weights or a language model that is not there;
+    in a benchmark a tier without one is no error: its `lm` is None.
+    """
+    with_lm = options.wants_lm if with_lm is None else with_lm
+    with named(options.origins):
+        made = resolver.setup(
+            options.source,
+            device=options.device,
+            dit=options.config_path,
+            lm=options.lm_model if with_lm else None,
+            want_lm=with_lm,
+            offload_to_cpu=options.offload_to_cpu,
+            offload_dit_to_cpu=options.offload_dit_to_cpu,
+            strict=options.config.strict,
+            no_limits=options.config.no_limits,
+        )
+        if with_lm and made.lm is None and options.mode != BENCHMARK:
+            raise MissingPrerequisite(
+                f"lm_model: {made.whose()} has room for no language model; drop what asks for one, "
+                "or give --no-limits"
+            )
+    return made
+
+
+def header_lines(options: Options, made: Setup, commit: str | None) -> list[str]:
+    """What is about to run, and in brackets who decided it. `commit`: of the repository, None if unknown."""
+
+    def said(name: str, value: object) -> str:
+        asked = getattr(options, name, None)
+        instead = asked is not None and not isinstance(asked, bool) and str(asked) != str(value)
+        return f"{value} ({f'{asked} by ' if instead else ''}{options.origins[name]})"
+
+    def switch(name: str, on: bool) -> str:
+        return said(name, "on" if on else "off")
+
+    params = options.params
+    chain = [
+        f"{name.removeprefix('use_cot_')} {switch(name, getattr(params, name))}" for name in COT_SWITCHES
+    ]
+    facts = {
+        "mode": said("mode", options.mode),
+        "device": said("device", made.accelerator.device),
+        "card": gpu_config.describe(made.accelerator) if made.limits else made.accelerator.name,
+        "source": said("source", made.source),
+        "DiT": said("config_path", made.dit),
+        "LM": said("lm_model", made.lm) if made.lm else "none",
+        "LM backend": said("lm_backend", LM_BACKEND) if made.lm else "none",
+        "offload": switch("offload_to_cpu", made.offload_to_cpu),
+        "offload DiT": switch("offload_dit_to_cpu", made.offload_dit_to_cpu),
+        "thinking": switch("thinking", params.thinking),
+        "CoT": ", ".join(chain),
+        "constrained": switch("use_constrained_decoding", True),
+        "warm-up": switch("no_warmup", options.warmup),
+        "commit": commit or "unknown",
+    }
+    idle = ("DiT", "offload DiT", "thinking", "CoT") if options.mode in WORDS else ()
+    return [f"{name:<13}{fact}" for name, fact in facts.items() if name not in idle]
+
+
+def warnings(options: Options, plan: EffectivePlan) -> tuple[str, ...]:
+    """The plan's own warnings, and what the request may not have meant."""
+    mine = []
+    if plan.setup.turbo and len(plan.times) > USEFUL_TURBO_STEPS:
+        mine.append(
+            f"--inference-steps: {len(plan.times)} are no better on a turbo model, which is meant for 8"
+        )
+    if options.chains and not plan.lm_metadata:
+        mine.append("--use-cot-*: no chain of thought runs; it needs --use-cot-metas and metadata left open")
+    return (*plan.warnings, *mine)

@@ -1,0 +1,202 @@
+"""The flags of `profile_inference.py`: how they are spelled and in which modes they mean something.
+
+A flag that was not given leaves no trace in what `Flags.given` returns, so that a default from elsewhere
+can take its place and its origin can be told. What a value may be is checked by the record it goes into.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from acestep.checks import shown
+from acestep.errors import UsageError
+from acestep.sources import DEFAULT_DIT, LMS, SYNTHETIC
+from acestep.tasks import TASKS
+
+PROFILE, BENCHMARK, TIER_TEST = "profile", "benchmark", "tier-test"
+UNDERSTAND, CREATE, FORMAT = "understand", "create_sample", "format_sample"
+WORDS = (UNDERSTAND, CREATE, FORMAT)  # the language model alone
+MODES = (PROFILE, BENCHMARK, TIER_TEST, *WORDS)
+MUSIC = (PROFILE, BENCHMARK)
+SINGLE = (PROFILE, *WORDS)  # one request
+MEASURED = (*MUSIC, *WORDS)  # by the profiler itself
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def flag_of(name: str) -> str:
+    """How the setting `name` is spelled on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+class Flags(argparse.ArgumentParser):
+    """A parser whose mistakes are UsageErrors of one line, and whose flags belong to modes."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            prog="profile_inference.py",
+            usage="profile_inference.py [--mode MODE] [flags]",
+            description="Where the time of ACE-Step 1.5 inference goes.",
+            epilog="In round brackets the default, which the environment and .env may replace.",
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+        self.modes_of: dict[str, tuple[str, ...]] = {}
+
+    def group(self, title: str, of_group: Sequence[str]) -> Callable[..., None]:
+        """What adds flags that belong to `of_group`, or to the `modes` given with one."""
+        group = self.add_argument_group(f"{title} [{', '.join(of_group)}]")
+
+        def add(*names: str, help: str, modes: Sequence[str] = of_group, **settings: Any) -> None:
+            homes = "" if modes == of_group else f" [{', '.join(modes)}]"
+            action = group.add_argument(*names, help=help + homes, **settings)
+            self.modes_of[action.dest] = tuple(modes)
+
+        return add
+
+    def given(self, argv: Sequence[str] | None) -> dict[str, Any]:
+        """Values of the flags on the command line, by name. Raises UsageError."""
+        known, unknown = self.parse_known_args(argv)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            hint = _nearest(flag, [flag_of(name) for name in self.modes_of])
+            raise UsageError(f"{shown(unknown[0])} is no flag; {hint or 'see --help'}")
+        return vars(known)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+
+def parser() -> Flags:
+    """All flags of the guide, and ours beside them."""
+    flags = Flags()
+    _add_shared(flags)
+    _add_engine(flags)
+    _add_request(flags)
+    _add_measuring(flags)
+    _add_tiers(flags)
+    return flags
+
+
+def _add_shared(flags: Flags) -> None:
+    add = flags.group("every mode", MODES)
+    add("--mode", type=_mode, metavar="MODE", help=f"({PROFILE})")
+    add("--device", help="auto, cuda, cuda:N, mps or cpu (auto)")
+    add("--lm-backend", metavar="NAME", help="auto, vllm, pt or mlx (auto)")
+    add("--source", help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (this machine's)")
+    add("--benchmark-output", type=Path, metavar="FILE", help="results, as .json, .csv or .md")
+
+
+def _add_engine(flags: Flags) -> None:
+    switch = argparse.BooleanOptionalAction
+    add = flags.group("engine", MEASURED)
+    add("--config-path", metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
+    add("--lm-model", metavar="NAME", help=f"one of {', '.join(LMS)} ({LMS[1]})")
+    add("--offload-to-cpu", action=switch, help="models in host memory while unused (the tier's)")
+    add("--offload-dit-to-cpu", action=switch, help="the DiT as well (the tier's)")
+    add("--quantization", metavar="NAME", help="int8_weight_only, fp8_weight_only or w8a8_dynamic (none)")
+    add("--max-vram", metavar="GB", help="simulate a card of this size, as MAX_CUDA_VRAM does")
+    add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")
+    add("--no-limits", action="store_true", help="ignore what the card's tier allows")
+
+
+def _add_request(flags: Flags) -> None:
+    add = flags.group("request", MUSIC)
+    add(
+        "--example",
+        modes=(*MUSIC, FORMAT),
+        metavar="NAME",
+        help="a file of examples/text2music (example_05.json)",
+    )
+    add("--task-type", metavar="TASK", help=f"{', '.join(TASKS)} (text2music)")
+    add("--reference-audio", metavar="FILE", action="append", help="a clip whose timbre to take; repeatable")
+    add("--src-audio", metavar="FILE", help="the recording to work on; all tasks but text2music")
+    add("--duration", type=_number, metavar="S", help="of audio, 10 to 600; -1: the LM's (example's)")
+    add("--batch-size", type=_whole, metavar="N", modes=(*MUSIC, TIER_TEST), help="items (example's)")
+    add(
+        "--inference-steps",
+        type=_whole,
+        metavar="N",
+        modes=(*MUSIC, TIER_TEST),
+        help="diffusion steps (example's; turbo 8, base 50)",
+    )
+    add("--seed", type=_whole, modes=MEASURED, metavar="N", help="-1 draws one (example's, else 42)")
+    add("--guidance-scale", type=_number, metavar="X", help="of the DiT; turbo has none (7.0)")
+    add("--thinking", action="store_true", help="plan audio codes with the language model")
+    add("--use-cot-metas", action="store_true", help="let it fill empty metadata")
+    add("--use-cot-caption", action="store_true", help="let it rewrite the caption")
+    add("--use-cot-language", action="store_true", help="let it name the vocal language")
+    add("--use-constrained-decoding", modes=MEASURED, action="store_true", help="plan by the grammar (on)")
+    add("--no-constrained-decoding", modes=MEASURED, action="store_true", help="plan without it")
+    add("--lm-temperature", type=_number, modes=MEASURED, metavar="X", help="sampling of the LM (0.85)")
+    add("--lm-cfg-scale", type=_number, metavar="X", help="guidance of the LM (2.0)")
+    add("--audio-codes", modes=(UNDERSTAND,), metavar="TEXT", help="as text or @FILE (an example's)")
+    add("--sample-query", modes=(CREATE,), metavar="TEXT", help="a few words on the song (an example's)")
+    add("--instrumental", modes=(CREATE,), action="store_true", help="no voice")
+
+
+def _add_measuring(flags: Flags) -> None:
+    add = flags.group("measuring", MEASURED)
+    add("--no-warmup", action="store_true", help="keep the cold figures: load, first call")
+    add("--repeats", type=_whole, metavar="N", help="timed runs of each request (benchmark 3, else 1)")
+    add("--detailed", modes=SINGLE, action="store_true", help="functions by cProfile")
+    add("--llm-debug", modes=SINGLE, action="store_true", help="tokens, rates and shares of the LM")
+    add("--trace", type=Path, modes=SINGLE, metavar="FILE", help="torch profiler trace, for Perfetto")
+    add("--measure-ceilings", action="store_true", help="measure this device's copy and matmul first")
+    add("--budget", type=_span, modes=(BENCHMARK,), metavar="TIME", help="stop in time: 90s, 10m, 1h")
+    add(
+        "--resume",
+        modes=(BENCHMARK,),
+        action=argparse.BooleanOptionalAction,
+        help="take over what an interrupted run finished (on)",
+    )
+    add("--dry-run", action="store_true", help="print what would run and load nothing")
+    add("--json-compat", action="store_true", help="a bare list with upstream's field names")
+
+
+def _add_tiers(flags: Flags) -> None:
+    add = flags.group("tiers", (TIER_TEST,))
+    add("--tiers", type=_number, nargs="+", metavar="GB", help="card sizes (4 6 8 12 16 20 24)")
+    add("--tier-with-lm", action="store_true", help="plan with the tier's language model")
+    add("--tier-duration", type=_number, metavar="S", help="of audio (30)")
+    add("--tier-skip-compile", action="store_true", help="has no effect: nothing is compiled yet")
+    add("--tier-boundary", action="store_true", help="not there yet")
+    add("--tier-batch-boundary", action="store_true", help="not there yet")
+
+
+def _nearest(word: str, words: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, words, 1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _mode(value: str) -> str:
+    if value in MODES:
+        return value
+    hint = _nearest(value, MODES) or "see --help"
+    raise argparse.ArgumentTypeError(f"{shown(value)} is not allowed; use one of {', '.join(MODES)}; {hint}")
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shown(value)} is not allowed; use a number") from None
+
+
+def _whole(value: str) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shown(value)} is not allowed; use a whole number") from None
+
+
+def _span(value: str) -> float:
+    """Seconds of `90`, `90s`, `10m` or `1.5h`."""
+    unit = value[-1:] if value[-1:] in SECONDS else ""
+    try:
+        return float(value.removesuffix(unit)) * SECONDS[unit or "s"]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shown(value)} is not a time; use 90s, 10m or 1h") from None

@@ -1,0 +1,180 @@
+"""The benchmark matrix: durations, batches, thinking and steps, each on one engine loaded once.
+
+Cheap configurations come first, so that a budget of minutes buys as many rows as it can. Two requests that
+the card's tier clamps to the same run are measured once and listed twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from msgspec.structs import replace as changed
+
+from acestep import resolver
+from acestep.profiler import tables
+from acestep.profiler.flags import BENCHMARK
+from acestep.profiler.options import Options
+from acestep.profiler.record import Item, key_of
+from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.resolver import EffectivePlan, Setup
+
+DURATIONS_S, BATCHES, THINKING, STEPS = (30.0, 60.0, 120.0, 240.0), (1, 2, 4), (False, True), (8, 16)
+# Seconds on a made-up device, for the order and the expected time: decoding audio takes about as long as
+# nine steps of diffusion, planning as long as forty whatever the batch.
+VAE_STEPS, LM_STEPS = 9, 40
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: what is asked for, and the plan it comes to."""
+
+    params: GenerationParams
+    config: GenerationConfig
+    plan: EffectivePlan
+
+    @property
+    def work(self) -> float:
+        """How much there is to do, in arbitrary units."""
+        effective, batch = self.plan.params, self.plan.config.batch_size
+        steps = len(self.plan.times) + VAE_STEPS
+        return (effective.duration or 30.0) * (batch * steps + (LM_STEPS if self.plan.lm_codes else 0))
+
+    @property
+    def requested(self) -> dict[str, Any]:
+        """The request as plain values, as `measure.Bench` keeps it."""
+        return asdict(self.params) | asdict(self.config)
+
+    @property
+    def key(self) -> str:
+        """Name of the request in a record."""
+        return key_of(BENCHMARK, self.requested)
+
+    @property
+    def same_run(self) -> tuple[object, ...]:
+        """Equal for rows that would run the same."""
+        effective = self.plan.params
+        return effective.duration, self.plan.config.batch_size, self.plan.lm_codes, len(self.plan.times)
+
+
+def rows(options: Options, made: Setup) -> list[Row]:
+    """Every row there is, cheapest first. An axis named on the command line has that one value.
+
+    A setup without a language model has no rows that think.
+    """
+
+    def axis(name: str, value: object, values: tuple) -> tuple:
+        return (value,) if options.origins.get(name) == "flag" else values
+
+    params, config = options.params, options.config
+    found = []
+    for duration, batch, thinking, steps in itertools.product(
+        axis("duration", params.duration, DURATIONS_S),
+        axis("batch_size", config.batch_size, BATCHES),
+        axis("thinking", params.thinking, THINKING),
+        axis("inference_steps", params.inference_steps, STEPS),
+    ):
+        if thinking and made.lm is None:
+            continue
+        asked = replace(params, duration=duration, thinking=thinking, inference_steps=steps)
+        sized = replace(config, batch_size=batch, seeds=item_seeds((config.seeds or (42,))[0], batch))
+        found.append(Row(asked, sized, resolver.resolve(asked, sized, made)))
+    return sorted(found, key=lambda row: row.work)
+
+
+class Progress:
+    """What is done, what it took, and what the rest is expected to take; on standard error."""
+
+    def __init__(self, todo: list[Row], budget_s: float | None):
+        self._works = [row.work for row in todo]
+        self._budget_s = budget_s
+        self._start = time.monotonic()
+        self._done = 0.0
+
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._start
+
+    def expected_s(self, work: float) -> float | None:
+        """Seconds for so much work, at the rate so far; None before there is one."""
+        return self.elapsed_s() * work / self._done if self._done else None
+
+    def fits(self, row: Row) -> bool:
+        """Whether `row` may be begun within the budget."""
+        if self._budget_s is None:
+            return True
+        return self.elapsed_s() + (self.expected_s(row.work) or 0.0) <= self._budget_s
+
+    def begin(self, index: int, row: Row) -> None:
+        rest = self.expected_s(sum(self._works[index:]))
+        left = "" if rest is None else f", about {_clock(rest)} to go"
+        params = row.params
+        print(
+            f"[{index + 1}/{len(self._works)}] {params.duration:g} s, batch {row.config.batch_size}, "
+            f"thinking {params.thinking}, {params.inference_steps} steps; "
+            f"{_clock(self.elapsed_s())} so far{left}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def end(self, row: Row) -> None:
+        self._done += row.work
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def skipped(row: Row, reason: str) -> Item:
+    """A row that was not begun."""
+    return Item(key=row.key, mode=BENCHMARK, requested=row.requested, status="skip", error=reason)
+
+
+def listed(item: Item, row: Row) -> Item:
+    """`item` as the result of `row`, which may be another row that runs the same."""
+    return changed(
+        item,
+        key=row.key,
+        requested=row.requested,
+        effective=dict(item.effective) | row.plan.as_dict(),
+        adjustments=row.plan.adjustments,
+        warnings=row.plan.warnings,
+    )
+
+
+def table_row(row: Row, item: Item) -> str:
+    """The row of the guide's table."""
+    typical = item.typical
+    times = (typical.wall_s, typical.lm_s, typical.dit_s, typical.vae_s) if typical else (None,) * 4
+    status = item.status.upper() if item.status != "skip" else f"SKIP {item.error}"
+    if item.adjustments:
+        status += " CLAMPED"
+    spread_s = (item.max_s - item.min_s) / 2 if len(item.samples) > 1 and item.max_s and item.min_s else None
+    params = row.params
+    wall_s, lm_s, dit_s, vae_s = times
+    return tables.benchmark_row(
+        params.duration or 0.0,
+        row.config.batch_size,
+        params.thinking,
+        params.inference_steps or 0,
+        wall_s,
+        lm_s,
+        dit_s,
+        vae_s,
+        status,
+        spread_s,
+    )
+
+
+def each(todo: list[Row], progress: Progress) -> Iterator[tuple[Row, bool]]:
+    """Rows with whether there is time for them; once there is not, not for any dearer one."""
+    late = False
+    for index, row in enumerate(todo):
+        late = late or not progress.fits(row)
+        if not late:
+            progress.begin(index, row)
+        yield row, not late

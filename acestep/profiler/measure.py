@@ -1,0 +1,166 @@
+"""One configuration measured: warm up at its very shapes, run it some times, and say what came of it.
+
+A failure is a result. What went wrong is reduced to a line after its `except` block, because inside it the
+traceback keeps every tensor alive that the next configuration will want.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from acestep.engine import Engine
+from acestep.errors import AceStepError, MissingPrerequisite, UsageError
+from acestep.oom import Failure, classify
+from acestep.profiler.record import AudioFacts, Cold, Item, Sample, Status, key_of
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
+from acestep.resolver import EffectivePlan
+from acestep.result import Counts, DescriptionResult, GenerationResult
+
+STATUS: Mapping[str, Status] = {"device": "oom", "host": "host-oom", "other": "error"}
+TEXT_MODES = {"understand": "understand", "create_sample": "create", "format_sample": "format"}
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A configuration that ran: every timed result, and how long the first call took where it was timed."""
+
+    results: list[Any]
+    first_call_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """An engine, and how often it is asked. Without `warmup` the first call is kept apart as cold."""
+
+    engine: Engine
+    warmup: bool
+    repeats: int
+
+    def music(self, mode: str, params: GenerationParams, config: GenerationConfig) -> Item:
+        """Generate, files included. Raises UsageError and MissingPrerequisite; other failures are items."""
+        plan = self.engine.resolve(params, config)
+        requested = asdict(params) | asdict(config)
+        made = {
+            "key": key_of(mode, requested),
+            "mode": mode,
+            "requested": requested,
+            "effective": plan.as_dict() | dict(self.engine.environment),
+            "adjustments": plan.adjustments,
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            done = self._tried(lambda: self.engine.generate(params, config, Path(folder)))
+        if isinstance(done, Failure):
+            return Item(**made, status=_status(done), error=done.message, warnings=plan.warnings)
+        return Item(**made, **self._of_music(done, plan))
+
+    def words(self, mode: str, params: DescriptionParams) -> Item:
+        """Put music into words. Raises and fails as `music` does."""
+        requested = asdict(params)
+        made = {
+            "key": key_of(mode, requested),
+            "mode": mode,
+            "requested": requested,
+            "effective": dict(self.engine.environment),
+        }
+        done = self._tried(lambda: getattr(self.engine, TEXT_MODES[mode])(params))
+        if isinstance(done, Failure):
+            return Item(**made, status=_status(done), error=done.message)
+        last: DescriptionResult = done.results[-1]
+        told = ("caption", "lyrics", "bpm", "duration", "keyscale", "language", "timesignature", "genres")
+        return Item(
+            **made,
+            status="ok",
+            samples=tuple(
+                Sample(wall_s=r.wall_s, stages_s=r.stages_s, details_s=r.details_s) for r in done.results
+            ),
+            cold=Cold(load_s=self.engine.load_s, first_call_s=done.first_call_s),
+            counts=asdict(last.counts),
+            memory_bytes=self._memory_bytes(),
+            text={name: getattr(last, name) for name in (*told, "instrumental", "truncated")},
+            warnings=last.warnings,
+        )
+
+    def unguided_plan_s(self, params: GenerationParams, config: GenerationConfig) -> float:
+        """Seconds of planning the same request without guidance: what the rows of the other branch add
+        cannot be seen inside a pass that runs both."""
+        plain = replace(params, lm_cfg_scale=1.0)
+        if self.warmup:
+            self.engine.plan(plain, config)
+        walls = sorted(_planning_s(self.engine.plan(plain, config).stages_s) for _ in range(self.repeats))
+        return walls[len(walls) // 2]
+
+    def _tried(self, work: Callable[[], Any]) -> Measured | Failure:
+        failure = None
+        try:
+            return self._run(work)
+        except (UsageError, MissingPrerequisite):
+            raise
+        except AceStepError as error:
+            return Failure("other", type(error).__name__, str(error))
+        except Exception as error:
+            failure = classify(error)
+        gc.collect()
+        return failure
+
+    def _run(self, work: Callable[[], Any]) -> Measured:
+        self.engine.budget.reset_peak()
+        first = work()
+        if self.warmup:
+            return Measured([work() for _ in range(self.repeats)], first.wall_s)
+        return Measured([first, *(work() for _ in range(self.repeats - 1))], None)
+
+    def _of_music(self, done: Measured, plan: EffectivePlan) -> dict[str, Any]:
+        last: GenerationResult = done.results[-1]
+        silent = sum(audio.silent for audio in last.audios)
+        return {
+            "status": "invalid" if silent else "ok",
+            "error": f"{silent} of {len(last.audios)} items are silent" if silent else "",
+            "samples": tuple(
+                Sample(
+                    wall_s=r.wall_s,
+                    stages_s=r.stages_s,
+                    details_s=r.details_s,
+                    steps_s=r.steps_s,
+                    first_audio_s=r.wall_s,  # nothing is streamed: the first is heard with the last
+                )
+                for r in done.results
+            ),
+            "cold": Cold(load_s=self.engine.load_s, first_call_s=done.first_call_s),
+            "counts": asdict(last.counts),
+            "memory_bytes": self._memory_bytes(),
+            "audio": AudioFacts(
+                items=len(last.audios),
+                audio_s=last.counts.audio_s,
+                peak=max(audio.peak for audio in last.audios),
+                rms=max(audio.rms for audio in last.audios),
+                silent=silent,
+            ),
+            "rtf": sorted(r.rtf for r in done.results)[len(done.results) // 2],
+            "fallbacks": last.fallbacks,
+            "warnings": plan.warnings,
+        }
+
+    def _memory_bytes(self) -> dict[str, int]:
+        """Peaks since the first run, from each source the device has."""
+        budget = self.engine.budget
+        if self.engine.models.device.type == "cpu":
+            return {"rss": budget.peak_bytes()}
+        return {"allocated": budget.peak_allocated_bytes(), "reserved": budget.peak_bytes()}
+
+
+def counts_of(item: Item) -> Counts:
+    """The counts of an item as the engine's record."""
+    return Counts(**item.counts)  # type: ignore[arg-type]
+
+
+def _planning_s(stages_s: Mapping[str, float]) -> float:
+    return stages_s.get("lm_prefill", 0.0) + stages_s.get("lm_decode", 0.0)
+
+
+def _status(failure: Failure) -> Status:
+    return STATUS[failure.kind]

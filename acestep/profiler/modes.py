@@ -1,0 +1,229 @@
+"""The modes: what is run, in which order, and what is said about it.
+
+profile      one request: where its time goes, and how near that is to what the device can do
+benchmark    the matrix of durations, batches, thinking and steps
+the rest     one text of the language model, which is all they load
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from acestep import report, resolver
+from acestep.profiler import cli, devices, matrix, passport, roofline, tables
+from acestep.profiler.cost import Networks, networks
+from acestep.profiler.flags import BENCHMARK, PROFILE
+from acestep.profiler.options import Options
+from acestep.profiler.record import Item
+from acestep.profiler.recording import Recording
+from acestep.profiler.roofline import Ceilings
+from acestep.resolver import EffectivePlan, Setup
+from acestep.result import Counts
+
+if TYPE_CHECKING:
+    from acestep.profiler.measure import Bench
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def run(options: Options) -> int:
+    """Do what the options ask for; returns the exit code: 0 done, 1 something failed.
+
+    Raises AceStepError for what cannot be run at all.
+    """
+    if options.mode == PROFILE:
+        return _profile(options)
+    return _benchmark(options) if options.mode == BENCHMARK else _words(options)
+
+
+def _profile(options: Options) -> int:
+    """One request, taken apart."""
+    made = cli.setup(options)
+    plan = resolver.resolve(options.params, options.config, made)
+    _announce(options, made)
+    for warning in cli.warnings(options, plan):
+        print(f"profile_inference: warning: {warning}", file=sys.stderr)
+    if options.dry_run:
+        report.print_plan(plan, as_json=False)
+        return 0
+    with Recording(options, made) as recording:
+        from acestep.profiler import instruments
+
+        bench = _bench(options, made)
+        device = _Device(options, made, bench)
+        print(f"{device.before(plan)}\n", flush=True)
+        item = bench.music(PROFILE, options.params, options.config)
+        recording.add(item)
+        if item.typical is None:
+            print(f"profile_inference: {item.status}: {item.error}", file=sys.stderr)
+            return 1
+        _print_times(options, bench, item)
+        print(f"\n{device.after(item, plan)}\n")
+        found = roofline.bottleneck(item.typical.stages_s, sys.argv[1:])
+        print(f"{found.sentence}\nNext: {found.command}")
+        instruments.run(options, lambda: bench.engine.generate(options.params, options.config))
+    return 0 if item.status == "ok" else 1
+
+
+def _benchmark(options: Options) -> int:
+    """The whole matrix, or what of it fits the budget; what an interrupted run finished is kept."""
+    made = cli.setup(options, with_lm=True)
+    todo = matrix.rows(options, made)
+    _announce(options, made)
+    print(tables.benchmark_head(_width()))
+    if options.dry_run:
+        for row in todo:
+            print(matrix.table_row(row, matrix.skipped(row, "dry run")))
+        return 0
+    with Recording(options, made, resume=options.resume) as recording:
+        progress = matrix.Progress(todo, options.budget_s)
+        bench = None
+        measured: dict[object, Item] = {}
+        failed = False
+        for row, in_time in matrix.each(todo, progress):
+            item = recording.kept.get(row.key) or measured.get(row.same_run)
+            if item is None and not in_time:
+                item = matrix.skipped(row, "no time left")
+            elif item is None:
+                bench = bench or _bench(options, made)
+                item = bench.music(BENCHMARK, row.params, row.config)
+                measured[row.same_run] = item
+                progress.end(row)
+            item = matrix.listed(item, row)
+            recording.add(item)
+            print(matrix.table_row(row, item), flush=True)
+            failed = failed or item.status not in ("ok", "skip")
+    return 1 if failed else 0
+
+
+def _words(options: Options) -> int:
+    """Understand, create_sample or format_sample."""
+    made = cli.setup(options)
+    _announce(options, made)
+    if options.dry_run:
+        return 0
+    with Recording(options, made) as recording:
+        bench = _bench(options, made, ("lm",))
+        item = bench.words(options.mode, options.description)
+        recording.add(item)
+        print(tables.words(options.mode, item.median_s or 0.0, item.text, item.error, min(_width(), 100)))
+        if options.llm_debug and item.typical:
+            print(f"\n{_llm_debug(item, 0.0)}")
+    return 0 if item.status == "ok" else 1
+
+
+def _announce(options: Options, made: Setup) -> None:
+    commit, dirty = passport.revision()
+    told = f"{commit[:12]}{' and changes' if dirty else ''}" if commit else None
+    print("\n".join(cli.header_lines(options, made, told)), end="\n\n", flush=True)
+
+
+def _bench(options: Options, made: Setup, preload: Sequence[str] | None = None) -> Bench:
+    """The engine, loaded; torch is imported here."""
+    from acestep.engine import Engine
+    from acestep.profiler.measure import Bench
+
+    engine = Engine.from_setup(made, device=options.device, preload=preload)
+    return Bench(engine, options.warmup, options.repeats)
+
+
+class _Device:
+    """What the device could do, beside what is asked of it."""
+
+    def __init__(self, options: Options, made: Setup, bench: Bench):
+        ran = bench.engine.environment
+        dtype = ran["dtype"]
+        self._name = ran["device_name"]
+        self._networks: Networks = networks(made.source, made.dit, made.lm, DTYPE_BYTES[dtype])
+        self._lm_guided = options.params.lm_cfg_scale > 1
+        self._ceilings: Ceilings | None
+        if options.measure_ceilings:
+            self._ceilings = devices.measure(options.device, dtype)
+        else:
+            self._ceilings = devices.lookup(self._name, made.accelerator.memory_gib, dtype)
+
+    def before(self, plan: EffectivePlan) -> str:
+        """The card of a run to come."""
+        duration_s = plan.params.duration or resolver.DEFAULT_DURATION_S
+        rows = plan.config.batch_size * (2 if self._lm_guided else 1)
+        codes = plan.lm_codes
+        expected = roofline.expected_counts(duration_s, len(plan.times), codes=codes, rows=rows)
+        return roofline.card(self._loads(expected, plan), self._name, self._ceilings)
+
+    def after(self, item: Item, plan: EffectivePlan) -> str:
+        """The card of a run, with what it achieved; no shares where items may differ in length."""
+        from acestep.profiler.measure import counts_of
+
+        assert item.typical is not None
+        unequal = plan.params.duration is None and plan.config.batch_size > 1
+        loads = self._loads(counts_of(item), plan)
+        return roofline.card(loads, self._name, None if unequal else self._ceilings, item.typical.stages_s)
+
+    def _loads(self, counts: Counts, plan: EffectivePlan) -> tuple[roofline.Load, ...]:
+        params = plan.params
+        # heun asks twice a step, but for the last one: at the step's own time and at the next.
+        asked = [*plan.times, *(plan.times[1:] if params.infer_method == "heun" else ())]
+        guided = [t for t in asked if params.cfg_interval_start <= t <= params.cfg_interval_end]
+        return roofline.loads(
+            self._networks,
+            counts,
+            batch=plan.config.batch_size,
+            passes=len(asked),
+            guided_passes=len(guided) if plan.guided else 0,
+            lm_guided=self._lm_guided,
+            lm_phases=max(1, plan.lm_metadata + plan.lm_codes),
+        )
+
+
+def _print_times(options: Options, bench: Bench, item: Item) -> None:
+    """The tree of the typical run, what the language model did, and what only a first run pays."""
+    typical = item.typical
+    assert typical is not None
+    constrained_s = typical.details_s.get("lm_decode/constraint", 0.0)
+    cfg_s = 0.0
+    if typical.lm_s and options.params.lm_cfg_scale > 1:
+        # Both branches run in one pass; what the second adds shows only without it.
+        unguided_s = bench.unguided_plan_s(options.params, options.config)
+        cfg_s = min(max(typical.lm_s - unguided_s, 0.0), typical.lm_s - constrained_s)
+    breakdown = tables.Breakdown(
+        wall_s=typical.wall_s,
+        diffusion_s=typical.dit_s,
+        steps=int(item.counts["dit_steps"]),
+        vae_s=typical.vae_s,
+        save_s=typical.stages_s.get("save", 0.0),
+        token_generation_s=typical.lm_s - constrained_s - cfg_s if typical.lm_s else None,
+        constrained_s=constrained_s,
+        cfg_s=cfg_s,
+    )
+    print(tables.tree(breakdown, _width()))
+    if options.llm_debug and typical.lm_s:
+        print(f"\n{_llm_debug(item, cfg_s)}")
+    print()
+    audio, cold = item.audio, item.cold
+    if cold:
+        first = "no warm-up" if cold.first_call_s is None else f"first call {cold.first_call_s:.2f} s"
+        spread = "" if item.spread is None else f", spread {item.spread:.0%} of {len(item.samples)}"
+        print(f"load {cold.load_s:.2f} s, {first}, then {typical.wall_s:.2f} s{spread}")
+    if audio:
+        made = f"{audio.items} x {audio.audio_s:g} s of audio ({audio.silent} silent)"
+        print(f"{made}, real-time factor {item.rtf:.3f}")
+    for name, size in item.memory_bytes.items():
+        print(f"peak {name} {size / 2**30:.2f} GiB")
+
+
+def _llm_debug(item: Item, cfg_s: float) -> str:
+    from acestep.profiler.measure import counts_of
+
+    assert item.typical is not None
+    stages_s, details_s = item.typical.stages_s, item.typical.details_s
+    constrained_s = details_s.get("lm_decode/constraint", 0.0)
+    return tables.llm_debug(
+        counts_of(item), stages_s["lm_prefill"], stages_s["lm_decode"], constrained_s, cfg_s
+    )
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((122, 24)).columns

@@ -1,0 +1,194 @@
+"""What the command line asks for, as one frozen record, with the origin of every value.
+
+    flag  >  environment  >  .env  >  example  >  default
+
+Only what can be known without looking at the machine is decided here; device, weights and the limits of
+a card are `acestep.profiler.cli.setup`'s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from acestep import gpu_config
+from acestep.checks import one_of, shown, within
+from acestep.errors import AceStepError, MissingPrerequisite, UsageError
+from acestep.gpu_config import MAX_VRAM_VARIABLE
+from acestep.profiler import defaults
+from acestep.profiler.flags import BENCHMARK, PROFILE, TIER_TEST, WORDS, flag_of, parser
+from acestep.profiler.request import COT_SWITCHES, DEFAULT_EXAMPLE, requested
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
+from acestep.resolver import AUTO
+from acestep.sources import LMS
+from acestep.tasks import TASKS
+
+LM_BACKENDS = (AUTO, "vllm", "pt", "mlx")
+LM_BACKEND = "pt"  # what this engine has
+QUANTIZATIONS = ("int8_weight_only", "fp8_weight_only", "w8a8_dynamic")
+OFFLOADS = ("offload_to_cpu", "offload_dit_to_cpu")
+MAX_REPEATS = 1_000
+MAX_BUDGET_S = 7 * 24 * 3_600.0
+TIERSIM_FLAGS = ("device", "source", "batch_size", "inference_steps", "tiers", "tier_duration")
+# The engine's names for what a flag calls differently.
+ENGINE_NAMES = {"dit": "config_path", "lm": "lm_model", "seeds": "seed", MAX_VRAM_VARIABLE: "max_vram"}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """A run of the profiler. `params` and `config` are for the modes that make music, `description` for
+    those of words.
+
+    `origins` says of every flag, by name, where its value came from: flag, env, .env, example, default
+    or tier (decided by the card's, when the engine is set up).
+    """
+
+    mode: str = PROFILE
+    # The engine; None is the source's or the tier's own.
+    source: str | None = None
+    device: str = AUTO
+    lm_backend: str = AUTO
+    config_path: str | None = None
+    lm_model: str = LMS[1]
+    offload_to_cpu: bool | None = None
+    offload_dit_to_cpu: bool | None = None
+    max_vram_gb: float | None = None
+    # The request.
+    example: str = DEFAULT_EXAMPLE
+    params: GenerationParams = field(default_factory=GenerationParams)
+    config: GenerationConfig = field(default_factory=GenerationConfig)
+    description: DescriptionParams = field(default_factory=DescriptionParams)
+    # How it is measured.
+    warmup: bool = True
+    repeats: int = 1
+    detailed: bool = False
+    llm_debug: bool = False
+    trace: Path | None = None
+    measure_ceilings: bool = False
+    budget_s: float | None = None
+    resume: bool = True
+    dry_run: bool = False
+    benchmark_output: Path | None = None
+    json_compat: bool = False
+    tiersim: tuple[str, ...] = ()  # the command line of tiersim, for tier-test
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def chains(self) -> bool:
+        """Whether any of the chain-of-thought switches is on."""
+        return any(getattr(self.params, name) for name in COT_SWITCHES)
+
+    @property
+    def wants_lm(self) -> bool:
+        """Whether the language model has something to do. It plans nothing where there is a recording."""
+        plans = not TASKS[self.params.task_type].source and (self.params.thinking or self.chains)
+        return self.mode in (BENCHMARK, *WORDS) or plans
+
+
+def parse(
+    argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ, folder: Path = Path()
+) -> Options:
+    """The options of a command line, with defaults from `environ` and from the `.env` of `folder`.
+
+    Raises UsageError for what is not allowed and MissingPrerequisite for what this engine cannot do, both
+    naming the flag or variable.
+    """
+    flags = parser()
+    given = flags.given(argv)
+    mode = given.get("mode", PROFILE)
+    for name in given:
+        if mode not in flags.modes_of[name]:
+            homes = ", ".join(flags.modes_of[name])
+            raise UsageError(f"{flag_of(name)}: has no meaning in mode {mode}; drop it, or use it in {homes}")
+    ambient = defaults.load(environ, folder)
+    origins = dict.fromkeys(flags.modes_of, "default") | dict.fromkeys(OFFLOADS, "tier")
+    origins |= {name: found.origin for name, found in ambient.items()} | dict.fromkeys(given, "flag")
+    settings: dict[str, Any] = {name: found.value for name, found in ambient.items()} | given
+    with named(origins):
+        _refuse_contradictions(settings)
+        _refuse_missing(settings)
+        if mode == TIER_TEST:
+            return Options(mode, tiersim=_tiersim(settings), origins=origins)
+        made = requested(mode, settings, origins) | _measuring(mode, settings)
+    asked = {known.name: settings[known.name] for known in fields(Options) if known.name in settings}
+    return Options(**asked | made, origins=origins)
+
+
+@contextmanager
+def named(origins: Mapping[str, str]) -> Iterator[None]:
+    """Errors name the flag or the variable to change, not the engine's field."""
+    try:
+        yield
+    except AceStepError as error:
+        start, colon, rest = str(error).partition(":")
+        name = start.removesuffix(" (argument)")
+        name = ENGINE_NAMES.get(name, name)
+        if not colon or name not in origins:
+            raise
+        ambient = origins[name] in ("env", ".env")
+        asked = f"{defaults.VARIABLES[name]} ({origins[name]})" if ambient else flag_of(name)
+        raise type(error)(f"{asked}:{rest}") from None
+
+
+def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
+    """What is misspelled, or has no meaning beside or without something else."""
+    one_of("lm_backend", settings.get("lm_backend", AUTO), LM_BACKENDS)
+    one_of("quantization", settings.get("quantization", QUANTIZATIONS[0]), QUANTIZATIONS)
+    if "no_constrained_decoding" in settings and "use_constrained_decoding" in settings:
+        raise UsageError("no_constrained_decoding: given with --use-constrained-decoding; keep one of them")
+    if settings.get("offload_dit_to_cpu") and settings.get("offload_to_cpu") is False:
+        raise UsageError("offload_dit_to_cpu: given with --no-offload-to-cpu; drop one of them")
+    if settings.get("json_compat") and "benchmark_output" not in settings:
+        raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
+    if settings.get("resume") and "benchmark_output" not in settings:
+        raise UsageError("resume: continues a file; name it with --benchmark-output FILE")
+
+
+def _refuse_missing(settings: Mapping[str, Any]) -> None:
+    """What is asked for rightly and this engine has not."""
+    if (backend := settings.get("lm_backend", AUTO)) not in (AUTO, LM_BACKEND):
+        raise MissingPrerequisite(f"lm_backend: {backend} is not built into this engine; use {LM_BACKEND}")
+    if "quantization" in settings:
+        raise MissingPrerequisite(
+            f"quantization: {settings['quantization']} needs torchao, and this engine has no quantised "
+            "weights yet; drop it"
+        )
+    if "no_constrained_decoding" in settings:
+        raise MissingPrerequisite("no_constrained_decoding: this engine plans by its grammar only; drop it")
+    if (lm := settings.get("lm_model", LMS[0])) not in LMS:
+        raise MissingPrerequisite(f"lm_model: there is no {shown(lm)}; use one of {', '.join(LMS)}")
+
+
+def _tiersim(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The command line of `python -m tiersim` for a tier test."""
+    works = "python profile_inference.py --mode tier-test --tiers 8 12 16 --tier-with-lm"
+    for name in ("tier_boundary", "tier_batch_boundary"):
+        if name in settings:
+            raise MissingPrerequisite(f"{name}: boundary tests are not there yet; run {works}")
+    if "benchmark_output" in settings:
+        raise MissingPrerequisite(
+            f"benchmark_output: a tier test writes no file yet; keep what {works} prints"
+        )
+    arguments = []
+    for name in TIERSIM_FLAGS:
+        if name in settings:
+            values = settings[name] if isinstance(settings[name], list) else [settings[name]]
+            arguments += [flag_of(name), *map(str, values)]
+    return (*arguments, *(["--tier-with-lm"] if "tier_with_lm" in settings else []))
+
+
+def _measuring(mode: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How it is measured, where the flag is not the option itself."""
+    made: dict[str, Any] = {"warmup": "no_warmup" not in settings}
+    made["repeats"] = settings.get("repeats", 3 if mode == BENCHMARK else 1)
+    within("repeats", made["repeats"], 1, MAX_REPEATS, kind=int)
+    if "budget" in settings:
+        within("budget", settings["budget"], 1.0, MAX_BUDGET_S)
+        made["budget_s"] = settings["budget"]
+    if "max_vram" in settings:
+        made["max_vram_gb"] = gpu_config.max_vram_gb({MAX_VRAM_VARIABLE: settings["max_vram"]})
+    return made

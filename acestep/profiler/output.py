@@ -1,0 +1,252 @@
+"""Records on disk: written after every item, so that a run that is killed loses only what it was doing.
+
+    with Writer(Path("results.json"), header) as writer:    # refuses a bad place before anything runs
+        for work in matrix:
+            writer.add(measure(work))
+
+Each `add` writes the whole file beside the old one and renames it, so there is a complete file at any
+moment. `.json` is the record, and the only form that can be read back and resumed; `.csv` has a row per
+item and `.md` a table to paste. `json_compat` writes the bare list of upstream's profiler instead.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from msgspec.structs import replace
+
+from acestep.checks import CONTROL
+from acestep.errors import AceStepError, MissingPrerequisite, UsageError
+from acestep.profiler import record
+from acestep.profiler.record import Header, Item, Profile, Sample
+
+FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet would compute
+MARKUP = re.compile(r"([\\`*\[\]<>|&~])")
+
+
+class Writer:
+    """A file of results in the making.
+
+    `header` may be completed on the way, as when the engine is loaded. `kept`: items an earlier run
+    finished (`done`); they are in the file from the first write on.
+
+    Raises UsageError when the suffix or the place will not do.
+    """
+
+    def __init__(
+        self, path: Path, header: Header, kept: Iterable[Item] = (), *, json_compat: bool = False
+    ) -> None:
+        self.header = header
+        self._form = _form(path, json_compat)
+        self._path = _writable(path)
+        self._items = {item.key: item for item in kept}
+
+    def add(self, item: Item) -> None:
+        """Write the file with one more item, in place of one of the same key.
+
+        Raises AceStepError when the place can no longer be written, msgspec.ValidationError for an item
+        that could not be read back, such as one with a NaN. The file stays as it was.
+        """
+        msgspec.json.decode(record.encode(item), type=Item)
+        self._items[item.key] = item
+        self._write()
+
+    def close(self) -> None:
+        """Write the file with the time the run ended."""
+        self.header = replace(self.header, ended_utc=datetime.now(UTC))
+        self._write()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self.close()
+
+    def _write(self) -> None:
+        data = self._form(Profile(run=self.header, items=tuple(self._items.values())))
+        try:
+            _replace(self._path, data)
+        except OSError as error:
+            where = str(self._path)
+            raise AceStepError(f"{where!r}: cannot be written: {error.strerror}; it is as before") from None
+
+
+def load(path: Path) -> tuple[Header, list[Item]]:
+    """Read a record. Raises MissingPrerequisite naming the file and what is wrong with it."""
+    try:
+        profile = record.decode(path.read_bytes())
+    except OSError as error:
+        raise MissingPrerequisite(f"{str(path)!r}: cannot be read: {error.strerror}") from None
+    except MissingPrerequisite as error:
+        raise MissingPrerequisite(f"{str(path)!r}: {error}") from None
+    return profile.run, list(profile.items)
+
+
+def done(path: Path, header: Header) -> dict[str, Item]:
+    """Items that an earlier run of the same work finished, by key; none where `path` holds no such run.
+
+    The same work is that of a clean checkout at the same commit, with the same weights on the same
+    machine. A failed item is not finished.
+    """
+    try:
+        earlier, items = load(path)
+    except MissingPrerequisite:
+        return {}
+    return {item.key: item for item in items if item.status == "ok"} if header.continues(earlier) else {}
+
+
+def _writable(path: Path) -> Path:
+    """`path` with links followed, once a file beside it could be made."""
+    place = Path(os.path.realpath(path))
+    try:
+        if place.exists() and not place.is_file():
+            raise UsageError(f"benchmark_output: {str(path)!r} is there and is no file; name another")
+        if place.exists() and not os.access(place, os.W_OK):
+            raise UsageError(f"benchmark_output: {str(path)!r} is read-only; name another")
+        part = _part(place)
+        part.unlink(missing_ok=True)
+        part.touch(exist_ok=False)
+        part.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"benchmark_output: {str(path)!r} cannot be written: {error.strerror}; "
+            "name a file in a folder that is there and can be written"
+        ) from None
+    return place
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write `path` completely or not at all."""
+    part = _part(path)
+    part.unlink(missing_ok=True)
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _form(path: Path, json_compat: bool) -> Callable[[Profile], bytes]:
+    forms = {".json": _upstream if json_compat else _json, ".csv": _csv, ".md": _markdown}
+    suffix = path.suffix.lower()
+    if suffix not in forms:
+        raise UsageError(f"benchmark_output: {str(path)!r} must end in one of {', '.join(forms)}")
+    if json_compat and suffix != ".json":
+        raise UsageError(f"json_compat: {str(path)!r} must end in .json")
+    return forms[suffix]
+
+
+def _json(profile: Profile) -> bytes:
+    return msgspec.json.format(record.encode(profile)) + b"\n"
+
+
+def _upstream(profile: Profile) -> bytes:
+    """The bare list under upstream's names; seconds are 0 where nothing was timed, as there."""
+    names = ("duration", "batch_size", "thinking", "inference_steps")
+    entries = []
+    for item in profile.items:
+        sample = item.typical or Sample(wall_s=0.0)
+        entries.append(
+            {
+                "config": {name: item.requested.get(name) for name in names},
+                "wall_time": sample.wall_s,
+                "success": item.status == "ok",
+                "error": item.error or None,
+                "lm_time": sample.lm_s,
+                "dit_time": sample.dit_s,
+                "vae_time": sample.vae_s,
+                "n_audios": item.audio.items if item.audio else 0,
+            }
+        )
+    return msgspec.json.format(record.encode(entries)) + b"\n"
+
+
+def _row(item: Item) -> dict[str, Any]:
+    """What a table says of an item. Seconds of stages are those of the typical sample."""
+    sample = item.typical
+    return {
+        "mode": item.mode,
+        "duration_s": item.requested.get("duration"),
+        "batch_size": item.requested.get("batch_size"),
+        "thinking": item.requested.get("thinking"),
+        "inference_steps": item.requested.get("inference_steps"),
+        "wall_s": item.median_s,
+        "spread": item.spread,
+        "lm_s": sample and sample.lm_s,
+        "dit_s": sample and sample.dit_s,
+        "vae_s": sample and sample.vae_s,
+        "rtf": item.rtf,
+        "status": item.status,
+        "error": item.error,
+        "adjusted": "; ".join(map(str, item.adjustments)),
+    }
+
+
+def _csv(profile: Profile) -> bytes:
+    """A row per item, each with its provenance, so that files can be put together."""
+    run = profile.run
+    provenance = {"commit": run.commit, "dirty": run.dirty, "source": run.source, "dit": run.dit}
+    provenance |= {"lm": run.lm, "device": run.device, "cpu": run.passport.cpu}
+    sources = sorted({source for item in profile.items for source in item.memory_bytes})
+    rows = [
+        {"key": item.key}
+        | _row(item)
+        | {"min_s": item.min_s, "max_s": item.max_s, "samples": len(item.samples)}
+        | {"first_audio_s": item.typical and item.typical.first_audio_s}
+        | {f"{source}_bytes": item.memory_bytes.get(source) for source in sources}
+        | provenance
+        for item in profile.items
+    ]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerows(map(_cell, row) for row in _table(rows))
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def _cell(value: Any) -> Any:
+    """Text that a spreadsheet takes for text, too."""
+    if not isinstance(value, str):
+        return value
+    text = CONTROL.sub(" ", value)
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """The names of the columns, then the rows."""
+    return [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
+
+
+def _markdown(profile: Profile) -> bytes:
+    run = profile.run
+    facts = (record.SCHEMA, run.commit, run.source, run.dit, run.lm, run.device, run.passport.cpu)
+    lines = [", ".join(_escaped(fact) for fact in facts if fact) + (" (dirty)" if run.dirty else ""), ""]
+    for number, row in enumerate(_table([_row(item) for item in profile.items])):
+        lines.append(f"| {' | '.join(map(_escaped, row))} |")
+        if number == 0:
+            lines.append("|---" * len(row) + "|")
+    return "\n".join([*lines, ""]).encode(errors="backslashreplace")
+
+
+def _escaped(value: Any) -> str:
+    """A cell that stays one cell and is nothing but text."""
+    if value is None:
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return MARKUP.sub(r"\\\1", CONTROL.sub(" ", text).replace("\n", " "))

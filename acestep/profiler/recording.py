@@ -1,0 +1,76 @@
+"""The record of a run, from its first line to its last item; nothing where no file was asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+from msgspec.structs import replace
+
+from acestep.profiler import output, passport
+from acestep.profiler.options import LM_BACKEND, Options
+from acestep.profiler.output import Writer
+from acestep.profiler.record import Header, Item
+from acestep.resolver import Setup
+
+
+class Recording:
+    """Where items go. `kept`: those an interrupted run of the same command finished, by key.
+
+    Raises UsageError, before anything runs, when the file's place will not do.
+    """
+
+    def __init__(self, options: Options, made: Setup, *, resume: bool = False):
+        self.kept: Mapping[str, Item] = {}
+        self._writer: Writer | None = None
+        if (path := options.benchmark_output) is not None:
+            header = _header(options, made)
+            if resume:
+                self.kept = output.done(path, header)
+            self._writer = Writer(path, header, self.kept.values(), json_compat=options.json_compat)
+            self.path: Path = path
+
+    def add(self, item: Item) -> None:
+        """Write an item down, at once."""
+        if self._writer:
+            # Threads and CUDA are known since the engine is loaded.
+            known = replace(self._writer.header, passport=passport.passport(), versions=passport.versions())
+            self._writer.header = known
+            self._writer.add(item)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer and kind is None:
+            self._writer.close()
+            print(f"results  {self.path}")
+
+
+def _header(options: Options, made: Setup) -> Header:
+    commit, dirty = passport.revision()
+    return Header(
+        id=uuid4().hex,
+        started_utc=datetime.now(UTC),
+        argv=tuple(sys.argv[1:]),
+        mode=options.mode,
+        commit=commit,
+        dirty=dirty,
+        package_version=passport.package_version(),
+        passport=passport.passport(),
+        source=made.source,
+        source_origin=made.source_origin,
+        dit=made.dit,
+        lm=made.lm,
+        lm_backend=LM_BACKEND if made.lm else None,
+        device=made.accelerator.device,
+        origins=dict(options.origins),
+        versions=passport.versions(),
+    )

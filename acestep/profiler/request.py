@@ -1,0 +1,129 @@
+"""The request a command line asks for: an example of the repository with flags over it.
+
+Examples are found beside the package, whatever the working directory. The switches that make the language
+model plan are off unless given, also where an example has them on: what is profiled is what the command
+line says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from acestep.checks import shown, within
+from acestep.errors import AceStepError, UsageError
+from acestep.examples import load_description, load_example, read_text
+from acestep.profiler.flags import CREATE, FORMAT, UNDERSTAND
+from acestep.request import (
+    DURATION_RANGE_S,
+    DescriptionParams,
+    GenerationConfig,
+    GenerationParams,
+    item_seeds,
+)
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+MUSIC_EXAMPLES = EXAMPLES / "text2music"
+DEFAULT_EXAMPLE = "example_05.json"
+WORDS_EXAMPLES = {
+    UNDERSTAND: EXAMPLES / "text" / "understand.json",
+    CREATE: EXAMPLES / "text" / "create.json",
+}
+WORDS_INPUTS = {UNDERSTAND: ("audio_codes", "audio_codes"), CREATE: ("sample_query", "query")}  # flag, field
+COT_SWITCHES = ("use_cot_metas", "use_cot_caption", "use_cot_language")
+PLANNING = ("thinking", *COT_SWITCHES)
+FIRST_SEED = 42
+SHORTEST_S = 10.0
+LM_DECIDES = -1  # as a duration
+DRAWN = -1  # as a seed
+
+
+def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -> dict[str, Any]:
+    """`config` with the `params` or the `description` of the request; `origins` learns what the example says.
+
+    Raises UsageError for a value out of range, MissingPrerequisite for a file that is not there.
+    """
+    limits = {name: settings.get(name, False) for name in ("strict", "no_limits")}
+    seed = settings.get("seed")
+    if seed == DRAWN:
+        seed = int.from_bytes(os.urandom(4))  # 0 to MAX_SEED
+    if mode in WORDS_EXAMPLES:
+        description = _described(mode, settings, seed, origins)
+        return {"config": GenerationConfig(**limits), "description": description}
+    params, config = _example(settings.get("example", DEFAULT_EXAMPLE), origins)
+    if mode == FORMAT:
+        return {"config": GenerationConfig(**limits), "description": _rewritten(params, settings, seed)}
+    (first, *_) = config.seeds or (FIRST_SEED,)
+    config = GenerationConfig(settings.get("batch_size", config.batch_size), **limits)
+    config = replace(config, seeds=item_seeds(first if seed is None else seed, config.batch_size))
+    return {"config": config, "params": _music(params, settings)}
+
+
+def _example(name: str, origins: dict[str, str]) -> tuple[GenerationParams, GenerationConfig]:
+    """The request of an example, and which flags have their value from it."""
+    if Path(name).name != name or Path(name).suffix != ".json":
+        raise UsageError(f"example: {shown(name)} is not allowed; name a .json file of examples/text2music")
+    path = MUSIC_EXAMPLES / name
+    request = load_example(path)
+    for said in json.loads(read_text(path)):
+        if origins.get(said) == "default" and said not in PLANNING:
+            origins[said] = "example"
+    return request
+
+
+def _music(params: GenerationParams, settings: Mapping[str, Any]) -> GenerationParams:
+    """The example's request with the flags over it."""
+    known = {known.name for known in fields(GenerationParams)}
+    changes = {name: value for name, value in settings.items() if name in known}
+    changes |= {name: name in settings for name in PLANNING}
+    if changes.get("duration") == LM_DECIDES:
+        changes["duration"] = None
+        if not changes["use_cot_metas"]:
+            raise UsageError("duration: -1 leaves it to the language model; add --use-cot-metas, or name one")
+    elif "duration" in changes:
+        within("duration", changes["duration"], SHORTEST_S, DURATION_RANGE_S[1])
+    return replace(params, **changes)
+
+
+def _described(
+    mode: str, settings: Mapping[str, Any], seed: int | None, origins: dict[str, str]
+) -> DescriptionParams:
+    """The codes or the query on the command line, else an example's."""
+    flag, name = WORDS_INPUTS[mode]
+    if flag in settings:
+        params = replace(DescriptionParams(), **{name: _text(flag, settings[flag])})
+    else:
+        params = load_description(WORDS_EXAMPLES[mode])
+        origins[flag] = "example"
+    if "instrumental" in settings:
+        params = replace(params, instrumental=True)
+    return _sampled(params, settings, seed)
+
+
+def _rewritten(params: GenerationParams, settings: Mapping[str, Any], seed: int | None) -> DescriptionParams:
+    """Caption, lyrics and metadata of an example."""
+    shared = ("caption", "lyrics", "bpm", "keyscale", "timesignature", "vocal_language")
+    given: dict[str, Any] = {name: getattr(params, name) for name in shared}
+    if params.duration is not None:
+        given["duration"] = int(params.duration)
+    return _sampled(DescriptionParams(**given), settings, seed)
+
+
+def _sampled(params: DescriptionParams, settings: Mapping[str, Any], seed: int | None) -> DescriptionParams:
+    temperature = settings.get("lm_temperature", params.temperature)
+    within("lm_temperature", temperature, 0.0, 2.0)
+    return replace(params, temperature=temperature, seed=params.seed if seed is None else seed)
+
+
+def _text(name: str, value: str) -> str:
+    """A flag's text; `@FILE` is what the file holds."""
+    if not value.startswith("@"):
+        return value
+    try:
+        return read_text(Path(value[1:])).strip("\n")
+    except AceStepError as error:
+        raise type(error)(f"{name}: {value!r}: {error}") from None

@@ -1,0 +1,411 @@
+"""The command line of the profiler: the guides' lines, every flag with good and bad input, and origins."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import acestep.profiler
+from acestep import resolver
+from acestep.errors import AceStepError, UsageError
+from acestep.gpu_config import Accelerator
+from acestep.profiler import cli
+from acestep.profiler.defaults import VARIABLES
+from acestep.profiler.flags import MODES, flag_of, parser
+from acestep.profiler.options import Options, parse
+from acestep.request import MAX_SEED
+
+ROOT = Path(__file__).parents[2]
+CODES = "<|audio_code_17|><|audio_code_4|>"
+TINY_CPU = "--device cpu --source synthetic-tiny"
+
+# The command lines of the English and the Italian guide, and what each comes to on this engine.
+GUIDES = {
+    "": 0,
+    "--thinking": 0,
+    "--mode benchmark": 0,
+    "--device mps --lm-backend mlx": 3,
+    "--detailed": 0,
+    "--mode profile": 0,
+    "--mode benchmark --benchmark-output results.json": 0,
+    "--mode understand": 0,
+    '--mode understand --audio-codes "your_audio_codes_string"': 2,
+    "--mode create_sample": 0,
+    '--mode create_sample --sample-query "a soft Bengali love song"': 0,
+    "--mode create_sample --instrumental": 0,
+    "--mode format_sample": 0,
+    "--mode tier-test": 0,
+    "--mode tier-test --tiers 6 8 16": 0,
+    "--mode tier-test --tier-with-lm": 0,
+    "--mode tier-test --tier-skip-compile": 0,
+    "--mode tier-test --tier-boundary": 3,
+    "--mode tier-test --tier-boundary --tier-with-lm": 3,
+    "--mode tier-test --tier-boundary --benchmark-output boundary_results.json": 3,
+    "--mode tier-test --tier-batch-boundary --tier-with-lm": 3,
+    "--mode tier-test --tier-batch-boundary --tier-with-lm --tiers 8 12 16 24": 3,
+    "--device cuda --lm-backend vllm": 3,
+    "--device cpu --lm-backend pt": 0,
+    "--lm-model acestep-5Hz-lm-0.6B": 0,
+    "--lm-model acestep-5Hz-lm-1.7B": 0,
+    "--lm-model acestep-5Hz-lm-4B": 0,
+    "--thinking --use-cot-metas --use-cot-caption": 0,
+    "--offload-to-cpu --quantization int8_weight_only --lm-model acestep-5Hz-lm-0.6B": 3,
+    "--mode benchmark --benchmark-output benchmark_results.json": 0,
+    "--detailed --llm-debug": 0,
+}
+
+# What is refused: the exit code, and words of the one line.
+REFUSED = {
+    "--mode sing": (2, "--mode: 'sing' is not allowed"),
+    "--mode profil": (2, "did you mean profile?"),
+    "--mode tier_test": (2, "did you mean tier-test?"),
+    "--duraton 30": (2, "did you mean --duration?"),
+    "--dur 30": (2, "'--dur' is no flag"),
+    "benchmark": (2, "'benchmark' is no flag"),
+    "--device": (2, "--device: expected one argument"),
+    "--device gpu": (2, "--device: 'gpu' is not known"),
+    "--device cpu:1": (2, "--device"),
+    "--device cuda:99": (3, "--device: cuda:99 is not available here"),
+    "--lm-backend onnx": (2, "--lm-backend: 'onnx' is not allowed"),
+    "--lm-backend vllm": (3, "--lm-backend: vllm is not built into this engine; use pt"),
+    "--lm-backend mlx": (3, "--lm-backend: mlx"),
+    "--source no/such/folder": (3, "--source: no folder"),
+    "--config-path acestep-v99": (2, "--config-path: synthetic-tiny has no folder 'acestep-v99'"),
+    "--lm-model gpt": (3, "--lm-model: there is no 'gpt'"),
+    "--no-offload-to-cpu --offload-dit-to-cpu": (2, "--offload-dit-to-cpu: given with --no-offload"),
+    "--quantization int3": (2, "--quantization: 'int3' is not allowed"),
+    "--quantization fp8_weight_only": (3, "--quantization: fp8_weight_only needs torchao"),
+    "--quantization w8a8_dynamic": (3, "torchao"),
+    "--max-vram 0": (2, "--max-vram: '0' is not allowed"),
+    "--max-vram lots": (2, "--max-vram: 'lots' is not allowed"),
+    "--strict --max-vram 4": (2, "--duration: 200 is over the limit of tier1"),
+    "--max-vram 4 --use-cot-metas": (3, "--lm-model: tier1"),
+    "--max-vram 4 --thinking": (3, "tier1"),
+    "--example absent.json": (3, "example_05.json"),
+    "--example ../text/create.json": (2, "--example: '../text/create.json' is not allowed"),
+    "--example /etc/passwd": (2, "--example: '/etc/passwd' is not allowed"),
+    "--example ..": (2, "--example: '..' is not allowed"),
+    "--task-type remix": (2, "--task-type: 'remix' is not allowed"),
+    "--task-type cover": (2, "--src-audio: cover works on a recording"),
+    "--task-type cover --src-audio absent.wav": (3, "--src-audio"),
+    "--src-audio absent.wav": (2, "--src-audio: text2music has no source"),
+    "--reference-audio absent.wav": (3, "--reference-audio"),
+    "--duration 9.9": (2, "--duration: 9.9 is not allowed; use a number from 10 to 600"),
+    "--duration 601": (2, "--duration: 601"),
+    "--duration nan": (2, "--duration: nan"),
+    "--duration inf": (2, "--duration: inf"),
+    "--duration long": (2, "--duration: 'long' is not allowed; use a number"),
+    "--duration -1": (2, "--duration: -1 leaves it to the language model"),
+    "--batch-size 0": (2, "--batch-size: 0"),
+    "--batch-size 1.5": (2, "--batch-size: '1.5' is not allowed; use a whole number"),
+    "--inference-steps 0": (2, "--inference-steps: 0"),
+    "--inference-steps 201": (2, "--inference-steps: 201"),
+    "--seed -2": (2, "--seed: -2"),
+    "--seed 4294967296": (2, "--seed: 4294967296"),
+    "--guidance-scale 0.5": (2, "--guidance-scale: 0.5"),
+    "--guidance-scale nan": (2, "--guidance-scale: nan"),
+    "--use-constrained-decoding --no-constrained-decoding": (2, "keep one of them"),
+    "--no-constrained-decoding": (3, "--no-constrained-decoding: this engine plans by its grammar only"),
+    "--lm-temperature 2.5": (2, "--lm-temperature: 2.5"),
+    "--mode understand --lm-temperature 2.5": (2, "--lm-temperature: 2.5"),
+    "--lm-cfg-scale 0.9": (2, "--lm-cfg-scale: 0.9"),
+    "--thinking=yes": (2, "--thinking"),
+    "--audio-codes x": (2, "--audio-codes: has no meaning in mode profile; drop it, or use it in understand"),
+    "--mode understand --audio-codes 17": (2, "--audio-codes: '17' at position 0"),
+    "--mode understand --audio-codes @absent": (3, "--audio-codes: '@absent': cannot be read"),
+    "--sample-query x": (2, "--sample-query: has no meaning in mode profile"),
+    "--instrumental": (2, "--instrumental: has no meaning in mode profile"),
+    "--mode understand --thinking": (2, "--thinking: has no meaning in mode understand"),
+    "--mode benchmark --detailed": (2, "--detailed: has no meaning in mode benchmark"),
+    "--mode benchmark --llm-debug": (2, "--llm-debug"),
+    "--mode benchmark --trace t.json": (2, "--trace"),
+    "--budget 10m": (2, "--budget: has no meaning in mode profile"),
+    "--mode benchmark --budget soon": (2, "--budget: 'soon' is not a time"),
+    "--mode benchmark --budget 0": (2, "--budget: 0"),
+    "--mode benchmark --budget nan": (2, "--budget: nan"),
+    "--mode benchmark --resume": (2, "--resume: continues a file"),
+    "--repeats 0": (2, "--repeats: 0"),
+    "--repeats x": (2, "--repeats: 'x'"),
+    "--json-compat": (2, "--json-compat: is a form of a file"),
+    "--tiers 8": (2, "--tiers: has no meaning in mode profile"),
+    "--tier-duration 30": (2, "--tier-duration"),
+    "--tier-skip-compile": (2, "--tier-skip-compile"),
+    "--mode tier-test --duration 30": (2, "--duration: has no meaning in mode tier-test"),
+    "--mode tier-test --tiers six": (2, "--tiers: 'six' is not allowed"),
+    "--mode tier-test --tier-boundary": (3, "--tier-boundary: boundary tests are not there yet; run python"),
+    "--mode tier-test --tier-batch-boundary": (3, "--tier-batch-boundary"),
+    "--mode tier-test --benchmark-output a.json": (3, "--benchmark-output: a tier test writes no file yet"),
+}
+
+
+def resolved(options: Options) -> int:
+    """What a mode does first: it decides all that can be decided without torch."""
+    resolver.resolve(options.params, options.config, cli.setup(options))
+    return 0
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Runs a command line in an empty folder; gives the exit code, the standard error and tiersim's line."""
+    stub = ModuleType("acestep.profiler.modes")
+    stub.__dict__["run"] = resolved
+    monkeypatch.setitem(sys.modules, stub.__name__, stub)
+    monkeypatch.setattr(acestep.profiler, "modes", stub, raising=False)
+    for variable in VARIABLES.values():
+        monkeypatch.setenv(variable, "")  # so that what the command sets is undone
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    tiersim: list[str] = []
+
+    def go(line: str) -> tuple[int, str, list[str]]:
+        code = cli.main(shlex.split(line), tier_test=lambda given: tiersim.extend(given) or 0)
+        return code, capsys.readouterr().err, tiersim
+
+    return go
+
+
+def options(line: str, environ: dict[str, str] | None = None, folder: Path = ROOT / "examples") -> Options:
+    return parse(shlex.split(line), environ or {}, folder)
+
+
+@pytest.mark.parametrize(("line", "code"), GUIDES.items())
+def test_every_line_of_the_guides_parses_or_says_in_one_line_why_not(run, line, code):
+    found, said, _ = run(line)
+    says_something = code > 0 or "--tier-skip-compile" in line
+    assert (found, said.count("\n")) == (code, int(says_something)), said
+
+
+@pytest.mark.parametrize(("line", "refusal"), REFUSED.items())
+def test_bad_input_gets_its_code_and_one_line(run, line, refusal):
+    (code, words), (found, said, _) = refusal, run(line)
+    assert found == code, said
+    assert said.startswith("profile_inference: ") and said.count("\n") == 1 and words in said
+
+
+def test_every_flag_has_a_refusal_or_takes_nothing():
+    bare = {"strict", "no_limits", "use_cot_caption", "use_cot_language", "no_warmup", "measure_ceilings"}
+    bare |= {"dry_run", "tier_with_lm"}
+    lines = " ".join([*REFUSED, *GUIDES])
+    assert {name for name in parser().modes_of if flag_of(name) not in lines} <= bare
+
+
+def test_nothing_that_is_refused_imports_torch_and_mistakes_work_from_any_folder(tmp_path):
+    code = (
+        "import json, shlex, sys\nfrom acestep.profiler.cli import main\n"
+        "lines = json.loads(sys.stdin.read())\n"
+        "codes = [main(shlex.split(line), tier_test=len) for line in lines]\n"
+        "print(json.dumps([codes, 'torch' in sys.modules]))"
+    )
+    early = [line for line in REFUSED if not refused_by_the_machine(line)]
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(early), capture_output=True, text=True, cwd=tmp_path
+    )
+    assert json.loads(done.stdout) == [[REFUSED[line][0] for line in early], False], done.stderr
+
+
+def refused_by_the_machine(line: str) -> bool:
+    """Whether options are made of a line, so that a mode has to refuse it."""
+    try:
+        parse(shlex.split(line), {}, Path("/nowhere"))
+    except AceStepError:
+        return False
+    return True
+
+
+def test_the_script_itself_works_from_any_folder(tmp_path):
+    script = [sys.executable, str(ROOT / "profile_inference.py")]
+    helped = subprocess.run([*script, "--help"], capture_output=True, text=True, cwd=tmp_path)
+    assert helped.returncode == 0 and all(mode in helped.stdout for mode in MODES)
+    refused = subprocess.run(
+        [*script, "--mode", "tier-test", "--tiers", "0"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert refused.returncode == 2 and refused.stderr.startswith("tiersim: tier_gb: 0.0")
+
+
+def test_the_script_loads_nothing_heavy_for_help():
+    code = (
+        "import sys, runpy\nsys.argv = ['profile_inference.py', '--help']\n"
+        "try: runpy.run_path('profile_inference.py', run_name='__main__')\nexcept SystemExit: pass\n"
+        "heavy = ('torch', 'numpy', 'rich', 'soundfile', 'tokenizers', 'tiersim', 'pynvml')\n"
+        "print('loaded:', *[name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "loaded:", done.stderr
+
+
+def test_the_defaults_are_the_guides():
+    found = options("")
+    assert (found.mode, found.device, found.lm_backend) == ("profile", "auto", "auto")
+    assert (found.lm_model, found.config_path) == ("acestep-5Hz-lm-1.7B", None)
+    assert (found.params.duration, found.config.batch_size, found.config.seeds) == (200, 1, (42,))
+    assert not found.params.thinking and not found.chains and not found.wants_lm
+    assert (found.params.lm_temperature, found.params.lm_cfg_scale) == (0.85, 2.0)
+    assert found.warmup and found.repeats == 1 and found.benchmark_output is None
+    assert options("--mode benchmark").repeats == 3
+
+
+def test_flags_reach_the_request():
+    found = options(
+        "--duration 30 --batch-size 2 --inference-steps 4 --seed 7 --guidance-scale 3 --thinking "
+        "--use-cot-caption --lm-temperature 0.5 --lm-cfg-scale 1.5 --strict --reference-audio a.wav"
+    )
+    params, config = found.params, found.config
+    assert (params.duration, params.inference_steps, params.guidance_scale) == (30, 4, 3)
+    assert (params.thinking, params.use_cot_caption, params.use_cot_metas) == (True, True, False)
+    assert (params.lm_temperature, params.lm_cfg_scale, params.reference_audio) == (0.5, 1.5, ("a.wav",))
+    assert (config.batch_size, config.seeds, config.strict) == (2, (7, 8), True)
+    assert options("--task-type cover --src-audio a.wav").params.task_type == "cover"
+    assert options("--duration -1 --use-cot-metas").params.duration is None
+
+
+def test_flags_reach_how_it_is_measured():
+    found = options("--no-warmup --detailed --llm-debug --trace t.json --repeats 5 --dry-run --max-vram 8")
+    assert (found.warmup, found.detailed, found.llm_debug, found.dry_run) == (False, True, True, True)
+    assert (found.trace, found.repeats, found.max_vram_gb) == (Path("t.json"), 5, 8.0)
+    found = options("--mode benchmark --budget 1.5h --benchmark-output a.json --json-compat --no-resume")
+    assert (found.budget_s, found.benchmark_output, found.json_compat) == (5400.0, Path("a.json"), True)
+    assert not found.resume and options("--measure-ceilings").measure_ceilings
+    assert [options(f"--mode benchmark --budget {text}").budget_s for text in ("90", "90s", "10m")] == [
+        90.0,
+        90.0,
+        600.0,
+    ]
+
+
+def test_a_drawn_seed_is_one_and_another_each_time():
+    seeds = {options("--seed -1").config.seeds for _ in range(8)}
+    assert len(seeds) > 1 and all(seed and 0 <= seed[0] <= MAX_SEED for seed in seeds)
+    assert options("--mode understand --seed -1").description.seed >= 0
+
+
+def test_words_come_from_the_flag_or_from_an_example(tmp_path):
+    (tmp_path / "codes").write_text(CODES + "\n")
+    assert options(f"--mode understand --audio-codes @{tmp_path / 'codes'}").description.audio_codes == CODES
+    assert options(f"--mode understand --audio-codes '{CODES}'").description.audio_codes == CODES
+    assert options("--mode understand").origins["audio_codes"] == "example"
+    asked = options("--mode create_sample --sample-query shanty --instrumental --lm-temperature 0.2 --seed 3")
+    described = asked.description
+    assert (described.query, described.instrumental, described.vocal_language) == ("shanty", True, "unknown")
+    assert (described.temperature, described.seed) == (0.2, 3)
+    assert options("--mode create_sample").description.query
+    rewritten = options("--mode format_sample").description
+    assert rewritten.caption == options("").params.caption and rewritten.duration == 200
+
+
+def test_words_and_plans_want_a_language_model_and_a_recording_does_not():
+    assert all(options(f"--mode {mode}").wants_lm for mode in ("understand", "create_sample", "benchmark"))
+    assert options("--thinking").wants_lm and options("--use-cot-metas").wants_lm
+    assert not options("--task-type cover --src-audio a.wav --thinking").wants_lm
+
+
+def test_a_flag_wins_over_the_environment_over_the_file_over_the_example(tmp_path):
+    (tmp_path / ".env").write_text("ACESTEP_DEVICE=cuda\nACESTEP_LM_MODEL_PATH=acestep-5Hz-lm-4B\n")
+    environ = {"ACESTEP_LM_MODEL_PATH": "acestep-5Hz-lm-0.6B"}
+    found = options("--batch-size 2", environ, tmp_path)
+    assert (found.device, found.lm_model) == ("cuda", "acestep-5Hz-lm-0.6B")
+    names = ("batch_size", "lm_model", "device", "duration", "lm_backend", "thinking", "offload_to_cpu")
+    origins = ["flag", "env", ".env", "example", "default", "default", "tier"]
+    assert [found.origins[name] for name in names] == origins
+    assert options("--device cpu", environ, tmp_path).origins["device"] == "flag"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ACESTEP_LM_BACKEND", "vllm", "ACESTEP_LM_BACKEND (.env): vllm is not built into this engine"),
+        ("ACESTEP_DEVICE", "gpu", "ACESTEP_DEVICE (.env): 'gpu' is not known"),
+        ("ACESTEP_LM_MODEL_PATH", "gpt", "ACESTEP_LM_MODEL_PATH (.env): there is no 'gpt'"),
+        ("MAX_CUDA_VRAM", "none", "MAX_CUDA_VRAM (.env): 'none' is not allowed"),
+        ("ACESTEP_CONFIG_PATH", "dit", "ACESTEP_CONFIG_PATH (.env): synthetic-tiny has no folder"),
+    ],
+)
+def test_a_bad_default_names_its_variable_and_its_file(run, tmp_path, variable, value, words):
+    (tmp_path / ".env").write_text(f"{variable}={value}\n")
+    assert words in run("")[1]
+
+
+def test_a_bad_line_of_the_file_is_a_usage_error(run, tmp_path):
+    (tmp_path / ".env").write_text("nonsense\n")
+    code, said, _ = run("")
+    assert code == 2 and "line 1" in said
+
+
+def test_a_tier_test_is_tiersims_command_line(run):
+    line = "--mode tier-test --tiers 6 8.5 --tier-with-lm --tier-duration 10 --inference-steps 2 --device cpu"
+    code, said, given = run(line)
+    assert (code, said) == (0, "")
+    assert given == [
+        *("--device", "cpu", "--source", "synthetic-tiny", "--inference-steps", "2"),
+        *("--tiers", "6.0", "8.5", "--tier-duration", "10.0", "--tier-with-lm"),
+    ]
+    from tiersim.__main__ import arguments, cases
+
+    assert [case.tier_gb for case in cases(arguments().parse_args(given))] == [6.0, 8.5]
+
+
+def test_skipping_compilation_says_that_there_is_nothing_to_skip(run, capsys):
+    cli.main(["--mode", "tier-test", "--tier-skip-compile"], tier_test=lambda _: 0)
+    assert capsys.readouterr().err == "profile_inference: --tier-skip-compile: nothing is compiled yet\n"
+
+
+def test_a_simulated_card_is_one_for_everything_that_runs(run):
+    run(f"--max-vram 8 {TINY_CPU}")
+    assert os.environ["MAX_CUDA_VRAM"] == "8"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(AceStepError("silent"), 1), (UsageError("no"), 2), (OSError("full"), 4), (KeyboardInterrupt(), 130)],
+)
+def test_a_mode_that_fails_gets_its_code_and_one_line(run, monkeypatch, failure, code):
+    def fail(_: Options) -> int:
+        raise failure
+
+    monkeypatch.setattr(sys.modules["acestep.profiler.modes"], "run", fail)
+    found, said, _ = run("")
+    assert found == code and said.startswith("profile_inference: ") and said.count("\n") == 1
+
+
+def test_the_header_says_what_runs_and_who_decided_it():
+    asked = options(f"{TINY_CPU} --thinking --no-warmup --lm-model acestep-5Hz-lm-4B")
+    lines = cli.header_lines(asked, cli.setup(asked), "abc1234")
+    facts = {line[:13].strip(): line[13:] for line in lines}
+    assert facts["device"] == "cpu (flag)" and facts["source"] == "synthetic-tiny (flag)"
+    assert facts["LM"] == "acestep-5Hz-lm-4B (flag)" and facts["LM backend"] == "pt (auto by default)"
+    assert facts["DiT"] == "acestep-v15-turbo (default)" and facts["offload"] == "off (tier)"
+    assert (facts["thinking"], facts["warm-up"], facts["commit"]) == ("on (flag)", "off (flag)", "abc1234")
+    assert facts["CoT"] == "metas off (default), caption off (default), language off (default)"
+
+
+def test_the_header_of_words_names_no_dit():
+    asked = options(f"{TINY_CPU} --mode understand")
+    text = "\n".join(cli.header_lines(asked, cli.setup(asked), None))
+    assert "acestep-5Hz-lm-1.7B (default)" in text and "DiT" not in text and "CoT" not in text
+
+
+def test_a_tiers_own_choice_shows_beside_what_was_asked():
+    asked = options("--source synthetic-tiny --thinking --lm-model acestep-5Hz-lm-4B --duration 30")
+    card = Accelerator("cuda", "RTX 4060", 7.66)
+    made = resolver.setup("synthetic-tiny", lm=asked.lm_model, accelerator=card)
+    text = "\n".join(cli.header_lines(asked, made, None))
+    assert "acestep-5Hz-lm-0.6B (acestep-5Hz-lm-4B by flag)" in text and "8 GB class → tier4" in text
+    assert "commit       unknown" in text
+
+
+def test_what_a_request_may_not_have_meant_is_a_warning():
+    def said(line: str) -> str:
+        asked = options(f"{TINY_CPU} {line}")
+        plan = resolver.resolve(asked.params, asked.config, cli.setup(asked))
+        return "\n".join(cli.warnings(asked, plan))
+
+    assert "--inference-steps: 21" in said("--inference-steps 21") and said("--inference-steps 20") == ""
+    assert said("--config-path acestep-v15-base --inference-steps 50") == ""
+    assert "no chain of thought runs" in said("--use-cot-caption")
+    assert "guidance_scale" in said("--guidance-scale 7")

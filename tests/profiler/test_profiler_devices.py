@@ -1,0 +1,93 @@
+"""Known peaks by name, and measured ones by a clock that is made up."""
+
+from __future__ import annotations
+
+import pytest
+
+from acestep.errors import UsageError
+from acestep.profiler.devices import CARDS, best_s, lookup, measure
+
+
+@pytest.mark.parametrize(
+    ("name", "tflop_per_s", "gb_per_s"),
+    [
+        ("NVIDIA H200", 989.4, 4800),
+        ("H200", 989.4, 4800),
+        ("nvidia  geforce rtx 4090 ", 165.2, 1008),
+        ("NVIDIA GeForce RTX 4070 Ti", 80.2, 504),
+        ("NVIDIA A100-SXM4-80GB", 312.0, 2039),
+        ("Tesla T4", 65.0, 320),
+    ],
+)
+def test_known_devices(name, tflop_per_s, gb_per_s):
+    found = lookup(name)
+    assert found
+    assert found.flop_per_s == pytest.approx(tflop_per_s * 1e12)
+    assert found.bytes_per_s == pytest.approx(gb_per_s * 1e9)
+    assert found.origin
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "NVIDIA GeForce RTX 4070",
+        "NVIDIA GeForce RTX 4070 Ti SUPER",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA GeForce RTX 4090 D",
+        "NVIDIA H200 MIG 1g.18gb",
+        "NVIDIA A100",
+        "NVIDIA A10G",
+        "Apple GPU",
+        "AMD EPYC 9654",
+    ],
+)
+def test_what_only_resembles_a_known_device_is_unknown(name):
+    assert lookup(name) is None
+
+
+def test_a_name_that_was_sold_twice_needs_its_memory():
+    name = "NVIDIA GeForce RTX 3080"
+    assert lookup(name) is None
+    assert lookup(name, 11.99) is None
+    assert lookup(name, 9.65)
+
+
+def test_the_table_is_of_sixteen_bits():
+    assert lookup("NVIDIA H200", dtype="float16")
+    assert lookup("NVIDIA H200", dtype="float32") is None
+
+
+def test_no_name_is_there_twice():
+    names = [name.lower() for card in CARDS for name in card.names]
+    assert len(names) == len(set(names))
+    assert all(lookup(name, card.class_gb) for card in CARDS for name in card.names)
+
+
+def test_the_fastest_call_counts_but_never_the_first():
+    now, calls = [0.0], []
+
+    def work():
+        now[0] += [0.01, 5.0, 3.0, 4.0][len(calls)]
+        calls.append("work")
+
+    assert best_s(work, lambda: None, lambda: now[0], repeats=3) == 3.0
+    assert len(calls) == 4
+
+
+def test_the_device_is_idle_around_every_call():
+    order: list[str] = []
+    best_s(lambda: order.append("work"), lambda: order.append("wait"), lambda: 0.0, repeats=1)
+    assert order == ["wait", "work", "wait"] * 2
+
+
+def test_measuring_says_so():
+    found = measure("cpu", "float32", edge=32, copied_bytes=1 << 12)
+    assert found.flop_per_s > 0
+    assert found.bytes_per_s > 0
+    assert found.origin == "measured here, float32"
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(UsageError, match="device"):
+        measure("abacus")

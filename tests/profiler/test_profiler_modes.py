@@ -1,0 +1,240 @@
+"""The modes on tiny weights: what is run, what is printed, what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_profiler_cli import GUIDES
+
+from acestep.profiler import cli, matrix, measure, output, passport, request
+from acestep.profiler.record import Item
+
+ROOT = Path(__file__).parents[2]
+SHORT = ("--duration", "10", "--inference-steps", "2")
+ONE_CELL = ("--mode", "benchmark", *SHORT, "--batch-size", "1", "--repeats", "1")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
+    """The command in an empty folder, on tiny weights, with examples of ten seconds and short lyrics: exit
+    code and output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
+    monkeypatch.setattr(passport, "revision", lambda: ("0" * 40, False))
+    load = request.load_example
+
+    def short(path: Path):
+        params, config = load(path)
+        return replace(params, duration=10), config
+
+    monkeypatch.setattr(request, "load_example", short)
+    sampled = request._sampled
+    monkeypatch.setattr(
+        request,
+        "_sampled",
+        lambda *asked: replace(sampled(*asked), max_caption_tokens=8, max_lyrics_tokens=16),
+    )
+
+    def command(*arguments: str):
+        monkeypatch.setattr(sys, "argv", ["profile_inference.py", *arguments])
+        code = cli.main(arguments, tier_test=lambda _: 0)
+        return code, *capsys.readouterr()
+
+    return command
+
+
+def test_a_profile_adds_up_and_is_kept(run, tmp_path):
+    path = tmp_path / "profile.json"
+    code, out, _ = run("--thinking", *SHORT, "--llm-debug", "--benchmark-output", str(path))
+    assert code == 0
+    for words in (
+        "TIME COSTS BREAKDOWN",
+        "CFG overhead",
+        "LLM DEBUG",
+        "Audio codes             50",
+        "Next: ",
+    ):
+        assert words in out
+    shares = re.findall(r"^  [LDVAO].*?([\d.]+)%$", out, re.MULTILINE)
+    assert sum(map(float, shares)) == pytest.approx(100)
+    header, [item] = output.load(path)
+    assert header.mode == "profile" and header.lm and item.status == "ok"
+    assert header.ended_utc is not None and header.ended_utc > header.started_utc
+    [sample] = item.samples
+    assert sum(sample.stages_s.values()) == pytest.approx(sample.wall_s, rel=0.01)
+    assert item.counts["audio_codes"] == 50 and item.cold and item.cold.first_call_s
+    assert item.effective["dtype"] == "float32" and item.requested["duration"] == 10
+    assert item.rtf == pytest.approx(sample.wall_s / 10)
+
+
+def test_without_warm_up_the_cold_figures_are_the_sample(run, tmp_path):
+    path = tmp_path / "profile.json"
+    code, out, _ = run(*SHORT, "--no-warmup", "--benchmark-output", str(path))
+    assert code == 0 and "no warm-up" in out and "LLM Planning" not in out
+    [item] = output.load(path)[1]
+    assert len(item.samples) == 1 and item.cold and item.cold.first_call_s is None
+
+
+def test_instruments_have_runs_of_their_own(run, tmp_path):
+    trace = tmp_path / "trace.json"
+    code, out, _ = run(*SHORT, "--detailed", "--trace", str(trace))
+    assert code == 0 and "instrumented times" in out
+    assert "function calls" in (tmp_path / "outputs" / "profile-functions.txt").read_text()
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert any("aten::" in event.get("name", "") for event in events)
+
+
+@pytest.mark.parametrize("mode", ["understand", "create_sample", "format_sample"])
+def test_words_need_the_language_model_alone(run, tmp_path, mode, monkeypatch):
+    loaded = []
+    words = measure.Bench.words
+
+    def watched(self, *arguments):
+        loaded.append(set(self.engine.models.loaded))
+        return words(self, *arguments)
+
+    monkeypatch.setattr(measure.Bench, "words", watched)
+    path = tmp_path / "words.json"
+    code, out, _ = run("--mode", mode, "--no-warmup", "--benchmark-output", str(path))
+    assert code == 0 and f"{mode.upper()} RESULTS" in out and "Success                 True" in out
+    assert loaded == [{"lm"}]
+    [item] = output.load(path)[1]
+    assert item.status == "ok" and item.text and item.text["caption"] and item.counts["lm_decode_tokens"]
+
+
+def test_a_matrix_is_measured_once_and_resumed(run, tmp_path, monkeypatch):
+    arguments = (*ONE_CELL, "--benchmark-output", str(tmp_path / "matrix.json"))
+    code, out, progress = run(*arguments)
+    rows = [line for line in out.splitlines() if line.startswith("10 ")]
+    assert code == 0 and len(rows) == 2 and all(" OK" in row for row in rows)
+    assert "[2/2]" in progress and "to go" in progress
+    first = output.load(tmp_path / "matrix.json")[1]
+    monkeypatch.setattr(measure.Bench, "music", lambda *_: pytest.fail("measured again"))
+    code, out, _ = run(*arguments)
+    assert code == 0 and output.load(tmp_path / "matrix.json")[1] == first
+    assert [line for line in out.splitlines() if line.startswith("10 ")] == rows
+
+
+KILLED = """
+import os, signal, sys
+from acestep.profiler import cli, measure, passport
+passport.revision = lambda: ("0" * 40, False)
+music, calls = measure.Bench.music, []
+def counted(self, *arguments):
+    calls.append(1)
+    if sys.argv.pop(1) == "die" and len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.argv.insert(1, "die" if DIES else "live")
+    item = music(self, *arguments)
+    print("measured", arguments[1].thinking, file=sys.stderr)
+    return item
+DIES = sys.argv[1] == "die"
+measure.Bench.music = counted
+sys.exit(cli.main(sys.argv[2:], tier_test=None))
+"""
+
+
+def test_kill_9_in_the_middle_loses_nothing_and_repeats_nothing(tmp_path):
+    path = tmp_path / "matrix.json"
+    arguments = (*ONE_CELL, "--benchmark-output", str(path))
+    environment = os.environ | {"ACESTEP_SOURCE": "synthetic-tiny", "PYTHONPATH": str(ROOT)}
+
+    def command(how: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-c", KILLED, how, *arguments]
+        return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path)
+
+    killed = command("die")
+    assert killed.returncode == -signal.SIGKILL and killed.stderr.count("measured") == 1, killed.stderr
+    header, [kept] = output.load(path)
+    assert kept.status == "ok" and header.ended_utc is None
+    resumed = command("live")
+    assert resumed.returncode == 0 and resumed.stderr.count("measured") == 1, resumed.stderr
+    header, items = output.load(path)
+    assert [item.key for item in items].count(kept.key) == 1 and len(items) == 2
+    assert kept in items and header.ended_utc is not None
+
+
+def test_a_budget_ends_the_matrix_in_time(run, monkeypatch):
+    clock = iter(range(0, 10_000, 40))
+    monkeypatch.setattr(matrix.time, "monotonic", lambda: next(clock))
+    code, out, _ = run(*ONE_CELL, "--budget", "1m")
+    assert code == 0
+    first, second = (line for line in out.splitlines() if line.startswith("10 "))
+    assert " OK" in first and "no time left" in second
+
+
+def test_time_to_go_follows_the_work_done(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(matrix.time, "monotonic", lambda: now[0])
+    progress = matrix.Progress([], None)
+    assert progress.expected_s(10) is None
+    now[0] = 30.0
+    progress.end(type("Row", (), {"work": 60.0})())  # type: ignore[arg-type]
+    assert progress.expected_s(10) == 5.0
+
+
+def test_a_failure_is_a_row_and_the_rest_goes_on(run, tmp_path, monkeypatch):
+    from acestep.engine import Engine
+
+    generate = Engine.generate
+
+    def fails(self, params, *rest):
+        if not params.thinking:
+            raise MemoryError("no room")
+        return generate(self, params, *rest)
+
+    monkeypatch.setattr(Engine, "generate", fails)
+    path = tmp_path / "matrix.json"
+    code, out, _ = run(*ONE_CELL, "--benchmark-output", str(path))
+    assert code == 1 and "HOST-OOM" in out and " OK" in out
+    by_status: dict[str, Item] = {item.status: item for item in output.load(path)[1]}
+    assert by_status.keys() == {"ok", "host-oom"} and by_status["host-oom"].error == "no room"
+
+
+def test_two_rows_that_clamp_to_one_run_are_measured_once(run, monkeypatch):
+    monkeypatch.setenv("MAX_CUDA_VRAM", "4")  # no language model, one item, 180 s
+    monkeypatch.setattr(matrix, "DURATIONS_S", (240.0, 300.0))
+    measured = []
+    monkeypatch.setattr(
+        measure.Bench, "music", lambda self, mode, params, config: measured.append(params) or DONE
+    )
+    code, out, _ = run("--mode", "benchmark", "--inference-steps", "2")
+    rows = [line for line in out.splitlines() if re.match(r"(240|300) ", line)]
+    assert code == 0 and len(measured) == 1 and len(rows) == 6
+    assert all("CLAMPED" in row and "True" not in row for row in rows)
+
+
+DONE = Item(key="x", mode="benchmark", requested={}, status="ok")
+
+
+@pytest.mark.parametrize(("line", "code"), GUIDES.items())
+def test_every_line_of_the_guides_runs_or_says_why_not(run, line, code, monkeypatch):
+    """Benchmarks on one cell of their matrix."""
+    for name, value in (("DURATIONS_S", (10.0,)), ("BATCHES", (1,)), ("STEPS", (2,)), ("THINKING", (False,))):
+        monkeypatch.setattr(matrix, name, value)
+    found, out, error = run(*shlex.split(line))
+    assert found == code, error
+    assert out.strip() if code == 0 and "tier-test" not in line else True
+    if code:
+        assert error.startswith("profile_inference: ") and error.count("\n") == 1
+
+
+def test_a_dry_run_loads_nothing(tmp_path):
+    code = (
+        "import sys\nfrom acestep.profiler.cli import main\n"
+        "for mode in ('profile', 'benchmark', 'understand'):\n"
+        "    assert main(['--mode', mode, '--dry-run', '--source', 'synthetic-tiny'], tier_test=None) == 0\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "240        4       True    16" in done.stdout

@@ -1,0 +1,167 @@
+"""Facts of the machine are read, never guessed, and a missing one stops nothing."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import msgspec
+import pynvml
+import pytest
+
+from acestep.profiler import passport as facts
+from acestep.profiler.passport import GPU, Passport, passport, revision, versions
+
+SILENT = pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+
+def refuse(*about):
+    raise SILENT
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """NVML with one card, whose answers can be replaced."""
+    answers = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: 1,
+        "nvmlDeviceGetHandleByIndex": lambda index: f"card {index}",
+        "nvmlDeviceGetName": lambda card: "NVIDIA H200",
+        "nvmlDeviceGetUUID": lambda card: "GPU-1",
+        "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(total=150_754_820_096),
+        "nvmlSystemGetDriverVersion": lambda: "580.65",
+        "nvmlDeviceGetEnforcedPowerLimit": lambda card: 699_500,
+        "nvmlDeviceGetClockInfo": lambda card, kind: {pynvml.NVML_CLOCK_SM: 1980}.get(kind, 3201),
+        "nvmlDeviceGetTemperature": lambda card, kind: 41,
+        "nvmlDeviceGetMigMode": lambda card: [pynvml.NVML_DEVICE_MIG_DISABLE, 1],
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    return monkeypatch
+
+
+def test_a_card_as_the_driver_tells_it(driver):
+    assert passport(environ={}).gpus == (
+        GPU(
+            name="NVIDIA H200",
+            uuid="GPU-1",
+            total_bytes=150_754_820_096,
+            driver="580.65",
+            power_limit_w=699.5,
+            sm_clock_mhz=1980,
+            memory_clock_mhz=3201,
+            temperature_c=41,
+            mig=False,
+        ),
+    )
+
+
+def test_what_a_card_does_not_tell_is_none(driver):
+    for name in ("EnforcedPowerLimit", "ClockInfo", "Temperature", "MigMode", "MemoryInfo"):
+        driver.setattr(pynvml, f"nvmlDeviceGet{name}", refuse)
+    (card,) = passport(environ={}).gpus
+    assert card == GPU(name="NVIDIA H200", uuid="GPU-1", driver="580.65")
+    driver.setattr(pynvml, "nvmlDeviceGetHandleByIndex", refuse)
+    assert passport(environ={}).gpus == (GPU(),)
+
+
+@pytest.mark.parametrize("silent", ["nvmlInit", "nvmlDeviceGetCount"])
+def test_no_driver_is_no_card(driver, silent):
+    driver.setattr(pynvml, silent, refuse)
+    assert passport(environ={}).gpus == ()
+
+
+def test_a_split_card_says_so(driver):
+    driver.setattr(pynvml, "nvmlDeviceGetMigMode", lambda card: [pynvml.NVML_DEVICE_MIG_ENABLE, 0])
+    assert passport(environ={}).gpus[0].mig is True
+
+
+def test_what_lasts_leaves_out_the_moment(driver):
+    cool = passport(environ={})
+    driver.setattr(pynvml, "nvmlDeviceGetTemperature", lambda card, kind: 80)
+    driver.setattr(pynvml, "nvmlDeviceGetClockInfo", lambda card, kind: 500)
+    hot = passport(environ={})
+    assert hot != cool
+    assert hot.lasting == cool.lasting
+    driver.setattr(pynvml, "nvmlDeviceGetEnforcedPowerLimit", lambda card: 300_000)
+    assert passport(environ={}).lasting != cool.lasting
+
+
+def test_the_environment_that_matters_and_no_secret():
+    matters = {
+        "PYTORCH_CUDA_ALLOC_CONF": "a",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "ACESTEP_SOURCE": "synthetic-tiny",
+        "MAX_CUDA_VRAM": "8",
+    }
+    others = {"HOME": "/root", "ACESTEP_API_KEY": "s3cret", "XCUDA_HOME": "x", "MAX_CUDA_VRAMS": "1"}
+    assert passport(matters | others).environment == matters
+
+
+def test_the_processor_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "CPUINFO", tmp_path / "cpuinfo")
+    facts.CPUINFO.write_text("processor\t: 0\nmodel name\t: AMD EPYC 7763 \nflags\t: fpu\n")
+    assert passport(environ={}).cpu == "AMD EPYC 7763"
+    facts.CPUINFO.unlink()
+    monkeypatch.setattr(facts.platform, "processor", lambda: "")
+    assert passport(environ={}).cpu is None
+
+
+def test_this_machine_has_a_passport_that_can_be_written():
+    here = passport()
+    assert here.ram_bytes and here.logical_cores and here.os and here.python
+    assert msgspec.json.decode(msgspec.json.encode(here), type=Passport) == here
+
+
+def test_torch_is_read_where_it_is_loaded_and_never_loaded():
+    code = """
+import sys
+from types import SimpleNamespace as Names
+from acestep.profiler.passport import passport, versions
+assert "cuda" not in versions() and passport().threads is None and "torch" not in sys.modules
+made_up = Names(
+    version=Names(cuda="12.8"), backends=Names(cudnn=Names(version=lambda: None)), get_num_threads=lambda: 3
+)
+sys.modules["torch"] = made_up
+assert versions()["cuda"] == "12.8" and "cudnn" not in versions() and passport().threads == 3
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_library_that_is_not_installed_has_no_version(monkeypatch):
+    assert versions()["torch"]
+    monkeypatch.setattr(facts, "LIBRARIES", ("no-such-library",))
+    assert "no-such-library" not in versions()
+    monkeypatch.setattr(facts, "PACKAGE", "no-such-library")
+    assert facts.package_version() is None
+
+
+def git(folder, *arguments):
+    identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
+    done = subprocess.run(
+        ["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def test_a_checkout_has_a_commit_and_may_be_dirty(tmp_path):
+    git(tmp_path, "init", "-q")
+    assert revision(tmp_path) == (None, None)
+    (tmp_path / "code.py").write_text("1")
+    (tmp_path / "inside").mkdir()
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "first")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert revision(tmp_path) == (commit, False)
+    (tmp_path / "results.json").write_text("{}")
+    assert revision(tmp_path) == (commit, False)
+    (tmp_path / "code.py").write_text("2")
+    assert revision(tmp_path) == (commit, True)
+    assert revision(tmp_path / "inside") == (None, None)
+
+
+def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
+    assert revision(tmp_path / "missing") == (None, None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert revision() == (None, None)

@@ -1,0 +1,169 @@
+"""Floors, shares and what they say, with ceilings made up for the occasion."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from rich.cells import cell_len
+
+from acestep.profiler.cost import Networks, networks
+from acestep.profiler.roofline import (
+    Ceilings,
+    Load,
+    achieved,
+    bottleneck,
+    card,
+    expected_counts,
+    loads,
+    prefilled,
+)
+from acestep.result import Counts
+from acestep.sources import LMS
+
+H200 = Ceilings(989e12, 4.8e12, "data sheet")
+STAGES_S = {"lm_prefill": 0.02, "lm_decode": 3.0, "diffuse": 0.2, "vae_decode": 0.1, "other": 0.01}
+
+
+def full(lm: str | None = LMS[1]) -> Networks:
+    return networks("synthetic-full", "acestep-v15-turbo", lm, 2)
+
+
+def of_song(duration_s: float, **more) -> dict[str, Load]:
+    codes = more.pop("codes", True)
+    found = loads(full(), expected_counts(duration_s, 8, codes=codes), **more)
+    return {load.stage: load for load in found}
+
+
+def test_a_floor_is_the_longer_of_arithmetic_and_traffic():
+    ceilings = Ceilings(flop_per_s=100, bytes_per_s=10, origin="")
+    assert Load("s", 3, "step", flop=200, bytes=10).floor_s(ceilings) == 6
+    assert Load("s", 3, "step", flop=100, bytes=50).floor_s(ceilings) == 15
+    assert Load("s", 1, "step", flop=200, bytes=10).limit(ceilings) == "compute"
+    assert Load("s", 1, "step", flop=100, bytes=50).limit(ceilings) == "memory"
+
+
+@pytest.mark.parametrize(("duration_s", "floor_ms"), [(30, 9.0), (60, 18.2), (120, 37.2), (240, 78.1)])
+def test_floors_of_diffusion_are_the_published_ones(duration_s, floor_ms):
+    assert of_song(duration_s)["diffuse"].floor_s(H200) * 1000 == pytest.approx(floor_ms, rel=0.01)
+
+
+def test_floors_of_decoding_are_the_published_ones():
+    assert of_song(240)["vae_decode"].floor_s(H200) * 1000 == pytest.approx(30, rel=0.02)
+    bare = loads(full(), Counts(lm_prompt_tokens=1, lm_prefill_tokens=1, lm_decode_steps=1, audio_codes=2))
+    token = next(load for load in bare if load.stage == "lm_decode")
+    assert token.floor_s(H200) * 1000 == pytest.approx(0.64, rel=0.01)
+
+
+def test_a_songs_limits():
+    song = of_song(240)
+    assert {stage: load.limit(H200) for stage, load in song.items()} == {
+        "lm_prefill": "compute",
+        "lm_decode": "memory",
+        "condition": "compute",
+        "diffuse": "compute",
+        "vae_decode": "compute",
+    }
+    assert of_song(10)["diffuse"].limit(H200) == "memory"  # weights are streamed for few tokens
+
+
+def test_only_what_runs_is_loaded():
+    assert list(of_song(30, codes=False)) == ["condition", "diffuse", "vae_decode"]
+    words = networks("synthetic-full", None, LMS[0], 2)
+    counts = Counts(lm_prompt_tokens=100, lm_prefill_tokens=130, lm_decode_steps=50)
+    assert [load.stage for load in loads(words, counts)] == ["lm_prefill", "lm_decode"]
+
+
+def test_items_and_guidance():
+    one, four = of_song(60), of_song(60, batch=4)
+    assert four["diffuse"].flop == 4 * one["diffuse"].flop
+    assert four["diffuse"].bytes == one["diffuse"].bytes
+    assert (four["vae_decode"].times, four["vae_decode"].flop) == (4, one["vae_decode"].flop)
+    half, whole = (of_song(60, guided_passes=passes)["diffuse"].flop for passes in (4, 8))
+    plain = one["diffuse"].flop
+    assert half - plain == pytest.approx((whole - plain) / 2)
+    assert of_song(60, passes=15)["diffuse"].times == 15
+
+
+def test_text_is_chosen_among_more_of_the_head_than_codes():
+    counts = Counts(lm_prompt_tokens=10, lm_prefill_tokens=10, lm_decode_steps=100, audio_codes=101)
+    words = Counts(lm_prompt_tokens=10, lm_prefill_tokens=10, lm_decode_steps=100)
+    codes_bytes, words_bytes = (loads(full(), made)[1].bytes for made in (counts, words))
+    assert words_bytes - codes_bytes == 2 * 2048 * (151_669 - 64_000)
+
+
+def test_rows_of_one_prompt_share_the_context():
+    counts = expected_counts(60, 8, codes=True, rows=2)
+    once, twice = (loads(full(), counts, lm_guided=True, lm_phases=n)[1].bytes for n in (1, 2))
+    assert once - twice == 2 * 300 * 114_688  # 600 tokens a row, or 300 in each of two phases
+
+
+def test_forced_runs_are_not_the_prompt():
+    assert prefilled(Counts(lm_prompt_tokens=100, lm_prefill_tokens=130)) == 100
+    assert prefilled(Counts(lm_prompt_tokens=100, lm_prefill_tokens=70)) == 70
+
+
+def test_shares_are_of_the_peak_that_limits():
+    found = [
+        Load("diffuse", 8, "step", flop=1e12, bytes=1),
+        Load("lm_decode", 100, "token", flop=1, bytes=1e9),
+        Load("condition", 1, "song", flop=1e12, bytes=0),
+    ]
+    shares = achieved(found, {"diffuse": 0.1, "lm_decode": 0.5}, Ceilings(100e12, 1e12, ""))
+    assert shares == {"diffuse_mfu": pytest.approx(0.8), "lm_decode_mbu": pytest.approx(0.2)}
+
+
+def test_an_unknown_peak_or_a_stage_that_did_not_run_has_no_share():
+    found = [Load("diffuse", 8, "step", flop=1e12, bytes=1)]
+    assert achieved(found, {"diffuse": 0.1}, None) == {"diffuse_mfu": None}
+    assert achieved(found, {}, H200) == {"diffuse_mfu": None}
+
+
+@pytest.mark.parametrize("stages_s", [None, STAGES_S])
+def test_a_card_fits_a_terminal(stages_s):
+    text = card(tuple(of_song(600).values()), "NVIDIA H200", H200, stages_s)
+    assert max(map(cell_len, text.splitlines())) <= 80
+    assert "at most 989 TFLOP/s and 4.8 TB/s (data sheet)" in text
+    assert ("MBU" in text) == bool(stages_s)
+
+
+def test_a_card_says_what_is_not_known():
+    text = card(tuple(of_song(30).values()), "Fast Card 1", None, STAGES_S)
+    assert "--measure-ceilings" in text
+    assert "%" not in text
+    assert "1.11 T" in text
+
+
+def test_a_line_of_a_card():
+    line = card([Load("diffuse", 8, "step", 9.65e12, 2.82e9)], "x", H200, {"diffuse": 0.2}).splitlines()[-1]
+    assert line.split() == "diffuse 8 steps 9.65 T 2.82 GB 78.1 ms compute 200 ms 39.0% MFU".split()
+
+
+def test_the_longest_stage_is_the_bottleneck():
+    found = bottleneck(STAGES_S, ["--duration", "240", "--sample-query", "a b"])
+    assert found.stage == "lm_decode"
+    assert found.sentence.startswith("lm_decode takes 90% of the wall: ")
+    assert found.command == ("python profile_inference.py --duration 240 --sample-query 'a b' --llm-debug")
+
+
+@pytest.mark.parametrize(
+    ("stage", "flag"),
+    [
+        ("diffuse", "--trace=trace.json"),
+        ("vae_decode", "--trace=trace.json"),
+        ("offload", "--no-offload-to-cpu"),
+        ("post", "--detailed"),
+    ],
+)
+def test_each_bottleneck_has_its_next_command(stage, flag):
+    assert bottleneck({stage: 1.0}).command == f"python profile_inference.py {flag}"
+
+
+def test_a_flag_that_is_there_is_not_given_twice():
+    assert bottleneck({"diffuse": 1.0}, ["--trace", "x"]).command.count("--trace") == 1
+
+
+def test_no_torch_is_imported():
+    code = "import sys, acestep.profiler.tables, acestep.profiler.devices; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
