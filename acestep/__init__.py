@@ -1,4 +1,4 @@
-"""ACE-Step 1.5 text-to-music inference, built to be measured.
+"""ACE-Step 1.5 inference, built to be measured.
 
     from acestep import Engine, GenerationParams, generate_music
     engine = Engine.load("synthetic-tiny")
@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from acestep.engine import Engine, generate_music
+    from acestep.engine import Engine, create_sample, format_sample, generate_music, understand_music
     from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
     from acestep.result import DescriptionResult, GenerationResult
 
@@ -22,12 +22,18 @@ __all__ = [
     "GenerationConfig",
     "GenerationParams",
     "GenerationResult",
+    "create_sample",
+    "format_sample",
     "generate_music",
+    "understand_music",
 ]
 
 _HOME = {
     "Engine": "acestep.engine",
+    "create_sample": "acestep.engine",
+    "format_sample": "acestep.engine",
     "generate_music": "acestep.engine",
+    "understand_music": "acestep.engine",
     "DescriptionParams": "acestep.request",
     "GenerationConfig": "acestep.request",
     "GenerationParams": "acestep.request",

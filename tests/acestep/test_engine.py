@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+import acestep
 from acestep import GenerationConfig, GenerationParams, diffusion, generate_music
 from acestep.engine import Engine
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
@@ -89,6 +90,20 @@ def test_caption_and_language_can_be_planned(engine: Engine):
     asked = dataclasses.replace(PARAMS, bpm=None, use_cot_caption=True, use_cot_language=True)
     plan = engine.plan(asked, seeded(5))
     assert plan.metadata[0]["caption"] and plan.metadata[0]["language"]
+
+
+def test_words_come_by_their_upstream_names(engine: Engine):
+    short = {"max_lyrics_tokens": 8, "max_caption_tokens": 8, "seed": 3}
+    heard = acestep.understand_music(engine, "<|audio_code_17|><|audio_code_4|>", **short)
+    made = acestep.create_sample(engine, "a sad song", instrumental=True, **short)
+    kept = acestep.format_sample(engine, "techno", "[Verse]\nLa", bpm=77, **short)
+    for said in (heard, made, kept):
+        assert said.caption and said.keyscale and 30 <= said.bpm <= 300  # type: ignore[operator]
+        assert sum(said.stages_s.values()) == pytest.approx(said.wall_s)
+        assert said.counts.lm_decode_tokens > 16
+    assert kept.bpm == 77 and made.instrumental and not heard.instrumental
+    again = acestep.understand_music(engine, "<|audio_code_17|><|audio_code_4|>", **short)
+    assert (again.caption, again.lyrics, again.bpm) == (heard.caption, heard.lyrics, heard.bpm)
 
 
 def test_short_requests_are_padded_to_the_minimum(engine: Engine):
