@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from acestep import audio_codes, audio_file, gpu_config
+from acestep.adjustments import Adjustment, Adjustments
 from acestep.audio_codes import CODES_PER_SECOND
 from acestep.errors import MissingPrerequisite, UsageError
 from acestep.gpu_config import LM_PREFIX, Accelerator, GPUConfig
 from acestep.memory import vae_overrides
 from acestep.request import DURATION_RANGE_S, GenerationConfig, GenerationParams
-from acestep.schedule import TURBO_STEPS, schedule
+from acestep.schedule import TURBO_SHIFTS, TURBO_STEPS, nearest, schedule
 from acestep.sources import LMS, choose_dit, choose_source, dit_config
 from acestep.tasks import TASKS, Task, instruction
 
@@ -31,36 +32,6 @@ AUTO = "auto"
 DEFAULT_DURATION_S = 30.0  # when nobody says: what the caption prompt says then, too
 BASE_STEPS = 50
 BASE_GUIDANCE = 7.0
-
-
-@dataclass(frozen=True, slots=True)
-class Adjustment:
-    """One thing that was asked for and is not done that way."""
-
-    field: str
-    requested: Any
-    applied: Any
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {_shown(self.requested)} {self.reason}; using {_shown(self.applied)}"
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-class _Adjustments(list[Adjustment]):
-    """Adjustments so far. In strict mode the first is refused."""
-
-    def __init__(self, strict: bool):
-        self._strict = strict
-
-    def note(self, field: str, requested: Any, applied: Any, reason: str) -> None:
-        adjustment = Adjustment(field, requested, applied, reason)
-        if self._strict:
-            raise UsageError(f"{field}: {_shown(requested)} {reason}; ask for {_shown(applied)} (strict)")
-        self.append(adjustment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +97,7 @@ def setup(
     folder = choose_dit(name, dit)
     plain_cpu = found.device == "cpu" and not found.simulated
     tier = gpu_config.config_for(found)
-    changes = _Adjustments(strict)
+    changes = Adjustments(strict)
     chosen = _choose_lm(lm, want_lm, None if plain_cpu else tier, no_limits, changes)
     offload = tier.offload_to_cpu if offload_to_cpu is None else offload_to_cpu
     if chosen and chosen.removeprefix(LM_PREFIX) in tier.lm_needs_offload and found.device == "cuda":
@@ -148,7 +119,7 @@ def setup(
 
 
 def _choose_lm(
-    asked: str | None, want: bool, tier: GPUConfig | None, no_limits: bool, changes: _Adjustments
+    asked: str | None, want: bool, tier: GPUConfig | None, no_limits: bool, changes: Adjustments
 ) -> str | None:
     if asked is not None and asked not in (AUTO, *LMS):
         raise UsageError(f"lm: {asked!r} is not allowed; use one of {AUTO}, {', '.join(LMS)}, or none")
@@ -229,7 +200,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, made: Setup) -> 
     """
     if config.no_limits:
         made = replace(made, limits=None)
-    changes = _Adjustments(config.strict)
+    changes = Adjustments(config.strict)
     changes.extend(made.adjustments)
     task = TASKS[params.task_type]
     config = _batch(config, made, changes)
@@ -255,7 +226,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, made: Setup) -> 
     )
 
 
-def _batch(config: GenerationConfig, made: Setup, changes: _Adjustments) -> GenerationConfig:
+def _batch(config: GenerationConfig, made: Setup, changes: Adjustments) -> GenerationConfig:
     size = int(min(config.batch_size, made.max_batch))
     if size == config.batch_size:
         return config
@@ -264,7 +235,7 @@ def _batch(config: GenerationConfig, made: Setup, changes: _Adjustments) -> Gene
 
 
 def _duration(
-    params: GenerationParams, task: Task, made: Setup, changes: _Adjustments
+    params: GenerationParams, task: Task, made: Setup, changes: Adjustments
 ) -> tuple[GenerationParams, float | None]:
     """Length of the result: the recording's, the codes', or the request's; and that of the recording.
 
@@ -302,7 +273,7 @@ def _region(params: GenerationParams, source_s: float, limit: float) -> tuple[Ge
     return replace(params, repainting_start=start, repainting_end=end), asked
 
 
-def _planning(params: GenerationParams, task: Task, made: Setup, changes: _Adjustments) -> GenerationParams:
+def _planning(params: GenerationParams, task: Task, made: Setup, changes: Adjustments) -> GenerationParams:
     """Whether the language model plans codes. It has nothing to add to a recording or to given codes."""
     if not params.thinking:
         return params
@@ -317,7 +288,7 @@ def _planning(params: GenerationParams, task: Task, made: Setup, changes: _Adjus
     return params
 
 
-def _variant(params: GenerationParams, made: Setup, changes: _Adjustments) -> GenerationParams:
+def _variant(params: GenerationParams, made: Setup, changes: Adjustments) -> GenerationParams:
     """Steps and guidance: the variant's own where the request leaves them open."""
     guidance = params.guidance_scale
     if not made.turbo:
@@ -328,6 +299,13 @@ def _variant(params: GenerationParams, made: Setup, changes: _Adjustments) -> Ge
         )
     if guidance is not None and guidance > 1:
         changes.note("guidance_scale", guidance, 1.0, "has no place in a turbo model: it is distilled in")
+    given = [t for t in params.timesteps if t > 0]
+    if given and given != (known := schedule(TURBO_STEPS, params.shift, turbo=True, timesteps=given)):
+        changes.note("timesteps", given, known, "are not all times a turbo model knows")
+    elif not given and params.inference_steps in (None, TURBO_STEPS) and params.shift not in TURBO_SHIFTS:
+        shift = nearest(params.shift, TURBO_SHIFTS)
+        changes.note("shift", params.shift, shift, "is none a turbo model was distilled at")
+        params = replace(params, shift=shift)
     return replace(params, inference_steps=params.inference_steps or TURBO_STEPS, guidance_scale=1.0)
 
 

@@ -33,7 +33,7 @@ def schedule(steps: int, shift: float, *, turbo: bool, timesteps: Sequence[float
         times = [t for t in timesteps if t > 0]
         return _snapped(times) if turbo else times
     if turbo and steps == TURBO_STEPS:
-        shift = _nearest(shift, TURBO_SHIFTS)
+        shift = nearest(shift, TURBO_SHIFTS)
     return _shifted(steps, shift)
 
 
@@ -42,7 +42,7 @@ def start_at(times: Sequence[float], noise_strength: float) -> list[float]:
 
     A cover that begins part of the way keeps that much of its source (`diffusion.blend_start`).
     """
-    first = _nearest(1 - noise_strength, times)
+    first = nearest(1 - noise_strength, times)
     return [t for t in times if t <= first]
 
 
@@ -54,8 +54,9 @@ def _shifted(steps: int, shift: float) -> list[float]:
 def _snapped(times: Sequence[float]) -> list[float]:
     """Times a turbo model knows, nearest to the first 20 given."""
     known = [t for shift in TURBO_SHIFTS for t in _shifted(TURBO_STEPS, shift)]
-    return list(dict.fromkeys(_nearest(t, known) for t in times[:MOST_TURBO_TIMES]))
+    return list(dict.fromkeys(nearest(t, known) for t in times[:MOST_TURBO_TIMES]))
 
 
-def _nearest(value: float, known: Sequence[float]) -> float:
+def nearest(value: float, known: Sequence[float]) -> float:
+    """The one of `known` that is closest to `value`; of two, the first."""
     return min(known, key=lambda other: abs(other - value))

@@ -9,10 +9,10 @@ import os
 from dataclasses import asdict, dataclass, replace
 
 from acestep import gpu_config, resolver
+from acestep.adjustments import Adjustment
 from acestep.errors import UsageError
 from acestep.gpu_config import GIB, Accelerator, GPUConfig, snap
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
-from acestep.resolver import Adjustment
 
 DEFAULT_TIERS_GB = (4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 24.0)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from acestep.resolver import Adjustment
+from acestep.adjustments import Adjustment
 from tiersim.case import Case
 
 Status = Literal["ok", "oom", "host-oom", "timeout", "crash", "error", "invalid", "refused", "skip"]

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from acestep.adjustments import Adjustment
 from acestep.errors import MissingPrerequisite
 from acestep.profiler.passport import Passport
-from acestep.resolver import Adjustment
 from acestep.result import Fallback
 
 FORMAT = "acestep-profile/"

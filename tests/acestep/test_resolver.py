@@ -118,6 +118,23 @@ def test_a_turbo_model_is_never_guided():
     assert [a.field for a in plan.adjustments] == ["guidance_scale"]
 
 
+@pytest.mark.parametrize(
+    ("params", "applied"),
+    [
+        ({"shift": 2.4}, {"shift": 2.0}),
+        ({"shift": 2.4, "inference_steps": 8}, {"shift": 2.0}),
+        ({"shift": 2.4, "inference_steps": 12}, {}),
+        ({"shift": 3}, {}),
+        ({"timesteps": (1.0, 0.5, 0.0)}, {}),
+        ({"timesteps": (0.98, 0.51)}, {"timesteps": [1.0, 0.5]}),
+    ],
+)
+def test_a_turbo_model_says_which_times_it_took_instead(params, applied):
+    plan = resolve(**METADATA, **params)
+    assert {a.field: a.applied for a in plan.adjustments} == applied
+    assert resolve(setup={"dit": BASE}, **METADATA, **params).adjustments == ()
+
+
 def test_duration_is_the_codes_then_the_requests_then_30_seconds():
     codes = audio_codes.join([7] * 60)
     assert resolve(audio_codes=codes, duration=99, **METADATA).params.duration == 12

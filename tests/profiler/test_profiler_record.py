@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiles import header, item, sample
 
+from acestep.adjustments import Adjustment
 from acestep.errors import MissingPrerequisite
 from acestep.profiler import record
 from acestep.profiler.record import SCHEMA, AudioFacts, Cold, Header, Item, Profile, Sample
-from acestep.resolver import Adjustment
 from acestep.result import Fallback
 
 seconds = st.floats(0, 1e6)
