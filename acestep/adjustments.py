@@ -1,4 +1,4 @@
-"""What was asked for and is not done that way: a record each, in strict mode an error. No torch import here."""
+"""What was asked for and is not done that way: a record each, or an error when strict. Imports no torch."""
 
 from __future__ import annotations
 
