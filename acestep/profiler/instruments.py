@@ -14,6 +14,7 @@ from pathlib import Path
 
 from acestep.errors import MissingPrerequisite
 from acestep.profiler.options import Options
+from acestep.profiler.output import write_whole
 
 FUNCTIONS, SHOWN = 100, 20
 DETAILS = "profile-functions.txt"
@@ -36,7 +37,11 @@ def functions(work: Callable[[], object], path: Path) -> str:
     """Write the 100 functions with the most time inside them to `path`; returns the first 20."""
     profiler = cProfile.Profile()
     profiler.runcall(work)
-    _write(path, _table(profiler, FUNCTIONS).encode())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, _table(profiler, FUNCTIONS).encode())
+    except OSError as error:
+        raise MissingPrerequisite(f"detailed: {str(path)!r} cannot be written: {error.strerror}") from None
     return f"instrumented times, in {path}\n{_table(profiler, SHOWN)}"
 
 
@@ -64,13 +69,3 @@ def kernels(work: Callable[[], object], path: Path) -> None:
     except (OSError, RuntimeError) as error:
         part.unlink(missing_ok=True)
         raise MissingPrerequisite(f"trace: {str(path)!r} cannot be written: {error}") from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        raise MissingPrerequisite(f"detailed: {str(path)!r} cannot be written: {error.strerror}") from None

@@ -74,7 +74,7 @@ class Writer:
     def _write(self) -> None:
         data = self._form(Profile(run=self.header, items=tuple(self._items.values())))
         try:
-            _replace(self._path, data)
+            write_whole(self._path, data)
         except OSError as error:
             where = str(self._path)
             raise AceStepError(f"{where!r}: cannot be written: {error.strerror}; it is as before") from None
@@ -128,7 +128,7 @@ def _part(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def _replace(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Write `path` completely or not at all."""
     part = _part(path)
     part.unlink(missing_ok=True)

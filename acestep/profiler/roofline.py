@@ -175,13 +175,15 @@ AROUND = ("work around the large networks", "--detailed")
 
 
 def bottleneck(stages_s: Mapping[str, float], argv: Sequence[str] = ()) -> Bottleneck:
-    """Names the longest stage. `argv`: the flags of the run, which the next command repeats."""
+    """Names the longest stage. `argv`: the flags of the run, which the next command repeats, with one that
+    looks closer than they did; with none where they all did.
+    """
     stage = max(stages_s, key=lambda name: stages_s[name])
     why, flag = EXPLAINED.get(stage, AROUND)
     share = stages_s[stage] / (sum(stages_s.values()) or 1.0)
     given = {argument.partition("=")[0] for argument in argv}
-    added = [] if flag.partition("=")[0] in given else [flag]
-    command = shlex.join(["python", "profile_inference.py", *argv, *added])
+    closer = [f for f in (flag, "--trace=trace.json", "--detailed") if f.partition("=")[0] not in given]
+    command = shlex.join(["python", "profile_inference.py", *argv, *closer[:1]])
     return Bottleneck(stage, f"{stage} takes {share:.0%} of the wall: {why}", command)
 
 
