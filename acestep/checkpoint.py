@@ -190,8 +190,8 @@ def materialise(
     device: torch.device,
     dtype: torch.dtype,
 ) -> None:
-    """Give a meta module its tensors, one at a time: read, cast, move, assign."""
-    for name in [name for name, _ in module.named_parameters()]:
+    """Give a meta module its tensors, one at a time: read, cast, move, assign. What has values keeps them."""
+    for name in [name for name, tensor in module.named_parameters() if tensor.is_meta]:
         assign(module, name, read(prefix + name).to(device=device, dtype=dtype))
     module.eval()
 

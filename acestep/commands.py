@@ -20,7 +20,7 @@ from acestep.checks import shown, within
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
 from acestep.examples import exists, load_description, load_example, read_text
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
-from acestep.resolver import Setup
+from acestep.setup import Setup
 from acestep.sources import DEFAULT_DIT, LMS
 from acestep.tasks import TASKS
 
@@ -202,14 +202,17 @@ def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
     """The engine the flags ask for. A language model nobody wants is not loaded for one command."""
     if arguments.threads is not None:
         within("--threads", arguments.threads, 1, MAX_THREADS, kind=int)
-    return resolver.setup(
+    return Setup.choose(
         arguments.source,
         device=arguments.device,
         dit=arguments.dit,
         lm=None if arguments.lm == "none" or (arguments.lm == "auto" and not want_lm) else arguments.lm,
         want_lm=want_lm,
+        lm_backend=arguments.lm_backend,
         offload_to_cpu=arguments.offload,
         offload_dit_to_cpu=arguments.offload_dit,
+        quantization=arguments.quantization,
+        compile=arguments.compile,
         strict=arguments.strict,
         no_limits=arguments.no_limits,
     )

@@ -19,17 +19,27 @@ from typing import Any
 import torch
 
 from acestep import audio_codes, resolver
-from acestep.device import describe, keep_freed_memory, resolve_device, resolve_dtype, synchroniser
+from acestep.compiling import Compiled
+from acestep.device import (
+    describe,
+    keep_freed_memory,
+    resolve_device,
+    resolve_dtype,
+    return_freed_memory,
+    synchroniser,
+)
 from acestep.errors import MissingPrerequisite
+from acestep.lm.backend import open_backend
 from acestep.lm.describe import Description
 from acestep.lm.planner import Planner
-from acestep.loading import Models
+from acestep.loading import ALWAYS, WITH_LM, Models
 from acestep.memory import MemoryBudget
 from acestep.pipeline import ENCODING, Run
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
 from acestep.residency import Residency
-from acestep.resolver import EffectivePlan, Setup
+from acestep.resolver import EffectivePlan
 from acestep.result import DescriptionResult, GenerationResult, PlanResult
+from acestep.setup import Setup
 from acestep.sources import LMS, open_source
 from acestep.spans import record
 
@@ -44,15 +54,16 @@ class Engine:
         budget: MemoryBudget,
         environment: Mapping[str, Any],
         load_s: float,
+        planner: Planner | None = None,
+        compiled: Compiled | None = None,
     ):
         self.models = models
         self.setup = setup
+        self.planner = planner
         self.budget = budget
         self.environment = environment
         self.load_s = load_s
-        self.planner = None
-        if models.lm is not None and models.lm_tokenizer is not None:
-            self.planner = Planner(models.lm, models.lm_tokenizer, models.device)
+        self.compiled = compiled
         self._sync = synchroniser(models.device)
 
     @classmethod
@@ -62,31 +73,15 @@ class Engine:
         *,
         device: str = "auto",
         dtype: str = "auto",
-        dit: str | None = None,
-        lm: str | None = "auto",
-        want_lm: bool = False,
-        offload_to_cpu: bool | None = None,
-        offload_dit_to_cpu: bool | None = None,
-        strict: bool = False,
-        no_limits: bool = False,
         threads: int | None = None,
         budget: MemoryBudget | None = None,
+        **choices: Any,
     ) -> Engine:
-        """Load what every request needs; `acestep.resolver.setup` says what the choices mean.
+        """Load what every request needs; `choices` are those of `Setup.choose`, which says what they mean.
 
         Raises UsageError, MissingPrerequisite or CheckpointError, each naming what and where.
         """
-        setup = resolver.setup(
-            source,
-            device=device,
-            dit=dit,
-            lm=lm,
-            want_lm=want_lm,
-            offload_to_cpu=offload_to_cpu,
-            offload_dit_to_cpu=offload_dit_to_cpu,
-            strict=strict,
-            no_limits=no_limits,
-        )
+        setup = Setup.choose(source, device=device, **choices)
         return cls.from_setup(setup, device=device, dtype=dtype, threads=threads, budget=budget)
 
     @classmethod
@@ -109,17 +104,28 @@ class Engine:
         if threads:
             torch.set_num_threads(threads)
         place = resolve_device(device)
-        keep_freed_memory(place)
+        return_freed_memory()  # while loading: of what passes through, nothing is needed again
         residency = Residency(place, offload=setup.offload_to_cpu, offload_dit=setup.offload_dit_to_cpu)
+        wanted = (*ALWAYS, *(WITH_LM if setup.lm else ())) if preload is None else preload
+        weights = open_source(setup.source)
         models = Models.load(
-            open_source(setup.source),
+            weights,
             setup.dit,
             place,
             lambda stored: resolve_dtype(dtype, place, stored),
-            setup.lm,
+            setup.lm if setup.lm_backend == "pt" else None,
             residency,
-            preload,
+            [part for part in wanted if part != "lm"],
+            setup.quantization,
         )
+        planner = None
+        if setup.lm:
+            backend = open_backend(setup.lm_backend, models, weights, setup.lm)
+            planner = Planner(backend, weights.tokenizer(setup.lm))
+            if "lm" in wanted:
+                backend.load()
+        keep_freed_memory(place)
+        compiled = Compiled(models.ace_step.decoder) if setup.compile else None
         if sync := synchroniser(place):
             sync()
         environment = {
@@ -130,12 +136,15 @@ class Engine:
             "source_origin": setup.source_origin,
             "dit": setup.dit,
             "lm": setup.lm,
-            "lm_backend": Planner.backend if models.lm is not None else None,
+            "lm_backend": planner.backend.name if planner else None,
+            "quantization": setup.quantization,
+            "compile": compiled is not None,
             "offload": residency.describe(),
             "torch": str(torch.__version__),
             "threads": torch.get_num_threads(),
         }
-        return cls(models, setup, budget or MemoryBudget(place), environment, time.perf_counter() - start)
+        load_s = time.perf_counter() - start
+        return cls(models, setup, budget or MemoryBudget(place), environment, load_s, planner, compiled)
 
     def resolve(self, params: GenerationParams, config: GenerationConfig | None = None) -> EffectivePlan:
         """What a request would run here."""
@@ -145,8 +154,8 @@ class Engine:
         """Run the language model's part of a request by itself."""
         plan = self.resolve(params, config)
         run = self._run(plan)
-        if plan.lm_metadata or plan.lm_codes:
-            self.models.need("lm")
+        if self.planner and (plan.lm_metadata or plan.lm_codes):
+            self.planner.backend.load()
         with torch.inference_mode(), record(self._sync) as times:
             made = run.planned()
             codes = None if made.codes is None else tuple(row.cpu() for row in made.codes)
@@ -171,7 +180,7 @@ class Engine:
         """
         plan = self.resolve(params, config)
         run = self._run(plan)
-        self.models.need(*run.parts())
+        self._need(run.parts())
         if save_dir is not None or "vae_encoder" in run.parts():
             import soundfile  # noqa: F401  # a third of a second, which is no stage's
             import soxr  # noqa: F401
@@ -214,19 +223,25 @@ class Engine:
         with torch.inference_mode():
             return audio_codes.join(run.source_codes().tolist())
 
+    def _need(self, parts: Sequence[str]) -> None:
+        """Load those of `parts` that are not; the language model may not be one of ours."""
+        self.models.need(*(part for part in parts if part != "lm"))
+        if "lm" in parts and self.planner:
+            self.planner.backend.load()
+
     def _run(self, plan: EffectivePlan) -> Run:
         seeds = plan.config.seeds
         if seeds is None:
             seeds = tuple(random.randint(0, MAX_SEED) for _ in range(plan.config.batch_size))
-        return Run(self.models, self.planner, self.budget, plan, seeds)
+        return Run(self.models, self.planner, self.budget, plan, seeds, self.compiled)
 
     def _describe(
         self, params: DescriptionParams, mode: Callable[[Planner, DescriptionParams], Description]
     ) -> DescriptionResult:
         if self.planner is None:
             raise MissingPrerequisite(f"lm: no language model is loaded; load one, such as {LMS[0]}")
-        self.models.need("lm")
-        with torch.inference_mode(), record(self._sync) as times, self.models.residency.using("lm"):
+        self.planner.backend.load()
+        with torch.inference_mode(), record(self._sync) as times, self.planner.backend.using():
             said = mode(self.planner, params)
         found = said.metadata
         return DescriptionResult(

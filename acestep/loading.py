@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,9 @@ from acestep.models.ace_step import AceStep
 from acestep.models.configs import Config, DiTConfig, Qwen3Config, VAEConfig, parse_config
 from acestep.models.qwen3 import Qwen3
 from acestep.models.vae import Oobleck, fold, published_shapes
+from acestep.quantization import quantize
 from acestep.sources import LMS, TEXT_ENCODER, VAE
+from acestep.spans import span
 from acestep.tokenizer import Tokenizer
 
 
@@ -62,11 +64,15 @@ class Residency(Protocol):
 
 @dataclass(frozen=True)
 class Part:
-    """Modules that are loaded and moved as one: `names` of `model` ("" is the model itself)."""
+    """Modules that are loaded and moved as one: `names` of `model` ("" is the model itself).
+
+    `quantization`: of the linears in the modules' `layers`, each layer's before the next is read.
+    """
 
     model: nn.Module
     names: tuple[str, ...]
     read: Callable[[str], Tensor]
+    quantization: str | None = None
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -74,7 +80,13 @@ class Part:
 
     def materialise(self, device: torch.device, dtype: torch.dtype) -> None:
         for name, module in zip(self.names, self.modules, strict=True):
-            materialise(module, self.read, prefix=f"{name}." if name else "", device=device, dtype=dtype)
+            prefix = f"{name}." if name else ""
+            if self.quantization:
+                for index, layer in enumerate(cast(nn.ModuleList, module.layers)):
+                    at = f"{prefix}layers.{index}."
+                    materialise(layer, self.read, prefix=at, device=device, dtype=dtype)
+                    quantize(layer, self.quantization)
+            materialise(module, self.read, prefix=prefix, device=device, dtype=dtype)
 
     def drop(self) -> None:
         """Back to the meta device: the memory is free, the part can be materialised again."""
@@ -110,7 +122,6 @@ class Models:
     text_encoder: Qwen3
     text_tokenizer: Tokenizer
     lm: Qwen3 | None
-    lm_tokenizer: Tokenizer | None
     silence: Tensor
     hop: int
     sample_rate: int
@@ -131,10 +142,12 @@ class Models:
         lm: str | None,
         residency: Residency,
         preload: Sequence[str] | None = None,
+        quantization: str | None = None,
     ) -> Models:
-        """Load from `source` with the DiT of its folder `dit` and the language model `lm`, or none.
+        """Load from `source` with the DiT of its folder `dit` and our own language model `lm`, or none.
 
         `preload`: parts to load at once; None is what a generation needs, and the language model's.
+        `quantization`: of the DiT's layers, or None (`acestep.quantization` says which there are).
 
         `choose_dtype` is told the dtype the DiT's file declares; tensors are cast to its answer as they
         are read. Raises UsageError for an unknown `lm`, CheckpointError for a folder that is wrong.
@@ -147,6 +160,7 @@ class Models:
         vae_config, vae, read_vae = _empty(source, VAE, VAEConfig, Oobleck, published_shapes)
         _, text_encoder, read_text = _empty(source, TEXT_ENCODER, Qwen3Config, Qwen3)
         parts = {part: Part(ace_step, names, read) for part, names in OF_DIT.items()}
+        parts["dit"] = replace(parts["dit"], quantization=quantization)
         parts |= {part: Part(vae, names, partial(fold, read=read_vae)) for part, names in OF_VAE.items()}
         parts["text_encoder"] = Part(text_encoder, ("",), read_text)
         language_model = None
@@ -163,7 +177,6 @@ class Models:
             text_encoder=text_encoder,
             text_tokenizer=source.tokenizer(TEXT_ENCODER),
             lm=language_model,
-            lm_tokenizer=source.tokenizer(lm) if lm else None,
             silence=silence,
             hop=vae_config.hop,
             sample_rate=vae_config.sampling_rate,
@@ -185,13 +198,17 @@ class Models:
         """
         for name in parts:
             if name not in self.loaded:
-                part = self.parts[name]
-                if name == "condition":
-                    clip = self.silence[:, : self.config.timbre_fix_frame]
-                    self.timbre_of_silence = _timbre(self.parts["timbre"], clip)
-                part.materialise(self.residency.home(name), self.dtype)
-                self.residency.adopt(name, *part.modules)
-                self.loaded.add(name)
+                with span(f"load/{name}"):
+                    self._load(name)
+
+    def _load(self, name: str) -> None:
+        part = self.parts[name]
+        if name == "condition":
+            clip = self.silence[:, : self.config.timbre_fix_frame]
+            self.timbre_of_silence = _timbre(self.parts["timbre"], clip)
+        part.materialise(self.residency.home(name), self.dtype)
+        self.residency.adopt(name, *part.modules)
+        self.loaded.add(name)
 
 
 def _empty(

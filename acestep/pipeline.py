@@ -4,6 +4,7 @@
     planned     caption, lyrics -> metadata, audio codes       lm_prefill, lm_decode
     read        caption, lyrics, metadata -> text states       text_encode
     condition   text, timbre, canvas -> what the DiT sees      condition
+    compile     shapes not met before -> graphs                compile
     diffuse     noise -> latents                               diffuse
     decode      latents -> waveforms                           vae_decode
     finish      waveforms -> files                             post, save
@@ -16,6 +17,7 @@ to one shape would only add work, and an item would come to depend on what it is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from acestep import audio, audio_codes, canvas, conditioning, diffusion
 from acestep.canvas import Canvas
+from acestep.compiling import Compiled
 from acestep.decode import decode
 from acestep.guidance import Guidance
 from acestep.listening import Heard, listen
@@ -67,6 +70,7 @@ class Run:
         budget: MemoryBudget,
         plan: EffectivePlan,
         seeds: Sequence[int],
+        compiled: Compiled | None = None,
     ):
         self.models = models
         self.planner = planner
@@ -74,6 +78,7 @@ class Run:
         self.plan = plan
         self.params = plan.params
         self.seeds = seeds
+        self.compiled = compiled
         self.counts = Counts()
         self.fallbacks: list[Fallback] = []
         self.heard = Heard()
@@ -100,6 +105,7 @@ class Run:
         self.read()
         with self.models.residency.using("dit"):
             self.condition()
+            self.compile()
             self.diffuse()
         self.decode()
         return self.finish(save_dir)
@@ -128,7 +134,7 @@ class Run:
         )
         made = Plan((user,) * len(self.seeds), None, Counts())
         if self.planner and (plan.lm_metadata or plan.lm_codes):
-            with self.models.residency.using("lm"):
+            with self.planner.backend.using():
                 made = self.planner.plan(
                     params,
                     user,
@@ -224,19 +230,33 @@ class Run:
             return canvas.from_codes(models.ace_step, torch.stack(group.codes), models.silence, group.frames)
         return canvas.silent(models.silence, group.frames)
 
+    def _guidance(self) -> Guidance | None:
+        params = self.params
+        if not self.plan.guided:
+            return None
+        return Guidance(
+            params.guidance_scale or 1.0,
+            params.guidance_mode,
+            params.cfg_interval_start,
+            params.cfg_interval_end,
+        )
+
+    def compile(self) -> None:
+        """Graphs for the steps to come, where the engine compiles and has not met their shapes."""
+        if self.compiled is None:
+            return
+        guidance = self._guidance()
+        kinds = {guidance is not None and guidance.active(t) for t in self.times}
+        for group in self.groups:
+            for guided in sorted(kinds):
+                self.compiled.warm(group.conditions[0], self.modulation, guided)
+
     def diffuse(self) -> None:
         """Noise to latents."""
         models, params = self.models, self.params
-        times = self.times
-        guidance = None
-        if self.plan.guided:
-            guidance = Guidance(
-                params.guidance_scale or 1.0,
-                params.guidance_mode,
-                params.cfg_interval_start,
-                params.cfg_interval_end,
-            )
-        with span("diffuse"):
+        times, guidance = self.times, self._guidance()
+        frozen = self.compiled.frozen if self.compiled else nullcontext
+        with span("diffuse"), frozen():
             for group in self.groups:
                 seeds = [self.seeds[item] for item in group.items]
                 x = diffusion.noise(seeds, group.frames, models.dtype, models.device)
@@ -289,6 +309,8 @@ class Run:
                 group.waves = done.audio
                 self.fallbacks += done.fallbacks
                 self._count(vae_tiles=done.tiles)
+                level = max(self.counts.vae_level, done.level)
+                self.counts = replace(self.counts, vae_level=level, vae_tile_frames=done.tile_frames)
 
     def finish(self, save_dir: Path | None) -> tuple[Audio, ...]:
         """Waveforms to measured and saved items, in the order of their seeds."""

@@ -113,8 +113,10 @@ def _print_facts(facts: Mapping[str, str]) -> None:
 
 
 def _what_ran(ran: Mapping[str, Any]) -> str:
+    how = f", {ran['quantization']}" if ran["quantization"] else ""
+    how += ", compiled" if ran["compile"] else ""
     return (
-        f"{ran['source']}, {ran['dit']} on {ran['device_name']} ({ran['device']}, {ran['dtype']}, "
+        f"{ran['source']}, {ran['dit']}{how} on {ran['device_name']} ({ran['device']}, {ran['dtype']}, "
         f"{ran['threads']} threads), torch {ran['torch']}"
     )
 

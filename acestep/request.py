@@ -73,6 +73,7 @@ class GenerationParams:
     use_cot_metas: bool = True  # fill empty metadata when the LM runs
     use_cot_caption: bool = False  # let the LM rewrite the caption
     use_cot_language: bool = False  # let the LM name the vocal language
+    use_constrained_decoding: bool = True  # the LM writes its thoughts by the grammar
     lm_temperature: float = 0.85
     lm_cfg_scale: float = 2.0
     lm_top_k: int = 0  # 0 = off
@@ -92,7 +93,8 @@ class GenerationParams:
     def __post_init__(self) -> None:
         self._check_words()
         self._check_task()
-        for name in ("thinking", "use_cot_metas", "use_cot_caption", "use_cot_language"):
+        switches = ("thinking", "use_cot_metas", "use_cot_caption", "use_cot_language")
+        for name in (*switches, "use_constrained_decoding"):
             flag(name, getattr(self, name))
         within("lm_temperature", self.lm_temperature, 0.0, 2.0)
         within("lm_cfg_scale", self.lm_cfg_scale, 1.0, 20.0)
@@ -255,6 +257,7 @@ class DescriptionParams:
     max_caption_tokens: int = 512
     max_lyrics_tokens: int = 2048
     ignore_eos: bool = False
+    use_constrained_decoding: bool = True
 
     def __post_init__(self) -> None:
         limits = {"query": MAX_CAPTION_CHARS, "caption": MAX_CAPTION_CHARS, "lyrics": MAX_LYRICS_CHARS}
@@ -264,7 +267,7 @@ class DescriptionParams:
         check_metadata(self.bpm, self.keyscale, self.timesignature, self.vocal_language)
         if self.duration is not None:
             within("duration", self.duration, 10, DURATION_RANGE_S[1], kind=int)
-        for name in ("instrumental", "ignore_eos"):
+        for name in ("instrumental", "ignore_eos", "use_constrained_decoding"):
             flag(name, getattr(self, name))
         within("temperature", self.temperature, 0.0, 2.0)
         within("top_k", self.top_k, 0, 1_000_000, kind=int)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from acestep.memory import GIB, MemoryBudget, hand_back
 from acestep.spans import span
@@ -36,7 +37,7 @@ UNPINNED_BYTES = 4 * GIB  # of host memory left alone: pinned pages cannot be sw
 
 @dataclass(slots=True, eq=False)
 class _Weight:
-    """A parameter or buffer, its values at home, and how many uses want it on the device."""
+    """A parameter or buffer or a part of one, its values at home, and how many uses want it on the device."""
 
     tensor: Tensor
     part: str
@@ -81,7 +82,8 @@ class Residency:
         the device while any of them needs it. What is still on the meta device is left alone.
         """
         stays = self.home(part) == self.device
-        tensors = {id(t): t for m in modules for t in (*m.parameters(), *m.buffers()) if not t.is_meta}
+        held = [t for module in modules for t in (*module.parameters(), *module.buffers())]
+        tensors = {id(t): t for tensor in held if not tensor.is_meta for t in stored(tensor)}
         with self._lock:
             for key, tensor in tensors.items():
                 if key not in self._weights:
@@ -174,6 +176,18 @@ class Residency:
                     self._resident[weight.part] -= weight.home.nbytes
                 if left:
                     hand_back()
+
+
+def stored(tensor: Tensor) -> list[Tensor]:
+    """What holds the values of `tensor`: itself, or the tensors that a quantized one is made of.
+
+    Those are what has bytes and what moves: a quantized tensor's own `nbytes` are those of the dtype that it
+    stands for, and giving it other `data` leaves its parts where they are.
+    """
+    if not is_traceable_wrapper_subclass(tensor):
+        return [tensor]
+    names, _ = tensor.__tensor_flatten__()
+    return [part for name in names for part in stored(getattr(tensor, name))]
 
 
 def _moving(moves: bool) -> AbstractContextManager[None]:

@@ -1,7 +1,4 @@
-"""The one place where what is asked for meets what this machine and this model can do.
-
-    setup    device, source of weights, DiT variant, language model, offload     once per engine
-    resolve  a request on that setup: the plan that will run                     once per request
+"""Where a request meets what this machine and this model can do: the plan that will run.
 
 Nothing is changed silently: each difference between request and plan is an `Adjustment` with its reason,
 `strict` turns the first into an error, `no_limits` ignores what a card's tier allows (the variant's own
@@ -12,126 +9,22 @@ facts stay). Nothing is loaded and torch is not imported, so a plan can be print
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from acestep import audio_codes, audio_file, gpu_config
 from acestep.adjustments import Adjustment, Adjustments
 from acestep.audio_codes import CODES_PER_SECOND
 from acestep.errors import MissingPrerequisite, UsageError
-from acestep.gpu_config import LM_PREFIX, Accelerator, GPUConfig
-from acestep.memory import vae_overrides
 from acestep.request import DURATION_RANGE_S, GenerationConfig, GenerationParams
 from acestep.schedule import TURBO_SHIFTS, TURBO_STEPS, nearest, schedule
-from acestep.sources import LMS, choose_dit, choose_source, dit_config
+from acestep.setup import Setup
+from acestep.sources import LMS
 from acestep.tasks import TASKS, Task, instruction
 
-AUTO = "auto"
 DEFAULT_DURATION_S = 30.0  # when nobody says: what the caption prompt says then, too
 BASE_STEPS = 50
 BASE_GUIDANCE = 7.0
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What is loaded, and where. `limits`: of the card's tier, None where nothing limits (a plain CPU)."""
-
-    source: str
-    source_origin: str
-    dit: str
-    turbo: bool
-    lm: str | None
-    accelerator: Accelerator
-    limits: GPUConfig | None
-    offload_to_cpu: bool
-    offload_dit_to_cpu: bool
-    adjustments: tuple[Adjustment, ...] = ()
-
-    @property
-    def max_duration_s(self) -> float:
-        """Seconds of audio per item."""
-        if self.limits is None:
-            return DURATION_RANGE_S[1]
-        return self.limits.max_duration_with_lm_s if self.lm else self.limits.max_duration_s
-
-    @property
-    def max_batch(self) -> float:
-        """Items per run."""
-        if self.limits is None:
-            return math.inf
-        return self.limits.max_batch_with_lm if self.lm else self.limits.max_batch
-
-    def whose(self) -> str:
-        """Whose limits they are, for messages."""
-        if self.limits is None:
-            return "this engine"
-        lm = "with" if self.lm else "without"
-        return f"{self.limits.tier} ({self.limits.class_gb:g} GB class, {lm} LM)"
-
-
-def setup(
-    source: str | Path | None = None,
-    *,
-    device: str = AUTO,
-    dit: str | None = None,
-    lm: str | None = AUTO,
-    want_lm: bool = False,
-    offload_to_cpu: bool | None = None,
-    offload_dit_to_cpu: bool | None = None,
-    strict: bool = False,
-    no_limits: bool = False,
-    accelerator: Accelerator | None = None,
-) -> Setup:
-    """Decide everything about an engine that can be decided before loading it.
-
-    `lm` "auto" is the tier's default where the tier loads one, or when `want_lm`; on a plain CPU the
-    smallest. Offload flags left None are the tier's. `accelerator`: a card to simulate.
-
-    Raises UsageError or MissingPrerequisite, naming what and where.
-    """
-    vae_overrides()  # a bad one is refused here, not after minutes of diffusion
-    found = accelerator or gpu_config.detect(device)
-    name, origin = choose_source(source, accelerator=found.device != "cpu")
-    folder = choose_dit(name, dit)
-    plain_cpu = found.device == "cpu" and not found.simulated
-    tier = gpu_config.config_for(found)
-    changes = Adjustments(strict)
-    chosen = _choose_lm(lm, want_lm, None if plain_cpu else tier, no_limits, changes)
-    offload = tier.offload_to_cpu if offload_to_cpu is None else offload_to_cpu
-    if chosen and chosen.removeprefix(LM_PREFIX) in tier.lm_needs_offload and found.device == "cuda":
-        if not offload:
-            changes.note("offload_to_cpu", False, True, f"does not hold {chosen} on {tier.tier}")
-        offload = True
-    return Setup(
-        source=name,
-        source_origin=origin,
-        dit=folder,
-        turbo=dit_config(name, folder).is_turbo,
-        lm=chosen,
-        accelerator=found,
-        limits=None if plain_cpu or no_limits else tier,
-        offload_to_cpu=offload,
-        offload_dit_to_cpu=tier.offload_dit_to_cpu if offload_dit_to_cpu is None else offload_dit_to_cpu,
-        adjustments=tuple(changes),
-    )
-
-
-def _choose_lm(
-    asked: str | None, want: bool, tier: GPUConfig | None, no_limits: bool, changes: Adjustments
-) -> str | None:
-    if asked is not None and asked not in (AUTO, *LMS):
-        raise UsageError(f"lm: {asked!r} is not allowed; use one of {AUTO}, {', '.join(LMS)}, or none")
-    if asked != AUTO:
-        if asked is None or tier is None or no_limits or asked.removeprefix(LM_PREFIX) in tier.lm_sizes:
-            return asked
-        applied = LM_PREFIX + tier.lm_sizes[-1] if tier.lm_sizes else None
-        changes.note("lm", asked, applied, f"is over the limit of {tier.tier}")
-        return applied
-    if tier is None:
-        return LMS[0]
-    return tier.default_lm_name if tier.load_lm or want else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +62,15 @@ class EffectivePlan:
             "dit": made.dit,
             "variant": "turbo" if made.turbo else "base",
             "lm": made.lm,
+            "lm_backend": made.lm_backend or None,
+            "lm_backend_reason": made.lm_backend_reason or None,
             "device": made.accelerator.device,
             "card": gpu_config.describe(made.accelerator) if made.limits else made.accelerator.name,
             "tier": made.limits.tier if made.limits else None,
             "offload_to_cpu": made.offload_to_cpu,
             "offload_dit_to_cpu": made.offload_dit_to_cpu,
+            "quantization": made.quantization,
+            "compile": made.compile,
             "task_type": params.task_type,
             "instruction": self.sentence,
             "source_s": self.source_s,
@@ -222,7 +119,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, made: Setup) -> 
         lm_codes=params.thinking,
         source_s=source_s,
         adjustments=tuple(changes),
-        notes=_notes(params, task, made),
+        notes=(*made.notes, *_notes(params, task, made)),
     )
 
 

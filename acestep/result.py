@@ -41,6 +41,8 @@ class Counts:
     dit_steps: int = 0
     dit_calls: int = 0  # forward passes; a guided step of one batch is one pass over twice the rows
     vae_tiles: int = 0
+    vae_tile_frames: int = 0  # of the last tile decoded, halos included
+    vae_level: int = 0  # where the ladder of `acestep.decode` was left, the lowest of all groups
     vae_encode_tiles: int = 0
     lm_prompt_tokens: int = 0  # tokens of every prompt row, shared prefixes counted once per row
     lm_prefill_tokens: int = 0  # tokens that went through the model in prefill

@@ -12,7 +12,8 @@ them, and `stages + other = wall` by construction. Spans inside a stage (`diffus
                     ...
     times.seconds("diffuse"), times.samples("diffuse/step"), times.stages()
 
-With nobody recording, a span is one context-variable read.
+With nobody recording, a span is one context-variable read. `observe` is for whoever wants to know what is
+going on now, not what it took.
 """
 
 from __future__ import annotations
@@ -75,6 +76,18 @@ def record(
         _recording.reset(token)
 
 
+_observer: Callable[[str], None] | None = None
+
+
+def observe(observer: Callable[[str], None] | None) -> None:
+    """Tell `observer` the path of each span as it begins, in any thread, recorded or not; None ends it.
+
+    It is called inside the span's time, so it has to be quick.
+    """
+    global _observer
+    _observer = observer
+
+
 class span:
     """Time a block under `name`, nested under the span that encloses it."""
 
@@ -86,10 +99,14 @@ class span:
     def __enter__(self) -> None:
         times = self._times = _recording.get()
         if times is None:
+            if _observer:
+                _observer(self._name)
             return
         if times._sync and not times._open:
             times._sync()
         times._open.append(self._name)
+        if _observer:
+            _observer("/".join(times._open))
         self._start = times._clock()
 
     def __exit__(self, *exc: object) -> None:

@@ -125,7 +125,7 @@ def _full() -> dict[str, Config]:
 def _tiny() -> dict[str, Config]:
     layers = {"num_lyric_encoder_hidden_layers": 2, "num_timbre_encoder_hidden_layers": 2}
     small = _dit(8, _block(192, 576, 6, 2, 32), text=64, **layers)
-    block = _block(64, 192, 4, 2, 16)
+    block = _block(64, 192, 4, 2, 32)  # vLLM has kernels for heads of 32 and more
     return _stored(
         "float32",
         _variants(small, _xl(small, 10, _block(240, 912, 12, 2, 32)))

@@ -13,6 +13,7 @@ from acestep.adjustments import Adjustment
 from acestep.errors import UsageError
 from acestep.gpu_config import GIB, Accelerator, GPUConfig, snap
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.setup import AUTO, Setup
 
 DEFAULT_TIERS_GB = (4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 24.0)
 
@@ -107,8 +108,8 @@ def resolve(case: Case) -> Plan:
     config = gpu_config.config_for(card)
     cap_bytes = int(case.tier_gb * GIB) - (REFERENCE_CONTEXT_BYTES if found.device == "cuda" else 0)
     skip = _why_not(case, config, found, cap_bytes)
-    lm = resolver.AUTO if case.lm and config.lm_sizes else None
-    setup = resolver.setup(case.source, lm=lm, want_lm=case.lm, accelerator=card)
+    lm = AUTO if case.lm and config.lm_sizes else None
+    setup = Setup.choose(case.source, lm=lm, want_lm=case.lm, accelerator=card)
     params, run = case.request()
     plan = resolver.resolve(replace(params, thinking=setup.lm is not None), run, setup)
     return Plan(

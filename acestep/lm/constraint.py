@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from acestep.errors import UsageError
 from acestep.lm.allowed import Allowed, Choice, Done, Forced
@@ -38,6 +38,22 @@ MIN_DURATION_S = 10
 MAX_DURATION_S = int(DURATION_RANGE_S[1])
 
 Trie = dict[int, "Trie"]  # an empty one is the end of a line
+
+
+class Constraint(Protocol):
+    """What may follow in one text, token after token; `MetadataConstraint` says what each is for."""
+
+    @property
+    def most_tokens(self) -> int: ...
+
+    @property
+    def done(self) -> bool: ...
+
+    def allowed(self, peek: Callable[[], int]) -> Allowed: ...
+
+    def certain(self) -> tuple[int, ...]: ...
+
+    def advance(self, token_ids: Iterable[int]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ import re
 from dataclasses import dataclass
 
 from acestep import audio_codes
-from acestep.lm.constraint import MetadataConstraint
-from acestep.lm.decoder import Decoder
+from acestep.lm.backend import Writer
+from acestep.lm.constraint import MAX_DURATION_S, Constraint, MetadataConstraint
 from acestep.lm.metadata import Metadata, merge, parse
 from acestep.lm.open_text import Lyrics
+from acestep.lm.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
 from acestep.prompts import (
     INSTRUMENTAL,
     LM_CAPTION_LIMIT,
@@ -47,31 +48,50 @@ class Description:
     counts: Counts
 
 
-def understand(decoder: Decoder, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+def understand(writer: Writer, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
     """Describe `params.audio_codes`."""
-    return _describe(decoder, tokenizer, params, understand_prompt(audio_codes.parse(params.audio_codes)), "")
+    return _describe(writer, tokenizer, params, understand_prompt(audio_codes.parse(params.audio_codes)), "")
 
 
-def create(decoder: Decoder, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+def create(writer: Writer, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
     """Make up a song from `params.query`."""
     query = tokenizer.truncate(params.query, LM_CAPTION_LIMIT)
     default = INSTRUMENTAL if params.instrumental else ""
-    return _describe(decoder, tokenizer, params, create_prompt(query, params.instrumental), default)
+    return _describe(writer, tokenizer, params, create_prompt(query, params.instrumental), default)
 
 
-def format_request(decoder: Decoder, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+def format_request(writer: Writer, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
     """Write out `params.caption` and `params.lyrics`."""
     caption = tokenizer.truncate(params.caption, LM_CAPTION_LIMIT)
     lyrics = tokenizer.truncate(params.lyrics, LYRIC_LIMIT)
-    return _describe(decoder, tokenizer, params, format_prompt(caption, lyrics), params.lyrics)
+    return _describe(writer, tokenizer, params, format_prompt(caption, lyrics), params.lyrics)
 
 
 def _describe(
-    decoder: Decoder, tokenizer: Tokenizer, params: DescriptionParams, prompt: list[Part], default: str
+    writer: Writer, tokenizer: Tokenizer, params: DescriptionParams, prompt: list[Part], default: str
 ) -> Description:
     """Let the model write; `default`: the lyrics where it wrote none."""
     given = _given(params)
-    constraint = MetadataConstraint(
+    constraint = _constraint(tokenizer, given, params)
+    with span("lm_prefill"):
+        ids = tokenizer.encode_prompt(prompt)
+    [ids] = writer.texts([[ids]], [constraint])
+    end = ids.index(THINK_END) if THINK_END in ids else len(ids)
+    thought, song = ids[:end], [token for token in ids[end + 1 :] if token != IM_END]
+    lyrics = bare_lyrics(tokenizer.decode(song)) or default
+    return Description(
+        metadata=merge(given, plausible(parse(tokenizer.decode(thought)), MAX_DURATION_S)),
+        lyrics=lyrics,
+        truncated=len(song) == params.max_lyrics_tokens,
+        instrumental=params.instrumental or lyrics.lower() == INSTRUMENTAL.lower(),
+        counts=writer.counts(),
+    )
+
+
+def _constraint(tokenizer: Tokenizer, given: Metadata, params: DescriptionParams) -> Constraint:
+    if not params.use_constrained_decoding:
+        return Unconstrained(MOST_THOUGHT_TOKENS + params.max_lyrics_tokens)
+    return MetadataConstraint(
         tokenizer,
         given,
         caption=True,
@@ -79,20 +99,6 @@ def _describe(
         language=True,
         caption_tokens=params.max_caption_tokens,
         lyrics=Lyrics(params.max_lyrics_tokens, ignore_eos=params.ignore_eos),
-    )
-    with span("lm_prefill"):
-        session = decoder.open([[tokenizer.encode_prompt(prompt)]], constraint.most_tokens)
-    with span("lm_decode"):
-        [ids] = decoder.write(session, [constraint])
-    end = ids.index(THINK_END)
-    thought, song = ids[:end], [token for token in ids[end + 1 :] if token != IM_END]
-    lyrics = bare_lyrics(tokenizer.decode(song)) or default
-    return Description(
-        metadata=merge(given, parse(tokenizer.decode(thought))),
-        lyrics=lyrics,
-        truncated=len(song) == params.max_lyrics_tokens,
-        instrumental=params.instrumental or lyrics.lower() == INSTRUMENTAL.lower(),
-        counts=decoder.counts(),
     )
 
 

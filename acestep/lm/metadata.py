@@ -88,7 +88,7 @@ def parse(text: str) -> Metadata:
 
 def _value(name: str, text: str) -> int | str | None:
     if name in ("bpm", "duration"):
-        return int(text) if text.isdecimal() else None
+        return int(text) if text.isdecimal() and len(text) < 10 else None
     if len(text) > 1 and text[0] == text[-1] == "'":
         text = text[1:-1].replace("''", "'")
     return text or None

@@ -13,18 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from acestep.audio_codes import CODES_PER_SECOND
 from acestep.lm import describe
-from acestep.lm.constraint import MetadataConstraint
-from acestep.lm.decoder import Decoder
+from acestep.lm.backend import Backend, Writer
+from acestep.lm.constraint import Constraint, MetadataConstraint
 from acestep.lm.describe import Description
 from acestep.lm.metadata import Metadata, merge, parse
 from acestep.lm.sampling import Sampling
-from acestep.lm.session import Prefix
-from acestep.models.qwen3 import Qwen3
+from acestep.lm.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
 from acestep.prompts import (
     INSTRUMENTAL,
     LM_CAPTION_LIMIT,
@@ -53,17 +51,11 @@ class Plan:
 
 
 class Planner:
-    """The pt engine: eager PyTorch over a static cache.
+    """What is asked of the language model, whichever `backend` runs it."""
 
-    The weights must be on `device` whenever it works; between calls they may be elsewhere.
-    """
-
-    backend = "pt"
-
-    def __init__(self, model: Qwen3, tokenizer: Tokenizer, device: torch.device):
-        self.model = model
+    def __init__(self, backend: Backend, tokenizer: Tokenizer):
+        self.backend = backend
         self.tokenizer = tokenizer
-        self.device = device
         # Which of 150,000 tokens are open text takes a quarter second to find out, once per tokenizer.
         MetadataConstraint(tokenizer, Metadata(), caption=True, genres=True, language=True)
 
@@ -87,17 +79,17 @@ class Planner:
         sampling = Sampling(
             params.lm_temperature, params.lm_top_k, params.lm_top_p, params.lm_repetition_penalty
         )
-        decoder = Decoder(self.model, self.device, sampling, seeds, params.lm_cfg_scale)
+        writer = self.backend.writer(sampling, seeds, params.lm_cfg_scale)
         params = self._bounded(params)
-        planned, known = (user,) * len(seeds), []
+        planned = (user,) * len(seeds)
         if metadata:
-            planned, known = self._think(decoder, params, user, max_duration_s)
+            planned = self._think(writer, params, user, len(seeds), max_duration_s)
         found = None
         if codes:
             seconds = [duration_s or item.duration or DEFAULT_DURATION_S for item in planned]
             counts = [int(CODES_PER_SECOND * s) for s in seconds]
-            found = self._codes(decoder, params, planned, counts, known)
-        return Plan(planned, found, decoder.counts())
+            found = self._codes(writer, params, planned, counts)
+        return Plan(planned, found, writer.counts())
 
     def understand(self, params: DescriptionParams) -> Description:
         """What `params.audio_codes` sound like."""
@@ -112,51 +104,41 @@ class Planner:
         return describe.format_request(self._describer(params), self.tokenizer, params)
 
     def _think(
-        self, decoder: Decoder, params: GenerationParams, user: Metadata, max_duration_s: int
-    ) -> tuple[tuple[Metadata, ...], list[Prefix]]:
-        """Phase 1: the metadata of each item, and the prompts as they are in the cache."""
+        self, writer: Writer, params: GenerationParams, user: Metadata, items: int, max_duration_s: int
+    ) -> tuple[Metadata, ...]:
+        """Phase 1: the metadata of each item."""
         tokenizer = self.tokenizer
-        constraints = [
-            MetadataConstraint(
-                tokenizer,
-                user,
-                caption=params.use_cot_caption,
-                language=params.use_cot_language,
-                max_duration_s=max_duration_s,
-            )
-            for _ in decoder.streams
-        ]
         with span("lm_prefill"):
             prompt = [
                 tokenizer.encode_prompt(phase1_prompt(params.caption, params.lyrics)),
                 tokenizer.encode_prompt(phase1_unconditional(params.lyrics, params.lm_negative_prompt)),
             ]
-            session = decoder.open([prompt] * len(constraints), constraints[0].most_tokens)
-        with span("lm_decode"):
-            thoughts = decoder.write(session, constraints)
-        planned = tuple(merge(user, parse(tokenizer.decode(ids))) for ids in thoughts)
-        return planned, [session.prefix(row) for row in range(decoder.branches)]
+            constraints = [self._constraint(params, user, max_duration_s) for _ in range(items)]
+        thoughts = writer.texts([prompt] * items, constraints)
+        found = [plausible(parse(tokenizer.decode(ids)), max_duration_s) for ids in thoughts]
+        return tuple(merge(user, metadata) for metadata in found)
+
+    def _constraint(self, params: GenerationParams, user: Metadata, max_duration_s: int) -> Constraint:
+        if not params.use_constrained_decoding:
+            return Unconstrained(MOST_THOUGHT_TOKENS)
+        return MetadataConstraint(
+            self.tokenizer,
+            user,
+            caption=params.use_cot_caption,
+            language=params.use_cot_language,
+            max_duration_s=max_duration_s,
+        )
 
     def _codes(
-        self,
-        decoder: Decoder,
-        params: GenerationParams,
-        planned: Sequence[Metadata],
-        counts: Sequence[int],
-        known: Sequence[Prefix],
+        self, writer: Writer, params: GenerationParams, planned: Sequence[Metadata], counts: Sequence[int]
     ) -> tuple[Tensor, ...]:
-        """Phase 2: the codes of each item, the longest item first in the session."""
-        order = sorted(range(len(counts)), key=lambda item: -counts[item])
+        """Phase 2: the codes of each item."""
         caption, lyrics = params.caption, params.lyrics
         with span("lm_prefill"):
             encode = self.tokenizer.encode_prompt
             bare = encode(phase2_unconditional(caption, lyrics, params.lm_negative_prompt))
-            thoughts = [planned[item].to_yaml() for item in order]
-            prompts = [[encode(phase2_prompt(caption, lyrics, thought)), bare] for thought in thoughts]
-            session = decoder.open(prompts, counts[order[0]], known)
-        with span("lm_decode"):
-            found = decoder.codes(session, [counts[item] for item in order], order)
-        return tuple(codes for _, codes in sorted(zip(order, found, strict=True), key=lambda pair: pair[0]))
+            prompts = [[encode(phase2_prompt(caption, lyrics, item.to_yaml())), bare] for item in planned]
+        return tuple(writer.codes(prompts, counts))
 
     def _bounded(self, params: GenerationParams) -> GenerationParams:
         """The request with its texts cut to what the model reads."""
@@ -168,6 +150,6 @@ class Planner:
             lm_negative_prompt=cut(params.lm_negative_prompt, LM_CAPTION_LIMIT),
         )
 
-    def _describer(self, params: DescriptionParams) -> Decoder:
+    def _describer(self, params: DescriptionParams) -> Writer:
         sampling = Sampling(params.temperature, params.top_k, params.top_p, params.repetition_penalty)
-        return Decoder(self.model, self.device, sampling, [params.seed])
+        return self.backend.writer(sampling, [params.seed])

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from acestep.lm.writing import common_prefix
 from acestep.models.qwen3 import Cache, Qwen3
+from acestep.spans import span
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class Session:
         self.lengths = self.lengths[:rows]
         self.hidden, self._next = self.hidden[:rows], self._next[:rows]
 
+    def head(self, rows: slice | Tensor) -> Tensor:
+        """fp32 logits `[R, V]` of each row's next token, over `V` rows of the head."""
+        with span("forward"):
+            return F.linear(self.hidden, self.model.embed_tokens.weight[rows]).float()
+
     def prefix(self, row: int) -> Prefix:
         """A row's prompt with its keys and values, for a later session."""
         ids = self.prompts[row]
@@ -80,7 +87,7 @@ class Session:
     def _prefill(self, rows: Sequence[int], start: int, known: Sequence[Prefix]) -> None:
         """Run what the prompts of `rows` share from `start`, then each way they go on from there."""
         first, prompts = rows[0], {row: self.prompts[row] for row in rows}
-        end = _common(list(prompts.values()))
+        end = common_prefix(list(prompts.values()))
         ending = [row for row in rows if len(prompts[row]) == end]
         done = max(start, self._recall(first, end - bool(ending), known))
         if done < end:
@@ -101,7 +108,7 @@ class Session:
 
     def _recall(self, row: int, end: int, known: Sequence[Prefix]) -> int:
         """Fill `row` with what is known of its prompt, up to `end`; how far that is."""
-        lengths = [_common([prefix.ids, self.prompts[row][:end]]) for prefix in known]
+        lengths = [common_prefix([prefix.ids, self.prompts[row][:end]]) for prefix in known]
         reused = max(lengths, default=0)
         if reused:
             best = known[lengths.index(reused)]
@@ -111,9 +118,3 @@ class Session:
 
     def _stored(self) -> tuple[Tensor, Tensor]:
         return self.cache.keys, self.cache.values
-
-
-def _common(prompts: Sequence[list[int]]) -> int:
-    """Length of the longest shared prefix."""
-    alike = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
-    return sum(1 for _ in alike)

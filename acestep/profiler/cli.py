@@ -15,13 +15,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from acestep import gpu_config, resolver
+from acestep import gpu_config
 from acestep.errors import AceStepError, MissingPrerequisite
 from acestep.gpu_config import MAX_VRAM_VARIABLE
 from acestep.profiler.flags import BENCHMARK, TIER_TEST, WORDS
-from acestep.profiler.options import LM_BACKEND, Options, named, parse
+from acestep.profiler.options import Options, named, parse
 from acestep.profiler.request import COT_SWITCHES
-from acestep.resolver import EffectivePlan, Setup
+from acestep.resolver import EffectivePlan
+from acestep.setup import NONE, Setup
 
 HARNESS, INTERRUPTED, TERMINATED = 4, 130, 143
 USEFUL_TURBO_STEPS = 20
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str
     try:
         options = parse(argv)
         if options.mode == TIER_TEST:
-            return _tier_test(options, tier_test)
+            return tier_test(options.tiersim)
         if options.max_vram_gb is not None:
             os.environ[MAX_VRAM_VARIABLE] = f"{options.max_vram_gb:g}"
         from acestep.profiler import modes
@@ -57,12 +58,6 @@ def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str
         return HARNESS
 
 
-def _tier_test(options: Options, run: Callable[[Sequence[str]], int]) -> int:
-    if options.origins["tier_skip_compile"] == "flag":
-        print("profile_inference: --tier-skip-compile: nothing is compiled yet", file=sys.stderr)
-    return run(options.tiersim)
-
-
 def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
     """The engine the options ask for. `with_lm`: whether a language model is loaded (if it has work).
 
@@ -71,14 +66,17 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
     """
     with_lm = options.wants_lm if with_lm is None else with_lm
     with named(options.origins):
-        made = resolver.setup(
+        made = Setup.choose(
             options.source,
             device=options.device,
             dit=options.config_path,
             lm=options.lm_model if with_lm else None,
             want_lm=with_lm,
+            lm_backend=options.lm_backend,
             offload_to_cpu=options.offload_to_cpu,
             offload_dit_to_cpu=options.offload_dit_to_cpu,
+            quantization=options.quantization,
+            compile=options.compile,
             strict=options.config.strict,
             no_limits=options.config.no_limits,
         )
@@ -102,6 +100,8 @@ def header_lines(options: Options, made: Setup, commit: str | None) -> list[str]
         return said(name, "on" if on else "off")
 
     params = options.params
+    request = options.description if options.mode in WORDS else params
+    constrained = request.use_constrained_decoding
     chain = [
         f"{name.removeprefix('use_cot_')} {switch(name, getattr(params, name))}" for name in COT_SWITCHES
     ]
@@ -112,16 +112,22 @@ def header_lines(options: Options, made: Setup, commit: str | None) -> list[str]
         "source": said("source", made.source),
         "DiT": said("config_path", made.dit),
         "LM": said("lm_model", made.lm) if made.lm else "none",
-        "LM backend": said("lm_backend", LM_BACKEND) if made.lm else "none",
+        "LM backend": f"{said('lm_backend', made.lm_backend)}: {made.lm_backend_reason}"
+        if made.lm
+        else "none",
         "offload": switch("offload_to_cpu", made.offload_to_cpu),
         "offload DiT": switch("offload_dit_to_cpu", made.offload_dit_to_cpu),
+        "quantization": said("quantization", made.quantization or NONE),
+        "compile": switch("compile", made.compile),
         "thinking": switch("thinking", params.thinking),
         "CoT": ", ".join(chain),
-        "constrained": switch("use_constrained_decoding", True),
+        "constrained": switch(f"{'use' if constrained else 'no'}_constrained_decoding", constrained),
         "warm-up": switch("no_warmup", options.warmup),
         "commit": commit or "unknown",
     }
-    idle = ("DiT", "offload DiT", "thinking", "CoT") if options.mode in WORDS else ()
+    idle = (
+        ("DiT", "offload DiT", "quantization", "compile", "thinking", "CoT") if options.mode in WORDS else ()
+    )
     return [f"{name:<13}{fact}" for name, fact in facts.items() if name not in idle]
 
 

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 from acestep.checks import shown
 from acestep.errors import UsageError
+from acestep.lm.backend import BACKENDS
+from acestep.quantization import QUANTIZATIONS
 from acestep.sources import DEFAULT_DIT, LMS, SYNTHETIC
 from acestep.tasks import TASKS
 
@@ -85,7 +87,7 @@ def _add_shared(flags: Flags) -> None:
     add = flags.group("every mode", MODES)
     add("--mode", type=_mode, metavar="MODE", help=f"({PROFILE})")
     add("--device", help="auto, cuda, cuda:N, mps or cpu (auto)")
-    add("--lm-backend", metavar="NAME", help="auto, vllm, pt or mlx (auto)")
+    add("--lm-backend", metavar="NAME", help=f"auto, {', '.join(BACKENDS)} (auto)")
     add("--source", help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (this machine's)")
     add("--benchmark-output", type=Path, metavar="FILE", help="results, as .json, .csv or .md")
 
@@ -97,7 +99,8 @@ def _add_engine(flags: Flags) -> None:
     add("--lm-model", metavar="NAME", help=f"one of {', '.join(LMS)} ({LMS[1]})")
     add("--offload-to-cpu", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit-to-cpu", action=switch, help="the DiT as well (the tier's)")
-    add("--quantization", metavar="NAME", help="int8_weight_only, fp8_weight_only or w8a8_dynamic (none)")
+    add("--quantization", metavar="NAME", help=f"of the DiT: none, {', '.join(QUANTIZATIONS)} (the tier's)")
+    add("--compile", action=switch, help="compile the DiT (the tier's)")
     add("--max-vram", metavar="GB", help="simulate a card of this size, as MAX_CUDA_VRAM does")
     add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")
@@ -123,7 +126,7 @@ def _add_request(flags: Flags) -> None:
         modes=(*MUSIC, TIER_TEST),
         help="diffusion steps (example's; turbo 8, base 50)",
     )
-    add("--seed", type=_whole, modes=MEASURED, metavar="N", help="-1 draws one (example's, else 42)")
+    add("--seed", type=_whole, modes=MODES, metavar="N", help="-1 draws one (example's, else 42)")
     add("--guidance-scale", type=_number, metavar="X", help="of the DiT; turbo has none (7.0)")
     add("--thinking", action="store_true", help="plan audio codes with the language model")
     add("--use-cot-metas", action="store_true", help="let it fill empty metadata")
@@ -154,7 +157,7 @@ def _add_measuring(flags: Flags) -> None:
         help="take over what an interrupted run finished (on)",
     )
     add("--dry-run", action="store_true", help="print what would run and load nothing")
-    add("--json-compat", action="store_true", help="a bare list with upstream's field names")
+    add("--json-compat", modes=MODES, action="store_true", help="a bare list with upstream's field names")
 
 
 def _add_tiers(flags: Flags) -> None:
@@ -162,9 +165,9 @@ def _add_tiers(flags: Flags) -> None:
     add("--tiers", type=_number, nargs="+", metavar="GB", help="card sizes (4 6 8 12 16 20 24)")
     add("--tier-with-lm", action="store_true", help="plan with the tier's language model")
     add("--tier-duration", type=_number, metavar="S", help="of audio (30)")
-    add("--tier-skip-compile", action="store_true", help="has no effect: nothing is compiled yet")
-    add("--tier-boundary", action="store_true", help="not there yet")
-    add("--tier-batch-boundary", action="store_true", help="not there yet")
+    add("--tier-skip-compile", action="store_true", help="compile nothing that is not quantised")
+    add("--tier-boundary", action="store_true", help="where quantisation and offloading can go")
+    add("--tier-batch-boundary", action="store_true", help="the largest batch of each card")
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:

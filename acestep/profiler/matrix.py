@@ -7,8 +7,6 @@ the card's tier clamps to the same run are measured once and listed twice.
 from __future__ import annotations
 
 import itertools
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,9 +17,11 @@ from acestep import resolver
 from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
 from acestep.profiler.options import Options
+from acestep.profiler.progress import Progress
 from acestep.profiler.record import Item, key_of
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
-from acestep.resolver import EffectivePlan, Setup
+from acestep.resolver import EffectivePlan
+from acestep.setup import Setup
 
 DURATIONS_S, BATCHES, THINKING, STEPS = (30.0, 60.0, 120.0, 240.0), (1, 2, 4), (False, True), (8, 16)
 # Seconds on a made-up device, for the order and the expected time: decoding audio takes about as long as
@@ -84,49 +84,6 @@ def rows(options: Options, made: Setup) -> list[Row]:
         sized = replace(config, batch_size=batch, seeds=item_seeds((config.seeds or (42,))[0], batch))
         found.append(Row(asked, sized, resolver.resolve(asked, sized, made)))
     return sorted(found, key=lambda row: row.work)
-
-
-class Progress:
-    """What is done, what it took, and what the rest is expected to take; on standard error."""
-
-    def __init__(self, todo: list[Row], budget_s: float | None):
-        self._works = [row.work for row in todo]
-        self._budget_s = budget_s
-        self._start = time.monotonic()
-        self._done = 0.0
-
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._start
-
-    def expected_s(self, work: float) -> float | None:
-        """Seconds for so much work, at the rate so far; None before there is one."""
-        return self.elapsed_s() * work / self._done if self._done else None
-
-    def fits(self, row: Row) -> bool:
-        """Whether `row` may be begun within the budget."""
-        if self._budget_s is None:
-            return True
-        return self.elapsed_s() + (self.expected_s(row.work) or 0.0) <= self._budget_s
-
-    def begin(self, index: int, row: Row) -> None:
-        rest = self.expected_s(sum(self._works[index:]))
-        left = "" if rest is None else f", about {_clock(rest)} to go"
-        params = row.params
-        print(
-            f"[{index + 1}/{len(self._works)}] {params.duration:g} s, batch {row.config.batch_size}, "
-            f"thinking {params.thinking}, {params.inference_steps} steps; "
-            f"{_clock(self.elapsed_s())} so far{left}",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    def end(self, row: Row) -> None:
-        self._done += row.work
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
 
 
 def skipped(row: Row, reason: str) -> Item:

@@ -17,11 +17,13 @@ from acestep.profiler import cli, devices, matrix, passport, roofline, tables
 from acestep.profiler.cost import Networks, networks
 from acestep.profiler.flags import BENCHMARK, PROFILE
 from acestep.profiler.options import Options
+from acestep.profiler.progress import Progress
 from acestep.profiler.record import Item
 from acestep.profiler.recording import Recording
 from acestep.profiler.roofline import Ceilings
-from acestep.resolver import EffectivePlan, Setup
+from acestep.resolver import EffectivePlan
 from acestep.result import Counts
+from acestep.setup import Setup
 
 if TYPE_CHECKING:
     from acestep.profiler.measure import Bench
@@ -78,8 +80,10 @@ def _benchmark(options: Options) -> int:
         for row in todo:
             print(matrix.table_row(row, matrix.skipped(row, "dry run")))
         return 0
-    with Recording(options, made, resume=options.resume) as recording:
-        progress = matrix.Progress(todo, options.budget_s)
+    with (
+        Recording(options, made, resume=options.resume) as recording,
+        Progress(todo, options.budget_s) as progress,
+    ):
         bench = None
         measured: dict[object, Item] = {}
         failed = False

@@ -19,21 +19,24 @@ from acestep import gpu_config
 from acestep.checks import one_of, shown, within
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
 from acestep.gpu_config import MAX_VRAM_VARIABLE
+from acestep.lm.backend import BACKENDS
 from acestep.profiler import defaults
 from acestep.profiler.flags import BENCHMARK, PROFILE, TIER_TEST, WORDS, flag_of, parser
 from acestep.profiler.request import COT_SWITCHES, DEFAULT_EXAMPLE, requested
+from acestep.quantization import QUANTIZATIONS
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
-from acestep.resolver import AUTO
+from acestep.setup import AUTO, NONE
 from acestep.sources import LMS
 from acestep.tasks import TASKS
 
-LM_BACKENDS = (AUTO, "vllm", "pt", "mlx")
-LM_BACKEND = "pt"  # what this engine has
-QUANTIZATIONS = ("int8_weight_only", "fp8_weight_only", "w8a8_dynamic")
-OFFLOADS = ("offload_to_cpu", "offload_dit_to_cpu")
+OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile")
 MAX_REPEATS = 1_000
 MAX_BUDGET_S = 7 * 24 * 3_600.0
-TIERSIM_FLAGS = ("device", "source", "batch_size", "inference_steps", "tiers", "tier_duration")
+TIERSIM_FLAGS = (
+    *("device", "source", "batch_size", "inference_steps", "seed", "tiers", "tier_duration"),
+    *("tier_with_lm", "tier_skip_compile", "tier_boundary", "tier_batch_boundary"),
+    *("benchmark_output", "json_compat"),
+)
 # The engine's names for what a flag calls differently.
 ENGINE_NAMES = {"dit": "config_path", "lm": "lm_model", "seeds": "seed", MAX_VRAM_VARIABLE: "max_vram"}
 
@@ -56,6 +59,8 @@ class Options:
     lm_model: str = LMS[1]
     offload_to_cpu: bool | None = None
     offload_dit_to_cpu: bool | None = None
+    quantization: str = AUTO
+    compile: bool | None = None
     max_vram_gb: float | None = None
     # The request.
     example: str = DEFAULT_EXAMPLE
@@ -105,7 +110,7 @@ def parse(
             homes = ", ".join(flags.modes_of[name])
             raise UsageError(f"{flag_of(name)}: has no meaning in mode {mode}; drop it, or use it in {homes}")
     ambient = defaults.load(environ, folder)
-    origins = dict.fromkeys(flags.modes_of, "default") | dict.fromkeys(OFFLOADS, "tier")
+    origins = dict.fromkeys(flags.modes_of, "default") | dict.fromkeys(OF_TIER, "tier")
     origins |= {name: found.origin for name, found in ambient.items()} | dict.fromkeys(given, "flag")
     settings: dict[str, Any] = {name: found.value for name, found in ambient.items()} | given
     with named(origins):
@@ -136,8 +141,8 @@ def named(origins: Mapping[str, str]) -> Iterator[None]:
 
 def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
     """What is misspelled, or has no meaning beside or without something else."""
-    one_of("lm_backend", settings.get("lm_backend", AUTO), LM_BACKENDS)
-    one_of("quantization", settings.get("quantization", QUANTIZATIONS[0]), QUANTIZATIONS)
+    one_of("lm_backend", settings.get("lm_backend", AUTO), (AUTO, *BACKENDS))
+    one_of("quantization", settings.get("quantization", AUTO), (AUTO, NONE, *QUANTIZATIONS))
     if "no_constrained_decoding" in settings and "use_constrained_decoding" in settings:
         raise UsageError("no_constrained_decoding: given with --use-constrained-decoding; keep one of them")
     if settings.get("offload_dit_to_cpu") and settings.get("offload_to_cpu") is False:
@@ -150,35 +155,18 @@ def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
 
 def _refuse_missing(settings: Mapping[str, Any]) -> None:
     """What is asked for rightly and this engine has not."""
-    if (backend := settings.get("lm_backend", AUTO)) not in (AUTO, LM_BACKEND):
-        raise MissingPrerequisite(f"lm_backend: {backend} is not built into this engine; use {LM_BACKEND}")
-    if "quantization" in settings:
-        raise MissingPrerequisite(
-            f"quantization: {settings['quantization']} needs torchao, and this engine has no quantised "
-            "weights yet; drop it"
-        )
-    if "no_constrained_decoding" in settings:
-        raise MissingPrerequisite("no_constrained_decoding: this engine plans by its grammar only; drop it")
     if (lm := settings.get("lm_model", LMS[0])) not in LMS:
         raise MissingPrerequisite(f"lm_model: there is no {shown(lm)}; use one of {', '.join(LMS)}")
 
 
 def _tiersim(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The command line of `python -m tiersim` for a tier test."""
-    works = "python profile_inference.py --mode tier-test --tiers 8 12 16 --tier-with-lm"
-    for name in ("tier_boundary", "tier_batch_boundary"):
-        if name in settings:
-            raise MissingPrerequisite(f"{name}: boundary tests are not there yet; run {works}")
-    if "benchmark_output" in settings:
-        raise MissingPrerequisite(
-            f"benchmark_output: a tier test writes no file yet; keep what {works} prints"
-        )
+    """The command line of `python -m tiersim` for a tier test, which checks the values."""
     arguments = []
     for name in TIERSIM_FLAGS:
         if name in settings:
             values = settings[name] if isinstance(settings[name], list) else [settings[name]]
-            arguments += [flag_of(name), *map(str, values)]
-    return (*arguments, *(["--tier-with-lm"] if "tier_with_lm" in settings else []))
+            arguments += [flag_of(name), *(() if values == [True] else map(str, values))]
+    return tuple(arguments)
 
 
 def _measuring(mode: str, settings: Mapping[str, Any]) -> dict[str, Any]:

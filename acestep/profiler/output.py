@@ -26,9 +26,10 @@ from msgspec.structs import replace
 from acestep.checks import CONTROL
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
 from acestep.profiler import record
-from acestep.profiler.record import Header, Item, Profile, Sample
+from acestep.profiler.record import Card, Header, Item, Profile, Sample
 
 FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet would compute
+LOADED = ("generate", "check")  # phases of a tier test after its models are there
 MARKUP = re.compile(r"([\\`*\[\]<>|&~])")
 
 
@@ -144,7 +145,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def _form(path: Path, json_compat: bool) -> Callable[[Profile], bytes]:
-    forms = {".json": _upstream if json_compat else _json, ".csv": _csv, ".md": _markdown}
+    forms = {".json": _upstream if json_compat else _json, ".csv": _csv, ".md": markdown}
     suffix = path.suffix.lower()
     if suffix not in forms:
         raise UsageError(f"benchmark_output: {str(path)!r} must end in one of {', '.join(forms)}")
@@ -159,23 +160,47 @@ def _json(profile: Profile) -> bytes:
 
 def _upstream(profile: Profile) -> bytes:
     """The bare list under upstream's names; seconds are 0 where nothing was timed, as there."""
-    names = ("duration", "batch_size", "thinking", "inference_steps")
-    entries = []
-    for item in profile.items:
-        sample = item.typical or Sample(wall_s=0.0)
-        entries.append(
-            {
-                "config": {name: item.requested.get(name) for name in names},
-                "wall_time": sample.wall_s,
-                "success": item.status == "ok",
-                "error": item.error or None,
-                "lm_time": sample.lm_s,
-                "dit_time": sample.dit_s,
-                "vae_time": sample.vae_s,
-                "n_audios": item.audio.items if item.audio else 0,
-            }
-        )
+    entries = [
+        (_upstream_case(item, item.card) if item.card else _upstream_run(item)) for item in profile.items
+    ]
     return msgspec.json.format(record.encode(entries)) + b"\n"
+
+
+def _upstream_run(item: Item) -> dict[str, Any]:
+    names = ("duration", "batch_size", "thinking", "inference_steps")
+    return {
+        "config": {name: item.requested.get(name) for name in names},
+        **_upstream_times(item),
+        "success": item.status == "ok",
+        "n_audios": item.audio.items if item.audio else 0,
+    }
+
+
+def _upstream_case(item: Item, card: Card) -> dict[str, Any]:
+    ran = item.effective
+    return {
+        "tier_gb": card.tier_gb,
+        "tier": card.tier,
+        "test_variant": card.variant,
+        "use_lm": ran.get("lm") is not None,
+        "lm_model": ran.get("lm"),
+        "lm_backend": ran.get("lm_backend"),
+        "offload": ran.get("offload_to_cpu"),
+        "offload_dit": ran.get("offload_dit_to_cpu"),
+        "quantization": ran.get("quantization"),
+        "duration": ran.get("duration_s"),
+        "batch_size": ran.get("batch_size"),
+        "init_success": card.phase_reached in LOADED,
+        "gen_success": item.status == "ok",
+        **_upstream_times(item),
+        "peak_vram_gb": None if card.peak_bytes is None else card.peak_bytes / 2**30,
+    }
+
+
+def _upstream_times(item: Item) -> dict[str, Any]:
+    sample = item.typical or Sample(wall_s=0.0)
+    times = {"lm_time": sample.lm_s, "dit_time": sample.dit_s, "vae_time": sample.vae_s}
+    return {"wall_time": sample.wall_s, "error": item.error or None, **times}
 
 
 def _row(item: Item) -> dict[str, Any]:
@@ -183,6 +208,7 @@ def _row(item: Item) -> dict[str, Any]:
     sample = item.typical
     return {
         "mode": item.mode,
+        **(_card_cells(item, item.card) if item.card else {}),
         "duration_s": item.requested.get("duration"),
         "batch_size": item.requested.get("batch_size"),
         "thinking": item.requested.get("thinking"),
@@ -196,6 +222,21 @@ def _row(item: Item) -> dict[str, Any]:
         "status": item.status,
         "error": item.error,
         "adjusted": "; ".join(map(str, item.adjustments)),
+    }
+
+
+def _card_cells(item: Item, card: Card) -> dict[str, Any]:
+    """What a table says of a tier test: all items of one are."""
+    names = ("lm_backend", "offload_to_cpu", "offload_dit_to_cpu", "quantization")
+    return {
+        "tier_gb": card.tier_gb,
+        "tier": card.tier,
+        "variant": card.variant,
+        "tier_lm": item.effective.get("lm"),
+        **{name: item.effective.get(name) for name in names},
+        "cap": card.cap,
+        "peak_bytes": card.peak_bytes,
+        "notes": "; ".join(card.notes),
     }
 
 
@@ -233,7 +274,8 @@ def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
     return [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
 
 
-def _markdown(profile: Profile) -> bytes:
+def markdown(profile: Profile) -> bytes:
+    """A line of provenance and a table, to paste."""
     run = profile.run
     facts = (record.SCHEMA, run.commit, run.source, run.dit, run.lm, run.device, run.passport.cpu)
     lines = [", ".join(_escaped(fact) for fact in facts if fact) + (" (dirty)" if run.dirty else ""), ""]

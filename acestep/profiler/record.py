@@ -25,7 +25,7 @@ FORMAT = "acestep-profile/"
 SCHEMA = f"{FORMAT}1"
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-Status = Literal["ok", "oom", "host-oom", "timeout", "crash", "error", "invalid", "skip"]
+Status = Literal["ok", "oom", "host-oom", "timeout", "crash", "error", "invalid", "refused", "skip"]
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,12 +107,47 @@ class AudioFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     silent: int  # items
 
 
+class Used(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True):
+    """Memory at one moment: seconds since the start, what was being done, bytes."""
+
+    t_s: float
+    phase: str
+    used_bytes: int
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a tier test says beside: the card that was simulated, how, and what of it was used.
+
+    Bytes are None where nothing was measured. `peak_bytes` is what counts against the card, its driver's
+    share included. `exit_code` is negative for a signal, None where nothing ran. `log`: the end of the
+    output.
+    """
+
+    tier_gb: float
+    tier: str
+    class_gb: float
+    variant: str
+    cap: str | None = None
+    cap_bytes: int | None = None
+    cap_verified: bool = False
+    peak_bytes: int | None = None
+    peak_source: str | None = None
+    stage_peaks_bytes: Mapping[str, int] = {}
+    timeline: tuple[Used, ...] = ()
+    phase_reached: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    process_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    log: str = ""
+
+
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One configuration and what came of it.
 
     `key` is `key_of(mode, requested)`. `error` is one line, empty when ok. `memory_bytes` holds the
-    sources that exist (allocated, reserved, driver, rss). `text` is what the language model wrote. `rtf`:
-    wall seconds per second of audio, lower is better.
+    sources that exist (allocated, reserved, driver, rss). `text` is what the language model wrote, `card`
+    what a tier test adds. `rtf`: wall seconds per second of audio, lower is better.
     """
 
     key: str
@@ -128,6 +163,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     memory_bytes: Mapping[str, int] = {}
     audio: AudioFacts | None = None
     text: Mapping[str, Any] | None = None
+    card: Card | None = None
     rtf: float | None = None
     fallbacks: tuple[Fallback, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -13,10 +13,10 @@ from uuid import uuid4
 from msgspec.structs import replace
 
 from acestep.profiler import output, passport
-from acestep.profiler.options import LM_BACKEND, Options
+from acestep.profiler.options import Options
 from acestep.profiler.output import Writer
 from acestep.profiler.record import Header, Item
-from acestep.resolver import Setup
+from acestep.setup import Setup
 
 
 class Recording:
@@ -69,7 +69,7 @@ def _header(options: Options, made: Setup) -> Header:
         source_origin=made.source_origin,
         dit=made.dit,
         lm=made.lm,
-        lm_backend=LM_BACKEND if made.lm else None,
+        lm_backend=made.lm_backend or None,
         device=made.accelerator.device,
         origins=dict(options.origins),
         versions=passport.versions(),

@@ -80,6 +80,7 @@ def _music(params: GenerationParams, settings: Mapping[str, Any]) -> GenerationP
     known = {known.name for known in fields(GenerationParams)}
     changes = {name: value for name, value in settings.items() if name in known}
     changes |= {name: name in settings for name in PLANNING}
+    changes["use_constrained_decoding"] = "no_constrained_decoding" not in settings
     if changes.get("duration") == LM_DECIDES:
         changes["duration"] = None
         if not changes["use_cot_metas"]:
@@ -116,7 +117,9 @@ def _rewritten(params: GenerationParams, settings: Mapping[str, Any], seed: int 
 def _sampled(params: DescriptionParams, settings: Mapping[str, Any], seed: int | None) -> DescriptionParams:
     temperature = settings.get("lm_temperature", params.temperature)
     within("lm_temperature", temperature, 0.0, 2.0)
-    return replace(params, temperature=temperature, seed=params.seed if seed is None else seed)
+    constrained = "no_constrained_decoding" not in settings
+    seed = params.seed if seed is None else seed
+    return replace(params, temperature=temperature, seed=seed, use_constrained_decoding=constrained)
 
 
 def _text(name: str, value: str) -> str:

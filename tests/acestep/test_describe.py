@@ -8,8 +8,8 @@ import torch
 from tiny_lm import tiny_planner
 
 from acestep.lm import constraint
-from acestep.lm.decoder import Decoder
 from acestep.lm.describe import bare_lyrics
+from acestep.lm.writing import SessionWriter
 from acestep.request import KEYSCALES, LANGUAGES, DescriptionParams
 from acestep.tokenizer import IM_END, THINK_END
 
@@ -33,10 +33,10 @@ def _small_and_without_gradients(monkeypatch: pytest.MonkeyPatch):
 def written(monkeypatch: pytest.MonkeyPatch):
     """What each description's model wrote, as ids; with a reply set, the lyrics are that text."""
     texts: list[list[int]] = []
-    write = Decoder.write
+    write = SessionWriter.texts
 
-    def recorded(self, session, constraints):
-        [ids] = write(self, session, constraints)
+    def recorded(self, prompts, constraints):
+        [ids] = write(self, prompts, constraints)
         if reply.text is not None:
             ids = [*ids[: ids.index(THINK_END) + 1], *PLANNER.tokenizer.encode(reply.text), IM_END]
         texts.append(ids)
@@ -46,7 +46,7 @@ def written(monkeypatch: pytest.MonkeyPatch):
         text: str | None = None
         ids = texts
 
-    monkeypatch.setattr(Decoder, "write", recorded)
+    monkeypatch.setattr(SessionWriter, "texts", recorded)
     return reply
 
 
@@ -84,10 +84,13 @@ def test_ignoring_the_end_writes_exactly_so_many_tokens(limit: int, written):
 
 def test_the_prompt_is_the_modes(monkeypatch: pytest.MonkeyPatch):
     seen = []
-    opened = Decoder.open
-    monkeypatch.setattr(
-        Decoder, "open", lambda self, prompts, *rest: (seen.append(prompts), opened(self, prompts, *rest))[1]
-    )
+    write = SessionWriter.texts
+
+    def watched(self, prompts, constraints):
+        seen.append(prompts)
+        return write(self, prompts, constraints)
+
+    monkeypatch.setattr(SessionWriter, "texts", watched)
     for mode, params in MODES.items():
         getattr(PLANNER, mode)(params)
     texts = [PLANNER.tokenizer.decode(ids) for [[ids]] in seen]

@@ -21,9 +21,10 @@ from acestep import GenerationConfig, GenerationParams, audio_codes, audio_file,
 from acestep.engine import Engine
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
 from acestep.gpu_config import Accelerator
-from acestep.lm.decoder import Decoder
+from acestep.lm.writing import SessionWriter
 from acestep.request import MAX_CAPTION_CHARS, MAX_LYRICS_CHARS, DescriptionParams
 from acestep.result import DescriptionResult
+from acestep.setup import Setup
 from acestep.synthetic_tokenizer import tokenizer_files
 from acestep.tasks import TASKS, TRACKS
 from acestep.tokenizer import ENDOFTEXT, FIRST_CODE, SPECIAL_TOKENS, Tokenizer
@@ -249,7 +250,7 @@ def test_a_region_around_a_single_sample(engine: Engine, recordings: Path):
 
 
 MADE = [
-    resolver.setup("synthetic-tiny", accelerator=card, dit=dit, lm=lm)
+    Setup.choose("synthetic-tiny", accelerator=card, dit=dit, lm=lm)
     for card, dit, lm in [
         (Accelerator("cpu", "CPU", 16.0), None, "auto"),
         (Accelerator("cuda", "GTX 1650", 3.81), "acestep-v15-base", None),
@@ -334,7 +335,7 @@ def interrupted_in(owner: object, name: str, monkeypatch: pytest.MonkeyPatch) ->
         signal.signal(signal.SIGINT, before)
 
 
-STAGES = {"plan": (Decoder, "codes"), "diffuse": (diffusion, "denoise"), "save": (soundfile, "write")}
+STAGES = {"plan": (SessionWriter, "codes"), "diffuse": (diffusion, "denoise"), "save": (soundfile, "write")}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -52,7 +52,7 @@ def test_without_a_language_model_there_is_none() -> None:
     models = Models.load(
         Synthetic("synthetic-tiny"), DEFAULT_DIT, CPU, lambda _: torch.float32, None, AtHome()
     )
-    assert models.lm is models.lm_tokenizer is None
+    assert models.lm is None
     assert models.loaded == set(ALWAYS)
     with pytest.raises(KeyError):
         models.need("lm")

@@ -8,7 +8,6 @@ from tiny_lm import tiny_planner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acestep.lm import constraint
-from acestep.lm.decoder import Decoder
 from acestep.lm.metadata import Metadata
 from acestep.lm.sampling import Sampling
 from acestep.lm.session import Session
@@ -109,7 +108,7 @@ def test_a_finished_item_costs_nothing(monkeypatch: pytest.MonkeyPatch):
 
 def by_hand(params: GenerationParams, count: int) -> list[int]:
     """Phase 2 without cache, batch, or limits on the head: the likeliest code of the guided logits."""
-    encode, model = PLANNER.tokenizer.encode_prompt, PLANNER.model
+    encode, model = PLANNER.tokenizer.encode_prompt, PLANNER.backend.model
     rows = [
         encode(phase2_prompt(params.caption, params.lyrics, SONG.to_yaml())),
         encode(phase2_unconditional(params.caption, params.lyrics, params.lm_negative_prompt)),
@@ -153,13 +152,12 @@ class ReadBack(TorchDispatchMode):
 
 def test_codes_are_decoded_without_reading_back():
     sampling = Sampling(0.85, top_k=100, top_p=0.9, repetition_penalty=1.1)
-    decoder = Decoder(PLANNER.model, PLANNER.device, sampling, (1, 2), cfg_scale=2.0)
-    session = decoder.open([[[1, 2], [1]]] * 2, 6)
+    writer = PLANNER.backend.writer(sampling, (1, 2), cfg_scale=2.0)
     with ReadBack() as watched:
-        decoder.codes(session, [6, 4], [0, 1])
+        first, _ = writer.codes([[[1, 2], [1]]] * 2, [4, 6])
     assert watched.count == 0
     with ReadBack() as watched:
-        int(session.hidden.argmax())
+        int(first[0])
     assert watched.count == 1
 
 

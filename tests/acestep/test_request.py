@@ -116,6 +116,7 @@ FIELDS: dict[type, dict[str, Values]] = {
         "use_cot_metas": SWITCH,
         "use_cot_caption": SWITCH,
         "use_cot_language": SWITCH,
+        "use_constrained_decoding": SWITCH,
         "lm_temperature": number(0.0, 2.0),
         "lm_cfg_scale": number(1.0, 20.0),
         "lm_top_k": whole(0, 1_000_000),
@@ -194,6 +195,7 @@ FIELDS: dict[type, dict[str, Values]] = {
         "max_caption_tokens": whole(1, 512),
         "max_lyrics_tokens": whole(1, 4096),
         "ignore_eos": SWITCH,
+        "use_constrained_decoding": SWITCH,
     },
 }
 EVERY = [(kind, field) for kind, fields in FIELDS.items() for field in fields]

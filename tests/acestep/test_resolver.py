@@ -10,6 +10,7 @@ from acestep import audio_codes, resolver
 from acestep.errors import MissingPrerequisite, UsageError
 from acestep.gpu_config import Accelerator
 from acestep.request import GenerationConfig, GenerationParams
+from acestep.setup import Setup
 from acestep.sources import LMS
 
 CARD_8 = Accelerator("cuda", "RTX 4060", 7.66)
@@ -21,8 +22,8 @@ METADATA = {"bpm": 96, "keyscale": "D minor", "timesignature": "4"}
 BASE = "acestep-v15-base"
 
 
-def made(accelerator: Accelerator, **choices) -> resolver.Setup:
-    return resolver.setup("synthetic-tiny", accelerator=accelerator, **choices)
+def made(accelerator: Accelerator, **choices) -> Setup:
+    return Setup.choose("synthetic-tiny", accelerator=accelerator, **choices)
 
 
 def resolve(accelerator: Accelerator = CPU, setup: dict | None = None, run: dict | None = None, **params):
@@ -70,7 +71,7 @@ def test_limits_clamp_with_one_line_each():
     plan = resolve(CARD_8, {"lm": LMS[0]}, {"batch_size": 3, "seeds": (1, 2, 3)}, duration=300, **METADATA)
     assert plan.params.duration == 240 and plan.config.batch_size == 2 and plan.config.seeds == (1, 2)
     assert [a.field for a in plan.adjustments] == ["batch_size", "duration"]
-    assert len(plan.warnings) == 2
+    assert plan.warnings == (*map(str, plan.adjustments), *plan.setup.notes)
     for word in ("duration", "300", "240", "tier4", "8 GB", "with LM"):
         assert word in plan.warnings[1]
     assert all("\n" not in line for line in plan.warnings)
@@ -230,8 +231,9 @@ def test_a_plan_is_plain_values():
 
 def test_resolving_imports_no_torch():
     code = (
-        "import sys\nfrom acestep import resolver as r\nfrom acestep.request import *\n"
-        "r.resolve(GenerationParams(), GenerationConfig(), r.setup('synthetic-full', device='cpu'))\n"
+        "import sys\nfrom acestep import resolver as r\nfrom acestep.setup import Setup\n"
+        "from acestep.request import *\n"
+        "r.resolve(GenerationParams(), GenerationConfig(), Setup.choose('synthetic-full', device='cpu'))\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

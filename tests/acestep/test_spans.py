@@ -2,7 +2,7 @@
 
 import pytest
 
-from acestep.spans import OTHER, record, span
+from acestep.spans import OTHER, observe, record, span
 
 
 class Clock:
@@ -64,3 +64,18 @@ def test_without_a_recording_a_span_records_nothing():
     with record() as times:
         pass
     assert times.stages().keys() == {OTHER}
+
+
+def test_an_observer_hears_each_span_begin_recorded_or_not():
+    heard = []
+    observe(heard.append)
+    try:
+        with span("load/dit"):
+            pass
+        with record(), span("diffuse"), span("step"):
+            heard.append("inside")
+    finally:
+        observe(None)
+    with span("unheard"):
+        pass
+    assert heard == ["load/dit", "diffuse", "diffuse/step", "inside"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from test_profiler_cli import GUIDES
 
-from acestep.profiler import cli, matrix, measure, output, passport, request
+from acestep.profiler import cli, matrix, measure, output, passport, progress, request
 from acestep.profiler.record import Item
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +165,7 @@ def test_kill_9_in_the_middle_loses_nothing_and_repeats_nothing(tmp_path):
 
 def test_a_budget_ends_the_matrix_in_time(run, monkeypatch):
     clock = iter(range(0, 10_000, 40))
-    monkeypatch.setattr(matrix.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     code, out, _ = run(*ONE_CELL, "--budget", "1m")
     assert code == 0
     first, second = (line for line in out.splitlines() if line.startswith("10 "))
@@ -174,12 +174,14 @@ def test_a_budget_ends_the_matrix_in_time(run, monkeypatch):
 
 def test_time_to_go_follows_the_work_done(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(matrix.time, "monotonic", lambda: now[0])
-    progress = matrix.Progress([], None)
-    assert progress.expected_s(10) is None
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    row = type("Row", (), {"work": 60.0})()
+    follows = progress.Progress([row, row], None)  # type: ignore[list-item]
+    assert follows.expected_s(10) is None and follows.line() == "[1/2] loading; 0:00 so far"
     now[0] = 30.0
-    progress.end(type("Row", (), {"work": 60.0})())  # type: ignore[arg-type]
-    assert progress.expected_s(10) == 5.0
+    follows.end(row)  # type: ignore[arg-type]
+    assert follows.expected_s(10) == 5.0
+    assert follows.line() == "[1/2] loading; 0:30 so far, about 1:00 to go"
 
 
 def test_a_failure_is_a_row_and_the_rest_goes_on(run, tmp_path, monkeypatch):

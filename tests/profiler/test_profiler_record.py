@@ -16,7 +16,7 @@ from profiles import header, item, sample
 from acestep.adjustments import Adjustment
 from acestep.errors import MissingPrerequisite
 from acestep.profiler import record
-from acestep.profiler.record import SCHEMA, AudioFacts, Cold, Header, Item, Profile, Sample
+from acestep.profiler.record import SCHEMA, AudioFacts, Card, Cold, Header, Item, Profile, Sample, Used
 from acestep.result import Fallback
 
 seconds = st.floats(0, 1e6)
@@ -37,6 +37,19 @@ samples = st.builds(
     steps_s=st.lists(seconds, max_size=3).map(tuple),
     first_audio_s=st.none() | seconds,
 )
+cards = st.builds(
+    Card,
+    tier_gb=seconds,
+    tier=words,
+    class_gb=seconds,
+    variant=words,
+    cap_bytes=st.none() | whole,
+    peak_bytes=st.none() | whole,
+    stage_peaks_bytes=st.dictionaries(words, whole, max_size=3),
+    timeline=st.tuples(st.builds(Used, t_s=seconds, phase=words, used_bytes=whole)),
+    exit_code=st.none() | st.integers(-64, 255),
+    notes=st.tuples(words),
+)
 items = st.builds(
     Item,
     key=words,
@@ -44,7 +57,9 @@ items = st.builds(
     requested=values,
     effective=values,
     adjustments=st.tuples(st.builds(Adjustment, words, plain, plain, words)),
-    status=st.sampled_from(["ok", "oom", "host-oom", "timeout", "crash", "error", "invalid", "skip"]),
+    status=st.sampled_from(
+        ["ok", "oom", "host-oom", "timeout", "crash", "error", "invalid", "refused", "skip"]
+    ),
     error=words,
     samples=st.lists(samples, max_size=3).map(tuple),
     cold=st.none() | st.builds(Cold, load_s=seconds, first_call_s=st.none() | seconds),
@@ -53,6 +68,7 @@ items = st.builds(
     audio=st.none()
     | st.builds(AudioFacts, items=whole, audio_s=seconds, peak=seconds, rms=seconds, silent=whole),
     text=st.none() | values,
+    card=st.none() | cards,
     rtf=st.none() | seconds,
     fallbacks=st.tuples(st.builds(Fallback, words, words, words)),
     warnings=st.tuples(words),

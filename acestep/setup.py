@@ -1,0 +1,170 @@
+"""An engine before it is loaded: device, source of weights, variant, language model, and how they run.
+
+Each choice is the caller's or that of the card's tier. What is asked for beyond the tier is an `Adjustment`
+with its reason, and an error when `strict`. A backend or a quantization that was named and is not to be had
+here is an error in any case; where it is only the tier's default, the setup goes without it and says so.
+Nothing is loaded and torch is not imported.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from acestep import gpu_config
+from acestep.adjustments import Adjustment, Adjustments
+from acestep.checks import one_of
+from acestep.compiling import unavailable as uncompiled
+from acestep.errors import MissingPrerequisite, UsageError
+from acestep.gpu_config import LM_PREFIX, Accelerator, GPUConfig
+from acestep.lm import backend
+from acestep.memory import vae_overrides
+from acestep.quantization import QUANTIZATIONS
+from acestep.quantization import unavailable as unquantized
+from acestep.request import DURATION_RANGE_S
+from acestep.sources import LMS, choose_dit, choose_source, dit_config
+
+AUTO = "auto"
+NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is loaded, and where. `limits`: of the card's tier, None where nothing limits (a plain CPU).
+
+    `lm_backend`: what runs the language model, and `lm_backend_reason` why; both empty without one.
+    `quantization`: of the DiT's matrices, or None.
+    """
+
+    source: str
+    source_origin: str
+    dit: str
+    turbo: bool
+    lm: str | None
+    lm_backend: str
+    lm_backend_reason: str
+    accelerator: Accelerator
+    limits: GPUConfig | None
+    offload_to_cpu: bool
+    offload_dit_to_cpu: bool
+    quantization: str | None
+    compile: bool
+    adjustments: tuple[Adjustment, ...] = ()
+    notes: tuple[str, ...] = ()  # defaults of the tier that this machine cannot do
+
+    @classmethod
+    def choose(
+        cls,
+        source: str | Path | None = None,
+        *,
+        device: str = AUTO,
+        dit: str | None = None,
+        lm: str | None = AUTO,
+        want_lm: bool = False,
+        lm_backend: str = AUTO,
+        offload_to_cpu: bool | None = None,
+        offload_dit_to_cpu: bool | None = None,
+        quantization: str = AUTO,
+        compile: bool | None = None,
+        strict: bool = False,
+        no_limits: bool = False,
+        accelerator: Accelerator | None = None,
+    ) -> Setup:
+        """Decide everything about an engine that can be decided before loading it.
+
+        `lm` "auto" is the tier's default where the tier loads one, or when `want_lm`; on a plain CPU the
+        smallest. `quantization` is a name, "none", or the tier's ("auto"). Switches left None are the tier's.
+        `accelerator`: a card to simulate.
+
+        Raises UsageError or MissingPrerequisite, naming what and where.
+        """
+        vae_overrides()  # a bad one is refused here, not after minutes of diffusion
+        found = accelerator or gpu_config.detect(device)
+        name, origin = choose_source(source, accelerator=found.device != "cpu")
+        folder = choose_dit(name, dit)
+        plain_cpu = found.device == "cpu" and not found.simulated
+        tier = gpu_config.config_for(found)
+        changes, notes = Adjustments(strict), []
+        chosen = _choose_lm(lm, want_lm, None if plain_cpu else tier, no_limits, changes)
+        runs, why = backend.choose(lm_backend, chosen, found, tier)
+        offload = tier.offload_to_cpu if offload_to_cpu is None else offload_to_cpu
+        if chosen and chosen.removeprefix(LM_PREFIX) in tier.lm_needs_offload and found.device == "cuda":
+            if not offload:
+                changes.note("offload_to_cpu", False, True, f"does not hold {chosen} on {tier.tier}")
+            offload = True
+        return cls(
+            source=name,
+            source_origin=origin,
+            dit=folder,
+            turbo=dit_config(name, folder).is_turbo,
+            lm=chosen,
+            lm_backend=runs,
+            lm_backend_reason=why,
+            accelerator=found,
+            limits=None if plain_cpu or no_limits else tier,
+            offload_to_cpu=offload,
+            offload_dit_to_cpu=tier.offload_dit_to_cpu if offload_dit_to_cpu is None else offload_dit_to_cpu,
+            quantization=_choose_quantization(quantization, found, tier, notes),
+            compile=_choose_compile(compile, found, tier, notes),
+            adjustments=tuple(changes),
+            notes=tuple(notes),
+        )
+
+    @property
+    def max_duration_s(self) -> float:
+        """Seconds of audio per item."""
+        if self.limits is None:
+            return DURATION_RANGE_S[1]
+        return self.limits.max_duration_with_lm_s if self.lm else self.limits.max_duration_s
+
+    @property
+    def max_batch(self) -> float:
+        """Items per run."""
+        if self.limits is None:
+            return math.inf
+        return self.limits.max_batch_with_lm if self.lm else self.limits.max_batch
+
+    def whose(self) -> str:
+        """Whose limits they are, for messages."""
+        if self.limits is None:
+            return "this engine"
+        lm = "with" if self.lm else "without"
+        return f"{self.limits.tier} ({self.limits.class_gb:g} GB class, {lm} LM)"
+
+
+def _choose_lm(
+    asked: str | None, want: bool, tier: GPUConfig | None, no_limits: bool, changes: Adjustments
+) -> str | None:
+    if asked is not None and asked not in (AUTO, *LMS):
+        raise UsageError(f"lm: {asked!r} is not allowed; use one of {AUTO}, {', '.join(LMS)}, or none")
+    if asked != AUTO:
+        if asked is None or tier is None or no_limits or asked.removeprefix(LM_PREFIX) in tier.lm_sizes:
+            return asked
+        applied = LM_PREFIX + tier.lm_sizes[-1] if tier.lm_sizes else None
+        changes.note("lm", asked, applied, f"is over the limit of {tier.tier}")
+        return applied
+    if tier is None:
+        return LMS[0]
+    return tier.default_lm_name if tier.load_lm or want else None
+
+
+def _choose_quantization(asked: str, found: Accelerator, tier: GPUConfig, notes: list[str]) -> str | None:
+    one_of("quantization", asked, (AUTO, NONE, *QUANTIZATIONS))
+    name = tier.quantization if asked == AUTO else None if asked == NONE else asked
+    why = unquantized(name, found.device) if name else None
+    if why and asked != AUTO:
+        raise MissingPrerequisite(f"quantization: {name} {why}")
+    if why:
+        notes.append(f"quantization: {name}, the default of {tier.tier}, {why}; using {NONE}")
+    return None if why else name
+
+
+def _choose_compile(asked: bool | None, found: Accelerator, tier: GPUConfig, notes: list[str]) -> bool:
+    wanted = tier.compile if asked is None else asked
+    why = uncompiled(found.device) if wanted else None
+    if why and asked:
+        raise MissingPrerequisite(f"compile: {why}")
+    if why:
+        notes.append(f"compile: the default of {tier.tier} {why}; nothing is compiled")
+    return wanted and not why

@@ -1,0 +1,316 @@
+"""The compiled DiT: no graph breaks, few graphs, the same music, and a cache that outlives the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+from acestep import GenerationConfig, GenerationParams, compiling, diffusion
+from acestep.compiling import CACHE_VARIABLE, Compiled, cache_directory, unavailable
+from acestep.engine import Engine
+from acestep.guidance import Guidance
+from acestep.models import dit as dit_module
+from acestep.models.configs import DiTConfig
+from acestep.models.dit import Conditions, DiT, Modulation
+from acestep.spans import record
+
+CPU = torch.device("cpu")
+TIMES = [1.0, 0.6, 0.3]
+CONFIG = DiTConfig(
+    model_type="acestep",
+    hidden_size=32,
+    intermediate_size=48,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    num_hidden_layers=4,
+    layer_types=["sliding_attention", "full_attention"] * 2,
+    sliding_window=6,
+    fsq_input_levels=[8, 8, 8, 5, 5, 5],
+)
+WITHIN, BEYOND = 13, 41  # frames: 7 tokens, which the window holds, and 21
+LIMIT = 1e-5  # relative RMS, fp32
+CODES = {"audio_codes": "".join(f"<|audio_code_{code}|>" for code in range(60)), "audio_cover_strength": 0.5}
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own, of itself
+why = unavailable("cpu")
+inductor = pytest.mark.skipif(why is not None, reason=f"torch.compile on this CPU {why}")
+
+
+def made(layers: int = 4) -> DiT:
+    torch.manual_seed(0)
+    kinds = CONFIG.layer_types[:layers]
+    dit = DiT(msgspec.structs.replace(CONFIG, num_hidden_layers=layers, layer_types=kinds))
+    for parameter in dit.parameters():
+        nn.init.normal_(parameter, 0, 0.2)
+    return dit
+
+
+def conditions(dit: DiT, batch: int, frames: int, *, guided: bool, encoder_tokens: int = 11) -> Conditions:
+    width = dit.config.encoder.hidden_size
+    null = torch.randn(1, 1, width) if guided else None
+    encoded = torch.randn(1, encoder_tokens, width)
+    return dit.condition(torch.randn(batch, frames, 128), encoded, null)
+
+
+def modulation(dit: DiT) -> Modulation:
+    return diffusion.modulate(dit, TIMES, torch.float32, CPU)
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """Relative RMS."""
+    return float((found - expected).norm() / expected.norm())
+
+
+@pytest.fixture(autouse=True)
+def unhampered(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One cache for this file, nobody's graphs left over, and the weights' mode."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path_factory.getbasetemp() / "inductor"))
+    torch.compiler.reset()
+    counters.clear()
+    with torch.inference_mode():
+        yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
+    """Graphs that were compiled, by a backend that runs them as they are."""
+    seen: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]):
+        seen.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    return seen
+
+
+@pytest.mark.parametrize("frames", [WITHIN, BEYOND])
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_whole_velocity_has_no_graph_break(frames: int, guided: bool):
+    dit = made()
+    run = dit.velocities if guided else dit.velocity
+    shape = conditions(dit, 2, frames, guided=guided)
+    found = torch._dynamo.explain(run)(torch.randn(2, frames, 64), shape, modulation(dit), 1)
+    assert (found.graph_count, found.graph_break_count) == (1, 0)
+
+
+def test_a_value_that_is_read_back_is_a_graph_break_and_an_error(
+    graphs: list, monkeypatch: pytest.MonkeyPatch
+):
+    dit = made()
+
+    def reading(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return q if k.amax() > 0 else -q
+
+    monkeypatch.setattr(dit_module, "full", reading)
+    x, shape = torch.randn(1, WITHIN, 64), conditions(dit, 1, WITHIN, guided=False)
+    found = torch._dynamo.explain(dit.velocity)(x, shape, modulation(dit), 1)
+    assert found.graph_break_count > 0
+    compiled = Compiled(dit)
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        compiled.warm(shape, modulation(dit), guided=False)
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(WITHIN, 1), (BEYOND, 2)])
+@pytest.mark.parametrize("guided", [False, True])
+def test_every_layer_runs_one_graph_per_kind_of_attention(
+    graphs: list, frames: int, expected: int, guided: bool
+):
+    dit = made()
+    Compiled(dit).warm(conditions(dit, 1, frames, guided=guided), modulation(dit), guided)
+    assert len(graphs) == expected
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_neither_another_prompt_nor_weights_that_moved_compile_again(graphs: list, guided: bool):
+    dit = made()
+    times, x = modulation(dit), torch.randn(2, BEYOND, 64)
+    compiled = Compiled(dit)
+    compiled.warm(conditions(dit, 2, BEYOND, guided=guided), times, guided)
+    run, before = (dit.velocities if guided else dit.velocity), len(graphs)
+    for encoder_tokens in (2, 21, 300):  # 21: as many as the latents have
+        shape = conditions(dit, 2, BEYOND, guided=guided, encoder_tokens=encoder_tokens)
+        for parameter in dit.parameters():  # as `residency` does
+            parameter.data = parameter.data * 1.1
+        with compiled.frozen():
+            found = run(x, shape, times, 2)
+        with torch.compiler.set_stance("force_eager"):
+            expected = run(x, shape, times, 2)
+        for ours, plain in zip(found, expected, strict=True):
+            assert torch.equal(ours, plain)
+    assert len(graphs) == before
+
+
+def test_a_step_that_would_have_to_compile_is_an_error(graphs: list):
+    dit = made()
+    times, compiled = modulation(dit), Compiled(dit)
+    compiled.warm(conditions(dit, 1, WITHIN, guided=False), times, guided=False)
+    x, other = torch.randn(1, WITHIN - 2, 64), conditions(dit, 1, WITHIN - 2, guided=False)
+    with compiled.frozen(), pytest.raises(RuntimeError, match="fail_on_recompile"):
+        dit.velocity(x, other, times, 0)
+    dit.velocity(x, other, times, 0)
+    assert len(graphs) == 2
+
+
+def test_compiling_is_a_stage_of_the_first_request_of_a_bucket(graphs: list):
+    dit = made()
+    times, compiled = modulation(dit), Compiled(dit)
+    stages = []
+    for frames, guided in ((WITHIN, True), (WITHIN, True), (BEYOND, True), (WITHIN, False), (WITHIN, True)):
+        with record() as spans:
+            compiled.warm(conditions(dit, 1, frames, guided=guided), times, guided)
+        stages.append("compile" in spans.stages())
+    assert stages == [True, False, True, True, False]
+
+
+def test_more_buckets_than_are_kept_start_anew(graphs: list, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiling, "BUCKETS", 2)
+    dit = made(layers=2)
+    times, compiled = modulation(dit), Compiled(dit)
+    sizes = (BEYOND, BEYOND + 2, BEYOND + 4, BEYOND)
+    for frames in sizes:
+        compiled.warm(conditions(dit, 1, frames, guided=False), times, guided=False)
+        with compiled.frozen():
+            dit.velocity(torch.randn(1, frames, 64), conditions(dit, 1, frames, guided=False), times, 0)
+    assert len(graphs) == 2 * len(sizes)
+
+
+def test_more_graphs_than_are_allowed_are_an_error_and_not_eager(
+    graphs: list, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(compiling, "BUCKETS", 2)
+    dit = made(layers=2)
+    times, last = modulation(dit), BEYOND + 4
+    Compiled(dit)
+    for frames in range(BEYOND, last, 2):
+        dit.velocity(torch.randn(1, frames, 64), conditions(dit, 1, frames, guided=False), times, 0)
+    with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+        dit.velocity(torch.randn(1, last, 64), conditions(dit, 1, last, guided=False), times, 0)
+
+
+@inductor
+@pytest.mark.parametrize(
+    ("batch", "frames", "guided"),
+    [(1, WITHIN, False), (2, WITHIN, True), (1, BEYOND, True), (2, BEYOND, False)],
+)
+def test_compiled_latents_are_those_of_the_eager_model(batch: int, frames: int, guided: bool):
+    dit = made()
+    times, shape = modulation(dit), conditions(dit, batch, frames, guided=guided)
+    x = diffusion.noise(range(batch), frames, torch.float32, CPU)
+    guidance = Guidance(5.0) if guided else None
+
+    def latents(x: Tensor) -> Tensor:
+        return diffusion.denoise(dit, x, shape, times, TIMES, guidance=guidance)[0]
+
+    eager, close = latents(x), latents(x * (1 + 1e-4))
+    compiled = Compiled(dit)
+    compiled.warm(shape, times, guided)
+    with compiled.frozen():
+        found = latents(x)
+    assert counters["inductor"]["fxgraph_cache_miss"] + counters["inductor"]["fxgraph_cache_hit"] > 0
+    assert difference(found, eager) < LIMIT < difference(close, eager)
+
+
+@pytest.mark.parametrize(
+    ("dit", "fields", "buckets"),
+    [
+        ("acestep-v15-turbo", {}, 1),
+        # guided and plain steps, beyond the window, and other conditions halfway
+        ("acestep-v15-base", {"duration": 12, "guidance_scale": 5.0, "cfg_interval_start": 0.5} | CODES, 2),
+    ],
+)
+def test_an_engine_compiles_in_a_stage_of_its_own_and_makes_the_same_music(
+    graphs: list, dit: str, fields: dict[str, Any], buckets: int
+):
+    params = GenerationParams(caption="dub", inference_steps=3, **{"duration": 4, "bpm": 120} | fields)
+    config = GenerationConfig(batch_size=2, seeds=(1, 2))
+    eager, compiled = (
+        Engine.load("synthetic-tiny", device="cpu", dit=dit, lm=None, compile=on) for on in (False, True)
+    )
+    plain, first, second = (run.generate(params, config) for run in (eager, compiled, compiled))
+    assert (eager.environment["compile"], compiled.environment["compile"]) == (False, True)
+    stages = list(plain.stages_s)
+    assert list(second.stages_s) == stages and "compile" not in stages
+    stages.insert(stages.index("diffuse"), "compile")
+    assert list(first.stages_s) == stages
+    assert len(graphs) == buckets * (2 if "duration" in fields else 1)
+    assert plain.counts == first.counts == second.counts
+    for ours, again, expected in zip(first.audios, second.audios, plain.audios, strict=True):
+        assert torch.equal(ours.tensor, expected.tensor) and torch.equal(again.tensor, expected.tensor)
+
+
+@inductor
+@pytest.mark.timeout(1200)  # half a minute of processor time each, on a machine that may have other work
+def test_a_second_process_finds_the_graphs_of_the_first(tmp_path: Path):
+    def run() -> dict[str, int]:
+        environment = {name: value for name, value in os.environ.items() if name != CACHE_VARIABLE}
+        environment["XDG_CACHE_HOME"] = str(tmp_path)
+        command = [sys.executable, __file__]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    first, second = run(), run()
+    assert first == {"hits": 0, "misses": 1}
+    assert second == {"hits": 1, "misses": 0}
+
+
+def one_bucket() -> None:
+    """What the processes of the test above do."""
+    dit = made(layers=1)
+    with torch.inference_mode():
+        Compiled(dit).warm(conditions(dit, 1, WITHIN, guided=False), modulation(dit), guided=False)
+    found = counters["inductor"]
+    print(json.dumps({"hits": found["fxgraph_cache_hit"], "misses": found["fxgraph_cache_miss"]}))
+
+
+def test_the_cache_is_the_one_named_or_the_users(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(CACHE_VARIABLE, "/named")
+    assert cache_directory() == Path("/named")
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert cache_directory() == Path("/caches/acestep/inductor")
+    monkeypatch.setenv(CACHE_VARIABLE, default_cache_dir())  # torch does this when it is imported
+    assert cache_directory() == Path("/caches/acestep/inductor")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_directory() == Path.home() / ".cache/acestep/inductor"
+
+
+def test_what_is_missing_is_said_before_torch_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tool = tmp_path / "tool"
+    tool.touch(mode=0o755)
+    monkeypatch.setenv("CXX", str(tool))
+    monkeypatch.setenv("CC", str(tool))
+    monkeypatch.setattr(compiling, "find_spec", lambda name: object())
+    monkeypatch.setattr(compiling.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert "Python.h" in str(unavailable("cpu"))
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "new" / "cache"))
+    assert unavailable("cpu") is None and unavailable("cuda:1") is None
+    assert not (tmp_path / "new").exists()
+    assert "mps" in str(unavailable("mps"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tool / "cache"))
+    assert str(tool / "cache") in str(unavailable("cpu")) and CACHE_VARIABLE in str(unavailable("cuda"))
+    monkeypatch.setenv("CXX", str(tmp_path / "gone"))
+    assert "CXX" in str(unavailable("cpu"))
+    monkeypatch.setattr(compiling, "find_spec", lambda name: None)
+    assert "triton" in str(unavailable("cuda"))
+
+
+if __name__ == "__main__":
+    one_bucket()

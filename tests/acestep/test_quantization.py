@@ -1,0 +1,368 @@
+"""What is quantized, how well, in how many bytes, and where it is refused."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+from at_home import CPU, XL, AtHome
+from torch import Tensor, nn
+
+from acestep import diffusion, quantization
+from acestep.checkpoint import on_meta
+from acestep.errors import UsageError
+from acestep.loading import Models
+from acestep.models.configs import DiTConfig, parse_config
+from acestep.models.dit import DiT
+from acestep.parity import compare
+from acestep.quantization import FP8, INT8, QUANTIZATIONS, W8A8, quantize, unavailable
+from acestep.residency import Residency, stored
+from acestep.schedule import schedule
+from acestep.sources import DEFAULT_DIT
+from acestep.synthetic import Synthetic
+from acestep.synthetic_configs import CONFIGS
+
+torchao = pytest.mark.skipif(
+    find_spec("torchao") is None, reason="torchao is not installed; pip install '.[quantization]'"
+)
+exact_int8 = pytest.mark.skipif(
+    quantization._without_exact_int8() is not None, reason="this processor overflows int8 sums"
+)
+RUNS_HERE = [pytest.param(name, marks=exact_int8 if name == W8A8 else ()) for name in QUANTIZATIONS]
+OF_A_LAYER = {
+    *(f"{kind}_attn.{name}_proj" for kind in ("self", "cross") for name in "qkvo"),
+    *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+}
+
+
+def load(name: str | None, dit: str = DEFAULT_DIT, dtype: torch.dtype = torch.float32) -> Models:
+    source = Synthetic("synthetic-tiny")
+    return Models.load(source, dit, CPU, lambda _: dtype, None, AtHome(), ("dit",), name)
+
+
+def linear(name: str | None = None, dtype: torch.dtype = torch.float32) -> nn.Linear:
+    torch.manual_seed(0)
+    made = nn.Linear(64, 48, bias=False, dtype=dtype).requires_grad_(False)
+    made.weight *= torch.logspace(-2, 1, 48, dtype=dtype)[:, None]  # each channel needs its own scale
+    if name:
+        quantize(made, name)
+    return made
+
+
+def quantized(module: nn.Module) -> set[str]:
+    return {name for name, tensor in module.named_parameters() if len(stored(tensor)) > 1}
+
+
+# ---------------------------------------------------------------- where it can run
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    monkeypatch.setattr(quantization, "find_spec", lambda name: object())
+
+
+@pytest.mark.parametrize("name", QUANTIZATIONS)
+def test_without_torchao_nothing_is_quantized(name, monkeypatch):
+    monkeypatch.setattr(quantization, "find_spec", lambda name: None)
+    reason = "needs torchao, which is not installed; pip install '.[quantization]'"
+    assert unavailable(name, "cuda:1") == unavailable(name, "cpu") == reason
+    assert unavailable(name, "mps") == "is not for mps; use cuda, cpu or no quantization"
+
+
+@pytest.mark.parametrize(
+    ("capability", "reason"),
+    [
+        ((9, 0), None),
+        ((8, 9), None),
+        (
+            (8, 6),
+            "needs a card of compute capability 8.9 or above, and this one has 8.6; use int8_weight_only",
+        ),
+        (None, "needs a card of compute capability 8.9 or above, and there is none; use int8_weight_only"),
+    ],
+)
+def test_fp8_needs_a_card_that_has_it(capability, reason, installed, monkeypatch):
+    asked = []
+    monkeypatch.setattr(quantization, "_capability", lambda index: asked.append(index) or capability)
+    assert unavailable(FP8, "cuda:1") == unavailable(FP8, "cuda") == reason
+    assert asked == [1, 0]
+    assert unavailable(INT8, "cuda") is unavailable(W8A8, "cuda") is unavailable(FP8, "cpu") is None
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, (8, 6)), ("1", (9, 0)), ("", None), ("-1", None)])
+def test_the_capability_is_that_of_the_visible_card(visible, expected, monkeypatch):
+    import pynvml
+
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCudaComputeCapability", [(8, 6), (9, 0)].__getitem__)
+    assert quantization._capability(0) == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "runs"),
+    [
+        ("x86_64", "sse2 avx2 avx512f", False),
+        ("x86_64", "avx2 avx_vnni", True),
+        ("AMD64", "avx512f avx512_vnni", True),
+        ("x86_64", "avx512_4vnniw avx_vnni_int16", False),
+        ("x86_64", None, False),  # no /proc/cpuinfo to ask
+        ("aarch64", "asimd", True),
+    ],
+)
+def test_w8a8_needs_sums_that_do_not_overflow(machine, flags, runs, installed, tmp_path, monkeypatch):
+    cpuinfo = tmp_path / "cpuinfo"
+    if flags is not None:
+        cpuinfo.write_text(f"model name\t: a processor\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(quantization, "CPUINFO", cpuinfo)
+    monkeypatch.setattr(quantization.platform, "machine", lambda: machine)
+    assert (unavailable(W8A8, "cpu") is None) == runs
+    assert unavailable(INT8, "cpu") is unavailable(FP8, "cpu") is None
+
+
+def test_unknown_names_are_refused():
+    for refuse in (lambda: unavailable("int4", "cpu"), lambda: quantize(nn.Linear(2, 2), "int4")):
+        with pytest.raises(
+            UsageError, match="quantization: 'int4' is not allowed; use one of int8_weight_only"
+        ):
+            refuse()
+
+
+def test_asking_imports_no_torch():
+    code = (
+        "import sys; from acestep.quantization import QUANTIZATIONS, unavailable\n"
+        "[unavailable(n, d) for n in QUANTIZATIONS for d in ('cpu', 'cuda:0', 'mps')]\n"
+        "sys.exit(bool({'torch', 'torchao'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# ---------------------------------------------------------------- the arithmetic
+
+
+def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Per channel, symmetric: `(integers, scale)`. 255 steps span twice the largest weight."""
+    scale = weight.abs().amax(-1, keepdim=True) / 127.5
+    return (weight / scale).round().clamp(-128, 127), scale
+
+
+def shifted(scale: Tensor) -> Tensor:
+    return scale.roll(1, 0)
+
+
+@torchao
+def test_int8_weights_are_rounded_per_channel():
+    weight, made = linear().weight.double(), linear(INT8).weight
+    integers, scale = rounded(weight)
+    qdata, found, zero = stored(made)
+    assert (qdata.dtype, found.dtype, found.shape) == (torch.int8, torch.float32, (48, 1))
+    assert not zero.any()
+    assert torch.allclose(found.double(), scale, rtol=1e-6)
+    tie = ((weight / scale).frac().abs() - 0.5).abs() < 1e-3  # fp32 may round it either way
+    assert torch.equal(qdata[~tie].double(), integers[~tie]) and tie.double().mean() < 0.03
+    error = (qdata * found - weight).abs() / scale
+    assert error.max() <= 0.5 + 1e-3
+    assert ((qdata * shifted(found) - weight).abs() / scale).max() > 1
+
+
+@torchao
+def test_fp8_weights_keep_three_bits_of_mantissa():
+    weight, made = linear().weight.double(), linear(FP8).weight
+    qdata, scale = stored(made)
+    assert (qdata.dtype, scale.dtype, scale.shape) == (torch.float8_e4m3fn, torch.float32, (48, 1))
+    assert torch.allclose(scale.double(), weight.abs().amax(-1, keepdim=True) / 448, rtol=1e-6)
+    normal = (weight / scale).abs() >= 2**-6  # below, e4m3 is evenly spaced
+    share = ((qdata.double() * scale - weight).abs() / weight.abs())[normal]
+    assert 2**-6 < share.max() <= 2**-4 * (1 + 1e-6)
+    assert ((qdata.double() * shifted(scale) - weight).abs() / weight.abs())[normal].max() > 0.1
+
+
+@torchao
+@pytest.mark.parametrize("name", [INT8, FP8])
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-6), (torch.bfloat16, 6e-3)])
+def test_a_product_is_that_with_the_weights_put_back(name, dtype, most):
+    made = linear(name, dtype)
+    qdata, scale, *_ = stored(made.weight)
+    x = torch.randn(2, 5, 64, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        found = made(x)
+    assert found.dtype == dtype
+    assert compare(x.double() @ (qdata.double() * scale).T, found).relative_rms < most
+    assert compare(x.double() @ (qdata.double() * shifted(scale)).T, found).relative_rms > 0.05
+
+
+@torchao
+@exact_int8
+@pytest.mark.parametrize("rows", [1, 5, 40])  # the null token of guidance is one row
+def test_a_w8a8_product_is_one_of_integers(rows):
+    made = linear(W8A8)
+    qdata, scale, _ = stored(made.weight)
+    x = torch.randn(rows, 64, generator=torch.Generator().manual_seed(1))
+    x *= torch.logspace(-1, 2, rows)[:, None]  # each token needs its own scale
+    x[:, 0] = 1.01 * x.abs().amax(-1)  # were the largest of a row negative, it would be a tie
+    tokens, token_scale = rounded(x.double())
+    expected = (tokens.long() @ qdata.long().T) * token_scale * scale.double().T
+    with torch.inference_mode():
+        found = made(x)
+    assert compare(expected, found).relative_rms < 1e-6
+    unrounded = x.double() @ (qdata.double() * scale).T
+    assert compare(unrounded, found).relative_rms > 1e-3  # so the activations were rounded, too
+
+
+# ---------------------------------------------------------------- the DiT
+
+
+@torchao
+@pytest.mark.parametrize("dit", [DEFAULT_DIT, XL])
+@pytest.mark.parametrize("name", QUANTIZATIONS)
+def test_the_linears_of_the_layers_are_quantized_and_nothing_else(name, dit):
+    decoder = load(name, dit).ace_step.decoder
+    expected = {f"layers.{i}.{at}.weight" for i in range(len(decoder.layers)) for at in OF_A_LAYER}
+    assert quantized(decoder) == expected
+    assert quantized(load(None, dit).ace_step.decoder) == set()
+
+
+@torchao
+def test_the_loader_quantizes_what_it_would_have_loaded():
+    loaded, after = load(INT8).ace_step.decoder, load(None).ace_step.decoder
+    for layer in after.layers:
+        quantize(layer, INT8)
+    for (name, ours), theirs in zip(loaded.named_parameters(), after.parameters(), strict=True):
+        assert all(map(torch.equal, stored(ours), stored(theirs))), name
+
+
+@torchao
+@pytest.mark.parametrize("dit", [DEFAULT_DIT, XL])
+@pytest.mark.parametrize("name", QUANTIZATIONS)
+def test_the_published_dit_takes_little_more_than_half_of_bf16(name, dit):
+    config = parse_config(CONFIGS["synthetic-full"][dit], DiTConfig, dit)
+    decoder = on_meta(lambda: DiT(config)).to(torch.bfloat16).requires_grad_(False)
+    whole = sum(tensor.nbytes for tensor in decoder.parameters())
+    for layer in decoder.layers:
+        quantize(layer, name)
+    kept = sum(part.nbytes for tensor in decoder.parameters() for part in stored(tensor))
+    assert 0.5 < kept / whole <= 0.58
+
+
+def velocity(decoder: DiT, dtype: torch.dtype, frames: int = 150) -> Tensor:
+    """Of a guided step, both branches: `[2, T, 64]`."""
+    generator = torch.Generator().manual_seed(0)
+    width = decoder.config.encoder.hidden_size
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    with torch.inference_mode():
+        conditions = decoder.condition(draw(1, frames, 128), draw(1, 20, width), draw(1, 1, width))
+        modulation = diffusion.modulate(decoder, schedule(8, 3.0, turbo=True), dtype, CPU)
+        return torch.cat(decoder.velocities(draw(1, frames, 64), conditions, modulation, 3))
+
+
+BOUNDS = {INT8: 0.015, FP8: 0.03, W8A8: 0.02}
+
+
+@torchao
+@pytest.mark.parametrize("name", RUNS_HERE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_velocity_stays_close(name, dtype):
+    whole = load(None, dtype=dtype).ace_step.decoder
+    made = load(name, dtype=dtype).ace_step.decoder
+    reference = velocity(whole, dtype)
+    found = compare(reference, velocity(made, dtype)).relative_rms
+    assert 0.05 * BOUNDS[name] < found < BOUNDS[name]
+    _, scale, *_ = stored(made.layers[4].mlp.down_proj.weight)
+    scale *= 2
+    assert compare(reference, velocity(made, dtype)).relative_rms > BOUNDS[name]
+
+
+PEAK = """
+import sys, torch
+from acestep.checkpoint import on_meta
+from acestep.device import return_freed_memory
+from acestep.loading import Part
+from acestep.memory import MemoryBudget
+from acestep.models.configs import DiTConfig, parse_config
+from acestep.models.dit import DiT
+from acestep.quantization import quantize
+from acestep.synthetic_configs import CONFIGS
+from acestep.sources import DEFAULT_DIT
+
+name, after = sys.argv[1], sys.argv[2] == "after"
+wide = CONFIGS["synthetic-tiny"][DEFAULT_DIT] | {"hidden_size": 1024, "intermediate_size": 4096}
+config = parse_config(wide, DiTConfig, "wide")
+quantize(torch.nn.Linear(8, 8).requires_grad_(False), name)  # what this imports is not the model's
+dit = on_meta(lambda: DiT(config))
+shapes = {name: tensor.shape for name, tensor in dit.named_parameters()}
+part = Part(dit, ("",), lambda name: torch.ones(shapes[name]), None if after else name)
+return_freed_memory()
+budget = MemoryBudget("cpu")
+before = budget.used_bytes()
+budget.reset_peak()
+part.materialise(torch.device("cpu"), torch.float32)
+if after:
+    for layer in dit.layers:
+        quantize(layer, name)
+print((budget.peak_bytes() - before) / (4 * sum(shape.numel() for shape in shapes.values())))
+"""
+
+
+@torchao
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a peak that can be reset")
+def test_loading_never_holds_the_unquantized_model():
+    def peak_share(when: str) -> float:
+        command = [sys.executable, "-c", PEAK, INT8, when]
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert peak_share("layer by layer") < 0.5  # a quarter, a layer in fp32, and room to round it in
+    assert peak_share("after") > 1.0
+
+
+# ---------------------------------------------------------------- to a card and back
+
+
+class FakeCard(Residency):
+    """What is sent over is another tensor in host memory, and it is written down."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.device("cuda"), offload_dit=True)
+        self.sent_bytes = 0
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def _send(self, host: Tensor) -> Tensor:
+        self.sent_bytes += host.nbytes
+        return host.clone()
+
+
+@torchao
+@pytest.mark.parametrize("name", RUNS_HERE)
+def test_quantized_weights_are_offloaded_as_what_they_are_made_of(name):
+    made = linear(name)
+    again = copy.deepcopy(made)
+    parts = stored(made.weight)
+    home = [part.data_ptr() for part in parts]
+    true_bytes = sum(part.nbytes for part in parts)
+    assert true_bytes < made.weight.nbytes / 3
+    card = FakeCard()
+    card.adopt("dit", made)
+    assert (card.host(), card.resident()) == ({"dit": true_bytes}, {})
+    x = torch.randn(4, 64)
+    with torch.inference_mode(), card.using("dit"):
+        assert card.sent_bytes == card.resident_bytes == true_bytes
+        assert not set(home) & {part.data_ptr() for part in stored(made.weight)}
+        assert torch.equal(made(x), again(x))
+        stored(made.weight)[1].zero_()  # the card's copy, which alone is read
+        assert not made(x).any()
+    assert [part.data_ptr() for part in stored(made.weight)] == home
+    assert torch.equal(made(x), again(x)) and made(x).any()
