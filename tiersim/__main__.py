@@ -1,90 +1,82 @@
-"""`python -m tiersim`: test what fits each GPU tier, on the card that is here or under a host cap.
+"""`python -m tiersim`: test what fits each GPU tier, on the card that is here or on a simulated one.
 
-    python -m tiersim --tiers 6 8 --with-lm --source synthetic-tiny --duration 10
+    python -m tiersim                                          # 4 6 8 12 16 20 24 GB
+    python -m tiersim --tiers 6 8 16 --with-lm --out results   # killed and started again it goes on
+    python -m tiersim --boundary                               # where quantisation and offloading can go
+    python -m tiersim --batch-boundary --tiers 8 12 16 24      # how large a batch fits
+    python -m tiersim --baseline results                       # what is worse than it was
 
-Exit codes: 0 every case passed or was skipped, 1 a case failed, 2 usage, 3 a device or weights are
-missing, 4 the harness itself failed, 130 and 143 interrupted.
+Exit codes: 0 as expected, 1 a case failed or is worse than the baseline, 2 usage, 3 a device or weights are
+missing, 4 the harness itself failed, 130 and 143 interrupted. Running out of memory beyond what a tier
+promises, where the boundary lies, is expected.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from acestep.errors import AceStepError
-from tiersim import Case, Record, report, run_case
-from tiersim.case import DEFAULT_TIERS_GB, resolve
-from tiersim.protocol import Exit
+from tiersim.case import CAPS, DEFAULT_TIERS_GB, VARIANTS, Case
 
-FAILED, HARNESS, INTERRUPTED, TERMINATED = 1, 4, 130, 143
+HARNESS, INTERRUPTED, TERMINATED = 4, 130, 143
+BATCHES = (1, 2, 4, 8)
 
 
 def arguments() -> argparse.ArgumentParser:
     """The flags; both spellings where the profiler has its own."""
-    defaults = Case(tier_gb=DEFAULT_TIERS_GB[0])
     parser = argparse.ArgumentParser(
         prog="python -m tiersim",
         description="Generate once per GPU tier, each in a fresh process that may use only so much memory.",
+        allow_abbrev=False,
     )
-    add = parser.add_argument
-    add(
-        "--tiers",
-        type=float,
-        nargs="+",
-        default=DEFAULT_TIERS_GB,
-        metavar="GB",
-        help="default: 4 6 8 12 16 20 24",
-    )
-    add("--with-lm", "--tier-with-lm", action="store_true", help="load the tier's LM where it has one")
-    add("--source", help="synthetic-tiny, synthetic-full or a checkpoint folder (default: ACESTEP_SOURCE)")
-    add("--device", default=defaults.device, help="auto, cuda, cuda:N, mps or cpu")
-    add(
-        "--duration", "--tier-duration", type=float, default=defaults.duration_s, metavar="S", help="of audio"
-    )
-    add("--batch-size", type=int, default=defaults.batch_size, metavar="N")
-    add("--steps", "--inference-steps", type=int, default=defaults.steps, metavar="N")
-    add("--seed", type=int, default=defaults.seed, metavar="N")
-    add("--case-timeout", type=float, default=defaults.timeout_s, metavar="S", help="wall clock of one case")
+    _add_cases(parser.add_argument_group("what is tested").add_argument)
+    _add_boundaries(parser.add_argument_group("boundaries").add_argument)
+    _add_results(parser.add_argument_group("results").add_argument)
     return parser
 
 
-def cases(options: argparse.Namespace) -> list[Case]:
-    """One case per tier, ascending, duplicates merged. Raises UsageError."""
-    return [
-        Case(
-            tier_gb=tier_gb,
-            lm=options.with_lm,
-            source=options.source,
-            device=options.device,
-            duration_s=options.duration,
-            batch_size=options.batch_size,
-            steps=options.steps,
-            seed=options.seed,
-            timeout_s=options.case_timeout,
-        )
-        for tier_gb in sorted(set(options.tiers))
-    ]
+def _add_cases(add: Callable[..., object]) -> None:
+    defaults = Case(tier_gb=DEFAULT_TIERS_GB[0])
+    add("--tiers", type=float, nargs="+", default=DEFAULT_TIERS_GB, metavar="GB", help="4 6 8 12 16 20 24")
+    add("--with-lm", "--tier-with-lm", action="store_true", help="load the tier's LM where it has one")
+    add("--variants", nargs="+", default=VARIANTS[:1], choices=VARIANTS, help="of each tier's settings")
+    add("--source", help="synthetic-tiny, synthetic-full or a checkpoint folder (default: ACESTEP_SOURCE)")
+    add("--device", default=defaults.device, help="auto, cuda, cuda:N, mps or cpu")
+    add("--cap", default=defaults.cap, choices=CAPS, help="how memory is limited (the device's own way)")
+    add("--duration", "--tier-duration", type=float, default=defaults.duration_s, metavar="S", help="30")
+    add("--batch-size", type=int, default=defaults.batch_size, metavar="N", help="1")
+    add("--steps", "--inference-steps", type=int, default=defaults.steps, metavar="N", help="8")
+    add("--seed", type=int, default=defaults.seed, metavar="N", help="42")
+    add("--repeats", type=int, default=1, metavar="N", help="runs of each case")
+    add("--skip-compile", "--tier-skip-compile", action="store_true", help="where nothing is quantised")
+    add("--case-timeout", type=float, default=defaults.timeout_s, metavar="S", help="wall clock of one case")
+    add("--jobs", type=int, default=1, metavar="N", help="cases at a time on a CPU; 1")
+    add("--gpus", nargs="+", metavar="ID", help="cards to use, one case on each at a time (all)")
+    add("--scheduler", metavar="ADDRESS", help="a dask scheduler whose workers run the cases")
+    add("--strict", action="store_true", help="refuse a case over its tier's limits")
+    add("--no-limits", action="store_true", help="run a case over its tier's limits")
 
 
-def run(todo: list[Case]) -> list[Record]:
-    """Run and print case by case. A device that is unknown or absent is an error before the first line."""
-    resolve(todo[0])
-    print(report.header(), flush=True)
-    records = []
-    for case in todo:
-        records.append(run_case(case))
-        print(report.row(records[-1]), flush=True)
-    print(report.footer(records))
-    return records
+def _add_boundaries(add: Callable[..., object]) -> None:
+    add("--boundary", "--tier-boundary", action="store_true", help="all variants, and where each begins")
+    add("--batch-boundary", "--tier-batch-boundary", action="store_true", help="the largest batch")
+    add("--batch-sizes", type=int, nargs="+", default=BATCHES, metavar="N", help="1 2 4 8")
 
 
-def exit_code(records: list[Record]) -> int:
-    """0 when nothing failed; 3 when something was missing rather than wrong."""
-    if any(r.exit_code == Exit.PREREQUISITE for r in records):
-        return Exit.PREREQUISITE
-    return FAILED if any(r.status not in ("ok", "skip") for r in records) else 0
+def _add_results(add: Callable[..., object]) -> None:
+    add("--out", type=Path, metavar="DIR", help="keep every case, a summary and a page; go on from there")
+    add("--rerun", choices=("failed", "all"), help="run these again (timeouts and crashes always are)")
+    add("--baseline", type=Path, metavar="PATH", help="an earlier --out or results file: exit 1 if worse")
+    add("--benchmark-output", type=Path, metavar="FILE", help="results, as .json, .csv or .md")
+    add("--json-compat", action="store_true", help="a bare list with upstream's field names")
+    add("--dry-run", "--list", action="store_true", help="print what would run")
+    add("--wide", action="store_true", help="every column")
+    add("--ascii", action="store_true", help="no other characters")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,12 +84,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that a running case is cleaned up
     try:
-        return exit_code(run(cases(options)))
+        from tiersim import command
+
+        return command.run(options, sys.argv[1:] if argv is None else argv)
     except AceStepError as error:
         print(f"tiersim: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        print("tiersim: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # the reader has seen enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         print(f"tiersim: {error}", file=sys.stderr)
         return HARNESS

@@ -1,10 +1,12 @@
 """Put this process under a memory cap, and prove that the cap holds.
 
-    cuda   the caching allocator's fraction: checked before each new segment, against reserved bytes.
-           The driver context is outside it, which is why the caller subtracts a reference context.
-    mps    the same by name, compared with everything the process allocated through Metal.
-    cpu    RLIMIT_DATA on Linux (private writable memory, reserved or not), plus the supervisor's
-           watchdog on the resident set; elsewhere the watchdog alone, which nothing here can verify.
+    cuda      the caching allocator's fraction: checked before each new segment, against reserved bytes.
+              The driver context is outside it, which is why the caller subtracts a reference context.
+    mps       the same by name, compared with everything the process allocated through Metal.
+    virtual   the books of a card made of host memory (`tiersim.virtual`): every tensor on it, to the byte.
+    host      the control group the supervisor put this process in, where it may make some (`tiersim.cgroup`).
+              Else RLIMIT_DATA on Linux (private writable memory, reserved or not), plus the supervisor's
+              watchdog on the resident set; elsewhere the watchdog alone, which nothing here can verify.
 
 RLIMIT_DATA comes after `import torch` and a warm-up: below the import's own need the process dies in
 ways that say nothing about the case, and libgomp exits with code 1 when a thread cannot start. The
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from acestep.memory import MemoryBudget
 from acestep.oom import classify
+from tiersim import cgroup
 from tiersim.record import Cap
 
 MIB = 2**20
@@ -29,15 +32,25 @@ class CapError(Exception):
     """The cap could not be installed, or did not hold when tried."""
 
 
-def install(device: str, cap_bytes: int) -> Cap:
-    """Cap this process at `cap_bytes` of `device`. Raises CapError unless the cap is proven."""
-    if device.startswith("cuda"):
-        return _cap_cuda(device, cap_bytes)
-    if device == "mps":
-        return _cap_mps(cap_bytes)
-    if sys.platform != "linux":
-        return Cap("watchdog", cap_bytes, verified=False)
-    return _cap_host(cap_bytes)
+def install(kind: str, device: str, cap_bytes: int) -> tuple[Cap, MemoryBudget]:
+    """Cap this process at `cap_bytes` of `kind`, and the budget that knows it.
+
+    Raises CapError unless the cap is proven; `Cap.verified` is False only where nothing can prove it.
+    """
+    if kind == "virtual":
+        return _cap_virtual(cap_bytes)
+    caps = {"cuda": _cap_cuda, "mps": _cap_mps, "host": _cap_host}
+    return caps[kind](device, cap_bytes), MemoryBudget(device, cap_bytes)
+
+
+def _cap_virtual(cap_bytes: int) -> tuple[Cap, MemoryBudget]:
+    from tiersim.virtual import VirtualBudget, VirtualCard
+
+    card = VirtualCard(cap_bytes).__enter__()  # for the rest of the process
+    _try("virtual", too_much=cap_bytes + 1, enough=min(cap_bytes // 2, RESERVE_BYTES))
+    budget = VirtualBudget(card)
+    budget.reset_peak()
+    return Cap("virtual", cap_bytes, verified=True), budget
 
 
 def loosen() -> None:
@@ -66,16 +79,24 @@ def _cap_cuda(device: str, cap_bytes: int) -> Cap:
     return Cap("cuda-fraction", cap_bytes, verified=True)
 
 
-def _cap_mps(cap_bytes: int) -> Cap:
+def _cap_mps(device: str, cap_bytes: int) -> Cap:
     import torch
 
-    torch.mps.set_per_process_memory_fraction(min(1.0, cap_bytes / MemoryBudget("mps").total_bytes()))
-    _try("mps", too_much=cap_bytes + RESERVE_BYTES, enough=cap_bytes // 2)
+    torch.mps.set_per_process_memory_fraction(min(1.0, cap_bytes / MemoryBudget(device).total_bytes()))
+    _try(device, too_much=cap_bytes + RESERVE_BYTES, enough=cap_bytes // 2)
     torch.mps.empty_cache()
     return Cap("mps-fraction", cap_bytes, verified=True)
 
 
-def _cap_host(cap_bytes: int) -> Cap:
+def _cap_host(device: str, cap_bytes: int) -> Cap:
+    if cgroup.limit_bytes() == cap_bytes:  # proven by the supervisor: exceeding it would be our end
+        return Cap("cgroup", cap_bytes, verified=True)
+    if sys.platform != "linux":
+        return Cap("watchdog", cap_bytes, verified=False)
+    return _cap_data(device, cap_bytes)
+
+
+def _cap_data(device: str, cap_bytes: int) -> Cap:
     """Bound private memory so that it and the shared library pages together stay within the cap."""
     import resource
 
@@ -86,7 +107,7 @@ def _cap_host(cap_bytes: int) -> Cap:
         in_use = (private_bytes + shared_bytes) / MIB
         raise CapError(f"torch alone uses {in_use:.0f} MiB of host memory, the cap is {cap_bytes / MIB:.0f}")
     resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes + RESERVE_BYTES))
-    _try("cpu", too_much=cap_bytes, enough=(limit_bytes - private_bytes) // 2)
+    _try(device, too_much=cap_bytes, enough=(limit_bytes - private_bytes) // 2)
     return Cap("rlimit-data+watchdog", cap_bytes, verified=True)
 
 
@@ -114,12 +135,14 @@ def _try(device: str, too_much: int, enough: int) -> None:
 
 
 def _can_allocate(device: str, size_bytes: int) -> bool:
+    """Whether the cap lets it; what anything else refuses proves nothing, and is a CapError."""
     import torch
 
     try:
         torch.empty(size_bytes, dtype=torch.uint8, device=device)
     except (RuntimeError, MemoryError) as error:
-        if classify(error).kind == "other":
-            raise
+        failure = classify(error)
+        if failure.kind != ("host" if device == "cpu" else "device"):
+            raise CapError(f"the cap could not be tried: {failure.message}") from None
         return False
     return True

@@ -1,4 +1,8 @@
-"""What is tested: a case, and the case as it will run on this machine."""
+"""What is tested: a case, and the case as it will run on this machine.
+
+A case runs on the accelerator that is here, or on a simulated card: the CPU under a virtual cap, which counts
+the bytes a card would hold and keeps that card's own policy of offloading and quantisation.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,40 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from acestep import gpu_config, resolver
 from acestep.adjustments import Adjustment
+from acestep.checks import one_of
 from acestep.errors import UsageError
 from acestep.gpu_config import GIB, Accelerator, GPUConfig, snap
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
-from acestep.setup import AUTO, Setup
+from acestep.setup import AUTO, NONE, Setup
+from acestep.sources import choose_source
 
 DEFAULT_TIERS_GB = (4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 24.0)
+
+Variant = Literal["default", "no-quant", "no-offload"]  # each takes away more than the one before
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+NO_OFFLOAD_FROM_GB = 8.0  # the bf16 DiT, VAE and text encoder are 6.2 GB: below, trying proves nothing
+
+CapKind = Literal["cuda", "mps", "host", "virtual"]
+DEVICE_OF: dict[str, str] = {"cuda": "cuda", "mps": "mps", "host": "cpu", "virtual": "cpu"}
+CAPS = ("auto", *DEVICE_OF)
+CAP_ON = {"cuda": "cuda", "mps": "mps", "cpu": "virtual"}  # what auto takes
+
+# What one run is, and not how it was asked for: the fields of a case and of its plan that a key is made of.
+RUN_OF_CASE = ("batch_size", "steps", "seed", "repeat")
+RUN_OF_PLAN = (
+    *("device", "source", "dit", "lm", "lm_backend", "offload_to_cpu", "offload_dit_to_cpu", "quantization"),
+    *("compile", "cap_kind", "cap_bytes", "skip"),
+)
 
 # A CUDA process holds about this much outside PyTorch's allocator (driver context, kernels, cuBLAS).
 # The allocator's cap leaves it out and the reported peak adds it back, so that both speak of a card.
 REFERENCE_CONTEXT_BYTES = GIB // 2
+CONTEXT_SHARE = 1 / 8  # of a card below 4 GB, which exists only as a scaled-down one
 
 CAPTION = "Warm synth-pop with a steady beat, round bass, bright arpeggios and a clear lead voice"
 LYRICS = """[Verse]
@@ -35,7 +59,9 @@ class Case:
     """One generation on a card of `tier_gb`. Raises UsageError for a value that cannot be run.
 
     `lm`: plan with the tier's default language model. `source`: where weights come from, as
-    `Engine.load` takes it. `timeout_s`: wall clock of the whole process, loading included.
+    `Engine.load` takes it. `timeout_s`: wall clock of the whole process, loading included. `variant`: what
+    of the tier's defaults is left out. `cap`: how the memory is limited; `auto` is the device's own way, and
+    virtual on a CPU. `no_limits`: run what the tier would clamp. `repeat` tells equal runs apart.
     """
 
     tier_gb: float
@@ -47,6 +73,11 @@ class Case:
     steps: int = 8
     seed: int = 42
     timeout_s: float = 1800.0
+    variant: Variant = "default"
+    cap: str = "auto"
+    no_limits: bool = False
+    skip_compile: bool = False  # where nothing is quantised
+    repeat: int = 0
 
     def __post_init__(self) -> None:
         for name in ("tier_gb", "timeout_s"):
@@ -55,6 +86,8 @@ class Case:
                 raise UsageError(f"{name}: {value!r} is not allowed; use a number above 0")
         if self.seed < 0:
             raise UsageError(f"seed: {self.seed!r} is not allowed; use a whole number from 0")
+        one_of("variant", self.variant, VARIANTS)
+        one_of("cap", self.cap, CAPS)
         self.request()  # the engine's own checks of the rest
 
     def request(self) -> tuple[GenerationParams, GenerationConfig]:
@@ -73,43 +106,60 @@ class Case:
         seeds = item_seeds(self.seed, self.batch_size)
         return params, GenerationConfig(batch_size=self.batch_size, seeds=seeds)
 
-    @property
-    def key(self) -> str:
-        """Name of the case's content: equal for cases that ask for the same run."""
-        content = asdict(self) | {"tier_gb": float(self.tier_gb), "duration_s": float(self.duration_s)}
-        del content["timeout_s"]  # how long one is willing to wait changes no result
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A case resolved on this machine. `skip`: why it cannot be run, or None."""
+    """A case resolved on this machine. `skip`: why it cannot be run, or None.
+
+    `context_bytes`: of the card, outside the cap and part of the peak. `device_bytes`: what the real device
+    has.
+    """
 
     case: Case  # within the tier's limits
     config: GPUConfig
     device: str
     adjustments: tuple[Adjustment, ...]
+    notes: tuple[str, ...]  # what of the tier's defaults is not to be had here
+    source: str
+    source_origin: str
+    dit: str
     lm: str | None  # checkpoint name of the language model to load
+    lm_backend: str
     offload_to_cpu: bool
     offload_dit_to_cpu: bool
+    quantization: str | None
+    compile: bool
+    cap_kind: CapKind
     cap_bytes: int
+    context_bytes: int
     device_bytes: int
     skip: str | None
+
+    @property
+    def key(self) -> str:
+        """Name of what will run: equal for cases that differ only in how they ask for it."""
+        content = {name: getattr(self.case, name) for name in RUN_OF_CASE}
+        content |= {"tier_gb": float(self.case.tier_gb), "duration_s": float(self.case.duration_s)}
+        content |= {name: getattr(self, name) for name in RUN_OF_PLAN}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def resolve(case: Case) -> Plan:
     """Find the device, the tier and the cap. MAX_CUDA_VRAM is ignored: the case says the size.
 
-    Raises MissingPrerequisite when the case names a device that is not here.
+    Raises MissingPrerequisite when the case names a device that is not here, UsageError for a cap that is
+    another device's.
     """
-    environ = {k: v for k, v in os.environ.items() if k != gpu_config.MAX_VRAM_VARIABLE}
-    found = gpu_config.detect(case.device, environ)
-    card = Accelerator(found.device, found.name, case.tier_gb, simulated=True)
+    found = _detect(case)
+    kind: CapKind = CAP_ON[found.device] if case.cap == "auto" else case.cap  # type: ignore[assignment]
+    # Under a virtual cap the CPU plays a CUDA card, with the policy of one.
+    card = Accelerator(
+        "cuda" if kind == "virtual" else found.device, found.name, case.tier_gb, simulated=True
+    )
     config = gpu_config.config_for(card)
-    cap_bytes = int(case.tier_gb * GIB) - (REFERENCE_CONTEXT_BYTES if found.device == "cuda" else 0)
-    skip = _why_not(case, config, found, cap_bytes)
-    lm = AUTO if case.lm and config.lm_sizes else None
-    setup = Setup.choose(case.source, lm=lm, want_lm=case.lm, accelerator=card)
+    context_bytes = _context_bytes(kind, case.tier_gb)
+    source, origin = choose_source(case.source, accelerator=found.device != "cpu")
+    setup = _setup(case, config, kind, source, card)
     params, run = case.request()
     plan = resolver.resolve(replace(params, thinking=setup.lm is not None), run, setup)
     return Plan(
@@ -117,20 +167,72 @@ def resolve(case: Case) -> Plan:
         config=config,
         device=case.device if case.device.startswith("cuda") else found.device,
         adjustments=plan.adjustments,
+        notes=plan.notes,
+        source=setup.source,
+        source_origin=origin,
+        dit=setup.dit,
         lm=setup.lm,
+        lm_backend=setup.lm_backend,
         offload_to_cpu=setup.offload_to_cpu,
         offload_dit_to_cpu=setup.offload_dit_to_cpu,
-        cap_bytes=cap_bytes,
+        quantization=setup.quantization,
+        compile=setup.compile,
+        cap_kind=kind,
+        cap_bytes=int(case.tier_gb * GIB) - context_bytes,
+        context_bytes=context_bytes,
         device_bytes=int(found.memory_gib * GIB),
-        skip=skip,
+        skip=_why_not(case, config, found, context_bytes),
     )
 
 
-def _why_not(case: Case, config: GPUConfig, found: Accelerator, cap_bytes: int) -> str | None:
+def _detect(case: Case) -> Accelerator:
+    environ = {k: v for k, v in os.environ.items() if k != gpu_config.MAX_VRAM_VARIABLE}
+    device = case.device
+    if case.cap != "auto":
+        needed = DEVICE_OF[case.cap]
+        if device not in ("auto", needed) and not (needed == "cuda" and device.startswith("cuda:")):
+            raise UsageError(f"cap: {case.cap} is for device {needed}, not {device}; drop one of them")
+        device = needed if device == "auto" else device
+    return gpu_config.detect(device, environ)
+
+
+def _context_bytes(kind: CapKind, tier_gb: float) -> int:
+    """What a card's driver keeps for itself."""
+    if kind == "virtual":
+        return min(REFERENCE_CONTEXT_BYTES, int(tier_gb * GIB * CONTEXT_SHARE))
+    return REFERENCE_CONTEXT_BYTES if kind == "cuda" else 0
+
+
+def _setup(case: Case, config: GPUConfig, kind: CapKind, source: str, card: Accelerator) -> Setup:
+    """The engine of the case: the tier's own, less what the variant takes away.
+
+    A CPU that plays a card has the CPU's backend for the language model, and compiles nothing: compiled
+    kernels hide what they allocate from a virtual cap.
+    """
+    offload = False if case.variant == "no-offload" else None
+    quantised = case.variant == "default" and config.quantization is not None
+    eager = kind == "virtual" or (case.skip_compile and not quantised)
+    return Setup.choose(
+        source,
+        lm=AUTO if case.lm and config.lm_sizes else None,
+        want_lm=case.lm,
+        lm_backend="pt" if kind == "virtual" else AUTO,
+        offload_to_cpu=offload,
+        offload_dit_to_cpu=offload,
+        quantization=AUTO if quantised else NONE,
+        compile=False if eager else None,
+        no_limits=case.no_limits,
+        accelerator=card,
+    )
+
+
+def _why_not(case: Case, config: GPUConfig, found: Accelerator, context_bytes: int) -> str | None:
     if case.lm and not config.lm_sizes:
         return f"{config.tier} has no language model"
     if found.device == "cuda" and config.class_gb > snap(found.memory_gib):
         return f"exceeds device: {found.name} has {found.memory_gib:.1f} GiB"
-    if cap_bytes <= 0:
-        return f"a CUDA context alone needs {REFERENCE_CONTEXT_BYTES / GIB:g} GiB"
+    if case.tier_gb * GIB <= context_bytes:
+        return f"a CUDA context alone needs {context_bytes / GIB:g} GiB"
+    if case.variant == "no-offload" and config.offload_to_cpu and config.class_gb < NO_OFFLOAD_FROM_GB:
+        return f"not tried below {NO_OFFLOAD_FROM_GB:g} GB"
     return None

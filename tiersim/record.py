@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from acestep.adjustments import Adjustment
+from acestep.result import Fallback
 from tiersim.case import Case
 
 Status = Literal["ok", "oom", "host-oom", "timeout", "crash", "error", "invalid", "refused", "skip"]
@@ -25,8 +26,20 @@ class Cap:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """Memory at one moment of a run: seconds since its start, what it was doing, bytes of the capped kind."""
+
+    t_s: float
+    phase: str
+    used_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One case, run or skipped. Bytes are None where nothing was measured.
+
+    `key` names what ran (`Plan.key`). `quantization` and what follows is the plan; what was read back from
+    the engine is in `environment` and `fallbacks`.
 
     `peak_bytes` is what counts against the tier during generation: on cuda the allocator's reserved
     peak plus the reference context, on cpu the resident set's high-water mark. `load_peak_bytes` and
@@ -44,6 +57,7 @@ class Record:
     device: str
     adjustments: tuple[Adjustment, ...]
     lm: str | None
+    notes: tuple[str, ...] = ()
     cap: Cap | None = None
     exit_code: int | None = None
     signal: str | None = None
@@ -57,3 +71,23 @@ class Record:
     stages_s: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     log: str = ""
+    key: str = ""
+    lm_backend: str = ""
+    offload_to_cpu: bool = False
+    offload_dit_to_cpu: bool = False
+    quantization: str | None = None
+    compile: bool = False
+    timeline: tuple[Sample, ...] = ()
+    stage_peaks_bytes: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int | float] = field(default_factory=dict)
+    fallbacks: tuple[Fallback, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ran and did not pass."""
+        return self.status not in ("ok", "skip")
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it says nothing of the memory it needs: it did not run, or ended for another reason."""
+        return self.status not in ("ok", "oom", "host-oom")

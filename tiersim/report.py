@@ -1,80 +1,257 @@
-"""The table of a run, one row per case as it ends.
+"""Records as text: the guide's table, a wide one, and what was found at the boundaries.
 
 Columns start at fixed display columns: `✅` is two cells wide, so padding counts cells, not characters.
-"GB" of memory is GiB throughout, as card sizes are.
+A narrow terminal shortens rules and wraps the last column; columns never move. "GB" of memory is GiB
+throughout, as card sizes are.
 """
 
 from __future__ import annotations
 
-import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from acestep.gpu_config import GIB, LM_PREFIX
+from rich.cells import cell_len
+
+from acestep.gpu_config import GIB
+from acestep.profiler.tables import harmless, wrapped
+from tiersim.boundary import BatchLimit, Ladder, Minimum
+from tiersim.case import Plan
+from tiersim.notes import NONE, label, lm_size, notes
 from tiersim.record import Record
 
-COLUMNS = (2, 10, 21, 29, 40, 50, 63)
-WIDTH = 100
-TITLE = "TIER TEST RESULTS"
-MARKS = {"ok": "✅", "skip": "➖"}
+MARKS = {"OK": "✅", "OK*": "⚠️", "SKIP": "➖"}
 FAILED_MARK = "❌"
+PLAIN = str.maketrans({"—": "-", "─": "-", "→": ">", "≥": "+", "×": "x", "≤": "<", "…": "."})
+LEAST_NOTES = 16  # columns of the last cell, however narrow the terminal
 
 
-def header() -> str:
-    """Title, rule and column heads."""
-    heads = ("VRAM", "Tier", "LM", "Duration", "Status", "Peak", "Notes")
-    return "\n".join((TITLE, "=" * WIDTH, place(heads), "  " + "─" * 78))
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A table's heads and where they start, as display columns; the last cell takes what is left."""
+
+    title: str
+    columns: tuple[int, ...]
+    heads: tuple[str, ...]
+    rule: int  # cells under the heads
 
 
-def row(record: Record) -> str:
-    """One case: what was asked, as it ran, and what came of it."""
-    peak = "—" if record.peak_bytes is None else f"{record.peak_bytes / GIB:.1f}GB"
-    cells = (
-        f"{record.requested.tier_gb:g}GB",
-        record.tier,
-        record.lm.removeprefix(LM_PREFIX) if record.lm else "—",
-        f"{record.effective.duration_s:g}s",
-        f"{MARKS.get(record.status, FAILED_MARK)} {record.status.upper()}",
-        peak,
-        record.reason or "; ".join(map(str, record.adjustments)),
-    )
-    return place(cells)
+TIERS = Layout(
+    "TIER TEST RESULTS",
+    (2, 10, 21, 29, 40, 50, 63),
+    ("VRAM", "Tier", "LM", "Duration", "Status", "Peak VRAM", "Notes"),
+    78,
+)
+WIDE = Layout(
+    "TIER TEST RESULTS",
+    (2, 10, 21, 33, 38, 47, 56, 65, 71, 78, 85, 91, 100, 110, 121, 134),
+    (
+        *("VRAM", "Tier", "Variant", "LM", "LM Model", "Backend", "Offload", "Quant", "Batch"),
+        *("Init", "Gen", "Wall(s)", "Peak(GB)", "Status", "Cap", "Notes"),
+    ),
+    160,
+)
+PLANS = Layout(
+    "TIER TEST CASES",
+    (2, 10, 21, 33, 39, 50, 57, 64, 73, 79, 88, 97),
+    (
+        *("VRAM", "Tier", "Variant", "LM", "Duration", "Batch", "Steps", "Offload", "Quant", "Compile"),
+        *("Cap", "Notes"),
+    ),
+    120,
+)
+MINIMA = Layout("BOUNDARY ANALYSIS", (2, 50, 62), ("Capability", "Min Tier", "VRAM"), 78)
+BATCHES = Layout(
+    "BATCH BOUNDARY SUMMARY",
+    (2, 10, 21, 41, 54, 76),
+    ("VRAM", "Tier", "Max Batch (no LM)", "Peak VRAM", "Max Batch (with LM)", "Peak VRAM"),
+    86,
+)
+LIMITS = Layout(
+    "CONFIGURED LIMITS",
+    (2, 10, 21, 36, 51),
+    ("VRAM", "Tier", "no LM", "with LM", "Suggestion"),
+    78,
+)
 
 
-def footer(records: list[Record]) -> str:
-    """Totals, and which limit stood in for the card."""
-    count = {status: sum(r.status == status for r in records) for status in ("ok", "skip")}
-    failed = len(records) - sum(count.values())
-    lines = [
-        f"{len(records)} cases: {count['ok']} ok, {failed} failed, {count['skip']} skipped",
-        *_caps(records),
-    ]
-    return "\n".join(lines)
+class Report:
+    """Tables for a terminal of `width` columns, in ASCII where asked."""
+
+    def __init__(self, width: int, *, ascii: bool = False, wide: bool = False):
+        self._width = width
+        self._ascii = ascii
+        self._wide = wide
+
+    def header(self) -> str:
+        """Title, rule and column heads of the table of records."""
+        return self._head(WIDE if self._wide else TIERS)
+
+    def row(self, record: Record) -> str:
+        """One case: what was asked, as it ran, and what came of it."""
+        return self._wide_row(record) if self._wide else self._row(record)
+
+    def plans(self, plans: Sequence[Plan]) -> str:
+        """What would run."""
+        return self._table(PLANS, [_plan_cells(plan) for plan in plans])
+
+    def footer(self, records: Sequence[Record]) -> str:
+        """Totals, and which limit stood in for the card."""
+        count = {status: sum(r.status == status for r in records) for status in ("ok", "skip")}
+        failed = len(records) - sum(count.values())
+        totals = f"{len(records)} cases: {count['ok']} ok, {failed} failed, {count['skip']} skipped"
+        return self._plain("\n".join([totals, *_caps(records)]))
+
+    def minima(self, minima: Sequence[Minimum], conditions: str) -> str:
+        """Per capability the smallest card that has it, what speaks against it, and what it holds for."""
+        rows = [(m.capability, m.record.tier, _size(m.record)) if m.record else (m.capability, "N/A", "N/A")
+                for m in minima]  # fmt: skip
+        found = [line for m in minima for line in (f"  {m.capability}", *_findings(m))]
+        return self._plain("\n".join([self._table(MINIMA, rows), "", *found, f"  Holds for: {conditions}"]))
+
+    def batches(
+        self, found: Sequence[tuple[Ladder, Ladder | None]], limits: Sequence[BatchLimit], conditions: str
+    ) -> str:
+        """Per card the largest batch without and with a language model, then what its tier allows."""
+        rows = [
+            (_gb(alone.tier_gb), alone.tier, *_ladder_cells(alone), *_ladder_cells(lm)) for alone, lm in found
+        ]
+        compared = [(_gb(of.tier_gb), of.tier, of.alone, of.with_lm, of.suggestion) for of in limits]
+        tables = f"{self._table(BATCHES, rows)}\n\n{self._table(LIMITS, compared)}"
+        return tables + self._plain(f"\n\n  Holds for: {conditions}")
+
+    def _row(self, record: Record) -> str:
+        note = notes(record)[:1]
+        variant = record.requested.variant
+        asked = (
+            *((variant,) if variant != "default" else ()),
+            *((f"batch {record.requested.batch_size}",) if record.requested.batch_size > 1 else ()),
+        )
+        cells = (
+            f"{record.requested.tier_gb:g}GB",
+            record.tier,
+            lm_size(record.lm),
+            f"{record.effective.duration_s:g}s",
+            self._status(record),
+            NONE if record.peak_bytes is None else f"{record.peak_bytes / GIB:.1f}GB",
+            ": ".join((*((", ".join(asked),) if asked else ()), *note)),
+        )
+        return self._place(TIERS, cells)
+
+    def _wide_row(self, record: Record) -> str:
+        reached = record.phase_reached
+        loaded = record.status == "ok" or reached in ("generate", "check")
+        ran = record.status != "skip"
+        cells = (
+            f"{record.requested.tier_gb:g}GB",
+            record.tier,
+            record.requested.variant,
+            "Y" if record.lm else "N",
+            lm_size(record.lm),
+            record.environment.get("lm_backend") or record.lm_backend or NONE,
+            _offload(record),
+            _quantization(record.quantization),
+            str(record.effective.batch_size),
+            ("OK" if loaded else "FAIL") if ran else NONE,
+            ("OK" if record.status == "ok" else "FAIL") if loaded and ran else NONE,
+            NONE if record.wall_s is None else f"{record.wall_s:.2f}",
+            NONE if record.peak_bytes is None else f"{record.peak_bytes / GIB:.2f}",
+            self._status(record),
+            record.cap.kind if record.cap else NONE,
+            "; ".join(notes(record)),
+        )
+        return self._place(WIDE, cells)
+
+    def _status(self, record: Record) -> str:
+        said = label(record)
+        if self._ascii:
+            return said if said in MARKS else "FAIL"
+        return f"{MARKS.get(said, FAILED_MARK)} {said}"
+
+    def _table(self, layout: Layout, rows: Sequence[tuple[str, ...]]) -> str:
+        return "\n".join([self._head(layout), *(self._place(layout, row) for row in rows)])
+
+    def _head(self, layout: Layout) -> str:
+        rules = "=" * min(100, self._width), ("  " + "─" * layout.rule)[: self._width]
+        return self._plain("\n".join([layout.title, rules[0], self._place(layout, layout.heads), rules[1]]))
+
+    def _place(self, layout: Layout, cells: tuple[str, ...]) -> str:
+        """Put each cell at its column, at least one space after the one before; wrap the last."""
+        line, last = "", layout.columns[-1]
+        first, *more = wrapped(harmless(cells[-1]), max(self._width - last, LEAST_NOTES))
+        for column, cell in zip(layout.columns, (*cells[:-1], first), strict=True):
+            gap = column - cell_len(line)
+            line += " " * (gap if gap > 0 or not line else 1) + cell
+        return self._plain("\n".join([line.rstrip(), *(" " * last + rest for rest in more)]))
+
+    def _plain(self, text: str) -> str:
+        if not self._ascii:
+            return text
+        return text.translate(PLAIN).encode("ascii", "replace").decode()
 
 
-def _caps(records: list[Record]) -> list[str]:
+def _caps(records: Sequence[Record]) -> list[str]:
     kinds = sorted({(r.device, r.cap.kind, r.cap.verified, r.peak_source) for r in records if r.cap}, key=str)
+    stands = "; a simulated card, not a measured one"
     return [
-        f"cap on {device}: {kind} ({'verified' if verified else 'not verified'}); peak: {source}"
-        + ("; host memory stands in for a card" if device == "cpu" else "")
+        f"cap on {device}: {kind} ({'verified' if verified else 'not verified'}); "
+        f"peak: {source or 'not measured'}" + (stands if device == "cpu" else "")
         for device, kind, verified, source in kinds
     ]
 
 
-def place(cells: tuple[str, ...]) -> str:
-    """Put each cell at its column, at least one space after the one before."""
-    line = ""
-    for column, cell in zip(COLUMNS, cells, strict=True):
-        gap = column - cell_width(line)
-        line += " " * (gap if gap > 0 or not line else 1) + cell
-    return line.rstrip()
-
-
-def cell_width(text: str) -> int:
-    """Terminal cells of `text`: wide characters take two, joiners and variation selectors none."""
-    return sum(
-        0
-        if unicodedata.combining(c) or c == "\ufe0f"
-        else 2
-        if unicodedata.east_asian_width(c) in "WF"
-        else 1
-        for c in text
+def _plan_cells(plan: Plan) -> tuple[str, ...]:
+    case = plan.case
+    return (
+        _gb(case.tier_gb),
+        plan.config.tier,
+        case.variant,
+        lm_size(plan.lm),
+        f"{case.duration_s:g}s",
+        str(case.batch_size),
+        str(case.steps),
+        _offload(plan),
+        _quantization(plan.quantization),
+        "Y" if plan.compile else "N",
+        plan.cap_kind,
+        f"SKIP {plan.skip}" if plan.skip else "; ".join((*map(str, plan.adjustments), *plan.notes)),
     )
+
+
+def _findings(minimum: Minimum) -> list[str]:
+    """What the analysis rests on, a line per fact."""
+    facts = []
+    if minimum.record:
+        peak = _peak(minimum.record.peak_bytes)
+        facts.append(f"minimum: {minimum.record.tier} ({_size(minimum.record)}), peak {peak}")
+    if minimum.last_failure:
+        failed = minimum.last_failure
+        facts.append(f"last failure: {failed.tier} ({_size(failed)}): {failed.reason or failed.status}")
+    if minimum.offending:
+        shown = ", ".join(f"{_size(r)} {r.status}" for r in minimum.offending)
+        facts.append(f"non-monotonic: {shown}, though a smaller card passed")
+    facts += [f"unknown: {_size(r)} {r.status}: {r.reason}" for r in minimum.unknown]
+    return [f"    {fact}" for fact in facts or ["not tested"]]
+
+
+def _ladder_cells(ladder: Ladder | None) -> tuple[str, str]:
+    return ("N/A", NONE) if ladder is None else (str(ladder), _peak(ladder.peak_bytes))
+
+
+def _offload(of: Record | Plan) -> str:
+    return "all" if of.offload_dit_to_cpu else "models" if of.offload_to_cpu else "off"
+
+
+def _quantization(name: str | None) -> str:
+    return name.partition("_")[0] if name else NONE
+
+
+def _size(record: Record) -> str:
+    return _gb(record.requested.tier_gb)
+
+
+def _gb(size_gb: float) -> str:
+    return f"{size_gb:g}GB"
+
+
+def _peak(peak_bytes: int | None) -> str:
+    return NONE if peak_bytes is None else f"{peak_bytes / GIB:.1f}GB"

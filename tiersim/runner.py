@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from acestep.gpu_config import GIB
-from tiersim.case import REFERENCE_CONTEXT_BYTES, Case, Plan, resolve
-from tiersim.record import Cap, Record, Status
+from acestep.result import Fallback
+from tiersim.case import Case, Plan, resolve
+from tiersim.protocol import Event
+from tiersim.record import Cap, Record, Sample, Status
 from tiersim.supervisor import WORKER, supervise
 from tiersim.verdict import Outcome, judge
 
+SAMPLES = 200  # of a timeline
 
-def run_case(case: Case, *, worker: Sequence[str] = WORKER) -> Record:
+
+def run_case(
+    case: Case,
+    *,
+    worker: Sequence[str] = WORKER,
+    environ: Mapping[str, str] = MappingProxyType({}),
+    on_event: Callable[[Event], object] = lambda event: None,
+    cancelled: threading.Event | None = None,
+) -> Record:
     """Run `case` in a fresh capped process and say what happened.
 
-    Every failure of the worker is a record, never an exception. Raises MissingPrerequisite when the case
-    names a device or weights that are not here. `worker`: the command that is given the job (for tests).
+    Every failure of the worker is a record, never an exception. `worker`: the command that is given the job
+    (for tests). `environ`: for the worker, over what it inherits. `on_event` hears what the worker says.
+    Raises MissingPrerequisite when the case names a device or weights that are not here, and Cancelled once
+    `cancelled` is set.
     """
     plan = resolve(case)
     if plan.skip:
         return _record(case, plan, "skip", plan.skip, {})
-    outcome = supervise(plan, worker)
+    outcome = supervise(plan, worker, environ=environ, on_event=on_event, cancelled=cancelled)
     measured = _measured(plan, outcome)
     status, reason = judge(outcome)
     if status == "ok" and measured["peak_bytes"] > case.tier_gb * GIB:
-        status = "host-oom" if plan.device == "cpu" else "oom"
+        status = "host-oom" if plan.cap_kind == "host" else "oom"
         reason = f"peak {measured['peak_bytes'] / GIB:.2f} GiB is over {case.tier_gb:g} GB"
     return _record(case, plan, status, reason, measured)
 
@@ -40,7 +55,14 @@ def _record(case: Case, plan: Plan, status: Status, reason: str, measured: Mappi
         class_gb=plan.config.class_gb,
         device=plan.device,
         adjustments=plan.adjustments,
+        notes=plan.notes,
         lm=plan.lm,
+        key=plan.key,
+        lm_backend=plan.lm_backend,
+        offload_to_cpu=plan.offload_to_cpu,
+        offload_dit_to_cpu=plan.offload_dit_to_cpu,
+        quantization=plan.quantization,
+        compile=plan.compile,
         **measured,
     )
 
@@ -48,6 +70,7 @@ def _record(case: Case, plan: Plan, status: Status, reason: str, measured: Mappi
 def _measured(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     """The part of a record that only a run can fill."""
     hello, cap, result = outcome.last("hello"), outcome.last("cap"), outcome.last("result")
+    told = result or outcome.last("oom")
     peak_bytes, peak_source = _peak(plan, outcome)
     return {
         "cap": Cap(cap["kind"], cap["bytes"], cap["verified"]) if cap else None,
@@ -56,23 +79,56 @@ def _measured(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "phase_reached": outcome.phase_reached,
         "peak_bytes": peak_bytes,
         "peak_source": peak_source,
-        "load_peak_bytes": result.get("load_peak_bytes"),
-        "generation_peak_bytes": result.get("generation_peak_bytes"),
+        "load_peak_bytes": told.get("load_peak_bytes"),
+        "generation_peak_bytes": told.get("generation_peak_bytes"),
         "wall_s": result.get("wall_s"),
         "process_s": outcome.process_s,
         "stages_s": result.get("stages_s", {}),
         "environment": {k: hello[k] for k in ("python", "platform") if k in hello}
         | result.get("environment", {}),
+        "counts": result.get("counts", {}),
+        "fallbacks": tuple(Fallback(**fallback) for fallback in result.get("fallbacks", ())),
+        "timeline": _timeline(outcome),
+        "stage_peaks_bytes": _stage_peaks(outcome),
         "log": outcome.log,
     }
 
 
+def _timeline(outcome: Outcome) -> tuple[Sample, ...]:
+    """Memory over time, as the worker told it: the highest sample of each of `SAMPLES` stretches."""
+    phase, told = "", []
+    for event in outcome.events:
+        phase = event["name"] if event["event"] == "phase" else phase
+        if "used_bytes" in event:
+            told.append(Sample(event["monotonic_s"] - outcome.started_s, phase, event["used_bytes"]))
+    stretches = [told[len(told) * i // SAMPLES : len(told) * (i + 1) // SAMPLES] for i in range(SAMPLES)]
+    return tuple(max(stretch, key=lambda sample: sample.used_bytes) for stretch in stretches if stretch)
+
+
+def _stage_peaks(outcome: Outcome) -> dict[str, int]:
+    """The peak of each phase, which the event that followed it carries."""
+    peaks: dict[str, int] = {}
+    phase = ""
+    for event in outcome.events:
+        if "ended_peak_bytes" in event:
+            peaks[phase] = max(peaks.get(phase, 0), event["ended_peak_bytes"])
+        phase = event["name"] if event["event"] == "phase" else phase
+    return peaks
+
+
 def _peak(plan: Plan, outcome: Outcome) -> tuple[int | None, str | None]:
-    """What counts against the tier: the worker's own reading, else the most the watchdog saw."""
+    """What counts against the tier: the worker's own reading, else the most the watchdog saw.
+
+    Whoever ran out of memory while loading never generated, and its peak is that of loading.
+    """
     told = outcome.last("result") or outcome.last("oom")
-    measured, source = told.get("generation_peak_bytes"), told.get("peak_source")
+    measured, source = (
+        told.get("generation_peak_bytes") or told.get("load_peak_bytes"),
+        told.get("peak_source"),
+    )
     if measured is None:
-        return (outcome.rss_peak_bytes, "RSS, sampled") if outcome.rss_peak_bytes else (None, None)
-    if plan.device.startswith("cuda"):
-        return measured + REFERENCE_CONTEXT_BYTES, f"{source} + {REFERENCE_CONTEXT_BYTES / GIB:g} GiB context"
+        seen = outcome.rss_peak_bytes if plan.cap_kind == "host" else 0
+        return (seen, "RSS, sampled") if seen else (None, None)
+    if plan.context_bytes:
+        return measured + plan.context_bytes, f"{source} + {plan.context_bytes / GIB:g} GiB context"
     return measured, source

@@ -1,10 +1,14 @@
 """Watch one worker process to its end, and outlive whatever happens to it.
 
-The worker leads its own session, so that it and everything it starts can be ended together. While it
-runs the supervisor wakes every 20 ms to read events, to look at the clock and, on cpu, at the resident
-set: at that pace a process that fills memory as fast as it can overshoots by about a megabyte.
+The worker leads its own session, so that it and everything it starts can be ended together; what left the
+session is found by name (`lifeline`). While it runs the supervisor wakes every 20 ms to read events, to
+look at the clocks and at the resident set: at that pace a process that fills memory as fast as it can
+overshoots by about a megabyte.
 
-A worker that is over its time is asked where it is stuck (SIGUSR1 dumps every thread's stack), asked to
+    wall      `case.timeout_s` for everything, however well it goes
+    patience  per phase: how long without progress; a step, a tile or a token that ended is progress
+
+A worker that is over either is asked where it is stuck (SIGUSR1 dumps every thread's stack), asked to
 leave (SIGTERM), and removed (SIGKILL). Waiting ends with the leader, never with the pipe: an orphan that
 inherited the pipe would hold it open.
 """
@@ -17,17 +21,23 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from acestep.gpu_config import GIB, MAX_VRAM_VARIABLE
+from tiersim import lifeline
 from tiersim.case import Plan
-from tiersim.protocol import EVENTS_FD_VARIABLE, EventReader, Job
+from tiersim.cgroup import Group
+from tiersim.protocol import EVENTS_FD_VARIABLE, Event, EventReader, Job
 from tiersim.record import Status
+from tiersim.resident import ResidentSet
 from tiersim.verdict import Outcome
 
 WORKER = (sys.executable, "-P", "-X", "faulthandler", "-m", "tiersim.worker")
@@ -38,48 +48,98 @@ STACK_DUMP_S = 0.3
 GRACE_S = 5.0  # a CUDA context takes seconds to tear down
 LOG_BYTES = 4000
 WATCHDOG_SLACK_BYTES = 64 * 2**20  # the worker's own reserve for reporting an out-of-memory
+SPARE_BYTES = 2 * GIB  # of the machine's memory, for everybody else, whatever the cap is on
+
+PATIENCE_S = {"load": 600.0, "compile": 900.0}  # on an accelerator
+OTHER_PATIENCE_S = 120.0  # an import, a step, a tile
+CPU_PATIENCE = 5  # times that on a CPU
+HEART_S = 5.0  # without a beat: native code holds the interpreter, or the process is stopped
 
 
-def supervise(plan: Plan, worker: Sequence[str] = WORKER) -> Outcome:
-    """Start a worker for `plan`, watch it to its end, leave nothing of it behind. POSIX only."""
+class Cancelled(Exception):
+    """Nobody wants the outcome any more."""
+
+
+def patience_s(phase: str, device: str) -> float:
+    """How long `phase` may go without progress."""
+    seconds = PATIENCE_S.get(phase.partition("/")[0], OTHER_PATIENCE_S)
+    return seconds * CPU_PATIENCE if device == "cpu" else seconds
+
+
+def supervise(
+    plan: Plan,
+    worker: Sequence[str] = WORKER,
+    *,
+    environ: Mapping[str, str] = MappingProxyType({}),
+    on_event: Callable[[Event], object] = lambda event: None,
+    cancelled: threading.Event | None = None,
+) -> Outcome:
+    """Start a worker for `plan`, watch it to its end, leave nothing of it behind. POSIX only.
+
+    `environ`: for the worker, over what it inherits. `on_event` hears what it says.
+    Raises Cancelled, the worker removed, once `cancelled` is set.
+    """
     started = time.monotonic()
+    name = uuid.uuid4().hex
+    group = Group.create(name, plan.cap_bytes) if plan.cap_kind == "host" else None
     read_fd, write_fd = os.pipe()
     try:
         with tempfile.TemporaryFile() as log:
+            environment = worker_environment(plan, dict(os.environ) | dict(environ)) | {
+                EVENTS_FD_VARIABLE: str(write_fd),
+                lifeline.CASE_VARIABLE: name,
+            }
             try:
-                process = _start(plan, worker, write_fd, log)
+                process = _start(plan, worker, environment, write_fd, log)
             finally:
                 os.close(write_fd)
             os.set_blocking(read_fd, False)
             try:
-                watch = _Watch(plan, process, read_fd)
+                if group:
+                    group.add(process.pid)
+                watch = _Watch(plan, process, EventReader(on_event), read_fd, cancelled)
                 stopped = watch.until_the_end(deadline=started + plan.case.timeout_s)
             finally:
-                _signal_group(process, signal.SIGKILL)
-                process.wait()
+                _remove(process, name)
             watch.read_events()
+            if group and group.killed and not stopped:
+                stopped = "host-oom", f"the kernel ended it at {plan.cap_bytes / GIB:.2f} GiB (control group)"
             return Outcome(
                 exit_code=process.returncode,
                 events=watch.reader.events,
                 stopped=stopped,
                 log=_tail(log),
-                rss_peak_bytes=watch.rss_peak_bytes,
+                rss_peak_bytes=(group and group.peak_bytes) or watch.resident.peak_bytes,
+                started_s=started,
                 process_s=time.monotonic() - started,
             )
     finally:
         os.close(read_fd)
+        if group:
+            group.remove()
 
 
-def _start(plan: Plan, worker: Sequence[str], write_fd: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(
+    plan: Plan, worker: Sequence[str], environment: Mapping[str, str], write_fd: int, log: IO[bytes]
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*worker, Job.of(plan).encode()],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # never written to: its end is ours
         stdout=log,
         stderr=subprocess.STDOUT,
         pass_fds=(write_fd,),
-        env=worker_environment(plan, os.environ) | {EVENTS_FD_VARIABLE: str(write_fd)},
+        env=environment,
         start_new_session=True,
     )
+
+
+def _remove(process: subprocess.Popen[bytes], name: str) -> None:
+    """End the worker, its group, and what left its group."""
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+    if process.stdin:
+        process.stdin.close()
+    lifeline.sweep(name)
 
 
 def worker_environment(plan: Plan, parent: Mapping[str, str]) -> dict[str, str]:
@@ -93,7 +153,7 @@ def worker_environment(plan: Plan, parent: Mapping[str, str]) -> dict[str, str]:
         "OMP_WAIT_POLICY": parent.get("OMP_WAIT_POLICY", "PASSIVE"),  # waiting threads must not take a core
         MAX_VRAM_VARIABLE: f"{plan.case.tier_gb:g}",
     }
-    if plan.device.startswith("cuda") and _torch_reads_a_fraction():
+    if plan.cap_kind == "cuda" and _torch_reads_a_fraction():
         old = environment.pop("PYTORCH_CUDA_ALLOC_CONF", None)
         conf = environment.get("PYTORCH_ALLOC_CONF", old)
         fraction = f"per_process_memory_fraction:{min(1.0, plan.cap_bytes / plan.device_bytes):.6f}"
@@ -108,30 +168,59 @@ def _torch_reads_a_fraction() -> bool:
 
 
 class _Watch:
-    """Events, clock and resident set of a running worker."""
+    """Events, clocks and resident set of a running worker."""
 
-    def __init__(self, plan: Plan, process: subprocess.Popen[bytes], read_fd: int):
+    def __init__(
+        self,
+        plan: Plan,
+        process: subprocess.Popen[bytes],
+        reader: EventReader,
+        read_fd: int,
+        cancelled: threading.Event | None,
+    ):
         import psutil
 
-        self._gone = psutil.Error
+        self._plan = plan
         self._process = process
-        self._usage = psutil.Process(process.pid)
         self._fd = read_fd
-        self._timeout_s = plan.case.timeout_s
-        self._cap_bytes = plan.cap_bytes if plan.device == "cpu" else None
-        self.reader = EventReader()
-        self.rss_peak_bytes = 0
+        self._cancelled = cancelled or threading.Event()
+        self.reader = reader
+        self.resident = ResidentSet(process.pid)
+        self._limit_bytes = psutil.virtual_memory().total - SPARE_BYTES
+        if plan.cap_kind == "host":
+            self._limit_bytes = plan.cap_bytes + WATCHDOG_SLACK_BYTES
+        self._phase = "start"
+        self._seen = 0  # events
+        self._beat_s = self._progress_s = time.monotonic()
 
     def until_the_end(self, deadline: float) -> tuple[Status, str] | None:
         """Return when the worker has ended by itself, or why it had to be ended."""
         while not self._wait(POLL_S):
-            if self._over_cap():
+            if self._cancelled.is_set():
+                raise Cancelled
+            if self.resident.look() > self._limit_bytes:
                 _signal_group(self._process, signal.SIGKILL)
-                cap_gib, rss_gib = (self._cap_bytes or 0) / GIB, self.rss_peak_bytes / GIB
-                return "host-oom", f"watchdog: resident set {rss_gib:.2f} GiB, cap {cap_gib:.2f} GiB"
-            if time.monotonic() > deadline:
+                rss_gib, limit_gib = self.resident.peak_bytes / GIB, self._limit_bytes / GIB
+                return "host-oom", f"watchdog: resident set {rss_gib:.2f} GiB, limit {limit_gib:.2f} GiB"
+            if reason := self._over_time(deadline):
                 self._ask_to_leave()
-                return "timeout", f"over {self._timeout_s:g} s"
+                return "timeout", reason
+        return None
+
+    def _over_time(self, deadline: float) -> str | None:
+        now = time.monotonic()
+        for event in self.reader.events[self._seen :]:
+            self._beat_s = now
+            if event["event"] != "hb":
+                self._progress_s = now
+                self._phase = event["name"] if event["event"] == "phase" else self._phase
+        self._seen = len(self.reader.events)
+        idle_s, silent_s = now - self._progress_s, now - self._beat_s
+        if idle_s > patience_s(self._phase, self._plan.device):
+            heart = f", no heartbeat for {silent_s:.0f} s" if silent_s > HEART_S else ""
+            return f"no progress for {idle_s:.0f} s{heart}"
+        if now > deadline:
+            return f"over {self._plan.case.timeout_s:g} s, the last progress {idle_s:.0f} s ago"
         return None
 
     def _wait(self, seconds: float) -> bool:
@@ -149,18 +238,11 @@ class _Watch:
             return False
         return True
 
-    def _over_cap(self) -> bool:
-        if self._cap_bytes is None:
-            return False
-        with suppress(self._gone):
-            self.rss_peak_bytes = max(self.rss_peak_bytes, self._usage.memory_info().rss)
-        return self.rss_peak_bytes > self._cap_bytes + WATCHDOG_SLACK_BYTES
-
     def _ask_to_leave(self) -> None:
         """Stack dump, then SIGTERM; SIGKILL is the caller's, and comes in any case."""
-        for number, patience_s in ((signal.SIGUSR1, STACK_DUMP_S), (signal.SIGTERM, GRACE_S)):
+        for number, grace_s in ((signal.SIGUSR1, STACK_DUMP_S), (signal.SIGTERM, GRACE_S)):
             _signal_group(self._process, number)
-            until = time.monotonic() + patience_s
+            until = time.monotonic() + grace_s
             while time.monotonic() < until:
                 if self._wait(POLL_S):
                     return

@@ -38,6 +38,7 @@ class Outcome:
     stopped: tuple[Status, str] | None = None
     log: str = ""
     rss_peak_bytes: int = 0  # the most the watchdog saw
+    started_s: float = 0.0  # on the clock of the events
     process_s: float = 0.0
 
     def last(self, event: str) -> Mapping[str, Any]:

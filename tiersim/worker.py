@@ -13,16 +13,20 @@ import os
 import platform
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
-from acestep.memory import MemoryBudget
+from acestep.gpu_config import Accelerator
 from acestep.oom import Failure, classify
-from tiersim import cap
+from tiersim import cap, lifeline
 from tiersim.protocol import EventWriter, Exit, Job
+from tiersim.reporter import Reporter
 
 if TYPE_CHECKING:
+    from acestep.engine import Engine
+    from acestep.memory import MemoryBudget
     from acestep.result import GenerationResult
 
 SAMPLE_RATE_HZ = 48_000
@@ -30,51 +34,63 @@ SAMPLES_PER_FRAME = 1920
 SHORTEST_S = 5.12  # 128 latent frames: the model makes nothing shorter, and a shorter request gets that
 
 
-def run(job: Job, send: EventWriter) -> Exit:
+def run(job: Job, reporter: Reporter) -> Exit:
     """One generation under the cap. Whatever goes wrong is raised."""
-    send("hello", pid=os.getpid(), python=platform.python_version(), platform=platform.platform())
-    send("phase", name="import")
+    reporter.send("hello", pid=os.getpid(), python=platform.python_version(), platform=platform.platform())
+    reporter.begin("import")
     import torch  # noqa: F401  # the cap follows this import and precedes everything else
 
-    send("phase", name="cap")
-    send("cap", **asdict(cap.install(job.device, job.cap_bytes)))
+    reporter.begin("cap")
+    installed, budget = cap.install(job.cap_kind, job.device, job.cap_bytes)
+    reporter.send("cap", **asdict(installed))
+    reporter.budget = budget
 
-    send("phase", name="load")
-    from acestep.engine import Engine, generate_music
-
+    reporter.begin("load")
+    engine = _load(job, budget)
     params, config = job.case.request()
-    budget = MemoryBudget(job.device, job.cap_bytes)
-    budget.reset_peak()
-    engine = Engine.load(
-        job.case.source,
-        device=job.device,
+    reporter.begin("generate")
+    result = engine.generate(params, replace(config, no_limits=True))
+
+    reporter.begin("check")
+    if problem := check(result, job.case.duration_s, config.batch_size):
+        reporter.send("error", error="invalid output", message=problem)
+        return Exit.INVALID
+    reporter.send("result", **reporter.peaks(), **_told(result))
+    return Exit.OK
+
+
+def _load(job: Job, budget: MemoryBudget) -> Engine:
+    """The engine as the supervisor resolved it, on the card it simulates."""
+    from acestep.engine import Engine
+    from acestep.setup import NONE, Setup
+
+    device, card = job.device, None
+    if job.cap_kind == "virtual":
+        device, card = "virtual", Accelerator("cuda", "virtual card", job.case.tier_gb, simulated=True)
+    setup = Setup.choose(
+        job.source,
+        device=device,
+        dit=job.dit,
         lm=job.lm,
+        lm_backend=job.lm_backend or "auto",
         offload_to_cpu=job.offload_to_cpu,
         offload_dit_to_cpu=job.offload_dit_to_cpu,
-        no_limits=True,  # the supervisor resolved the case on the card it simulates
-        budget=budget,
+        quantization=job.quantization or NONE,
+        compile=job.compile,
+        no_limits=True,
+        accelerator=card,
     )
-    load_peak_bytes = budget.peak_bytes()
+    return Engine.from_setup(setup, device=device, budget=budget)
 
-    send("phase", name="generate")
-    budget.reset_peak()
-    result = generate_music(engine, params, replace(config, no_limits=True))
-    generation_peak_bytes = budget.peak_bytes()
 
-    send("phase", name="check")
-    if problem := check(result, job.case.duration_s, config.batch_size):
-        send("error", error="invalid output", message=problem)
-        return Exit.INVALID
-    send(
-        "result",
-        load_peak_bytes=load_peak_bytes,
-        generation_peak_bytes=generation_peak_bytes,
-        peak_source=budget.peak_source,
-        wall_s=result.wall_s,
-        stages_s=dict(result.stages_s),
-        environment=dict(result.environment),
-    )
-    return Exit.OK
+def _told(result: GenerationResult) -> Mapping[str, Any]:
+    return {
+        "wall_s": result.wall_s,
+        "stages_s": dict(result.stages_s),
+        "counts": asdict(result.counts),
+        "fallbacks": [asdict(fallback) for fallback in result.fallbacks],
+        "environment": dict(result.environment),
+    }
 
 
 def check(result: GenerationResult, duration_s: float, batch_size: int) -> str | None:
@@ -98,8 +114,10 @@ def main(job: Job, send: EventWriter) -> Exit:
     An out-of-memory is reported after its `except` block: inside it the traceback still holds every
     tensor of the frames it passed through, and reporting needs memory too.
     """
+    reporter = Reporter(send, steps=job.case.steps)
     try:
-        return run(job, send)
+        with reporter:
+            return run(job, reporter)
     except cap.CapError as error:
         code, failure = Exit.NO_CAP, Failure("other", "CapError", str(error))
     except AceStepError as error:
@@ -112,7 +130,7 @@ def main(job: Job, send: EventWriter) -> Exit:
             sys.excepthook(type(error), error, error.__traceback__)
     gc.collect()
     oom = code in (Exit.DEVICE_OOM, Exit.HOST_OOM)
-    send("oom" if oom else "error", **asdict(failure), **_peak(job) if oom else {})
+    send("oom" if oom else "error", **asdict(failure), **reporter.peaks())
     return code
 
 
@@ -123,12 +141,11 @@ def _exit_of(error: AceStepError) -> Exit:
     return Exit.PREREQUISITE if isinstance(error, MissingPrerequisite) else Exit.INVALID
 
 
-def _peak(job: Job) -> dict[str, object]:
-    budget = MemoryBudget(job.device, job.cap_bytes)
-    return {"generation_peak_bytes": budget.peak_bytes(), "peak_source": budget.peak_source}
-
-
 if __name__ == "__main__":
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # the supervisor's "where are you stuck?"
-    sys.exit(main(Job.decode(sys.argv[1]), EventWriter()))
+    lifeline.hold()
+    code = main(Job.decode(sys.argv[1]), EventWriter())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # taking torch apart takes seconds, and all has been said

@@ -25,7 +25,7 @@ def python(code: str) -> str:
 @linux
 def test_a_cap_is_proven_and_holds():
     code = """
-print(cap.install("cpu", 1024 * MIB))
+print(cap.install("host", "cpu", 1024 * MIB)[0])
 kept = []
 try:
     while True:
@@ -45,7 +45,7 @@ print(900 < MemoryBudget("cpu").peak_bytes() / MIB <= 1024)
 @linux
 def test_loosening_opens_the_reserve_and_no_more():
     code = """
-cap.install("cpu", 1024 * MIB)
+cap.install("host", "cpu", 1024 * MIB)
 kept = []
 def fill():
     try:
@@ -64,7 +64,7 @@ print(0 < fill() - first <= 8)
 def test_a_cap_below_what_torch_needs_is_refused():
     code = """
 try:
-    cap.install("cpu", 100 * MIB)
+    cap.install("host", "cpu", 100 * MIB)
 except cap.CapError as error:
     print(error)
 """
@@ -73,7 +73,8 @@ except cap.CapError as error:
 
 def test_where_no_limit_exists_none_is_claimed(monkeypatch):
     monkeypatch.setattr(cap.sys, "platform", "darwin")
-    assert not cap.install("cpu", 1024 * MIB).verified
+    installed, _ = cap.install("host", "cpu", 1024 * MIB)
+    assert (installed.kind, installed.verified) == ("watchdog", False)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +84,36 @@ def test_a_cap_that_fails_its_self_test_is_not_claimed(monkeypatch, allocates, w
     monkeypatch.setattr(cap, "_can_allocate", allocates)
     with pytest.raises(CapError, match=words):
         cap._try("cpu", too_much=2 * MIB, enough=MIB)
+
+
+def test_a_virtual_cap_is_tried_to_the_byte():
+    code = """
+installed, budget = cap.install("virtual", "cpu", 100 * MIB)
+print(installed)
+print(budget.used_bytes(), budget.peak_bytes(), budget.free_bytes() == budget.total_bytes() == 100 * MIB)
+kept = torch.empty(100 * MIB, dtype=torch.uint8, device="virtual")
+try:
+    torch.empty(1, device="virtual")
+except torch.OutOfMemoryError:
+    print("refused")
+"""
+    assert python(code).splitlines() == [
+        "Cap(kind='virtual', bytes=104857600, verified=True)",
+        "0 0 True",
+        "refused",
+    ]
+
+
+def test_a_cap_that_something_else_enforces_proves_nothing(monkeypatch):
+    """The device refuses for want of host memory: that is not the cap's doing."""
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    assert not cap._can_allocate("cpu", MIB)
+    with pytest.raises(CapError, match="could not be tried"):
+        cap._can_allocate("cuda", MIB)
 
 
 @pytest.fixture
@@ -97,6 +128,7 @@ def fake_cuda(monkeypatch):
     cuda = SimpleNamespace(
         get_allocator_backend=lambda: state.backend,
         mem_get_info=lambda device: (16 * MIB, 16 * MIB),
+        max_memory_reserved=lambda device: 0,
         set_per_process_memory_fraction=lambda f, device: setattr(
             state, "fraction", f if state.obeys else 0.9
         ),
@@ -110,17 +142,19 @@ def fake_cuda(monkeypatch):
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_cuda_cap_is_a_fraction_read_back_and_tried(fake_cuda, device):
-    assert cap.install(device, 4 * MIB) == cap.Cap("cuda-fraction", 4 * MIB, verified=True)
+    installed, budget = cap.install("cuda", device, 4 * MIB)
+    assert installed == cap.Cap("cuda-fraction", 4 * MIB, verified=True)
+    assert budget.total_bytes() == 4 * MIB
     assert fake_cuda.fraction == 0.25
 
 
 def test_a_cuda_cap_that_is_not_in_force_is_refused(fake_cuda):
     fake_cuda.obeys = False
     with pytest.raises(CapError, match="in force"):
-        cap.install("cuda", 4 * MIB)
+        cap.install("cuda", "cuda", 4 * MIB)
 
 
 def test_an_allocator_without_a_limit_is_refused(fake_cuda):
     fake_cuda.backend = "cudaMallocAsync"
     with pytest.raises(CapError, match="cudaMallocAsync"):
-        cap.install("cuda", 4 * MIB)
+        cap.install("cuda", "cuda", 4 * MIB)

@@ -12,7 +12,7 @@ from acestep import gpu_config
 from acestep.errors import MissingPrerequisite, UsageError
 from acestep.gpu_config import GIB, Accelerator
 from tiersim import Case, Record, run_case, supervisor
-from tiersim.case import resolve
+from tiersim.case import VARIANTS, resolve
 from tiersim.protocol import Job
 
 
@@ -36,7 +36,7 @@ def test_the_request_is_fixed_by_the_case():
     [
         {"tier_gb": 0}, {"tier_gb": -4}, {"tier_gb": float("nan")}, {"tier_gb": float("inf")},
         {"timeout_s": 0}, {"duration_s": 0}, {"duration_s": 601}, {"duration_s": float("nan")},
-        {"batch_size": 0}, {"steps": 0}, {"seed": -1},
+        {"batch_size": 0}, {"steps": 0}, {"seed": -1}, {"variant": "all"}, {"cap": "dmem"},
     ],
 )  # fmt: skip
 def test_a_case_that_cannot_run_is_refused(fields):
@@ -44,11 +44,23 @@ def test_a_case_that_cannot_run_is_refused(fields):
         Case(**{"tier_gb": 8} | fields)
 
 
-def test_the_key_names_the_content():
-    assert Case(8).key == Case(8.0).key == Case(8, timeout_s=5).key
-    keys = {Case(8).key, Case(8, lm=True).key, Case(8, source="x").key, Case(8, seed=1).key, Case(7.5).key}
-    assert len(keys) == 5
-    assert all(len(key) == 16 for key in keys)
+def test_the_key_names_what_runs():
+    def key(tier_gb=8, **fields):
+        return resolve(Case(tier_gb, **{"source": "synthetic-tiny", "device": "cpu"} | fields)).key
+
+    assert key() == key(8.0) == key(timeout_s=5) == key(device="auto", cap="virtual") == key(no_limits=True)
+    assert key(duration_s=360) == key(duration_s=500)  # over the limit of the tier
+    others = [
+        key(lm=True),
+        key(source="synthetic-full"),
+        key(seed=1),
+        key(7.5),
+        key(cap="host"),
+        key(repeat=1),
+    ]
+    others += [key(batch_size=2), key(steps=16), key(duration_s=20), key(variant="no-offload")]
+    assert len({key(), *others}) == 11
+    assert len(key()) == 16
 
 
 @pytest.mark.parametrize(
@@ -86,10 +98,45 @@ def test_on_cuda_torch_reads_the_cap_from_the_environment_too(card, monkeypatch)
     assert "PYTORCH_ALLOC_CONF" not in supervisor.worker_environment(plan, old)
 
 
-def test_on_a_cpu_the_whole_size_is_the_cap_and_max_cuda_vram_is_ignored(monkeypatch):
+def test_on_a_cpu_a_card_is_simulated_with_its_own_policy_and_max_cuda_vram_is_ignored(monkeypatch):
     monkeypatch.setenv("MAX_CUDA_VRAM", "not a number")
-    plan = resolve(Case(8, device="cpu"))
-    assert (plan.device, plan.cap_bytes, plan.config.tier) == ("cpu", 8 * GIB, "tier4")
+    plan = resolve(Case(8, device="cpu", lm=True))
+    assert (plan.device, plan.cap_kind, plan.cap_bytes) == ("cpu", "virtual", 7.5 * GIB)
+    assert (plan.config.tier, plan.config.quantization) == ("tier4", "int8_weight_only")
+    assert (plan.offload_to_cpu, plan.offload_dit_to_cpu) == (True, True)
+    assert (plan.lm_backend, plan.compile, plan.source) == ("pt", False, "synthetic-tiny")
+    small = resolve(Case(0.8, device="cpu"))  # a scaled-down card has a scaled-down context
+    assert small.cap_bytes == int(0.8 * GIB) - int(0.1 * GIB)
+
+
+def test_host_memory_as_the_cap_is_the_whole_size_and_offloads_nothing():
+    plan = resolve(Case(8, cap="host"))
+    assert (plan.device, plan.cap_kind, plan.cap_bytes, plan.context_bytes) == ("cpu", "host", 8 * GIB, 0)
+    assert not (plan.offload_to_cpu or plan.offload_dit_to_cpu or plan.quantization)
+
+
+@pytest.mark.parametrize(("cap", "device"), [("cuda", "cpu"), ("host", "cuda:1"), ("virtual", "mps")])
+def test_a_cap_of_another_device_is_refused(cap, device):
+    with pytest.raises(UsageError, match=f"cap: {cap} is for device"):
+        resolve(Case(8, cap=cap, device=device))
+    with pytest.raises(MissingPrerequisite):
+        resolve(Case(8, cap="mps"))
+
+
+def test_a_variant_takes_away_what_its_name_says(card, monkeypatch):
+    monkeypatch.setattr("acestep.setup.unquantized", lambda *_: None)
+    plans = [resolve(Case(12, variant=variant)) for variant in VARIANTS]
+    assert [plan.quantization for plan in plans] == ["int8_weight_only", None, None]
+    assert [plan.offload_to_cpu for plan in plans] == [True, True, False]
+    assert resolve(Case(6, variant="no-offload")).skip == "not tried below 8 GB"
+    assert resolve(Case(8, variant="no-offload")).skip is None
+
+
+def test_what_a_tier_asks_for_and_this_machine_lacks_is_said(card, monkeypatch):
+    monkeypatch.setattr("acestep.setup.unquantized", lambda *_: "needs a miracle")
+    plan = resolve(Case(8))
+    assert plan.quantization is None and any("needs a miracle" in note for note in plan.notes)
+    assert not resolve(Case(8, variant="no-quant", skip_compile=True)).notes
 
 
 def test_a_request_over_the_limits_is_clamped_and_says_so():
@@ -120,7 +167,7 @@ def test_records_and_jobs_travel_as_json():
 
 def test_the_supervisor_does_not_import_torch():
     code = (
-        "import sys, tiersim, tiersim.report; from tiersim import Case, run_case\n"
+        "import sys, tiersim, tiersim.command; from tiersim import Case, run_case\n"
         "run_case(Case(4, lm=True, device='cpu')); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

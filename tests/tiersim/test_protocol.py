@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import threading
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,3 +31,32 @@ def test_what_is_written_is_read(monkeypatch):
     os.close(write_fd)
     (event,) = reader.events
     assert (event["v"], event["event"], event["name"]) == (1, "phase", "load\nnext")
+
+
+def test_events_of_several_threads_do_not_mix(monkeypatch):
+    """Lines longer than the 4096 bytes that a pipe keeps whole by itself."""
+    read_fd, write_fd = os.pipe()
+    monkeypatch.setenv(EVENTS_FD_VARIABLE, str(write_fd))
+    send, reader = EventWriter(), EventReader()
+
+    def write(letter: str) -> None:
+        for _ in range(20):
+            send("note", text=letter * 50_000)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abc"]
+    for thread in threads:
+        thread.start()
+    while len(reader.events) < 60:
+        reader.feed(os.read(read_fd, 65536))
+    for thread in threads:
+        thread.join()
+    os.close(read_fd)
+    os.close(write_fd)
+    assert {event["text"] for event in reader.events} == {letter * 50_000 for letter in "abc"}
+
+
+def test_events_are_heard_as_they_come():
+    heard = []
+    reader = EventReader(heard.append)
+    reader.feed(LINES[:30])
+    assert heard == reader.events == [{"event": "hello"}]

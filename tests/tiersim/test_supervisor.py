@@ -4,27 +4,39 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from tiersim import Case, run_case, supervisor
+from tiersim import Case, lifeline, run_case, supervisor
 from tiersim.case import resolve
+from tiersim.supervisor import Cancelled
 
 ZOO = Path(__file__).with_name("zoo.py")
 MIB = 2**20
+linux = pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 
 
 def run(kind: str, **fields):
-    case = Case(**{"tier_gb": 4, "device": "cpu", "timeout_s": 60} | fields)
+    case = Case(**{"tier_gb": 4, "device": "cpu", "cap": "host", "timeout_s": 60} | fields)
     return run_case(case, worker=(sys.executable, str(ZOO), kind))
 
 
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(supervisor, "GRACE_S", 0.3)
+
+
+@pytest.fixture
+def restless(monkeypatch, impatient):
+    """Eight seconds without progress are too many once the worker runs; nothing is said of the wall."""
+    monkeypatch.setattr(supervisor, "OTHER_PATIENCE_S", 8 / supervisor.CPU_PATIENCE)
+    monkeypatch.setattr(supervisor, "PATIENCE_S", {"start": 60.0})
+    monkeypatch.setattr(supervisor, "HEART_S", 6.0)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +87,9 @@ def test_a_crash_leaves_its_stack_in_the_log():
     ("kind", "signal_name"), [("hang", "SIGTERM"), ("ignores_term", "SIGKILL"), ("knocked_out", None)]
 )
 def test_a_worker_over_its_time_is_ended(impatient, kind, signal_name):
-    record = run(kind, timeout_s=3)
+    record = run(kind, timeout_s=12)
     assert (record.status, record.signal) == ("timeout", signal_name)
-    assert "over 3 s in phase load" in record.reason
+    assert "over 12 s, the last progress" in record.reason and "in phase load" in record.reason
     if kind != "knocked_out":
         assert f"in {kind}" in record.log  # where it was stuck
 
@@ -89,16 +101,132 @@ def is_alive(pid: int) -> bool:
 def test_children_of_the_worker_end_with_it():
     record = run("leaves_a_child")
     assert record.status == "ok"
-    deadline = time.monotonic() + 10
-    while is_alive(record.environment["child"]) and time.monotonic() < deadline:
+    eventually(lambda: not is_alive(record.environment["child"]))
+
+
+def eventually(condition, within_s: float = 60):
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_detached_child_holding_the_pipe_is_not_waited_for_and_does_not_survive():
+    record = run("leaves_a_detached_child", timeout_s=60)
+    assert record.status == "ok"
     assert not is_alive(record.environment["child"])
 
 
-def test_a_detached_child_holding_the_pipe_is_not_waited_for():
-    record = run("leaves_a_detached_child", timeout_s=30)
-    assert record.status == "ok"
-    os.kill(record.environment["child"], signal.SIGKILL)
+def test_a_daemon_of_the_worker_is_found_by_its_name(monkeypatch):
+    monkeypatch.setattr(supervisor.uuid, "uuid4", lambda: SimpleNamespace(hex="a-case-of-its-own"))
+    found = []
+    sweep = lifeline.sweep
+    monkeypatch.setattr(lifeline, "sweep", lambda name: found.extend(sweep(name)))
+    assert run("leaves_a_daemon").status == "ok"
+    assert len(found) == 1 and not is_alive(found[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "heart"),
+    [
+        ("hang", True),
+        ("hangs_in_python", True),
+        ("hangs_in_native_code", True),
+        ("hangs_with_the_interpreter", False),
+    ],
+)
+def test_a_hang_is_ended_and_shown(restless, kind, heart):
+    record = run(kind, timeout_s=250)
+    assert record.status == "timeout"
+    assert "no progress for" in record.reason and "in phase load" in record.reason
+    assert ("no heartbeat" in record.reason) != heart
+    assert f"in {kind}" in record.log
+
+
+def test_a_stopped_process_is_ended(restless):
+    record = run("stops_itself", timeout_s=250)
+    assert (record.status, record.signal) == ("timeout", "SIGKILL")
+    assert "no heartbeat" in record.reason
+
+
+def test_progress_is_no_hang_but_the_wall_stands(restless):
+    """Controls of each other: the same patience, and only the clock of the whole case runs out."""
+    record = run("never_ends", timeout_s=20)
+    assert record.status == "timeout"
+    assert "over 20 s, the last progress" in record.reason
+
+
+def test_patience_depends_on_phase_and_device():
+    patience_s = supervisor.patience_s
+    assert patience_s("load/dit", "cuda") == 600 > patience_s("diffuse", "cuda") == 120
+    assert patience_s("vae_decode", "cpu") == 600
+
+
+def test_a_cancelled_case_leaves_nobody_behind():
+    cancelled = threading.Event()
+    pids = []
+
+    def hear(event):
+        if event["event"] == "hello":
+            pids.append(event["pid"])
+            cancelled.set()
+
+    case = Case(4, device="cpu", cap="host", timeout_s=250)
+    with pytest.raises(Cancelled):
+        run_case(case, worker=(sys.executable, str(ZOO), "hang"), on_event=hear, cancelled=cancelled)
+    assert len(pids) == 1 and not is_alive(pids[0])
+
+
+@linux
+@pytest.mark.parametrize("kind", ["hang", "hangs_with_the_interpreter", "leaves_a_child_and_hangs"])
+def test_a_worker_does_not_outlive_a_killed_supervisor(kind):
+    code = (
+        "import sys, tiersim\n"
+        "case = tiersim.Case(4, device='cpu', cap='host')\n"
+        "hear = lambda e: print(e['pid'], flush=True) if e['event'] == 'hello' else None\n"
+        f"tiersim.run_case(case, worker=(sys.executable, {str(ZOO)!r}, {kind!r}), on_event=hear)"
+    )
+    boss = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert boss.stdout is not None
+    with boss:
+        worker = psutil.Process(int(boss.stdout.readline()))
+        family = [worker]
+        if kind == "leaves_a_child_and_hangs":
+            eventually(lambda: worker.children())
+            family += worker.children()
+        boss.kill()
+    eventually(lambda: not any(is_alive(member.pid) for member in family))
+
+
+@linux
+@pytest.mark.parametrize("means", ["the pipe", "PR_SET_PDEATHSIG", "a thread", "none"])
+def test_each_means_against_outliving_suffices(means):
+    """The other two are taken away; without any, the child stays."""
+    code = (
+        "import sys, time; from tiersim import lifeline\n"
+        f"means = {means!r}\n"
+        "if means == 'a thread': lifeline.sys = type('', (), {'platform': 'other'})\n"
+        "if means != 'PR_SET_PDEATHSIG': lifeline.ctypes.CDLL = lambda _: type('', (), {'prctl': max})\n"
+        "if means in ('PR_SET_PDEATHSIG', 'none'): lifeline.fcntl.fcntl = lambda *_: 0\n"
+        "lifeline.hold(); print(flush=True); time.sleep(600)"
+    )
+    boss_code = (
+        "import subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {code!r}], stdin=subprocess.PIPE,\n"
+        "    stdout=subprocess.PIPE, start_new_session=True)\n"
+        "child.stdout.readline(); print(child.pid, flush=True); child.wait()"
+    )
+    boss = subprocess.Popen([sys.executable, "-c", boss_code], stdout=subprocess.PIPE, text=True)
+    assert boss.stdout is not None
+    with boss:
+        child = int(boss.stdout.readline())
+        assert is_alive(child)
+        boss.kill()
+    if means == "none":
+        time.sleep(0.5)
+        assert is_alive(child)
+        os.kill(child, signal.SIGKILL)
+    eventually(lambda: not is_alive(child))
 
 
 def test_the_watchdog_ends_what_no_limit_holds():
@@ -107,6 +235,20 @@ def test_the_watchdog_ends_what_no_limit_holds():
     assert "watchdog" in record.reason
     slack_bytes = supervisor.WATCHDOG_SLACK_BYTES
     assert 256 * MIB + slack_bytes < record.peak_bytes < 256 * MIB + slack_bytes + 512 * MIB
+
+
+def test_the_watchdog_counts_children():
+    record = run("children_fill_memory", tier_gb=0.5, timeout_s=250)
+    assert (record.status, record.signal) == ("host-oom", "SIGKILL")
+    assert record.peak_bytes > 512 * MIB
+
+
+def test_without_a_host_cap_the_machine_keeps_its_spare_memory(monkeypatch):
+    total = psutil.virtual_memory().total
+    monkeypatch.setattr(supervisor, "SPARE_BYTES", total - 200 * MIB)
+    record = run("fills_memory", cap="virtual")
+    assert record.status == "host-oom"
+    assert "watchdog" in record.reason
 
 
 def test_a_fat_parent_does_not_inflate_its_childs_peak():
@@ -120,10 +262,12 @@ def test_a_fat_parent_does_not_inflate_its_childs_peak():
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interrupted_supervisor_leaves_nobody_behind(number, exit_code):
     code = (
-        "import signal, sys, tiersim.__main__ as m, tiersim.runner as r\n"
+        "import signal, sys; from functools import partial\n"
+        "from tiersim import __main__, pool, run_case\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job would ignore it
-        f"m.run_case = lambda case: r.run_case(case, worker=(sys.executable, {str(ZOO)!r}, 'hang'))\n"
-        "sys.exit(m.main(['--tiers', '4', '--device', 'cpu']))"
+        f"hanging = partial(run_case, worker=(sys.executable, {str(ZOO)!r}, 'hang'))\n"
+        "pool.run_cases = partial(pool.run_cases, run=hanging)\n"
+        "sys.exit(__main__.main(['--tiers', '4', '--device', 'cpu', '--source', 'synthetic-tiny']))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
     try:

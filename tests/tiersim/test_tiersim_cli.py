@@ -1,26 +1,48 @@
 """`python -m tiersim`: refuses early, prints a row per case, and its exit code means something."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
+from tier_records import record
 
-import tiersim.__main__ as command
-from tiersim import Case, run_case
+import tiersim.__main__ as main
+from acestep.gpu_config import GIB
+from acestep.profiler import output
+from tiersim import Case, command
+from tiersim.case import resolve
+
+TINY = "--source synthetic-tiny --cap virtual --duration 10"
 
 
 @pytest.fixture
 def outcomes(monkeypatch):
-    """Run nothing: each case's record gets the fields that its tier is given here."""
-    chosen = {}
-    skipped = run_case(Case(4, lm=True, device="cpu"))
+    """Run nothing: each case's record gets the fields that `outcomes` has for its tier. Gives what ran."""
+    chosen, asked = {}, []
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
 
-    def pretend(case):
-        return replace(skipped, requested=case, **chosen.get(case.tier_gb, {"status": "ok", "reason": ""}))
+    def pretend(cases, *, on_record, **_):
+        for case in cases:
+            asked.append(case)
+            plan = resolve(case)
+            fields = chosen.get(case.tier_gb, {})
+            fields = fields(case) if callable(fields) else fields
+            status = "skip" if plan.skip else "ok"
+            made = record(case.tier_gb, status, 3.0, lm=case.lm, key=plan.key)
+            names = ("quantization", "offload_to_cpu", "offload_dit_to_cpu")
+            ran = {name: getattr(plan, name) for name in names}
+            made = replace(made, requested=case, effective=plan.case, **ran)
+            on_record(replace(made, **fields))
 
-    monkeypatch.setattr(command, "run_case", pretend)
+    monkeypatch.setattr(command.pool, "run_cases", pretend)
+    chosen["ran"] = asked
     return chosen
+
+
+def go(line):
+    return main.main(f"{line} {TINY}".split())
 
 
 @pytest.mark.parametrize(
@@ -35,24 +57,132 @@ def outcomes(monkeypatch):
 )
 def test_exit_codes(outcomes, capsys, by_tier, code):
     outcomes.update(by_tier)
-    assert command.main(["--tiers", "6", "4", "6.0", "--device", "cpu"]) == code
+    assert go("--tiers 6 4 6.0") == code
     rows = capsys.readouterr().out.splitlines()[4:6]
     assert [row.split()[0] for row in rows] == ["4GB", "6GB"]
 
 
+def test_the_default_is_the_guides_seven_tiers(outcomes, capsys):
+    assert go("") == 0
+    assert [case.tier_gb for case in outcomes["ran"]] == [4, 6, 8, 12, 16, 20, 24]
+    assert capsys.readouterr().out.splitlines()[0] == "TIER TEST RESULTS"
+
+
+def test_memory_that_runs_out_at_the_boundary_is_what_was_looked_for(outcomes, capsys):
+    outcomes[8] = lambda case: {"status": "oom"} if case.variant == "no-offload" else {}
+    assert go("--boundary --tiers 6 8 20") == 0
+    said = capsys.readouterr().out
+    assert "BOUNDARY ANALYSIS" in said and "last failure: tier4 (8GB)" in said
+    outcomes[8] = lambda case: {"status": "oom"} if case.batch_size > 4 else {}
+    assert go("--tier-batch-boundary --tier-with-lm --tiers 8") == 0
+    assert "BATCH BOUNDARY SUMMARY" in (said := capsys.readouterr().out)
+    assert "4, found 4     2, found 4     OK" in said  # nothing is raised on one run, and on tiny weights
+    outcomes[8] = lambda case: {"status": "oom"} if case.batch_size > 2 else {}
+    assert go("--batch-boundary --tiers 8") == 1  # tier4 promises four
+    assert "no_lm: 4→2" in capsys.readouterr().out
+
+
 def test_flags_reach_the_case(outcomes):
-    options = command.arguments().parse_args(
-        "--tiers 7.5 --tier-with-lm --source synthetic-tiny --tier-duration 10 --batch-size 2 --steps 16 "
-        "--seed 7 --device cpu --case-timeout 60".split()
+    line = "--tiers 7.5 --tier-with-lm --batch-size 2 --inference-steps 16 --seed 7 --device cpu --no-limits"
+    assert go(f"{line} --case-timeout 60 --tier-skip-compile --variants no-quant --repeats 2") == 0
+    first, second = outcomes["ran"]
+    assert first == Case(
+        7.5, True, "synthetic-tiny", "cpu", 10.0, 2, 16, 7, 60.0, "no-quant", "virtual", True, True
     )
-    (case,) = command.cases(options)
-    assert case == Case(7.5, True, "synthetic-tiny", "cpu", 10.0, 2, 16, 7, 60.0)
+    assert second == replace(first, repeat=1)
+
+
+def test_a_dry_run_lists_and_runs_nothing(outcomes, capsys):
+    assert go("--dry-run --boundary --with-lm --tiers 6 8") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("TIER TEST CASES") and "SKIP not tried below 8 GB" in said
+    assert not outcomes["ran"]
+
+
+def test_strict_refuses_what_a_tier_would_clamp(outcomes, capsys):
+    assert go("--strict --tiers 4 --batch-size 2") == 2
+    assert "batch_size: 2 is over the limit of tier1" in capsys.readouterr().err
+    assert go("--tiers 4 --batch-size 2") == 0
+
+
+def test_a_folder_is_gone_on_from_and_holds_everything(outcomes, capsys, tmp_path):
+    folder = tmp_path / "out"
+    outcomes[8] = {"status": "crash", "reason": "<script>"}
+    assert go(f"--tiers 6 8 --out {folder}") == 1
+    assert {path.name for path in folder.iterdir()} == {
+        *("cases", "lock", "report.html", "results.json", "summary.md"),
+    }
+    assert "<script>" not in (folder / "report.html").read_text()
+    assert "| tier2 |" in (folder / "summary.md").read_text()
+    capsys.readouterr()
+    del outcomes[8], outcomes["ran"][:]
+    assert go(f"--tiers 6 8 --out {folder}") == 0
+    assert [case.tier_gb for case in outcomes["ran"]] == [8]
+    assert "6GB" in capsys.readouterr().out
+    assert len(output.load(folder / "results.json")[1]) == 2
+    assert go(f"--tiers 6 8 --out {folder} --rerun all") == 0
+    assert len(outcomes["ran"]) == 3
+
+
+def test_what_is_there_when_a_run_is_interrupted_is_kept(outcomes, capsys, tmp_path):
+    def interrupt(case):
+        raise KeyboardInterrupt
+
+    outcomes[8] = interrupt
+    assert go(f"--tiers 6 8 --out {tmp_path}") == 130
+    assert "| tier2 |" in (tmp_path / "summary.md").read_text()
+    assert len(output.load(tmp_path / "results.json")[1]) == 1
+
+
+def test_worse_than_the_baseline_is_exit_1(outcomes, capsys, tmp_path):
+    assert go(f"--tiers 6 8 --out {tmp_path}") == 0
+    assert go(f"--tiers 6 8 --baseline {tmp_path}") == 0
+    assert "no change" in capsys.readouterr().out
+    outcomes[8] = {"peak_bytes": 4 * GIB}
+    assert go(f"--tiers 6 8 --baseline {tmp_path / 'results.json'}") == 1
+    assert "worse  8GB default" in capsys.readouterr().out
+    outcomes[8] = {"peak_bytes": 2 * GIB}
+    assert go(f"--tiers 6 8 --baseline {tmp_path}") == 0
+
+
+def test_results_in_the_profilers_format(outcomes, capsys, tmp_path):
+    path = tmp_path / "boundary.json"
+    assert go(f"--boundary --tiers 6 8 --benchmark-output {path}") == 0
+    header, items = output.load(path)
+    assert header.mode == "tier-test" and header.ended_utc and header.argv[0] == "--boundary"
+    assert {item.card.variant for item in items} >= {"default", "no-offload"}
+    assert go(f"--tiers 6 --benchmark-output {path} --json-compat") == 0
+    assert json.loads(path.read_text())[0]["tier_gb"] == 6
+
+
+def test_a_real_run_is_kept_with_its_memory_over_time_and_not_repeated(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    line = f"--tiers 8 --source synthetic-tiny --cap virtual --duration 5 --steps 2 --out {tmp_path}"
+    assert main.main(line.split()) == 0
+    first = capsys.readouterr().out
+    (item,) = output.load(tmp_path / "results.json")[1]
+    assert item.status == "ok" and item.card.cap == "virtual" and item.card.cap_verified
+    stages = {used.phase.partition("/")[0] for used in item.card.timeline}
+    assert {"load", "diffuse", "vae_decode"} <= stages
+    page = (tmp_path / "report.html").read_text()
+    assert "<title>diffuse</title>" in page
+    monkeypatch.setattr(command.pool, "run_cases", None)  # nothing may run now
+    assert main.main(line.split()) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_wide_and_ascii(outcomes, capsys):
+    assert go("--tiers 6 --wide --ascii") == 0
+    said = capsys.readouterr().out
+    assert said.isascii() and "Peak(GB)" in said
 
 
 @pytest.mark.parametrize(
     "arguments",
     ["--tiers 0", "--tiers nan", "--tiers x", "--duration 601", "--steps 0", "--batch-size 1.5", "--seed -1",
-     "--device tpu", "--case-timeout 0", "--no-such-flag"],
+     "--device tpu", "--case-timeout 0", "--no-such-flag", "--variants all", "--cap dmem", "--repeats 0",
+     "--batch-sizes 0", "--rerun failed", "--json-compat", "--benchmark-output a.txt", "--jobs 0",
+     "--cap host --device cuda", "--benchmark-output /no/such/folder/a.json", "--out /proc/no"],
 )  # fmt: skip
 def test_wrong_usage_is_exit_2_before_anything_heavy(arguments):
     code = "import sys, tiersim.__main__ as m\n"
@@ -65,14 +195,17 @@ def test_wrong_usage_is_exit_2_before_anything_heavy(arguments):
     assert "Traceback" not in done.stderr
 
 
-def test_a_missing_device_is_exit_3(monkeypatch, capsys):
+def test_a_missing_device_or_baseline_is_exit_3(monkeypatch, capsys):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert command.main(["--device", "cuda"]) == 3
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    assert main.main(["--device", "cuda"]) == 3
     out, err = capsys.readouterr()
     assert "cuda" in err and not out
+    assert main.main(["--baseline", "/no/such.json", "--cap", "virtual"]) == 3
+    assert "/no/such.json" in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy():
     code = "import sys, tiersim.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\n"
-    check = "assert not {'torch', 'numpy', 'psutil', 'pynvml', 'rich', 'msgspec'} & set(sys.modules)"
+    check = "assert not {'torch', 'numpy', 'pynvml', 'rich', 'msgspec'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code + check], stdout=subprocess.DEVNULL).returncode == 0

@@ -12,8 +12,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from acestep.errors import MissingPrerequisite
 from acestep.memory import MemoryBudget
-from tiersim import worker
+from tiersim import lifeline, worker
 from tiersim.protocol import EventWriter, Exit, Job
+from tiersim.reporter import Reporter
 
 MIB = 2**20
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -101,6 +102,29 @@ def hang(send, job):
     time.sleep(600)
 
 
+def hangs_in_python(send, job):
+    while True:
+        pass
+
+
+def hangs_in_native_code(send, job):
+    ctypes.CDLL(None).sleep(600)  # gives the interpreter away
+
+
+def hangs_with_the_interpreter(send, job):
+    ctypes.PyDLL(None).sleep(600)  # keeps it
+
+
+def never_ends(send, job):
+    for i in range(100_000):
+        send("progress", phase="load", i=i, n=None)
+        time.sleep(0.05)
+
+
+def stops_itself(send, job):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def ignores_term(send, job):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(600)
@@ -119,6 +143,26 @@ def leaves_a_child(send, job):
 def leaves_a_detached_child(send, job):
     child = subprocess.Popen(SLEEPER, start_new_session=True, pass_fds=[send._fd])
     result(send, environment={"child": child.pid})
+
+
+def leaves_a_daemon(send, job):
+    """Out of the session, and no child of ours any more."""
+    leave = "import os\nif os.fork() == 0:\n os.setsid()\n import time; time.sleep(600)"
+    subprocess.run([sys.executable, "-c", leave], check=True)
+    result(send)
+
+
+def leaves_a_child_and_hangs(send, job):
+    subprocess.Popen(SLEEPER)
+    time.sleep(600)
+
+
+def children_fill_memory(send, job):
+    block = "import time; kept = b'x' * (100 * 2**20); time.sleep(600)"
+    for _ in range(20):
+        subprocess.Popen([sys.executable, "-c", block])
+        time.sleep(0.2)
+    time.sleep(600)
 
 
 def own_peak(send, job):
@@ -142,11 +186,29 @@ def over_the_tier(send, job):
     result(send, generation_peak_bytes=int(job.case.tier_gb * 2**30) + 1)
 
 
+class NoRoom(Reporter):
+    """The real worker; when `phase` begins, its card shrinks to `spare` bytes more than what is in use."""
+
+    phase, spare = "", 0
+
+    def begin(self, phase):
+        super().begin(phase)
+        if phase == self.phase:
+            card = self.budget._device
+            card.cap_bytes = self.budget.cap_bytes = card.used_bytes() + self.spare
+
+
 def main(kind: str, job: Job) -> int:
-    def run(job, send):
-        send("hello", pid=os.getpid(), python="3", platform="zoo")
-        send("phase", name="load")
-        globals()[kind](send, job)
+    if kind.startswith("no_room_from:"):
+        _, NoRoom.phase, spare = kind.split(":")
+        NoRoom.spare = int(spare)
+        worker.Reporter = NoRoom
+        return worker.main(job, EventWriter())
+
+    def run(job, reporter):
+        reporter.send("hello", pid=os.getpid(), python="3", platform="zoo")
+        reporter.begin("load")
+        globals()[kind](reporter.send, job)
         return Exit.OK
 
     worker.run = run  # the rest of the worker, its error reporting above all, is the real one
@@ -156,4 +218,5 @@ def main(kind: str, job: Job) -> int:
 if __name__ == "__main__":
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
+    lifeline.hold()
     sys.exit(main(sys.argv[1], Job.decode(sys.argv[2])))

@@ -1,0 +1,87 @@
+"""Records in the profiler's format: nothing that matters is lost, and old readers find their names."""
+
+import csv
+import json
+
+import msgspec
+from tier_records import record
+
+from acestep.profiler import output
+from acestep.profiler.record import Item
+from tiersim import document
+from tiersim.case import Case, resolve
+from tiersim.record import Sample
+
+PLAN = resolve(Case(8, source="synthetic-tiny", cap="virtual"))
+MADE = record(
+    12,
+    peak_gb=10.8,
+    lm=True,
+    stages_s={"lm_decode": 2.0, "diffuse": 6.0, "vae_decode": 4.0, "other": 0.5},
+    counts={"audio_s": 25.0},
+    timeline=(Sample(0.5, "load/vae", 10), Sample(1.0, "diffuse", 30)),
+    stage_peaks_bytes={"diffuse": 40},
+    environment={"lm_backend": "vllm", "torch": "2.13"},
+    log="last words",
+)
+
+
+def written(tmp_path, name, *records, **form):
+    path = tmp_path / name
+    with output.Writer(path, document.header(PLAN, ["--tiers", "8"]), **form) as writer:
+        for one in records:
+            writer.add(document.item(one))
+    return path.read_text()
+
+
+def test_an_item_of_a_record():
+    item = document.item(MADE)
+    assert msgspec.json.decode(msgspec.json.encode(item), type=Item) == item
+    assert (item.key, item.status, item.rtf, item.median_s) == (MADE.key, "ok", 0.5, 12.5)
+    card = item.card
+    assert (card.tier_gb, card.tier, card.variant, card.peak_bytes) == (
+        12,
+        "tier5",
+        "default",
+        MADE.peak_bytes,
+    )
+    assert (card.cap, card.cap_verified, card.exit_code, card.log) == ("cuda-fraction", True, 0, "last words")
+    assert [(used.t_s, used.phase, used.used_bytes) for used in card.timeline] == [
+        (0.5, "load/vae", 10),
+        (1.0, "diffuse", 30),
+    ]
+    assert item.effective["lm_backend"] == "vllm" and item.effective["quantization"] == "int8_weight_only"
+
+
+def test_a_failure_is_an_item_with_its_reason(tmp_path):
+    item = document.item(record(4, "oom", 3.9))
+    assert (item.status, item.error, item.samples, item.rtf) == ("oom", "it was oom", (), None)
+    assert document.item(record(4, "refused")).status == "refused"
+    assert document.item(record(4, "skip")).card.cap is None
+
+
+def test_the_file_reads_back(tmp_path):
+    written(tmp_path, "a.json", MADE, record(4, "oom"))
+    header, items = output.load(tmp_path / "a.json")
+    assert (header.mode, header.source, header.argv) == ("tier-test", "synthetic-tiny", ("--tiers", "8"))
+    assert items[0] == document.item(MADE) and len(items) == 2
+
+
+def test_old_readers_find_upstreams_names(tmp_path):
+    passed, failed = json.loads(written(tmp_path, "a.json", MADE, record(4, "oom", 3.9), json_compat=True))
+    assert passed == {
+        "tier_gb": 12, "tier": "tier5", "test_variant": "default", "use_lm": True,
+        "lm_model": "acestep-5Hz-lm-1.7B", "lm_backend": "vllm", "offload": True, "offload_dit": False,
+        "quantization": "int8_weight_only", "duration": 30.0, "batch_size": 1, "init_success": True,
+        "gen_success": True, "wall_time": 12.5, "error": None, "peak_vram_gb": MADE.peak_bytes / 2**30,
+        "lm_time": 2.0, "dit_time": 6.0, "vae_time": 4.0,
+    }  # fmt: skip
+    assert (failed["init_success"], failed["gen_success"], failed["error"]) == (True, False, "it was oom")
+
+
+def test_a_row_of_a_spreadsheet_and_of_a_table(tmp_path):
+    (row,) = csv.DictReader(written(tmp_path, "a.csv", MADE).splitlines())
+    assert (row["tier_gb"], row["tier_lm"], row["status"]) == ("12", "acestep-5Hz-lm-1.7B", "ok")
+    assert int(row["peak_bytes"]) == MADE.peak_bytes
+    table = written(tmp_path, "a.md", record(4, "oom", reason="<b>|no|</b>"))
+    assert "| tier1 |" in table and "\\<b\\>\\|no" in table

@@ -1,0 +1,142 @@
+"""Results outlive whoever writes them, and are used again only while they are true."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from tier_records import record
+
+from acestep.errors import UsageError
+from tiersim import Case, Record, results
+from tiersim.case import resolve
+from tiersim.results import Results
+
+PLAN = resolve(Case(8, source="synthetic-tiny", duration_s=10, cap="virtual"))
+KEEPING = Path(__file__).with_name("keeping.py")
+
+
+def start(*arguments) -> subprocess.Popen:
+    command = [sys.executable, str(KEEPING), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def kill(process) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.stdout.close()
+    process.wait()
+
+
+def test_a_record_comes_back_as_it_was(tmp_path, monkeypatch):
+    made = record(8, "oom", 7.5, log="\x1b[31mé\udcff".encode(errors="replace").decode())
+    with Results(tmp_path / "a" / "b") as folder:
+        folder.add(PLAN, made)
+        assert folder.find(PLAN) == made
+        assert folder.find(replace(PLAN, cap_bytes=1)) is None
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with Results(tmp_path / "a" / "b") as folder:
+        assert folder.find(PLAN) is None  # another machine, to all appearances
+
+
+@pytest.mark.parametrize(
+    ("rerun", "kept"),
+    [
+        (None, {"ok", "oom", "host-oom", "invalid", "refused"}),
+        ("failed", {"ok"}),
+        ("all", set()),
+    ],
+)
+def test_what_could_end_otherwise_is_run_again(tmp_path, rerun, kept):
+    found = set()
+    with Results(tmp_path, rerun) as folder:
+        for status in ("ok", "oom", "host-oom", "invalid", "refused", "timeout", "crash", "error", "skip"):
+            folder.add(PLAN, record(8, status))
+            if folder.find(PLAN):
+                found.add(status)
+    assert found == kept
+
+
+def test_results_rest_on_code_weights_and_machine(tmp_path, monkeypatch):
+    stamps = {results.stamp("synthetic-tiny"), results.stamp("synthetic-full")}
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model.safetensors").write_bytes(b"1")
+    stamps.add(results.stamp(str(weights)))
+    (weights / "model.safetensors").write_bytes(b"22")
+    stamps.add(results.stamp(str(weights)))
+    code = tmp_path / "code"
+    for package in ("acestep", "tiersim"):
+        (code / package).mkdir(parents=True)
+    monkeypatch.setattr(results, "PACKAGES", code)
+    stamps.add(results.stamp("synthetic-tiny"))
+    (code / "acestep" / "new.py").write_text("pass")
+    stamps.add(results.stamp("synthetic-tiny"))
+    assert len(stamps) == 6
+    assert results.stamp("synthetic-tiny") in stamps
+
+
+def test_a_file_that_is_none_of_ours_is_no_result(tmp_path):
+    with Results(tmp_path) as folder:
+        folder.add(PLAN, record(8))
+        (path,) = (tmp_path / "cases").iterdir()
+        for data in (b"", b"{}", path.read_bytes()[:-9], b"\xff"):
+            path.write_bytes(data)
+            assert folder.find(PLAN) is None
+
+
+def test_two_runs_do_not_write_one_folder(tmp_path):
+    with Results(tmp_path), pytest.raises(UsageError, match="another run"):
+        Results(tmp_path)
+    with Results(tmp_path):
+        pass
+
+
+def test_a_file_in_the_way_is_said_before_anything_runs(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        Results(tmp_path / "taken")
+
+
+def test_a_run_killed_in_the_middle_goes_on_where_it_was(tmp_path):
+    log = tmp_path / "log"
+    process = start("run", tmp_path / "out", log)
+    shown = [process.stdout.readline() for _ in range(3)]  # each was written down before it was shown
+    kill(process)
+    finished = [float(line) for line in shown]
+    assert finished == [4, 5, 6]
+    again = start("run", tmp_path / "out", log)
+    answered = again.communicate(timeout=120)[0].split()
+    assert again.returncode == 0
+    assert sorted(map(float, answered)) == [float(size) for size in range(4, 12)]  # nothing is lost
+    ran = [float(line) for line in log.read_text().split()]
+    assert set(ran) == set(map(float, range(4, 12)))
+    assert all(ran.count(size) == 1 for size in finished)  # nothing that was finished is repeated
+
+
+def torn(mode, folder, kills=25) -> int:
+    """Kill a process that writes, again and again at random moments; how many files are then not whole."""
+    chance, count = random.Random(7), 0
+    for _ in range(kills):
+        process = start(mode, folder)
+        assert process.stdout.readline() == "writing\n"
+        time.sleep(chance.random() / 20)
+        kill(process)
+        for path in (folder / "cases").glob("*.json"):
+            try:
+                assert len(msgspec.json.decode(path.read_bytes(), type=Record).timeline) == 20_000
+            except msgspec.DecodeError:
+                count += 1
+    return count
+
+
+def test_25_kills_while_writing_leave_whole_files(tmp_path):
+    assert torn("write", tmp_path) == 0
+
+
+def test_written_plainly_they_would_not(tmp_path):
+    assert torn("tear", tmp_path, kills=8) > 0

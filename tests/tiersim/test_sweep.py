@@ -1,0 +1,109 @@
+"""Which cases are run, and that none is run twice."""
+
+from dataclasses import replace
+
+import pytest
+
+from acestep import gpu_config
+from acestep.gpu_config import Accelerator
+from tiersim import Case
+from tiersim.case import DEFAULT_TIERS_GB, VARIANTS, resolve
+from tiersim.runner import run_case
+from tiersim.session import Session
+from tiersim.sweep import cases, climb, unique
+
+BASE = Case(4, source="synthetic-tiny", duration_s=10)
+BATCHES = (1, 2, 4, 8)
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A machine with an 80 GB card and everything the tiers ask for."""
+    found = Accelerator("cuda", "H100", 79.6)
+    monkeypatch.setattr(gpu_config, "detect", lambda *_: found)
+    monkeypatch.setattr("acestep.setup.unquantized", lambda *_: None)
+    monkeypatch.setattr("acestep.setup.uncompiled", lambda *_: None)
+    return found
+
+
+@pytest.fixture
+def skipped():
+    """A record of nothing, to make others from."""
+    return run_case(replace(BASE, lm=True))
+
+
+def test_the_language_model_is_loaded_where_the_tier_has_one():
+    found = cases(BASE, (12, 4, 8, 8.0), with_lm=True, variants=("default",))
+    assert [(case.tier_gb, case.lm) for case in found] == [(4, False), (8, True), (12, True)]
+    assert not any(case.lm for case in cases(BASE, DEFAULT_TIERS_GB, with_lm=False, variants=VARIANTS))
+
+
+def test_the_variants_of_the_guide(card):
+    ran = [plan for _, plan in unique(cases(BASE, DEFAULT_TIERS_GB, with_lm=False, variants=VARIANTS))]
+    by_tier = {size: [p.case.variant for p in ran if p.case.tier_gb == size] for size in DEFAULT_TIERS_GB}
+    assert by_tier == {size: list(VARIANTS) if size < 20 else ["default"] for size in DEFAULT_TIERS_GB}
+    assert [p.case.tier_gb for p in ran if p.skip] == [4, 6]
+    eight = {p.case.variant: (p.quantization, p.offload_to_cpu, p.offload_dit_to_cpu) for p in ran
+             if p.case.tier_gb == 8}  # fmt: skip
+    assert eight == {"default": ("int8_weight_only", True, True), "no-quant": (None, True, True),
+                     "no-offload": (None, False, False)}  # fmt: skip
+
+
+def test_what_would_run_the_same_is_run_once():
+    same = [BASE, replace(BASE, timeout_s=5), replace(BASE, no_limits=True), replace(BASE, batch_size=2)]
+    assert len(unique(same)) == 1  # tier1 takes one item
+    assert (
+        len(unique([BASE, replace(BASE, repeat=1), replace(BASE, tier_gb=4.5), replace(BASE, lm=True)])) == 4
+    )
+
+
+def test_compilation_is_skipped_where_nothing_is_quantised(card):
+    compiled = {size: resolve(replace(BASE, tier_gb=size, skip_compile=True)).compile for size in (8, 24)}
+    assert compiled == {8: True, 24: False}
+    assert resolve(replace(BASE, tier_gb=24)).compile
+
+
+def climbed(fails, batches=BATCHES):
+    """Climb on cards of 6 and 8 GB; `fails(case)` says which do not pass. Gives what was run."""
+    ran = []
+
+    def run(asked):
+        ran.extend(asked)
+        return [replace(template, requested=case, status="oom" if fails(case) else "ok") for case in asked]
+
+    template = run_case(replace(BASE, lm=True))
+    records = climb(BASE, (8, 6), run, batches)
+    assert [record.requested for record in records] == ran
+    return [(case.tier_gb, case.lm, case.batch_size) for case in ran]
+
+
+def test_every_card_climbs_until_it_falls():
+    assert climbed(lambda case: case.batch_size > case.tier_gb / 4) == [
+        *((6, False, 1), (8, False, 1), (8, True, 1)),
+        *((6, False, 2), (8, False, 2), (8, True, 2)),
+        *((8, False, 4), (8, True, 4)),
+    ]
+    assert climbed(lambda case: case.lm) == [
+        *((6, False, 1), (8, False, 1), (8, True, 1), (6, False, 2), (8, False, 2)),
+        *((6, False, 4), (8, False, 4), (6, False, 8), (8, False, 8)),
+    ]
+
+
+def test_the_climb_is_over_the_limits_of_the_tier():
+    (plan,) = [resolve(case) for case in [replace(BASE, batch_size=8, no_limits=True)]]
+    assert plan.case.batch_size == 8 and not plan.adjustments
+
+
+def test_a_session_runs_each_configuration_once_and_answers_for_every_case(skipped):
+    ran, shown = [], []
+
+    def runner(todo, on_record):
+        for case in todo:
+            ran.append(case)
+            on_record(replace(skipped, requested=case, status="ok", key=resolve(case).key))
+
+    session = Session(runner, shown.append)
+    first = session.run([BASE, replace(BASE, batch_size=2)])
+    assert [record.requested.batch_size for record in first] == [1, 2]
+    assert session.run([replace(BASE, no_limits=True)])[0].requested.no_limits
+    assert ran == [BASE] and len(shown) == len(session.records) == 1

@@ -1,0 +1,65 @@
+"""This run beside an earlier one: what no longer passes, and what needs more memory.
+
+Cases are matched by what ran, whatever the code. Times are left out: a capped process runs once and cold,
+and how fast the engine is asks for other measurements (`make gate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from acestep.profiler import output
+from acestep.profiler.record import Card, Item
+from tiersim.notes import lm_size
+
+MIB = 2**20
+MORE_SHARE = 0.03
+MORE_BYTES = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One case that is not as it was."""
+
+    worse: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'worse' if self.worse else 'changed'}  {self.text}"
+
+
+def load(path: Path) -> list[Item]:
+    """Items of a results file, or of a folder that has one. Raises MissingPrerequisite."""
+    return output.load(path / "results.json" if path.is_dir() else path)[1]
+
+
+def compare(now: Iterable[Item], before: Iterable[Item]) -> list[Change]:
+    """What changed, the worse first. Skipped cases and cases of one side only are not compared."""
+    earlier = {item.key: item for item in before}
+    pairs = [(item, earlier[item.key]) for item in now if item.key in earlier]
+    changes = [change for item, was in pairs if (change := _change(item, was))]
+    return sorted(changes, key=lambda change: not change.worse)
+
+
+def _change(item: Item, was: Item) -> Change | None:
+    if item.card is None or was.card is None or "skip" in (item.status, was.status):
+        return None
+    name = _name(item, item.card)
+    if item.status != was.status:
+        why = f": {item.error}" if item.error else ""
+        return Change(was.status == "ok", f"{name}: {was.status} before, {item.status} now{why}")
+    used, used_before = item.card.peak_bytes, was.card.peak_bytes
+    if item.status != "ok" or used is None or used_before is None:
+        return None
+    more = used - used_before
+    if abs(more) <= min(MORE_SHARE * used_before, MORE_BYTES):
+        return None
+    sizes = f"peak {used_before / MIB:,.1f} MiB before, {used / MIB:,.1f} now"
+    return Change(more > 0, f"{name}: {sizes} ({more / used_before:+.1%})")
+
+
+def _name(item: Item, card: Card) -> str:
+    lm = lm_size(item.effective.get("lm"))
+    return f"{card.tier_gb:g}GB {card.variant}, LM {lm}, batch {item.effective.get('batch_size')}"

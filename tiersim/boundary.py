@@ -1,0 +1,201 @@
+"""Where a capability begins: what a sweep says of quantisation, offloading and batch sizes.
+
+A card has a capability when it and every larger card tested pass. The first pass from below is no minimum
+while a larger card fails; that is said, as non-monotonic. Only running out of memory is a failure here: a
+crash or a timeout says nothing of the memory a case needs, so it is unknown, and no pass either.
+
+    Without INT8 Quantization                       rows that ran unquantised, models parked as usual
+    Without CPU Offload (and no quantization)       rows with everything on the card, in bf16
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from acestep.gpu_config import GIB, tier_named
+from acestep.sources import SYNTHETIC
+from tiersim.case import Variant
+from tiersim.record import Record
+
+TINY = SYNTHETIC[0]
+MOST_OF_CARD = 0.92  # a limit is raised only where this much of the card is enough
+CONFIRMING_REPEATS = 3  # and as often, where a repeat can differ
+
+
+def _unquantised(record: Record) -> bool:
+    return record.quantization is None and record.requested.variant != "no-offload"
+
+
+def _resident(record: Record) -> bool:
+    return record.quantization is None and not (record.offload_to_cpu or record.offload_dit_to_cpu)
+
+
+# By the variant that tests it: what it is called, and which rows show it.
+CAPABILITIES: dict[Variant, tuple[str, Callable[[Record], bool]]] = {
+    "no-quant": ("Without INT8 Quantization", _unquantised),
+    "no-offload": ("Without CPU Offload (and no quantization)", _resident),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """What was found of one capability. `record`: of the smallest card that has it, or None.
+
+    `last_failure`: of the largest card below that, or of all, that ran out of memory. `offending`: failures
+    of cards larger than one that passed. `unknown`: cards of which nothing was learned.
+    """
+
+    variant: Variant
+    record: Record | None
+    last_failure: Record | None
+    offending: tuple[Record, ...]
+    unknown: tuple[Record, ...]
+
+    @property
+    def capability(self) -> str:
+        return CAPABILITIES[self.variant][0]
+
+
+def minima(records: Iterable[Record]) -> list[Minimum]:
+    """The minimum of every capability, from whatever rows show it; skipped rows show nothing."""
+    ran = [record for record in records if record.status != "skip"]
+    return [_minimum(variant, filter(shows, ran)) for variant, (_, shows) in CAPABILITIES.items()]
+
+
+def _minimum(variant: Variant, records: Iterable[Record]) -> Minimum:
+    cards = _worst_of_each(records, lambda r: r.requested.tier_gb)
+    passed = [card.status == "ok" for card in cards]
+    first = next((i for i in range(len(cards)) if all(passed[i:])), len(cards))
+    failures = [i for i, card in enumerate(cards) if _out_of_memory(card)]
+    below = [i for i in failures if i < first]
+    return Minimum(
+        variant=variant,
+        record=cards[first] if first < len(cards) else None,
+        last_failure=cards[below[-1]] if below else None,
+        offending=tuple(cards[i] for i in failures if any(passed[:i])),
+        unknown=tuple(card for card in cards if card.unknown),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """How large a batch one card takes: `best` passed, 0 if not even one item did.
+
+    `stopped`: the record that ended the climb, None at the top. `roomy`: the largest batch that left some of
+    the card free and is proven so.
+    """
+
+    tier_gb: float
+    tier: str
+    lm: bool
+    best: int
+    roomy: int
+    peak_bytes: int | None
+    stopped: Record | None
+
+    def __str__(self) -> str:
+        if self.stopped is None or _out_of_memory(self.stopped):
+            return str(self.best or "FAIL")
+        return f"≥{self.best} (stopped: {self.stopped.status})"
+
+    @property
+    def proven(self) -> bool:
+        """Whether it ended by running out of memory, and not by something else."""
+        return self.stopped is None or _out_of_memory(self.stopped)
+
+
+def ladders(records: Iterable[Record]) -> list[tuple[Ladder, Ladder | None]]:
+    """Per card its ladder without a language model, and with one if it has one; ascending."""
+    ran = sorted((r for r in records if r.status != "skip"), key=_rung)
+    found = {card: _climbed(list(rungs)) for card, rungs in groupby(ran, key=lambda r: _rung(r)[:2])}
+    sizes = sorted({tier_gb for tier_gb, _ in found})
+    return [(found[size, False], found.get((size, True))) for size in sizes if (size, False) in found]
+
+
+def _climbed(records: Sequence[Record]) -> Ladder:
+    """The ladder of one card from its records, which are all of it."""
+    rungs = _worst_of_each(records, lambda r: r.requested.batch_size)
+    stop = next((i for i, rung in enumerate(rungs) if rung.status != "ok"), len(rungs))
+    passed = rungs[:stop]
+    roomy = [rung for rung in passed if _leaves_room(rung, records)]
+    return Ladder(
+        tier_gb=records[0].requested.tier_gb,
+        tier=records[0].tier,
+        lm=records[0].requested.lm,
+        best=passed[-1].requested.batch_size if passed else 0,
+        roomy=roomy[-1].requested.batch_size if roomy else 0,
+        peak_bytes=passed[-1].peak_bytes if passed else None,
+        stopped=rungs[stop] if stop < len(rungs) else None,
+    )
+
+
+def _leaves_room(rung: Record, records: Iterable[Record]) -> bool:
+    """Whether a limit may be raised to it. A virtual cap counts bytes, the same in each repeat; a real
+    allocator has to be asked again. Tiny weights leave room on every card and prove nothing.
+    """
+    if rung.environment.get("source") == TINY:
+        return False
+    repeats = sum(r.requested.batch_size == rung.requested.batch_size for r in records)
+    exact = rung.cap is not None and rung.cap.kind == "virtual"
+    enough = exact or repeats >= CONFIRMING_REPEATS
+    return enough and (rung.peak_bytes or 0) <= MOST_OF_CARD * rung.requested.tier_gb * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimit:
+    """What a tier allows beside what was found: `configured, measured` for each, and what to change."""
+
+    tier_gb: float
+    tier: str
+    alone: str
+    with_lm: str
+    suggestion: str
+
+
+def batch_limits(found: Iterable[tuple[Ladder, Ladder | None]]) -> list[BatchLimit]:
+    """Each card's ladders beside its tier's limits."""
+    limits = []
+    for alone, lm in found:
+        config = tier_named(alone.tier)
+        changes = [_change("no_lm", config.max_batch, alone)]
+        changes += [_change("lm", config.max_batch_with_lm, lm)] if lm else []
+        limits.append(
+            BatchLimit(
+                tier_gb=alone.tier_gb,
+                tier=alone.tier,
+                alone=f"{config.max_batch}, found {alone}",
+                with_lm=f"{config.max_batch_with_lm}, found {lm}" if lm else "N/A",
+                suggestion=", ".join(filter(None, changes)) or "OK",
+            )
+        )
+    return limits
+
+
+def _change(name: str, limit: int, ladder: Ladder) -> str:
+    """A limit that memory does not hold is lowered; one is raised only on proof, with room to spare."""
+    if ladder.best < limit:
+        return f"{name}: {limit}→{ladder.best}" if ladder.proven else f"{name}: unknown"
+    if ladder.roomy > limit:
+        return f"{name}: {limit}→{ladder.roomy}"
+    return ""
+
+
+def _worst_of_each(records: Iterable[Record], of: Callable[[Record], float]) -> list[Record]:
+    """One record per value of `of`, ascending: of repeats a failed one, else with the highest peak of all."""
+    found = []
+    for _, repeats in groupby(sorted(records, key=of), key=of):
+        listed = list(repeats)
+        peak_bytes = max((r.peak_bytes for r in listed if r.peak_bytes is not None), default=None)
+        worst = next((r for r in listed if r.failed), listed[0])
+        found.append(replace(worst, peak_bytes=peak_bytes))
+    return found
+
+
+def _rung(record: Record) -> tuple[float, bool, int]:
+    return record.requested.tier_gb, record.requested.lm, record.requested.batch_size
+
+
+def _out_of_memory(record: Record) -> bool:
+    return record.status in ("oom", "host-oom")

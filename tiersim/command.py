@@ -1,0 +1,188 @@
+"""What the command does: plan, run, analyse, keep. Imported once the command line is known to be one."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from acestep.checks import within
+from acestep.errors import UsageError
+from acestep.gpu_config import tier_named
+from acestep.profiler import output
+from acestep.profiler.record import Header, Profile
+from tiersim import baseline, boundary, document, html, pool, sweep
+from tiersim.case import VARIANTS, Case, Plan
+from tiersim.progress import Progress
+from tiersim.protocol import Exit
+from tiersim.record import Record
+from tiersim.report import Report
+from tiersim.results import Results
+from tiersim.session import Runner, Session
+
+FAILED = 1
+MAX_REPEATS, MAX_BATCH, MAX_JOBS = 100, 64, 1024
+NO_TERMINAL = (10_000, 24)  # a file has room for every line
+
+
+@dataclass
+class Findings:
+    """What a run comes to: text to print, and whether something is worse than it should be."""
+
+    tables: list[str] = field(default_factory=list)
+    worse: bool = False
+
+
+def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Do what the options ask for; returns the exit code. Raises AceStepError for what cannot be run."""
+    planned = _planned(options)
+    report = Report(shutil.get_terminal_size(NO_TERMINAL).columns, ascii=options.ascii, wide=options.wide)
+    if options.dry_run:
+        print(report.plans([plan for _, plan in planned]))
+        return 0
+    before = baseline.load(options.baseline) if options.baseline else None
+    header = document.header(planned[0][1], argv)
+    with ExitStack() as stack:
+        results = stack.enter_context(Results(options.out, options.rerun)) if options.out else None
+        writers = [stack.enter_context(writer) for writer in _writers(options, header)]
+        session = Session(
+            _runner(options, stack), lambda record: print(report.row(record), flush=True), results, writers
+        )
+        found = Findings()
+        print(report.header(), flush=True)
+        try:
+            _test(options, planned, session, report, found)
+            if before is not None:
+                _compare(session, before, found)
+        finally:
+            records = list(session.records.values())
+            if results:
+                _conclude(results.folder, header, records, found)
+    print("\n\n".join([report.footer(records), *found.tables]))
+    if options.out:
+        print(f"\nresults  {options.out / 'report.html'}")
+    return _exit_code(records, found)
+
+
+def _planned(options: argparse.Namespace) -> list[tuple[Case, Plan]]:
+    """The cases, each configuration once, with their plans."""
+    within("repeats", options.repeats, 1, MAX_REPEATS, kind=int)
+    within("jobs", options.jobs, 1, MAX_JOBS, kind=int)
+    for batch in options.batch_sizes:
+        within("batch_sizes", batch, 1, MAX_BATCH, kind=int)
+    if options.json_compat and not options.benchmark_output:
+        raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
+    if options.rerun and not options.out:
+        raise UsageError("rerun: concerns what is kept; name the folder with --out DIR")
+    variants = VARIANTS if options.boundary else options.variants
+    asked = sweep.cases(
+        _base(options), options.tiers, with_lm=options.with_lm, variants=variants, repeats=options.repeats
+    )
+    planned = sweep.unique(asked)
+    changed = [change for _, plan in planned for change in plan.adjustments]
+    if options.strict and changed:
+        raise UsageError(f"{changed[0]} (strict)")
+    return planned
+
+
+def _base(options: argparse.Namespace) -> Case:
+    return Case(
+        tier_gb=options.tiers[0],
+        source=options.source,
+        device=options.device,
+        duration_s=options.duration,
+        batch_size=options.batch_size,
+        steps=options.steps,
+        seed=options.seed,
+        timeout_s=options.case_timeout,
+        cap=options.cap,
+        no_limits=options.no_limits,
+        skip_compile=options.skip_compile,
+    )
+
+
+def _writers(options: argparse.Namespace, header: Header) -> list[output.Writer]:
+    writers = []
+    if options.benchmark_output:
+        writers.append(output.Writer(options.benchmark_output, header, json_compat=options.json_compat))
+    if options.out:
+        writers.append(output.Writer(options.out / "results.json", header))
+    return writers
+
+
+def _runner(options: argparse.Namespace, stack: ExitStack) -> Runner:
+    """What runs cases: this machine's cards or its CPU, or a cluster's."""
+    executor = None
+    if options.scheduler:
+        cards = int(options.device.startswith("cuda"))
+        executor = stack.enter_context(pool.on_cluster(options.scheduler, cards))
+
+    def run(cases: Sequence[Case], on_record: Callable[[Record], None]) -> None:
+        with Progress(len(cases)) as progress:
+
+            def ended(record: Record) -> None:
+                progress.on_record(record)
+                on_record(record)
+
+            where = {"gpus": options.gpus, "jobs": options.jobs, "executor": executor}
+            pool.run_cases(cases, on_record=ended, on_event=progress.on_event, **where)
+
+    return run
+
+
+def _test(
+    options: argparse.Namespace,
+    planned: Sequence[tuple[Case, Plan]],
+    session: Session,
+    report: Report,
+    found: Findings,
+) -> None:
+    """Run the cases, then the ladders of batches, and say where the boundaries are."""
+    records = session.run([case for case, _ in planned])
+    plan = planned[-1][1]
+    conditions = f"{plan.source}, {plan.dit}, {plan.case.duration_s:g} s, cap {plan.cap_kind}"
+    if options.boundary:
+        lm = f"LM {'on where the tier has one' if options.with_lm else 'off'}"
+        told = f"{conditions}, batch {plan.case.batch_size}, {lm}"
+        found.tables.append(report.minima(boundary.minima(records), told))
+    if options.batch_boundary:
+        batches = sorted(set(options.batch_sizes))
+        climbed = sweep.climb(_base(options), options.tiers, session.run, batches, options.repeats)
+        ladders = boundary.ladders(climbed)
+        found.tables.append(report.batches(ladders, boundary.batch_limits(ladders), conditions))
+
+
+def _compare(session: Session, before: Sequence[output.Item], found: Findings) -> None:
+    now = [document.item(record) for record in session.records.values()]
+    matched = {item.key for item in before} & session.records.keys()
+    changes = baseline.compare(now, before)
+    lines = [f"BASELINE: {len(matched)} of {len(now)} cases compared", *(f"  {change}" for change in changes)]
+    found.tables.append("\n".join(lines if changes else [*lines, "  no change"]))
+    found.worse = any(change.worse for change in changes)
+
+
+def _conclude(folder: Path, header: Header, records: Sequence[Record], found: Findings) -> None:
+    """Write the summary and the page, of whatever there is."""
+    profile = Profile(run=header, items=tuple(map(document.item, records)))
+    blocks = "".join(f"\n```text\n{table}\n```\n" for table in found.tables)
+    output.write_whole(folder / "summary.md", output.markdown(profile) + blocks.encode())
+    output.write_whole(folder / "report.html", html.page(header, records, found.tables).encode())
+
+
+def _exit_code(records: Sequence[Record], found: Findings) -> int:
+    """0 when nothing failed that should not; 3 when something was missing rather than wrong."""
+    if any(record.exit_code == Exit.PREREQUISITE for record in records):
+        return Exit.PREREQUISITE
+    return FAILED if found.worse or any(map(_unexpected, records)) else 0
+
+
+def _unexpected(record: Record) -> bool:
+    """Whether a failure breaks a promise: memory may run out beyond a tier's own settings and limits."""
+    if record.unknown or not record.failed:
+        return record.failed
+    limits = tier_named(record.tier)
+    most = limits.max_batch_with_lm if record.lm else limits.max_batch
+    return record.requested.variant == "default" and record.effective.batch_size <= most

@@ -1,0 +1,116 @@
+"""Records in the profiler's format, so that one reader serves both: `acestep.profiler.record`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from acestep.profiler import passport
+from acestep.profiler.flags import TIER_TEST
+from acestep.profiler.record import Card, Header, Item, Sample, Used
+from tiersim.case import Case, Plan
+from tiersim.notes import departures, notes
+from tiersim.record import Record
+
+
+def header(plan: Plan, argv: Sequence[str]) -> Header:
+    """What a run is. Its cases differ in the language model, so none is named here."""
+    commit, dirty = passport.revision()
+    return Header(
+        id=uuid4().hex,
+        started_utc=datetime.now(UTC),
+        argv=tuple(argv),
+        mode=TIER_TEST,
+        commit=commit,
+        dirty=dirty,
+        package_version=passport.package_version(),
+        passport=passport.passport(),
+        source=plan.source,
+        source_origin=plan.source_origin,
+        dit=plan.dit,
+        lm=None,
+        lm_backend=None,
+        device=plan.device,
+        origins={},
+        versions=passport.versions(),
+    )
+
+
+def item(record: Record) -> Item:
+    """One case. Its key names what ran, and not the code it ran: two commits' items have the same."""
+    samples = (Sample(wall_s=record.wall_s, stages_s=record.stages_s),) if record.wall_s is not None else ()
+    audio_s = record.counts.get("audio_s")
+    return Item(
+        key=record.key,
+        mode=TIER_TEST,
+        requested=_asked(record.requested),
+        effective=_ran(record),
+        adjustments=record.adjustments,
+        status=record.status,
+        error=record.reason,
+        samples=samples,
+        counts=record.counts,
+        memory_bytes=_memory(record),
+        card=_card(record),
+        rtf=record.wall_s / audio_s if record.wall_s is not None and audio_s else None,
+        fallbacks=record.fallbacks,
+        warnings=departures(record),
+    )
+
+
+def _asked(case: Case) -> dict[str, Any]:
+    return {
+        "duration": case.duration_s,
+        "batch_size": case.batch_size,
+        "thinking": case.lm,
+        "inference_steps": case.steps,
+        "seed": case.seed,
+        "device": case.device,
+        "no_limits": case.no_limits,
+        "repeat": case.repeat,
+    }
+
+
+def _ran(record: Record) -> dict[str, Any]:
+    return {
+        "duration_s": record.effective.duration_s,
+        "batch_size": record.effective.batch_size,
+        "device": record.device,
+        "lm": record.lm,
+        "lm_backend": record.environment.get("lm_backend") or record.lm_backend or None,
+        "offload_to_cpu": record.offload_to_cpu,
+        "offload_dit_to_cpu": record.offload_dit_to_cpu,
+        "quantization": record.quantization,
+        "compile": record.compile,
+        "environment": dict(record.environment),
+    }
+
+
+def _memory(record: Record) -> dict[str, int]:
+    readings = {"load_peak": record.load_peak_bytes, "generation_peak": record.generation_peak_bytes}
+    return {name: value for name, value in readings.items() if value is not None}
+
+
+def _card(record: Record) -> Card:
+    cap = record.cap
+    return Card(
+        tier_gb=record.requested.tier_gb,
+        tier=record.tier,
+        class_gb=record.class_gb,
+        variant=record.requested.variant,
+        cap=cap.kind if cap else None,
+        cap_bytes=cap.bytes if cap else None,
+        cap_verified=cap is not None and cap.verified,
+        peak_bytes=record.peak_bytes,
+        peak_source=record.peak_source,
+        stage_peaks_bytes=record.stage_peaks_bytes,
+        timeline=tuple(Used(t_s=s.t_s, phase=s.phase, used_bytes=s.used_bytes) for s in record.timeline),
+        phase_reached=record.phase_reached,
+        exit_code=record.exit_code,
+        signal=record.signal,
+        process_s=record.process_s,
+        notes=notes(record),
+        log=record.log,
+    )

@@ -1,0 +1,105 @@
+"""What a worker says while it works: phases, progress, memory, and that it is alive.
+
+Liveness is not progress. The heart is a thread of its own: it beats through a hang in Python and stops
+only when native code keeps the interpreter. Progress is told by the engine's spans: each stage is a
+phase, each step, tile and token inside it progress.
+
+Memory is read at both: bytes in use with every event, and the peak of a phase when the next begins.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from tiersim.protocol import EventWriter
+
+if TYPE_CHECKING:
+    from acestep.memory import MemoryBudget
+
+BEAT_S = 0.25
+PROGRESS_EVERY_S = 0.1  # tokens come by the thousand
+LOADING = ("import", "cap", "load")
+
+
+class Reporter:
+    """Sends events while entered. `budget` is set once the cap is in force; before, no memory is told."""
+
+    def __init__(self, send: EventWriter, steps: int):
+        self.send = send
+        self.budget: MemoryBudget | None = None
+        self._steps = steps
+        self._phase = ""
+        self._count = 0
+        self._told_s = 0.0
+        self._stage_peaks: dict[str, int] = {}
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> Reporter:
+        from acestep.spans import observe
+
+        observe(self._on_span)
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        from acestep.spans import observe
+
+        observe(None)
+        self._stopped.set()
+
+    def begin(self, phase: str) -> None:
+        """The phase before it has ended."""
+        ended = self._end_phase()
+        self._phase, self._count, self._told_s = phase, 0, time.monotonic()
+        self.send("phase", name=phase, **ended, **self._memory())
+
+    def peaks(self) -> dict[str, Any]:
+        """The most that counted against the cap, while loading and after; empty without a cap."""
+        if self.budget is None:
+            return {}
+        ended = self._end_phase()
+        loading = [peak for phase, peak in self._stage_peaks.items() if phase.split("/")[0] in LOADING]
+        after = [peak for phase, peak in self._stage_peaks.items() if phase.split("/")[0] not in LOADING]
+        return ended | {
+            "load_peak_bytes": max(loading, default=0),
+            "generation_peak_bytes": max(after, default=None),
+            "peak_source": self.budget.peak_source,
+        }
+
+    def _end_phase(self) -> dict[str, int]:
+        """The peak of the phase that ends, and a new peak begins."""
+        if self.budget is None:
+            return {}
+        peak = self.budget.peak_bytes()
+        self._stage_peaks[self._phase] = max(peak, self._stage_peaks.get(self._phase, 0))
+        self.budget.reset_peak()
+        return {"ended_peak_bytes": peak}
+
+    def _on_span(self, path: str) -> None:
+        """A stage is a phase; what begins inside one is progress. A part that loads is a phase, too.
+
+        While an exception is on its way only cleaning up begins, and the phase that failed stays the last.
+        """
+        if sys.exc_info()[0] is not None:
+            return
+        stage, _, inside = path.partition("/")
+        phase = path if stage == "load" else stage
+        if phase != self._phase:
+            self.begin(phase)
+        elif inside:
+            self._count += 1
+            now = time.monotonic()
+            if now - self._told_s >= PROGRESS_EVERY_S:
+                self._told_s = now
+                n = self._steps if path == "diffuse/step" else None
+                self.send("progress", phase=phase, i=self._count, n=n, **self._memory())
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(BEAT_S):
+            self.send("hb", **self._memory())
+
+    def _memory(self) -> dict[str, int]:
+        return {} if self.budget is None else {"used_bytes": self.budget.used_bytes()}

@@ -1,0 +1,106 @@
+"""A folder of results: one file per case, written whole, and found again while nothing it rests on changed.
+
+    DIR/cases/<key>.json    a record; the key is the case, the code, the weights and the machine
+    DIR/results.json        all of a run in the profiler's format, a baseline for the next one
+    DIR/summary.md          the same as tables
+    DIR/report.html         the same with each case's memory over time
+    DIR/lock                held while a run writes here
+
+A run that is killed, however suddenly, is taken up where it was by the same command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import IO, Literal, Self
+
+import msgspec
+
+from acestep.errors import UsageError
+from acestep.profiler import passport
+from acestep.profiler.output import write_whole
+from tiersim.case import Plan
+from tiersim.record import Record, Status
+
+Rerun = Literal["failed", "all"]
+RERUNS: tuple[Rerun, ...] = ("failed", "all")
+# What would end the same way again. A timeout or a crash may not.
+SETTLED: frozenset[Status] = frozenset({"ok", "oom", "host-oom", "invalid", "refused"})
+KEPT: dict[Rerun | None, frozenset[Status]] = {None: SETTLED, "failed": frozenset({"ok"}), "all": frozenset()}
+PACKAGES = Path(__file__).parents[1]
+
+
+class Results:
+    """The cases of a folder. Raises UsageError when it cannot be written or another run is writing it."""
+
+    def __init__(self, folder: Path, rerun: Rerun | None = None):
+        self.folder = folder
+        self._cases = folder / "cases"
+        self._kept = KEPT[rerun]
+        self._stamps: dict[str, str] = {}
+        try:
+            self._cases.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("w")
+        except OSError as error:
+            raise UsageError(
+                f"out: {str(folder)!r} cannot be written: {error.strerror}; name another"
+            ) from None
+        _lock(self._lock, folder)
+
+    def find(self, plan: Plan) -> Record | None:
+        """The record of an earlier run of the same case, unless it has to be run again."""
+        try:
+            record = msgspec.json.decode(self._path(plan).read_bytes(), type=Record)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return None  # not there, or of a version that is no longer read
+        return record if record.status in self._kept else None
+
+    def add(self, plan: Plan, record: Record) -> None:
+        """Write a record down. Raises OSError."""
+        write_whole(self._path(plan), msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()  # others may write here now
+
+    def _path(self, plan: Plan) -> Path:
+        if plan.source not in self._stamps:
+            self._stamps[plan.source] = stamp(plan.source)
+        name = hashlib.sha256(f"{plan.key} {self._stamps[plan.source]}".encode()).hexdigest()[:16]
+        return self._cases / f"{name}.json"
+
+
+def stamp(source: str) -> str:
+    """What a result rests on besides its case: the code, the weights, the machine and its libraries.
+
+    The code is its text, so that an uncommitted change counts, and a comment too. Weights of a folder are
+    told by the names, sizes and times of their files.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(p for name in ("acestep", "tiersim") for p in (PACKAGES / name).rglob("*.py")):
+        digest.update(f"{path.relative_to(PACKAGES)}\0".encode() + path.read_bytes())
+    facts = [source, *_files(Path(source)), passport.passport().lasting, passport.versions()]
+    digest.update(msgspec.json.encode(facts, order="deterministic"))
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    found = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    facts = ((path.relative_to(folder), path.stat()) for path in found)
+    return [(str(name), stat.st_size, stat.st_mtime_ns) for name, stat in facts]
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    """The kernel lets go of it with the process, however that ends."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise UsageError(
+            f"out: another run is writing {str(folder)!r}; wait for it, or name another"
+        ) from None
