@@ -35,6 +35,7 @@ from acestep.lm.planner import Planner
 from acestep.loading import ALWAYS, WITH_LM, Models
 from acestep.memory import MemoryBudget
 from acestep.pipeline import ENCODING, Run
+from acestep.quantization import scheme
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
 from acestep.residency import Residency
 from acestep.resolver import EffectivePlan
@@ -137,7 +138,7 @@ class Engine:
             "dit": setup.dit,
             "lm": setup.lm,
             "lm_backend": planner.backend.name if planner else None,
-            "quantization": setup.quantization,
+            "quantization": scheme(models.ace_step.decoder.layers),
             "compile": compiled is not None,
             "offload": residency.describe(),
             "torch": str(torch.__version__),

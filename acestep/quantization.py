@@ -32,7 +32,7 @@ from acestep import gpu_config
 from acestep.checks import one_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 INT8, FP8, W8A8 = QUANTIZATIONS = ("int8_weight_only", "fp8_weight_only", "w8a8_dynamic")
 FP8_CAPABILITY = (8, 9)  # the first with e4m3: Ada; CUDA C++ Programming Guide, "Compute Capabilities"
@@ -105,6 +105,26 @@ def quantize(layer: nn.Module, name: str) -> None:
     one_of("quantization", name, QUANTIZATIONS)
     quantize_, configs = _torchao()
     quantize_(layer, configs[name](set_inductor_config=False))  # which would be the whole process's
+
+
+def scheme_of(weight: Tensor) -> str | None:
+    """The name of the quantization of a matrix, read from what it is made of; None for a plain one."""
+    if not hasattr(weight, "qdata"):
+        return None
+    stored: Any = weight
+    if stored.qdata.dtype.is_floating_point:
+        return FP8
+    return INT8 if stored.act_quant_kwargs is None else W8A8
+
+
+def scheme(layer: nn.Module) -> str | None:
+    """The quantization of all linears of `layer`, or None; names joined by "and" where they differ."""
+    from torch import nn
+
+    found = {scheme_of(module.weight) for module in layer.modules() if isinstance(module, nn.Linear)}
+    if found == {None}:
+        return None
+    return " and ".join(sorted(name or "none" for name in found))
 
 
 @cache

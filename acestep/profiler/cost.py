@@ -28,15 +28,22 @@ class Networks:
     vae: VAEConfig
     lm: Qwen3Config | None
     dtype_bytes: int
+    dit_bytes: int  # of a weight of the DiT's layers
 
 
-def networks(source: str, dit: str | None, lm: str | None, dtype_bytes: int) -> Networks:
-    """The networks in folders `dit` and `lm` of a source. Raises CheckpointError for a bad config.json."""
+def networks(
+    source: str, dit: str | None, lm: str | None, dtype_bytes: int, *, quantized: bool = False
+) -> Networks:
+    """The networks in folders `dit` and `lm` of a source. Raises CheckpointError for a bad config.json.
+
+    `quantized`: the matrices of the DiT's layers are a byte per weight.
+    """
     return Networks(
         dit_config(source, dit) if dit else None,
         _config(source, VAE, VAEConfig),
         _config(source, lm, Qwen3Config) if lm else None,
         dtype_bytes,
+        1 if quantized else dtype_bytes,
     )
 
 

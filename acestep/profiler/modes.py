@@ -141,7 +141,9 @@ class _Device:
         ran = bench.engine.environment
         dtype = ran["dtype"]
         self._name = ran["device_name"]
-        self._networks: Networks = networks(made.source, made.dit, made.lm, DTYPE_BYTES[dtype])
+        self._networks: Networks = networks(
+            made.source, made.dit, made.lm, DTYPE_BYTES[dtype], quantized=made.quantization is not None
+        )
         self._lm_guided = options.params.lm_cfg_scale > 1
         self._ceilings: Ceilings | None
         if options.measure_ceilings:

@@ -116,7 +116,7 @@ def loads(
         song = cost.vae_decode_flop(of.vae, counts.latent_frames)
         found += [
             Load("condition", 1, "song", cost.dit_condition_flop(*size), 0),
-            Load("diffuse", passes, "step", flop, of.dtype_bytes * cost.dit_weights(of.dit)),
+            Load("diffuse", passes, "step", flop, of.dit_bytes * cost.dit_weights(of.dit)),
             Load("vae_decode", batch, "song", song, of.dtype_bytes * cost.vae_decoder_weights(of.vae)),
         ]
     return tuple(found)

@@ -8,7 +8,7 @@ from tiny_lm import CPU, tiny_planner
 
 from acestep.lm.session import Session
 
-MODEL = tiny_planner().model
+MODEL = tiny_planner().backend.model
 HEAD = [11, 22, 33, 44]
 LONG = [*HEAD, 5, 6, 7, 8, 9]
 SHORT = [*HEAD, 77]

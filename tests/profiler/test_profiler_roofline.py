@@ -171,3 +171,17 @@ def test_a_flag_that_is_there_is_not_given_twice():
 def test_no_torch_is_imported():
     code = "import sys, acestep.profiler.tables, acestep.profiler.devices; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_quantized_dit_is_read_in_half_the_bytes():
+    counts = expected_counts(60.0, 8, codes=False)
+    plain, small = (
+        {
+            load.stage: load
+            for load in loads(networks("synthetic-full", "acestep-v15-turbo", None, 2, quantized=on), counts)
+        }
+        for on in (False, True)
+    )
+    assert small["diffuse"].bytes == plain["diffuse"].bytes / 2
+    assert small["diffuse"].flop == plain["diffuse"].flop
+    assert small["vae_decode"] == plain["vae_decode"]
