@@ -22,7 +22,7 @@ WORKER = Path(__file__).with_name("_worker.py")
 
 
 def measure(kind: str) -> dict[str, dict]:
-    """Records by cell name, every planned cell among them. `kind`: `timing` or `memory`."""
+    """Records by cell name, every planned cell among them. `kind`: `timing`, `memory` or `cold`."""
     path = _new_file(kind)
     command = [sys.executable, "-P", str(WORKER), kind, str(path)]
     worker = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")

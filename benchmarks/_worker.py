@@ -1,4 +1,4 @@
-"""The process that measures: every cell of the matrix on one engine, each model loaded once.
+"""The process that measures: every cell of the matrix, each model of each engine loaded once.
 
     python -P benchmarks/_worker.py timing /tmp/timing.jsonl      # by hand, with the installed engine
 
@@ -13,7 +13,9 @@ from __future__ import annotations
 import dataclasses
 import faulthandler
 import importlib
+import inspect
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -29,7 +31,6 @@ CAPTION = "An unhurried piano theme over soft brushed drums and upright bass, la
 LYRICS = "[Verse]\nThe lamps are low along the quay\nThe tide is turning back to sea\n[Chorus]\nStay a while"
 METADATA = {"bpm": 96, "keyscale": "D minor", "timesignature": "4", "vocal_language": "en"}
 LM = "acestep-5Hz-lm-0.6B"  # everywhere: a tier's own choice would make machines incomparable
-BASE_DIT = "acestep-v15-base"
 TEXT_TOKENS = 64  # of a caption, and of lyrics
 SAMPLE_RATE_HZ = 48_000
 
@@ -114,26 +115,93 @@ def text_request(cell):
 
 
 class Engines:
-    """One engine at a time: cells come in the order of what they load."""
+    """One engine at a time: cells come in the order of what they load. What failed is not tried again."""
 
-    def __init__(self):
-        self._dit, self._engine = None, None
+    def __init__(self, matrix):
+        self.matrix = matrix
+        self._name, self._engine = None, None
+        self._refused: dict[str, Exception] = {}
 
-    def get(self, dit: str | None = None):
-        if self._engine is None or dit != self._dit:
-            self._engine = None  # before the next one is loaded: two may not fit
-            chosen = {} if dit is None else {"dit": dit}
+    def get(self, name: str):
+        """The engine `name`, held to what it should be. Raises Unsupported where it is not to be had."""
+        if name in self._refused:
+            raise self._refused[name]
+        if name != self._name:
+            if self._engine and self._engine.environment["lm_backend"] != "pt":
+                self._engine.planner.backend.close()
+            self._name = self._engine = None  # before the next one is loaded: two may not fit
             try:
-                self._engine = commit_module("acestep.engine").Engine.load(lm=LM, **chosen)
-            except TypeError as error:
-                raise Unsupported(f"this commit: {error}") from None
-            self._dit = dit
+                self._engine = load(self.matrix, name)
+            except Exception as error:
+                self._refused[name] = error.with_traceback(None)
+                raise
+            self._name = name
         return self._engine
+
+
+def load(matrix, name: str):
+    """A fresh engine `name` of the matrix. Nothing is left to the tier of the card, and nothing stands in."""
+    check_compile(matrix, name)
+    chosen, known = matrix.ENGINES[name], known_choices()
+    if unknown := chosen.keys() - known:
+        raise Unsupported(f"this commit's engine has no {', '.join(sorted(unknown))}")
+    told = {what: value for what, value in (matrix.UNLESS_SAID | chosen).items() if what in known}
+    try:
+        engine = commit_module("acestep.engine").Engine.load(lm=LM, **told)
+    except commit_module("acestep.errors").MissingPrerequisite as error:
+        if name == matrix.PLAIN:
+            raise
+        raise Unsupported(str(error)) from None
+    if told.keys() >= matrix.UNLESS_SAID.keys():  # an engine from before all of them is plain
+        wrong = {
+            what: (found, told[what]) for what, found in what_runs(engine).items() if found != told[what]
+        }
+        if wrong:
+            raise RuntimeError(f"engine {name} is not what it should be: (found, told) of {wrong}")
+    return engine
+
+
+def known_choices() -> set[str]:
+    """What the engine of the commit can be told."""
+    parameters = inspect.signature(commit_module("acestep.engine").Engine.load).parameters
+    if "choices" in parameters:
+        parameters = inspect.signature(commit_module("acestep.setup").Setup.choose).parameters
+    return set(parameters)
+
+
+def check_compile(matrix, name: str) -> None:
+    """Raise Unsupported where engine `name` is compiled, which neither the tier nor a filter asks for."""
+    if not matrix.ENGINES[name].get("compile") or matrix.asked_for("compile", True):
+        return
+    if not commit_module("acestep.setup").Setup.choose(lm=LM).compile:
+        raise Unsupported("the tier of this device compiles nothing; compile=True asks for it")
+
+
+def what_runs(engine) -> dict[str, object]:
+    """The choices of an engine, read from its weights. Raises RuntimeError where any is on another device."""
+    stored = commit_module("acestep.residency").stored
+    models, backend = engine.models, engine.planner.backend
+    modules = {"dit": models.ace_step.decoder} | ({"lm": models.lm} if backend.name == "pt" else {})
+    with models.residency.using(*modules):
+        weights = [part for m in modules.values() for p in m.parameters() for part in stored(p)]
+        places = {weight.device.type for weight in weights}
+    if backend.name != "pt":
+        found = re.findall("cpu|cuda|mps|gpu", backend.facts()["device"])
+        places |= {"mps" if place == "gpu" else place for place in found}  # MLX's name of it
+    device = engine.environment["device"].partition(":")[0]
+    if places != {device}:
+        raise RuntimeError(f"weights are on {', '.join(sorted(places))}, the engine is on {device}")
+    layers = models.ace_step.decoder.layers
+    return {
+        "lm_backend": backend.name,
+        "quantization": commit_module("acestep.quantization").scheme(layers) or "none",
+        "compile": all(layer._compiled_call_impl is not None for layer in layers),
+    }
 
 
 def measure_cell(engines, cell) -> dict:
     """One discarded run, then REPEATS timed ones."""
-    engine = engines.get(BASE_DIT if cell.kind == "solver" else None)
+    engine = engines.get(cell.engine)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if cell.kind == "text":
@@ -156,34 +224,65 @@ def measure_cell(engines, cell) -> dict:
 
 
 def timing(matrix) -> tuple[dict, list, Callable]:
-    engines = Engines()
-    engine = engines.get()
+    import _parity
+
+    engines = Engines(matrix)
+    engine = engines.get(matrix.PLAIN)
+    parity = _parity.Parity(engines)
     facts = {"environment": dict(engine.environment), "load_s": engine.load_s, "repeats": REPEATS}
-    return facts, matrix.timing_cells(engine.environment["source"]), lambda cell: measure_cell(engines, cell)
+
+    def run(cell) -> dict:
+        return parity.measure(cell) if cell.kind == "parity" else measure_cell(engines, cell)
+
+    return facts, matrix.timing_cells(engine.environment["source"]), run
 
 
 def memory(matrix) -> tuple[dict, list, Callable]:
-    """Nothing is loaded here: each case is a process of its own."""
-    tiersim = commit_module("tiersim")
+    """Nothing is loaded here: each case is a process of its own, and none runs twice."""
+    tiersim, plans = commit_module("tiersim"), commit_module("tiersim.case")
+    boundary = commit_module("tiersim.boundary")
     source = os.environ.get("ACESTEP_SOURCE", "synthetic-tiny")
+    ran: dict[str, object] = {}
+    records: list = []
 
     def run(cell) -> dict:
-        case = tiersim.Case(tier_gb=cell.tier_gb, lm=cell.lm, source=source, duration_s=cell.duration_s)
-        return dataclasses.asdict(tiersim.run_case(case))
+        if cell in boundaries:
+            tested = [record for record in records if record.requested.lm == cell.lm]
+            minimum = next(m for m in boundary.minima(tested) if m.variant == cell.variant)
+            return {"tier_gb": minimum.record and minimum.record.requested.tier_gb}
+        asked = {"tier_gb": cell.tier_gb, "lm": cell.lm, "variant": cell.variant}
+        case = tiersim.Case(**asked, source=source, duration_s=cell.duration_s)
+        key = plans.resolve(case).key
+        if key not in ran:
+            ran[key] = tiersim.run_case(case)
+        records.append(dataclasses.replace(ran[key], requested=case))
+        return dataclasses.asdict(records[-1])
 
-    return {"environment": {"source": source}}, matrix.tier_cells(source), run
+    boundaries = matrix.boundary_cells()
+    return {"environment": {"source": source}}, [*matrix.tier_cells(source), *boundaries], run
+
+
+def cold(matrix) -> tuple[dict, list, Callable]:
+    """Nothing is loaded here: each sample is a process of its own."""
+    import _cold
+
+    source = os.environ.get("ACESTEP_SOURCE", "synthetic-tiny")
+    return (
+        {"environment": {"source": source}},
+        matrix.cold_cells(source),
+        lambda cell: _cold.measure(matrix, cell),
+    )
 
 
 def main(kind: str, path: Path) -> None:
     # OpenMP threads that spin while they wait turn one busy core into times a hundred times too long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
-    sys.path.append(str(Path(__file__).parent))  # last: nothing here may shadow the commit under test
     import _matrix
     import _records
 
     facts = {"commit": os.environ.get("ASV_COMMIT"), "env": os.environ.get("ASV_ENV_NAME"), "kind": kind}
     try:
-        found, cells, measure = {"timing": timing, "memory": memory}[kind](_matrix)
+        found, cells, measure = {"timing": timing, "memory": memory, "cold": cold}[kind](_matrix)
     except Unsupported as error:
         _records.append(path, facts | {"status": "unsupported", "reason": str(error)})
         return
@@ -202,4 +301,7 @@ def main(kind: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parent))  # last: nothing here may shadow the commit under test
+    from _worker import main  # under the name that the files beside it know it by
+
     main(sys.argv[1], Path(sys.argv[2]))

@@ -4,19 +4,20 @@ Prefill and decode are two regimes: prefill multiplies many tokens at once and i
 decode is one token per pass and bound by memory traffic. One throughput over both says nothing.
 """
 
-from ._matrix import BATCHES, DURATIONS_S, LM_STAGES, TEXT_MODES, THINKING, Cell, TextCell
+from ._matrix import BACKENDS, BATCHES, DURATIONS_S, LM_STAGES, TEXT_MODES, THINKING, Cell, TextCell, engine
 from .common import Suite, _Stages, tracks
 
 
 class TimeLMPlanning(Suite):
-    """Metadata from the caption (thinking off), and 5 audio codes per second after it (thinking on)."""
+    """Metadata from the caption (thinking off), and 5 audio codes per second after it (thinking on). Backends
+    other than our own plan one item of the shortest; on a CPU they are there to compare tokens with."""
 
-    version = "1"
-    params = (DURATIONS_S, BATCHES, THINKING)
-    param_names = ("duration_s", "batch", "thinking")
+    version = "2"
+    params = (DURATIONS_S, BATCHES, THINKING, BACKENDS)
+    param_names = ("duration_s", "batch", "thinking", "backend")
 
-    def cell(self, duration_s, batch, thinking):
-        return Cell("plan", duration_s, batch, thinking)
+    def cell(self, duration_s, batch, thinking, backend):
+        return Cell("plan", duration_s, batch, thinking, engine=engine(backend=backend))
 
     @tracks("seconds")
     def track_plan(self, *_):
@@ -54,12 +55,12 @@ class _Throughput(Suite):
 class TrackTokensPerSec(_Throughput):
     """LM throughput over both phases of planning."""
 
-    version = "1"
-    params = (DURATIONS_S, BATCHES)
-    param_names = ("duration_s", "batch")
+    version = "2"
+    params = (DURATIONS_S, BATCHES, BACKENDS)
+    param_names = ("duration_s", "batch", "backend")
 
-    def cell(self, duration_s, batch):
-        return Cell("plan", duration_s, batch, True)
+    def cell(self, duration_s, batch, backend):
+        return Cell("plan", duration_s, batch, True, engine=engine(backend=backend))
 
 
 class TimeTextMode(_Throughput):

@@ -1,23 +1,27 @@
-"""Peak memory per tier: one generation in a fresh process that may use only so much."""
+"""Memory per tier: one generation in a fresh process that may use only so much, and what follows from all."""
 
 import math
 
-from ._matrix import TIERS_GB, WITH_LM, TierCell
+from ._matrix import TIERS_GB, VARIANTS, WITH_LM, BoundaryCell, TierCell
 from ._records import measure
 from .common import SETUP_CACHE_TIMEOUT_S, Suite, tracks
 
 
-class PeakMemTier(Suite):
-    """What a card of `tier_gb` would have to hold. Out of memory is a result, not a failure."""
-
-    version = "1"
-    params = (TIERS_GB, WITH_LM)
-    param_names = ("tier_gb", "lm")
+class _Tiers(Suite):
+    """Base of the classes that read the capped processes of one run."""
 
     def setup_cache(self):
         return measure("memory")
 
     setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
+
+
+class PeakMemTier(_Tiers):
+    """What a card of `tier_gb` would have to hold. Out of memory is a result, not a failure."""
+
+    version = "2"
+    params = (TIERS_GB, WITH_LM)
+    param_names = ("tier_gb", "lm")
 
     def cell(self, tier_gb, lm):
         return TierCell(tier_gb, lm, 0)
@@ -34,3 +38,21 @@ class PeakMemTier(Suite):
         if code is None:
             return math.nan  # the case does not apply to this machine
         return code if code >= 0 else 128 - code  # a signal, the way a shell numbers it
+
+
+class TrackTierBoundary(_Tiers):
+    """The smallest card that does without what a variant leaves out, as every larger one tested does."""
+
+    version = "1"
+    params = (VARIANTS[1:], WITH_LM)
+    param_names = ("variant", "lm")
+
+    def cell(self, variant, lm):
+        return BoundaryCell(variant, lm)
+
+    @tracks("GB")
+    def track_minimum(self, *_):
+        """GB of that card. That there is none is a failure with a reason, not a number."""
+        if self.record["tier_gb"] is None:
+            raise RuntimeError(f"no card that was tested can do {self.record['cell']}")
+        return self.record["tier_gb"]

@@ -1,6 +1,6 @@
 """What is made of a recording, and what guidance and solvers cost: at the shortest length, one item."""
 
-from ._matrix import DURATIONS_S, GUIDANCE, METHODS, STAGES, TASKS, SolverCell, TaskCell
+from ._matrix import GUIDANCE, METHODS, SHORTEST_S, STAGES, TASKS, SolverCell, TaskCell
 from .common import Suite, _Stages, tracks
 
 
@@ -8,7 +8,7 @@ class TimeTask(Suite):
     """Wall time of one task on a recording, the file written."""
 
     version = "1"
-    params = (TASKS, DURATIONS_S)
+    params = (TASKS, SHORTEST_S)
     param_names = ("task", "duration_s")
 
     def cell(self, task, duration_s):
@@ -23,7 +23,7 @@ class TrackTaskStages(_Stages):
     """Each stage of a task; they add up to its wall time."""
 
     version = "1"
-    params = (STAGES, TASKS, DURATIONS_S)
+    params = (STAGES, TASKS, SHORTEST_S)
     param_names = ("stage", "task", "duration_s")
 
     def cell(self, stage, task, duration_s):
@@ -34,7 +34,7 @@ class TimeSolver(Suite):
     """Diffusion of base weights. Guidance doubles the rows of a step, heun doubles the steps."""
 
     version = "1"
-    params = (METHODS, GUIDANCE, DURATIONS_S)
+    params = (METHODS, GUIDANCE, SHORTEST_S)
     param_names = ("method", "guidance", "duration_s")
 
     def cell(self, method, guidance, duration_s):

@@ -9,8 +9,9 @@
 asv's own codes do not do: `continuous` says 1 for slower and for a crash, says 2 without any table when
 one cell fails, and says 0 when it compared nothing. So asv measures, in interleaved rounds, and the
 verdict is read from the result files with asv's own test (Mann-Whitney U, p < 0.002, and a ratio of
-medians above FACTOR). Rates are left out, each has a lower-is-better twin; so is peak memory, which is
-not a sample. What is too small to matter (FLOOR_S) cannot turn a build red.
+medians above FACTOR). Rates are left out, each has a lower-is-better twin; so are peak memory and parity,
+which are no samples, and cold starts, of which there are too few. What is too small to matter (FLOOR_S)
+cannot turn a build red.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ ROUNDS = 4
 FACTOR = 1.1
 FLOOR_S = 0.002
 MIN_SAMPLES = 10
-UNGATED = "_rate|PeakMem"
+UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart"
 EXIT = {"same": 0, "slower": 1, "not measured": 2}
 NOT_MEASURED = ("failed", "lost", "few samples")
 

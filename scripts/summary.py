@@ -65,7 +65,7 @@ def throughput_table(records: dict[str, dict]) -> Table:
                 for phase in ("prefill", "decode")
             )
             table.add_row(
-                name.split(" ", 1)[1].removesuffix(" thinking=True"), *(f"{rate:,.0f}" for rate in rates)
+                name.split(" ", 1)[1].replace(" thinking=True", ""), *(f"{rate:,.0f}" for rate in rates)
             )
     return table
 
@@ -121,7 +121,8 @@ def main() -> int:
     memory = newest("memory", commit)[1]
     if memory:
         console.print(memory_table(memory))
-    failed = [one for one in (*records.values(), *memory.values()) if one["status"] == "failed"]
+    every = (*records.values(), *memory.values(), *newest("cold", commit)[1].values())
+    failed = [one for one in every if one["status"] == "failed"]
     for one in failed:
         console.print(f"failed: {one['cell']}: {one['reason']}", markup=False, soft_wrap=True)
     console.print(f"\nsite     {SITE.resolve()}  (asv preview serves it)", highlight=False, soft_wrap=True)

@@ -8,23 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import _worker, dit, generate, lm, memory, tasks, vae
+from benchmarks import _worker, cold, dit, generate, lm, memory, parity, tasks, vae
 from scripts import gate
 
 ROOT = Path(__file__).parents[2]
 CLASSES = [
     dit.TimeDiT,
+    dit.TimeCompiledDiT,
     lm.TimeLMPlanning,
     lm.TrackTokensPerSec,
     vae.TimeVAEDecode,
     generate.TimeGenerate,
     generate.TrackStages,
     memory.PeakMemTier,
+    memory.TrackTierBoundary,
     lm.TimeTextMode,
     lm.TrackTextStages,
     tasks.TimeTask,
     tasks.TrackTaskStages,
     tasks.TimeSolver,
+    parity.TrackParity,
+    parity.TrackTokenParity,
+    cold.TrackColdStart,
 ]
 DISCOVER = """
 import json, sys
@@ -53,8 +58,10 @@ def test_no_benchmark_module_imports_torch(discovered):
 
 def test_one_worker_serves_all_timed_classes(discovered):
     caches = {name.split(".")[1]: cache for name, *_, cache in discovered[0]}
-    assert len({cache for name, cache in caches.items() if name != "PeakMemTier"}) == 1
-    assert len(set(caches.values())) == 2
+    memory = {caches.pop(name) for name in ("PeakMemTier", "TrackTierBoundary")}
+    cold = {caches.pop("TrackColdStart")}
+    assert len(memory) == 1 and len({*caches.values()}) == 1
+    assert len(memory | cold | {*caches.values()}) == 3
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)

@@ -1,5 +1,7 @@
 """The axes: the same names everywhere, and a filter that only takes away."""
 
+import itertools
+
 import pytest
 
 from benchmarks import _matrix
@@ -14,8 +16,8 @@ def test_every_source_measures_within_the_published_axes(source):
 
 
 def test_real_weights_run_the_guides_matrix():
-    generate = [cell for cell in _matrix.timing_cells("/models/acestep") if cell.kind == "generate"]
-    assert len(generate) == 4 * 3 * 2 * 2
+    cells = _matrix.timing_cells("/models/acestep")
+    assert sum(cell.kind == "generate" and cell.engine == _matrix.PLAIN for cell in cells) == 4 * 3 * 2 * 2
     assert _matrix.durations_s("/models/acestep") == (30, 60, 120, 240)
     assert _matrix.TIERS_GB == (4, 6, 8, 12, 16, 20, 24)
 
@@ -25,12 +27,60 @@ def test_the_filter_narrows_an_axis(monkeypatch):
     cells = [c for c in _matrix.timing_cells("synthetic-tiny") if c.kind in ("generate", "plan")]
     assert {(c.duration_s, c.batch, c.thinking) for c in cells} == {(5, 1, True), (5, 4, True)}
     assert {c.steps for c in cells} == {8, 16, None}
-    assert [c.tier_gb for c in _matrix.tier_cells("synthetic-tiny")] == [8, 8]
+    tiers = [(c.tier_gb, c.lm) for c in _matrix.tier_cells("synthetic-tiny") if c.variant == "default"]
+    assert tiers == [(8, False), (8, True)]
 
 
 def test_a_value_outside_the_axis_selects_nothing(monkeypatch):
     monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=11 mode=sing")
     assert _matrix.timing_cells("synthetic-tiny") == []
+
+
+def test_other_engines_run_the_least_and_each_is_loaded_once():
+    cells = _matrix.timing_cells("/models/acestep")
+    runs = [cell.engine for cell in cells]
+    assert list(dict.fromkeys(runs)) == list(_matrix.ENGINES)
+    assert sum(before != after for before, after in itertools.pairwise(runs)) == len(_matrix.ENGINES) - 1
+    for cell in cells:
+        if cell.engine not in (_matrix.PLAIN, _matrix.BASE):
+            assert cell.duration_s == 30
+            assert cell.kind == "parity" or cell.batch == 1
+            assert cell.kind != "generate" or (cell.steps, cell.thinking) == (8, False)
+
+
+def test_every_backend_and_quantization_is_measured():
+    from acestep.lm.backend import BACKENDS
+    from acestep.quantization import QUANTIZATIONS
+
+    assert set(_matrix.BACKENDS) == set(BACKENDS)
+    assert set(_matrix.QUANTIZATIONS) == {"none", *QUANTIZATIONS}
+    told = [_matrix.UNLESS_SAID | choices for choices in _matrix.ENGINES.values() if "dit" not in choices]
+    assert {one["lm_backend"] for one in told} == set(BACKENDS)
+    assert {(one["quantization"], one["compile"]) for one in told} == set(
+        itertools.product(_matrix.QUANTIZATIONS, _matrix.COMPILE)
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "engines"),
+    [
+        ("quantization=none compile=False backend=pt", {"plain", "base"}),
+        (
+            "quantization=fp8_weight_only compile=False backend=mlx method=none",
+            {"plain", "fp8_weight_only", "mlx"},
+        ),
+        ("compile=True quantization=none backend=pt method=none", {"plain", "compiled"}),
+    ],
+)
+def test_the_filter_takes_engines_away(monkeypatch, words, engines):
+    monkeypatch.setenv("ACESTEP_BENCH_CELLS", words)
+    assert {cell.engine for cell in _matrix.timing_cells("synthetic-tiny")} == engines
+
+
+def test_a_start_is_measured_eager_and_compiled(monkeypatch):
+    assert [cell.engine for cell in _matrix.cold_cells("synthetic-tiny")] == ["plain", "compiled"]
+    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "compile=False duration_s=5")
+    assert [cell.name for cell in _matrix.cold_cells("synthetic-tiny")] == ["cold engine=plain"]
 
 
 def test_every_task_mode_and_way_of_guiding_is_measured():

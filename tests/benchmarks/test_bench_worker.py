@@ -6,10 +6,11 @@ import signal
 import pytest
 
 from benchmarks import _records
-from benchmarks.dit import TimeDiT
+from benchmarks.dit import TimeCompiledDiT, TimeDiT
 from benchmarks.generate import TimeGenerate, TrackStages
 from benchmarks.lm import TimeLMPlanning, TimeTextMode, TrackTextStages, TrackTokensPerSec
-from benchmarks.memory import PeakMemTier
+from benchmarks.memory import PeakMemTier, TrackTierBoundary
+from benchmarks.parity import TrackParity
 from benchmarks.tasks import TimeSolver, TimeTask, TrackTaskStages
 from benchmarks.vae import TimeVAEDecode
 
@@ -40,12 +41,12 @@ def test_every_class_reads_its_cell_from_one_run(checkout):
     assert records["header"]["status"] == "ok"
     assert set(records["header"]["planned"]) == records.keys() - {"header"}
     for cls, params, method in [
-        (TimeDiT, (5, 2, 8), "track_diffuse"),
+        (TimeDiT, (5, 2, 8, "none"), "track_diffuse"),
         (TimeVAEDecode, (5, 1), "track_vae_decode"),
-        (TimeLMPlanning, (5, 2, False), "track_plan"),
+        (TimeLMPlanning, (5, 2, False, "pt"), "track_plan"),
         (TimeGenerate, (5, 1, True, 8), "track_wall"),
         (TrackStages, ("diffuse", 5, False), "track_stage"),
-        (TrackTokensPerSec, (5, 2), "track_prefill_ms"),
+        (TrackTokensPerSec, (5, 2, "pt"), "track_prefill_ms"),
         (TimeTask, ("cover", 5), "track_wall"),
         (TrackTaskStages, ("diffuse", "repaint", 5), "track_stage"),
         (TimeSolver, ("heun", "adg", 5), "track_diffuse"),
@@ -61,8 +62,8 @@ def test_every_class_reads_its_cell_from_one_run(checkout):
 def test_ms_per_token_is_the_inverse_of_the_rate(checkout):
     checkout()
     records = _records.measure("timing")
-    ms = read(TrackTokensPerSec, records, 5, 2, method="track_decode_ms")["samples"]
-    rate = read(TrackTokensPerSec, records, 5, 2, method="track_decode_rate")["samples"]
+    ms = read(TrackTokensPerSec, records, 5, 2, "pt", method="track_decode_ms")["samples"]
+    rate = read(TrackTokensPerSec, records, 5, 2, "pt", method="track_decode_rate")["samples"]
     assert ms[0] == pytest.approx(2.0, rel=0.01)
     assert [a * b for a, b in zip(ms, rate, strict=True)] == pytest.approx([1e3] * len(ms), rel=1e-4)
 
@@ -70,19 +71,19 @@ def test_ms_per_token_is_the_inverse_of_the_rate(checkout):
 def test_a_killed_worker_keeps_the_cells_it_finished(checkout, capfd):
     checkout(hook=DIES)
     records = _records.measure("timing")
-    assert read(TimeDiT, records, 5, 1, 8, method="track_diffuse")
+    assert read(TimeDiT, records, 5, 1, 8, "none", method="track_diffuse")
     with pytest.raises(RuntimeError, match=r"killed by SIGKILL .* out of luck"):
-        read(TimeDiT, records, 5, 2, 8, method="track_diffuse")
+        read(TimeDiT, records, 5, 2, 8, "none", method="track_diffuse")
     with pytest.raises(RuntimeError, match=signal.SIGKILL.name):
-        read(TimeLMPlanning, records, 5, 1, True, method="track_plan")
+        read(TimeLMPlanning, records, 5, 1, True, "pt", method="track_plan")
 
 
 def test_a_failing_cell_does_not_disturb_its_neighbours(checkout, capfd):
     checkout(hook=RAISES)
     records = _records.measure("timing")
     with pytest.raises(RuntimeError, match="latents went NaN"):
-        read(TimeDiT, records, 5, 2, 8, method="track_diffuse")
-    assert read(TimeLMPlanning, records, 5, 2, True, method="track_plan")
+        read(TimeDiT, records, 5, 2, 8, "none", method="track_diffuse")
+    assert read(TimeLMPlanning, records, 5, 2, True, "pt", method="track_plan")
 
 
 def test_the_file_tells_the_reason_of_every_cell(checkout, tmp_path, capfd):
@@ -103,27 +104,27 @@ def test_a_commit_without_an_engine_is_not_applicable(checkout):
     checkout(engine=None)
     records = _records.measure("timing")
     with pytest.raises(NotImplementedError, match=r"no acestep\.engine"):
-        TimeDiT().setup(records, 5, 1, 8)
+        TimeDiT().setup(records, 5, 1, 8, "none")
 
 
 def test_an_installed_package_never_stands_in_for_the_commit(checkout, tmp_path):
     checkout()
     (tmp_path / "env" / "project" / "acestep").rename(tmp_path / "elsewhere")
     with pytest.raises(NotImplementedError, match="this commit has no acestep"):
-        TimeDiT().setup(_records.measure("timing"), 5, 1, 8)
+        TimeDiT().setup(_records.measure("timing"), 5, 1, 8, "none")
 
 
 def test_an_engine_that_does_not_load_is_a_failure(checkout, capfd):
     checkout("import a_dependency_that_is_missing\n")
     with pytest.raises(RuntimeError, match="a_dependency_that_is_missing"):
-        TimeDiT().setup(_records.measure("timing"), 5, 1, 8)
+        TimeDiT().setup(_records.measure("timing"), 5, 1, 8, "none")
 
 
 def test_a_cell_outside_the_matrix_is_not_applicable(checkout):
     checkout()
     records = _records.measure("timing")
     with pytest.raises(NotImplementedError, match="not in the matrix of synthetic-tiny"):
-        TimeDiT().setup(records, 240, 1, 8)
+        TimeDiT().setup(records, 240, 1, 8, "none")
     with pytest.raises(NotImplementedError, match="lm_decode does not run"):
         TrackStages().setup(records, "lm_decode", 5, False)
 
@@ -141,3 +142,91 @@ def test_a_tier_that_fails_is_a_result(record, peak, code):
     records = {"header": {"status": "ok", "source": "synthetic-tiny"}, "memory tier_gb=4 lm=True": record}
     for method, expected in (("track_peak", peak), ("track_status", code)):
         assert read(PeakMemTier, records, 4, True, method=method) == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_commit_from_before_a_choice_has_no_such_series(checkout):
+    checkout()
+    records = _records.measure("timing")
+    assert read(TimeDiT, records, 5, 1, 8, "none", method="track_diffuse")
+    with pytest.raises(NotImplementedError, match="this commit's engine has no compile, quantization"):
+        TimeDiT().setup(records, 5, 1, 8, "int8_weight_only")
+    with pytest.raises(NotImplementedError, match="this commit's engine has no lm_backend"):
+        TimeLMPlanning().setup(records, 5, 1, True, "mlx")
+    with pytest.raises(NotImplementedError, match=r"no acestep\.parity"):
+        TrackParity().setup(records, "velocity", "none", False)
+    with pytest.raises(NotImplementedError, match=r"no acestep\.setup"):
+        TimeCompiledDiT().setup(records, 5, "none")
+
+
+TIERSIM = {
+    "__init__.py": "from tiersim.case import Case, run_case",
+    "case.py": """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Case:
+    tier_gb: float
+    lm: bool
+    variant: str
+    source: str
+    duration_s: float
+
+    @property
+    def key(self):
+        return self.tier_gb, self.lm, self.tier_gb < 20 and self.variant
+
+@dataclass(frozen=True)
+class Record:
+    requested: Case
+    status: str
+    exit_code: int
+    peak_bytes: int
+
+def resolve(case):
+    return case
+
+ran = []
+
+def run_case(case):
+    assert case.key not in ran, "run twice"
+    ran.append(case.key)
+    failed = case.variant != "default" and case.tier_gb < 12
+    return Record(case, "oom" if failed else "ok", 20 if failed else 0, 7)
+""",
+    "boundary.py": """
+from types import SimpleNamespace
+
+def minima(records):
+    for variant in ("no-quant", "no-offload"):
+        passed = [r for r in records if r.requested.variant == variant and r.status == "ok"]
+        none = variant == "no-offload" and records[0].requested.lm
+        yield SimpleNamespace(variant=variant, record=None if none else passed[0])
+""",
+}
+
+
+def test_tiers_and_their_boundary_come_from_one_run(checkout, tmp_path):
+    checkout()
+    package = tmp_path / "env" / "project" / "tiersim"
+    package.mkdir()
+    for name, code in TIERSIM.items():
+        (package / name).write_text(code)
+    records = _records.measure("memory")
+    assert records["header"]["status"] == "ok"
+    assert read(PeakMemTier, records, 8, True, method="track_peak") == 7
+    assert records["memory tier_gb=8 lm=False variant=no-quant"]["status"] == "oom"
+    assert records["memory tier_gb=24 lm=False variant=no-quant"]["requested"]["variant"] == "no-quant"
+    assert read(TrackTierBoundary, records, "no-quant", False, method="track_minimum") == 12
+    with pytest.raises(RuntimeError, match="no card that was tested"):
+        read(TrackTierBoundary, records, "no-offload", True, method="track_minimum")
+
+
+def test_a_commit_without_boundaries_has_no_memory_series(checkout, tmp_path):
+    checkout()
+    package = tmp_path / "env" / "project" / "tiersim"
+    package.mkdir()
+    for name in ("__init__.py", "case.py"):
+        (package / name).write_text(TIERSIM[name])
+    records = _records.measure("memory")
+    with pytest.raises(NotImplementedError, match=r"no tiersim\.boundary"):
+        TrackTierBoundary().setup(records, "no-quant", False)

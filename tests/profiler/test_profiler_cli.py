@@ -56,7 +56,7 @@ GUIDES = {
     "--lm-model acestep-5Hz-lm-1.7B": 0,
     "--lm-model acestep-5Hz-lm-4B": 0,
     "--thinking --use-cot-metas --use-cot-caption": 0,
-    "--offload-to-cpu --quantization int8_weight_only --lm-model acestep-5Hz-lm-0.6B": 3,
+    "--offload-to-cpu --quantization int8_weight_only --lm-model acestep-5Hz-lm-0.6B": 0,
     "--mode benchmark --benchmark-output benchmark_results.json": 0,
     "--detailed --llm-debug": 0,
 }
@@ -81,8 +81,6 @@ REFUSED = {
     "--lm-model gpt": (3, "--lm-model: there is no 'gpt'"),
     "--no-offload-to-cpu --offload-dit-to-cpu": (2, "--offload-dit-to-cpu: given with --no-offload"),
     "--quantization int3": (2, "--quantization: 'int3' is not allowed"),
-    "--quantization fp8_weight_only": (3, "--quantization: fp8_weight_only needs torchao"),
-    "--quantization w8a8_dynamic": (3, "--quantization: w8a8_dynamic needs torchao"),
     "--max-vram 0": (2, "--max-vram: '0' is not allowed"),
     "--max-vram lots": (2, "--max-vram: 'lots' is not allowed"),
     "--strict --max-vram 4": (2, "--duration: 200 is over the limit of tier1"),
@@ -159,8 +157,8 @@ def run(monkeypatch, tmp_path, capsys):
         monkeypatch.delenv(variable)
     monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    for module in (backend, quantization):  # whatever is installed here
-        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(backend, "find_spec", lambda name: None)  # whatever is installed here
+    monkeypatch.setattr(quantization, "find_spec", lambda name: object())
     monkeypatch.chdir(tmp_path)
     tiersim: list[str] = []
 
@@ -186,6 +184,12 @@ def test_bad_input_gets_its_code_and_one_line(run, line, refusal):
     (code, words), (found, said, _) = refusal, run(line)
     assert found == code, said
     assert said.startswith("profile_inference: ") and said.count("\n") == 1 and words in said
+
+
+def test_quantization_needs_its_package(run, monkeypatch):
+    monkeypatch.setattr(quantization, "find_spec", lambda name: None)
+    code, said, _ = run("--quantization w8a8_dynamic")
+    assert code == 3 and said.startswith("profile_inference: --quantization: w8a8_dynamic needs torchao")
 
 
 def test_every_flag_has_a_refusal_or_takes_nothing():

@@ -1,0 +1,105 @@
+"""One cold start: from the birth of a process to its first item, and to the next one. Part of the worker.
+
+The parent reads the clock right before it starts the process, the process at the end of each phase: both ask
+the system's monotonic clock, which they share. One process runs unrecorded before the others: it compiles
+bytecode and has the files read from the disk, so what is measured is a start with its files in memory, and
+kernels compiled by an earlier process where there is a cache of them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SAMPLES = 2  # at most: fewer where the worker repeats less
+TIMEOUT_S = 1200.0
+
+
+def measure(matrix, cell) -> dict:
+    """The record of a cold cell: seconds of each phase, per process."""
+    import _worker
+
+    _worker.check_compile(matrix, cell.engine)
+    runs = []
+    for _ in range(1 + min(SAMPLES, _worker.REPEATS)):
+        with tempfile.TemporaryDirectory() as folder:
+            said = Path(folder, "phases.json")
+            command = [sys.executable, "-P", __file__, cell.engine, str(cell.duration_s), str(said)]
+            born = subprocess.run(
+                [*command, repr(time.monotonic())],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                timeout=TIMEOUT_S,
+            )
+            sys.stderr.write(born.stderr)
+            if born.returncode:
+                last = (born.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
+                raise RuntimeError(f"the process ended with status {born.returncode}; last words: {last}")
+            found = json.loads(said.read_text())
+        if "unsupported" in found:
+            raise _worker.Unsupported(found["unsupported"])
+        runs.append(found)
+    return {"runs": runs[1:]}
+
+
+class Phases:
+    """Seconds between the ends of phases."""
+
+    def __init__(self, begun_s: float):
+        self.found_s: dict[str, float] = {}
+        self._last_s = begun_s
+
+    def end(self, name: str) -> None:
+        now_s = time.monotonic()
+        self.found_s[name], self._last_s = now_s - self._last_s, now_s
+
+    def without_compiling(self, stages_s) -> dict[str, float]:
+        """The phases, what the first call compiled apart from it; `stages_s` are that call's."""
+        if "compile" not in stages_s:
+            return self.found_s
+        first_s = self.found_s["first"] - stages_s["compile"]
+        return self.found_s | {"compile": stages_s["compile"], "first": first_s}
+
+
+def phases(engine: str, duration_s: int, begun_s: float, folder: Path) -> dict:
+    """What a process of its own does, and how long each phase of it takes."""
+    import _matrix
+    import _worker
+
+    clock = Phases(begun_s)
+    clock.end("start")
+    import torch  # noqa: F401
+
+    clock.end("import_torch")
+    generate_music = _worker.commit_module("acestep.engine").generate_music
+    clock.end("import_engine")
+    loaded = _worker.load(_matrix, engine)
+    clock.end("load")
+    cell = _matrix.Cell("generate", duration_s, 1, True, _matrix.STEPS[0])
+    params, config = _worker.request(cell, folder)
+    first = generate_music(loaded, params, config, save_dir=folder)
+    clock.end("first")
+    generate_music(loaded, params, config, save_dir=folder)
+    clock.end("steady")
+    return {"phases_s": clock.without_compiling(first.stages_s)}
+
+
+def main(engine: str, duration_s: str, said: str, begun_s: str) -> None:
+    sys.path.append(str(Path(__file__).parent))  # last: nothing here may shadow the commit under test
+    import _worker
+
+    try:
+        found = phases(engine, int(duration_s), float(begun_s), Path(said).parent)
+    except _worker.Unsupported as error:
+        found = {"unsupported": str(error)}
+    Path(said).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

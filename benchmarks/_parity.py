@@ -1,0 +1,133 @@
+"""How far what an engine makes is from what the plain one makes of the same weights and the same noise.
+
+    velocity    of the first step                          relative RMS, max abs, SNR
+    latents     after all steps                            the same
+    audio       what is heard of them                      the same
+    greedy      audio codes, the likeliest each time       share that differs, place by place
+    drawn       audio codes, chosen by the same numbers    the same
+
+A number beyond its limit is a failure: what is broken does not get to look fast. Part of the worker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+# Relative RMS of velocity, latents, audio. Tiny weights have int8 0.004, 0.003, 0.03; fp8 0.013, 0.010, 0.09;
+# w8a8 0.005, 0.003, 0.03; and where one matrix of one layer has twice its scale, 0.05, 0.03, 0.17.
+LIMITS = {
+    "none": (0.0, 0.0, 0.0),
+    "int8_weight_only": (0.015, 0.015, 0.12),
+    "fp8_weight_only": (0.03, 0.025, 0.15),
+    "w8a8_dynamic": (0.02, 0.02, 0.15),
+}
+ROUNDING = {"float32": (1e-4, 1e-4, 1e-3)}  # of another order of the same sums
+ROUNDING_16 = (0.02, 0.02, 0.15)
+# Share of codes; chance agrees on none. A draw at the edge of two tokens is tipped by rounding, once in some
+# hundreds, and the rest of its item with it; one matrix off by 1 % changes 0.9. In 16 bits rounding also
+# decides near ties of the likeliest, and tips draws within a few.
+CODES_APART = {"float32": {"greedy": 0.0, "drawn": 0.5}}
+CODES_APART_16 = {"greedy": 0.9}
+ITEMS = 4  # of codes, each by random numbers of its own
+
+
+class Parity:
+    """Outputs of the plain engine, kept, and of the engine that was last asked about."""
+
+    def __init__(self, engines):
+        self._engines = engines
+        self._reference: dict[Callable, dict] = {}  # by what makes them
+        self._found: tuple[object, dict] = None, {}
+
+    def measure(self, cell) -> dict:
+        """The record of a cell, failed where it is beyond its limit."""
+        import _worker
+
+        _worker.commit_module("acestep.parity")
+        matrix = self._engines.matrix
+        make = music if cell.output in matrix.DIT_OUTPUTS else codes
+        if make not in self._reference:
+            self._reference[make] = make(self._engines.get(matrix.PLAIN), cell, matrix)
+        engine = self._engines.get(cell.engine)
+        if self._found[0] != (make, cell.engine):
+            self._found = (make, cell.engine), make(engine, cell, matrix)
+        reference, found = self._reference[make][cell.output], self._found[1][cell.output]
+        dtype = engine.environment["dtype"]
+        if make is codes:
+            return codes_apart(cell, reference, found, dtype)
+        return apart(cell, reference, found, limit(cell, matrix, dtype))
+
+
+def limit(cell, matrix, dtype: str) -> float:
+    """The largest relative RMS that `cell` may have. Errors of two causes add by their squares."""
+    name, output = (
+        matrix.ENGINES[cell.engine].get("quantization", "none"),
+        matrix.DIT_OUTPUTS.index(cell.output),
+    )
+    return math.hypot(LIMITS[name][output], ROUNDING.get(dtype, ROUNDING_16)[output])
+
+
+def apart(cell, reference, found, most: float) -> dict:
+    """Distance of two tensors; what is not finite is None."""
+    import _worker
+
+    distance = dataclasses.asdict(_worker.commit_module("acestep.parity").compare(reference, found))
+    numbers = {name: value if math.isfinite(value) else None for name, value in distance.items()}
+    if distance["relative_rms"] <= most:
+        return {"parity": numbers, "limit": most}
+    reason = (
+        f"{cell.output} is {distance['relative_rms']:.3g} from the reference (relative RMS), over {most:.2g}"
+    )
+    return {"status": "failed", "reason": reason, "parity": numbers, "limit": most}
+
+
+def codes_apart(cell, reference, found, dtype: str) -> dict:
+    """Share of places in which two tensors of codes differ."""
+    import _worker
+
+    most = CODES_APART.get(dtype, CODES_APART_16).get(cell.output)
+    if most is None:
+        raise _worker.Unsupported(f"rounding to {dtype} tips draws; greedy codes can be compared")
+    share = (reference != found).double().mean().item()
+    record = {"parity": {"disagreement": share}, "limit": most}
+    if share <= most:
+        return record
+    return record | {"status": "failed", "reason": f"{share:.0%} of codes differ, over {most:.0%}"}
+
+
+def music(engine, cell, matrix) -> dict:
+    """Velocity and latents `[1, T, 64]`, audio `[1, 2, samples]`, of one item without the language model."""
+    import _worker
+    import torch
+
+    diffusion, pipeline = (_worker.commit_module(f"acestep.{name}") for name in ("diffusion", "pipeline"))
+    size = matrix.Cell("generate", cell.duration_s, 1, False, matrix.STEPS[0])
+    params, config = _worker.request(size, None)
+    models, plan = engine.models, engine.resolve(params, config)
+    run = pipeline.Run(models, engine.planner, engine.budget, plan, config.seeds, engine.compiled)
+    with torch.inference_mode():
+        run.listen()
+        run.group(run.planned())
+        run.read()
+        (group,) = run.groups
+        with models.residency.using("dit"):
+            run.condition()
+            run.compile()
+            noise = diffusion.noise(config.seeds, group.frames, models.dtype, models.device)
+            velocity = models.ace_step.decoder.velocity(noise, group.conditions[0], run.modulation, 0)
+            run.diffuse()
+        run.decode()
+    made = {"velocity": velocity, "latents": group.latents, "audio": group.waves}
+    return {name: tensor.cpu() for name, tensor in made.items()}
+
+
+def codes(engine, cell, matrix) -> dict:
+    """Audio codes int64 `[ITEMS, 5·seconds]` after a chain of thought, greedy and drawn."""
+    import _worker
+    import torch
+
+    params, config = _worker.request(matrix.Cell("plan", cell.duration_s, ITEMS, True), None)
+    ways = {"greedy": dataclasses.replace(params, lm_temperature=0.0), "drawn": params}
+    return {name: torch.stack(engine.plan(way, config).codes) for name, way in ways.items()}
