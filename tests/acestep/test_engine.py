@@ -98,7 +98,7 @@ def test_words_come_by_their_upstream_names(engine: Engine):
     made = acestep.create_sample(engine, "a sad song", instrumental=True, **short)
     kept = acestep.format_sample(engine, "techno", "[Verse]\nLa", bpm=77, **short)
     for said in (heard, made, kept):
-        assert said.caption and said.keyscale and 30 <= said.bpm <= 300  # type: ignore[operator]
+        assert said.caption and said.timesignature and 30 <= said.bpm <= 300  # type: ignore[operator]
         assert sum(said.stages_s.values()) == pytest.approx(said.wall_s)
         assert said.counts.lm_decode_tokens > 16
     assert kept.bpm == 77 and made.instrumental and not heard.instrumental
