@@ -14,8 +14,20 @@ Not importing torch is more than speed: on Linux a child starts with its parent'
 own `ru_maxrss`, and whoever supervises must survive what kills the supervised.
 """
 
+from typing import TYPE_CHECKING
+
 from tiersim.case import Case
 from tiersim.record import Record
-from tiersim.runner import run_case
+
+if TYPE_CHECKING:
+    from tiersim.runner import run_case
 
 __all__ = ["Case", "Record", "run_case"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "run_case":  # what watches processes takes longer to import than a command line to be refused
+        from tiersim.runner import run_case
+
+        return run_case
+    raise AttributeError(f"module 'tiersim' has no attribute {name!r}")

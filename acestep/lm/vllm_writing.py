@@ -18,7 +18,7 @@ from torch import Tensor
 from acestep.lm.backend import Prompt
 from acestep.lm.choosing import Chooser, Codes, Texts
 from acestep.lm.constraint import Constraint
-from acestep.result import Counts
+from acestep.lm.writing import Tally
 from acestep.spans import span
 from acestep.tokenizer import IM_END
 
@@ -34,22 +34,13 @@ class Engine(Protocol):
     def write(self, turn: Turn, prompts: Sequence[list[int]], most: Sequence[int]) -> list[RequestOutput]: ...
 
 
-class VLLMWriter:
+class VLLMWriter(Tally):
     """One request, in one or two phases."""
 
     def __init__(self, engine: Engine, chooser: Chooser):
+        super().__init__()
         self.engine = engine
         self.chooser = chooser
-        self.prompt_tokens = self.prefill_tokens = self.steps = self.kept = self.longest_codes = 0
-
-    def counts(self) -> Counts:
-        return Counts(
-            lm_prompt_tokens=self.prompt_tokens,
-            lm_prefill_tokens=self.prefill_tokens,
-            lm_decode_steps=self.steps,
-            lm_decode_tokens=self.kept,
-            audio_codes=self.longest_codes,
-        )
 
     def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
         turn = TextTurn(self.chooser, prompts, constraints)

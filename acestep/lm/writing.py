@@ -50,14 +50,11 @@ class Session(Protocol):
 Open = Callable[[list[list[int]], int, list[Any]], Session]
 
 
-class SessionWriter:
-    """A request of one or two phases: prompts that were read are not read again."""
+class Tally:
+    """What a writer has done so far."""
 
-    def __init__(self, chooser: Chooser, open_session: Open):
-        self.chooser = chooser
-        self._open_session = open_session
+    def __init__(self) -> None:
         self.prompt_tokens = self.prefill_tokens = self.steps = self.kept = self.longest_codes = 0
-        self._session: Session | None = None  # of the phase before
 
     def counts(self) -> Counts:
         return Counts(
@@ -67,6 +64,16 @@ class SessionWriter:
             lm_decode_tokens=self.kept,
             audio_codes=self.longest_codes,
         )
+
+
+class SessionWriter(Tally):
+    """A request of one or two phases: prompts that were read are not read again."""
+
+    def __init__(self, chooser: Chooser, open_session: Open):
+        super().__init__()
+        self.chooser = chooser
+        self._open_session = open_session
+        self._session: Session | None = None  # of the phase before
 
     def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
         branches = self.chooser.branches

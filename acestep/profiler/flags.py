@@ -87,7 +87,6 @@ def _add_shared(flags: Flags) -> None:
     add = flags.group("every mode", MODES)
     add("--mode", type=_mode, metavar="MODE", help=f"({PROFILE})")
     add("--device", help="auto, cuda, cuda:N, mps or cpu (auto)")
-    add("--lm-backend", metavar="NAME", help=f"auto, {', '.join(BACKENDS)} (auto)")
     add("--source", help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (this machine's)")
     add("--benchmark-output", type=Path, metavar="FILE", help="results, as .json, .csv or .md")
 
@@ -97,6 +96,7 @@ def _add_engine(flags: Flags) -> None:
     add = flags.group("engine", MEASURED)
     add("--config-path", metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
     add("--lm-model", metavar="NAME", help=f"one of {', '.join(LMS)} ({LMS[1]})")
+    add("--lm-backend", metavar="NAME", help=f"auto, {', '.join(BACKENDS)} (auto)")
     add("--offload-to-cpu", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit-to-cpu", action=switch, help="the DiT as well (the tier's)")
     add("--quantization", metavar="NAME", help=f"of the DiT: none, {', '.join(QUANTIZATIONS)} (the tier's)")
@@ -156,7 +156,12 @@ def _add_measuring(flags: Flags) -> None:
         action=argparse.BooleanOptionalAction,
         help="take over what an interrupted run finished (on)",
     )
-    add("--dry-run", action="store_true", help="print what would run and load nothing")
+    add(
+        "--dry-run",
+        modes=(*MEASURED, TIER_TEST),
+        action="store_true",
+        help="print what would run and load nothing",
+    )
     add("--json-compat", modes=MODES, action="store_true", help="a bare list with upstream's field names")
 
 

@@ -35,7 +35,7 @@ MAX_BUDGET_S = 7 * 24 * 3_600.0
 TIERSIM_FLAGS = (
     *("device", "source", "batch_size", "inference_steps", "seed", "tiers", "tier_duration"),
     *("tier_with_lm", "tier_skip_compile", "tier_boundary", "tier_batch_boundary"),
-    *("benchmark_output", "json_compat"),
+    *("dry_run", "benchmark_output", "json_compat"),
 )
 # The engine's names for what a flag calls differently.
 ENGINE_NAMES = {"dit": "config_path", "lm": "lm_model", "seeds": "seed", MAX_VRAM_VARIABLE: "max_vram"}
