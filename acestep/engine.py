@@ -33,7 +33,7 @@ from acestep.lm.backend import open_backend
 from acestep.lm.describe import Description
 from acestep.lm.planner import Planner
 from acestep.loading import ALWAYS, WITH_LM, Models
-from acestep.memory import MemoryBudget
+from acestep.memory import MemoryBudget, hold_to
 from acestep.pipeline import ENCODING, Run
 from acestep.quantization import scheme
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
@@ -105,6 +105,10 @@ class Engine:
         if threads:
             torch.set_num_threads(threads)
         place = resolve_device(device)
+        if budget is None:  # nobody has seen to a cap
+            card = setup.accelerator
+            simulated = card.simulated and place.type == "cuda"
+            budget = hold_to(place, card.memory_gib) if simulated else MemoryBudget(place)
         return_freed_memory()  # while loading: of what passes through, nothing is needed again
         residency = Residency(place, offload=setup.offload_to_cpu, offload_dit=setup.offload_dit_to_cpu)
         wanted = (*ALWAYS, *(WITH_LM if setup.lm else ())) if preload is None else preload
@@ -145,7 +149,7 @@ class Engine:
             "threads": torch.get_num_threads(),
         }
         load_s = time.perf_counter() - start
-        return cls(models, setup, budget or MemoryBudget(place), environment, load_s, planner, compiled)
+        return cls(models, setup, budget, environment, load_s, planner, compiled)
 
     def resolve(self, params: GenerationParams, config: GenerationConfig | None = None) -> EffectivePlan:
         """What a request would run here."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import torch
 
 GIB = 2**30
+# A CUDA process holds about this much outside PyTorch's allocator (driver context, kernels, cuBLAS).
+CONTEXT_BYTES = GIB // 2
 
 TILE_FRAMES = 512  # with room to spare
 TILE_LADDER = ((0.5 * GIB, 64), (1.0 * GIB, 128), (2.5 * GIB, 256))  # below this many free bytes: frames
@@ -143,8 +145,22 @@ class MemoryBudget:
         return self._device.peak_source
 
 
+def hold_to(device: torch.device, size_gib: float) -> MemoryBudget:
+    """Hold this process on the CUDA `device` to a card of `size_gib`, and give the budget of that.
+
+    PyTorch's allocator refuses what goes beyond, context left out: running out of memory is then real. It
+    holds for the life of the process.
+    """
+    import torch
+
+    cap_bytes = max(int(size_gib * GIB) - CONTEXT_BYTES, 0)
+    share = min(1.0, cap_bytes / MemoryBudget(device).total_bytes())
+    torch.cuda.set_per_process_memory_fraction(share, device.index or 0)  # which wants a number
+    return MemoryBudget(device, cap_bytes)
+
+
 class _Cuda:
-    """The caching allocator's books; the CUDA context (about 0.5 GiB) is outside them."""
+    """The caching allocator's books; the CUDA context (CONTEXT_BYTES) is outside them."""
 
     peak_source = "torch.cuda.max_memory_reserved"
 

@@ -18,6 +18,7 @@ from acestep.adjustments import Adjustment
 from acestep.checks import one_of
 from acestep.errors import UsageError
 from acestep.gpu_config import GIB, Accelerator, GPUConfig, snap
+from acestep.memory import CONTEXT_BYTES
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import AUTO, NONE, Setup
 from acestep.sources import choose_source
@@ -40,9 +41,7 @@ RUN_OF_PLAN = (
     *("compile", "cap_kind", "cap_bytes", "skip"),
 )
 
-# A CUDA process holds about this much outside PyTorch's allocator (driver context, kernels, cuBLAS).
-# The allocator's cap leaves it out and the reported peak adds it back, so that both speak of a card.
-REFERENCE_CONTEXT_BYTES = GIB // 2
+# The allocator's cap leaves the context out and the reported peak adds it back, so that both speak of a card.
 CONTEXT_SHARE = 1 / 8  # of a card below 4 GB, which exists only as a scaled-down one
 
 CAPTION = "Warm synth-pop with a steady beat, round bass, bright arpeggios and a clear lead voice"
@@ -199,8 +198,8 @@ def _detect(case: Case) -> Accelerator:
 def _context_bytes(kind: CapKind, tier_gb: float) -> int:
     """What a card's driver keeps for itself."""
     if kind == "virtual":
-        return min(REFERENCE_CONTEXT_BYTES, int(tier_gb * GIB * CONTEXT_SHARE))
-    return REFERENCE_CONTEXT_BYTES if kind == "cuda" else 0
+        return min(CONTEXT_BYTES, int(tier_gb * GIB * CONTEXT_SHARE))
+    return CONTEXT_BYTES if kind == "cuda" else 0
 
 
 def _setup(case: Case, config: GPUConfig, kind: CapKind, source: str, card: Accelerator) -> Setup:

@@ -16,6 +16,7 @@ from acestep.memory import (
     MemoryBudget,
     VAEOverrides,
     hand_back,
+    hold_to,
     tile_frames,
     vae_overrides,
 )
@@ -90,6 +91,23 @@ def test_the_cap_bounds_total_and_free(monkeypatch, cap_gib, total_gib, free_gib
     monkeypatch.setattr(memory, "_Cuda", FakeDevice)
     budget = MemoryBudget("cuda:0", cap_bytes=None if cap_gib is None else cap_gib * GIB)
     assert (budget.total_bytes() / GIB, budget.free_bytes() / GIB) == (total_gib, free_gib)
+
+
+def test_a_larger_card_is_held_to_the_size_of_a_smaller_one(monkeypatch):
+    import torch
+
+    fractions = []
+    fake = SimpleNamespace(
+        mem_get_info=lambda device: (70 * GIB, 80 * GIB),
+        memory_reserved=lambda device: 5 * GIB,
+        set_per_process_memory_fraction=lambda share, index: fractions.append((share, index)),
+    )
+    monkeypatch.setattr(torch, "cuda", fake)
+    budget = hold_to(torch.device("cuda", 1), 8.0)
+    assert fractions == [(7.5 / 80, 1)]
+    assert (budget.total_bytes(), budget.free_bytes()) == (7.5 * GIB, 2.5 * GIB)
+    hold_to(torch.device("cuda"), 200.0)
+    assert fractions[1] == (1.0, 0)
 
 
 def test_cuda_reads_reserved_bytes(monkeypatch):
