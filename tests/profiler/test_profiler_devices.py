@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from acestep.cards import cards
 from acestep.errors import UsageError
-from acestep.profiler.devices import CARDS, best_s, lookup, measure
+from acestep.profiler.devices import best_s, lookup, measure
 
 
 @pytest.mark.parametrize(
@@ -31,8 +32,9 @@ def test_known_devices(name, tflop_per_s, gb_per_s):
     "name",
     [
         "",
-        "NVIDIA GeForce RTX 4070",
-        "NVIDIA GeForce RTX 4070 Ti SUPER",
+        "NVIDIA GeForce RTX 407",
+        "NVIDIA GeForce RTX 4070 Ti Laptop GPU",
+        "RTX 4090",
         "NVIDIA GeForce RTX 4090 Laptop GPU",
         "NVIDIA GeForce RTX 4090 D",
         "NVIDIA H200 MIG 1g.18gb",
@@ -49,8 +51,16 @@ def test_what_only_resembles_a_known_device_is_unknown(name):
 def test_a_name_that_was_sold_twice_needs_its_memory():
     name = "NVIDIA GeForce RTX 3080"
     assert lookup(name) is None
-    assert lookup(name, 11.99) is None
-    assert lookup(name, 9.65)
+    assert lookup(name, 20.0) is None
+    ten, twelve = lookup(name, 9.65), lookup(name, 11.99)
+    assert ten
+    assert twelve
+    assert ten.flop_per_s < twelve.flop_per_s
+
+
+def test_memory_is_not_asked_for_where_it_changes_nothing():
+    name = "NVIDIA GeForce RTX 4060 Ti"
+    assert lookup(name) == lookup(name, 7.66) == lookup(name, 15.7)
 
 
 def test_the_table_is_of_sixteen_bits():
@@ -58,10 +68,11 @@ def test_the_table_is_of_sixteen_bits():
     assert lookup("NVIDIA H200", dtype="float32") is None
 
 
-def test_no_name_is_there_twice():
-    names = [name.lower() for card in CARDS for name in card.names]
-    assert len(names) == len(set(names))
-    assert all(lookup(name, card.class_gb) for card in CARDS for name in card.names)
+def test_every_card_of_the_table_is_known_by_its_name_and_memory():
+    for card in cards():
+        found = lookup(f"NVIDIA {card.name}", card.memory_gib)
+        assert found
+        assert (found.flop_per_s, found.bytes_per_s) == (card.flop_per_s, card.bytes_per_s)
 
 
 def test_the_fastest_call_counts_but_never_the_first():
