@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acestep.lm.writing import common_prefix
-from acestep.models.qwen3 import Cache, Qwen3
+from acestep.models.qwen3 import Cache, Qwen3, few_rows
 from acestep.spans import span
 
 
@@ -71,7 +71,7 @@ class Session:
 
     def head(self, rows: slice | Tensor) -> Tensor:
         """fp32 logits `[R, V]` of each row's next token, over `V` rows of the head."""
-        with span("forward"):
+        with span("forward"), few_rows(len(self.hidden)):
             return F.linear(self.hidden, self.model.embed_tokens.weight[rows]).float()
 
     def prefix(self, row: int) -> Prefix:
@@ -82,7 +82,8 @@ class Session:
 
     def _run(self, ids: Tensor, positions: Tensor, counts: list[int]) -> Tensor:
         self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
-        return self.model.extend(ids, positions, self.cache, slice(0, len(counts)), max(self.lengths))
+        with few_rows(ids.numel()):
+            return self.model.extend(ids, positions, self.cache, slice(0, len(counts)), max(self.lengths))
 
     def _prefill(self, rows: Sequence[int], start: int, known: Sequence[Prefix]) -> None:
         """Run what the prompts of `rows` share from `start`, then each way they go on from there."""

@@ -4,9 +4,11 @@ import random
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tiny_lm import CPU, tiny_planner
 
 from acestep.lm.session import Session
+from acestep.models.qwen3 import few_rows
 
 MODEL = tiny_planner().backend.model
 HEAD = [11, 22, 33, 44]
@@ -96,3 +98,28 @@ def test_known_prefixes_are_not_run_again():
     check(second, prompts)
     # All but the new ends, and the last token of LONG, whose state is not kept.
     assert second.prefill_tokens == 2 + 1 + 1
+
+
+def test_one_or_two_rows_are_multiplied_without_onednn(monkeypatch: pytest.MonkeyPatch):
+    linear, seen = F.linear, set()
+
+    def noted(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        seen.add((x.shape[:-1].numel(), torch.backends.mkldnn.enabled))
+        return linear(x, weight, bias)
+
+    monkeypatch.setattr(F, "linear", noted)
+    for rows in (1, 2, 3):
+        session = opened([LONG] * rows, 1)
+        session.step(torch.zeros(rows, dtype=torch.long))
+        session.head(slice(4))
+    assert seen == {(len(LONG), True), (1, False), (2, False), (3, True)}
+
+
+def test_onednn_is_as_it_was_after_a_few_rows(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(KeyError), few_rows(1):
+        raise KeyError
+    assert torch.backends.mkldnn.enabled
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    with few_rows(3):
+        assert not torch.backends.mkldnn.enabled
+    assert not torch.backends.mkldnn.enabled
