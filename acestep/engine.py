@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from acestep import audio_codes, resolver
+from acestep.checkpoint import Source
 from acestep.compiling import Compiled
 from acestep.device import (
     describe,
@@ -95,11 +96,13 @@ class Engine:
         threads: int | None = None,
         budget: MemoryBudget | None = None,
         preload: Sequence[str] | None = None,
+        weights: Source | None = None,
     ) -> Engine:
         """Load what a setup says. Raises as `load` does.
 
         `preload`: parts of the models to load now (`acestep.loading` names them); None is what a generation
-        needs. Others follow when a request first needs them, before its clock starts.
+        needs. Others follow when a request first needs them, before its clock starts. `weights`: the setup's
+        source, where it is open already.
         """
         start = time.perf_counter()
         if threads:
@@ -112,7 +115,7 @@ class Engine:
         return_freed_memory()  # while loading: of what passes through, nothing is needed again
         residency = Residency(place, offload=setup.offload_to_cpu, offload_dit=setup.offload_dit_to_cpu)
         wanted = (*ALWAYS, *(WITH_LM if setup.lm else ())) if preload is None else preload
-        weights = open_source(setup.source)
+        weights = weights or open_source(setup.source)
         models = Models.load(
             weights,
             setup.dit,

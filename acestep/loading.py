@@ -91,7 +91,8 @@ class Part:
     def drop(self) -> None:
         """Back to the meta device: the memory is free, the part can be materialised again."""
         for module in self.modules:
-            module.to("meta")
+            for name, tensor in list(module.named_parameters()):
+                assign(module, name, torch.empty(tensor.shape, dtype=tensor.dtype, device="meta"))
 
 
 # Submodules of the file that holds the DiT, and of the VAE, under the names of their weights.

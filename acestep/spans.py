@@ -76,6 +76,12 @@ def record(
         _recording.reset(token)
 
 
+def stage() -> str:
+    """The stage that is being recorded here; empty outside of any."""
+    times = _recording.get()
+    return times._open[0] if times and times._open else ""
+
+
 _observer: Callable[[str], None] | None = None
 
 

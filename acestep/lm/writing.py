@@ -69,10 +69,12 @@ class Tally:
 class SessionWriter(Tally):
     """A request of one or two phases: prompts that were read are not read again."""
 
+    texts_kind = Texts
+
     def __init__(self, chooser: Chooser, open_session: Open):
         super().__init__()
         self.chooser = chooser
-        self._open_session = open_session
+        self.open_session = open_session
         self._session: Session | None = None  # of the phase before
 
     def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
@@ -80,7 +82,7 @@ class SessionWriter(Tally):
         with span("lm_prefill"):
             session = self._session = self._open(prompts, max(c.most_tokens for c in constraints))
         with span("lm_decode"):
-            texts = Texts(self.chooser, [prompt[0] for prompt in prompts], constraints)
+            texts = self.texts_kind(self.chooser, [prompt[0] for prompt in prompts], constraints)
             while any(runs := texts.next(session.head)):
                 with span("forward"):
                     session.extend([run for run in runs for _ in range(branches)])
@@ -92,22 +94,28 @@ class SessionWriter(Tally):
         return texts.found
 
     def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:
-        branches = self.chooser.branches
         with span("lm_prefill"):
             codes = Codes(self.chooser, counts)
             session = self._open([prompts[item] for item in codes.order], codes.longest)
         with span("lm_decode"):
-            tokens = codes.next(session.head, 0)
-            for index in range(1, codes.longest):
-                live = codes.live(index)
-                with span("forward"):
-                    session.keep(live * branches)
-                    session.step(tokens[:live].repeat_interleave(branches))
-                tokens = codes.next(session.head, index)
+            self._decode(session, codes)
         self.steps += codes.longest - 1
         self.kept += sum(counts)
         self.longest_codes = codes.longest
         return codes.found()
+
+    def _decode(self, session: Session, codes: Codes) -> None:
+        tokens = codes.next(session.head, 0)
+        for index in range(1, codes.longest):
+            tokens = self._step(session, codes, tokens, index)
+
+    def _step(self, session: Session, codes: Codes, tokens: Tensor, index: int) -> Tensor:
+        """Feed the codes before `index`, as `tokens [items]`, to the items that go on; theirs at `index`."""
+        live = codes.live(index)
+        with span("forward"):
+            session.keep(live * self.chooser.branches)
+            session.step(tokens[:live].repeat_interleave(self.chooser.branches))
+        return codes.next(session.head, index)
 
     def _open(self, prompts: Sequence[Prompt], new_tokens: int) -> Session:
         """A session of `prompts`, read as far as the session before has not read them."""
@@ -115,7 +123,7 @@ class SessionWriter(Tally):
         rows = [row for prompt in prompts for row in prompt[:branches]]
         known = [self._session.prefix(row) for row in range(branches)] if self._session else []
         self._session = None  # its memory is needed
-        session = self._open_session(rows, new_tokens, known)
+        session = self.open_session(rows, new_tokens, known)
         self.prompt_tokens += sum(map(len, rows))
         self.prefill_tokens += session.prefill_tokens
         return session

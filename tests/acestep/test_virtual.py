@@ -12,8 +12,8 @@ from acestep.device import VIRTUAL, resolve_device, resolve_dtype
 from acestep.memory import GIB, VAE_CHUNK
 from acestep.oom import attempt, classify
 from acestep.residency import Residency, stored
+from acestep.virtual import VirtualBudget, VirtualCard
 from tests.acestep.test_decode import HOP, one_pass, random_latents, relative_error, tiny_decoder
-from tiersim.virtual import VirtualBudget, VirtualCard
 
 MIB = 2**20
 CPU = torch.device("cpu")

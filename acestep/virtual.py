@@ -19,7 +19,7 @@ thread that entered; another thread's tensors are host tensors, and its `device=
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -34,6 +34,7 @@ from acestep.memory import GIB, MemoryBudget
 
 MIB = 2**20
 READ_DEVICE = torch.Tensor.device.__get__
+HOST = torch.device("cpu")
 MOVES = (torch.Tensor.to, torch.Tensor.cpu)
 
 
@@ -45,6 +46,7 @@ class VirtualCard:
     """
 
     peak_source = "bytes of tensors on the virtual card"
+    wrapped_on = "cpu"  # where torch has the tensors that a subclass wraps
 
     def __init__(self, cap_bytes: int):
         if torch._C._get_privateuse1_backend_name() != VIRTUAL:
@@ -55,13 +57,15 @@ class VirtualCard:
         self._used_bytes = 0
         self._peak_bytes = 0
         self._entered = ExitStack()
+        self.operators = _Operators(self)
+        self.answers: dict[Any, Callable[[Tensor], Any]] = {READ_DEVICE: self.device_of}
         self._moving_to_card: bool | None = None  # inside a move: where its results go, whatever it is given
 
     def __enter__(self) -> VirtualCard:
         self._entered.enter_context(_generators_of(self.device))
-        self._entered.enter_context(_wrappers_of(self.device))
+        self._entered.enter_context(_wrappers_of(self.device, self.wrapped_on))
         self._entered.enter_context(_Names(self))
-        self._entered.enter_context(_Results(self))
+        self._entered.enter_context(self.operators)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -69,20 +73,36 @@ class VirtualCard:
 
     def holds(self, tensor: Tensor) -> bool:
         """Whether `tensor` is on the card."""
-        return any(_key(part) in self._sizes for part in _plain(tensor))
+        return any(_key(part) in self._sizes for part in plain(tensor))
+
+    def device_of(self, tensor: Tensor) -> torch.device:
+        """Where `tensor` is, as it is to be told."""
+        return self.device if self.holds(tensor) else READ_DEVICE(tensor)
+
+    def beneath(self, tensor: Tensor) -> str:
+        """The device that torch has `tensor` on."""
+        return "cpu"
 
     def take(self, tensor: Tensor) -> None:
         """Count what `tensor` lies in, if it is not counted yet. Raises torch.OutOfMemoryError."""
-        for part in _plain(tensor):
+        for part in plain(tensor):
             storage = part.untyped_storage()
-            if storage._cdata in self._sizes or storage.device.type == "meta":
-                continue
-            size = storage.nbytes()
-            self.check(size)
-            self._sizes[storage._cdata] = size
-            self._used_bytes += size
-            self._peak_bytes = max(self._peak_bytes, self._used_bytes)
-            weakref.finalize(storage, self._release, storage._cdata).atexit = False
+            if storage._cdata not in self._sizes and not part.is_meta:
+                self._keep(storage)
+
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What an operator makes of what it is given, here or there."""
+        made = func(*args, **kwargs)
+        self._account(list(tensors((args, kwargs.values()))), tensors((made,)))
+        return made
+
+    def make(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """What a function makes that was told to make it on the card."""
+        shape_of = {name: value for name, value in kwargs.items() if name != "generator"}
+        self.check(func(*args, **shape_of | {"device": "meta"}).nbytes)  # before it costs host memory
+        made = func(*args, **kwargs | {"device": "cpu"})
+        self.take(made)
+        return made
 
     def check(self, size: int) -> None:
         """Raise torch.OutOfMemoryError unless `size` more bytes fit."""
@@ -93,7 +113,7 @@ class VirtualCard:
                 f"{_amount(self.cap_bytes)} of which {_amount(free)} is free."
             )
 
-    def account(self, given: Sequence[Tensor], made: Iterable[Tensor]) -> None:
+    def _account(self, given: Sequence[Tensor], made: Iterable[Tensor]) -> None:
         """Take what an operator made of what it was given. A view, or what was written to, stays put."""
         old = set(map(_key, given))
         there = self._moving_to_card
@@ -102,6 +122,15 @@ class VirtualCard:
         for tensor in made if there else ():
             if _key(tensor) not in old:
                 self.take(tensor)
+
+    def _keep(self, storage: torch.UntypedStorage) -> None:
+        """Count a storage until it dies."""
+        size = storage.nbytes()
+        self.check(size)
+        self._sizes[storage._cdata] = size
+        self._used_bytes += size
+        self._peak_bytes = max(self._peak_bytes, self._used_bytes)
+        weakref.finalize(storage, self._release, storage._cdata).atexit = False
 
     @contextmanager
     def moving(self, to_card: bool) -> Iterator[None]:
@@ -151,37 +180,35 @@ class _Names(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func == READ_DEVICE:
-            return self._card.device if self._card.holds(args[0]) else func(*args)
+        if func in self._card.answers:
+            return self._card.answers[func](*args)
         if func in MOVES:
             return self._move(func, *args, **kwargs)
         device = kwargs.get("device")
         if device is None or torch.device(device).type != VIRTUAL:
             return func(*args, **kwargs)
-        shape_of = {name: value for name, value in kwargs.items() if name != "generator"}
-        self._card.check(func(*args, **shape_of | {"device": "meta"}).nbytes)  # before it costs host memory
-        made = func(*args, **kwargs | {"device": "cpu"})
-        self._card.take(made)
-        return made
+        return self._card.make(func, args, kwargs)
 
     def _move(self, func: Any, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """`Tensor.to` and `Tensor.cpu`: a copy whenever the memory is another."""
         there = self._card.holds(tensor)
         place = _place(func, args, kwargs, self._card)
-        if place == "meta" or tensor.is_meta:
+        if place == "meta" or (self._card.beneath(tensor) == "cpu" and tensor.is_meta):
             return func(tensor, *args, **kwargs)
         to_card = there if place is None else place == VIRTUAL
-        kwargs = {name: _local(value) for name, value in kwargs.items()}
-        if to_card == there:
-            return func(tensor, *map(_local, args), **kwargs)
         if func is torch.Tensor.cpu:
             func, args = torch.Tensor.to, ("cpu",)
+        beneath = self._card.beneath(tensor)
+        args = tuple(_local(value, beneath) for value in args)
+        kwargs = {name: _local(value, beneath) for name, value in kwargs.items()}
+        if to_card == there:
+            return func(tensor, *args, **kwargs)
         with self._card.moving(to_card):
-            return func(tensor, *map(_local, args), **kwargs | {"copy": True})
+            return func(tensor, *args, **kwargs | {"copy": True})
 
 
-class _Results(TorchDispatchMode):
-    """What comes out of an operator on something on the card is on the card."""
+class _Operators(TorchDispatchMode):
+    """Every operator goes by the card: what comes out of one on something there is there."""
 
     def __init__(self, card: VirtualCard):
         super().__init__()
@@ -195,10 +222,7 @@ class _Results(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(kind not in (Tensor, torch.nn.Parameter) for kind in types):
             return NotImplemented  # a subclass, whose own operators come here one by one
-        kwargs = kwargs or {}
-        made = func(*args, **kwargs)
-        self._card.account(list(_tensors((args, kwargs.values()))), _tensors((made,)))
-        return made
+        return self._card.run(func, args, kwargs or {})
 
 
 @contextmanager
@@ -223,15 +247,15 @@ def _generators_of(card: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _wrappers_of(card: torch.device) -> Iterator[None]:
-    """Inside, a subclass that wraps tensors of the card is made where they really are; no mode sees it made.
+def _wrappers_of(card: torch.device, beneath: str) -> Iterator[None]:
+    """Inside, a subclass that wraps tensors is made where they really are, `beneath`; no mode sees it made.
 
     Its own operators are not seen either, and would otherwise make it anew on the other of the two.
     """
     plain: Any = torch.Tensor._make_wrapper_subclass
 
     def make(cls: type[Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        kwargs = {name: "cpu" if value == card else value for name, value in kwargs.items()}
+        kwargs = {name: beneath if value in (card, HOST) else value for name, value in kwargs.items()}
         return plain(cls, *args, **kwargs)
 
     torch.Tensor._make_wrapper_subclass = staticmethod(make)
@@ -241,22 +265,23 @@ def _wrappers_of(card: torch.device) -> Iterator[None]:
         torch.Tensor._make_wrapper_subclass = staticmethod(plain)
 
 
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Every tensor in `values`, however deep."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, Iterable) and not isinstance(value, str):
-            yield from _tensors(value)
+            yield from tensors(value)
 
 
-def _plain(tensor: Tensor) -> Iterator[Tensor]:
+def plain(tensor: Tensor) -> Iterator[Tensor]:
     """The tensors with memory that a tensor is made of; of a plain one, itself."""
     if not hasattr(tensor, "__tensor_flatten__"):
         yield tensor
         return
     names, _ = getattr(tensor, "__tensor_flatten__")()  # noqa: B009  # only subclasses have it
     for name in names:
-        yield from _plain(getattr(tensor, name))
+        yield from plain(getattr(tensor, name))
 
 
 def _key(tensor: Tensor) -> int:
@@ -275,9 +300,9 @@ def _place(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], card: Virtu
     return None
 
 
-def _local(value: Any) -> Any:
-    """An argument of a move as the CPU underneath takes it."""
-    return "cpu" if isinstance(value, (str, torch.device)) else value
+def _local(value: Any, beneath: str) -> Any:
+    """An argument of a move as the device `beneath` takes it."""
+    return beneath if isinstance(value, (str, torch.device)) else value
 
 
 def _amount(size: int) -> str:

@@ -1,0 +1,119 @@
+"""Trace a generation on a card that is not here.
+
+    cost = predict(setup, params, config, find("rtx4060"))
+    cost.fits, cost.peak_bytes, cost.seconds, cost.work.launches
+
+The engine itself runs, from loading to the last sample, on tensors without memory (`acestep.costs.fake`). It
+runs what the plan says but for two things that cannot be traced, and `environment` says so: a compiled DiT is
+traced eager, and a language model in another backend in ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from acestep import spans
+from acestep.cards import Card
+from acestep.costs import calibration
+from acestep.costs.cost import LOADING, Cost, StageCost
+from acestep.costs.fake import FakeCard
+from acestep.costs.ledger import PS, Stage
+from acestep.costs.libraries import CUDA
+from acestep.costs.planning import Sampled
+from acestep.costs.weightless import Weightless
+from acestep.device import VIRTUAL
+from acestep.engine import Engine
+from acestep.lm.pt_backend import PT
+from acestep.oom import attempt
+from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.resolver import EffectivePlan, resolve
+from acestep.result import GenerationResult
+from acestep.setup import Setup
+from acestep.sources import open_source
+from acestep.virtual import VirtualBudget
+
+_scripts: dict[Any, Any] = {}  # of layers, as they were traced for any prediction of this process
+
+
+def predict(
+    setup: Setup,
+    params: GenerationParams,
+    config: GenerationConfig,
+    card: Card,
+    cap_bytes: int | None = None,
+    *,
+    repeat: bool = True,
+) -> Cost:
+    """What `params` and `config` would cost on `card`, of which the allocator has `cap_bytes`.
+
+    Not `repeat` traces every layer anew: slower, and the same result. Raises UsageError or
+    MissingPrerequisite for what the engine would refuse.
+    """
+    plan = resolve(params, config, setup)
+    traced = replace(setup, compile=False, lm_backend="pt" if setup.lm else "")
+    measured = calibration.find(card.capability)
+    libraries = CUDA(card.capability, measured)
+    if measured:
+        card = replace(card, context_mib=measured.context_mib)
+    with FakeCard(card, cap_bytes, libraries, _scripts if repeat else None) as fake:
+        result = _generate(fake, traced, plan)
+        fake.books.close()
+    return Cost(
+        card=card,
+        cap_bytes=fake.cap_bytes,
+        plan=plan.as_dict(),
+        environment={
+            "torch": str(torch.__version__),
+            "lm_backend": "pt" if setup.lm else None,
+            "compiled": "eager-equivalent" if setup.compile else None,
+            "calibration": libraries.calibration,
+        },
+        stages=tuple(map(_stage, fake.books.ledger.stages.values())),
+        samples=tuple(fake.books.ledger.samples),
+        out_of_memory=None if result else fake.books.refused[-1],
+        refusals=tuple(fake.books.refused),
+        fallbacks=result.fallbacks if result else (),
+        counts=asdict(result.counts) if result else {},
+        retries=fake.books.allocator.retries,
+    )
+
+
+def _generate(fake: FakeCard, setup: Setup, plan: EffectivePlan) -> GenerationResult | None:
+    """Load and run; None where the card was too small for either."""
+    config = plan.config
+    if config.seeds is None:
+        config = replace(config, seeds=item_seeds(0, config.batch_size))
+    failure, results = None, []
+
+    @torch.inference_mode()  # tensors without memory take each other's place only if all are of one mode
+    def run() -> None:
+        fake.warm()
+        budget, weights = VirtualBudget(fake), Weightless(open_source(setup.source), fake)
+        with spans.record(), spans.span(LOADING):
+            engine = Engine.from_setup(setup, device=VIRTUAL, budget=budget, weights=weights)
+        if engine.planner:
+            assert isinstance(engine.planner.backend, PT)
+            engine.planner.backend = Sampled(engine.planner.backend, fake.books.ledger)
+        results.append(engine.generate(plan.params, config))
+
+    failure = attempt(run)
+    if failure is not None and failure.kind != "device":
+        raise MemoryError(failure.message)
+    return results[0] if results else None
+
+
+def _stage(stage: Stage) -> StageCost:
+    ps = {resource: round(amount) for resource, amount in stage.ps.items()}
+    return StageCost(
+        stage=stage.name,
+        work=stage.total(),
+        seconds=sum(ps.values()) / PS,
+        bound_by=max(ps, key=ps.__getitem__),
+        peak_live_bytes=stage.peak_live_bytes,
+        peak_allocated_bytes=stage.peak_allocated_bytes,
+        peak_reserved_bytes=stage.peak_reserved_bytes,
+        sites=dict(sorted(stage.sites.items(), key=lambda site: (-site[1], site[0]))),
+    )

@@ -1,0 +1,90 @@
+"""Measure on a CUDA card what predictions rest on, and keep it in acestep/costs/calibration.json.
+
+    python -m scripts.calibrate             # about a minute, 4 GiB of the card; then run the tests:
+    python -m pytest -m gpu tests/costs     # predicted peaks against this card's
+
+Run it in a process of its own on a card nobody else uses: what it finds is what a fresh process holds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from acestep.costs.calibration import TABLE, Calibration
+from acestep.gpu_config import _nvml_handle
+
+MIB = 2**20
+CHANNELS, KERNEL, DILATIONS = (128, 256, 512, 1024), 7, (1, 3, 9)  # of the decoder's convolutions
+PLACES = (4096, 65_536, 262_144)
+EDGE = 1024
+
+
+def measure() -> Calibration:
+    """Everything, on the card that CUDA gives."""
+    import pynvml
+    import torch
+
+    cuda = torch.cuda
+    left = torch.ones(EDGE, EDGE, device="cuda", dtype=torch.bfloat16)
+    before_bytes = cuda.memory_allocated()
+    product = left @ left
+    blas_bytes = cuda.memory_allocated() - before_bytes - product.nbytes
+    with torch.inference_mode():
+        copies = max(_convolution_copies(c, d, n) for c in CHANNELS for d in DILATIONS for n in PLACES)
+    cuda.empty_cache()
+    pynvml.nvmlInit()
+    handle = _nvml_handle(0, None)
+    used_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) - cuda.memory_reserved()
+    return Calibration(
+        capability="{}.{}".format(*cuda.get_device_capability()),
+        card=cuda.get_device_name(),
+        date=datetime.now(UTC).date().isoformat(),
+        driver=pynvml.nvmlSystemGetDriverVersion(),
+        torch=torch.__version__,
+        cudnn=str(torch.backends.cudnn.version()),
+        context_mib=round(used_bytes / MIB, 1),
+        blas_bytes=blas_bytes,
+        convolution_copies=round(copies, 4),
+    )
+
+
+def _convolution_copies(channels: int, dilation: int, places: int) -> float:
+    """What one convolution has allocated beside its input, weight and output, in copies of its input."""
+    import torch
+    import torch.nn.functional as F
+
+    cuda = torch.cuda
+    x = torch.ones(1, channels, places, device="cuda", dtype=torch.bfloat16)
+    weight = torch.ones(channels, channels, KERNEL, device="cuda", dtype=torch.bfloat16)
+    F.conv1d(x, weight, padding=3 * dilation, dilation=dilation)  # which looks for its algorithm
+    cuda.synchronize()
+    held_bytes = cuda.memory_allocated()
+    cuda.reset_peak_memory_stats()
+    made = F.conv1d(x, weight, padding=3 * dilation, dilation=dilation)
+    cuda.synchronize()
+    return (cuda.max_memory_allocated() - held_bytes - made.nbytes) / x.nbytes
+
+
+def main() -> int:
+    """Measure, and put it in the place of what the table had for this capability."""
+    import torch
+
+    if not torch.cuda.is_available():
+        print("calibrate: there is no CUDA card here; run it where one is", file=sys.stderr)
+        return 3
+    found = measure()
+    rows = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else []
+    kept = [row for row in rows if row["capability"] != found.capability]
+    part = TABLE.with_name(TABLE.name + ".part")
+    part.write_text(json.dumps([*kept, asdict(found)], indent=2) + "\n", encoding="utf-8")
+    part.replace(TABLE)
+    print(found)
+    print(json.dumps(asdict(found), indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

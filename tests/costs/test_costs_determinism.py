@@ -1,0 +1,63 @@
+"""A prediction is the same bytes in every process, whatever the hash seed, threads, and kind of CPU."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.costs.conftest import cost, setup, song
+
+PROGRAM = """
+from tests.costs.conftest import fewer_layers
+from tests.costs.test_costs_determinism import told
+with fewer_layers():
+    print(told(steps=2))
+"""
+ROOT = Path(__file__).parents[2]
+PROCESSES = {
+    "one thread": {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+    "two threads, plain kernels": {
+        "PYTHONHASHSEED": "1",
+        "OMP_NUM_THREADS": "2",
+        "ATEN_CPU_CAPABILITY": "default",
+    },
+}
+
+
+def told(steps: int) -> str:
+    """SHA-256 of what is said of a generation with everything in it."""
+    made = cost(setup(8, lm=True), song(steps=steps, lm=True))
+    return hashlib.sha256(json.dumps(made.as_dict()).encode()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def here() -> str:
+    return told(2)
+
+
+def test_processes_agree(here):
+    """Each of them fresh, and with this one, which is warm."""
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            cwd=ROOT,
+            env=os.environ | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for environ in PROCESSES.values()
+    ]
+    said = [run.communicate() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert {out.strip() for out, _ in said} == {here}
+
+
+def test_another_request_is_other_bytes(here):
+    assert told(3) != here

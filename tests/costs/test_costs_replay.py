@@ -1,0 +1,107 @@
+"""A layer done over leaves the books as tracing it anew does; predictions do not depend on those before."""
+
+from __future__ import annotations
+
+import pytest
+
+from acestep.costs import predict as predicting
+from acestep.costs.fake import FakeCard
+from acestep.costs.ledger import Work
+from acestep.costs.replay import Script
+from acestep.memory import VAE_CHUNK
+from tests.costs.conftest import BASE, MIB, cost, setup, song
+
+CASES = {
+    "a batch under a window": {"params": song(seconds=30), "batch": 2},
+    "language model": {"made": setup(lm=True)},
+    "guided": {"made": setup(dit=BASE)},
+    "offloaded": {"made": setup(4)},
+    "int8": {"made": {"quantization": "int8_weight_only"}},
+    "out of memory": {"params": song(seconds=60), "cap_bytes": 60 * MIB},
+}
+
+
+def case(name: str) -> dict:
+    more = dict(CASES[name])
+    if isinstance(more.get("made"), dict):
+        pytest.importorskip("torchao", reason="torchao is not installed")
+        more["made"] = setup(**more["made"])
+    return more
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch) -> dict:
+    """Nothing is known of any layer."""
+    fresh: dict = {}
+    monkeypatch.setattr(predicting, "_scripts", fresh)
+    return fresh
+
+
+@pytest.fixture
+def performed(monkeypatch) -> list[Script]:
+    """What is done over."""
+    done: list[Script] = []
+    perform = FakeCard.perform
+    monkeypatch.setattr(
+        FakeCard, "perform", lambda card, script: (done.append(script), perform(card, script))[1]
+    )
+    return done
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_done_over_is_a_layer_traced(name, performed):
+    asked = case(name)
+    traced = cost(**asked, repeat=False).as_dict()
+    assert not performed
+    first = cost(**asked).as_dict()
+    some = len(performed)
+    again = cost(**asked).as_dict()
+    assert 0 < some < len(performed) - some
+    assert first == traced
+    assert again == traced
+
+
+def test_out_of_memory_in_a_layer_done_over_is_that_of_tracing_it(performed, monkeypatch):
+    """The decoder of tiles that do not fit was traced before: each fallback is the same."""
+    monkeypatch.setenv(VAE_CHUNK, "256")
+    params = song(seconds=30)
+    decoding = next(stage for stage in cost(params=params).stages if stage.stage == "vae_decode")
+    performed.clear()
+    tight = {"params": params, "cap_bytes": decoding.peak_reserved_bytes - 16 * MIB}
+    recovered = cost(**tight)
+    assert performed
+    assert recovered.fits
+    assert len(recovered.fallbacks) == len(recovered.refusals) > 0
+    assert recovered.as_dict() == cost(**tight, repeat=False).as_dict()
+
+
+def test_out_of_memory_that_ends_it_is_met_at_the_same_operator(performed):
+    """When a traced call lets go of what it had is not known; it is after its stage, in which time ends."""
+    roomy = case("a batch under a window")
+    tight = roomy | {"cap_bytes": 64 * MIB}
+    cost(**roomy)
+    performed.clear()
+    refused = cost(**tight)
+    assert performed
+    traced = cost(**tight, repeat=False)
+    assert refused.out_of_memory == traced.out_of_memory is not None
+    assert refused.out_of_memory.stage == "diffuse"
+    assert refused.refusals == traced.refusals
+    assert traced.stages[0].stage == "other"  # what comes after, too
+    assert refused.stages[1:] == traced.stages[1:]
+
+
+def test_predictions_do_not_depend_on_those_before():
+    first, other = cost().as_dict(), cost(setup(4)).as_dict()
+    assert cost().as_dict() == first != other
+    assert cost(setup(4)).as_dict() == other
+
+
+def test_a_script_that_lacks_a_line_is_heard(scripts):
+    """The control: each way of going wrong moves what it should move."""
+    right = cost()
+    for script in scripts.values():
+        script.events.remove(next(event for event in script.events if isinstance(event, Work) and event.flop))
+    wrong = cost()
+    assert wrong.work.flop < right.work.flop
+    assert wrong.peak_live_bytes == right.peak_live_bytes
