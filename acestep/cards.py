@@ -31,6 +31,7 @@ from acestep.errors import MissingPrerequisite, UsageError
 from acestep.gpu_config import GIB, snap
 
 TABLE = Path(__file__).with_name("cards.toml")
+DEFAULT = "RTX 4090"  # whose speed predictions are for, where none is named
 MIB = 2**20
 MOST_CHARS = 200
 MOST_ALIASES = 20

@@ -1,10 +1,12 @@
 """GPU tiers, simulated: one generation in one fresh process that may use only so much memory.
 
-    python -m tiersim --tiers 6 8 --with-lm --source synthetic-tiny --duration 10
+    python -m tiersim --run --tiers 6 8 --with-lm --source synthetic-tiny --duration 10
 
     from tiersim import Case, run_case
     record = run_case(Case(tier_gb=8, lm=True, source="synthetic-tiny", duration_s=10))
     record.status, record.peak_bytes
+
+Or predicted, which runs nothing (`tiersim.prediction`).
 
 A supervisor (this package, which never imports torch) starts a worker process per case. The worker
 puts itself under the cap, proves that the cap holds, and only then loads the engine. Whatever happens

@@ -1,6 +1,8 @@
-"""`python -m tiersim`: test what fits each GPU tier, on the card that is here or on a simulated one.
+"""`python -m tiersim`: test what fits each GPU tier, on a card that is here, simulated or predicted.
 
     python -m tiersim                                          # 4 6 8 12 16 20 24 GB
+    python -m tiersim --predict --boundary --card rtx4060      # without a GPU and without weights
+    python -m tiersim --run                                    # really generate, under a cap
     python -m tiersim --tiers 6 8 16 --with-lm --out results   # killed and started again it goes on
     python -m tiersim --boundary                               # where quantisation and offloading can go
     python -m tiersim --batch-boundary --tiers 8 12 16 24      # how large a batch fits
@@ -20,6 +22,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from acestep.cards import DEFAULT
 from acestep.errors import AceStepError
 from tiersim.case import CAPS, DEFAULT_TIERS_GB, VARIANTS, Case
 
@@ -31,10 +34,11 @@ def arguments() -> argparse.ArgumentParser:
     """The flags; both spellings where the profiler has its own."""
     parser = argparse.ArgumentParser(
         prog="python -m tiersim",
-        description="Generate once per GPU tier, each in a fresh process that may use only so much memory.",
+        description="What fits each GPU tier: one generation each, run under its size or predicted.",
         allow_abbrev=False,
     )
     _add_cases(parser.add_argument_group("what is tested").add_argument)
+    _add_how(parser)
     _add_boundaries(parser.add_argument_group("boundaries").add_argument)
     _add_results(parser.add_argument_group("results").add_argument)
     return parser
@@ -46,20 +50,33 @@ def _add_cases(add: Callable[..., object]) -> None:
     add("--with-lm", "--tier-with-lm", action="store_true", help="load the tier's LM where it has one")
     add("--variants", nargs="+", default=VARIANTS[:1], choices=VARIANTS, help="of each tier's settings")
     add("--source", help="synthetic-tiny, synthetic-full or a checkpoint folder (default: ACESTEP_SOURCE)")
-    add("--device", default=defaults.device, help="auto, cuda, cuda:N, mps or cpu")
-    add("--cap", default=defaults.cap, choices=CAPS, help="how memory is limited (the device's own way)")
     add("--duration", "--tier-duration", type=float, default=defaults.duration_s, metavar="S", help="30")
     add("--batch-size", type=int, default=defaults.batch_size, metavar="N", help="1")
     add("--steps", "--inference-steps", type=int, default=defaults.steps, metavar="N", help="8")
     add("--seed", type=int, default=defaults.seed, metavar="N", help="42")
     add("--repeats", type=int, default=1, metavar="N", help="runs of each case")
     add("--skip-compile", "--tier-skip-compile", action="store_true", help="where nothing is quantised")
-    add("--case-timeout", type=float, default=defaults.timeout_s, metavar="S", help="wall clock of one case")
-    add("--jobs", type=int, default=1, metavar="N", help="cases at a time on a CPU; 1")
-    add("--gpus", nargs="+", metavar="ID", help="cards to use, one case on each at a time (all)")
-    add("--scheduler", metavar="ADDRESS", help="a dask scheduler whose workers run the cases")
     add("--strict", action="store_true", help="refuse a case over its tier's limits")
-    add("--no-limits", action="store_true", help="run a case over its tier's limits")
+    add("--no-limits", action="store_true", help="test a case over its tier's limits")
+
+
+def _add_how(parser: argparse.ArgumentParser) -> None:
+    defaults = Case(tier_gb=DEFAULT_TIERS_GB[0])
+    group = parser.add_argument_group(
+        "how, by default run where there is an accelerator and predicted elsewhere"
+    )
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--predict", action="store_true", help="trace each case on a card that is not here")
+    either.add_argument("--run", action="store_true", help="generate in a process that is held to the size")
+    add = group.add_argument
+    add("--jobs", type=int, metavar="N", help="cases at a time (a run: 1; predicted: one per core)")
+    add("--card", metavar="NAME", help=f"predict for this card, of the tier's memory ({DEFAULT})")
+    add("--device-json", type=Path, metavar="FILE", help="for the card that a file describes")
+    add("--device", help="run on auto, cuda, cuda:N, mps or cpu")
+    add("--cap", choices=CAPS, help="run, with memory limited in this way (the device's own)")
+    add("--gpus", nargs="+", metavar="ID", help="run on these, one case on each at a time (all)")
+    add("--scheduler", metavar="ADDRESS", help="run on the workers of a dask scheduler")
+    add("--case-timeout", type=float, default=defaults.timeout_s, metavar="S", help="wall clock of a run")
 
 
 def _add_boundaries(add: Callable[..., object]) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from acestep.errors import UsageError
 from acestep.profiler import output
 from acestep.profiler.record import Card, Item
+from tiersim.case import PREDICTED
 from tiersim.notes import lm_size
 
 MIB = 2**20
@@ -30,9 +32,21 @@ class Change:
         return f"{'worse' if self.worse else 'changed'}  {self.text}"
 
 
-def load(path: Path) -> list[Item]:
-    """Items of a results file, or of a folder that has one. Raises MissingPrerequisite."""
-    return output.load(path / "results.json" if path.is_dir() else path)[1]
+def load(path: Path, *, predicted: bool = False) -> list[Item]:
+    """Items of a results file, or of a folder that has one, to compare a run with.
+
+    Raises MissingPrerequisite when there is none, UsageError when it was measured and the run is
+    `predicted`, or the other way round: neither says of the other what became worse.
+    """
+    items = output.load(path / "results.json" if path.is_dir() else path)[1]
+    kinds = {item.card.cap == PREDICTED for item in items if item.card and item.card.cap}
+    if kinds == {not predicted}:
+        was, now = ("measured", "predicted") if predicted else (PREDICTED, "measured")
+        flag = "--run" if predicted else "--predict"
+        raise UsageError(
+            f"baseline: {str(path)!r} was {was}, this would be {now}; use {flag}, or name another"
+        )
+    return items
 
 
 def compare(now: Iterable[Item], before: Iterable[Item]) -> list[Change]:

@@ -16,7 +16,7 @@ from itertools import groupby
 
 from acestep.gpu_config import GIB, tier_named
 from acestep.sources import SYNTHETIC
-from tiersim.case import Variant
+from tiersim.case import PREDICTED, Variant
 from tiersim.record import Record
 
 TINY = SYNTHETIC[0]
@@ -133,12 +133,14 @@ def _climbed(records: Sequence[Record]) -> Ladder:
 
 def _leaves_room(rung: Record, records: Iterable[Record]) -> bool:
     """Whether a limit may be raised to it. A virtual cap counts bytes, the same in each repeat; a real
-    allocator has to be asked again. Tiny weights leave room on every card and prove nothing.
+    allocator has to be asked again. Tiny weights leave room on every card and prove nothing, nor does a
+    prediction.
     """
-    if rung.environment.get("source") == TINY:
+    kind = rung.cap and rung.cap.kind
+    if rung.environment.get("source") == TINY or kind == PREDICTED:
         return False
     repeats = sum(r.requested.batch_size == rung.requested.batch_size for r in records)
-    exact = rung.cap is not None and rung.cap.kind == "virtual"
+    exact = kind == "virtual"
     enough = exact or repeats >= CONFIRMING_REPEATS
     return enough and (rung.peak_bytes or 0) <= MOST_OF_CARD * rung.requested.tier_gb * GIB
 

@@ -1,7 +1,8 @@
 """What is tested: a case, and the case as it will run on this machine.
 
 A case runs on the accelerator that is here, or on a simulated card: the CPU under a virtual cap, which counts
-the bytes a card would hold and keeps that card's own policy of offloading and quantisation.
+the bytes a card would hold and keeps that card's own policy of offloading and quantisation. A case that names
+a card does not run at all: what it would cost there is predicted.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 from acestep import gpu_config, resolver
 from acestep.adjustments import Adjustment
+from acestep.cards import MIB, Card
 from acestep.checks import one_of
 from acestep.errors import UsageError
 from acestep.gpu_config import GIB, Accelerator, GPUConfig, snap
@@ -29,7 +31,8 @@ Variant = Literal["default", "no-quant", "no-offload"]  # each takes away more t
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 NO_OFFLOAD_FROM_GB = 8.0  # the bf16 DiT, VAE and text encoder are 6.2 GB: below, trying proves nothing
 
-CapKind = Literal["cuda", "mps", "host", "virtual"]
+PREDICTED = "predicted"
+CapKind = Literal["cuda", "mps", "host", "virtual", "predicted"]
 DEVICE_OF: dict[str, str] = {"cuda": "cuda", "mps": "mps", "host": "cpu", "virtual": "cpu"}
 CAPS = ("auto", *DEVICE_OF)
 CAP_ON = {"cuda": "cuda", "mps": "mps", "cpu": "virtual"}  # what auto takes
@@ -60,7 +63,8 @@ class Case:
     `lm`: plan with the tier's default language model. `source`: where weights come from, as
     `Engine.load` takes it. `timeout_s`: wall clock of the whole process, loading included. `variant`: what
     of the tier's defaults is left out. `cap`: how the memory is limited; `auto` is the device's own way, and
-    virtual on a CPU. `no_limits`: run what the tier would clamp. `repeat` tells equal runs apart.
+    virtual on a CPU. `no_limits`: run what the tier would clamp. `repeat` tells equal runs apart. `card`: the
+    one to predict the case for instead of running it; its memory is the tier's.
     """
 
     tier_gb: float
@@ -77,6 +81,7 @@ class Case:
     no_limits: bool = False
     skip_compile: bool = False  # where nothing is quantised
     repeat: int = 0
+    card: Card | None = None
 
     def __post_init__(self) -> None:
         for name in ("tier_gb", "timeout_s"):
@@ -87,6 +92,11 @@ class Case:
             raise UsageError(f"seed: {self.seed!r} is not allowed; use a whole number from 0")
         one_of("variant", self.variant, VARIANTS)
         one_of("cap", self.cap, CAPS)
+        for name in ("device", "cap") if self.card else ():
+            if getattr(self, name) != "auto":
+                raise UsageError(
+                    f"{name}: has no meaning for a case that is predicted; drop it, or run the case"
+                )
         self.request()  # the engine's own checks of the rest
 
     def request(self) -> tuple[GenerationParams, GenerationConfig]:
@@ -110,8 +120,8 @@ class Case:
 class Plan:
     """A case resolved on this machine. `skip`: why it cannot be run, or None.
 
-    `context_bytes`: of the card, outside the cap and part of the peak. `device_bytes`: what the real device
-    has.
+    `device`: what it runs on; "predicted" where it does not run. `context_bytes`: of the card, outside the
+    cap and part of the peak. `device_bytes`: what the real device has.
     """
 
     case: Case  # within the tier's limits
@@ -133,6 +143,7 @@ class Plan:
     context_bytes: int
     device_bytes: int
     skip: str | None
+    card: Card | None = None  # to predict for, of the tier's memory
 
     @property
     def key(self) -> str:
@@ -140,6 +151,7 @@ class Plan:
         content = {name: getattr(self.case, name) for name in RUN_OF_CASE}
         content |= {"tier_gb": float(self.case.tier_gb), "duration_s": float(self.case.duration_s)}
         content |= {name: getattr(self, name) for name in RUN_OF_PLAN}
+        content |= {"card": asdict(self.card)} if self.card else {}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -150,13 +162,13 @@ def resolve(case: Case) -> Plan:
     another device's.
     """
     found = _detect(case)
-    kind: CapKind = CAP_ON[found.device] if case.cap == "auto" else case.cap  # type: ignore[assignment]
+    kind = _cap_kind(case, found)
     # Under a virtual cap the CPU plays a CUDA card, with the policy of one.
     card = Accelerator(
         "cuda" if kind == "virtual" else found.device, found.name, case.tier_gb, simulated=True
     )
     config = gpu_config.config_for(card)
-    context_bytes = _context_bytes(kind, case.tier_gb)
+    context_bytes = _context_bytes(case, kind)
     source, origin = choose_source(case.source, accelerator=found.device != "cpu")
     setup = _setup(case, config, kind, source, card)
     params, run = case.request()
@@ -164,7 +176,7 @@ def resolve(case: Case) -> Plan:
     return Plan(
         case=replace(case, duration_s=plan.params.duration, batch_size=plan.config.batch_size),
         config=config,
-        device=case.device if case.device.startswith("cuda") else found.device,
+        device=_device(case, found),
         adjustments=plan.adjustments,
         notes=plan.notes,
         source=setup.source,
@@ -181,24 +193,46 @@ def resolve(case: Case) -> Plan:
         context_bytes=context_bytes,
         device_bytes=int(found.memory_gib * GIB),
         skip=_why_not(case, config, found, context_bytes),
+        card=case.card
+        and replace(case.card, memory_gib=float(case.tier_gb), context_mib=context_bytes / MIB),
     )
 
 
 def _detect(case: Case) -> Accelerator:
-    environ = {k: v for k, v in os.environ.items() if k != gpu_config.MAX_VRAM_VARIABLE}
+    if case.card:
+        return Accelerator("cuda", case.card.name, case.tier_gb, simulated=True)
     device = case.device
     if case.cap != "auto":
         needed = DEVICE_OF[case.cap]
         if device not in ("auto", needed) and not (needed == "cuda" and device.startswith("cuda:")):
             raise UsageError(f"cap: {case.cap} is for device {needed}, not {device}; drop one of them")
         device = needed if device == "auto" else device
+    return here(device)
+
+
+def here(device: str = "auto") -> Accelerator:
+    """The accelerator of this machine, or its CPU, at its own size."""
+    environ = {k: v for k, v in os.environ.items() if k != gpu_config.MAX_VRAM_VARIABLE}
     return gpu_config.detect(device, environ)
 
 
-def _context_bytes(kind: CapKind, tier_gb: float) -> int:
+def _device(case: Case, found: Accelerator) -> str:
+    if case.card:
+        return PREDICTED
+    return case.device if case.device.startswith("cuda") else found.device
+
+
+def _cap_kind(case: Case, found: Accelerator) -> CapKind:
+    if case.card:
+        return PREDICTED
+    return CAP_ON[found.device] if case.cap == "auto" else case.cap  # type: ignore[return-value]
+
+
+def _context_bytes(case: Case, kind: CapKind) -> int:
     """What a card's driver keeps for itself."""
-    if kind == "virtual":
-        return min(CONTEXT_BYTES, int(tier_gb * GIB * CONTEXT_SHARE))
+    if kind in ("virtual", PREDICTED):
+        of_card = case.card.context_bytes if case.card else CONTEXT_BYTES
+        return min(of_card, int(case.tier_gb * GIB * CONTEXT_SHARE))
     return CONTEXT_BYTES if kind == "cuda" else 0
 
 
@@ -206,16 +240,17 @@ def _setup(case: Case, config: GPUConfig, kind: CapKind, source: str, card: Acce
     """The engine of the case: the tier's own, less what the variant takes away.
 
     A CPU that plays a card has the CPU's backend for the language model, and compiles nothing: compiled
-    kernels hide what they allocate from a virtual cap.
+    kernels hide what they allocate from a virtual cap, and cannot be traced.
     """
     offload = False if case.variant == "no-offload" else None
     quantised = case.variant == "default" and config.quantization is not None
-    eager = kind == "virtual" or (case.skip_compile and not quantised)
+    stands_in = kind in ("virtual", PREDICTED)
+    eager = stands_in or (case.skip_compile and not quantised)
     return Setup.choose(
         source,
         lm=AUTO if case.lm and config.lm_sizes else None,
         want_lm=case.lm,
-        lm_backend="pt" if kind == "virtual" else AUTO,
+        lm_backend="pt" if stands_in else AUTO,
         offload_to_cpu=offload,
         offload_dit_to_cpu=offload,
         quantization=AUTO if quantised else NONE,

@@ -7,15 +7,20 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from acestep import cards
+from acestep.cards import Card
 from acestep.checks import within
 from acestep.errors import UsageError
 from acestep.gpu_config import tier_named
 from acestep.profiler import output
 from acestep.profiler.record import Header, Profile
 from tiersim import baseline, boundary, document, html, pool, sweep
-from tiersim.case import VARIANTS, Case, Plan
+from tiersim.case import VARIANTS, Case, Plan, here
+from tiersim.notes import basis
+from tiersim.predictors import Predictors
 from tiersim.progress import Progress
 from tiersim.protocol import Exit
 from tiersim.record import Record
@@ -38,23 +43,29 @@ class Findings:
 
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Do what the options ask for; returns the exit code. Raises AceStepError for what cannot be run."""
-    planned = _planned(options)
-    report = Report(shutil.get_terminal_size(NO_TERMINAL).columns, ascii=options.ascii, wide=options.wide)
+    card = _card(options)
+    base = _base(options, card)
+    planned = _planned(options, base)
+    columns = shutil.get_terminal_size(NO_TERMINAL).columns
+    report = Report(columns, ascii=options.ascii, wide=options.wide, predicted=card is not None)
     if options.dry_run:
         print(report.plans([plan for _, plan in planned]))
         return 0
-    before = baseline.load(options.baseline) if options.baseline else None
+    before = baseline.load(options.baseline, predicted=card is not None) if options.baseline else None
     header = document.header(planned[0][1], argv)
     with ExitStack() as stack:
         results = stack.enter_context(Results(options.out, options.rerun)) if options.out else None
         writers = [stack.enter_context(writer) for writer in _writers(options, header)]
         session = Session(
-            _runner(options, stack), lambda record: print(report.row(record), flush=True), results, writers
+            _runner(options, card, stack),
+            lambda record: print(report.row(record), flush=True),
+            results,
+            writers,
         )
         found = Findings()
         print(report.header(), flush=True)
         try:
-            _test(options, planned, session, report, found)
+            _test(options, base, planned, session, report, found)
             if before is not None:
                 _compare(session, before, found)
         finally:
@@ -67,10 +78,30 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     return _exit_code(records, found)
 
 
-def _planned(options: argparse.Namespace) -> list[tuple[Case, Plan]]:
+def _card(options: argparse.Namespace) -> Card | None:
+    """The card to predict for, None to run: what a flag asks for or implies, else what the machine is."""
+    of_runs = [name for name in ("device", "cap", "gpus", "scheduler") if getattr(options, name)]
+    of_predictions = [name for name in ("card", "device_json") if getattr(options, name)]
+    predict = options.predict
+    if not (options.predict or options.run or of_runs):
+        predict = bool(of_predictions) or here().device == "cpu"
+    for name in of_runs if predict else of_predictions:
+        what, other = ("predicted", "--run") if predict else ("run", "--predict")
+        raise UsageError(f"{name}: has no meaning for cases that are {what}; drop it, or use {other}")
+    if len(of_predictions) == 2:
+        raise UsageError("device_json: given with --card; keep one of them")
+    if not predict:
+        return None
+    return (
+        cards.read(options.device_json) if options.device_json else cards.find(options.card or cards.DEFAULT)
+    )
+
+
+def _planned(options: argparse.Namespace, base: Case) -> list[tuple[Case, Plan]]:
     """The cases, each configuration once, with their plans."""
     within("repeats", options.repeats, 1, MAX_REPEATS, kind=int)
-    within("jobs", options.jobs, 1, MAX_JOBS, kind=int)
+    if options.jobs is not None:
+        within("jobs", options.jobs, 1, MAX_JOBS, kind=int)
     for batch in options.batch_sizes:
         within("batch_sizes", batch, 1, MAX_BATCH, kind=int)
     if options.json_compat and not options.benchmark_output:
@@ -79,7 +110,7 @@ def _planned(options: argparse.Namespace) -> list[tuple[Case, Plan]]:
         raise UsageError("rerun: concerns what is kept; name the folder with --out DIR")
     variants = VARIANTS if options.boundary else options.variants
     asked = sweep.cases(
-        _base(options), options.tiers, with_lm=options.with_lm, variants=variants, repeats=options.repeats
+        base, options.tiers, with_lm=options.with_lm, variants=variants, repeats=options.repeats
     )
     planned = sweep.unique(asked)
     changed = [change for _, plan in planned for change in plan.adjustments]
@@ -88,19 +119,20 @@ def _planned(options: argparse.Namespace) -> list[tuple[Case, Plan]]:
     return planned
 
 
-def _base(options: argparse.Namespace) -> Case:
+def _base(options: argparse.Namespace, card: Card | None) -> Case:
     return Case(
         tier_gb=options.tiers[0],
         source=options.source,
-        device=options.device,
+        device=options.device or "auto",
         duration_s=options.duration,
         batch_size=options.batch_size,
         steps=options.steps,
         seed=options.seed,
         timeout_s=options.case_timeout,
-        cap=options.cap,
+        cap=options.cap or "auto",
         no_limits=options.no_limits,
         skip_compile=options.skip_compile,
+        card=card,
     )
 
 
@@ -113,12 +145,16 @@ def _writers(options: argparse.Namespace, header: Header) -> list[output.Writer]
     return writers
 
 
-def _runner(options: argparse.Namespace, stack: ExitStack) -> Runner:
-    """What runs cases: this machine's cards or its CPU, or a cluster's."""
-    executor = None
-    if options.scheduler:
-        cards = int(options.device.startswith("cuda"))
-        executor = stack.enter_context(pool.on_cluster(options.scheduler, cards))
+def _runner(options: argparse.Namespace, card: Card | None, stack: ExitStack) -> Runner:
+    """What runs cases: this machine's cards or its CPU, or a cluster's; or what predicts them."""
+    if card:
+        start = stack.enter_context(Predictors(options.jobs)).run_cases
+    else:
+        executor = None
+        if options.scheduler:
+            per_case = int((options.device or "").startswith("cuda"))
+            executor = stack.enter_context(pool.on_cluster(options.scheduler, per_case))
+        start = partial(pool.run_cases, gpus=options.gpus, jobs=options.jobs or 1, executor=executor)
 
     def run(cases: Sequence[Case], on_record: Callable[[Record], None]) -> None:
         with Progress(len(cases)) as progress:
@@ -127,14 +163,14 @@ def _runner(options: argparse.Namespace, stack: ExitStack) -> Runner:
                 progress.on_record(record)
                 on_record(record)
 
-            where = {"gpus": options.gpus, "jobs": options.jobs, "executor": executor}
-            pool.run_cases(cases, on_record=ended, on_event=progress.on_event, **where)
+            start(cases, on_record=ended, on_event=progress.on_event)
 
     return run
 
 
 def _test(
     options: argparse.Namespace,
+    base: Case,
     planned: Sequence[tuple[Case, Plan]],
     session: Session,
     report: Report,
@@ -143,14 +179,15 @@ def _test(
     """Run the cases, then the ladders of batches, and say where the boundaries are."""
     records = session.run([case for case, _ in planned])
     plan = planned[-1][1]
-    conditions = f"{plan.source}, {plan.dit}, {plan.case.duration_s:g} s, cap {plan.cap_kind}"
+    rests_on = next((basis(record) for record in records if record.status != "skip"), "nothing ran")
+    conditions = f"{plan.source}, {plan.dit}, {plan.case.duration_s:g} s, {rests_on}"
     if options.boundary:
         lm = f"LM {'on where the tier has one' if options.with_lm else 'off'}"
         told = f"{conditions}, batch {plan.case.batch_size}, {lm}"
         found.tables.append(report.minima(boundary.minima(records), told))
     if options.batch_boundary:
         batches = sorted(set(options.batch_sizes))
-        climbed = sweep.climb(_base(options), options.tiers, session.run, batches, options.repeats)
+        climbed = sweep.climb(base, options.tiers, session.run, batches, options.repeats)
         ladders = boundary.ladders(climbed)
         found.tables.append(report.batches(ladders, boundary.batch_limits(ladders), conditions))
 

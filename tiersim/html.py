@@ -8,31 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from acestep.chart import STYLE, Chart, safe, size
 from acestep.profiler.record import Header
-from tiersim.chart import Chart, safe, size
-from tiersim.notes import label, lm_size, notes
+from tiersim.notes import basis, label, lm_size, notes
 from tiersim.record import Record
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8886; --faint: #777 }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin: 2.2rem 0 .4rem }
-table { border-collapse: collapse; width: 100%; font-size: .9rem }
-th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-pre { overflow-x: auto; font-size: .8rem; line-height: 1.35 }
-.ok { color: #2e7d32 } .partly { color: #b26a00 } .failed { color: #d32f2f }
-.skip, .facts { color: var(--faint) }
-svg { width: 100%; height: auto } svg text { font-size: 11px; fill: currentColor }
-.legend span { margin-right: 1rem; white-space: nowrap }
-.legend i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border-radius: 2px }
-.scroll { overflow-x: auto }
-"""
 NUMERIC = ("Batch", "Duration", "Peak", "Wall")
 
 
 def page(header: Header, records: Sequence[Record], tables: Sequence[str] = ()) -> str:
     """The whole document. `tables`: what was printed at the end, shown as it was."""
+    rests_on = sorted({basis(record) for record in records if record.requested.card})
+    title = "Tier test, predicted" if rests_on else "Tier test"
     cells = [_cells(number, record) for number, record in enumerate(records)]
     heads = "".join(f"<th{_class(head)}>{head}</th>" for head in (cells[0] if cells else ()))
     rows = "".join(
@@ -43,8 +30,8 @@ def page(header: Header, records: Sequence[Record], tables: Sequence[str] = ()) 
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Tier test</title><style>{STYLE}</style></head><body><h1>Tier test</h1>"
-        f'<p class="facts">{safe(_facts(header))}</p>'
+        f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
+        f'<p class="facts">{safe(" · ".join((*rests_on, *_facts(header))))}</p>'
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         f"{blocks}{sections}</body></html>\n"
     )
@@ -54,13 +41,13 @@ def _class(head: str) -> str:
     return ' class="n"' if head in NUMERIC else ""
 
 
-def _facts(header: Header) -> str:
+def _facts(header: Header) -> tuple[str, ...]:
     commit = f"{header.commit[:12]}{' and changes' if header.dirty else ''}" if header.commit else "no commit"
     cards = ", ".join(gpu.name for gpu in header.passport.gpus if gpu.name)
     machine = cards or header.passport.cpu or "unknown processor"
     torch = f"torch {header.versions.get('torch', 'unknown')}"
     started = f"{header.started_utc:%Y-%m-%d %H:%M} UTC"
-    return " · ".join((commit, header.source, header.dit, machine, torch, started))
+    return commit, header.source, header.dit, machine, torch, started
 
 
 def _cells(number: int, record: Record) -> dict[str, str]:
@@ -75,7 +62,9 @@ def _cells(number: int, record: Record) -> dict[str, str]:
         "Duration": f"{record.effective.duration_s:g}s",
         "Status": f'<span class="{kind}">{safe(label(record))}</span>',
         "Peak": size(record.peak_bytes),
-        "Wall": "—" if record.wall_s is None else f"{record.wall_s:.2f}s",
+        "Wall": "—"
+        if record.wall_s is None
+        else f"{'≥ ' if record.requested.card else ''}{record.wall_s:.2f}s",
         "Notes": safe("; ".join(notes(record))),
     }
 
@@ -88,7 +77,7 @@ def _section(number: int, record: Record) -> str:
     proven = ", verified" if cap and cap.verified else ""
     facts = (
         label(record),
-        f"cap {cap.kind} at {size(cap.bytes)}{proven}" if cap else "no cap",
+        f"{basis(record)} at {size(cap.bytes)}{proven}" if cap else "no cap",
         f"peak {size(record.peak_bytes)} ({record.peak_source or 'not measured'})",
     )
     chart = Chart(record.timeline, cap.bytes if cap else 0).svg() if len(record.timeline) > 1 else ""

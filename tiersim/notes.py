@@ -10,6 +10,15 @@ WHOLE_TILE_FRAMES = 512  # the ladder's first tile: 20 s of audio
 SHARED_FROM_GB, RESIDENT_FROM_GB, WHOLE_FROM_GB = 16, 20, 24  # where a tier's residency is its news
 
 
+def basis(record: Record) -> str:
+    """What a prediction rests on; the cap of anything else."""
+    told = record.environment
+    if not record.requested.card:
+        return f"cap {record.cap.kind}" if record.cap else "no cap"
+    known = filter(None, (told.get("calibration"), f"torch {told['torch']}" if "torch" in told else ""))
+    return ", ".join((f"predicted for {record.requested.card.name} of the tier's memory", *known))
+
+
 def label(record: Record) -> str:
     """The status in capitals; `OK*` for a run that was not quite the one asked for."""
     return "OK*" if record.status == "ok" and departures(record) else record.status.upper()

@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from typing import Any
 
+from acestep.gpu_config import Accelerator
+from acestep.setup import NONE, Setup
 from tiersim.case import Case, Plan
 
 EVENTS_FD_VARIABLE = "TIERSIM_EVENTS_FD"
@@ -74,6 +76,22 @@ class Job:
 
     def encode(self) -> str:
         return json.dumps(asdict(self))
+
+    def setup(self, device: str, accelerator: Accelerator | None) -> Setup:
+        """The engine it asks for, as it was resolved: nothing is decided again."""
+        return Setup.choose(
+            self.source,
+            device=device,
+            dit=self.dit,
+            lm=self.lm,
+            lm_backend=self.lm_backend or "auto",
+            offload_to_cpu=self.offload_to_cpu,
+            offload_dit_to_cpu=self.offload_dit_to_cpu,
+            quantization=self.quantization or NONE,
+            compile=self.compile,
+            no_limits=True,
+            accelerator=accelerator,
+        )
 
 
 class EventWriter:

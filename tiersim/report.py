@@ -16,12 +16,14 @@ from acestep.gpu_config import GIB
 from acestep.profiler.tables import harmless, wrapped
 from tiersim.boundary import BatchLimit, Ladder, Minimum
 from tiersim.case import Plan
-from tiersim.notes import NONE, label, lm_size, notes
+from tiersim.notes import NONE, basis, label, lm_size, notes
 from tiersim.record import Record
+from tiersim.reporter import LOADING
 
 MARKS = {"OK": "✅", "OK*": "⚠️", "SKIP": "➖"}
 FAILED_MARK = "❌"
 PLAIN = str.maketrans({"—": "-", "─": "-", "→": ">", "≥": "+", "×": "x", "≤": "<", "…": "."})
+PREDICTED_AS = "nothing ran, times are floors, the DiT is eager and the LM runs through pt"
 LEAST_NOTES = 16  # columns of the last cell, however narrow the terminal
 
 
@@ -39,6 +41,12 @@ TIERS = Layout(
     "TIER TEST RESULTS",
     (2, 10, 21, 29, 40, 50, 63),
     ("VRAM", "Tier", "LM", "Duration", "Status", "Peak VRAM", "Notes"),
+    78,
+)
+PREDICTED_TIERS = Layout(
+    "TIER TEST RESULTS",
+    (2, 9, 20, 26, 36, 47, 58, 68),
+    ("VRAM", "Tier", "LM", "Duration", "Status", "Peak VRAM", "At least", "Notes"),
     78,
 )
 WIDE = Layout(
@@ -75,16 +83,18 @@ LIMITS = Layout(
 
 
 class Report:
-    """Tables for a terminal of `width` columns, in ASCII where asked."""
+    """Tables for a terminal of `width` columns, in ASCII where asked. `predicted` ones say so."""
 
-    def __init__(self, width: int, *, ascii: bool = False, wide: bool = False):
+    def __init__(self, width: int, *, ascii: bool = False, wide: bool = False, predicted: bool = False):
         self._width = width
         self._ascii = ascii
         self._wide = wide
+        self._predicted = predicted
+        self._tiers = PREDICTED_TIERS if predicted else TIERS
 
     def header(self) -> str:
         """Title, rule and column heads of the table of records."""
-        return self._head(WIDE if self._wide else TIERS)
+        return self._head(WIDE if self._wide else self._tiers)
 
     def row(self, record: Record) -> str:
         """One case: what was asked, as it ran, and what came of it."""
@@ -132,14 +142,15 @@ class Report:
             lm_size(record.lm),
             f"{record.effective.duration_s:g}s",
             self._status(record),
-            NONE if record.peak_bytes is None else f"{record.peak_bytes / GIB:.1f}GB",
+            _peak(record.peak_bytes),
+            *((NONE if record.wall_s is None else f"{record.wall_s:.2f}s",) if self._predicted else ()),
             ": ".join((*((", ".join(asked),) if asked else ()), *note)),
         )
-        return self._place(TIERS, cells)
+        return self._place(self._tiers, cells)
 
     def _wide_row(self, record: Record) -> str:
-        reached = record.phase_reached
-        loaded = record.status == "ok" or reached in ("generate", "check")
+        reached = (record.phase_reached or "").partition("/")[0]
+        loaded = record.status == "ok" or reached not in ("", *LOADING)
         ran = record.status != "skip"
         cells = (
             f"{record.requested.tier_gb:g}GB",
@@ -153,7 +164,7 @@ class Report:
             str(record.effective.batch_size),
             ("OK" if loaded else "FAIL") if ran else NONE,
             ("OK" if record.status == "ok" else "FAIL") if loaded and ran else NONE,
-            NONE if record.wall_s is None else f"{record.wall_s:.2f}",
+            NONE if record.wall_s is None else f"{'≥' if self._predicted else ''}{record.wall_s:.2f}",
             NONE if record.peak_bytes is None else f"{record.peak_bytes / GIB:.2f}",
             self._status(record),
             record.cap.kind if record.cap else NONE,
@@ -172,7 +183,8 @@ class Report:
 
     def _head(self, layout: Layout) -> str:
         rules = "=" * min(100, self._width), ("  " + "─" * layout.rule)[: self._width]
-        return self._plain("\n".join([layout.title, rules[0], self._place(layout, layout.heads), rules[1]]))
+        title = f"{layout.title} (predicted)" if self._predicted else layout.title
+        return self._plain("\n".join([title, rules[0], self._place(layout, layout.heads), rules[1]]))
 
     def _place(self, layout: Layout, cells: tuple[str, ...]) -> str:
         """Put each cell at its column, at least one space after the one before; wrap the last."""
@@ -190,9 +202,11 @@ class Report:
 
 
 def _caps(records: Sequence[Record]) -> list[str]:
-    kinds = sorted({(r.device, r.cap.kind, r.cap.verified, r.peak_source) for r in records if r.cap}, key=str)
+    bases = sorted({basis(r) for r in records if r.requested.card and r.status != "skip"})
+    ran = (r for r in records if r.cap and not r.requested.card)
+    kinds = sorted({(r.device, r.cap.kind, r.cap.verified, r.peak_source) for r in ran if r.cap}, key=str)
     stands = "; a simulated card, not a measured one"
-    return [
+    return [f"{found}: {PREDICTED_AS}" for found in bases] + [
         f"cap on {device}: {kind} ({'verified' if verified else 'not verified'}); "
         f"peak: {source or 'not measured'}" + (stands if device == "cpu" else "")
         for device, kind, verified, source in kinds

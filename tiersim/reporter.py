@@ -12,9 +12,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-from tiersim.protocol import EventWriter
 
 if TYPE_CHECKING:
     from acestep.memory import MemoryBudget
@@ -27,7 +26,7 @@ LOADING = ("import", "cap", "load")
 class Reporter:
     """Sends events while entered. `budget` is set once the cap is in force; before, no memory is told."""
 
-    def __init__(self, send: EventWriter, steps: int):
+    def __init__(self, send: Callable[..., object], steps: int):
         self.send = send
         self.budget: MemoryBudget | None = None
         self._steps = steps

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
+from acestep.errors import UsageError
 from acestep.gpu_config import GIB
 from acestep.result import Fallback
 from tiersim.case import Case, Plan, resolve
@@ -30,22 +32,25 @@ def run_case(
 
     Every failure of the worker is a record, never an exception. `worker`: the command that is given the job
     (for tests). `environ`: for the worker, over what it inherits. `on_event` hears what the worker says.
-    Raises MissingPrerequisite when the case names a device or weights that are not here, and Cancelled once
-    `cancelled` is set.
+    Raises MissingPrerequisite when the case names a device or weights that are not here, UsageError when it
+    names a card, and Cancelled once `cancelled` is set.
     """
+    if case.card:
+        raise UsageError("card: is there to predict for; use tiersim.prediction, or drop it to run the case")
     plan = resolve(case)
     if plan.skip:
-        return _record(case, plan, "skip", plan.skip, {})
+        return record_of(case, plan, "skip", plan.skip, {})
     outcome = supervise(plan, worker, environ=environ, on_event=on_event, cancelled=cancelled)
     measured = _measured(plan, outcome)
     status, reason = judge(outcome)
     if status == "ok" and measured["peak_bytes"] > case.tier_gb * GIB:
         status = "host-oom" if plan.cap_kind == "host" else "oom"
         reason = f"peak {measured['peak_bytes'] / GIB:.2f} GiB is over {case.tier_gb:g} GB"
-    return _record(case, plan, status, reason, measured)
+    return record_of(case, plan, status, reason, measured)
 
 
-def _record(case: Case, plan: Plan, status: Status, reason: str, measured: Mapping[str, Any]) -> Record:
+def record_of(case: Case, plan: Plan, status: Status, reason: str, measured: Mapping[str, Any]) -> Record:
+    """The record of `case`. `measured`: the fields that a plan does not know."""
     return Record(
         status=status,
         reason=reason,
@@ -95,13 +100,19 @@ def _measured(plan: Plan, outcome: Outcome) -> dict[str, Any]:
 
 
 def _timeline(outcome: Outcome) -> tuple[Sample, ...]:
-    """Memory over time, as the worker told it: the highest sample of each of `SAMPLES` stretches."""
+    """Memory over time, as the worker told it."""
     phase, told = "", []
     for event in outcome.events:
         phase = event["name"] if event["event"] == "phase" else phase
         if "used_bytes" in event:
             told.append(Sample(event["monotonic_s"] - outcome.started_s, phase, event["used_bytes"]))
-    stretches = [told[len(told) * i // SAMPLES : len(told) * (i + 1) // SAMPLES] for i in range(SAMPLES)]
+    return thinned(told)
+
+
+def thinned(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """The highest sample of each of `SAMPLES` stretches."""
+    bounds = [len(samples) * i // SAMPLES for i in range(SAMPLES + 1)]
+    stretches = [samples[start:end] for start, end in pairwise(bounds)]
     return tuple(max(stretch, key=lambda sample: sample.used_bytes) for stretch in stretches if stretch)
 
 

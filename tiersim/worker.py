@@ -62,25 +62,11 @@ def run(job: Job, reporter: Reporter) -> Exit:
 def _load(job: Job, budget: MemoryBudget) -> Engine:
     """The engine as the supervisor resolved it, on the card it simulates."""
     from acestep.engine import Engine
-    from acestep.setup import NONE, Setup
 
     device, card = job.device, None
     if job.cap_kind == "virtual":
         device, card = "virtual", Accelerator("cuda", "virtual card", job.case.tier_gb, simulated=True)
-    setup = Setup.choose(
-        job.source,
-        device=device,
-        dit=job.dit,
-        lm=job.lm,
-        lm_backend=job.lm_backend or "auto",
-        offload_to_cpu=job.offload_to_cpu,
-        offload_dit_to_cpu=job.offload_dit_to_cpu,
-        quantization=job.quantization or NONE,
-        compile=job.compile,
-        no_limits=True,
-        accelerator=card,
-    )
-    return Engine.from_setup(setup, device=device, budget=budget)
+    return Engine.from_setup(job.setup(device, card), device=device, budget=budget)
 
 
 def _told(result: GenerationResult) -> Mapping[str, Any]:

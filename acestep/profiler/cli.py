@@ -14,10 +14,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from acestep import gpu_config
+from acestep import cards, gpu_config
+from acestep.cards import Card
 from acestep.errors import AceStepError, MissingPrerequisite
-from acestep.gpu_config import MAX_VRAM_VARIABLE
+from acestep.gpu_config import MAX_VRAM_VARIABLE, Accelerator
 from acestep.profiler.flags import BENCHMARK, TIER_TEST, WORDS
 from acestep.profiler.options import Options, named, parse
 from acestep.profiler.request import COT_SWITCHES
@@ -58,6 +60,14 @@ def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str
         return HARNESS
 
 
+def card(options: Options) -> Card | None:
+    """The card to predict for, as large as --max-vram says; None where nothing is predicted."""
+    if options.card is None:
+        return None
+    found = cards.find(options.card)
+    return found if options.max_vram_gb is None else replace(found, memory_gib=options.max_vram_gb)
+
+
 def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
     """The engine the options ask for. `with_lm`: whether a language model is loaded (if it has work).
 
@@ -66,9 +76,11 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
     """
     with_lm = options.wants_lm if with_lm is None else with_lm
     with named(options.origins):
+        absent = card(options)
         made = Setup.choose(
             options.source,
             device=options.device,
+            accelerator=Accelerator("cuda", absent.name, absent.memory_gib) if absent else None,
             dit=options.config_path,
             lm=options.lm_model if with_lm else None,
             want_lm=with_lm,

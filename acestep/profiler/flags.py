@@ -162,6 +162,7 @@ def _add_measuring(flags: Flags) -> None:
         action="store_true",
         help="print what would run and load nothing",
     )
+    add("--card", modes=(BENCHMARK, TIER_TEST), metavar="NAME", help="predict for it: a dry run or the tiers")
     add("--json-compat", modes=MODES, action="store_true", help="a bare list with upstream's field names")
 
 
@@ -173,6 +174,9 @@ def _add_tiers(flags: Flags) -> None:
     add("--tier-skip-compile", action="store_true", help="compile nothing that is not quantised")
     add("--tier-boundary", action="store_true", help="where quantisation and offloading can go")
     add("--tier-batch-boundary", action="store_true", help="the largest batch of each card")
+    add("--predict", action="store_true", help="run nothing (where there is no accelerator)")
+    add("--run", action="store_true", help="generate under a cap (where there is one)")
+    add("--device-json", type=Path, metavar="FILE", help="predict for the card that a file describes")
 
 
 def _nearest(word: str, words: Sequence[str]) -> str:

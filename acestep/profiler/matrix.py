@@ -14,6 +14,8 @@ from typing import Any
 from msgspec.structs import replace as changed
 
 from acestep import resolver
+from acestep.costs.cost import Cost
+from acestep.gpu_config import GIB
 from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
 from acestep.profiler.options import Options
@@ -124,6 +126,26 @@ def table_row(row: Row, item: Item) -> str:
         vae_s,
         status,
         spread_s,
+    )
+
+
+def expected_row(row: Row, cost: Cost) -> str:
+    """The row with what it would cost; a run that ends too early has no times."""
+    seconds = {stage.stage: stage.seconds for stage in cost.stages} if cost.fits else {}
+    lm_s = seconds.get("lm_prefill", 0.0) + seconds.get("lm_decode", 0.0)
+    peak = f"{cost.peak_bytes / GIB:.2f} GiB"
+    ended = cost.out_of_memory
+    status = f"OOM in {ended.stage}" if ended else peak
+    return tables.benchmark_row(
+        row.params.duration or 0.0,
+        row.config.batch_size,
+        row.params.thinking,
+        row.params.inference_steps or 0,
+        cost.seconds if cost.fits else None,
+        lm_s if cost.fits else None,
+        seconds.get("diffuse"),
+        seconds.get("vae_decode"),
+        f"{status} CLAMPED" if row.plan.adjustments else status,
     )
 
 

@@ -10,11 +10,15 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from acestep import report, resolver
+from acestep.cards import Card
+from acestep.costs.closed_form import Networks, networks
+from acestep.costs.cost import Cost
+from acestep.costs.report import label
 from acestep.profiler import cli, devices, matrix, passport, roofline, tables
-from acestep.profiler.cost import Networks, networks
 from acestep.profiler.flags import BENCHMARK, PROFILE
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
@@ -77,8 +81,7 @@ def _benchmark(options: Options) -> int:
     _announce(options, made)
     print(tables.benchmark_head(_width()))
     if options.dry_run:
-        for row in todo:
-            print(matrix.table_row(row, matrix.skipped(row, "dry run")))
+        _list(todo, made, cli.card(options))
         return 0
     with (
         Recording(options, made, resume=options.resume) as recording,
@@ -101,6 +104,25 @@ def _benchmark(options: Options) -> int:
             print(matrix.table_row(row, item), flush=True)
             failed = failed or item.status not in ("ok", "skip")
     return 1 if failed else 0
+
+
+def _list(todo: Sequence[matrix.Row], made: Setup, card: Card | None) -> None:
+    """What would run; on a card also how long it would take at least, and its peak of memory."""
+    if card is None:
+        for row in todo:
+            print(matrix.table_row(row, matrix.skipped(row, "dry run")))
+        return
+    from acestep.costs.predict import predict
+
+    print(f"profile_inference: predicting {len(todo)} rows, some seconds each", file=sys.stderr)
+    predicted: dict[object, Cost] = {}
+    for row in todo:
+        if row.same_run not in predicted:
+            cost = predict(made, row.params, row.config, card)
+            predicted[row.same_run] = replace(cost, samples=())  # which are most of it
+        print(matrix.expected_row(row, predicted[row.same_run]), flush=True)
+    if predicted:
+        print(f"\nTimes and peaks are {label(next(iter(predicted.values())))}.")
 
 
 def _words(options: Options) -> int:

@@ -35,7 +35,7 @@ MAX_BUDGET_S = 7 * 24 * 3_600.0
 TIERSIM_FLAGS = (
     *("device", "source", "batch_size", "inference_steps", "seed", "tiers", "tier_duration"),
     *("tier_with_lm", "tier_skip_compile", "tier_boundary", "tier_batch_boundary"),
-    *("dry_run", "benchmark_output", "json_compat"),
+    *("dry_run", "benchmark_output", "json_compat", "predict", "run", "card", "device_json"),
 )
 # The engine's names for what a flag calls differently.
 ENGINE_NAMES = {"dit": "config_path", "lm": "lm_model", "seeds": "seed", MAX_VRAM_VARIABLE: "max_vram"}
@@ -77,6 +77,7 @@ class Options:
     budget_s: float | None = None
     resume: bool = True
     dry_run: bool = False
+    card: str | None = None  # what a dry run predicts for
     benchmark_output: Path | None = None
     json_compat: bool = False
     tiersim: tuple[str, ...] = ()  # the command line of tiersim, for tier-test
@@ -147,6 +148,8 @@ def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
         raise UsageError("no_constrained_decoding: given with --use-constrained-decoding; keep one of them")
     if settings.get("offload_dit_to_cpu") and settings.get("offload_to_cpu") is False:
         raise UsageError("offload_dit_to_cpu: given with --no-offload-to-cpu; drop one of them")
+    if settings.get("mode") == BENCHMARK and "card" in settings and not settings.get("dry_run"):
+        raise UsageError("card: is where nothing runs and all is predicted; add --dry-run, or drop it")
     if settings.get("json_compat") and "benchmark_output" not in settings:
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
     if settings.get("resume") and "benchmark_output" not in settings:

@@ -29,7 +29,7 @@ from acestep.profiler import record
 from acestep.profiler.record import Card, Header, Item, Profile, Sample
 
 FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet would compute
-LOADED = ("generate", "check")  # phases of a tier test after its models are there
+BEFORE_LOADED = ("", "start", "import", "cap", "load")  # phases of a tier test until its models are there
 MARKUP = re.compile(r"([\\`*\[\]<>|&~])")
 
 
@@ -190,10 +190,11 @@ def _upstream_case(item: Item, card: Card) -> dict[str, Any]:
         "quantization": ran.get("quantization"),
         "duration": ran.get("duration_s"),
         "batch_size": ran.get("batch_size"),
-        "init_success": card.phase_reached in LOADED,
+        "init_success": (card.phase_reached or "").partition("/")[0] not in BEFORE_LOADED,
         "gen_success": item.status == "ok",
         **_upstream_times(item),
         "peak_vram_gb": None if card.peak_bytes is None else card.peak_bytes / 2**30,
+        **({"predicted": True} if card.cap == "predicted" else {}),
     }
 
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from acestep.audio_codes import CODES, CODES_PER_SECOND
+from acestep.costs import closed_form
+from acestep.costs.closed_form import Networks
 from acestep.models.configs import Qwen3Config
-from acestep.profiler import cost
-from acestep.profiler.cost import Networks
 from acestep.result import Counts
 from acestep.tokenizer import TEXT_VOCAB
 
@@ -111,27 +111,27 @@ def loads(
     if of.dit and counts.dit_steps:
         passes = passes or counts.dit_steps
         size = of.dit, counts.dit_tokens, counts.encoder_tokens
-        plain, guided = (cost.dit_flop(*size, batch, guided=on) for on in (False, True))
+        plain, guided = (closed_form.dit_flop(*size, batch, guided=on) for on in (False, True))
         flop = plain + (guided - plain) * guided_passes / passes
-        song = cost.vae_decode_flop(of.vae, counts.latent_frames)
+        song = closed_form.vae_decode_flop(of.vae, counts.latent_frames)
         found += [
-            Load("condition", 1, "song", cost.dit_condition_flop(*size), 0),
-            Load("diffuse", passes, "step", flop, of.dit_bytes * cost.dit_weights(of.dit)),
-            Load("vae_decode", batch, "song", song, of.dtype_bytes * cost.vae_decoder_weights(of.vae)),
+            Load("condition", 1, "song", closed_form.dit_condition_flop(*size), 0),
+            Load("diffuse", passes, "step", flop, of.dit_bytes * closed_form.dit_weights(of.dit)),
+            Load("vae_decode", batch, "song", song, of.dtype_bytes * closed_form.vae_decoder_weights(of.vae)),
         ]
     return tuple(found)
 
 
 def _lm_loads(lm: Qwen3Config, counts: Counts, rows: int, phases: int, dtype_bytes: int) -> list[Load]:
     prompt, steps = prefilled(counts), counts.lm_decode_steps
-    weights = dtype_bytes * cost.qwen3_weights(lm)
-    found = [Load("lm_prefill", 1, "prompt", cost.qwen3_flop(lm, prompt), weights)]
+    weights = dtype_bytes * closed_form.qwen3_weights(lm)
+    found = [Load("lm_prefill", 1, "prompt", closed_form.qwen3_flop(lm, prompt), weights)]
     if steps:
         coding = min(max(counts.audio_codes - 1, 0), steps)
         head_rows = (coding * CODES + (steps - coding) * TEXT_VOCAB) // steps
         context = counts.lm_prompt_tokens // (rows * phases) + steps // 2
-        flop = cost.lm_decode_flop(lm, rows, context, head_rows)
-        read = cost.lm_decode_bytes(lm, rows, context, dtype_bytes, head_rows)
+        flop = closed_form.lm_decode_flop(lm, rows, context, head_rows)
+        read = closed_form.lm_decode_bytes(lm, rows, context, dtype_bytes, head_rows)
         found.append(Load("lm_decode", steps, "token", flop, read))
     return found
 

@@ -136,6 +136,13 @@ REFUSED = {
     "--tier-skip-compile": (2, "--tier-skip-compile"),
     "--mode tier-test --duration 30": (2, "--duration: has no meaning in mode tier-test"),
     "--mode tier-test --tiers six": (2, "--tiers: 'six' is not allowed"),
+    "--predict": (2, "--predict: has no meaning in mode profile; drop it, or use it in tier-test"),
+    "--run": (2, "--run: has no meaning in mode profile"),
+    "--device-json card.json": (2, "--device-json: has no meaning in mode profile"),
+    "--card rtx4090": (
+        2,
+        "--card: has no meaning in mode profile; drop it, or use it in benchmark, tier-test",
+    ),
 }
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.cells import cell_len
 
-from acestep.profiler.cost import Networks, networks
+from acestep.costs.closed_form import Networks, networks
 from acestep.profiler.roofline import (
     Ceilings,
     Load,

@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 import pytest
 from tier_records import record
 
+from acestep.chart import COLOURS, Chart
 from acestep.gpu_config import GIB
 from tiersim import document, html
 from tiersim.case import Case, resolve
-from tiersim.chart import COLOURS, Chart
 from tiersim.record import Sample
 
 HEADER = document.header(resolve(Case(8, source="synthetic-tiny", cap="virtual")), [])

@@ -103,6 +103,8 @@ def test_the_wide_table_has_a_head_over_every_cell():
     assert {head: line[heads.index(head) :].split()[0] for head in cells} == cells
     failed = report.row(record(12, "oom", phase_reached="load"))
     assert failed[heads.index("Init") :].split()[:2] == ["FAIL", "—"]
+    loaded = report.row(record(12, "oom", phase_reached="diffuse"))
+    assert loaded[heads.index("Init") :].split()[:2] == ["OK", "FAIL"]
 
 
 def test_the_plan_of_a_run():

@@ -9,8 +9,8 @@ import pytest
 from tier_records import record
 
 import tiersim.__main__ as main
-from acestep.gpu_config import GIB
-from acestep.profiler import output
+from acestep.gpu_config import GIB, Accelerator
+from acestep.profiler import options, output
 from tiersim import Case, command
 from tiersim.case import resolve
 
@@ -166,9 +166,79 @@ def test_a_real_run_is_kept_with_its_memory_over_time_and_not_repeated(capsys, t
     assert {"load", "diffuse", "vae_decode"} <= stages
     page = (tmp_path / "report.html").read_text()
     assert "<title>diffuse</title>" in page
-    monkeypatch.setattr(command.pool, "run_cases", None)  # nothing may run now
+    monkeypatch.setattr(command.pool, "run_cases", lambda *_, **__: pytest.fail("nothing may run now"))
     assert main.main(line.split()) == 0
     assert capsys.readouterr().out == first
+
+
+def test_a_prediction_from_end_to_end(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    folder = tmp_path / "out"
+    tiny = f"--predict --tiers 8 24 --source synthetic-tiny --duration 10 --steps 1 --out {folder}"
+    line = f"{tiny} --boundary --batch-boundary --batch-sizes 1 2"
+    assert main.main(line.split()) == 0
+    first = capsys.readouterr().out
+    titles = ("TIER TEST RESULTS", "BOUNDARY ANALYSIS", "BATCH BOUNDARY SUMMARY", "CONFIGURED LIMITS")
+    assert all(f"{title} (predicted)\n" in first for title in titles)
+    assert first.count("uncalibrated, torch ") == 3  # below the table, and below each analysis
+    assert "Without INT8 Quantization                       tier4       8GB" in first
+    _, items = output.load(folder / "results.json")
+    asked = {
+        (i.card.tier_gb, i.card.variant, i.requested["thinking"], i.requested["batch_size"]) for i in items
+    }
+    assert asked == {
+        *((8, variant, False, 1) for variant in ("default", "no-quant", "no-offload")),
+        *((8, "default", lm, batch) for lm in (False, True) for batch in (1, 2)),
+        *((24, "default", lm, batch) for lm in (False, True) for batch in (1, 2)),
+    }
+    assert len(items) == len(asked) and {item.card.cap for item in items} == {"predicted"}
+    assert all(item.card.peak_source.startswith("predicted") and item.card.timeline for item in items)
+    assert (folder / "summary.md").read_text().count("(predicted)") == 3
+    assert "Tier test, predicted" in (folder / "report.html").read_text()
+    monkeypatch.setattr(command.Predictors, "run_cases", lambda *_, **__: pytest.fail("nothing may run now"))
+    assert main.main(line.split()) == 0
+    assert capsys.readouterr().out == first
+    assert main.main(f"{tiny} --baseline {folder}".split()) == 0
+    assert "2 of 2 cases compared" in capsys.readouterr().out
+    assert main.main(f"--run --baseline {folder}".split()) == 2
+    assert "was predicted, this would be measured; use --predict" in capsys.readouterr().err
+
+
+def test_what_was_measured_is_no_baseline_of_a_prediction(outcomes, capsys, tmp_path):
+    assert go(f"--tiers 6 --out {tmp_path}") == 0
+    assert main.main(["--predict", "--baseline", str(tmp_path)]) == 2
+    assert "was measured, this would be predicted; use --run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("device", "line", "predicts"),
+    [
+        ("cpu", "", True), ("cuda", "", False), ("cuda", "--predict", True), ("cpu", "--run", False),
+        ("cpu", "--cap virtual", False), ("cpu", "--device cpu", False), ("cpu", "--gpus 0", False),
+        ("cpu", "--scheduler tcp://x", False), ("cuda", "--card rtx4060", True),
+    ],
+)  # fmt: skip
+def test_the_machine_decides_where_no_flag_does(monkeypatch, device, line, predicts):
+    monkeypatch.setattr(command, "here", lambda: Accelerator(device, "", 24.0))
+    card = command._card(main.arguments().parse_args(line.split()))
+    assert (card is not None) == predicts
+    if card:
+        assert card.name == ("GeForce RTX 4060" if "4060" in line else "GeForce RTX 4090")
+
+
+def test_the_profiler_passes_the_choice_on():
+    line = "--mode tier-test --predict --card rtx4060 --tiers 8"
+    passed = options.parse(line.split(), {}).tiersim
+    assert passed == ("--tiers", "8.0", "--predict", "--card", "rtx4060")
+    assert options.parse(["--mode", "tier-test", "--run"], {}).tiersim == ("--run",)
+
+
+def test_a_card_of_ones_own_is_predicted_for(capsys, tmp_path):
+    path = tmp_path / "card.json"
+    mine = {"name": "Mine", "capability": "8.0", "memory_gib": 1, "tflop_per_s": 1, "gb_per_s": 1}
+    path.write_text(json.dumps(mine))
+    assert main.main(["--dry-run", "--device-json", str(path)]) == 0
+    assert "TIER TEST CASES (predicted)" in capsys.readouterr().out
 
 
 def test_wide_and_ascii(outcomes, capsys):
@@ -182,7 +252,9 @@ def test_wide_and_ascii(outcomes, capsys):
     ["--tiers 0", "--tiers nan", "--tiers x", "--duration 601", "--steps 0", "--batch-size 1.5", "--seed -1",
      "--device tpu", "--case-timeout 0", "--no-such-flag", "--variants all", "--cap dmem", "--repeats 0",
      "--batch-sizes 0", "--rerun failed", "--json-compat", "--benchmark-output a.txt", "--jobs 0",
-     "--cap host --device cuda", "--benchmark-output /no/such/folder/a.json", "--out /proc/no"],
+     "--predict --cap virtual", "--run --card rtx4090", "--card rtx4090 --device cpu", "--predict --run",
+     "--card rtx9999", "--card rtx4090 --device-json a.json", "--cap host --device cuda",
+     "--benchmark-output /no/such/folder/a.json", "--out /proc/no"],
 )  # fmt: skip
 def test_wrong_usage_is_exit_2_before_anything_heavy(arguments):
     code = "import sys, tiersim.__main__ as m\n"
@@ -202,6 +274,8 @@ def test_a_missing_device_or_baseline_is_exit_3(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "cuda" in err and not out
     assert main.main(["--baseline", "/no/such.json", "--cap", "virtual"]) == 3
+    assert "/no/such.json" in capsys.readouterr().err
+    assert main.main(["--device-json", "/no/such.json"]) == 3
     assert "/no/such.json" in capsys.readouterr().err
 
 

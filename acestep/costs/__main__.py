@@ -1,0 +1,113 @@
+"""What a generation would cost on a card that is not here: whether it fits, and how long it takes at least.
+
+    python -m acestep.costs --duration 240 --batch 4 --card rtx4090
+    python -m acestep.costs --thinking --card rtx4060 --html cost.html
+    python -m acestep.costs --list-cards
+
+The engine itself runs, on tensors without memory; no weights and no GPU are needed. A kernel takes as long
+as the longest of its arithmetic, its traffic and its launch at the card's peaks: seconds are floors. Memory
+is that of PyTorch's allocator and of a context.
+
+Exit codes: 0 it fits, 1 it does not, 2 usage, 3 weights or a file are missing, 4 a file could not be written,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from acestep.cards import DEFAULT
+from acestep.errors import AceStepError, UsageError
+from acestep.sources import DEFAULT_DIT, LMS, SYNTHETIC
+
+UNWRITTEN, INTERRUPTED = 4, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
+    try:
+        options = arguments().parse_args(argv)
+        from acestep.costs import command
+
+        code = command.run(options)
+        sys.stdout.flush()
+        return code
+    except AceStepError as error:
+        print(f"acestep.costs: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("acestep.costs: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has seen enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"acestep.costs: {error}", file=sys.stderr)
+        return UNWRITTEN
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a wrong flag, as for everything else that is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{' '.join(message.split())}; see --help")
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = _Parser(
+        prog="python -m acestep.costs",
+        description="What a generation would cost on a card that is not here.",
+        epilog="In round brackets the default.",
+        allow_abbrev=False,
+    )
+    _add_card(parser.add_argument_group("card").add_argument)
+    _add_request(parser.add_argument_group("request").add_argument)
+    _add_engine(parser.add_argument_group("engine").add_argument)
+    _add_output(parser.add_argument_group("output").add_argument)
+    return parser
+
+
+def _add_card(add: Callable[..., object]) -> None:
+    add("--card", metavar="NAME", help=f"one of --list-cards ({DEFAULT})")
+    add("--device-json", type=Path, metavar="FILE", help="a card of one's own instead, as a JSON object")
+    add("--max-vram", type=float, metavar="GB", help="as if it had so much memory, with the tier's policy")
+    add("--list-cards", action="store_true", help="the cards there are")
+
+
+def _add_request(add: Callable[..., object]) -> None:
+    add("--example", metavar="FILE", help="a request, or a name of examples/text2music (example_05.json)")
+    add("--duration", type=float, metavar="S", help="seconds of audio (the example's)")
+    add("--batch", type=int, metavar="N", help="items (the example's)")
+    add("--steps", type=int, metavar="N", help="diffusion steps (turbo 8, base 50)")
+    add("--thinking", action="store_true", help="plan audio codes with the language model")
+
+
+def _add_engine(add: Callable[..., object]) -> None:
+    switch = argparse.BooleanOptionalAction
+    add(
+        "--source",
+        help=f"{', '.join(SYNTHETIC)} or a checkpoint folder ({SYNTHETIC[1]}); values are not read",
+    )
+    add("--dit", metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
+    add("--lm", default="auto", metavar="NAME", help=f"e.g. {LMS[0]}, or none (the tier's)")
+    add("--quantization", default="auto", metavar="NAME", help="of the DiT's weights, or none (the tier's)")
+    add("--offload", action=switch, help="models in host memory while unused (the tier's)")
+    add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
+    add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")
+    add("--no-limits", action="store_true", help="ignore what the card's tier allows")
+
+
+def _add_output(add: Callable[..., object]) -> None:
+    add("--json", nargs="?", const="", metavar="FILE", help="the whole prediction, printed or as a file")
+    add("--html", type=Path, metavar="FILE", help="a page with the memory over time")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

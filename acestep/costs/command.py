@@ -1,0 +1,101 @@
+"""What the command does: choose a card and a plan, predict, show. torch waits until the plan is known."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from acestep import cards, resolver
+from acestep.cards import Card
+from acestep.checks import within
+from acestep.costs import page, report
+from acestep.errors import UsageError
+from acestep.examples import load_example
+from acestep.gpu_config import Accelerator
+from acestep.profiler.output import write_whole
+from acestep.profiler.request import DEFAULT_EXAMPLE, MUSIC_EXAMPLES
+from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.setup import NONE, Setup
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options ask for; returns the exit code: 0 it fits, 1 it does not.
+
+    Raises AceStepError for what cannot be predicted, OSError for a file that cannot be written.
+    """
+    if options.list_cards:
+        print(report.listing(cards.cards()))
+        return 0
+    card = _card(options)
+    json_file = Path(options.json) if options.json else None
+    _check_place("--json", json_file)
+    _check_place("--html", options.html)
+    params, config = _request(options)
+    setup = _setup(options, card)
+    plan = resolver.resolve(params, config, setup)
+    for warning in plan.warnings:
+        print(f"acestep.costs: warning: {warning}", file=sys.stderr)
+    from acestep.costs.predict import predict
+
+    cost = predict(setup, params, config, card)
+    if options.html:
+        write_whole(options.html, page.page(cost).encode())
+    line = json.dumps(cost.as_dict()) if options.json is not None else ""
+    if json_file:
+        write_whole(json_file, f"{line}\n".encode())
+    print(line if options.json == "" else report.text(cost))
+    return 0 if cost.fits else 1
+
+
+def _card(options: argparse.Namespace) -> Card:
+    if options.card is not None and options.device_json is not None:
+        raise UsageError("--card: given together with --device-json; use one of them")
+    card = (
+        cards.read(options.device_json) if options.device_json else cards.find(options.card or cards.DEFAULT)
+    )
+    if options.max_vram is None:
+        return card
+    within("--max-vram", options.max_vram, *cards.RANGES["memory_gib"])
+    return replace(card, memory_gib=options.max_vram)
+
+
+def _request(options: argparse.Namespace) -> tuple[GenerationParams, GenerationConfig]:
+    """The example's request with the flags over it; it plans where the flags say so, as when profiled."""
+    example = Path(options.example or DEFAULT_EXAMPLE)
+    at_hand = example.exists() or example.parent != Path()
+    params, config = load_example(example if at_hand else MUSIC_EXAMPLES / example)
+    flags = {"duration": options.duration, "inference_steps": options.steps}
+    given = {name: value for name, value in flags.items() if value is not None}
+    size = config.batch_size if options.batch is None else options.batch
+    config = GenerationConfig(size, strict=options.strict, no_limits=options.no_limits)
+    seeds = item_seeds(0, size)
+    return replace(params, thinking=options.thinking, **given), replace(config, seeds=seeds)
+
+
+def _setup(options: argparse.Namespace, card: Card) -> Setup:
+    """The engine on `card`, in eager PyTorch: what a compiler or a backend of its own does is not traced."""
+    unwanted = options.lm == NONE or (options.lm == "auto" and not options.thinking)
+    return Setup.choose(
+        options.source,
+        accelerator=Accelerator("cuda", card.name, card.memory_gib),
+        dit=options.dit,
+        lm=None if unwanted else options.lm,
+        want_lm=options.thinking,
+        lm_backend="pt",
+        offload_to_cpu=options.offload,
+        offload_dit_to_cpu=options.offload_dit,
+        quantization=options.quantization,
+        compile=False,
+        strict=options.strict,
+        no_limits=options.no_limits,
+    )
+
+
+def _check_place(flag: str, path: Path | None) -> None:
+    """Refuse a place that cannot be written before anything is predicted for it."""
+    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+        raise UsageError(f"{flag}: {str(path)!r} cannot be written; name a file in a folder that is there")
