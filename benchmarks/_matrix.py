@@ -53,6 +53,13 @@ DIT_OUTPUTS = ("velocity", "latents", "audio")  # of a step, of all steps, and w
 TOKENS = ("greedy", "drawn")  # the likeliest, and those that the same random numbers choose
 PHASES = ("start", "import_torch", "import_engine", "load", "compile", "first", "steady")
 
+COST_SOURCE = "synthetic-full"
+COST_CARD = "RTX 4090"
+COST_DITS = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
+COST_DURATIONS_S = (30, 240)
+COST_BATCHES = (1, 4)
+COST_STAGES = ("lm_prefill", "lm_decode", "text_encode", "condition", "diffuse", "vae_decode", "post")
+
 
 def engine(backend: str = "pt", quantization: str = "none", compile: bool = False) -> str:
     """The name of an engine: what sets it apart from the plain one."""
@@ -193,6 +200,34 @@ class BoundaryCell:
         return f"boundary variant={self.variant} lm={self.lm}"
 
 
+@dataclass(frozen=True, slots=True)
+class CostCell:
+    """One planned generation on a card that is not here, stage by stage. `variant`: of the DiT."""
+
+    variant: str
+    duration_s: int
+    batch: int
+    kind = "generate"
+    thinking = True
+    steps = STEPS[0]
+
+    @property
+    def name(self) -> str:
+        return f"cost variant={self.variant} duration_s={self.duration_s} batch={self.batch}"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedCell:
+    """One tier's verdict on a card that is not here."""
+
+    tier_gb: int
+    variant: str
+
+    @property
+    def name(self) -> str:
+        return f"predicted tier_gb={self.tier_gb} variant={self.variant}"
+
+
 def durations_s(source: str) -> tuple[int, ...]:
     """Seconds of audio to generate with weights from `source`."""
     return TINY_DURATIONS_S if source == "synthetic-tiny" else GUIDE_DURATIONS_S
@@ -256,6 +291,15 @@ def boundary_cells() -> list[BoundaryCell]:
     """What is found once every memory case has run."""
     variants = [variant for variant in _axis("variant", VARIANTS) if variant != "default"]
     return [BoundaryCell(variant, lm) for variant in variants for lm in _axis("lm", WITH_LM)]
+
+
+def predicted_cells() -> list[CostCell | PredictedCell]:
+    """Everything that is predicted. It does not depend on the source of weights."""
+    axes = (("duration_s", COST_DURATIONS_S), ("batch", COST_BATCHES))
+    sizes = itertools.product(*(_axis(name, values) for name, values in axes))
+    costs = [CostCell(variant, *size) for size in sizes for variant in COST_DITS]
+    tiers = itertools.product(_axis("tier_gb", TIERS_GB), _axis("variant", VARIANTS))
+    return [*costs, *(PredictedCell(*tier) for tier in tiers)]
 
 
 def asked_for(name: str, value: object) -> bool:

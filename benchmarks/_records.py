@@ -18,11 +18,22 @@ import sys
 import time
 from pathlib import Path
 
+WORKTREE = "worktree"  # in place of a commit
 WORKER = Path(__file__).with_name("_worker.py")
 
 
+def predict(planned: set[str], torch: str) -> dict[str, dict]:
+    """Records of predictions. Those of a commit never change: what an earlier round found is read again."""
+    known = _folder().glob(f"*-{_commit()}-costs.jsonl") if _commit() != WORKTREE else ()
+    for header, records in map(read, known):
+        made = {name for name, record in records.items() if record["status"] != "failed"}
+        if header.get("torch") == torch and made == planned:
+            return {"header": header} | records
+    return measure("costs")
+
+
 def measure(kind: str) -> dict[str, dict]:
-    """Records by cell name, every planned cell among them. `kind`: `timing`, `memory` or `cold`."""
+    """Records by cell name, each planned cell among them. `kind`: `timing`, `memory`, `cold` or `costs`."""
     path = _new_file(kind)
     command = [sys.executable, "-P", str(WORKER), kind, str(path)]
     worker = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
@@ -59,10 +70,17 @@ def read(path: Path) -> tuple[dict, dict[str, dict]]:
 
 
 def _new_file(kind: str) -> Path:
+    return _folder() / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{_commit()}-{kind}.jsonl"
+
+
+def _folder() -> Path:
     folder = Path(os.environ.get("ASV_CONF_DIR", ".")) / ".asv" / "records"
     folder.mkdir(parents=True, exist_ok=True)
-    commit = os.environ.get("ASV_COMMIT", "worktree")[:12]
-    return folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{commit}-{kind}.jsonl"
+    return folder
+
+
+def _commit() -> str:
+    return os.environ.get("ASV_COMMIT", WORKTREE)[:12]
 
 
 def _how_it_ended(worker: subprocess.CompletedProcess) -> str:

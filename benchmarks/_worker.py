@@ -20,6 +20,8 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -72,7 +74,7 @@ def made(kind: str, **fields):
         raise Unsupported(f"this commit: {error}") from None
 
 
-def request(cell, folder: Path):
+def request(cell, folder: Path | None):
     """The request of a cell. All metadata is given, so no token count depends on what is sampled;
     planning leaves bpm open, which is what makes its first phase run."""
     music = {"caption": CAPTION, "lyrics": LYRICS, "duration": float(cell.duration_s)} | METADATA
@@ -242,7 +244,14 @@ def memory(matrix) -> tuple[dict, list, Callable]:
     tiersim, plans = commit_module("tiersim"), commit_module("tiersim.case")
     boundary = commit_module("tiersim.boundary")
     source = os.environ.get("ACESTEP_SOURCE", "synthetic-tiny")
-    ran: dict[str, object] = {}
+    tiers, boundaries = matrix.tier_cells(source), matrix.boundary_cells()
+    cases = {cell: tiersim.Case(**dataclasses.asdict(cell), source=source) for cell in tiers}
+    planned = {cell: plans.resolve(case) for cell, case in cases.items()}
+    to_run = {plan.key: cases[cell] for cell, plan in planned.items()}
+    # Most of a tiny case is imports, on one core. On a card two would take each other's memory.
+    on_cpu = all(plan.device == "cpu" for plan in planned.values())
+    at_a_time = 2 if on_cpu and source == "synthetic-tiny" else 1
+    ran: dict[str, Future] = {}
     records: list = []
 
     def run(cell) -> dict:
@@ -250,16 +259,15 @@ def memory(matrix) -> tuple[dict, list, Callable]:
             tested = [record for record in records if record.requested.lm == cell.lm]
             minimum = next(m for m in boundary.minima(tested) if m.variant == cell.variant)
             return {"tier_gb": minimum.record and minimum.record.requested.tier_gb}
-        asked = {"tier_gb": cell.tier_gb, "lm": cell.lm, "variant": cell.variant}
-        case = tiersim.Case(**asked, source=source, duration_s=cell.duration_s)
-        key = plans.resolve(case).key
+        key = planned[cell].key
         if key not in ran:
-            ran[key] = tiersim.run_case(case)
-        records.append(dataclasses.replace(ran[key], requested=case))
+            following = [key for key in to_run if key not in ran][:at_a_time]
+            with ThreadPoolExecutor() as threads:
+                ran.update({key: threads.submit(tiersim.run_case, to_run[key]) for key in following})
+        records.append(dataclasses.replace(ran[key].result(), requested=cases[cell]))
         return dataclasses.asdict(records[-1])
 
-    boundaries = matrix.boundary_cells()
-    return {"environment": {"source": source}}, [*matrix.tier_cells(source), *boundaries], run
+    return {"environment": {"source": source}}, [*tiers, *boundaries], run
 
 
 def cold(matrix) -> tuple[dict, list, Callable]:
@@ -274,6 +282,16 @@ def cold(matrix) -> tuple[dict, list, Callable]:
     )
 
 
+def costs(matrix) -> tuple[dict, list, Callable]:
+    """Nothing is loaded here, and nothing computed."""
+    import _costs
+
+    facts = {"environment": {"source": matrix.COST_SOURCE}, "torch": version("torch").partition("+")[0]}
+    cells = matrix.predicted_cells()
+    under_way = _costs.start(cells)
+    return facts, cells, lambda cell: under_way[cell].result()
+
+
 def main(kind: str, path: Path) -> None:
     # OpenMP threads that spin while they wait turn one busy core into times a hundred times too long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
@@ -282,7 +300,8 @@ def main(kind: str, path: Path) -> None:
 
     facts = {"commit": os.environ.get("ASV_COMMIT"), "env": os.environ.get("ASV_ENV_NAME"), "kind": kind}
     try:
-        found, cells, measure = {"timing": timing, "memory": memory, "cold": cold}[kind](_matrix)
+        kinds = {"timing": timing, "memory": memory, "cold": cold, "costs": costs}
+        found, cells, measure = kinds[kind](_matrix)
     except Unsupported as error:
         _records.append(path, facts | {"status": "unsupported", "reason": str(error)})
         return

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ._matrix import ColdCell, TierCell, TimingCell
+from ._matrix import ColdCell, CostCell, PredictedCell, TierCell, TimingCell
 from ._records import measure
 
 SETUP_CACHE_TIMEOUT_S = 4 * 3600
@@ -36,7 +36,7 @@ class Suite:
 
     setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
 
-    def cell(self, *params) -> TimingCell | TierCell | ColdCell:
+    def cell(self, *params) -> TimingCell | TierCell | ColdCell | CostCell | PredictedCell:
         raise NotImplementedError("a benchmark class says which cell its parameters mean")
 
     def setup(self, records: dict[str, dict], *params) -> None:

@@ -12,6 +12,8 @@ verdict is read from the result files with asv's own test (Mann-Whitney U, p < 0
 medians above FACTOR). Rates are left out, each has a lower-is-better twin; so are peak memory and parity,
 which are no samples, and cold starts, of which there are too few. What is too small to matter (FLOOR_S)
 cannot turn a build red.
+
+Predicted costs (EXACT) have no noise: half a percent more is slower.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -41,6 +44,7 @@ FACTOR = 1.1
 FLOOR_S = 0.002
 MIN_SAMPLES = 10
 UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart"
+EXACT, EXACT_FACTOR = "TrackCost|TrackPredictedPeak", 1.005
 EXIT = {"same": 0, "slower": 1, "not measured": 2}
 NOT_MEASURED = ("failed", "lost", "few samples")
 
@@ -76,7 +80,7 @@ def can_differ(n: int, m: int) -> bool:
     return min(n, m) >= MIN_SAMPLES and 2 / pairs < 0.002
 
 
-def judge(base: Measured, head: Measured, unit: str, factor: float = FACTOR) -> str:
+def judge(base: Measured, head: Measured, unit: str, factor: float = FACTOR, *, exact: bool = False) -> str:
     """`same`, `slower`, `faster`, one of NOT_MEASURED, or `n/a` when BASE has nothing to compare with."""
     if head.value is None:
         return "failed"
@@ -84,6 +88,10 @@ def judge(base: Measured, head: Measured, unit: str, factor: float = FACTOR) -> 
         return "n/a"
     if math.isnan(head.value):
         return "lost"
+    if exact:
+        if head.value > EXACT_FACTOR * base.value:
+            return "slower"
+        return "faster" if base.value > EXACT_FACTOR * head.value else "same"
     if not can_differ(len(base.samples or ()), len(head.samples or ())):
         return "few samples"
     if unit == "seconds" and abs(head.value - base.value) < FLOOR_S:
@@ -124,7 +132,8 @@ def compare(conf: config.Config, machine: str, base: str, head: str, since: floa
             continue
         pairs = zip(cells(sides[0], benchmark), cells(sides[1], benchmark), strict=True)
         for (label, before), (_, after) in pairs:
-            verdict = judge(before, after, benchmark["unit"])
+            exact = re.search(EXACT, benchmark["name"]) is not None
+            verdict = judge(before, after, benchmark["unit"], exact=exact)
             series.append(Series(label, benchmark["unit"], before, after, verdict))
     return series
 

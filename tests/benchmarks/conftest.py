@@ -13,11 +13,12 @@ def inside():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
         import _cold
+        import _costs
         import _matrix
         import _parity
         import _worker
-    yield SimpleNamespace(matrix=_matrix, parity=_parity, worker=_worker, cold=_cold)
-    for module in (_cold, _matrix, _parity, _worker):
+    yield SimpleNamespace(matrix=_matrix, parity=_parity, worker=_worker, cold=_cold, costs=_costs)
+    for module in (_cold, _costs, _matrix, _parity, _worker):
         del sys.modules[module.__name__]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import _worker, cold, dit, generate, lm, memory, parity, tasks, vae
+from benchmarks import _worker, cold, costs, dit, generate, lm, memory, parity, tasks, vae
 from scripts import gate
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +30,8 @@ CLASSES = [
     parity.TrackParity,
     parity.TrackTokenParity,
     cold.TrackColdStart,
+    costs.TrackCost,
+    costs.TrackPredictedPeak,
 ]
 DISCOVER = """
 import json, sys
@@ -60,13 +62,15 @@ def test_one_worker_serves_all_timed_classes(discovered):
     caches = {name.split(".")[1]: cache for name, *_, cache in discovered[0]}
     memory = {caches.pop(name) for name in ("PeakMemTier", "TrackTierBoundary")}
     cold = {caches.pop("TrackColdStart")}
-    assert len(memory) == 1 and len({*caches.values()}) == 1
-    assert len(memory | cold | {*caches.values()}) == 3
+    predicted = {caches.pop(name) for name in ("TrackCost", "TrackPredictedPeak")}
+    assert len(memory) == len(predicted) == len({*caches.values()}) == 1
+    assert len(memory | cold | predicted | {*caches.values()}) == 4
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_version_is_set_by_hand(cls, discovered):
-    assert cls.__dict__["version"].isdecimal()
+    assert re.fullmatch(rf"\d+(, torch {costs.TORCH})?", cls.__dict__["version"])
+    assert (", torch" in cls.version) == issubclass(cls, costs._Predicted)
     assert {version for name, _, version, *_ in discovered[0] if f".{cls.__name__}." in name} == {cls.version}
 
 

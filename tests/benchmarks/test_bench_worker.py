@@ -1,7 +1,10 @@
 """The worker and its records: nothing that was measured is lost, nothing that was not is silent."""
 
+import dataclasses
 import math
 import signal
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -170,6 +173,7 @@ class Case:
     variant: str
     source: str
     duration_s: float
+    device = "cpu"
 
     @property
     def key(self):
@@ -219,6 +223,37 @@ def test_tiers_and_their_boundary_come_from_one_run(checkout, tmp_path):
     assert read(TrackTierBoundary, records, "no-quant", False, method="track_minimum") == 12
     with pytest.raises(RuntimeError, match="no card that was tested"):
         read(TrackTierBoundary, records, "no-offload", True, method="track_minimum")
+
+
+@pytest.mark.parametrize(
+    ("source", "device", "at_a_time"),
+    [("synthetic-tiny", "cpu", 2), ("synthetic-tiny", "cuda", 1), ("synthetic-full", "cpu", 1)],
+)
+def test_only_tiny_cases_without_a_card_run_beside_each_other(inside, monkeypatch, source, device, at_a_time):
+    running, together = threading.Semaphore(at_a_time), threading.Barrier(at_a_time)
+
+    @dataclasses.dataclass(frozen=True)
+    class Record:
+        requested: SimpleNamespace
+
+    def run_case(case):
+        assert running.acquire(blocking=False), "too many"
+        together.wait(timeout=30)
+        running.release()
+        return Record(case)
+
+    module = SimpleNamespace(
+        Case=lambda **fields: SimpleNamespace(**fields),
+        resolve=lambda case: SimpleNamespace(key=str(case), device=device),
+        run_case=run_case,
+    )
+    monkeypatch.setattr(inside.worker, "commit_module", lambda name: module)
+    monkeypatch.setenv("ACESTEP_SOURCE", source)
+    _, cells, run = inside.worker.memory(inside.matrix)
+    tiers = [cell for cell in cells if isinstance(cell, inside.matrix.TierCell)]
+    assert len(tiers) % at_a_time == 0
+    for cell in tiers:
+        assert run(cell)["requested"].tier_gb == cell.tier_gb
 
 
 def test_a_commit_without_boundaries_has_no_memory_series(checkout, tmp_path):

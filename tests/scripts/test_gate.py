@@ -40,6 +40,23 @@ def test_one_series(base, head, verdict):
     assert gate.judge(base, head, "seconds") == verdict
 
 
+@pytest.mark.parametrize(
+    ("base", "head", "verdict"),
+    [
+        (1000.0, 1004.0, "same"),
+        (1000.0, 1006.0, "slower"),
+        (1006.0, 1000.0, "faster"),
+        (0.0, 0.0, "same"),
+        (0.0, 1.0, "slower"),  # the first time that the host waits for the card
+        (1000.0, math.nan, "lost"),
+        (1000.0, None, "failed"),
+        (math.nan, 1000.0, "n/a"),
+    ],
+)
+def test_what_has_no_noise_needs_no_samples(base, head, verdict):
+    assert gate.judge(Measured(base), Measured(head), "bytes", exact=True) == verdict
+
+
 @pytest.mark.parametrize(("n", "flagged"), [(5, True), (6, False), (7, True), (12, True)])
 def test_asv_is_blind_at_six_against_six(n, flagged):
     base, head = measured(1.0, n), measured(1.5, n)

@@ -1,0 +1,89 @@
+"""What a generation costs on a card that is not here: no noise, so half a percent is a change.
+
+Predicted for published shapes by tracing the engine of the commit (acestep/costs). The version of torch is
+part of each series' version: another one may run other kernels, and starts the series anew.
+"""
+
+import math
+from importlib.metadata import version
+
+from ._matrix import (
+    COST_BATCHES,
+    COST_DITS,
+    COST_DURATIONS_S,
+    COST_STAGES,
+    TIERS_GB,
+    VARIANTS,
+    CostCell,
+    PredictedCell,
+    predicted_cells,
+)
+from ._records import predict
+from .common import SETUP_CACHE_TIMEOUT_S, Suite, tracks
+
+OUT_OF_MEMORY = 20  # as of a capped process (tiersim.protocol)
+TORCH = version("torch").partition("+")[0]
+
+
+class _Predicted(Suite):
+    """Base of the classes that read one run's predictions."""
+
+    def setup_cache(self):
+        return predict({cell.name for cell in predicted_cells()}, TORCH)
+
+    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
+
+
+class TrackCost(_Predicted):
+    """Work of one stage of a planned generation, 8 steps. `variant`: of the DiT; base is guided."""
+
+    version = f"1, torch {TORCH}"
+    params = (COST_STAGES, COST_DURATIONS_S, COST_BATCHES, tuple(COST_DITS))
+    param_names = ("stage", "duration_s", "batch", "variant")
+
+    def cell(self, stage, duration_s, batch, variant):
+        return CostCell(variant, duration_s, batch)
+
+    def setup(self, records, stage, *params):
+        super().setup(records, stage, *params)
+        self.work = self.record["stages"][stage]
+
+    @tracks("FLOP")
+    def track_flop(self, *_):
+        return self.work["flop"]
+
+    @tracks("bytes")
+    def track_traffic(self, *_):
+        """Bytes read and written in the card's memory."""
+        return self.work["read_bytes"] + self.work["written_bytes"]
+
+    @tracks("launches")
+    def track_launches(self, *_):
+        """Kernels."""
+        return self.work["launches"]
+
+    @tracks("syncs")
+    def track_syncs(self, *_):
+        """How often the host waits for the card."""
+        return self.work["syncs"]
+
+
+class TrackPredictedPeak(_Predicted):
+    """What a card of `tier_gb` would have to hold, allocator's rounding and context included."""
+
+    version = f"1, torch {TORCH}"
+    params = (TIERS_GB, VARIANTS)
+    param_names = ("tier_gb", "variant")
+
+    def cell(self, tier_gb, variant):
+        return PredictedCell(tier_gb, variant)
+
+    @tracks("bytes")
+    def track_peak(self, *_):
+        """n/a where it does not fit, or is not tried."""
+        return self.record["peak_bytes"] if self.record["status"] == "ok" else math.nan
+
+    @tracks("exit code")
+    def track_status(self, *_):
+        """0 fits, 20 does not: a tier that newly fails reads as a loss. n/a where it is not tried."""
+        return {"ok": 0, "oom": OUT_OF_MEMORY}.get(self.record["status"], math.nan)

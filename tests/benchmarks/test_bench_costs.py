@@ -1,0 +1,104 @@
+"""Predicted series: exact, of published shapes, read again for a commit that was predicted before."""
+
+import itertools
+import json
+import math
+
+import pytest
+
+from benchmarks import _records, costs
+from benchmarks._matrix import CostCell, PredictedCell, predicted_cells
+from tiersim.protocol import Exit
+
+
+@pytest.fixture(scope="module")
+def one(inside):
+    """The records of one generation and of one tier."""
+    cells = [CostCell("turbo", 30, 1), PredictedCell(4, "no-quant"), PredictedCell(4, "no-offload")]
+    mine = [getattr(inside.matrix, type(cell).__name__) for cell in cells]
+    there = [
+        kind(*(getattr(cell, name) for name in cell.__slots__))
+        for kind, cell in zip(mine, cells, strict=True)
+    ]
+    made = {cell.name: {"status": "ok"} | inside.costs.measure(cell) for cell in there}
+    header = {"status": "ok", "source": "synthetic-full"}
+    return json.loads(json.dumps({"header": header} | made))  # as a reader of the file finds them
+
+
+def test_every_cell_of_the_series_is_planned():
+    planned = {cell.name for cell in predicted_cells()}
+    for suite in (costs.TrackCost(), costs.TrackPredictedPeak()):
+        axes = suite.params if isinstance(suite, costs.TrackPredictedPeak) else suite.params[1:]
+        first = () if isinstance(suite, costs.TrackPredictedPeak) else (suite.params[0][0],)
+        assert {suite.cell(*first, *values).name for values in itertools.product(*axes)} <= planned
+
+
+@pytest.mark.parametrize("stage", costs.TrackCost.params[0])
+def test_work_is_in_whole_numbers(one, stage):
+    suite = costs.TrackCost()
+    suite.setup(one, stage, 30, 1, "turbo")
+    values = [suite.track_flop(), suite.track_traffic(), suite.track_launches(), suite.track_syncs()]
+    assert all(isinstance(value, int) and value >= 0 for value in values)
+    assert suite.track_launches() > 0
+
+
+def test_steps_are_never_waited_for(one):
+    suite = costs.TrackCost()
+    for stage in ("lm_prefill", "lm_decode", "diffuse"):
+        suite.setup(one, stage, 30, 1, "turbo")
+        assert suite.track_syncs() == 0, stage
+
+
+def test_what_does_not_fit_is_a_loss_and_what_is_not_tried_is_not(one):
+    suite = costs.TrackPredictedPeak()
+    suite.setup(one, 4, "no-quant")
+    assert suite.track_status() == Exit.DEVICE_OOM == costs.OUT_OF_MEMORY
+    assert math.isnan(suite.track_peak())
+    suite.setup(one, 4, "no-offload")
+    assert math.isnan(suite.track_status()) and math.isnan(suite.track_peak())
+
+
+@pytest.fixture
+def known(tmp_path, monkeypatch):
+    """A commit that was predicted before; `measure` notes that it was asked."""
+    monkeypatch.setenv("ASV_CONF_DIR", str(tmp_path))
+    monkeypatch.setenv("ASV_COMMIT", "a" * 40)
+    asked = []
+    monkeypatch.setattr(_records, "measure", lambda kind: asked.append(kind) or {"header": {}})
+
+    def write(torch="1.0", status="ok", commit="a" * 12):
+        path = tmp_path / ".asv/records" / f"20260101T000000-1-{commit}-costs.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _records.append(path, {"status": "ok", "torch": torch})
+        _records.append(path, {"cell": "x", "status": status})
+        return asked
+
+    return write
+
+
+def test_a_commit_is_predicted_once(known):
+    asked = known()
+    assert _records.predict({"x"}, "1.0")["x"]["status"] == "ok"
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("written", "planned", "torch"),
+    [
+        ({}, {"x", "y"}, "1.0"),
+        ({}, {"x"}, "2.0"),
+        ({"status": "failed"}, {"x"}, "1.0"),
+        ({"commit": "b" * 12}, {"x"}, "1.0"),
+    ],
+)
+def test_anything_else_is_predicted_anew(known, written, planned, torch):
+    asked = known(**written)
+    _records.predict(planned, torch)
+    assert asked == ["costs"]
+
+
+def test_files_that_are_not_committed_are_predicted_every_time(known, monkeypatch):
+    monkeypatch.delenv("ASV_COMMIT")
+    asked = known(commit=_records.WORKTREE)
+    _records.predict({"x"}, "1.0")
+    assert asked == ["costs"]
