@@ -16,6 +16,7 @@ import itertools
 import os
 from dataclasses import dataclass
 
+TINY = "synthetic-tiny"
 TINY_DURATIONS_S = (5, 15)
 GUIDE_DURATIONS_S = (30, 60, 120, 240)
 
@@ -230,7 +231,7 @@ class PredictedCell:
 
 def durations_s(source: str) -> tuple[int, ...]:
     """Seconds of audio to generate with weights from `source`."""
-    return TINY_DURATIONS_S if source == "synthetic-tiny" else GUIDE_DURATIONS_S
+    return TINY_DURATIONS_S if source == TINY else GUIDE_DURATIONS_S
 
 
 TimingCell = Cell | TaskCell | SolverCell | TextCell | ParityCell
@@ -254,6 +255,8 @@ def timing_cells(source: str) -> list[TimingCell]:
         for size, think in work
         for steps in _axis("steps", STEPS)
         for runs in dits
+        # Planning does not know of the steps; on tiny weights they are not worth the time.
+        if source != TINY or not think or steps == STEPS[0]
         if runs == PLAIN or (*size, think, steps) == (*least, BATCHES[0], False, STEPS[0])
     ]
     plan = [

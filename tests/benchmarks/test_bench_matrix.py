@@ -22,10 +22,15 @@ def test_real_weights_run_the_guides_matrix():
     assert _matrix.TIERS_GB == (4, 6, 8, 12, 16, 20, 24)
 
 
+def test_tiny_weights_plan_at_the_fewest_steps_only():
+    cells = [cell for cell in _matrix.timing_cells("synthetic-tiny") if cell.kind == "generate"]
+    assert {(cell.thinking, cell.steps) for cell in cells} == {(False, 8), (False, 16), (True, 8)}
+
+
 def test_the_filter_narrows_an_axis(monkeypatch):
-    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=5 batch=1,4 tier_gb=8 thinking=True")
+    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=5 batch=1,4 tier_gb=8 thinking=False")
     cells = [c for c in _matrix.timing_cells("synthetic-tiny") if c.kind in ("generate", "plan")]
-    assert {(c.duration_s, c.batch, c.thinking) for c in cells} == {(5, 1, True), (5, 4, True)}
+    assert {(c.duration_s, c.batch, c.thinking) for c in cells} == {(5, 1, False), (5, 4, False)}
     assert {c.steps for c in cells} == {8, 16, None}
     tiers = [(c.tier_gb, c.lm) for c in _matrix.tier_cells("synthetic-tiny") if c.variant == "default"]
     assert tiers == [(8, False), (8, True)]
