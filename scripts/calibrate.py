@@ -1,7 +1,7 @@
 """Measure on a CUDA card what predictions rest on, and keep it in acestep/costs/calibration.json.
 
     python -m scripts.calibrate             # about a minute, 4 GiB of the card; then run the tests:
-    python -m pytest -m gpu tests/costs     # predicted peaks against this card's
+    python -m pytest -m gpu tests/tiersim/test_prediction_gpu.py     # predicted peaks against its own
 
 Run it in a process of its own on a card nobody else uses: what it finds is what a fresh process holds.
 """

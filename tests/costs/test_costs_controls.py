@@ -140,7 +140,6 @@ def test_a_mask_instead_of_a_band(before, monkeypatch):
 
     monkeypatch.setattr(dit, "sliding", dense)
     after = metrics(predict_anew())
-    print(differences(before, after))
     stopped = fired(before, after)
     assert {("diffuse", "flop"), ("diffuse", "bytes"), ("diffuse", "peak_live")} <= stopped
     assert {stage for stage, _ in stopped} <= {"condition", "diffuse"}
