@@ -21,6 +21,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -49,8 +50,7 @@ class VirtualCard:
     wrapped_on = "cpu"  # where torch has the tensors that a subclass wraps
 
     def __init__(self, cap_bytes: int):
-        if torch._C._get_privateuse1_backend_name() != VIRTUAL:
-            rename_privateuse1_backend(VIRTUAL)  # so that torch can read the name
+        _introduce()
         self.device = torch.device(VIRTUAL)
         self.cap_bytes = cap_bytes
         self._sizes: dict[int, int] = {}  # bytes by the identity of a storage
@@ -263,6 +263,19 @@ def _wrappers_of(card: torch.device, beneath: str) -> Iterator[None]:
         yield
     finally:
         torch.Tensor._make_wrapper_subclass = staticmethod(plain)
+
+
+def _introduce() -> None:
+    """Let torch read the card's name. It then asks a module of that name about streams of random numbers,
+    wherever it forks or seeds all there are: this card has none of its own."""
+    if torch._C._get_privateuse1_backend_name() == VIRTUAL:
+        return
+    rename_privateuse1_backend(VIRTUAL)
+    module: Any = ModuleType(f"torch.{VIRTUAL}")
+    module.is_available = module._is_in_bad_fork = lambda: False
+    module.device_count = lambda: 0
+    module.manual_seed_all = lambda seed: None
+    torch._register_device_module(VIRTUAL, module)
 
 
 def tensors(values: Iterable[Any]) -> Iterator[Tensor]:

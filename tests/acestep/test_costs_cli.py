@@ -57,6 +57,13 @@ class Said(NamedTuple):
     page: str
 
 
+@pytest.fixture(autouse=True)
+def no_card_stays_behind(monkeypatch):
+    """The profiler's --max-vram is for the rest of its process, which here is the tests'."""
+    monkeypatch.setenv("MAX_CUDA_VRAM", "8")
+    monkeypatch.delenv("MAX_CUDA_VRAM")
+
+
 @pytest.fixture(scope="module")
 def say(tmp_path_factory):
     """The command on tiny weights, writing both files."""

@@ -46,6 +46,15 @@ def test_a_card_knows_what_is_on_it(card):
     assert torch.Generator(card.device).device == card.device
 
 
+def test_torch_forks_and_seeds_as_before(card):
+    """Which it asks every device it knows of about."""
+    for _ in range(2):
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            drawn = torch.rand(2)
+    assert torch.equal(drawn, torch.rand(2, generator=torch.Generator().manual_seed(3)))
+
+
 def test_the_count_is_that_of_tensors_alive(card):
     kept = on_card(3)
     view = kept[: 2 * MIB]
