@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from acestep.arguments import Parser
 from acestep.cards import DEFAULT
 from acestep.errors import AceStepError
 from tiersim.case import CAPS, DEFAULT_TIERS_GB, VARIANTS, Case
@@ -32,7 +33,7 @@ BATCHES = (1, 2, 4, 8)
 
 def arguments() -> argparse.ArgumentParser:
     """The flags; both spellings where the profiler has its own."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m tiersim",
         description="What fits each GPU tier: one generation each, run under its size or predicted.",
         allow_abbrev=False,
@@ -98,9 +99,9 @@ def _add_results(add: Callable[..., object]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    options = arguments().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that a running case is cleaned up
     try:
+        options = arguments().parse_args(argv)
         from tiersim import command
 
         return command.run(options, sys.argv[1:] if argv is None else argv)

@@ -19,10 +19,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from acestep.arguments import Parser
 from acestep.cards import DEFAULT
-from acestep.errors import AceStepError, UsageError
+from acestep.errors import AceStepError
 from acestep.sources import DEFAULT_DIT, LMS, SYNTHETIC
 
 UNWRITTEN, INTERRUPTED = 4, 130
@@ -52,16 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UNWRITTEN
 
 
-class _Parser(argparse.ArgumentParser):
-    """One line for a wrong flag, as for everything else that is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{' '.join(message.split())}; see --help")
-
-
 def arguments() -> argparse.ArgumentParser:
     """The flags."""
-    parser = _Parser(
+    parser = Parser(
         prog="python -m acestep.costs",
         description="What a generation would cost on a card that is not here.",
         epilog="In round brackets the default.",
