@@ -17,6 +17,7 @@ from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from acestep import synthetic
 from acestep.cards import find
 from acestep.checkpoint import assign, on_meta
 from acestep.costs.allocator import Block
@@ -260,7 +261,9 @@ def fewer_layers() -> Iterator[None]:
             config = CONFIGS[TINY][dit]
             fewer = {"num_hidden_layers": LAYERS, "layer_types": config["layer_types"][:LAYERS]}
             patch.setitem(CONFIGS[TINY], dit, config | fewer)
+        synthetic._shapes.cache_clear()  # which other tests may have filled, and others will
         yield
+    synthetic._shapes.cache_clear()
 
 
 @pytest.fixture(scope="module", autouse=True)
