@@ -73,7 +73,7 @@ class VirtualCard:
 
     def holds(self, tensor: Tensor) -> bool:
         """Whether `tensor` is on the card."""
-        return any(_key(part) in self._sizes for part in plain(tensor))
+        return any(key_of(part) in self._sizes for part in plain(tensor))
 
     def device_of(self, tensor: Tensor) -> torch.device:
         """Where `tensor` is, as it is to be told."""
@@ -115,12 +115,12 @@ class VirtualCard:
 
     def _account(self, given: Sequence[Tensor], made: Iterable[Tensor]) -> None:
         """Take what an operator made of what it was given. A view, or what was written to, stays put."""
-        old = set(map(_key, given))
+        old = set(map(key_of, given))
         there = self._moving_to_card
         if there is None:
             there = not old.isdisjoint(self._sizes)
         for tensor in made if there else ():
-            if _key(tensor) not in old:
+            if key_of(tensor) not in old:
                 self.take(tensor)
 
     def _keep(self, storage: torch.UntypedStorage) -> None:
@@ -297,7 +297,8 @@ def plain(tensor: Tensor) -> Iterator[Tensor]:
         yield from plain(getattr(tensor, name))
 
 
-def _key(tensor: Tensor) -> int:
+def key_of(tensor: Tensor) -> int:
+    """Identity of the storage that `tensor` lies in."""
     return tensor.untyped_storage()._cdata
 
 

@@ -1,4 +1,4 @@
-"""Predictions of the commit's engine: the same on every machine with the same torch. Part of the worker.
+"""Predictions of the commit's engine: the same in every process with the same torch. Part of the worker.
 
 Shapes are the published ones whatever the source of weights, and the card is one card: what a commit changes
 is then the only thing that changes.

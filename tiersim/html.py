@@ -64,7 +64,7 @@ def _cells(number: int, record: Record) -> dict[str, str]:
         "Peak": size(record.peak_bytes),
         "Wall": "—"
         if record.wall_s is None
-        else f"{'≥ ' if record.requested.card else ''}{record.wall_s:.2f}s",
+        else f"{'~ ' if record.requested.card else ''}{record.wall_s:.2f}s",
         "Notes": safe("; ".join(notes(record))),
     }
 

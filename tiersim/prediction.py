@@ -4,7 +4,7 @@
     predict_case(Case(8, card=find("rtx4090"))).peak_bytes
 
 Its record has the fields of a run's. Bytes are what the allocator would reserve, and the card's context;
-seconds are floors, which no run of this engine on that card is faster than; the cap was never tried, since
+seconds are a roofline, an estimate and not a bound; the cap was never tried, since
 nothing was allocated.
 """
 

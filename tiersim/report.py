@@ -23,7 +23,7 @@ from tiersim.reporter import LOADING
 MARKS = {"OK": "✅", "OK*": "⚠️", "SKIP": "➖"}
 FAILED_MARK = "❌"
 PLAIN = str.maketrans({"—": "-", "─": "-", "→": ">", "≥": "+", "×": "x", "≤": "<", "…": "."})
-PREDICTED_AS = "nothing ran, times are floors, the DiT is eager and the LM runs through pt"
+PREDICTED_AS = "nothing ran, times are a roofline, the DiT is eager and the LM runs through pt"
 LEAST_NOTES = 16  # columns of the last cell, however narrow the terminal
 
 
@@ -46,7 +46,7 @@ TIERS = Layout(
 PREDICTED_TIERS = Layout(
     "TIER TEST RESULTS",
     (2, 9, 20, 26, 36, 47, 58, 68),
-    ("VRAM", "Tier", "LM", "Duration", "Status", "Peak VRAM", "At least", "Notes"),
+    ("VRAM", "Tier", "LM", "Duration", "Status", "Peak VRAM", "Roofline", "Notes"),
     78,
 )
 WIDE = Layout(
@@ -164,7 +164,7 @@ class Report:
             str(record.effective.batch_size),
             ("OK" if loaded else "FAIL") if ran else NONE,
             ("OK" if record.status == "ok" else "FAIL") if loaded and ran else NONE,
-            NONE if record.wall_s is None else f"{'≥' if self._predicted else ''}{record.wall_s:.2f}",
+            NONE if record.wall_s is None else f"{'~' if self._predicted else ''}{record.wall_s:.2f}",
             NONE if record.peak_bytes is None else f"{record.peak_bytes / GIB:.2f}",
             self._status(record),
             record.cap.kind if record.cap else NONE,

@@ -1,12 +1,12 @@
-"""What a generation would cost on a card that is not here: whether it fits, and how long it takes at least.
+"""What a generation would cost on a card that is not here: whether it fits, and about how long it takes.
 
     python -m acestep.costs --duration 240 --batch 4 --card rtx4090
     python -m acestep.costs --thinking --card rtx4060 --html cost.html
     python -m acestep.costs --list-cards
 
 The engine itself runs, on tensors without memory; no weights and no GPU are needed. A kernel takes as long
-as the longest of its arithmetic, its traffic and its launch at the card's peaks: seconds are floors. Memory
-is that of PyTorch's allocator and of a context.
+as the longest of its arithmetic, its traffic and its launch at the card's peaks: an estimate, not a bound.
+Memory is that of PyTorch's allocator and of a context.
 
 Exit codes: 0 it fits, 1 it does not, 2 usage, 3 weights or a file are missing, 4 a file could not be written,
 130 interrupted.

@@ -15,7 +15,7 @@ LOADING = "load"  # the stage before the clock starts
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """One stage. `seconds`: no less than this, by `bound_by` (compute, memory, launches or link) most of all.
+    """One stage. `seconds`: a roofline, of which `bound_by` (compute, memory, launches or link) is the most.
 
     `sites`: bytes alive when the stage had most allocated, by the function of the engine that asked for them.
     """
@@ -93,7 +93,7 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """No generation on this card is faster."""
+        """The roofline of the generation itself."""
         return sum(stage.seconds for stage in self.running)
 
     @property

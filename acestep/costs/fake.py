@@ -11,7 +11,8 @@ Small tensors of the host stay real, and so does what they decide.
         engine = Engine.from_setup(setup, device="virtual", weights=weights)
 
 What is read back from the card has no value: true, 1.0, 0. The engine reads back four things (are latents
-finite, are they all zero, how loud is the result, which codes), none of which changes what runs.
+finite, are they all zero, how loud is the result, which codes), none of which changes what runs, and the
+tokens of a thought, for which `planning` chooses.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from acestep.costs.books import Taken
 from acestep.costs.ledger import Work
 from acestep.costs.libraries import CUDA, attend
 from acestep.costs.replay import Recorder, Script
-from acestep.costs.storage import META, FakeStorage, key_of, site
-from acestep.virtual import READ_DEVICE, tensors
+from acestep.costs.storage import META, FakeStorage, site
+from acestep.virtual import READ_DEVICE, key_of, tensors
 
 HOST_ONLY = ("generator", "pin_memory")  # arguments that mean nothing without memory
 HOST_REAL_BYTES = 1 << 20  # of a tensor made on the host: below it has values
@@ -176,9 +177,9 @@ class FakeCard(FakeStorage):
         return self.obtain(Taken(index.nbytes, self.operator, site()))
 
     def _take_new(self, given: Sequence[Tensor], made: Sequence[Tensor]) -> None:
-        old = {tensor.untyped_storage()._cdata for tensor in given}
+        old = set(map(key_of, given))
         for tensor in made:
-            if tensor.untyped_storage()._cdata not in old:
+            if key_of(tensor) not in old:
                 self.take(tensor)
 
     def _crosses(

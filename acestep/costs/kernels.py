@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
 from acestep.costs.ledger import Work
+from acestep.virtual import key_of
 
 aten = torch.ops.aten
 
@@ -32,8 +33,8 @@ def moves_nothing(func: Any, given: Sequence[Tensor], made: Sequence[Tensor]) ->
     """Whether `func` made no value: a view, or memory that nobody has written to."""
     if func._overloadpacket in EMPTY:
         return True
-    old = {tensor.untyped_storage()._cdata for tensor in given}
-    return not func._schema.is_mutable and all(t.untyped_storage()._cdata in old for t in made)
+    old = set(map(key_of, given))
+    return not func._schema.is_mutable and all(key_of(tensor) in old for tensor in made)
 
 
 def work(
@@ -72,11 +73,6 @@ def reach_bytes(tensor: Tensor) -> int:
     for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
         size *= length if stride else 1
     return size
-
-
-def product_flop(rows: int, inner: int, columns: int) -> int:
-    """Of a product of matrices."""
-    return 2 * rows * inner * columns
 
 
 def attention_flop(q: Tensor, k: Tensor, v: Tensor) -> int:

@@ -1,8 +1,8 @@
 """Work and memory by stage: what a trace adds up to. No torch import here.
 
 A kernel takes as long as the longest of its arithmetic, its traffic and its launch; what crosses the link
-between host and card comes on top. Those are floors: no kernel is faster, most are slower. Time is kept
-in whole picoseconds, so that sums do not depend on their order.
+between host and card comes on top. That is a roofline, not a bound: caches and launches that run ahead of the
+card make it faster, all else slower. Time is in whole picoseconds: sums do not depend on their order.
 """
 
 from __future__ import annotations

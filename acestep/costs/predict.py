@@ -86,7 +86,7 @@ def _generate(fake: FakeCard, setup: Setup, plan: EffectivePlan) -> GenerationRe
     config = plan.config
     if config.seeds is None:
         config = replace(config, seeds=item_seeds(0, config.batch_size))
-    failure, results = None, []
+    results: list[GenerationResult] = []
 
     @torch.inference_mode()  # tensors without memory take each other's place only if all are of one mode
     def run() -> None:

@@ -53,7 +53,7 @@ def listing(cards: Sequence[Card]) -> str:
 def label(cost: Cost) -> str:
     """What every figure is worth."""
     of = cost.environment
-    return f"predicted, {of['calibration']}, torch {of['torch']}, floors: no generation is faster"
+    return f"predicted, {of['calibration']}, torch {of['torch']}, seconds are a roofline"
 
 
 def facts(cost: Cost) -> dict[str, str]:

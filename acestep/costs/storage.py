@@ -19,7 +19,7 @@ import acestep
 from acestep.cards import Card
 from acestep.costs.allocator import Block, NoMemory
 from acestep.costs.books import Books, Taken
-from acestep.virtual import HOST, READ_DEVICE, VirtualCard, plain
+from acestep.virtual import HOST, READ_DEVICE, VirtualCard, key_of, plain
 
 ENGINE = Path(acestep.__file__).parent
 BEHIND_THE_SCENES = (str(ENGINE / "costs"), str(ENGINE / "virtual.py"))
@@ -43,11 +43,11 @@ class FakeStorage(VirtualCard):
         self._hosted: set[int] = set()  # storages of fake tensors on the host
 
     def holds(self, tensor: Tensor) -> bool:
-        return any(part.untyped_storage()._cdata in self._blocks for part in plain(tensor))
+        return any(key_of(part) in self._blocks for part in plain(tensor))
 
     def block_of(self, tensor: Tensor) -> Block | None:
         """The allocator's block that `tensor` lies in; None for one that is on the host."""
-        return self._blocks.get(tensor.untyped_storage()._cdata)
+        return self._blocks.get(key_of(tensor))
 
     def is_empty(self, tensor: Tensor) -> bool:
         """Whether `tensor` is on the meta device for the engine too: of a model that is not loaded."""
@@ -135,8 +135,3 @@ def _places() -> dict[str, str]:
     """Files of the engine, by their paths, as sites name them."""
     files = [file for file in ENGINE.rglob("*.py") if not str(file).startswith(BEHIND_THE_SCENES)]
     return {str(file): file.relative_to(ENGINE).as_posix() for file in files}
-
-
-def key_of(tensor: Tensor) -> int:
-    """Identity of the storage that `tensor` lies in."""
-    return tensor.untyped_storage()._cdata

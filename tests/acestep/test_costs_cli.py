@@ -149,7 +149,7 @@ def test_the_report_says_what_was_predicted_in_80_columns(fits):
     assert max(map(len, fits.out.splitlines())) < 80
     for words in ("GeForce RTX 4060: 8.00 GiB → 8 GB class → tier4", "acestep-5Hz-lm-0.6B plans", "fits"):
         assert words in fits.out
-    assert re.search(r"^predicted, uncalibrated, torch \S+, floors: no generation is faster$", fits.out, re.M)
+    assert re.search(r"^predicted, uncalibrated, torch \S+, seconds are a roofline$", fits.out, re.M)
     table = rows(fits.out)
     assert table.keys() == {stage["stage"] for stage in cost["stages"]} | {report.TOTAL}
     for stage in cost["stages"]:
