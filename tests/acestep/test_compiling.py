@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -84,6 +86,27 @@ def unhampered(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     with torch.inference_mode():
         yield
     torch.compiler.reset()
+    evaluate_frames_as_python_does()
+
+
+def evaluate_frames_as_python_does() -> None:
+    """Where compiling failed, PyTorch 2.13 leaves its frame evaluator to the interpreter for good.
+
+    Calls then hold their arguments for longer, and later tests would see other peaks of memory.
+    """
+    python = ctypes.pythonapi
+    python.PyInterpreterState_Get.restype = ctypes.c_void_p
+    default = ctypes.cast(python._PyEval_EvalFrameDefault, ctypes.c_void_p)
+    python._PyInterpreterState_SetEvalFrameFunc(ctypes.c_void_p(python.PyInterpreterState_Get()), default)
+
+
+def calls_hold_their_arguments() -> bool:
+    def takes(thing: nn.Module) -> bool:
+        seen = weakref.ref(thing)
+        del thing
+        return seen() is not None
+
+    return takes(nn.Module())
 
 
 @pytest.fixture
@@ -124,6 +147,9 @@ def test_a_value_that_is_read_back_is_a_graph_break_and_an_error(
     compiled = Compiled(dit)
     with pytest.raises(torch._dynamo.exc.Unsupported):
         compiled.warm(shape, modulation(dit), guided=False)
+    assert calls_hold_their_arguments()  # not so: `evaluate_frames_as_python_does` can go
+    evaluate_frames_as_python_does()
+    assert not calls_hold_their_arguments()
 
 
 @pytest.mark.parametrize(("frames", "expected"), [(WITHIN, 1), (BEYOND, 2)])
