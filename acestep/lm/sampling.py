@@ -1,8 +1,8 @@
 """Choosing a token from logits: penalty, top-k, nucleus, temperature, one uniform draw.
 
 Everything runs on the device without a host sync and without sorting: a full sort of 64,000 codes
-costs more than the model's own head. The nucleus is found by two histograms over the bits of the
-probabilities (for positive floats, bit order is value order), which is exact.
+costs more than the model's own head. The nucleus is found by two histograms, over the upper and then the
+lower half of the probabilities' bits (for positive floats, bit order is value order), which is exact.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_HIGH = 0x3F80 + 1  # upper halves of the bit patterns of floats in [0, 1]
-_LOW = 1 << 16
+_HALF_BITS = 15  # of the 30 that differ between floats in [0, 1]
+_BUCKETS = 1 << _HALF_BITS
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,21 @@ class Sampling:
         if 0 < self.top_p < 1:
             probabilities = logits.softmax(-1)
             floor = nucleus_floor(probabilities, self.top_p)
-            logits = logits.masked_fill(probabilities < floor, -torch.inf)
+            logits = torch.where(probabilities < floor, -torch.inf, logits)
         return draw((logits / self.temperature).softmax(-1), uniform)
 
 
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Inverse-CDF sampling: `[B]` indices of `probabilities [B, V]` at `uniform [B]`.
+    """Inverse-CDF sampling: `[B]` indices of `probabilities [B, V]` at fp32 `uniform [B]` in [0, 1).
 
-    Never an index of probability zero: the target is below the total and the search is for the first
-    cumulative value above it.
+    The first cumulative value above a target that is below the total, so never past the last index of a
+    probability above zero; on a card, whose sums of zeros may differ by rounding, `last` sees to that.
     """
     cumulative = probabilities.cumsum(-1)
-    target = uniform[:, None].to(cumulative.dtype) * cumulative[:, -1:]
-    last = (probabilities > 0).to(torch.int64) * torch.arange(probabilities.shape[-1], device=uniform.device)
-    index = torch.searchsorted(cumulative, target, right=True)
-    return torch.minimum(index[:, 0], last.amax(-1))  # rounding may put the target at the very end
+    index = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    places = torch.arange(probabilities.shape[-1], dtype=torch.int32, device=uniform.device)
+    last = torch.where(probabilities > 0, places, 0).amax(-1)
+    return torch.minimum(index, last)
 
 
 def nucleus_floor(probabilities: Tensor, mass: float) -> Tensor:
@@ -67,18 +67,23 @@ def nucleus_floor(probabilities: Tensor, mass: float) -> Tensor:
     Ties with the last member are members.
     """
     bits = probabilities.view(torch.int32)
-    high, low = (bits >> 16).long(), (bits & (_LOW - 1)).long()
-    coarse, above = _crossing(high, probabilities, _HIGH, torch.full_like(probabilities[:, :1], mass))
-    inside = probabilities * (high == coarse)
-    fine, _ = _crossing(low, inside, _LOW, mass - above)
-    return ((coarse << 16) | fine).to(torch.int32).view(torch.float32)
+    outside = probabilities.sum(-1, keepdim=True) - mass
+    upper, below = _crossing(bits >> _HALF_BITS, probabilities, outside)
+    upper = upper << _HALF_BITS
+    # Lower halves, of the floats with that upper half. The others go anywhere beyond: to one place is slow.
+    lower = torch.minimum(bits ^ upper, (bits & (_BUCKETS - 1)) + _BUCKETS)
+    lower, _ = _crossing(lower, probabilities, outside - below)
+    floor = (upper | lower).view(torch.float32)
+    return floor.minimum(probabilities.amax(-1, keepdim=True))  # a tiny mass is lost in `outside`
 
 
-def _crossing(bucket: Tensor, weight: Tensor, buckets: int, mass: Tensor) -> tuple[Tensor, Tensor]:
-    """Highest bucket at or above which `mass [B, 1]` lies, and the mass strictly above it."""
-    histogram = torch.zeros(*weight.shape[:-1], buckets + 1, device=weight.device).scatter_add_(
-        -1, bucket, weight
-    )
-    tail = histogram.flip(-1).cumsum(-1).flip(-1)  # mass at or above each bucket
-    index = ((tail >= mass).sum(-1, keepdim=True) - 1).clamp(0, buckets - 1)
-    return index, tail.gather(-1, index + 1)
+def _crossing(bucket: Tensor, weight: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest bucket, int32 `[B, 1]`, below which at most `most [B, 1]` of `weight` lies, and what does.
+
+    `bucket [B, V]`: under `_BUCKETS`, or under twice that for what does not count.
+    """
+    histogram = weight.new_zeros(len(weight), 2 * _BUCKETS + 1)
+    histogram[:, 1:].scatter_add_(-1, bucket.long(), weight)
+    below = histogram[:, :_BUCKETS].cumsum(-1)
+    index = torch.searchsorted(below, most, right=True).clamp(min=1) - 1
+    return index.int(), below.gather(-1, index)

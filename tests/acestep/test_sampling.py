@@ -30,6 +30,27 @@ def test_nucleus_is_what_sorting_finds(size: int, mass: float):
         assert kept
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_nucleus_is_exact_where_sums_are(seed: int):
+    """Whole multiples of 2^-20: every sum is exact in fp32, many tokens tie, masses end between them."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = torch.randint(0, 40, (3, 300), generator=generator) ** 2
+    parts[:, 0] += 2**20 - parts.sum(-1)
+    probabilities = parts / 2**20
+    edges = probabilities.sort(-1, descending=True).values.cumsum(-1)[0, [0, 1, 7, 50, 150]].tolist()
+    for mass in [edge + off for edge in edges for off in (-(2.0**-20), 0.0, 2.0**-20)]:
+        floor = nucleus_floor(probabilities, mass)
+        for row, lowest in zip(probabilities, floor, strict=True):
+            least = min(row[i].item() for i in sorted_nucleus(row, mass))
+            assert lowest.item() == least
+
+
+def test_a_mass_that_rounds_to_nothing_is_the_likeliest_token():
+    probabilities = logits(2, 1000).softmax(-1)
+    for mass in (1e-30, 1e-9):
+        assert torch.equal(nucleus_floor(probabilities, mass), probabilities.amax(-1, keepdim=True))
+
+
 def test_nucleus_of_one_certain_token():
     probabilities = torch.tensor([[0.0, 1.0, 0.0]])
     assert (probabilities >= nucleus_floor(probabilities, 0.9)).tolist() == [[False, True, False]]
@@ -47,6 +68,10 @@ def test_a_masked_token_is_never_drawn(uniform: float):
     masked = torch.tensor([[-torch.inf, 1.0, -torch.inf, 2.0, -torch.inf]])
     for sampling in (Sampling(1.0), Sampling(0.5, top_p=0.9), Sampling(1.0, top_k=2)):
         assert sampling.pick(masked, torch.tensor([uniform])).item() in (1, 3)
+
+
+def test_a_draw_is_an_index_whatever_is_drawn_from():
+    assert draw(torch.full((1, 5), torch.nan), torch.tensor([0.5])).item() in range(5)
 
 
 def test_temperature_zero_is_the_most_likely_token():
