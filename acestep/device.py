@@ -15,7 +15,7 @@ import torch
 
 from acestep.errors import MissingPrerequisite, UsageError
 
-VIRTUAL = "virtual"  # the card that `tiersim.virtual` makes of host memory; unknown to torch without it
+VIRTUAL = "virtual"  # the card that `acestep.virtual` makes of host memory; unknown to torch without it
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 

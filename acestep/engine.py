@@ -116,16 +116,16 @@ class Engine:
         residency = Residency(place, offload=setup.offload_to_cpu, offload_dit=setup.offload_dit_to_cpu)
         wanted = (*ALWAYS, *(WITH_LM if setup.lm else ())) if preload is None else preload
         weights = weights or open_source(setup.source)
-        models = Models.load(
+        models = Models.open(
             weights,
             setup.dit,
             place,
             lambda stored: resolve_dtype(dtype, place, stored),
             setup.lm if setup.lm_backend == "pt" else None,
             residency,
-            [part for part in wanted if part != "lm"],
             setup.quantization,
         )
+        models.need(*(part for part in wanted if part != "lm"))
         planner = None
         if setup.lm:
             backend = open_backend(setup.lm_backend, models, weights, setup.lm)

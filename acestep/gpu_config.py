@@ -19,12 +19,15 @@ import math
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from acestep.errors import MissingPrerequisite, UsageError
+from acestep.memory import GIB
 
-GIB = 2**30
+Answer = TypeVar("Answer")
+
 MAX_VRAM_VARIABLE = "MAX_CUDA_VRAM"
 
 NOMINAL_GB = (4, 5, 6, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 141, 192)
@@ -64,11 +67,6 @@ class GPUConfig:
     class_gb: float = 0.0  # of the card at hand; set by tier_for
 
     @property
-    def lm_memory_gb(self) -> Mapping[str, float]:
-        """Memory set aside per LM size; on `unlimited` a figure for reports, not a limit."""
-        return {size: LM_MEMORY_GB[size] for size in self.lm_sizes}
-
-    @property
     def default_lm_name(self) -> str | None:
         """Checkpoint name of the default LM, as `Engine.load(lm=...)` takes it."""
         return LM_PREFIX + self.default_lm if self.default_lm else None
@@ -79,7 +77,7 @@ INT8 = "int8_weight_only"
 SMALL, MEDIUM, LARGE = ("0.6B",), ("0.6B", "1.7B"), ("0.6B", "1.7B", "4B")
 
 TIERS = (
-    #          name         class GB       seconds   batch LM sizes          load offload   quantisation
+    #          name         class GB       seconds   batch LM sizes          load offload   quantization
     #                       up to     incl LM   none L  n  allowed default  LM   all  DiT  of the DiT
     GPUConfig("tier1",     4,        YES, 180, 180, 1, 1, (),     None,   NO,  YES, YES, INT8),
     GPUConfig("tier2",     6,        YES, 360, 360, 1, 1, (),     None,   NO,  YES, YES, INT8),
@@ -189,7 +187,20 @@ def max_vram_gb(environ: Mapping[str, str] = os.environ) -> float | None:
 
 
 def _cuda(index: int, visible: str | None) -> Accelerator | None:
-    """The CUDA card through NVML: the driver's own figures, and no CUDA context is made."""
+    import pynvml
+
+    def describe(card: Any) -> Accelerator:
+        memory_bytes = float(pynvml.nvmlDeviceGetMemoryInfo(card).total)
+        return Accelerator("cuda", str(pynvml.nvmlDeviceGetName(card)), memory_bytes / GIB)
+
+    return ask_card(index, visible, describe)
+
+
+def ask_card(index: int, visible: str | None, question: Callable[[Any], Answer]) -> Answer | None:
+    """`question(handle)` of CUDA device `index` among the `visible` (CUDA_VISIBLE_DEVICES); None without it.
+
+    NVML answers: the driver's own figures, and no CUDA context is made.
+    """
     import pynvml
 
     try:
@@ -197,9 +208,7 @@ def _cuda(index: int, visible: str | None) -> Accelerator | None:
     except pynvml.NVMLError:
         return None
     try:
-        handle = _nvml_handle(index, visible)
-        name = pynvml.nvmlDeviceGetName(handle)
-        return Accelerator("cuda", str(name), float(pynvml.nvmlDeviceGetMemoryInfo(handle).total) / GIB)
+        return question(_nvml_handle(index, visible))
     except (pynvml.NVMLError, IndexError):
         return None
     finally:

@@ -17,7 +17,7 @@ not. The timbre of silence, which stands in where there is no reference audio, i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -134,7 +134,7 @@ class Models:
     timbre_of_silence: Tensor | None = None  # before `condition` is loaded
 
     @classmethod
-    def load(
+    def open(
         cls,
         source: Source,
         dit: str,
@@ -142,13 +142,12 @@ class Models:
         choose_dtype: Callable[[str], torch.dtype],
         lm: str | None,
         residency: Residency,
-        preload: Sequence[str] | None = None,
         quantization: str | None = None,
     ) -> Models:
-        """Load from `source` with the DiT of its folder `dit` and our own language model `lm`, or none.
+        """The models of `source`, with the DiT of its folder `dit` and our own language model `lm`, or none.
 
-        `preload`: parts to load at once; None is what a generation needs, and the language model's.
-        `quantization`: of the DiT's layers, or None (`acestep.quantization` says which there are).
+        No part is loaded yet. `quantization`: of the DiT's layers, or None (`acestep.quantization` says which
+        there are).
 
         `choose_dtype` is told the dtype the DiT's file declares; tensors are cast to its answer as they
         are read. Raises UsageError for an unknown `lm`, CheckpointError for a folder that is wrong.
@@ -170,7 +169,7 @@ class Models:
             parts["lm"] = Part(language_model, ("",), read_lm)
         assign(ace_step, "null_condition_emb", read("null_condition_emb").to(device, dtype))
         silence = source.silence_latent(dit).to(device, dtype)
-        models = cls(
+        return cls(
             config=config,
             dit=dit,
             ace_step=ace_step,
@@ -186,10 +185,6 @@ class Models:
             residency=residency,
             parts=parts,
         )
-        if preload is None:
-            preload = (*ALWAYS, *(WITH_LM if lm else ()))
-        models.need(*preload)
-        return models
 
     def need(self, *parts: str) -> None:
         """Load those of `parts` that are not, each to its home.

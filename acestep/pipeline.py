@@ -35,7 +35,9 @@ from acestep.lm.planner import Plan, Planner
 from acestep.loading import ALWAYS, Models
 from acestep.memory import MemoryBudget
 from acestep.models.dit import Conditions
-from acestep.resolver import DEFAULT_DURATION_S, EffectivePlan
+from acestep.prompts import INSTRUMENTAL
+from acestep.request import DEFAULT_DURATION_S
+from acestep.resolver import EffectivePlan
 from acestep.result import Audio, Counts, Fallback
 from acestep.schedule import start_at
 from acestep.spans import span
@@ -184,7 +186,7 @@ class Run:
                         models.text_tokenizer,
                         sentence=sentence,
                         caption=group.metadata.caption or params.caption,
-                        lyrics="[Instrumental]" if params.instrumental else params.lyrics,
+                        lyrics=INSTRUMENTAL if params.instrumental else params.lyrics,
                         language=group.metadata.language or params.vocal_language,
                         metadata=group.metadata,
                     )

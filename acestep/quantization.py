@@ -72,18 +72,8 @@ def _capability(index: int) -> tuple[int, int] | None:
     """Compute capability of a CUDA card, from the driver."""
     import pynvml
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        handle = gpu_config._nvml_handle(index, os.environ.get("CUDA_VISIBLE_DEVICES"))
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        return major, minor
-    except (pynvml.NVMLError, IndexError):
-        return None
-    finally:
-        pynvml.nvmlShutdown()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return gpu_config.ask_card(index, visible, pynvml.nvmlDeviceGetCudaComputeCapability)
 
 
 def _without_exact_int8() -> str | None:

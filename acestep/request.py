@@ -29,6 +29,7 @@ KEYSCALES = [
 TIME_SIGNATURES = ["2", "3", "4", "6"]
 BPM_RANGE = (30, 300)
 DURATION_RANGE_S = (1.0, 600.0)
+DEFAULT_DURATION_S = 30.0  # when nobody says: what the caption prompt says then, too
 AUDIO_FORMATS = ["wav", "flac"]
 INFER_METHODS = ["ode", "sde", "heun"]
 GUIDANCE_MODES = ["apg", "adg", "cfg"]

@@ -16,13 +16,12 @@ from acestep import audio_codes, audio_file, gpu_config
 from acestep.adjustments import Adjustment, Adjustments
 from acestep.audio_codes import CODES_PER_SECOND
 from acestep.errors import MissingPrerequisite, UsageError
-from acestep.request import DURATION_RANGE_S, GenerationConfig, GenerationParams
+from acestep.request import DEFAULT_DURATION_S, DURATION_RANGE_S, GenerationConfig, GenerationParams
 from acestep.schedule import TURBO_SHIFTS, TURBO_STEPS, nearest, schedule
 from acestep.setup import Setup
 from acestep.sources import LMS
 from acestep.tasks import TASKS, Task, instruction
 
-DEFAULT_DURATION_S = 30.0  # when nobody says: what the caption prompt says then, too
 BASE_STEPS = 50
 BASE_GUIDANCE = 7.0
 

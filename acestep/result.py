@@ -130,8 +130,3 @@ class GenerationResult:
     def rtf(self) -> float:
         """Real-time factor: wall seconds per second of audio of one item; lower is better."""
         return self.wall_s / self.counts.audio_s
-
-    @property
-    def metadata(self) -> Mapping[str, Any]:
-        """What the first item's DiT was conditioned on."""
-        return self.audios[0].metadata

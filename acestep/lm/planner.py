@@ -32,12 +32,10 @@ from acestep.prompts import (
     phase2_prompt,
     phase2_unconditional,
 )
-from acestep.request import DescriptionParams, GenerationParams
+from acestep.request import DEFAULT_DURATION_S, DescriptionParams, GenerationParams
 from acestep.result import Counts
 from acestep.spans import span
 from acestep.tokenizer import Tokenizer
-
-DEFAULT_DURATION_S = 30.0  # where neither the request nor a thought says
 
 
 @dataclass(frozen=True)

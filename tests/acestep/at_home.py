@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from acestep.checkpoint import Source
-from acestep.loading import Models
+from acestep.loading import ALWAYS, WITH_LM, Models
 from acestep.sources import DEFAULT_DIT, LMS
 
 CPU = torch.device("cpu")
@@ -33,7 +33,9 @@ class AtHome:
 
 
 def load(source: Source, dit: str = DEFAULT_DIT, dtype: torch.dtype = torch.float32) -> Models:
-    return Models.load(source, dit, CPU, lambda stored: dtype, LMS[0], AtHome())
+    models = Models.open(source, dit, CPU, lambda stored: dtype, LMS[0], AtHome())
+    models.need(*ALWAYS, *WITH_LM)
+    return models
 
 
 def networks(models: Models) -> list[nn.Module]:

@@ -74,7 +74,7 @@ def test_codes_change_the_music(engine: Engine):
 def test_complete_metadata_needs_no_language_model(engine: Engine):
     result = engine.generate(PARAMS, seeded(1))
     assert result.counts.lm_prefill_tokens == result.counts.lm_decode_steps == 0
-    assert result.metadata["bpm"] == 120
+    assert result.audios[0].metadata["bpm"] == 120
 
 
 def test_open_metadata_is_planned_and_given_metadata_kept(engine: Engine):
@@ -141,7 +141,8 @@ def test_thinking_without_a_language_model_is_refused():
     engine = Engine.load("synthetic-tiny", device="cpu", lm=None)
     with pytest.raises(MissingPrerequisite, match="no language model"):
         engine.generate(THINKING, seeded(1))
-    assert engine.generate(dataclasses.replace(PARAMS, bpm=None), seeded(1)).metadata["bpm"] is None
+    [made] = engine.generate(dataclasses.replace(PARAMS, bpm=None), seeded(1)).audios
+    assert made.metadata["bpm"] is None
 
 
 def test_broken_weights_are_an_error_not_music(monkeypatch: pytest.MonkeyPatch):

@@ -86,17 +86,18 @@ def test_not_a_number_is_refused():
 
 
 # The published table: seconds and batch as (with LM, without LM), sizes with the default, load by
-# default, (offload, DiT offload), quantisation. A change here is a change of policy.
+# default, (offload, DiT offload), quantization. A change here is a change of policy.
 INT8 = "int8_weight_only"
+SMALL, MEDIUM, LARGE = ("0.6B",), ("0.6B", "1.7B"), ("0.6B", "1.7B", "4B")
 PUBLISHED = {
-    "tier1": ((180, 180), (1, 1), {}, None, False, (True, True), INT8),
-    "tier2": ((360, 360), (1, 1), {}, None, False, (True, True), INT8),
-    "tier3": ((240, 360), (1, 2), {"0.6B": 3}, "0.6B", False, (True, True), INT8),
-    "tier4": ((240, 360), (2, 4), {"0.6B": 3}, "0.6B", False, (True, True), INT8),
-    "tier5": ((240, 360), (2, 4), {"0.6B": 3, "1.7B": 8}, "1.7B", True, (True, False), INT8),
-    "tier6a": ((480, 480), (4, 8), {"0.6B": 3, "1.7B": 8, "4B": 12}, "1.7B", True, (True, False), INT8),
-    "tier6b": ((480, 480), (4, 8), {"0.6B": 3, "1.7B": 8, "4B": 12}, "1.7B", True, (False, False), None),
-    "unlimited": ((600, 600), (8, 8), {"0.6B": 3, "1.7B": 8, "4B": 12}, "4B", True, (False, False), None),
+    "tier1": ((180, 180), (1, 1), (), None, False, (True, True), INT8),
+    "tier2": ((360, 360), (1, 1), (), None, False, (True, True), INT8),
+    "tier3": ((240, 360), (1, 2), SMALL, "0.6B", False, (True, True), INT8),
+    "tier4": ((240, 360), (2, 4), SMALL, "0.6B", False, (True, True), INT8),
+    "tier5": ((240, 360), (2, 4), MEDIUM, "1.7B", True, (True, False), INT8),
+    "tier6a": ((480, 480), (4, 8), LARGE, "1.7B", True, (True, False), INT8),
+    "tier6b": ((480, 480), (4, 8), LARGE, "1.7B", True, (False, False), None),
+    "unlimited": ((600, 600), (8, 8), LARGE, "4B", True, (False, False), None),
 }
 
 
@@ -105,7 +106,7 @@ def test_the_published_table():
         c.tier: (
             (c.max_duration_with_lm_s, c.max_duration_s),
             (c.max_batch_with_lm, c.max_batch),
-            dict(c.lm_memory_gb),
+            c.lm_sizes,
             c.default_lm,
             c.load_lm,
             (c.offload_to_cpu, c.offload_dit_to_cpu),
@@ -114,6 +115,7 @@ def test_the_published_table():
         for c in gpu_config.TIERS
     }
     assert shipped == PUBLISHED
+    assert gpu_config.LM_MEMORY_GB == {"0.6B": 3, "1.7B": 8, "4B": 12}
     assert all(c.compile and c.lm_backend == "vllm" for c in gpu_config.TIERS)
     assert {c.tier for c in gpu_config.TIERS if c.lm_needs_offload} == {"tier6a"}
 

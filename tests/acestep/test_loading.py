@@ -49,20 +49,21 @@ def test_the_parts_are_everything_there_is() -> None:
 
 
 def test_without_a_language_model_there_is_none() -> None:
-    models = Models.load(
+    models = Models.open(
         Synthetic("synthetic-tiny"), DEFAULT_DIT, CPU, lambda _: torch.float32, None, AtHome()
     )
     assert models.lm is None
-    assert models.loaded == set(ALWAYS)
     with pytest.raises(KeyError):
         models.need("lm")
     with pytest.raises(UsageError, match="lm: 'gpt' is not allowed"):
-        Models.load(Synthetic("synthetic-tiny"), DEFAULT_DIT, CPU, lambda _: torch.float32, "gpt", AtHome())
+        Models.open(Synthetic("synthetic-tiny"), DEFAULT_DIT, CPU, lambda _: torch.float32, "gpt", AtHome())
 
 
 def test_a_part_can_be_loaded_by_itself() -> None:
     source = Synthetic("synthetic-tiny")
-    models = Models.load(source, DEFAULT_DIT, CPU, lambda _: torch.float32, LMS[0], AtHome(), ("lm",))
+    models = Models.open(source, DEFAULT_DIT, CPU, lambda _: torch.float32, LMS[0], AtHome())
+    assert models.loaded == set() == set(models.parts) - on_meta(models)
+    models.need("lm")
     assert models.loaded == {"lm"} == set(models.parts) - on_meta(models)
     assert models.timbre_of_silence is None
     models.need("condition")

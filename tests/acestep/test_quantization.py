@@ -40,7 +40,9 @@ OF_A_LAYER = {
 
 def load(name: str | None, dit: str = DEFAULT_DIT, dtype: torch.dtype = torch.float32) -> Models:
     source = Synthetic("synthetic-tiny")
-    return Models.load(source, dit, CPU, lambda _: dtype, None, AtHome(), ("dit",), name)
+    models = Models.open(source, dit, CPU, lambda _: dtype, None, AtHome(), name)
+    models.need("dit")
+    return models
 
 
 def linear(name: str | None = None, dtype: torch.dtype = torch.float32) -> nn.Linear:

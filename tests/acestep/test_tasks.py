@@ -52,7 +52,7 @@ def test_a_task_gives_music_as_long_as_its_recording(engine: Engine, song: str, 
     assert all(item.tensor.isfinite().all() and item.rms > 0 for item in result.audios)
     assert list(result.stages_s)[:2] == ["load_audio", "vae_encode"]
     assert result.counts.vae_encode_tiles == 1 and result.counts.lm_decode_tokens == 0
-    assert result.metadata["duration"] == 6
+    assert result.audios[0].metadata["duration"] == 6
 
 
 def test_the_tasks_are_told_apart(engine: Engine, song: str):

@@ -190,7 +190,8 @@ def test_fp32_shards_are_cast_as_they_are_read(written: Path) -> None:
         stored.append(dtype)
         return torch.bfloat16
 
-    models = Models.load(Folder(written), XL, CPU, choose, None, AtHome())
+    models = Models.open(Folder(written), XL, CPU, choose, None, AtHome())
+    models.need("dit")
     assert stored == ["float32"]
     loaded = dict(models.ace_step.decoder.named_parameters())
     assert {tensor.dtype for tensor in loaded.values()} == {torch.bfloat16}
