@@ -15,10 +15,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from acestep import commands
-from acestep.errors import AceStepError, UsageError
+from acestep.arguments import Parser
+from acestep.errors import AceStepError
 from acestep.lm.backend import BACKENDS
 from acestep.quantization import QUANTIZATIONS
 from acestep.request import AUDIO_FORMATS
@@ -28,15 +28,15 @@ from acestep.tasks import TASKS
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code (0, 1 failed, 2 usage, 3 missing prerequisite, 130 Ctrl-C)."""
-    arguments = _parser().parse_args(argv)
     # Threads that spin while they wait turn one busy core into a run five times as long. OpenMP reads
     # this once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has every script
     try:
+        arguments = _parser().parse_args(argv)
         code = arguments.run(arguments)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return code
     except AceStepError as error:
         print(f"acestep: {error}", file=sys.stderr)
@@ -45,19 +45,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("acestep: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader has seen enough, as `| head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         return 0
+    except OSError as error:  # as of a full disk that standard output goes to
+        _say_no_more()
+        print(f"acestep: {error}", file=sys.stderr)
+        return AceStepError.exit_code
 
 
-class _Parser(argparse.ArgumentParser):
-    """One line for a wrong flag, as for everything else that is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(UsageError.exit_code, f"acestep: {' '.join(message.split())}; see {self.prog} --help\n")
+def _say_no_more() -> None:
+    """What is still to be written at exit would fail like what was written before."""
+    if sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m acestep",
         description="ACE-Step 1.5 music generation, measured.",
     )
@@ -80,9 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _engine_flags() -> _Parser:
+def _engine_flags() -> Parser:
     """What is loaded and where: flags of every command that runs a model."""
-    parser = _Parser(add_help=False)
+    parser = Parser(add_help=False)
     group = parser.add_argument_group("engine")
     add, switch = group.add_argument, argparse.BooleanOptionalAction
     add(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acestep import report, resolver
+from acestep import audio_file, report, resolver
 from acestep.checks import shown, within
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
 from acestep.examples import exists, load_description, load_example, read_text
@@ -59,9 +59,8 @@ def understand(arguments: argparse.Namespace) -> int:
     params = _description(arguments, audio_codes=_text(arguments.codes))
     setup = _text_setup(arguments)
     if arguments.audio:
-        from acestep import audio_file
-
-        audio_file.probe(arguments.audio, "--audio")  # refuse it before torch is imported
+        audio_file.probe(arguments.audio, "--audio")
+        _check_recording(arguments.audio, arguments, setup)
     engine = _engine(arguments, setup, TEXT)
     if arguments.audio:
         params = dataclasses.replace(params, audio_codes=engine.audio_codes(arguments.audio))
@@ -88,8 +87,7 @@ def format(arguments: argparse.Namespace) -> int:
 def codes(arguments: argparse.Namespace) -> int:
     """Print the audio codes of a recording."""
     setup = _setup(arguments)
-    params = GenerationParams(task_type="cover", src_audio=arguments.audio)
-    resolver.resolve(params, GenerationConfig(), setup)  # refuse it before torch is imported
+    _check_recording(arguments.audio, arguments, setup)
     print(_engine(arguments, setup, ()).audio_codes(arguments.audio))
     return 0
 
@@ -113,6 +111,13 @@ def write(arguments: argparse.Namespace) -> int:
     for folder in folders:
         print(folder)
     return 0
+
+
+def _check_recording(path: str, arguments: argparse.Namespace, setup: Setup) -> None:
+    """Refuse a recording before torch is imported, and say how much of it is left out."""
+    params = GenerationParams(task_type="cover", src_audio=path)
+    plain = dataclasses.replace(setup, adjustments=(), notes=())  # of the models; told with the result
+    report.warn(resolver.resolve(params, GenerationConfig(strict=arguments.strict), plain).warnings)
 
 
 def _check_folder(folder: Path) -> None:

@@ -224,7 +224,10 @@ class Engine:
         return self._describe(params, Planner.format)
 
     def audio_codes(self, path: str | Path) -> str:
-        """The codes of a recording, as text. Raises MissingPrerequisite when it cannot be read."""
+        """The codes of a recording, as text: of as much of it as `resolve` lets through.
+
+        Raises MissingPrerequisite when it cannot be read.
+        """
         params = GenerationParams(task_type="cover", src_audio=str(path))
         run = self._run(self.resolve(params))
         self.models.need(*ENCODING)
@@ -268,6 +271,7 @@ class Engine:
             details_s=times.details(),
             counts=said.counts,
             environment=self.environment,
+            warnings=self.setup.warnings,
         )
 
 

@@ -52,7 +52,7 @@ def print_generation(result: GenerationResult, load_s: float, *, as_json: bool) 
         for item in result.audios:
             if item.path:
                 print(f"{'saved':<8}{item.path}")
-    _warn(result.warnings)
+    warn(result.warnings)
 
 
 def record(result: GenerationResult, load_s: float) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def print_description(result: DescriptionResult, load_s: float, *, as_json: bool
     _print_stages(result.stages_s, result.wall_s)
     facts = {"load": f"{load_s:.2f} s (not in the wall)", "ran": _what_ran(result.environment)}
     _print_facts(facts | _tokens(result.counts, result.stages_s, result.environment))
-    _warn(result.warnings)
+    warn(result.warnings)
 
 
 def _visible(value: Any) -> str:
@@ -130,6 +130,7 @@ def _tokens(counts: Counts, stages_s: Mapping[str, float], ran: Mapping[str, Any
     return {"tokens": f"prefill {prefill:.0f}/s, decode {decode:.0f}/s ({made})"}
 
 
-def _warn(warnings: Sequence[str]) -> None:
+def warn(warnings: Sequence[str]) -> None:
+    """Each on a line of standard error."""
     for warning in warnings:
         print(f"acestep: warning: {warning}", file=sys.stderr)

@@ -125,6 +125,11 @@ class Setup:
             return math.inf
         return self.limits.max_batch_with_lm if self.lm else self.limits.max_batch
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each adjustment and note."""
+        return (*map(str, self.adjustments), *self.notes)
+
     def whose(self) -> str:
         """Whose limits they are, for messages."""
         if self.limits is None:

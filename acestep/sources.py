@@ -51,11 +51,18 @@ def choose_source(asked: str | Path | None, accelerator: bool) -> tuple[str, str
         if any(DEFAULT_ROOT.glob(f"{DIT_PREFIX}*/")):
             return str(DEFAULT_ROOT), "default"
         return SYNTHETIC[accelerator], "default"
-    if value not in SYNTHETIC and not Path(value).is_dir():
+    if value not in SYNTHETIC and not _is_folder(Path(value)):
         raise MissingPrerequisite(
             f"source ({origin}): no folder {value!r}; use {', '.join(SYNTHETIC)} or a checkpoint folder"
         )
     return value, origin
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def choose_dit(source: str, asked: str | None) -> str:

@@ -65,11 +65,10 @@ def test_the_control_imports_torch():
     ],
 )
 def test_flags_that_are_none_are_refused_in_one_line(arguments: tuple[str, ...], words: str, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
+    assert main(arguments) == 2
     said = capsys.readouterr().err
-    assert caught.value.code == 2 and words in said
-    assert said.startswith("acestep: ") and said.endswith(" --help\n") and said[:-1].isprintable()
+    assert said.startswith("acestep: ") and words in said
+    assert said.endswith("; see --help\n") and said[:-1].isprintable()
 
 
 LONG = "x" * 300
@@ -87,6 +86,7 @@ REFUSED = {
     ("generate", "--dit", "../base"): (2, "'../base'"),
     ("generate", "--source", "no/such/folder"): (3, "synthetic-tiny"),
     ("generate", "--source", ODD): (3, "no folder"),
+    ("generate", "--source", LONG): (3, "no folder"),
     ("generate", "--example", "absent.json"): (3, "example_05.json"),
     ("generate", "--example", ODD): (3, "no such file"),
     ("generate", "--example", LONG): (3, "no such file"),
@@ -251,6 +251,24 @@ def test_codes_of_a_recording_are_codes_to_understand(say, tmp_path):
     assert json.loads(say("understand", "--codes", f"@{tmp_path}/song.codes", *SMALL, "--json"))["bpm"]
 
 
+def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(type(engine), "audio_codes", lambda *_: CODES)
+    monkeypatch.setenv("MAX_CUDA_VRAM", "4")
+    song = str(tmp_path / "song.wav")
+    soundfile.write(song, [0.1] * 200_000, 1_000)
+    warned = "duration: 200 is over the limit of tier1 (4 GB class, {} LM)"
+    assert main(["codes", song]) == 0
+    assert capsys.readouterr().err.startswith(f"acestep: warning: {warned.format('without')}; using 180")
+    assert main(["codes", song, "--strict"]) == 2
+    assert capsys.readouterr().err.startswith(f"acestep: {warned.format('without')}; ask for 180 (strict)")
+    assert main(["codes", song, "--no-limits"]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("MAX_CUDA_VRAM", "6.5")
+    soundfile.write(song, [0.1] * 300_000, 1_000)
+    assert main(["understand", "--audio", song, *SMALL]) == 0
+    assert "300 is over the limit of tier3" in capsys.readouterr().err
+
+
 def plan(say, *arguments: str) -> dict:
     return json.loads(say("generate", "--dry-run", "--json", *arguments))
 
@@ -289,6 +307,23 @@ def test_a_reader_that_left_is_no_error(arguments: tuple[str, ...], buffered: bo
     command = [sys.executable, "-m", "acestep", *arguments]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
     os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
+@pytest.mark.parametrize("buffered", [True, False])
+def test_output_that_cannot_be_written_is_one_line(buffered: bool):
+    environment = os.environ | {"PYTHONUNBUFFERED": "" if buffered else "1"}
+    command = [sys.executable, "-m", "acestep", "generate", "--dry-run"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (1, "acestep: [Errno 28] No space left on device\n")
+
+
+def test_no_output_at_all_is_no_error():
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m acestep generate --dry-run >&-', sys.executable], capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 

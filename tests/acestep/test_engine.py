@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import acestep
-from acestep import GenerationConfig, GenerationParams, diffusion, generate_music
+from acestep import DescriptionParams, GenerationConfig, GenerationParams, diffusion, generate_music
+from acestep.adjustments import Adjustment
 from acestep.engine import Engine
 from acestep.errors import AceStepError, MissingPrerequisite, UsageError
 from acestep.synthetic import Synthetic, write
@@ -104,6 +105,14 @@ def test_words_come_by_their_upstream_names(engine: Engine):
     assert kept.bpm == 77 and made.instrumental and not heard.instrumental
     again = acestep.understand_music(engine, "<|audio_code_17|><|audio_code_4|>", **short)
     assert (again.caption, again.lyrics, again.bpm) == (heard.caption, heard.lyrics, heard.bpm)
+
+
+def test_words_come_with_what_was_changed_about_the_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    smaller = Adjustment("lm", "4B", "0.6B", "is over the limit of tier4")
+    changed = dataclasses.replace(engine.setup, adjustments=(smaller,), notes=("nothing is compiled",))
+    monkeypatch.setattr(engine, "setup", changed)
+    said = engine.create(DescriptionParams(max_caption_tokens=1, max_lyrics_tokens=1))
+    assert said.warnings == ("lm: 4B is over the limit of tier4; using 0.6B", "nothing is compiled")
 
 
 def test_short_requests_are_padded_to_the_minimum(engine: Engine):
