@@ -1,9 +1,9 @@
 """What is measured: the axes, as data.
 
-The axes are the guide's. Only the durations depend on where the weights come from: the tiny synthetic
-model is for seconds on two CPU cores, everything else runs the guide's lengths. asv is always given the
-union, so a series has the same name on every machine; a cell outside the table of the source in use is
-n/a, not missing.
+The axes are the guide's. How much of them is run depends on where the weights come from: the tiny synthetic
+model is for minutes on two CPU cores, everything else runs every combination of the guide's lengths. asv is
+always given the union, so a series has the same name on every machine; a cell outside the table of the source
+in use is n/a, not missing.
 
     ACESTEP_BENCH_CELLS="duration_s=30 batch=1,2" asv run -E checkout HEAD^!
 
@@ -255,8 +255,8 @@ def timing_cells(source: str) -> list[TimingCell]:
         for size, think in work
         for steps in _axis("steps", STEPS)
         for runs in dits
-        # Planning does not know of the steps; on tiny weights they are not worth the time.
-        if source != TINY or not think or steps == STEPS[0]
+        # Planning, steps and items add up; on tiny weights no two of them are worth the time together.
+        if source != TINY or think + (steps != STEPS[0]) + (size[1] != BATCHES[0]) <= 1
         if runs == PLAIN or (*size, think, steps) == (*least, BATCHES[0], False, STEPS[0])
     ]
     plan = [

@@ -22,9 +22,12 @@ def test_real_weights_run_the_guides_matrix():
     assert _matrix.TIERS_GB == (4, 6, 8, 12, 16, 20, 24)
 
 
-def test_tiny_weights_plan_at_the_fewest_steps_only():
+def test_tiny_weights_have_one_thing_at_a_time_above_the_least_and_each_at_every_length():
     cells = [cell for cell in _matrix.timing_cells("synthetic-tiny") if cell.kind == "generate"]
-    assert {(cell.thinking, cell.steps) for cell in cells} == {(False, 8), (False, 16), (True, 8)}
+    varied = {(1, False, 8), (2, False, 8), (4, False, 8), (1, True, 8), (1, False, 16)}
+    for duration_s in _matrix.TINY_DURATIONS_S:
+        here = [cell for cell in cells if cell.duration_s == duration_s]
+        assert {(cell.batch, cell.thinking, cell.steps) for cell in here} == varied
 
 
 def test_the_filter_narrows_an_axis(monkeypatch):
