@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts import asv_site
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = (
@@ -73,6 +75,10 @@ def test_every_page(page, address):
         page.wait_for_load_state("networkidle")
         assert page.locator("#root").inner_text().strip(), name
     page.get_by_role("button", name="Explore", exact=True).first.click()
+    # Names fit their column, and the buttons of many series leave room for the chart.
+    wide = "() => [...document.querySelectorAll('.bench-item')].filter(x => x.scrollWidth > x.clientWidth)"
+    page.get_by_text("costs.TrackPredictedPeak.track_status", exact=True).first.wait_for()
+    assert page.evaluate(f"({wide})().length") == 0
     for benchmark, direction in (
         ("lm.TrackTokensPerSec.track_decode_rate", 1),
         ("dit.TimeDiT.track_diffuse", 0),
@@ -82,6 +88,15 @@ def test_every_page(page, address):
         page.get_by_role("heading", name=benchmark).wait_for()
         assert page.get_by_text("higher is better").count() == direction
     assert wrong == []
+
+
+def test_a_bundle_that_has_changed_is_an_error_and_not_a_page_nobody_can_read(tmp_path, monkeypatch):
+    asv_site.install(tmp_path)
+    (bundle,) = tmp_path.glob("assets/index-*.js")
+    assert not [theirs for theirs in asv_site.REPLACED if theirs in bundle.read_text()]
+    monkeypatch.setitem(asv_site.REPLACED, "no such code", "")
+    with pytest.raises(RuntimeError, match="has not one no such code"):
+        asv_site.install(tmp_path)
 
 
 def test_the_stock_pages_are_gone(history):
