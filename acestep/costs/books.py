@@ -43,14 +43,19 @@ class Books:
         self._by_site: dict[str, int] = {}
         self._stage: Stage | None = None  # the one that is running
         self._at_peak = False  # of that stage, until something is given back
+        # From a refusal until the engine goes on nothing is measured: when what the failed call held goes
+        # depends on the frames that hold it.
+        self._unwinding = False
 
     def take(self, what: Taken) -> Block:
         """A block for what is asked for. Raises NoMemory, and notes where that was."""
+        self._unwinding = False
         stage = self._enter()
         try:
             block = self.allocator.malloc(what.size)
         except NoMemory:
             self.refused.append(Refusal(stage.name, what.operator, what.site, what.size))
+            self._unwinding = True
             raise
         self._open[id(block)] = what
         self._by_site[what.site] = self._by_site.get(what.site, 0) + what.size
@@ -90,7 +95,7 @@ class Books:
     def _enter(self) -> Stage:
         """The stage that is running. It begins with what the one before has left."""
         stage = self.ledger.stage()
-        if stage is not self._stage:
+        if stage is not self._stage and not self._unwinding:
             self._note_peak()
             self._stage = stage
             self._measure()
@@ -98,6 +103,8 @@ class Books:
 
     def _measure(self) -> None:
         memory = self.allocator
+        if self._unwinding:
+            return
         if self.ledger.memory(memory.live_bytes, memory.allocated_bytes, memory.reserved_bytes):
             self._at_peak = True
 

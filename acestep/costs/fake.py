@@ -65,8 +65,9 @@ class FakeCard(FakeStorage):
         self.answers[Tensor.is_pinned] = self.is_fake
 
     def __enter__(self) -> FakeCard:
-        gc.disable()  # so that what is freed is freed where the last reference goes, every time
-        self._entered.callback(gc.enable)
+        if gc.isenabled():
+            gc.disable()  # so that what is freed is freed where the last reference goes, every time
+            self._entered.callback(gc.enable)
         self._entered.enter_context(_patched(torch.cuda, "empty_cache", self.books.empty_cache))
         if self._recorder:
             self._entered.enter_context(self._recorder)
@@ -137,13 +138,13 @@ class FakeCard(FakeStorage):
 
     def _infer(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What `func` makes of tensors of those shapes, without values."""
+        if _names_a_device(func):
+            kwargs = kwargs | {"device": META} | {name: None for name in HOST_ONLY if name in kwargs}
         key = (func, _known_by(args), _known_by(tuple(kwargs.items()))) if _makes_anew(func) else None
         if key in _inferred:
             size, stride, dtype = _inferred[key]
             return torch.empty_strided(size, stride, dtype=dtype, device=META)
         args, kwargs = _shapes(args), {name: _shapes(value) for name, value in kwargs.items()}
-        if _names_a_device(func):
-            kwargs = kwargs | {"device": META} | {name: None for name in HOST_ONLY if name in kwargs}
         made = func(*args, **kwargs)
         if key and _fills_its_own(made, (args, kwargs.values())):
             _inferred[key] = made.shape, made.stride(), made.dtype

@@ -10,6 +10,7 @@ traced eager, and a language model in another backend in ours.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -36,6 +37,7 @@ from acestep.sources import open_source
 from acestep.virtual import VirtualBudget
 
 _scripts: dict[Any, Any] = {}  # of layers, as they were traced for any prediction of this process
+_turn = threading.Lock()  # a fake card changes classes of the engine, which all threads share
 
 
 def predict(
@@ -49,8 +51,9 @@ def predict(
 ) -> Cost:
     """What `params` and `config` would cost on `card`, of which the allocator has `cap_bytes`.
 
-    Not `repeat` traces every layer anew: slower, and the same result. Raises UsageError or
-    MissingPrerequisite for what the engine would refuse.
+    Not `repeat` traces every layer anew: slower, and the same result. Predictions of several threads take
+    turns; nothing else may generate meanwhile. Raises UsageError or MissingPrerequisite for what the engine
+    would refuse.
     """
     plan = resolve(params, config, setup)
     traced = replace(setup, compile=False, lm_backend="pt" if setup.lm else "")
@@ -58,7 +61,7 @@ def predict(
     libraries = CUDA(card.capability, measured)
     if measured:
         card = replace(card, context_mib=measured.context_mib)
-    with FakeCard(card, cap_bytes, libraries, _scripts if repeat else None) as fake:
+    with _turn, FakeCard(card, cap_bytes, libraries, _scripts if repeat else None) as fake:
         result = _generate(fake, traced, plan)
         fake.books.close()
     return Cost(

@@ -21,10 +21,12 @@ from acestep.costs.ledger import Work
 from acestep.models.blocks import Block as Layer
 from acestep.models.dit import DiTLayer
 from acestep.models.vae import OobleckDecoder, OobleckEncoder
+from acestep.quantization import scheme_of
 
 if TYPE_CHECKING:
     from acestep.costs.fake import FakeCard
 
+PLAIN = (Tensor, nn.Parameter)
 REPEATED: tuple[type[nn.Module], ...] = (Layer, DiTLayer, OobleckDecoder, OobleckEncoder)
 
 
@@ -127,7 +129,8 @@ def _forward_of(kind: type[nn.Module], forward: Callable[..., Any]) -> Iterator[
 def _signatures(card: FakeCard, value: Any) -> Iterator[Any]:
     """What of `value` decides what a call with it does: shapes of tensors, and whatever is not one."""
     if isinstance(value, Tensor):
-        yield type(value), value.shape, value.stride(), value.dtype, card.holds(value)
+        kind = type(value) if type(value) in PLAIN else scheme_of(value)  # quantizations share a type
+        yield kind, value.shape, value.stride(), value.dtype, card.holds(value)
     elif isinstance(value, (tuple, list)):
         yield len(value)
         for part in value:

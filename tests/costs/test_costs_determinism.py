@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from acestep.costs import fake
 from tests.costs.conftest import cost, setup, song
 
 PROGRAM = """
@@ -61,3 +64,26 @@ def test_processes_agree(here):
 
 def test_another_request_is_other_bytes(here):
     assert told(3) != here
+
+
+def test_threads_take_turns(here):
+    with ThreadPoolExecutor(2) as threads:
+        assert set(threads.map(told, (2, 2))) == {here}
+
+
+def test_the_garbage_collector_is_left_as_it_was(here):
+    gc.disable()
+    try:
+        assert told(2) == here
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    assert told(2) == here
+    assert gc.isenabled()
+
+
+def test_nothing_of_a_prediction_is_kept_twice(here):
+    told(2)
+    known = len(fake._inferred)
+    assert told(2) == here
+    assert len(fake._inferred) == known
