@@ -8,13 +8,17 @@ Run it in a process of its own on a card nobody else uses: what it finds is what
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from acestep.costs.calibration import TABLE, Calibration
-from acestep.gpu_config import _nvml_handle
+from acestep.errors import MissingPrerequisite
+from acestep.gpu_config import ask_card
+from acestep.profiler.output import write_whole
 
 MIB = 2**20
 CHANNELS, KERNEL, DILATIONS = (128, 256, 512, 1024), 7, (1, 3, 9)  # of the decoder's convolutions
@@ -24,7 +28,6 @@ EDGE = 1024
 
 def measure() -> Calibration:
     """Everything, on the card that CUDA gives."""
-    import pynvml
     import torch
 
     cuda = torch.cuda
@@ -35,20 +38,31 @@ def measure() -> Calibration:
     with torch.inference_mode():
         copies = max(_convolution_copies(c, d, n) for c in CHANNELS for d in DILATIONS for n in PLACES)
     cuda.empty_cache()
-    pynvml.nvmlInit()
-    handle = _nvml_handle(0, None)
-    used_bytes = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) - cuda.memory_reserved()
+    used_bytes, driver = told_by_driver()
     return Calibration(
         capability="{}.{}".format(*cuda.get_device_capability()),
         card=cuda.get_device_name(),
         date=datetime.now(UTC).date().isoformat(),
-        driver=pynvml.nvmlSystemGetDriverVersion(),
+        driver=driver,
         torch=torch.__version__,
         cudnn=str(torch.backends.cudnn.version()),
-        context_mib=round(used_bytes / MIB, 1),
+        context_mib=round((used_bytes - cuda.memory_reserved()) / MIB, 1),
         blas_bytes=blas_bytes,
         convolution_copies=round(copies, 4),
     )
+
+
+def told_by_driver() -> tuple[int, str]:
+    """Bytes of the card that are in use, and the driver's version. Raises MissingPrerequisite."""
+    import pynvml
+
+    def ask(card: object) -> tuple[int, str]:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(card).used), str(pynvml.nvmlSystemGetDriverVersion())
+
+    told = ask_card(0, os.environ.get("CUDA_VISIBLE_DEVICES"), ask)
+    if told is None:
+        raise MissingPrerequisite("NVML, which says how large a context is, does not know this card")
+    return told
 
 
 def _convolution_copies(channels: int, dilation: int, places: int) -> float:
@@ -70,18 +84,20 @@ def _convolution_copies(channels: int, dilation: int, places: int) -> float:
 
 def main() -> int:
     """Measure, and put it in the place of what the table had for this capability."""
+    raw = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=raw).parse_args()
     import torch
 
-    if not torch.cuda.is_available():
-        print("calibrate: there is no CUDA card here; run it where one is", file=sys.stderr)
-        return 3
-    found = measure()
+    try:
+        if not torch.cuda.is_available():
+            raise MissingPrerequisite("there is no CUDA card here; run it where one is")
+        found = measure()
+    except MissingPrerequisite as error:
+        print(f"calibrate: {error}", file=sys.stderr)
+        return error.exit_code
     rows = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else []
     kept = [row for row in rows if row["capability"] != found.capability]
-    part = TABLE.with_name(TABLE.name + ".part")
-    part.write_text(json.dumps([*kept, asdict(found)], indent=2) + "\n", encoding="utf-8")
-    part.replace(TABLE)
-    print(found)
+    write_whole(TABLE, f"{json.dumps([*kept, asdict(found)], indent=2)}\n".encode())
     print(json.dumps(asdict(found), indent=2))
     return 0
 
