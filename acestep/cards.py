@@ -21,6 +21,7 @@ import functools
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -33,6 +34,7 @@ from acestep.gpu_config import GIB, snap
 TABLE = Path(__file__).with_name("cards.toml")
 DEFAULT = "RTX 4090"  # whose speed predictions are for, where none is named
 MIB = 2**20
+MOST_BYTES = 2**16  # of a description
 MOST_CHARS = 200
 MOST_ALIASES = 20
 NEAREST = 5
@@ -118,15 +120,33 @@ def read(path: Path) -> Card:
 
     Raises MissingPrerequisite when the file cannot be read, UsageError when it is not a card's.
     """
+    where = repr(str(path))
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UsageError(f"{where}: is no file; name a card's JSON file")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise MissingPrerequisite(f"{path}: unreadable ({error.strerror}); name a card's JSON file") from None
+        raise MissingPrerequisite(
+            f"{where}: unreadable ({error.strerror}); name a card's JSON file"
+        ) from None
+    if len(data) > MOST_BYTES:
+        raise UsageError(f"{where}: over {MOST_BYTES:,} bytes are too many; name a card's JSON file")
+    try:
+        row = json.loads(data.decode(), object_pairs_hook=functools.partial(_object, where))
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{path}: holds a {type(data).__name__}; use an object with a card's keys")
-    return _card({"source": str(path)} | data, str(path))
+        raise UsageError(f"{where}: not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise UsageError(f"{where}: holds a {type(row).__name__}; use an object with a card's keys")
+    return _card({"source": str(path)[-MOST_CHARS:]} | row, where)
+
+
+def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. A key that is there twice has no one meaning."""
+    for key, times in Counter(key for key, _ in pairs).items():
+        if times > 1:
+            raise UsageError(f"{where}: {checks.shown(key)} is given twice; keep one of them")
+    return dict(pairs)
 
 
 @functools.cache

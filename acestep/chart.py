@@ -41,14 +41,15 @@ LINE = "currentColor"
 
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8886; --faint: #777 }
+:root { color-scheme: light dark; --line: #8886; --faint: light-dark(#666, #aaa) }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin: 2.2rem 0 .4rem }
 table { border-collapse: collapse; width: 100%; font-size: .9rem }
 th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top }
 .n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 pre { overflow-x: auto; font-size: .8rem; line-height: 1.35 }
-.ok { color: #2e7d32 } .partly { color: #b26a00 } .failed { color: #d32f2f }
+.ok { color: light-dark(#2e7d32, #81c784) } .partly { color: light-dark(#9a5b00, #ffb74d) }
+.failed { color: light-dark(#c62828, #ef9a9a) }
 .skip, .facts { color: var(--faint) }
 svg { width: 100%; height: auto } svg text { font-size: 11px; fill: currentColor }
 .legend span { margin-right: 1rem; white-space: nowrap }

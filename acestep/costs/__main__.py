@@ -8,15 +8,17 @@ The engine itself runs, on tensors without memory; no weights and no GPU are nee
 as the longest of its arithmetic, its traffic and its launch at the card's peaks: an estimate, not a bound.
 Memory is that of PyTorch's allocator and of a context.
 
-Exit codes: 0 it fits, 1 it does not, 2 usage, 3 weights or a file are missing, 4 a file could not be written,
-130 interrupted.
+Exit codes: 0 it fits, 1 it does not, 2 usage, 3 weights or a file are missing, 4 the harness itself failed (a
+full disk, a traceback), 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,22 +27,24 @@ from acestep.cards import DEFAULT
 from acestep.errors import AceStepError
 from acestep.sources import DEFAULT_DIT, LMS, SYNTHETIC
 
-UNWRITTEN, INTERRUPTED = 4, 130
+HARNESS, INTERRUPTED = 4, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has arrows
     try:
         options = arguments().parse_args(argv)
         from acestep.costs import command
 
         code = command.run(options)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return code
     except AceStepError as error:
         print(f"acestep.costs: {error}", file=sys.stderr)
-        return error.exit_code
+        return HARNESS if type(error) is AceStepError else error.exit_code  # 1 says that it does not fit
     except KeyboardInterrupt:
         print("acestep.costs: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -49,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         print(f"acestep.costs: {error}", file=sys.stderr)
-        return UNWRITTEN
+        return HARNESS
+    except Exception:
+        traceback.print_exc()
+        return HARNESS
 
 
 def arguments() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from acestep.cards import Card
 from acestep.checks import within
 from acestep.costs import page, report
 from acestep.errors import UsageError
-from acestep.examples import load_example
+from acestep.examples import exists, load_example
 from acestep.gpu_config import Accelerator
 from acestep.profiler.output import write_whole
 from acestep.profiler.request import DEFAULT_EXAMPLE, MUSIC_EXAMPLES
@@ -31,9 +31,10 @@ def run(options: argparse.Namespace) -> int:
         print(report.listing(cards.cards()))
         return 0
     card = _card(options)
-    json_file = Path(options.json) if options.json else None
-    _check_place("--json", json_file)
-    _check_place("--html", options.html)
+    json_file = _place("--json", Path(options.json)) if options.json else None
+    html_file = _place("--html", options.html) if options.html else None
+    if json_file and json_file == html_file:
+        raise UsageError(f"--json: {options.json!r} is the file of --html as well; name another")
     params, config = _request(options)
     setup = _setup(options, card)
     plan = resolver.resolve(params, config, setup)
@@ -42,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
     from acestep.costs.predict import predict
 
     cost = predict(setup, params, config, card)
-    if options.html:
-        write_whole(options.html, page.page(cost).encode())
+    if html_file:
+        write_whole(html_file, page.page(cost).encode())
     line = json.dumps(cost.as_dict()) if options.json is not None else ""
     if json_file:
         write_whole(json_file, f"{line}\n".encode())
@@ -54,9 +55,10 @@ def run(options: argparse.Namespace) -> int:
 def _card(options: argparse.Namespace) -> Card:
     if options.card is not None and options.device_json is not None:
         raise UsageError("--card: given together with --device-json; use one of them")
-    card = (
-        cards.read(options.device_json) if options.device_json else cards.find(options.card or cards.DEFAULT)
-    )
+    if options.device_json is not None:
+        card = cards.read(options.device_json)
+    else:
+        card = cards.find(cards.DEFAULT if options.card is None else options.card)
     if options.max_vram is None:
         return card
     within("--max-vram", options.max_vram, *cards.RANGES["memory_gib"])
@@ -66,7 +68,7 @@ def _card(options: argparse.Namespace) -> Card:
 def _request(options: argparse.Namespace) -> tuple[GenerationParams, GenerationConfig]:
     """The example's request with the flags over it; it plans where the flags say so, as when profiled."""
     example = Path(options.example or DEFAULT_EXAMPLE)
-    at_hand = example.exists() or example.parent != Path()
+    at_hand = exists(example) or example.parent != Path()
     params, config = load_example(example if at_hand else MUSIC_EXAMPLES / example)
     flags = {"duration": options.duration, "inference_steps": options.steps}
     given = {name: value for name, value in flags.items() if value is not None}
@@ -95,7 +97,10 @@ def _setup(options: argparse.Namespace, card: Card) -> Setup:
     )
 
 
-def _check_place(flag: str, path: Path | None) -> None:
-    """Refuse a place that cannot be written before anything is predicted for it."""
-    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+def _place(flag: str, path: Path) -> Path:
+    """`path` with links followed. Refuses what cannot be written before anything is predicted for it."""
+    place = Path(os.path.realpath(path))
+    taken = path.exists() and not path.is_file()
+    if taken or not (place.parent.is_dir() and os.access(place.parent, os.W_OK)):
         raise UsageError(f"{flag}: {str(path)!r} cannot be written; name a file in a folder that is there")
+    return place

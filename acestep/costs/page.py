@@ -60,7 +60,7 @@ def _facts(cost: Cost) -> str:
         f"<tr><th>{safe(name)}</th><td{f' class={kind}' if name == 'verdict' else ''}>{safe(fact)}</td></tr>"
         for name, fact in told
     )
-    return f"<table>{''.join(rows)}</table>"
+    return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
 def _stages(cost: Cost) -> Iterable[Sequence[str]]:

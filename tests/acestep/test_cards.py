@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -91,7 +92,8 @@ def test_what_is_not_known_is_refused_with_what_is_near(asked, near):
 
 def written(tmp_path, data):
     path = tmp_path / "card.json"
-    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    text = data if isinstance(data, (bytes, str)) else json.dumps(data)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
@@ -110,6 +112,10 @@ def test_a_card_of_ones_own(tmp_path):
     ("data", "said"),
     [
         ("{", "not JSON"),
+        ("", "not JSON"),
+        ("\xe9".encode("latin-1"), "not JSON"),
+        ('{"name": "Mine", "name": "Yours"}', "'name' is given twice; keep one of them"),
+        (" " * 2**20 + json.dumps(MINE), "over 65,536 bytes are too many"),
         ("[]", "holds a list; use an object"),
         ({"name": "Mine"}, "no capability, no memory_gib, no tflop_per_s, no gb_per_s; a card needs them"),
         (MINE | {"family": []}, "'family' is no key of a card; use name, capability"),
@@ -127,14 +133,27 @@ def test_a_bad_description_is_refused_by_file_and_key(tmp_path, data, said):
     path = written(tmp_path, data)
     with pytest.raises(UsageError) as refused:
         read(path)
-    assert str(refused.value).startswith(f"{path}: {said}")
+    assert str(refused.value).startswith(f"{str(path)!r}: {said}")
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("missing", ["nowhere.json", "."])
-def test_a_file_that_cannot_be_read_is_a_missing_prerequisite(tmp_path, missing):
-    with pytest.raises(MissingPrerequisite, match=r"unreadable \("):
-        read(tmp_path / missing)
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path, tmp_path / "pipe.json"):
+        with pytest.raises(UsageError, match="is no file; name a card's JSON file"):
+            read(path)
+
+
+def test_a_file_that_is_not_there_is_a_missing_prerequisite(tmp_path):
+    for name in ("nowhere.json", "x" * 300):
+        with pytest.raises(MissingPrerequisite, match=r"unreadable \("):
+            read(tmp_path / name)
+
+
+def test_a_file_may_be_a_long_way_down(tmp_path):
+    folder = tmp_path / ("x" * 200)
+    folder.mkdir()
+    assert read(written(folder, MINE)).source.endswith("card.json")
 
 
 def test_no_torch_is_imported():
