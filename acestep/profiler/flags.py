@@ -50,10 +50,10 @@ class Flags(argparse.ArgumentParser):
 
     def group(self, title: str, of_group: Sequence[str]) -> Callable[..., None]:
         """What adds flags that belong to `of_group`, or to the `modes` given with one."""
-        group = self.add_argument_group(f"{title} [{', '.join(of_group)}]")
+        group = self.add_argument_group(f"{title} [{_listed(of_group)}]")
 
         def add(*names: str, help: str, modes: Sequence[str] = of_group, **settings: Any) -> None:
-            homes = "" if modes == of_group else f" [{', '.join(modes)}]"
+            homes = "" if modes == of_group else f" [{_listed(modes)}]"
             action = group.add_argument(*names, help=help + homes, **settings)
             self.modes_of[action.dest] = tuple(modes)
 
@@ -72,6 +72,14 @@ class Flags(argparse.ArgumentParser):
         raise UsageError(message.removeprefix("argument "))
 
 
+def _listed(modes: Sequence[str]) -> str:
+    """The modes, or the few that are left out."""
+    others = [mode for mode in MODES if mode not in modes]
+    if not others:
+        return "every mode"
+    return ", ".join(modes) if len(others) > 2 else f"not {', '.join(others)}"
+
+
 def parser() -> Flags:
     """All flags of the guide, and ours beside them."""
     flags = Flags()
@@ -84,8 +92,8 @@ def parser() -> Flags:
 
 
 def _add_shared(flags: Flags) -> None:
-    add = flags.group("every mode", MODES)
-    add("--mode", type=_mode, metavar="MODE", help=f"({PROFILE})")
+    add = flags.group("shared", MODES)
+    add("--mode", type=_mode, metavar="MODE", help=f"{', '.join(MODES)} ({PROFILE})")
     add("--device", help="auto, cuda, cuda:N, mps or cpu (auto)")
     add("--source", help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (this machine's)")
     add("--benchmark-output", type=Path, metavar="FILE", help="results, as .json, .csv or .md")
@@ -96,7 +104,8 @@ def _add_engine(flags: Flags) -> None:
     add = flags.group("engine", MEASURED)
     add("--config-path", metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
     add("--lm-model", metavar="NAME", help=f"one of {', '.join(LMS)} ({LMS[1]})")
-    add("--lm-backend", metavar="NAME", help=f"auto, {', '.join(BACKENDS)} (auto)")
+    backends = f"auto, {', '.join(BACKENDS)} (auto)"
+    add("--lm-backend", modes=(*MEASURED, TIER_TEST), metavar="NAME", help=backends)
     add("--offload-to-cpu", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit-to-cpu", action=switch, help="the DiT as well (the tier's)")
     add("--quantization", metavar="NAME", help=f"of the DiT: none, {', '.join(QUANTIZATIONS)} (the tier's)")
@@ -148,7 +157,12 @@ def _add_measuring(flags: Flags) -> None:
     add("--detailed", modes=SINGLE, action="store_true", help="functions by cProfile")
     add("--llm-debug", modes=SINGLE, action="store_true", help="tokens, rates and shares of the LM")
     add("--trace", type=Path, modes=SINGLE, metavar="FILE", help="torch profiler trace, for Perfetto")
-    add("--measure-ceilings", action="store_true", help="measure this device's copy and matmul first")
+    add(
+        "--measure-ceilings",
+        modes=(PROFILE,),
+        action="store_true",
+        help="measure this device's copy and matmul first",
+    )
     add("--budget", type=_span, modes=(BENCHMARK,), metavar="TIME", help="stop in time: 90s, 10m, 1h")
     add(
         "--resume",

@@ -12,12 +12,23 @@ import pstats
 from collections.abc import Callable
 from pathlib import Path
 
-from acestep.errors import MissingPrerequisite
+from acestep.errors import MissingPrerequisite, UsageError
 from acestep.profiler.options import Options
-from acestep.profiler.output import write_whole
+from acestep.profiler.output import writable, write_whole
 
 FUNCTIONS, SHOWN = 100, 20
 DETAILS = "profile-functions.txt"
+
+
+def check(options: Options) -> None:
+    """Make the folders of what is to be written. Raises UsageError, before anything runs, for a bad one."""
+    for name, path in _places(options).items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            where = str(path.parent)
+            raise UsageError(f"{name}: {where!r} cannot be made: {error.strerror}; name another") from None
+        writable(name, path)
 
 
 def run(options: Options, work: Callable[[], object]) -> None:
@@ -25,12 +36,19 @@ def run(options: Options, work: Callable[[], object]) -> None:
 
     Raises MissingPrerequisite when they cannot be written.
     """
-    if options.detailed:
-        folder = options.benchmark_output.parent if options.benchmark_output else Path("outputs")
-        print(f"\n{functions(work, folder / DETAILS)}")
-    if options.trace:
-        kernels(work, options.trace)
-        print(f"\ntrace    {options.trace} (open it at ui.perfetto.dev)")
+    places = _places(options)
+    if path := places.get("detailed"):
+        print(f"\n{functions(work, path)}")
+    if path := places.get("trace"):
+        kernels(work, path)
+        print(f"\ntrace    {path} (open it at ui.perfetto.dev)")
+
+
+def _places(options: Options) -> dict[str, Path]:
+    """Where what was asked for goes, by its flag."""
+    folder = options.benchmark_output.parent if options.benchmark_output else Path("outputs")
+    places = {"detailed": folder / DETAILS if options.detailed else None, "trace": options.trace}
+    return {name: path for name, path in places.items() if path}
 
 
 def functions(work: Callable[[], object], path: Path) -> str:
@@ -38,7 +56,6 @@ def functions(work: Callable[[], object], path: Path) -> str:
     profiler = cProfile.Profile()
     profiler.runcall(work)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, _table(profiler, FUNCTIONS).encode())
     except OSError as error:
         raise MissingPrerequisite(f"detailed: {str(path)!r} cannot be written: {error.strerror}") from None
@@ -63,7 +80,6 @@ def kernels(work: Callable[[], object], path: Path) -> None:
         work()
     part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         watched.export_chrome_trace(str(part))
         part.replace(path)
     except (OSError, RuntimeError) as error:

@@ -14,6 +14,7 @@ from typing import Any
 from msgspec.structs import replace as changed
 
 from acestep import resolver
+from acestep.cards import Card
 from acestep.costs.cost import Cost
 from acestep.gpu_config import GIB
 from acestep.profiler import tables
@@ -127,6 +128,13 @@ def table_row(row: Row, item: Item) -> str:
         status,
         spread_s,
     )
+
+
+def expected(made: Setup, card: Card, row: Row) -> Cost:
+    """What the row would cost on a card that is not here. Imports torch."""
+    from acestep.costs.predict import predict
+
+    return replace(predict(made, row.params, row.config, card), samples=())  # which are most of it
 
 
 def expected_row(row: Row, cost: Cost) -> str:

@@ -67,7 +67,7 @@ class Bench:
             "requested": requested,
             "effective": dict(self.engine.environment),
         }
-        done = self._tried(lambda: getattr(self.engine, TEXT_MODES[mode])(params))
+        done = self._tried(lambda: self.describe(mode, params))
         if isinstance(done, Failure):
             return Item(**made, status=_status(done), error=done.message)
         last: DescriptionResult = done.results[-1]
@@ -84,6 +84,10 @@ class Bench:
             text={name: getattr(last, name) for name in (*told, "instrumental", "truncated")},
             warnings=last.warnings,
         )
+
+    def describe(self, mode: str, params: DescriptionParams) -> DescriptionResult:
+        """One call of the engine in a mode of words."""
+        return getattr(self.engine, TEXT_MODES[mode])(params)
 
     def unguided_plan_s(self, params: GenerationParams, config: GenerationConfig) -> float:
         """Seconds of planning the same request without guidance: what the rows of the other branch add

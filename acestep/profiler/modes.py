@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from acestep import report, resolver
@@ -18,7 +18,8 @@ from acestep.cards import Card
 from acestep.costs.closed_form import Networks, networks
 from acestep.costs.cost import Cost
 from acestep.costs.report import label
-from acestep.profiler import cli, devices, matrix, passport, roofline, tables
+from acestep.processes import Processes
+from acestep.profiler import cli, devices, instruments, matrix, passport, roofline, tables
 from acestep.profiler.flags import BENCHMARK, PROFILE
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
@@ -32,6 +33,7 @@ from acestep.setup import Setup
 if TYPE_CHECKING:
     from acestep.profiler.measure import Bench
 
+PREDICTING = 2  # processes
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -55,9 +57,8 @@ def _profile(options: Options) -> int:
     if options.dry_run:
         report.print_plan(plan, as_json=False)
         return 0
+    instruments.check(options)
     with Recording(options, made) as recording:
-        from acestep.profiler import instruments
-
         bench = _bench(options, made)
         device = _Device(options, made, bench)
         print(f"{device.before(plan)}\n", flush=True)
@@ -112,15 +113,15 @@ def _list(todo: Sequence[matrix.Row], made: Setup, card: Card | None) -> None:
         for row in todo:
             print(matrix.table_row(row, matrix.skipped(row, "dry run")))
         return
-    from acestep.costs.predict import predict
-
-    print(f"profile_inference: predicting {len(todo)} rows, some seconds each", file=sys.stderr)
+    distinct = list({row.same_run: row for row in todo}.values())
+    print(f"profile_inference: rows to predict: {len(distinct)}, a second or two each", file=sys.stderr)
     predicted: dict[object, Cost] = {}
-    for row in todo:
-        if row.same_run not in predicted:
-            cost = predict(made, row.params, row.config, card)
-            predicted[row.same_run] = replace(cost, samples=())  # which are most of it
-        print(matrix.expected_row(row, predicted[row.same_run]), flush=True)
+    with Processes(PREDICTING) as processes:
+        costs = processes.map(partial(matrix.expected, made, card), distinct)
+        for row in todo:
+            if row.same_run not in predicted:
+                predicted[row.same_run] = next(costs)
+            print(matrix.expected_row(row, predicted[row.same_run]), flush=True)
     if predicted:
         print(f"\nTimes and peaks are {label(next(iter(predicted.values())))}.")
 
@@ -131,6 +132,7 @@ def _words(options: Options) -> int:
     _announce(options, made)
     if options.dry_run:
         return 0
+    instruments.check(options)
     with Recording(options, made) as recording:
         bench = _bench(options, made, ("lm",))
         item = bench.words(options.mode, options.description)
@@ -138,6 +140,8 @@ def _words(options: Options) -> int:
         print(tables.words(options.mode, item.median_s or 0.0, item.text, item.error, min(_width(), 100)))
         if options.llm_debug and item.typical:
             print(f"\n{_llm_debug(item, 0.0)}")
+        if item.typical:
+            instruments.run(options, lambda: bench.describe(options.mode, options.description))
     return 0 if item.status == "ok" else 1
 
 

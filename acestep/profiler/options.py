@@ -33,7 +33,7 @@ OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile")
 MAX_REPEATS = 1_000
 MAX_BUDGET_S = 7 * 24 * 3_600.0
 TIERSIM_FLAGS = (
-    *("device", "source", "batch_size", "inference_steps", "seed", "tiers", "tier_duration"),
+    *("device", "source", "lm_backend", "batch_size", "inference_steps", "seed", "tiers", "tier_duration"),
     *("tier_with_lm", "tier_skip_compile", "tier_boundary", "tier_batch_boundary"),
     *("dry_run", "benchmark_output", "json_compat", "predict", "run", "card", "device_json"),
 )
@@ -115,7 +115,7 @@ def parse(
     origins |= {name: found.origin for name, found in ambient.items()} | dict.fromkeys(given, "flag")
     settings: dict[str, Any] = {name: found.value for name, found in ambient.items()} | given
     with named(origins):
-        _refuse_contradictions(settings)
+        _refuse_contradictions(settings, given)
         _refuse_missing(settings)
         if mode == TIER_TEST:
             return Options(mode, tiersim=_tiersim(settings), origins=origins)
@@ -140,8 +140,8 @@ def named(origins: Mapping[str, str]) -> Iterator[None]:
         raise type(error)(f"{asked}:{rest}") from None
 
 
-def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
-    """What is misspelled, or has no meaning beside or without something else."""
+def _refuse_contradictions(settings: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """What is misspelled, or has no meaning beside or without something else. `given`: as flags."""
     one_of("lm_backend", settings.get("lm_backend", AUTO), (AUTO, *BACKENDS))
     one_of("quantization", settings.get("quantization", AUTO), (AUTO, NONE, *QUANTIZATIONS))
     if "no_constrained_decoding" in settings and "use_constrained_decoding" in settings:
@@ -150,6 +150,8 @@ def _refuse_contradictions(settings: Mapping[str, Any]) -> None:
         raise UsageError("offload_dit_to_cpu: given with --no-offload-to-cpu; drop one of them")
     if settings.get("mode") == BENCHMARK and "card" in settings and not settings.get("dry_run"):
         raise UsageError("card: is where nothing runs and all is predicted; add --dry-run, or drop it")
+    if settings.get("mode") == BENCHMARK and {"card", "device"} <= given.keys():
+        raise UsageError("device: given with --card, which is not here; drop one of them")
     if settings.get("json_compat") and "benchmark_output" not in settings:
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
     if settings.get("resume") and "benchmark_output" not in settings:

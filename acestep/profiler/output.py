@@ -47,7 +47,7 @@ class Writer:
     ) -> None:
         self.header = header
         self._form = _form(path, json_compat)
-        self._path = _writable(path)
+        self._path = writable("benchmark_output", path)
         self._items = {item.key: item for item in kept}
 
     def add(self, item: Item) -> None:
@@ -105,21 +105,21 @@ def done(path: Path, header: Header) -> dict[str, Item]:
     return {item.key: item for item in items if item.status == "ok"} if header.continues(earlier) else {}
 
 
-def _writable(path: Path) -> Path:
-    """`path` with links followed, once a file beside it could be made."""
+def writable(name: str, path: Path) -> Path:
+    """`path` with links followed, once a file beside it could be made. Raises UsageError, about `name`."""
     place = Path(os.path.realpath(path))
     try:
         if place.exists() and not place.is_file():
-            raise UsageError(f"benchmark_output: {str(path)!r} is there and is no file; name another")
+            raise UsageError(f"{name}: {str(path)!r} is there and is no file; name another")
         if place.exists() and not os.access(place, os.W_OK):
-            raise UsageError(f"benchmark_output: {str(path)!r} is read-only; name another")
+            raise UsageError(f"{name}: {str(path)!r} is read-only; name another")
         part = _part(place)
         part.unlink(missing_ok=True)
         part.touch(exist_ok=False)
         part.unlink()
     except OSError as error:
         raise UsageError(
-            f"benchmark_output: {str(path)!r} cannot be written: {error.strerror}; "
+            f"{name}: {str(path)!r} cannot be written: {error.strerror}; "
             "name a file in a folder that is there and can be written"
         ) from None
     return place

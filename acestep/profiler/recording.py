@@ -30,8 +30,9 @@ class Recording:
         self._writer: Writer | None = None
         if (path := options.benchmark_output) is not None:
             header = _header(options, made)
-            if resume:
+            if resume and path.is_file():
                 self.kept = output.done(path, header)
+                print(f"profile_inference: {_taken_over(path, len(self.kept))}", file=sys.stderr)
             self._writer = Writer(path, header, self.kept.values(), json_compat=options.json_compat)
             self.path: Path = path
 
@@ -52,6 +53,12 @@ class Recording:
         if self._writer and kind is None:
             self._writer.close()
             print(f"results  {self.path}")
+
+
+def _taken_over(path: Path, rows: int) -> str:
+    if rows:
+        return f"kept from {str(path)!r}: {rows}; --no-resume runs everything again"
+    return f"{str(path)!r} is no run of this commit, unchanged, on this machine; it is written anew"
 
 
 def _header(options: Options, made: Setup) -> Header:

@@ -1,17 +1,18 @@
-"""`python -m acestep.costs`, its page, and the benchmark's dry run on a card: what is said was predicted."""
+"""`python -m acestep.costs` and its page: what is said was predicted."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,9 +20,8 @@ from acestep import cards
 from acestep.chart import Chart
 from acestep.costs import predict, report
 from acestep.costs.__main__ import main
-from acestep.costs.cost import Refusal
+from acestep.errors import AceStepError
 from acestep.gpu_config import GIB
-from acestep.profiler import cli
 
 TINY = ("--source", "synthetic-tiny", "--duration", "10", "--steps", "2")
 HOSTILE = "<script>alert(1)</script>\u202e&amp;"
@@ -39,10 +39,13 @@ REFUSED = (
     (2, ("--quantization", "int3"), "int8_weight_only"),
     (2, ("--strict", "--duration", "600", "--card", "rtx4060"), "strict"),
     (2, ("--html", "/nowhere/x.html"), "--html"),
+    (2, ("--html", "/etc/passwd/x.html"), "--html"),
     (2, ("--json", "/"), "--json"),
+    (2, ("--card", ""), "'' is not known"),
     (3, ("--source", "/nowhere"), "/nowhere"),
     (3, ("--device-json", "/nowhere.json"), "/nowhere.json"),
     (3, ("--example", "nothing.json"), "example_05.json"),
+    (3, ("--example", "x" * 300), "example_05.json"),
     (3, ("--thinking", "--max-vram", "4"), "no language model"),
 )
 
@@ -55,13 +58,6 @@ class Said(NamedTuple):
     err: str
     cost: dict[str, Any]
     page: str
-
-
-@pytest.fixture(autouse=True)
-def no_card_stays_behind(monkeypatch):
-    """The profiler's --max-vram is for the rest of its process, which here is the tests'."""
-    monkeypatch.setenv("MAX_CUDA_VRAM", "8")
-    monkeypatch.delenv("MAX_CUDA_VRAM")
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +174,46 @@ def test_a_card_too_small_is_exit_1_and_says_where_it_ended(ends):
     assert "\u202e" not in ends.out and "\\u202e" in ends.out
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), AceStepError("told"), MemoryError("host")])
+def test_what_could_not_be_predicted_is_not_what_does_not_fit(error, monkeypatch, capsys):
+    monkeypatch.setattr(predict, "predict", Mock(side_effect=error))
+    assert main([*TINY]) == 4
+    said = capsys.readouterr()
+    assert not said.out and str(error) in said.err
+    assert ("Traceback" in said.err) is not isinstance(error, AceStepError)
+
+
+@pytest.mark.parametrize("stdout", ["ascii", "closed"])
+def test_the_code_is_the_same_whatever_it_is_told_to(stdout):
+    """A terminal without arrows, and none."""
+    begin = "" if stdout == "ascii" else "import sys; sys.stdout = None\n"
+    program = f"{begin}from acestep.costs.__main__ import main\nraise SystemExit(main({[*TINY]}))"
+    environ = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environ)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (b"24.00 GiB \\u2192 24 GB class" in done.stdout) is (stdout == "ascii")
+
+
+def test_no_place_is_taken_from_another(tmp_path, capsys):
+    """A device or a pipe would be replaced by a file, one of two files by the other."""
+    pipe, page = tmp_path / "pipe", tmp_path / "page"
+    os.mkfifo(pipe)
+    page.symlink_to("cost")
+    assert main([*TINY, "--html", str(pipe)]) == main([*TINY, "--json", str(pipe)]) == 2
+    assert capsys.readouterr().err.count("cannot be written") == 2
+    assert main([*TINY, "--html", str(page), "--json", str(tmp_path / "cost")]) == 2
+    assert "the file of --html as well" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [page, pipe] and pipe.is_fifo()
+
+
+def test_a_link_to_a_page_stays_one(tmp_path):
+    (tmp_path / "page.html").write_text("old")
+    (tmp_path / "link.html").symlink_to("page.html")
+    assert main([*TINY, "--html", str(tmp_path / "link.html")]) == 0
+    assert (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
 def test_a_page_is_whole_in_itself_and_harmless(fits, ends):
     for said in (fits, ends):
         read = Reader(said.page)
@@ -238,54 +274,3 @@ def test_every_card_is_listed_in_80_columns(capsys):
     assert main(["--list-cards"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(cards.cards()) and max(map(len, lines)) < 80
-
-
-@pytest.fixture
-def dry(monkeypatch, tmp_path, capsys):
-    """The benchmark's dry run of one cell: exit code and output."""
-    monkeypatch.chdir(tmp_path)
-    cell = ("--source", "synthetic-tiny", "--duration", "10", "--batch-size", "1", "--inference-steps", "2")
-
-    def run(*arguments: str):
-        code = cli.main(["--mode", "benchmark", *cell, *arguments], tier_test=lambda _: 9)
-        return code, *capsys.readouterr()
-
-    return run
-
-
-def test_a_dry_run_on_a_card_has_expected_times_and_peaks(dry):
-    code, out, _ = dry("--dry-run", "--card", "rtx4060")
-    assert code == 0 and "GeForce RTX 4060: 8.00 GiB → 8 GB class → tier4" in out
-    plain, thinking = re.findall(r"^10 .*$", out, re.M)
-    wall, lm, dit, vae = map(float, plain.split()[4:8])
-    assert lm == 0 and wall >= dit > 0 and wall >= vae
-    assert float(thinking.split()[5]) > 0 and float(thinking.split()[4]) > wall
-    assert re.search(r"  0\.\d\d GiB", plain) and "predicted, uncalibrated" in out
-
-
-def test_a_dry_run_marks_what_does_not_fit(dry, monkeypatch, tmp_path):
-    (tmp_path / "small.json").write_text(json.dumps(SMALL | {"name": "small"}))
-    small = cards.read(tmp_path / "small.json")
-    monkeypatch.setattr(cards, "find", lambda name: small)
-    code, out, _ = dry("--dry-run", "--card", "small")
-    [row] = re.findall(r"^10 .*$", out, re.M)
-    assert code == 0 and "OOM in " in row and row.split()[4:8] == ["—"] * 4
-
-
-def test_a_row_that_ends_late_has_no_times_either(dry, monkeypatch):
-    real = predict.predict
-    ended = Refusal("vae_decode", "aten::convolution", "models/vae.py", GIB)
-    monkeypatch.setattr(predict, "predict", lambda *asked: replace(real(*asked), out_of_memory=ended))
-    code, out, _ = dry("--dry-run", "--card", "rtx4060", "--max-vram", "4")
-    [row] = re.findall(r"^10 .*$", out, re.M)
-    assert code == 0 and "4.00 GiB" in out
-    assert row.split()[4:8] == ["—"] * 4 and "OOM in vae_decode" in row
-
-
-def test_a_card_is_for_dry_runs(dry):
-    code, _, err = dry("--card", "rtx4060")
-    assert code == 2 and "--card" in err and "--dry-run" in err
-    code, out, _ = dry("--dry-run")
-    assert code == 0 and "SKIP dry run" in out
-    code, _, err = dry("--dry-run", "--card", "rtx409")
-    assert code == 2 and "GeForce RTX 4090" in err

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from test_profiler_cli import GUIDES
 
-from acestep.profiler import cli, matrix, measure, output, passport, progress, request
+from acestep.profiler import cli, matrix, measure, modes, output, passport, progress, request
 from acestep.profiler.record import Item
 from tiersim import __main__ as tiersim
 
@@ -94,6 +94,33 @@ def test_instruments_have_runs_of_their_own(run, tmp_path):
     assert any("aten::" in event.get("name", "") for event in events)
 
 
+def test_words_are_looked_into_as_music_is(run, tmp_path):
+    path = tmp_path / "new" / "trace.json"
+    code, out, _ = run("--mode", "create_sample", "--no-warmup", "--detailed", "--trace", str(path))
+    assert code == 0 and "instrumented times" in out and f"trace    {path}" in out
+    assert "describe" in (tmp_path / "outputs" / "profile-functions.txt").read_text()
+    assert any("aten::" in event.get("name", "") for event in json.loads(path.read_text())["traceEvents"])
+
+
+@pytest.mark.parametrize("mode", ["profile", "create_sample"])
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--trace", "."), "--trace: '.' is there and is no file"),
+        (("--trace", "/proc/trace.json"), "--trace: '/proc/trace.json' cannot be written"),
+        (("--trace", "taken/trace.json"), "--trace: 'taken' cannot be made"),
+        (("--detailed", "--benchmark-output", "taken/a.json"), "--detailed: 'taken' cannot be made"),
+    ],
+)
+def test_a_bad_place_for_what_an_instrument_finds_is_refused_before_anything_runs(
+    run, tmp_path, monkeypatch, mode, flags, words
+):
+    monkeypatch.setattr(modes, "_bench", lambda *_: pytest.fail("loaded"))
+    (tmp_path / "taken").touch()
+    code, _, err = run("--mode", mode, *flags)
+    assert code == 2 and err.startswith(f"profile_inference: {words}") and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("mode", ["understand", "create_sample", "format_sample"])
 def test_words_need_the_language_model_alone(run, tmp_path, mode, monkeypatch):
     loaded = []
@@ -120,9 +147,22 @@ def test_a_matrix_is_measured_once_and_resumed(run, tmp_path, monkeypatch):
     assert "[2/2]" in progress and "to go" in progress
     first = output.load(tmp_path / "matrix.json")[1]
     monkeypatch.setattr(measure.Bench, "music", lambda *_: pytest.fail("measured again"))
-    code, out, _ = run(*arguments)
+    code, out, err = run(*arguments)
+    assert "matrix.json': 2; --no-resume" in err
     assert code == 0 and output.load(tmp_path / "matrix.json")[1] == first
     assert [line for line in out.splitlines() if line.startswith("10 ")] == rows
+
+
+@pytest.mark.parametrize("held", ["notes", '{"schema": "acestep-profile/1", "run": '])
+def test_a_file_that_holds_no_such_run_is_not_replaced_in_silence(run, tmp_path, monkeypatch, held):
+    path = tmp_path / "matrix.json"
+    path.write_text(held)
+    monkeypatch.setattr(measure.Bench, "music", lambda *_: DONE)
+    code, _, err = run(*ONE_CELL, "--benchmark-output", str(path))
+    assert code == 0 and err.splitlines()[0].endswith("on this machine; it is written anew")
+    assert len(output.load(path)[1]) == 2
+    path.unlink()
+    assert "anew" not in run(*ONE_CELL, "--benchmark-output", str(path))[2]
 
 
 KILLED = """

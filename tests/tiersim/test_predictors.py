@@ -54,13 +54,17 @@ def started() -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     return command, psutil.Process(command.pid).children(recursive=True)
 
 
-@pytest.mark.parametrize("to_all", [True, False])
-def test_an_interrupt_ends_them(to_all):
+@pytest.mark.parametrize(
+    ("to_all", "number", "code"),
+    [(True, signal.SIGINT, 130), (False, signal.SIGINT, 130), (False, signal.SIGTERM, 143),
+     (False, signal.SIGHUP, 129)],
+)  # fmt: skip
+def test_an_interrupt_ends_them(to_all, number, code):
     command, processes = started()
     assert len(processes) >= 2
-    (os.killpg if to_all else os.kill)(command.pid, signal.SIGINT)
+    (os.killpg if to_all else os.kill)(command.pid, number)
     out, err = command.communicate(timeout=120)
-    assert command.returncode == 130 and err.endswith("tiersim: interrupted\n")
+    assert command.returncode == code and err.endswith("tiersim: interrupted\n")
     assert "Traceback" not in out + err
     assert not psutil.wait_procs(processes, timeout=60)[1]
 

@@ -1,0 +1,81 @@
+"""Processes that predict: each imports torch once and serves many predictions.
+
+    with Processes(2) as processes:
+        for cost in processes.map(partial(predict, setup, card), requests): ...
+
+A prediction rests on what it is given alone, so it does not matter which process makes it. A process takes
+0.4 GB. It ends with whoever started it, however that ends, and an interrupt is its parent's to act on.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Self, TypeVar
+
+Asked = TypeVar("Asked")
+Made = TypeVar("Made")
+
+
+class Processes:
+    """At most `jobs` processes; `begin(*given)`, if any, is the first thing each of them does.
+
+    Entered, they are there until the end of the block. An error ends them at once, whatever they are doing.
+    """
+
+    def __init__(self, jobs: int, begin: Callable[..., object] | None = None, *given: object):
+        spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads
+        theirs, self._hold = spawn.Pipe(duplex=False)
+        self._executor = ProcessPoolExecutor(jobs, spawn, _begin, (theirs, begin, *given))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind:
+            self._hold.close()  # which ends them; the executor would wait for what they are doing
+        self._executor.shutdown(cancel_futures=True)
+        self._hold.close()
+
+    def map(self, work: Callable[[Asked], Made], asked: Sequence[Asked]) -> Iterator[Made]:
+        """`work` of each, in their order, as they are ready. Raises ChildProcessError when a process was
+        ended from outside."""
+        with _uninterrupted():  # here they are started, and what they are started with they keep
+            made = self._executor.map(work, asked)
+        try:
+            yield from made
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                "a process that predicts was ended from outside, perhaps for its memory"
+            ) from None
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put an interrupt off until the end of the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(held: Connection, begin: Callable[..., object] | None, *given: object) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # nothing is computed
+    threading.Thread(target=_follow, args=(held,), daemon=True).start()
+    if begin:
+        begin(*given)
+
+
+def _follow(held: Connection) -> None:
+    """Live while the parent holds on to the other end."""
+    with suppress(EOFError, OSError):
+        held.recv()
+    os._exit(0)
