@@ -89,8 +89,9 @@ def _cap_mps(device: str, cap_bytes: int) -> Cap:
 
 
 def _cap_host(device: str, cap_bytes: int) -> Cap:
-    if cgroup.limit_bytes() == cap_bytes:  # proven by the supervisor: exceeding it would be our end
-        return Cap("cgroup", cap_bytes, verified=True)
+    limit_bytes = cgroup.limit_bytes()  # whole pages
+    if limit_bytes and limit_bytes <= cap_bytes:  # proven by the supervisor: exceeding it would be our end
+        return Cap("cgroup", limit_bytes, verified=True)
     if sys.platform != "linux":
         return Cap("watchdog", cap_bytes, verified=False)
     return _cap_data(device, cap_bytes)

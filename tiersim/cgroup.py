@@ -1,26 +1,33 @@
 """A control group for one worker: the kernel's own limit on everything it and its children use.
 
-Only where this process may make some: cgroup v2, its own group writable, with the memory controller given
-on to children (`Delegate=memory` in a systemd unit, or a container that owns its tree). Exceeding the
-limit is the group's end by SIGKILL, and `memory.events` says so. `create` proves that before it claims
-it, with a process that is told to take more than a small limit.
+    systemd-run --user --scope -p Delegate=memory python -m tiersim --run --cap host
+
+Only where this process may make some: cgroup v2, and a group of its own that it may write, with memory
+delegated to it (as above, or a container that owns its tree). Exceeding the limit is the group's end by
+SIGKILL, and `memory.events` says so. `create` proves that before it claims it, with a process that is told
+to take more than a small limit.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 PREFIX = "tiersim-"
+ASIDE = "supervisor"
 MIB = 2**20
 PROBE_BYTES = 32 * MIB
 GREEDY = f"import sys; sys.stdin.read(1); bytearray({4 * PROBE_BYTES})"
 REMOVAL_S = 2.0  # a group can go only after its last process has
+
+_stepping_aside = threading.Lock()
 
 
 def own_group() -> Path | None:
@@ -43,8 +50,34 @@ def limit_bytes() -> int | None:
     return None if text == "max" else int(text)
 
 
+def nursery() -> Path | None:
+    """The folder to make groups in; None where there is none. Raises OSError for one that is not ours.
+
+    A group that hands a controller on has no processes of its own, the root of all groups excepted. So a
+    process that is alone in its group moves to one below, and makes others beside that.
+    """
+    with _stepping_aside:
+        own = own_group()
+        if own is None:
+            return None
+        folder = own.parent if own.name == ASIDE else own
+        if "memory" in _listed(folder / "cgroup.subtree_control"):
+            return folder
+        alone = _listed(folder / "cgroup.procs") == [str(os.getpid())]
+        if not alone or "memory" not in _listed(folder / "cgroup.controllers"):
+            return None
+        (folder / ASIDE).mkdir(exist_ok=True)
+        (folder / ASIDE / "cgroup.procs").write_text(str(os.getpid()))
+        (folder / "cgroup.subtree_control").write_text("+memory")
+        return folder
+
+
+def _listed(file: Path) -> list[str]:
+    return file.read_text().split()
+
+
 class Group:
-    """One group below ours. Its processes end with it."""
+    """One group for one worker. Its processes end with it."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -53,13 +86,14 @@ class Group:
     @classmethod
     def create(cls, name: str, cap_bytes: int) -> Group | None:
         """A group that holds `cap_bytes`, proven; None where none can be had."""
-        parent = own_group()
+        try:
+            parent = nursery()
+        except OSError:
+            return None  # not ours to change: the caller has other means
         if parent is None:
             return None
         group = cls(parent / f"{PREFIX}{name}")
         try:
-            if "memory" not in (parent / "cgroup.subtree_control").read_text().split():
-                return None
             group._folder.mkdir()
             (group._folder / "memory.oom.group").write_text("1")
             (group._folder / "memory.swap.max").write_text("0")
@@ -68,7 +102,7 @@ class Group:
                 group._probes_killed = group._events("oom_kill")
                 return group
         except OSError:
-            pass  # not ours to change: the caller has other means
+            pass
         group.remove()
         return None
 

@@ -97,7 +97,8 @@ def supervise(
             try:
                 if group:
                     group.add(process.pid)
-                watch = _Watch(plan, process, EventReader(on_event), read_fd, cancelled)
+                most = _most_resident(plan, group)
+                watch = _Watch(plan, process, EventReader(on_event), read_fd, cancelled, most)
                 stopped = watch.until_the_end(deadline=started + plan.case.timeout_s)
             finally:
                 _remove(process, name)
@@ -167,6 +168,15 @@ def _torch_reads_a_fraction() -> bool:
     return (int(major), int(minor)) >= (2, 13)
 
 
+def _most_resident(plan: Plan, group: Group | None) -> int:
+    """Where the watchdog bites; it counts shared pages twice, and leaves alone what the kernel holds."""
+    import psutil
+
+    if plan.cap_kind == "host" and group is None:
+        return plan.cap_bytes + WATCHDOG_SLACK_BYTES
+    return psutil.virtual_memory().total - SPARE_BYTES
+
+
 class _Watch:
     """Events, clocks and resident set of a running worker."""
 
@@ -177,18 +187,15 @@ class _Watch:
         reader: EventReader,
         read_fd: int,
         cancelled: threading.Event | None,
+        most_resident_bytes: int,
     ):
-        import psutil
-
         self._plan = plan
         self._process = process
         self._fd = read_fd
         self._cancelled = cancelled or threading.Event()
         self.reader = reader
         self.resident = ResidentSet(process.pid)
-        self._limit_bytes = psutil.virtual_memory().total - SPARE_BYTES
-        if plan.cap_kind == "host":
-            self._limit_bytes = plan.cap_bytes + WATCHDOG_SLACK_BYTES
+        self._limit_bytes = most_resident_bytes
         self._phase = "start"
         self._seen = 0  # events
         self._beat_s = self._progress_s = time.monotonic()

@@ -1,14 +1,18 @@
 """Control groups, on a folder that behaves as far as files can. The kernel's part needs a delegated tree."""
 
+import os
 import signal
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tiersim import cap, cgroup
+from tiersim import Case, cap, cgroup, run_case
 from tiersim.cgroup import Group, own_group
 
 MIB = 2**20
+ZOO = Path(__file__).with_name("zoo.py")
 
 
 @pytest.fixture
@@ -45,8 +49,8 @@ def tree(tmp_path, monkeypatch):
     monkeypatch.setattr(cgroup.subprocess, "Popen", Probe)
     make = cgroup.Path.mkdir
 
-    def mkdir(self):
-        make(self)
+    def mkdir(self, **how):
+        make(self, **how)
         (self / "memory.events").write_text("oom 0\noom_kill 0\n")
 
     def rmdir(self):
@@ -83,10 +87,29 @@ def test_a_group_whose_limit_does_not_hold_is_not_used(tree):
     assert not (tree.parent / "tiersim-abc").exists()
 
 
-def test_without_the_memory_controller_there_is_no_group(tree):
+def test_who_is_alone_in_its_group_makes_room_for_others(tree, monkeypatch):
+    control, aside = tree.parent / "cgroup.subtree_control", tree.parent / cgroup.ASIDE
+    control.write_text("")
+    (tree.parent / "cgroup.controllers").write_text("cpu memory\n")
+    (tree.parent / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    group = Group.create("abc", MIB)
+    assert group is not None
+    group.remove()
+    assert (aside / "cgroup.procs").read_text() == str(os.getpid())
+    assert control.read_text() == "+memory"
+    control.write_text("memory\n")  # as the kernel says it
+    monkeypatch.setattr(cgroup, "own_group", lambda: aside)
+    assert Group.create("def", MIB) is not None
+    assert [folder.name for folder in tree.parent.glob("tiersim-*")] == ["tiersim-def"]
+
+
+@pytest.mark.parametrize(("processes", "controllers"), [([1], "cpu memory"), ([], "cpu")])
+def test_where_others_are_or_no_memory_is_delegated_nothing_is_moved(tree, processes, controllers):
     (tree.parent / "cgroup.subtree_control").write_text("cpu\n")
+    (tree.parent / "cgroup.controllers").write_text(f"{controllers}\n")
+    (tree.parent / "cgroup.procs").write_text("\n".join(map(str, [os.getpid(), *processes])))
     assert Group.create("abc", MIB) is None
-    assert tree.probes == []
+    assert tree.probes == [] and not (tree.parent / cgroup.ASIDE).exists()
 
 
 def test_only_the_kills_of_the_case_count(tree):
@@ -102,8 +125,8 @@ def test_a_worker_in_its_group_claims_it(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "memory.max").write_text(f"{700 * MIB}\n")
     monkeypatch.setattr(cgroup, "own_group", lambda: folder)
-    installed, _ = cap.install("host", "cpu", 700 * MIB)
-    assert (installed.kind, installed.verified) == ("cgroup", True)
+    installed, _ = cap.install("host", "cpu", 700 * MIB + 99)  # the kernel holds whole pages
+    assert (installed.kind, installed.bytes, installed.verified) == ("cgroup", 700 * MIB, True)
 
 
 @pytest.mark.parametrize(("name", "limit"), [("session", str(700 * MIB)), ("tiersim-abc", "max")])
@@ -118,3 +141,35 @@ def test_another_group_or_none_at_all_is_not_claimed(tmp_path, monkeypatch, name
 def test_our_own_group_is_a_folder_or_nothing():
     found = own_group()
     assert found is None or (found / "cgroup.procs").exists()
+
+
+@pytest.fixture
+def delegated():
+    """Skips where the kernel gives us no groups."""
+    group = Group.create("trial", 300 * MIB)
+    if group is None:
+        pytest.skip(
+            "no control group is ours alone; try: systemd-run --user --scope -p Delegate=memory pytest"
+        )
+    group.remove()
+
+
+def in_the_zoo(kind, **fields):
+    case = Case(**{"tier_gb": 0.25, "device": "cpu", "cap": "host", "timeout_s": 120} | fields)
+    return run_case(case, worker=(sys.executable, str(ZOO), kind))
+
+
+@pytest.mark.parametrize("kind", ["fills_memory", "children_fill_memory"])
+def test_the_kernel_ends_who_exceeds_a_group(delegated, kind):
+    record = in_the_zoo(kind)
+    assert (record.status, record.signal) == ("host-oom", "SIGKILL")
+    assert "the kernel ended it at 0.25 GiB (control group)" in record.reason
+    assert record.peak_bytes is not None and record.peak_bytes <= 256 * MIB  # to the byte: no watchdog is
+    assert not list(cgroup.nursery().glob("tiersim-*"))
+
+
+def test_a_group_is_in_nobodys_way(delegated):
+    assert in_the_zoo("ok").status == "ok"
+    assert in_the_zoo("kill").status == "crash"  # somebody else's SIGKILL is not the kernel's
+    record = run_case(Case(0.7, device="cpu", cap="host", source="synthetic-tiny", duration_s=2, steps=1))
+    assert (record.status, record.cap.kind, record.cap.verified) == ("ok", "cgroup", True)

@@ -229,7 +229,13 @@ def test_each_means_against_outliving_suffices(means):
     eventually(lambda: not is_alive(child))
 
 
-def test_the_watchdog_ends_what_no_limit_holds():
+@pytest.fixture
+def ungrouped(monkeypatch):
+    """No control group, also where one could be had."""
+    monkeypatch.setattr(supervisor.Group, "create", lambda *_: None)
+
+
+def test_the_watchdog_ends_what_no_limit_holds(ungrouped):
     record = run("fills_memory", tier_gb=0.25)
     assert (record.status, record.signal) == ("host-oom", "SIGKILL")
     assert "watchdog" in record.reason
@@ -237,7 +243,7 @@ def test_the_watchdog_ends_what_no_limit_holds():
     assert 256 * MIB + slack_bytes < record.peak_bytes < 256 * MIB + slack_bytes + 512 * MIB
 
 
-def test_the_watchdog_counts_children():
+def test_the_watchdog_counts_children(ungrouped):
     record = run("children_fill_memory", tier_gb=0.5, timeout_s=250)
     assert (record.status, record.signal) == ("host-oom", "SIGKILL")
     assert record.peak_bytes > 512 * MIB
@@ -259,7 +265,15 @@ def test_a_fat_parent_does_not_inflate_its_childs_peak():
     assert len(ballast) == 400 * MIB
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def zoo_of(process) -> list[psutil.Process]:
+    """Its workers; it also asks git who it is."""
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if is_alive(child.pid) and str(ZOO) in child.cmdline()]
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
 def test_an_interrupted_supervisor_leaves_nobody_behind(number, exit_code):
     code = (
         "import signal, sys; from functools import partial\n"
@@ -269,18 +283,21 @@ def test_an_interrupted_supervisor_leaves_nobody_behind(number, exit_code):
         "pool.run_cases = partial(pool.run_cases, run=hanging)\n"
         "sys.exit(__main__.main(['--tiers', '4', '--device', 'cpu', '--source', 'synthetic-tiny']))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     try:
         deadline = time.monotonic() + 30
-        while not (workers := psutil.Process(process.pid).children()) and time.monotonic() < deadline:
+        while not (workers := zoo_of(process)) and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.2)
         process.send_signal(number)
-        assert process.wait(30) == exit_code
-        assert not any(is_alive(worker.pid) for worker in workers)
+        said = process.communicate(timeout=30)[1]
+        assert process.returncode == exit_code and said.splitlines()[-1] == "tiersim: interrupted", said
+        assert workers and not any(is_alive(worker.pid) for worker in workers)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def test_the_worker_runs_our_code_and_knows_its_size(monkeypatch):
