@@ -9,7 +9,7 @@
     python -m tiersim --baseline results                       # what is worse than it was
 
 Exit codes: 0 as expected, 1 a case failed or is worse than the baseline, 2 usage, 3 a device or weights are
-missing, 4 the harness itself failed, 130 and 143 interrupted. Running out of memory beyond what a tier
+missing, 4 the harness itself failed, 129, 130 and 143 interrupted. Running out of memory beyond what a tier
 promises, where the boundary lies, is expected.
 """
 
@@ -25,10 +25,11 @@ from pathlib import Path
 from acestep.arguments import Parser
 from acestep.cards import DEFAULT
 from acestep.errors import AceStepError
-from tiersim.case import CAPS, DEFAULT_TIERS_GB, VARIANTS, Case
+from tiersim.case import CAPS, DEFAULT_TIERS_GB, LM_BACKENDS, VARIANTS, Case
 
-HARNESS, INTERRUPTED, TERMINATED = 4, 130, 143
+HARNESS = 4
 BATCHES = (1, 2, 4, 8)
+FLAGS = {"tier_gb": "tiers", "timeout_s": "case_timeout", "inference_steps": "steps"}  # by a case's field
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -49,6 +50,7 @@ def _add_cases(add: Callable[..., object]) -> None:
     defaults = Case(tier_gb=DEFAULT_TIERS_GB[0])
     add("--tiers", type=float, nargs="+", default=DEFAULT_TIERS_GB, metavar="GB", help="4 6 8 12 16 20 24")
     add("--with-lm", "--tier-with-lm", action="store_true", help="load the tier's LM where it has one")
+    add("--lm-backend", choices=LM_BACKENDS, default=defaults.lm_backend, help="what runs it (the tier's)")
     add("--variants", nargs="+", default=VARIANTS[:1], choices=VARIANTS, help="of each tier's settings")
     add("--source", help="synthetic-tiny, synthetic-full or a checkpoint folder (default: ACESTEP_SOURCE)")
     add("--duration", "--tier-duration", type=float, default=defaults.duration_s, metavar="S", help="30")
@@ -97,20 +99,28 @@ def _add_results(add: Callable[..., object]) -> None:
     add("--ascii", action="store_true", help="no other characters")
 
 
+def _interrupt(number: int, frame: object) -> None:
+    """End as Ctrl-C does: what runs is cleaned up, what is there is kept."""
+    raise KeyboardInterrupt(number)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that a running case is cleaned up
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as it is under nohup
+            signal.signal(number, _interrupt)
     try:
         options = arguments().parse_args(argv)
         from tiersim import command
 
         return command.run(options, sys.argv[1:] if argv is None else argv)
     except AceStepError as error:
-        print(f"tiersim: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
+        name, colon, rest = str(error).partition(":")
+        print(f"tiersim: {FLAGS.get(name, name)}{colon}{rest}", file=sys.stderr)
+        return HARNESS if type(error) is AceStepError else error.exit_code  # 1 is for what was tested
+    except KeyboardInterrupt as interrupt:
         print("tiersim: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + next(iter(interrupt.args), signal.SIGINT)
     except BrokenPipeError:  # the reader has seen enough, as `| head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

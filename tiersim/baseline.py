@@ -6,7 +6,7 @@ and how fast the engine is asks for other measurements (`make gate`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from acestep.errors import UsageError
 from acestep.profiler import output
 from acestep.profiler.record import Card, Item
 from tiersim.case import PREDICTED
-from tiersim.notes import lm_size
+from tiersim.notes import with_lm
 
 MIB = 2**20
 MORE_SHARE = 0.03
@@ -32,11 +32,11 @@ class Change:
         return f"{'worse' if self.worse else 'changed'}  {self.text}"
 
 
-def load(path: Path, *, predicted: bool = False) -> list[Item]:
-    """Items of a results file, or of a folder that has one, to compare a run with.
+def load(path: Path, keys: Collection[str], *, predicted: bool = False) -> list[Item]:
+    """Items of a results file, or of a folder that has one, to compare a run of `keys` with.
 
-    Raises MissingPrerequisite when there is none, UsageError when it was measured and the run is
-    `predicted`, or the other way round: neither says of the other what became worse.
+    Raises MissingPrerequisite when there is none. UsageError when it was measured and the run is `predicted`,
+    or the other way round: neither says of the other what became worse; and when it has none of the keys.
     """
     items = output.load(path / "results.json" if path.is_dir() else path)[1]
     kinds = {item.card.cap == PREDICTED for item in items if item.card and item.card.cap}
@@ -46,6 +46,8 @@ def load(path: Path, *, predicted: bool = False) -> list[Item]:
         raise UsageError(
             f"baseline: {str(path)!r} was {was}, this would be {now}; use {flag}, or name another"
         )
+    if not any(item.key in keys for item in items):
+        raise UsageError(f"baseline: {str(path)!r} has none of these cases; use its flags, or name another")
     return items
 
 
@@ -75,5 +77,5 @@ def _change(item: Item, was: Item) -> Change | None:
 
 
 def _name(item: Item, card: Card) -> str:
-    lm = lm_size(item.effective.get("lm"))
-    return f"{card.tier_gb:g}GB {card.variant}, LM {lm}, batch {item.effective.get('batch_size')}"
+    lm = with_lm(item.effective.get("lm"))
+    return f"{card.tier_gb:g}GB {card.variant}, {lm}, batch {item.effective.get('batch_size')}"

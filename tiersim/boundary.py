@@ -96,14 +96,14 @@ class Ladder:
     stopped: Record | None
 
     def __str__(self) -> str:
-        if self.stopped is None or _out_of_memory(self.stopped):
+        if self.stopped is None or self.fell:
             return str(self.best or "FAIL")
         return f"≥{self.best} (stopped: {self.stopped.status})"
 
     @property
-    def proven(self) -> bool:
-        """Whether it ended by running out of memory, and not by something else."""
-        return self.stopped is None or _out_of_memory(self.stopped)
+    def fell(self) -> bool:
+        """Whether memory ended it, and not something else or the last of the batches."""
+        return self.stopped is not None and _out_of_memory(self.stopped)
 
 
 def ladders(records: Iterable[Record]) -> list[tuple[Ladder, Ladder | None]]:
@@ -178,7 +178,7 @@ def batch_limits(found: Iterable[tuple[Ladder, Ladder | None]]) -> list[BatchLim
 def _change(name: str, limit: int, ladder: Ladder) -> str:
     """A limit that memory does not hold is lowered; one is raised only on proof, with room to spare."""
     if ladder.best < limit:
-        return f"{name}: {limit}→{ladder.best}" if ladder.proven else f"{name}: unknown"
+        return f"{name}: {limit}→{ladder.best}" if ladder.fell else f"{name}: unknown"
     if ladder.roomy > limit:
         return f"{name}: {limit}→{ladder.roomy}"
     return ""

@@ -20,6 +20,7 @@ from acestep.cards import MIB, Card
 from acestep.checks import one_of
 from acestep.errors import UsageError
 from acestep.gpu_config import GIB, Accelerator, GPUConfig, snap
+from acestep.lm.backend import BACKENDS
 from acestep.memory import CONTEXT_BYTES
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import AUTO, NONE, Setup
@@ -35,6 +36,7 @@ PREDICTED = "predicted"
 CapKind = Literal["cuda", "mps", "host", "virtual", "predicted"]
 DEVICE_OF: dict[str, str] = {"cuda": "cuda", "mps": "mps", "host": "cpu", "virtual": "cpu"}
 CAPS = ("auto", *DEVICE_OF)
+LM_BACKENDS = (AUTO, *BACKENDS)
 CAP_ON = {"cuda": "cuda", "mps": "mps", "cpu": "virtual"}  # what auto takes
 
 # What one run is, and not how it was asked for: the fields of a case and of its plan that a key is made of.
@@ -64,7 +66,8 @@ class Case:
     `Engine.load` takes it. `timeout_s`: wall clock of the whole process, loading included. `variant`: what
     of the tier's defaults is left out. `cap`: how the memory is limited; `auto` is the device's own way, and
     virtual on a CPU. `no_limits`: run what the tier would clamp. `repeat` tells equal runs apart. `card`: the
-    one to predict the case for instead of running it; its memory is the tier's.
+    one to predict the case for instead of running it; its memory is the tier's. `lm_backend`: what runs the
+    language model, as `Setup.choose` takes it.
     """
 
     tier_gb: float
@@ -82,6 +85,7 @@ class Case:
     skip_compile: bool = False  # where nothing is quantised
     repeat: int = 0
     card: Card | None = None
+    lm_backend: str = AUTO
 
     def __post_init__(self) -> None:
         for name in ("tier_gb", "timeout_s"):
@@ -92,6 +96,7 @@ class Case:
             raise UsageError(f"seed: {self.seed!r} is not allowed; use a whole number from 0")
         one_of("variant", self.variant, VARIANTS)
         one_of("cap", self.cap, CAPS)
+        one_of("lm_backend", self.lm_backend, LM_BACKENDS)
         for name in ("device", "cap") if self.card else ():
             if getattr(self, name) != "auto":
                 raise UsageError(
@@ -158,8 +163,8 @@ class Plan:
 def resolve(case: Case) -> Plan:
     """Find the device, the tier and the cap. MAX_CUDA_VRAM is ignored: the case says the size.
 
-    Raises MissingPrerequisite when the case names a device that is not here, UsageError for a cap that is
-    another device's.
+    Raises MissingPrerequisite when the case names a device or a backend that is not here, UsageError for a
+    cap that is another device's and a backend that a simulated card does not see.
     """
     found = _detect(case)
     kind = _cap_kind(case, found)
@@ -192,7 +197,7 @@ def resolve(case: Case) -> Plan:
         cap_bytes=int(case.tier_gb * GIB) - context_bytes,
         context_bytes=context_bytes,
         device_bytes=int(found.memory_gib * GIB),
-        skip=_why_not(case, config, found, context_bytes),
+        skip=_why_not(case, config, kind, found, context_bytes),
         card=case.card
         and replace(case.card, memory_gib=float(case.tier_gb), context_mib=context_bytes / MIB),
     )
@@ -239,18 +244,23 @@ def _context_bytes(case: Case, kind: CapKind) -> int:
 def _setup(case: Case, config: GPUConfig, kind: CapKind, source: str, card: Accelerator) -> Setup:
     """The engine of the case: the tier's own, less what the variant takes away.
 
-    A CPU that plays a card has the CPU's backend for the language model, and compiles nothing: compiled
-    kernels hide what they allocate from a virtual cap, and cannot be traced.
+    A CPU that plays a card has the CPU's backend for the language model, and compiles nothing: another
+    backend and compiled kernels hide what they allocate from a virtual cap, and cannot be traced.
     """
     offload = False if case.variant == "no-offload" else None
     quantised = case.variant == "default" and config.quantization is not None
     stands_in = kind in ("virtual", PREDICTED)
+    lm = AUTO if case.lm and config.lm_sizes else None
+    if lm and stands_in and case.lm_backend not in (AUTO, "pt"):
+        raise UsageError(
+            f"lm_backend: a {kind} card does not see what {case.lm_backend} allocates; use pt, or a real card"
+        )
     eager = stands_in or (case.skip_compile and not quantised)
     return Setup.choose(
         source,
-        lm=AUTO if case.lm and config.lm_sizes else None,
+        lm=lm,
         want_lm=case.lm,
-        lm_backend="pt" if stands_in else AUTO,
+        lm_backend="pt" if stands_in else case.lm_backend,
         offload_to_cpu=offload,
         offload_dit_to_cpu=offload,
         quantization=AUTO if quantised else NONE,
@@ -260,10 +270,12 @@ def _setup(case: Case, config: GPUConfig, kind: CapKind, source: str, card: Acce
     )
 
 
-def _why_not(case: Case, config: GPUConfig, found: Accelerator, context_bytes: int) -> str | None:
+def _why_not(
+    case: Case, config: GPUConfig, kind: CapKind, found: Accelerator, context_bytes: int
+) -> str | None:
     if case.lm and not config.lm_sizes:
         return f"{config.tier} has no language model"
-    if found.device == "cuda" and config.class_gb > snap(found.memory_gib):
+    if kind not in ("virtual", PREDICTED) and config.class_gb > snap(found.memory_gib):
         return f"exceeds device: {found.name} has {found.memory_gib:.1f} GiB"
     if case.tier_gb * GIB <= context_bytes:
         return f"a CUDA context alone needs {context_bytes / GIB:g} GiB"

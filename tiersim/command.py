@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from acestep import cards
@@ -18,26 +19,27 @@ from acestep.gpu_config import tier_named
 from acestep.profiler import output
 from acestep.profiler.record import Header, Profile
 from tiersim import baseline, boundary, document, html, pool, sweep
-from tiersim.case import VARIANTS, Case, Plan, here
+from tiersim.case import PREDICTED, VARIANTS, Case, Plan, here, resolve
 from tiersim.notes import basis
 from tiersim.predictors import Predictors
 from tiersim.progress import Progress
 from tiersim.protocol import Exit
 from tiersim.record import Record
 from tiersim.report import Report
-from tiersim.results import Results
+from tiersim.results import Results, write
 from tiersim.session import Runner, Session
 
 FAILED = 1
 MAX_REPEATS, MAX_BATCH, MAX_JOBS = 100, 64, 1024
-NO_TERMINAL = (10_000, 24)  # a file has room for every line
+NO_TERMINAL = (10_000, 24)  # what is redirected has room for every line
+FILE_COLUMNS = 100
 
 
 @dataclass
 class Findings:
-    """What a run comes to: text to print, and whether something is worse than it should be."""
+    """What a run comes to: what there is to report, and whether something is worse than it should be."""
 
-    tables: list[str] = field(default_factory=list)
+    tables: list[Callable[[Report], str]] = field(default_factory=list)
     worse: bool = False
 
 
@@ -46,12 +48,14 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     card = _card(options)
     base = _base(options, card)
     planned = _planned(options, base)
+    rungs = _rungs(options, base)
+    every = {plan.key: plan for _, plan in sweep.unique([*(case for case, _ in planned), *chain(*rungs)])}
     columns = shutil.get_terminal_size(NO_TERMINAL).columns
     report = Report(columns, ascii=options.ascii, wide=options.wide, predicted=card is not None)
     if options.dry_run:
-        print(report.plans([plan for _, plan in planned]))
+        print(report.plans(list(every.values())))
         return 0
-    before = baseline.load(options.baseline, predicted=card is not None) if options.baseline else None
+    before = options.baseline and baseline.load(options.baseline, every, predicted=card is not None)
     header = document.header(planned[0][1], argv)
     with ExitStack() as stack:
         results = stack.enter_context(Results(options.out, options.rerun)) if options.out else None
@@ -65,14 +69,14 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
         found = Findings()
         print(report.header(), flush=True)
         try:
-            _test(options, base, planned, session, report, found)
-            if before is not None:
+            _test(options, planned, rungs, session, found)
+            if before:
                 _compare(session, before, found)
         finally:
             records = list(session.records.values())
             if results:
                 _conclude(results.folder, header, records, found)
-    print("\n\n".join([report.footer(records), *found.tables]))
+    print("\n\n".join([report.footer(records), *(table(report) for table in found.tables)]))
     if options.out:
         print(f"\nresults  {options.out / 'report.html'}")
     return _exit_code(records, found)
@@ -102,12 +106,12 @@ def _planned(options: argparse.Namespace, base: Case) -> list[tuple[Case, Plan]]
     within("repeats", options.repeats, 1, MAX_REPEATS, kind=int)
     if options.jobs is not None:
         within("jobs", options.jobs, 1, MAX_JOBS, kind=int)
-    for batch in options.batch_sizes:
-        within("batch_sizes", batch, 1, MAX_BATCH, kind=int)
     if options.json_compat and not options.benchmark_output:
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
     if options.rerun and not options.out:
         raise UsageError("rerun: concerns what is kept; name the folder with --out DIR")
+    if options.gpus and (device := resolve(base).device) != "cuda":
+        raise UsageError(f"gpus: names cards, and the device is {device}; drop one of them")
     variants = VARIANTS if options.boundary else options.variants
     asked = sweep.cases(
         base, options.tiers, with_lm=options.with_lm, variants=variants, repeats=options.repeats
@@ -117,6 +121,14 @@ def _planned(options: argparse.Namespace, base: Case) -> list[tuple[Case, Plan]]
     if options.strict and changed:
         raise UsageError(f"{changed[0]} (strict)")
     return planned
+
+
+def _rungs(options: argparse.Namespace, base: Case) -> list[list[Case]]:
+    """The ladders of batches, none where they are not asked for."""
+    for batch in options.batch_sizes:
+        within("batch_sizes", batch, 1, MAX_BATCH, kind=int)
+    batches = options.batch_sizes if options.batch_boundary else ()
+    return sweep.rungs(base, options.tiers, batches, options.repeats)
 
 
 def _base(options: argparse.Namespace, card: Card | None) -> Case:
@@ -133,6 +145,7 @@ def _base(options: argparse.Namespace, card: Card | None) -> Case:
         no_limits=options.no_limits,
         skip_compile=options.skip_compile,
         card=card,
+        lm_backend=options.lm_backend,
     )
 
 
@@ -170,10 +183,9 @@ def _runner(options: argparse.Namespace, card: Card | None, stack: ExitStack) ->
 
 def _test(
     options: argparse.Namespace,
-    base: Case,
     planned: Sequence[tuple[Case, Plan]],
+    rungs: Sequence[Sequence[Case]],
     session: Session,
-    report: Report,
     found: Findings,
 ) -> None:
     """Run the cases, then the ladders of batches, and say where the boundaries are."""
@@ -184,12 +196,12 @@ def _test(
     if options.boundary:
         lm = f"LM {'on where the tier has one' if options.with_lm else 'off'}"
         told = f"{conditions}, batch {plan.case.batch_size}, {lm}"
-        found.tables.append(report.minima(boundary.minima(records), told))
+        minima = boundary.minima(records)
+        found.tables.append(lambda report: report.minima(minima, told))
     if options.batch_boundary:
-        batches = sorted(set(options.batch_sizes))
-        climbed = sweep.climb(base, options.tiers, session.run, batches, options.repeats)
-        ladders = boundary.ladders(climbed)
-        found.tables.append(report.batches(ladders, boundary.batch_limits(ladders), conditions))
+        ladders = boundary.ladders(sweep.climb(rungs, session.run))
+        limits = boundary.batch_limits(ladders)
+        found.tables.append(lambda report: report.batches(ladders, limits, conditions))
 
 
 def _compare(session: Session, before: Sequence[output.Item], found: Findings) -> None:
@@ -197,16 +209,19 @@ def _compare(session: Session, before: Sequence[output.Item], found: Findings) -
     matched = {item.key for item in before} & session.records.keys()
     changes = baseline.compare(now, before)
     lines = [f"BASELINE: {len(matched)} of {len(now)} cases compared", *(f"  {change}" for change in changes)]
-    found.tables.append("\n".join(lines if changes else [*lines, "  no change"]))
+    told = "\n".join(lines if changes else [*lines, "  no change"])
+    found.tables.append(lambda report: told)
     found.worse = any(change.worse for change in changes)
 
 
 def _conclude(folder: Path, header: Header, records: Sequence[Record], found: Findings) -> None:
-    """Write the summary and the page, of whatever there is."""
+    """Write the summary and the page, of whatever there is; they do not depend on the terminal."""
+    report = Report(FILE_COLUMNS, predicted=header.device == PREDICTED)
+    tables = [table(report) for table in found.tables]
     profile = Profile(run=header, items=tuple(map(document.item, records)))
-    blocks = "".join(f"\n```text\n{table}\n```\n" for table in found.tables)
-    output.write_whole(folder / "summary.md", output.markdown(profile) + blocks.encode())
-    output.write_whole(folder / "report.html", html.page(header, records, found.tables).encode())
+    blocks = "".join(f"\n```text\n{table}\n```\n" for table in tables)
+    write(folder / "summary.md", output.markdown(profile) + blocks.encode())
+    write(folder / "report.html", html.page(header, records, tables).encode())
 
 
 def _exit_code(records: Sequence[Record], found: Findings) -> int:
@@ -221,5 +236,11 @@ def _unexpected(record: Record) -> bool:
     if record.unknown or not record.failed:
         return record.failed
     limits = tier_named(record.tier)
-    most = limits.max_batch_with_lm if record.lm else limits.max_batch
-    return record.requested.variant == "default" and record.effective.batch_size <= most
+    most, longest_s = (
+        (limits.max_batch_with_lm, limits.max_duration_with_lm_s)
+        if record.lm
+        else (limits.max_batch, limits.max_duration_s)
+    )
+    ran = record.effective
+    promised = ran.batch_size <= most and ran.duration_s <= longest_s
+    return promised and record.requested.variant == "default"

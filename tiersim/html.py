@@ -10,16 +10,16 @@ from collections.abc import Sequence
 
 from acestep.chart import STYLE, Chart, safe, size
 from acestep.profiler.record import Header
-from tiersim.notes import basis, label, lm_size, notes
+from tiersim.notes import basis, label, lm_size, notes, predicted_on, with_lm
 from tiersim.record import Record
 
+NARROW = "td:not(:last-child) { white-space: nowrap }"
 NUMERIC = ("Batch", "Duration", "Peak", "Wall")
 
 
 def page(header: Header, records: Sequence[Record], tables: Sequence[str] = ()) -> str:
     """The whole document. `tables`: what was printed at the end, shown as it was."""
-    rests_on = sorted({basis(record) for record in records if record.requested.card})
-    title = "Tier test, predicted" if rests_on else "Tier test"
+    title = "Tier test, predicted" if any(record.requested.card for record in records) else "Tier test"
     cells = [_cells(number, record) for number, record in enumerate(records)]
     heads = "".join(f"<th{_class(head)}>{head}</th>" for head in (cells[0] if cells else ()))
     rows = "".join(
@@ -30,8 +30,8 @@ def page(header: Header, records: Sequence[Record], tables: Sequence[str] = ()) 
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
-        f'<p class="facts">{safe(" · ".join((*rests_on, *_facts(header))))}</p>'
+        f"<title>{title}</title><style>{STYLE}{NARROW}</style></head><body><h1>{title}</h1>"
+        f'<p class="facts">{safe(" · ".join((*predicted_on(records), *_facts(header))))}</p>'
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         f"{blocks}{sections}</body></html>\n"
     )
@@ -71,16 +71,17 @@ def _cells(number: int, record: Record) -> dict[str, str]:
 
 def _section(number: int, record: Record) -> str:
     asked, cap = record.requested, record.cap
-    title = (
-        f"{asked.tier_gb:g}GB {asked.variant}, LM {lm_size(record.lm)}, batch {record.effective.batch_size}"
-    )
+    batch = record.effective.batch_size
+    title = f"{asked.tier_gb:g}GB {asked.variant}, {with_lm(record.lm)}, batch {batch}"
     proven = ", verified" if cap and cap.verified else ""
     facts = (
         label(record),
         f"{basis(record)} at {size(cap.bytes)}{proven}" if cap else "no cap",
         f"peak {size(record.peak_bytes)} ({record.peak_source or 'not measured'})",
     )
-    chart = Chart(record.timeline, cap.bytes if cap else 0).svg() if len(record.timeline) > 1 else ""
+    chart = ""
+    if len(record.timeline) > 1:
+        chart = f'<div class="scroll">{Chart(record.timeline, cap.bytes if cap else 0).svg()}</div>'
     log = f"<details><summary>log</summary><pre>{safe(record.log)}</pre></details>" if record.log else ""
     told = f'<h2>{safe(title)}</h2><p class="facts">{safe(" · ".join(facts))}</p>'
     return f'<section id="case{number}">{told}{chart}{log}</section>'

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from acestep.gpu_config import LARGE, LM_PREFIX
 from tiersim.record import Record
 
 NONE = "—"
 WHOLE_TILE_FRAMES = 512  # the ladder's first tile: 20 s of audio
 SHARED_FROM_GB, RESIDENT_FROM_GB, WHOLE_FROM_GB = 16, 20, 24  # where a tier's residency is its news
+
+
+def predicted_on(records: Iterable[Record]) -> list[str]:
+    """What the predictions among `records` rest on."""
+    return sorted({basis(record) for record in records if record.requested.card and record.status != "skip"})
 
 
 def basis(record: Record) -> str:
@@ -22,6 +29,11 @@ def basis(record: Record) -> str:
 def label(record: Record) -> str:
     """The status in capitals; `OK*` for a run that was not quite the one asked for."""
     return "OK*" if record.status == "ok" and departures(record) else record.status.upper()
+
+
+def with_lm(name: str | None) -> str:
+    """Whether there is a language model, and which."""
+    return f"LM {lm_size(name)}" if name else "no LM"
 
 
 def lm_size(name: str | None) -> str:

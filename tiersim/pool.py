@@ -167,7 +167,7 @@ def _slots(cases: Sequence[Case], gpus: Sequence[str] | None, jobs: int) -> Slot
     host_bytes = max(0, psutil.virtual_memory().total - SPARE_BYTES)
     kinds = {resolve(case).device for case in cases}
     if kinds == {"cuda"} or gpus:
-        found = list(gpus or cards.visible())
+        found = list(dict.fromkeys(gpus or cards.visible()))  # a card named twice is still one
         return Slots(found or [None], host_bytes)
     cpu_only = all(device == "cpu" for device in kinds)
     return Slots([None] * (min(jobs, max(1, len(cases))) if cpu_only else 1), host_bytes)

@@ -1,8 +1,8 @@
 """Records as text: the guide's table, a wide one, and what was found at the boundaries.
 
 Columns start at fixed display columns: `✅` is two cells wide, so padding counts cells, not characters.
-A narrow terminal shortens rules and wraps the last column; columns never move. "GB" of memory is GiB
-throughout, as card sizes are.
+A narrow terminal shortens rules and wraps the last column, or puts it below the others; columns never move.
+"GB" of memory is GiB throughout, as card sizes are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from acestep.gpu_config import GIB
 from acestep.profiler.tables import harmless, wrapped
 from tiersim.boundary import BatchLimit, Ladder, Minimum
 from tiersim.case import Plan
-from tiersim.notes import NONE, basis, label, lm_size, notes
+from tiersim.notes import NONE, label, lm_size, notes, predicted_on
 from tiersim.record import Record
 from tiersim.reporter import LOADING
 
@@ -24,7 +24,8 @@ MARKS = {"OK": "✅", "OK*": "⚠️", "SKIP": "➖"}
 FAILED_MARK = "❌"
 PLAIN = str.maketrans({"—": "-", "─": "-", "→": ">", "≥": "+", "×": "x", "≤": "<", "…": "."})
 PREDICTED_AS = "nothing ran, times are a roofline, the DiT is eager and the LM runs through pt"
-LEAST_NOTES = 16  # columns of the last cell, however narrow the terminal
+LEAST_NOTES = 16  # columns of the last cell beside the others
+BELOW = 4  # where it starts when it has fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,9 @@ PLANS = Layout(
 MINIMA = Layout("BOUNDARY ANALYSIS", (2, 50, 62), ("Capability", "Min Tier", "VRAM"), 78)
 BATCHES = Layout(
     "BATCH BOUNDARY SUMMARY",
-    (2, 10, 21, 41, 54, 76),
+    (2, 9, 20, 39, 50, 71),
     ("VRAM", "Tier", "Max Batch (no LM)", "Peak VRAM", "Max Batch (with LM)", "Peak VRAM"),
-    86,
+    78,
 )
 LIMITS = Layout(
     "CONFIGURED LIMITS",
@@ -109,14 +110,17 @@ class Report:
         count = {status: sum(r.status == status for r in records) for status in ("ok", "skip")}
         failed = len(records) - sum(count.values())
         totals = f"{len(records)} cases: {count['ok']} ok, {failed} failed, {count['skip']} skipped"
-        return self._plain("\n".join([totals, *_caps(records)]))
+        return self._plain("\n".join([totals, *(self._told(0, cap) for cap in _caps(records))]))
 
     def minima(self, minima: Sequence[Minimum], conditions: str) -> str:
         """Per capability the smallest card that has it, what speaks against it, and what it holds for."""
         rows = [(m.capability, m.record.tier, _size(m.record)) if m.record else (m.capability, "N/A", "N/A")
                 for m in minima]  # fmt: skip
-        found = [line for m in minima for line in (f"  {m.capability}", *_findings(m))]
-        return self._plain("\n".join([self._table(MINIMA, rows), "", *found, f"  Holds for: {conditions}"]))
+        found = [
+            line for m in minima for line in (f"  {m.capability}", *(self._told(4, f) for f in _findings(m)))
+        ]
+        holds = self._told(2, f"Holds for: {conditions}")
+        return self._plain("\n".join([self._table(MINIMA, rows), "", *found, holds]))
 
     def batches(
         self, found: Sequence[tuple[Ladder, Ladder | None]], limits: Sequence[BatchLimit], conditions: str
@@ -127,7 +131,7 @@ class Report:
         ]
         compared = [(_gb(of.tier_gb), of.tier, of.alone, of.with_lm, of.suggestion) for of in limits]
         tables = f"{self._table(BATCHES, rows)}\n\n{self._table(LIMITS, compared)}"
-        return tables + self._plain(f"\n\n  Holds for: {conditions}")
+        return tables + self._plain("\n\n" + self._told(2, f"Holds for: {conditions}"))
 
     def _row(self, record: Record) -> str:
         note = notes(record)[:1]
@@ -188,12 +192,21 @@ class Report:
 
     def _place(self, layout: Layout, cells: tuple[str, ...]) -> str:
         """Put each cell at its column, at least one space after the one before; wrap the last."""
-        line, last = "", layout.columns[-1]
-        first, *more = wrapped(harmless(cells[-1]), max(self._width - last, LEAST_NOTES))
+        line, last, note = "", layout.columns[-1], harmless(cells[-1])
+        room = self._width - last
+        below = room < min(LEAST_NOTES, cell_len(note))
+        lines = wrapped(note, max(self._width - BELOW if below else room, LEAST_NOTES))
+        first, more = ("", lines) if below else (lines[0], lines[1:])
         for column, cell in zip(layout.columns, (*cells[:-1], first), strict=True):
             gap = column - cell_len(line)
             line += " " * (gap if gap > 0 or not line else 1) + cell
-        return self._plain("\n".join([line.rstrip(), *(" " * last + rest for rest in more)]))
+        indent = " " * (BELOW if below else last)
+        return self._plain("\n".join([line.rstrip(), *(indent + rest for rest in more)]))
+
+    def _told(self, indent: int, text: str) -> str:
+        """A line of prose, which goes on below itself."""
+        first, *more = wrapped(text, max(self._width - indent - 2, LEAST_NOTES))
+        return "\n".join([" " * indent + first, *(" " * (indent + 2) + rest for rest in more)])
 
     def _plain(self, text: str) -> str:
         if not self._ascii:
@@ -202,11 +215,10 @@ class Report:
 
 
 def _caps(records: Sequence[Record]) -> list[str]:
-    bases = sorted({basis(r) for r in records if r.requested.card and r.status != "skip"})
     ran = (r for r in records if r.cap and not r.requested.card)
     kinds = sorted({(r.device, r.cap.kind, r.cap.verified, r.peak_source) for r in ran if r.cap}, key=str)
     stands = "; a simulated card, not a measured one"
-    return [f"{found}: {PREDICTED_AS}" for found in bases] + [
+    return [f"{found}: {PREDICTED_AS}" for found in predicted_on(records)] + [
         f"cap on {device}: {kind} ({'verified' if verified else 'not verified'}); "
         f"peak: {source or 'not measured'}" + (stands if device == "cpu" else "")
         for device, kind, verified, source in kinds
@@ -244,7 +256,7 @@ def _findings(minimum: Minimum) -> list[str]:
         shown = ", ".join(f"{_size(r)} {r.status}" for r in minimum.offending)
         facts.append(f"non-monotonic: {shown}, though a smaller card passed")
     facts += [f"unknown: {_size(r)} {r.status}: {r.reason}" for r in minimum.unknown]
-    return [f"    {fact}" for fact in facts or ["not tested"]]
+    return facts or ["not tested"]
 
 
 def _ladder_cells(ladder: Ladder | None) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from typing import IO, Literal, Self
 
 import msgspec
 
-from acestep.errors import UsageError
+from acestep.errors import AceStepError, UsageError
 from acestep.profiler import passport
 from acestep.profiler.output import write_whole
 from tiersim.case import Plan
@@ -57,8 +57,8 @@ class Results:
         return record if record.status in self._kept else None
 
     def add(self, plan: Plan, record: Record) -> None:
-        """Write a record down. Raises OSError."""
-        write_whole(self._path(plan), msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+        """Write a record down. Raises AceStepError when it cannot be."""
+        write(self._path(plan), msgspec.json.format(msgspec.json.encode(record)) + b"\n")
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +71,17 @@ class Results:
             self._stamps[plan.source] = stamp(plan.source)
         name = hashlib.sha256(f"{plan.key} {self._stamps[plan.source]}".encode()).hexdigest()[:16]
         return self._cases / f"{name}.json"
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write `path` completely or not at all. Raises AceStepError when it cannot be."""
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise AceStepError(
+            f"out: {str(path)!r} cannot be written: {error.strerror}; with room for it, start again: "
+            "what is kept is not repeated"
+        ) from None
 
 
 def stamp(source: str) -> str:

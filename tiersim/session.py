@@ -51,9 +51,11 @@ class Session:
         return [replace(self.records[resolve(case).key], requested=case) for case in cases]
 
     def _take(self, record: Record, plan: Plan, *, new: bool = False) -> None:
-        if new and self._results:
-            self._results.add(plan, record)
         self.records[record.key] = record
-        for writer in self._writers:
-            writer.add(document.item(record))
-        self._show(record)
+        try:
+            if new and self._results:
+                self._results.add(plan, record)
+            for writer in self._writers:
+                writer.add(document.item(record))
+        finally:
+            self._show(record)  # measured is measured, also where there is no room to write it down

@@ -36,30 +36,33 @@ def unique(asked: Iterable[Case]) -> list[tuple[Case, Plan]]:
     return list(plans.values())
 
 
-def climb(
-    base: Case,
-    tiers_gb: Iterable[float],
-    run: Callable[[Sequence[Case]], list[Record]],
-    batches: Sequence[int],
-    repeats: int = 1,
-) -> list[Record]:
-    """Grow the batch of every card, without and with its language model, until it no longer passes.
+def rungs(
+    base: Case, tiers_gb: Iterable[float], batches: Iterable[int], repeats: int = 1
+) -> list[list[Case]]:
+    """Per batch size every card, without and with its language model, as far as it has room for one.
 
-    The tiers' limits are off: they are what is tested. All cards climb a rung together, so that a rung can
-    be spread over devices.
+    The tiers' limits are off: they are what is tested.
     """
-    climbing = [
-        (size, lm) for size in sorted(set(tiers_gb)) for lm in (False, True) if has_lm(size) or not lm
-    ]
-    records: list[Record] = []
-    for batch in batches:
-        rung = [
+    cards = [(size, lm) for size in sorted(set(tiers_gb)) for lm in (False, True) if has_lm(size) or not lm]
+    return [
+        [
             replace(base, tier_gb=size, lm=lm, batch_size=batch, no_limits=True, repeat=repeat)
-            for size, lm in climbing
+            for size, lm in cards
             for repeat in range(repeats)
         ]
-        done = run(rung)
+        for batch in sorted(set(batches))
+    ]
+
+
+def climb(rungs: Iterable[Sequence[Case]], run: Callable[[Sequence[Case]], list[Record]]) -> list[Record]:
+    """Run rung after rung; a card that did not pass one takes no part in the next.
+
+    All cards climb a rung together, so that a rung can be spread over devices.
+    """
+    records: list[Record] = []
+    fell: set[tuple[float, bool]] = set()
+    for rung in rungs:
+        done = run([case for case in rung if (case.tier_gb, case.lm) not in fell])
         records += done
-        fell = {(r.requested.tier_gb, r.requested.lm) for r in done if r.status != "ok"}
-        climbing = [card for card in climbing if card not in fell]
+        fell |= {(r.requested.tier_gb, r.requested.lm) for r in done if r.status != "ok"}
     return records

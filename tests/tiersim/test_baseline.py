@@ -48,8 +48,8 @@ def test_the_worse_come_first_and_say_what_and_by_how_much():
     pairs = [(record(8, peak_gb=6), record(8, peak_gb=7)), (record(12, peak_gb=8), record(12, peak_gb=4))]
     now, before = ([document.item(side) for side in sides] for sides in zip(*pairs, strict=True))
     assert [str(change) for change in baseline.compare(now, before)] == [
-        "worse  12GB default, LM —, batch 1: peak 4,096.0 MiB before, 8,192.0 now (+100.0%)",
-        "changed  8GB default, LM —, batch 1: peak 7,168.0 MiB before, 6,144.0 now (-14.3%)",
+        "worse  12GB default, no LM, batch 1: peak 4,096.0 MiB before, 8,192.0 now (+100.0%)",
+        "changed  8GB default, no LM, batch 1: peak 7,168.0 MiB before, 6,144.0 now (-14.3%)",
     ]
 
 
@@ -61,4 +61,4 @@ def test_only_what_ran_the_same_is_compared():
 def test_a_baseline_that_is_not_there_is_missing(tmp_path):
     for path in (tmp_path, tmp_path / "none.json"):
         with pytest.raises(MissingPrerequisite):
-            baseline.load(path)
+            baseline.load(path, ())

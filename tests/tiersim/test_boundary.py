@@ -89,6 +89,12 @@ def test_another_ending_than_memory_leaves_the_maximum_open():
     assert limit.suggestion == "no_lm: unknown"
 
 
+def test_batches_that_were_not_tried_lower_no_limit():
+    both = climb(12, {1: "ok", 2: "ok"}) + climb(12, {1: "ok"}, lm=True)
+    assert suggested(both) == ["no_lm: unknown, lm: unknown"]
+    assert suggested(climb(12, {1: "ok", 2: "ok", 4: "ok"})) == ["OK"]
+
+
 def suggested(records):
     return [limit.suggestion for limit in batch_limits(ladders(records))]
 

@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import msgspec
 import pytest
 
 from acestep import gpu_config
+from acestep.cards import find
 from acestep.errors import MissingPrerequisite, UsageError
 from acestep.gpu_config import GIB, Accelerator
 from tiersim import Case, Record, run_case, supervisor
@@ -37,6 +38,7 @@ def test_the_request_is_fixed_by_the_case():
         {"tier_gb": 0}, {"tier_gb": -4}, {"tier_gb": float("nan")}, {"tier_gb": float("inf")},
         {"timeout_s": 0}, {"duration_s": 0}, {"duration_s": 601}, {"duration_s": float("nan")},
         {"batch_size": 0}, {"steps": 0}, {"seed": -1}, {"variant": "all"}, {"cap": "dmem"},
+        {"lm_backend": "onnx"},
     ],
 )  # fmt: skip
 def test_a_case_that_cannot_run_is_refused(fields):
@@ -143,6 +145,36 @@ def test_a_request_over_the_limits_is_clamped_and_says_so():
     plan = resolve(Case(8, lm=True, device="cpu", duration_s=300, batch_size=4))
     assert (plan.case.duration_s, plan.case.batch_size) == (240, 2)
     assert [a.field for a in plan.adjustments] == ["batch_size", "duration"]
+
+
+def test_a_cap_that_is_larger_than_its_device_proves_nothing(monkeypatch):
+    for device, cap in (("cpu", "host"), ("mps", "auto"), ("cuda", "auto")):
+        found = Accelerator(device, "Machine", 15.6)
+        monkeypatch.setattr(gpu_config, "detect", lambda device, environ, found=found: found)
+        assert resolve(Case(24, device=device, cap=cap)).skip == "exceeds device: Machine has 15.6 GiB"
+        assert resolve(Case(16, device=device, cap=cap)).skip is None
+    monkeypatch.setattr(gpu_config, "detect", lambda device, environ: Accelerator("cpu", "CPU", 15.6))
+    assert resolve(Case(24)).skip is None  # a virtual card holds what is used of it
+
+
+def test_the_backend_of_the_language_model(card, monkeypatch):
+    monkeypatch.setattr("acestep.lm.backend.find_spec", lambda name: name)
+    plans = [resolve(Case(16, lm=True, lm_backend=name)) for name in ("auto", "pt", "vllm")]
+    assert [plan.lm_backend for plan in plans] == ["vllm", "pt", "vllm"]
+    assert plans[0].key == plans[2].key != plans[1].key
+    assert Job.of(plans[1]).setup("cuda", card).lm_backend == "pt"
+    monkeypatch.setattr("acestep.lm.backend.find_spec", lambda name: None)
+    with pytest.raises(MissingPrerequisite, match="vllm is not installed"):
+        resolve(Case(16, lm=True, lm_backend="vllm"))
+
+
+def test_a_card_that_stands_in_sees_one_backend_only():
+    simulated = Case(8, lm=True, device="cpu")
+    assert resolve(replace(simulated, lm_backend="pt")).lm_backend == "pt"
+    for case in (simulated, Case(8, lm=True, card=find("rtx4090"))):
+        with pytest.raises(UsageError, match="does not see what vllm allocates"):
+            resolve(replace(case, lm_backend="vllm"))
+    assert resolve(replace(simulated, lm=False, lm_backend="vllm")).lm_backend == ""
 
 
 def test_a_device_that_is_not_here_is_missing(monkeypatch):

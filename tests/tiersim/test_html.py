@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from tier_records import record
 
+from acestep.cards import find
 from acestep.chart import COLOURS, Chart
 from acestep.gpu_config import GIB
 from tiersim import document, html
@@ -60,9 +61,16 @@ def test_the_page_holds_every_record_and_needs_nothing_else():
     words = " ".join(page.words)
     assert all(word in words for word in ("tier4", "OOM", "it was oom", "last words", "A <T>", "7.20 GB"))
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert page.attributes.count(("class", "scroll")) == 2  # on a telephone the chart keeps its size
     loading = [(name, value) for name, value in page.attributes if name in ("src", "href", "action", "style")]
     assert all(value.startswith(("#", "background:#")) for _, value in loading)
     assert "url(" not in html.STYLE and "@import" not in html.STYLE
+
+
+def test_what_a_prediction_rests_on_is_said_once():
+    asked = {"card": find("rtx4090")}
+    page = read(record(8, environment={"torch": "2.13"}, **asked), record(4, "skip", **asked))
+    assert page.words[page.words.index("Tier test, predicted", 1) + 1].count("predicted for") == 1
 
 
 def test_what_a_worker_or_a_model_wrote_stays_text():

@@ -66,6 +66,10 @@ def test_one_worker_per_card(monkeypatch, gpus):
     assert sorted(seen) == sorted(gpus * 2)
 
 
+def test_a_card_named_twice_has_one_worker():
+    assert pool._slots(CASES, ["1", "0", "1"], 1).gpus == ["1", "0"]
+
+
 def test_on_a_cpu_cases_share_the_processor(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(pool.os, "cpu_count", lambda: 8)

@@ -7,6 +7,7 @@ from rich.cells import cell_len
 from tier_records import record
 
 from acestep.adjustments import Adjustment
+from acestep.cards import find
 from acestep.result import Fallback
 from tiersim import boundary
 from tiersim.case import Case, resolve
@@ -89,6 +90,18 @@ def test_a_narrow_terminal_wraps_notes_and_moves_no_column():
     assert all(cell_len(line) <= 80 for line in [*narrow.header().splitlines(), first, *more])
 
 
+def test_notes_that_have_no_room_beside_the_others_are_below_them():
+    report = Report(72, predicted=True)
+    long, short = record(8, "oom", 7.5, reason="a reason of more than four words"), record(8, peak_gb=7.5)
+    first, below = report.row(long).splitlines()
+    assert first.split()[-1] == "—" and below == "    a reason of more than four words"
+    assert "\n" not in report.row(short)
+    told = [report.footer([long, replace(short, requested=Case(8, card=find("rtx4090")))])]
+    tested = [replace(long, quantization=None)]
+    told += [report.minima(boundary.minima(tested), "every condition there is " * 4), report.header()]
+    assert all(cell_len(line) <= 72 for text in told for line in text.splitlines())
+
+
 def test_control_characters_of_a_reason_give_no_orders():
     assert "\x1b" not in REPORT.row(record(8, "error", reason="\x1b[2J gone"))
 
@@ -159,10 +172,10 @@ def test_the_batch_boundary():
         == """\
 BATCH BOUNDARY SUMMARY
 ====================================================================================================
-  VRAM    Tier       Max Batch (no LM)   Peak VRAM    Max Batch (with LM)   Peak VRAM
-  ──────────────────────────────────────────────────────────────────────────────────────
-  4GB     tier1      FAIL                —            N/A                   —
-  8GB     tier4      2                   6.0GB        FAIL                  —
+  VRAM   Tier       Max Batch (no LM)  Peak VRAM  Max Batch (with LM)  Peak VRAM
+  ──────────────────────────────────────────────────────────────────────────────
+  4GB    tier1      FAIL               —          N/A                  —
+  8GB    tier4      2                  6.0GB      FAIL                 —
 
 CONFIGURED LIMITS
 ====================================================================================================

@@ -10,7 +10,7 @@ from tiersim import Case
 from tiersim.case import DEFAULT_TIERS_GB, VARIANTS, resolve
 from tiersim.runner import run_case
 from tiersim.session import Session
-from tiersim.sweep import cases, climb, unique
+from tiersim.sweep import cases, climb, rungs, unique
 
 BASE = Case(4, source="synthetic-tiny", duration_s=10)
 BATCHES = (1, 2, 4, 8)
@@ -72,7 +72,7 @@ def climbed(fails, batches=BATCHES):
         return [replace(template, requested=case, status="oom" if fails(case) else "ok") for case in asked]
 
     template = run_case(replace(BASE, lm=True))
-    records = climb(BASE, (8, 6), run, batches)
+    records = climb(rungs(BASE, (8, 6), batches), run)
     assert [record.requested for record in records] == ran
     return [(case.tier_gb, case.lm, case.batch_size) for case in ran]
 

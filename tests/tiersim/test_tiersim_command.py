@@ -1,0 +1,87 @@
+"""`python -m tiersim` as it is: from its flags to a process, a prediction, its files."""
+
+import subprocess
+import sys
+
+import pytest
+
+import tiersim.__main__ as main
+from acestep.profiler import output
+from tiersim import command
+
+
+def test_a_real_run_is_kept_with_its_memory_over_time_and_not_repeated(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    line = f"--tiers 8 --source synthetic-tiny --cap virtual --duration 5 --steps 2 --out {tmp_path}"
+    assert main.main(line.split()) == 0
+    first = capsys.readouterr().out
+    (item,) = output.load(tmp_path / "results.json")[1]
+    assert item.status == "ok" and item.card.cap == "virtual" and item.card.cap_verified
+    stages = {used.phase.partition("/")[0] for used in item.card.timeline}
+    assert {"load", "diffuse", "vae_decode"} <= stages
+    page = (tmp_path / "report.html").read_text()
+    assert "<title>diffuse</title>" in page
+    monkeypatch.setattr(command.pool, "run_cases", lambda *_, **__: pytest.fail("nothing may run now"))
+    assert main.main(line.split()) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_a_prediction_from_end_to_end(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    folder = tmp_path / "out"
+    tiny = f"--predict --tiers 8 24 --source synthetic-tiny --duration 10 --steps 1 --out {folder}"
+    line = f"{tiny} --boundary --batch-boundary --batch-sizes 1 2"
+    assert main.main(line.split()) == 0
+    first = capsys.readouterr().out
+    titles = ("TIER TEST RESULTS", "BOUNDARY ANALYSIS", "BATCH BOUNDARY SUMMARY", "CONFIGURED LIMITS")
+    assert all(f"{title} (predicted)\n" in first for title in titles)
+    assert first.count("uncalibrated, torch ") == 3  # below the table, and below each analysis
+    assert "Without INT8 Quantization                       tier4       8GB" in first
+    _, items = output.load(folder / "results.json")
+    asked = {
+        (i.card.tier_gb, i.card.variant, i.requested["thinking"], i.requested["batch_size"]) for i in items
+    }
+    assert asked == {
+        *((8, variant, False, 1) for variant in ("default", "no-quant", "no-offload")),
+        *((8, "default", lm, batch) for lm in (False, True) for batch in (1, 2)),
+        *((24, "default", lm, batch) for lm in (False, True) for batch in (1, 2)),
+    }
+    assert len(items) == len(asked) and {item.card.cap for item in items} == {"predicted"}
+    assert all(item.card.peak_source.startswith("predicted") and item.card.timeline for item in items)
+    assert (folder / "summary.md").read_text().count("(predicted)") == 3
+    assert "Tier test, predicted" in (folder / "report.html").read_text()
+    monkeypatch.setattr(command.Predictors, "run_cases", lambda *_, **__: pytest.fail("nothing may run now"))
+    assert main.main(line.split()) == 0
+    assert capsys.readouterr().out == first
+    assert main.main(f"{tiny} --baseline {folder}".split()) == 0
+    assert "2 of 2 cases compared" in capsys.readouterr().out
+    assert main.main(f"--run --baseline {folder}".split()) == 2
+    assert "was predicted, this would be measured; use --predict" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--tiers 0", "--tiers nan", "--tiers x", "--duration 601", "--steps 0", "--batch-size 1.5", "--seed -1",
+     "--device tpu", "--case-timeout 0", "--no-such-flag", "--variants all", "--cap dmem", "--repeats 0",
+     "--batch-sizes 0", "--rerun failed", "--json-compat", "--benchmark-output a.txt", "--jobs 0",
+     "--predict --cap virtual", "--run --card rtx4090", "--card rtx4090 --device cpu", "--predict --run",
+     "--card rtx9999", "--card rtx4090 --device-json a.json", "--cap host --device cuda",
+     "--lm-backend onnx", "--lm-backend vllm --predict --with-lm", "--gpus 0 --run --device cpu",
+     "--lm-backend mlx --cap virtual --batch-boundary --tiers 8",
+     "--benchmark-output /no/such/folder/a.json", "--out /proc/no"],
+)  # fmt: skip
+def test_wrong_usage_is_exit_2_before_anything_heavy(arguments):
+    code = "import sys, tiersim.__main__ as m\n"
+    code += "try: code = m.main(sys.argv[1:])\nexcept SystemExit as e: code = e.code\n"
+    check = "assert not {'torch', 'numpy'} & set(sys.modules); sys.exit(code)"
+    done = subprocess.run(
+        [sys.executable, "-c", code + check, *arguments.split()], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, tiersim.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\n"
+    check = "assert not {'torch', 'numpy', 'pynvml', 'rich', 'msgspec'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code + check], stdout=subprocess.DEVNULL).returncode == 0
