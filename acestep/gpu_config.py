@@ -132,6 +132,7 @@ class Accelerator:
     name: str
     memory_gib: float
     simulated: bool = False
+    capability: tuple[int, int] | None = None  # of CUDA, of a card that is not here; None: ask the driver
 
 
 def config_for(accelerator: Accelerator) -> GPUConfig:

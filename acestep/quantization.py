@@ -39,11 +39,12 @@ FP8_CAPABILITY = (8, 9)  # the first with e4m3: Ada; CUDA C++ Programming Guide,
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def unavailable(name: str, device: str) -> str | None:
+def unavailable(name: str, device: str, capability: tuple[int, int] | None = None) -> str | None:
     """Why `name` cannot run on `device` (`cpu`, `cuda`, `cuda:N` or `mps`), or None.
 
-    Imports no torch. The answer continues a sentence whose subject is the quantization. Raises UsageError
-    for a name that is none of QUANTIZATIONS.
+    `capability`: of a CUDA card that is not here; else the driver says. Imports no torch. The answer
+    continues a sentence whose subject is the quantization. Raises UsageError for a name that is none of
+    QUANTIZATIONS.
     """
     one_of("quantization", name, QUANTIZATIONS)
     kind, _, index = device.partition(":")
@@ -52,15 +53,14 @@ def unavailable(name: str, device: str) -> str | None:
     if find_spec("torchao") is None:
         return "needs torchao, which is not installed; pip install '.[quantization]'"
     if kind == "cuda" and name == FP8:
-        return _without_fp8(int(index or 0))
+        return _without_fp8(capability or _capability(int(index or 0)))
     if kind == "cpu" and name == W8A8:
         return _without_exact_int8()
     return None
 
 
-def _without_fp8(index: int) -> str | None:
+def _without_fp8(found: tuple[int, int] | None) -> str | None:
     needed = "needs a card of compute capability 8.9 or above"
-    found = _capability(index)
     if found is None:
         return f"{needed}, and there is none; use {INT8}"
     if found < FP8_CAPABILITY:

@@ -157,7 +157,7 @@ def _choose_lm(
 def _choose_quantization(asked: str, found: Accelerator, tier: GPUConfig, notes: list[str]) -> str | None:
     one_of("quantization", asked, (AUTO, NONE, *QUANTIZATIONS))
     name = tier.quantization if asked == AUTO else None if asked == NONE else asked
-    why = unquantized(name, found.device) if name else None
+    why = unquantized(name, found.device, found.capability) if name else None
     if why and asked != AUTO:
         raise MissingPrerequisite(f"quantization: {name} {why}")
     if why:

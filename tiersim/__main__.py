@@ -4,7 +4,7 @@
     python -m tiersim --predict --boundary --card rtx4060      # without a GPU and without weights
     python -m tiersim --run                                    # really generate, under a cap
     python -m tiersim --tiers 6 8 16 --with-lm --out results   # killed and started again it goes on
-    python -m tiersim --boundary                               # where quantisation and offloading can go
+    python -m tiersim --boundary                               # where quantization and offloading can go
     python -m tiersim --batch-boundary --tiers 8 12 16 24      # how large a batch fits
     python -m tiersim --baseline results                       # what is worse than it was
 
@@ -19,6 +19,7 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def _add_cases(add: Callable[..., object]) -> None:
     add("--steps", "--inference-steps", type=int, default=defaults.steps, metavar="N", help="8")
     add("--seed", type=int, default=defaults.seed, metavar="N", help="42")
     add("--repeats", type=int, default=1, metavar="N", help="runs of each case")
-    add("--skip-compile", "--tier-skip-compile", action="store_true", help="where nothing is quantised")
+    add("--skip-compile", "--tier-skip-compile", action="store_true", help="where nothing is quantized")
     add("--strict", action="store_true", help="refuse a case over its tier's limits")
     add("--no-limits", action="store_true", help="test a case over its tier's limits")
 
@@ -126,6 +127,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         print(f"tiersim: {error}", file=sys.stderr)
+        return HARNESS
+    except Exception:
+        traceback.print_exc()
         return HARNESS
 
 

@@ -1,10 +1,10 @@
-"""Where a capability begins: what a sweep says of quantisation, offloading and batch sizes.
+"""Where a capability begins: what a sweep says of quantization, offloading and batch sizes.
 
 A card has a capability when it and every larger card tested pass. The first pass from below is no minimum
 while a larger card fails; that is said, as non-monotonic. Only running out of memory is a failure here: a
 crash or a timeout says nothing of the memory a case needs, so it is unknown, and no pass either.
 
-    Without INT8 Quantization                       rows that ran unquantised, models parked as usual
+    Without INT8 Quantization                       rows that ran unquantized, models parked as usual
     Without CPU Offload (and no quantization)       rows with everything on the card, in bf16
 """
 
@@ -24,7 +24,7 @@ MOST_OF_CARD = 0.92  # a limit is raised only where this much of the card is eno
 CONFIRMING_REPEATS = 3  # and as often, where a repeat can differ
 
 
-def _unquantised(record: Record) -> bool:
+def _unquantized(record: Record) -> bool:
     return record.quantization is None and record.requested.variant != "no-offload"
 
 
@@ -34,7 +34,7 @@ def _resident(record: Record) -> bool:
 
 # By the variant that tests it: what it is called, and which rows show it.
 CAPABILITIES: dict[Variant, tuple[str, Callable[[Record], bool]]] = {
-    "no-quant": ("Without INT8 Quantization", _unquantised),
+    "no-quant": ("Without INT8 Quantization", _unquantized),
     "no-offload": ("Without CPU Offload (and no quantization)", _resident),
 }
 

@@ -1,7 +1,7 @@
 """What is tested: a case, and the case as it will run on this machine.
 
 A case runs on the accelerator that is here, or on a simulated card: the CPU under a virtual cap, which counts
-the bytes a card would hold and keeps that card's own policy of offloading and quantisation. A case that names
+the bytes a card would hold and keeps that card's own policy of offloading and quantization. A case that names
 a card does not run at all: what it would cost there is predicted.
 """
 
@@ -82,7 +82,7 @@ class Case:
     variant: Variant = "default"
     cap: str = "auto"
     no_limits: bool = False
-    skip_compile: bool = False  # where nothing is quantised
+    skip_compile: bool = False  # where nothing is quantized
     repeat: int = 0
     card: Card | None = None
     lm_backend: str = AUTO
@@ -170,7 +170,11 @@ def resolve(case: Case) -> Plan:
     kind = _cap_kind(case, found)
     # Under a virtual cap the CPU plays a CUDA card, with the policy of one.
     card = Accelerator(
-        "cuda" if kind == "virtual" else found.device, found.name, case.tier_gb, simulated=True
+        "cuda" if kind == "virtual" else found.device,
+        found.name,
+        case.tier_gb,
+        simulated=True,
+        capability=found.capability,
     )
     config = gpu_config.config_for(card)
     context_bytes = _context_bytes(case, kind)
@@ -205,7 +209,8 @@ def resolve(case: Case) -> Plan:
 
 def _detect(case: Case) -> Accelerator:
     if case.card:
-        return Accelerator("cuda", case.card.name, case.tier_gb, simulated=True)
+        card = case.card
+        return Accelerator("cuda", card.name, case.tier_gb, simulated=True, capability=card.capability)
     device = case.device
     if case.cap != "auto":
         needed = DEVICE_OF[case.cap]
@@ -248,14 +253,14 @@ def _setup(case: Case, config: GPUConfig, kind: CapKind, source: str, card: Acce
     backend and compiled kernels hide what they allocate from a virtual cap, and cannot be traced.
     """
     offload = False if case.variant == "no-offload" else None
-    quantised = case.variant == "default" and config.quantization is not None
+    quantized = case.variant == "default" and config.quantization is not None
     stands_in = kind in ("virtual", PREDICTED)
     lm = AUTO if case.lm and config.lm_sizes else None
     if lm and stands_in and case.lm_backend not in (AUTO, "pt"):
         raise UsageError(
             f"lm_backend: a {kind} card does not see what {case.lm_backend} allocates; use pt, or a real card"
         )
-    eager = stands_in or (case.skip_compile and not quantised)
+    eager = stands_in or (case.skip_compile and not quantized)
     return Setup.choose(
         source,
         lm=lm,
@@ -263,7 +268,7 @@ def _setup(case: Case, config: GPUConfig, kind: CapKind, source: str, card: Acce
         lm_backend="pt" if stands_in else case.lm_backend,
         offload_to_cpu=offload,
         offload_dit_to_cpu=offload,
-        quantization=AUTO if quantised else NONE,
+        quantization=AUTO if quantized else NONE,
         compile=False if eager else None,
         no_limits=case.no_limits,
         accelerator=card,

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
 def _card(options: argparse.Namespace) -> Card | None:
     """The card to predict for, None to run: what a flag asks for or implies, else what the machine is."""
     of_runs = [name for name in ("device", "cap", "gpus", "scheduler") if getattr(options, name)]
-    of_predictions = [name for name in ("card", "device_json") if getattr(options, name)]
+    of_predictions = [name for name in ("card", "device_json") if getattr(options, name) is not None]
     predict = options.predict
     if not (options.predict or options.run or of_runs):
         predict = bool(of_predictions) or here().device == "cpu"
@@ -96,9 +96,9 @@ def _card(options: argparse.Namespace) -> Card | None:
         raise UsageError("device_json: given with --card; keep one of them")
     if not predict:
         return None
-    return (
-        cards.read(options.device_json) if options.device_json else cards.find(options.card or cards.DEFAULT)
-    )
+    if options.device_json is not None:
+        return cards.read(options.device_json)
+    return cards.find(cards.DEFAULT if options.card is None else options.card)
 
 
 def _planned(options: argparse.Namespace, base: Case) -> list[tuple[Case, Plan]]:

@@ -60,10 +60,11 @@ def _cost(plan: Plan) -> Cost:
     from acestep.costs.predict import predict
 
     assert plan.card is not None
-    accelerator = Accelerator("cuda", plan.card.name, plan.card.memory_gib, simulated=True)
+    card = plan.card
+    accelerator = Accelerator("cuda", card.name, card.memory_gib, simulated=True, capability=card.capability)
     params, config = plan.case.request()
     setup = Job.of(plan).setup("cuda", accelerator)
-    return predict(setup, params, replace(config, no_limits=True), plan.card, plan.cap_bytes)
+    return predict(setup, params, replace(config, no_limits=True), card, plan.cap_bytes)
 
 
 def _told(plan: Plan, cost: Cost) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _setup(options: argparse.Namespace, card: Card) -> Setup:
     unwanted = options.lm == NONE or (options.lm == "auto" and not options.thinking)
     return Setup.choose(
         options.source,
-        accelerator=Accelerator("cuda", card.name, card.memory_gib),
+        accelerator=Accelerator("cuda", card.name, card.memory_gib, capability=card.capability),
         dit=options.dit,
         lm=None if unwanted else options.lm,
         want_lm=options.thinking,

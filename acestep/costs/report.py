@@ -68,7 +68,7 @@ def facts(cost: Cost) -> dict[str, str]:
         "card": name,
         "rates": f"{card.tflop_per_s:g} TFLOP/s, {card.gb_per_s:g} GB/s, link {card.link_gb_per_s:g} GB/s, "
         f"{card.launch_us:g} µs a launch",
-        "plan": f"{request}; {plan['dit']}, {plan['quantization'] or 'not quantised'}, {lm}, "
+        "plan": f"{request}; {plan['dit']}, {plan['quantization'] or 'not quantized'}, {lm}, "
         f"{offload} offloaded",
         "weights": f"shapes of {plan['source']}, run by eager PyTorch",
     }

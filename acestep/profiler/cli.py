@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str
     except OSError as error:
         print(f"profile_inference: {error}", file=sys.stderr)
         return HARNESS
+    except Exception:
+        traceback.print_exc()
+        return HARNESS
 
 
 def card(options: Options) -> Card | None:
@@ -80,7 +84,8 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
         made = Setup.choose(
             options.source,
             device=options.device,
-            accelerator=Accelerator("cuda", absent.name, absent.memory_gib) if absent else None,
+            accelerator=absent
+            and Accelerator("cuda", absent.name, absent.memory_gib, capability=absent.capability),
             dit=options.config_path,
             lm=options.lm_model if with_lm else None,
             want_lm=with_lm,

@@ -138,6 +138,14 @@ def test_help_needs_nothing_of_what_it_tells_of():
     assert done.stdout.splitlines()[-1] == "[]" and "--device-json" in done.stdout
 
 
+def test_a_quantization_is_the_cards_to_have(capsys):
+    line = [*TINY, "--quantization", "fp8_weight_only", "--card"]
+    assert main([*line, "rtx4060"]) == 0
+    assert "fp8_weight_only" in capsys.readouterr().out
+    assert main([*line, "rtx3060-12gb"]) == 3
+    assert "this one has 8.6" in capsys.readouterr().err
+
+
 def test_the_report_says_what_was_predicted_in_80_columns(fits):
     cost = fits.cost
     assert fits.code == 0 and cost["fits"]

@@ -47,6 +47,12 @@ def test_fp8_needs_a_card_that_has_it(capability, reason, installed, monkeypatch
     assert len(asked) == 2
 
 
+def test_of_a_card_that_is_not_here_no_driver_is_asked(installed, monkeypatch):
+    monkeypatch.setattr(quantization, "_capability", lambda index: pytest.fail("asked"))
+    assert unavailable(FP8, "cuda", (8, 9)) is None
+    assert "this one has 8.6" in (unavailable(FP8, "cuda", (8, 6)) or "")
+
+
 @pytest.mark.parametrize(("visible", "expected"), [(None, (8, 6)), ("1", (9, 0)), ("", None), ("-1", None)])
 def test_the_capability_is_that_of_the_visible_card(visible, expected, monkeypatch):
     import pynvml

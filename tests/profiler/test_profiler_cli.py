@@ -299,3 +299,12 @@ def test_a_mode_that_fails_gets_its_code_and_one_line(run, monkeypatch, failure,
     monkeypatch.setattr(sys.modules["acestep.profiler.modes"], "run", fail)
     found, said, _ = run("")
     assert found == code and said.startswith("profile_inference: ") and said.count("\n") == 1
+
+
+def test_a_bug_is_not_a_run_that_failed(run, monkeypatch):
+    def broken(_: Options) -> int:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(sys.modules["acestep.profiler.modes"], "run", broken)
+    found, said, _ = run("")
+    assert found == 4 and "ZeroDivisionError: a bug" in said

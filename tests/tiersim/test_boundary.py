@@ -18,7 +18,7 @@ def sizes(records):
 
 
 def no_quant(outcomes):
-    """Rows without quantisation, by size."""
+    """Rows without quantization, by size."""
     return [record(size, status, variant="no-quant") for size, status in outcomes.items()]
 
 
@@ -54,10 +54,10 @@ def test_skipped_rows_show_nothing():
 
 
 def test_default_rows_of_tiers_that_lack_a_setting_are_evidence():
-    quantised, plain = record(16), record(20)
-    assert found([quantised, plain]).record == plain
-    assert found([quantised, plain], NO_OFFLOAD).record == plain
-    assert found([quantised, record(20, "oom")]).record is None
+    quantized, plain = record(16), record(20)
+    assert found([quantized, plain]).record == plain
+    assert found([quantized, plain], NO_OFFLOAD).record == plain
+    assert found([quantized, record(20, "oom")]).record is None
     # Without offloading says nothing about less: a card may hold the parked models and not all at once.
     assert found([record(8, "oom", variant="no-offload")]).last_failure is None
 

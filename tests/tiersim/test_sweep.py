@@ -57,7 +57,7 @@ def test_what_would_run_the_same_is_run_once():
     )
 
 
-def test_compilation_is_skipped_where_nothing_is_quantised(card):
+def test_compilation_is_skipped_where_nothing_is_quantized(card):
     compiled = {size: resolve(replace(BASE, tier_gb=size, skip_compile=True)).compile for size in (8, 24)}
     assert compiled == {8: True, 24: False}
     assert resolve(replace(BASE, tier_gb=24)).compile

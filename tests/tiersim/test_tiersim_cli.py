@@ -291,3 +291,12 @@ def test_a_missing_device_or_baseline_is_exit_3(monkeypatch, capsys):
     assert "vllm is not installed" in capsys.readouterr().err
     assert main.main(["--device-json", "/no/such.json"]) == 3
     assert "/no/such.json" in capsys.readouterr().err
+
+
+def test_a_bug_is_not_a_case_that_failed(outcomes, capsys, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(command.pool, "run_cases", broken)
+    assert go("--tiers 8 --cap virtual") == 4
+    assert "ZeroDivisionError: a bug" in capsys.readouterr().err
