@@ -1,6 +1,6 @@
 """Processes that predict: each imports torch once and serves many predictions.
 
-    with Processes(2) as processes:
+    with Processes() as processes:
         for cost in processes.map(partial(predict, setup, card), requests): ...
 
 A prediction rests on what it is given alone, so it does not matter which process makes it. A process takes
@@ -25,15 +25,15 @@ Made = TypeVar("Made")
 
 
 class Processes:
-    """At most `jobs` processes; `begin(*given)`, if any, is the first thing each of them does.
+    """At most `jobs` processes, None one per core; `begin(*given)`, if any, is the first thing each does.
 
     Entered, they are there until the end of the block. An error ends them at once, whatever they are doing.
     """
 
-    def __init__(self, jobs: int, begin: Callable[..., object] | None = None, *given: object):
+    def __init__(self, jobs: int | None = None, begin: Callable[..., object] | None = None, *given: object):
         spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads
         theirs, self._hold = spawn.Pipe(duplex=False)
-        self._executor = ProcessPoolExecutor(jobs, spawn, _begin, (theirs, begin, *given))
+        self._executor = ProcessPoolExecutor(jobs or _cores(), spawn, _begin, (theirs, begin, *given))
 
     def __enter__(self) -> Self:
         return self
@@ -55,6 +55,10 @@ class Processes:
             raise ChildProcessError(
                 "a process that predicts was ended from outside, perhaps for its memory"
             ) from None
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -7,7 +7,6 @@ with Predictors() as predictors:
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,7 +29,7 @@ class Predictors:
 
     def __init__(self, jobs: int | None = None):
         self._said: Said = multiprocessing.get_context("spawn").SimpleQueue()
-        self._processes = Processes(jobs or _cores(), _say_to, self._said)
+        self._processes = Processes(jobs, _say_to, self._said)
         self._on_event: OnEvent = lambda case, event: None
         self._listener = threading.Thread(target=self._listen, daemon=True)
 
@@ -69,10 +68,6 @@ class Predictors:
     def _listen(self) -> None:
         while said := self._said.get():
             self._on_event(*said)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _say_to(said: Said) -> None:

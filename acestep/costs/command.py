@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from acestep.costs import page, report
 from acestep.errors import UsageError
 from acestep.examples import exists, load_example
 from acestep.gpu_config import Accelerator
-from acestep.profiler.output import write_whole
+from acestep.profiler.output import writable, write_whole
 from acestep.profiler.request import DEFAULT_EXAMPLE, MUSIC_EXAMPLES
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
@@ -31,8 +30,8 @@ def run(options: argparse.Namespace) -> int:
         print(report.listing(cards.cards()))
         return 0
     card = _card(options)
-    json_file = _place("--json", Path(options.json)) if options.json else None
-    html_file = _place("--html", options.html) if options.html else None
+    json_file = writable("--json", Path(options.json)) if options.json else None
+    html_file = writable("--html", options.html) if options.html else None
     if json_file and json_file == html_file:
         raise UsageError(f"--json: {options.json!r} is the file of --html as well; name another")
     params, config = _request(options)
@@ -95,12 +94,3 @@ def _setup(options: argparse.Namespace, card: Card) -> Setup:
         strict=options.strict,
         no_limits=options.no_limits,
     )
-
-
-def _place(flag: str, path: Path) -> Path:
-    """`path` with links followed. Refuses what cannot be written before anything is predicted for it."""
-    place = Path(os.path.realpath(path))
-    taken = path.exists() and not path.is_file()
-    if taken or not (place.parent.is_dir() and os.access(place.parent, os.W_OK)):
-        raise UsageError(f"{flag}: {str(path)!r} cannot be written; name a file in a folder that is there")
-    return place

@@ -33,7 +33,6 @@ from acestep.setup import Setup
 if TYPE_CHECKING:
     from acestep.profiler.measure import Bench
 
-PREDICTING = 2  # processes
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -116,7 +115,7 @@ def _list(todo: Sequence[matrix.Row], made: Setup, card: Card | None) -> None:
     distinct = list({row.same_run: row for row in todo}.values())
     print(f"profile_inference: rows to predict: {len(distinct)}, a second or two each", file=sys.stderr)
     predicted: dict[object, Cost] = {}
-    with Processes(PREDICTING) as processes:
+    with Processes() as processes:
         costs = processes.map(partial(matrix.expected, made, card), distinct)
         for row in todo:
             if row.same_run not in predicted:

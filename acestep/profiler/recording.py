@@ -58,7 +58,9 @@ class Recording:
 def _taken_over(path: Path, rows: int) -> str:
     if rows:
         return f"kept from {str(path)!r}: {rows}; --no-resume runs everything again"
-    return f"{str(path)!r} is no run of this commit, unchanged, on this machine; it is written anew"
+    return (
+        f"no finished row of {str(path)!r} is of this commit, unchanged, on this machine; it is written anew"
+    )
 
 
 def _header(options: Options, made: Setup) -> Header:
