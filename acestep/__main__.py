@@ -16,14 +16,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from acestep import commands
-from acestep.arguments import Parser
-from acestep.errors import AceStepError
-from acestep.lm.backend import BACKENDS
-from acestep.quantization import QUANTIZATIONS
+from acestep.cli import commands
+from acestep.lm.backends.registry import BACKENDS
 from acestep.request import AUDIO_FORMATS
-from acestep.sources import DEFAULT_DIT, DITS, LMS, SYNTHETIC
 from acestep.tasks import TASKS
+from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
+from harness.console import Parser
+from harness.errors import AceStepError
+from harness.quantization import QUANTIZATIONS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,10 +18,22 @@ from typing import Any
 
 import torch
 
-from acestep import audio_codes, resolver
-from acestep.checkpoint import Source
-from acestep.compiling import Compiled
-from acestep.device import (
+from acestep import resolver
+from acestep.diffusion.compiling import Compiled
+from acestep.lm.backends.registry import open_backend
+from acestep.lm.describe import Description
+from acestep.lm.planner import Planner
+from acestep.pipeline import ENCODING, Run
+from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
+from acestep.resolver import EffectivePlan
+from acestep.result import DescriptionResult, GenerationResult, PlanResult
+from acestep.setup import Setup
+from acestep.text import audio_codes
+from acestep.weights.checkpoint import Source
+from acestep.weights.layout import LMS
+from acestep.weights.loading import ALWAYS, WITH_LM, Models
+from acestep.weights.sources import open_source
+from harness.device import (
     describe,
     keep_freed_memory,
     resolve_device,
@@ -29,21 +41,11 @@ from acestep.device import (
     return_freed_memory,
     synchroniser,
 )
-from acestep.errors import MissingPrerequisite
-from acestep.lm.backend import open_backend
-from acestep.lm.describe import Description
-from acestep.lm.planner import Planner
-from acestep.loading import ALWAYS, WITH_LM, Models
-from acestep.memory import MemoryBudget, hold_to
-from acestep.pipeline import ENCODING, Run
-from acestep.quantization import scheme
-from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
-from acestep.residency import Residency
-from acestep.resolver import EffectivePlan
-from acestep.result import DescriptionResult, GenerationResult, PlanResult
-from acestep.setup import Setup
-from acestep.sources import LMS, open_source
-from acestep.spans import record
+from harness.errors import MissingPrerequisite
+from harness.memory import MemoryBudget, hold_to
+from harness.quantization import scheme
+from harness.residency import Residency
+from harness.spans import record
 
 
 class Engine:
@@ -100,9 +102,9 @@ class Engine:
     ) -> Engine:
         """Load what a setup says. Raises as `load` does.
 
-        `preload`: parts of the models to load now (`acestep.loading` names them); None is what a generation
-        needs. Others follow when a request first needs them, before its clock starts. `weights`: the setup's
-        source, where it is open already.
+        `preload`: parts of the models to load now (`acestep.weights.loading` names them); None is what a
+        generation needs. Others follow when a request first needs them, before its clock starts. `weights`:
+        the setup's source, where it is open already.
         """
         start = time.perf_counter()
         if threads:

@@ -24,24 +24,28 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from acestep import audio, audio_codes, canvas, conditioning, diffusion
-from acestep.canvas import Canvas
-from acestep.compiling import Compiled
-from acestep.decode import decode
-from acestep.guidance import Guidance
-from acestep.listening import Heard, listen
-from acestep.lm.metadata import Metadata
+from acestep.audio import waveform as audio
+from acestep.audio.decode import decode
+from acestep.audio.inputs import Heard, listen
+from acestep.diffusion import canvas
+from acestep.diffusion import sampler as diffusion
+from acestep.diffusion.canvas import Canvas
+from acestep.diffusion.compiling import Compiled
+from acestep.diffusion.guidance import Guidance
+from acestep.diffusion.schedule import start_at
 from acestep.lm.planner import Plan, Planner
-from acestep.loading import ALWAYS, Models
-from acestep.memory import MemoryBudget
 from acestep.models.dit import Conditions
-from acestep.prompts import INSTRUMENTAL
 from acestep.request import DEFAULT_DURATION_S
 from acestep.resolver import EffectivePlan
-from acestep.result import Audio, Counts, Fallback
-from acestep.schedule import start_at
-from acestep.spans import span
+from acestep.result import Audio, Counts
 from acestep.tasks import instruction
+from acestep.text import audio_codes, conditioning
+from acestep.text.metadata import Metadata
+from acestep.text.prompts import INSTRUMENTAL
+from acestep.weights.loading import ALWAYS, Models
+from harness.adjustments import Fallback
+from harness.memory import MemoryBudget
+from harness.spans import span
 
 ENCODING = ("vae_encoder", "tokenizer", "detokenizer")  # a recording to its codes
 CONDITIONING = {"timbre", "tokenizer", "detokenizer"}  # what may help the condition encoder

@@ -11,10 +11,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from acestep import audio_codes
-from acestep.checks import flag, one_of, path, sequence, shown, text, within
-from acestep.errors import UsageError
 from acestep.tasks import TASKS, TRACKS
+from acestep.text import audio_codes
+from harness.checks import flag, one_of, path, sequence, shown, text, within
+from harness.errors import UsageError
 
 LANGUAGES = (
     "ar az bg bn ca cs da de el en es fa fi fr he hi hr ht hu id is it ja ko la lt ms ne nl no pa pl pt "

@@ -12,15 +12,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from acestep import audio_codes, audio_file, gpu_config
-from acestep.adjustments import Adjustment, Adjustments
-from acestep.audio_codes import CODES_PER_SECOND
-from acestep.errors import MissingPrerequisite, UsageError
+from acestep import gpu_config
+from acestep.audio import files as audio_file
+from acestep.diffusion.schedule import TURBO_SHIFTS, TURBO_STEPS, nearest, schedule
 from acestep.request import DEFAULT_DURATION_S, DURATION_RANGE_S, GenerationConfig, GenerationParams
-from acestep.schedule import TURBO_SHIFTS, TURBO_STEPS, nearest, schedule
 from acestep.setup import Setup
-from acestep.sources import LMS
 from acestep.tasks import TASKS, Task, instruction
+from acestep.text import audio_codes
+from acestep.text.audio_codes import CODES_PER_SECOND
+from acestep.weights.layout import LMS
+from harness.adjustments import Adjustment, Adjustments
+from harness.errors import MissingPrerequisite, UsageError
 
 BASE_STEPS = 50
 BASE_GUIDANCE = 7.0

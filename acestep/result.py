@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.adjustments import Fallback
+
 if TYPE_CHECKING:
     import torch
 
@@ -42,25 +44,13 @@ class Counts:
     dit_calls: int = 0  # forward passes; a guided step of one batch is one pass over twice the rows
     vae_tiles: int = 0
     vae_tile_frames: int = 0  # of the last tile decoded, halos included
-    vae_level: int = 0  # where the ladder of `acestep.decode` was left, the lowest of all groups
+    vae_level: int = 0  # where the ladder of `acestep.audio.decode` was left, the lowest of all groups
     vae_encode_tiles: int = 0
     lm_prompt_tokens: int = 0  # tokens of every prompt row, shared prefixes counted once per row
     lm_prefill_tokens: int = 0  # tokens that went through the model in prefill
     lm_decode_steps: int = 0  # one-token forward passes
     lm_decode_tokens: int = 0  # tokens kept from those passes, over batch items (not CFG rows)
     audio_codes: int = 0  # of the longest item
-
-
-@dataclass(frozen=True, slots=True)
-class Fallback:
-    """Something the run could not do as planned and did another way, such as after an out-of-memory."""
-
-    stage: str
-    reason: str  # what went wrong, one line
-    action: str  # what was done instead
-
-    def __str__(self) -> str:
-        return f"{self.stage}: {self.reason}; {self.action}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acestep import gpu_config
-from acestep.adjustments import Adjustment, Adjustments
-from acestep.checks import one_of
-from acestep.compiling import unavailable as uncompiled
-from acestep.errors import MissingPrerequisite, UsageError
-from acestep.gpu_config import LM_PREFIX, Accelerator, GPUConfig
-from acestep.lm import backend
-from acestep.memory import vae_overrides
-from acestep.quantization import QUANTIZATIONS
-from acestep.quantization import unavailable as unquantized
+from acestep.audio.tile_size import vae_overrides
+from acestep.diffusion.compiling import unavailable as uncompiled
+from acestep.gpu_config import GPUConfig
+from acestep.lm.backends import registry as backends
 from acestep.request import DURATION_RANGE_S
-from acestep.sources import LMS, choose_dit, choose_source, dit_config
+from acestep.weights.layout import LM_PREFIX, LMS
+from acestep.weights.sources import choose_dit, choose_source, dit_config
+from harness import accelerators
+from harness.accelerators import Accelerator
+from harness.adjustments import Adjustment, Adjustments
+from harness.checks import one_of
+from harness.errors import MissingPrerequisite, UsageError
+from harness.quantization import QUANTIZATIONS
+from harness.quantization import unavailable as unquantized
 
 AUTO = "auto"
 NONE = "none"
@@ -80,14 +83,14 @@ class Setup:
         Raises UsageError or MissingPrerequisite, naming what and where.
         """
         vae_overrides()  # a bad one is refused here, not after minutes of diffusion
-        found = accelerator or gpu_config.detect(device)
+        found = accelerator or accelerators.detect(device)
         name, origin = choose_source(source, accelerator=found.device != "cpu")
         folder = choose_dit(name, dit)
         plain_cpu = found.device == "cpu" and not found.simulated
         tier = gpu_config.config_for(found)
         changes, notes = Adjustments(strict), []
         chosen = _choose_lm(lm, want_lm, None if plain_cpu else tier, no_limits, changes)
-        runs, why = backend.choose(lm_backend, chosen, found, tier)
+        runs, why = backends.choose(lm_backend, chosen, found, tier)
         offload = tier.offload_to_cpu if offload_to_cpu is None else offload_to_cpu
         if chosen and chosen.removeprefix(LM_PREFIX) in tier.lm_needs_offload and found.device == "cuda":
             if not offload:

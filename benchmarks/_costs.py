@@ -21,7 +21,7 @@ def card():
     import _matrix
     import _worker
 
-    return _worker.commit_module("acestep.cards").find(_matrix.COST_CARD)
+    return _worker.commit_module("harness.cards").find(_matrix.COST_CARD)
 
 
 def measure(cell) -> dict:

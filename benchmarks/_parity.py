@@ -45,7 +45,7 @@ class Parity:
         """The record of a cell, failed where it is beyond its limit."""
         import _worker
 
-        _worker.commit_module("acestep.parity")
+        _worker.commit_module("harness.parity")
         matrix = self._engines.matrix
         make = music if cell.output in matrix.DIT_OUTPUTS else codes
         if make not in self._reference:
@@ -73,7 +73,7 @@ def apart(cell, reference, found, most: float) -> dict:
     """Distance of two tensors; what is not finite is None."""
     import _worker
 
-    distance = dataclasses.asdict(_worker.commit_module("acestep.parity").compare(reference, found))
+    distance = dataclasses.asdict(_worker.commit_module("harness.parity").compare(reference, found))
     numbers = {name: value if math.isfinite(value) else None for name, value in distance.items()}
     if distance["relative_rms"] <= most:
         return {"parity": numbers, "limit": most}

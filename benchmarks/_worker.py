@@ -150,7 +150,7 @@ def load(matrix, name: str):
     told = {what: value for what, value in (matrix.UNLESS_SAID | chosen).items() if what in known}
     try:
         engine = commit_module("acestep.engine").Engine.load(lm=LM, **told)
-    except commit_module("acestep.errors").MissingPrerequisite as error:
+    except commit_module("harness.errors").MissingPrerequisite as error:
         if name == matrix.PLAIN:
             raise
         raise Unsupported(str(error)) from None
@@ -181,7 +181,7 @@ def check_compile(matrix, name: str) -> None:
 
 def what_runs(engine) -> dict[str, object]:
     """The choices of an engine, read from its weights. Raises RuntimeError where any is on another device."""
-    stored = commit_module("acestep.residency").stored
+    stored = commit_module("harness.residency").stored
     models, backend = engine.models, engine.planner.backend
     modules = {"dit": models.ace_step.decoder} | ({"lm": models.lm} if backend.name == "pt" else {})
     with models.residency.using(*modules):
@@ -196,7 +196,7 @@ def what_runs(engine) -> dict[str, object]:
     layers = models.ace_step.decoder.layers
     return {
         "lm_backend": backend.name,
-        "quantization": commit_module("acestep.quantization").scheme(layers) or "none",
+        "quantization": commit_module("harness.quantization").scheme(layers) or "none",
         "compile": all(layer._compiled_call_impl is not None for layer in layers),
     }
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from acestep.costs.allocator import Allocator, Block, NoMemory
+from harness.trace.allocator import Allocator, Block, NoMemory
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 # (what may be reserved, what the card has): held back by the fraction, by the card, by nothing.
@@ -100,7 +100,7 @@ def record(recorder: Path, program: dict[str, Any]) -> list[list[int]]:
 
 
 def replay(program: dict[str, Any]) -> list[list[int]]:
-    """The program's books as `acestep.costs.allocator` keeps them."""
+    """The program's books as `harness.trace.allocator` keeps them."""
     books = Allocator(program["cap_bytes"])
     blocks: list[Block | None] = []
     rows = []

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from asv.environment import Environment
 
-from acestep.sources import ENVIRONMENT as SOURCE
-from acestep.sources import SYNTHETIC, choose_source
+from acestep.weights.layout import ENVIRONMENT as SOURCE
+from acestep.weights.layout import SYNTHETIC
+from acestep.weights.sources import choose_source
 from scripts.machine import NONE, gpu_facts
 
 

@@ -1,4 +1,4 @@
-"""Measure on a CUDA card what predictions rest on, and keep it in acestep/costs/calibration.json.
+"""Measure on a CUDA card what predictions rest on, and keep it in harness/trace/calibration.json.
 
     python -m scripts.calibrate             # about a minute, 4 GiB of the card; then run the tests:
     python -m pytest -m gpu tests/tiersim/test_prediction_gpu.py     # predicted peaks against its own
@@ -15,10 +15,10 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from acestep.costs.calibration import TABLE, Calibration
-from acestep.errors import MissingPrerequisite
-from acestep.gpu_config import ask_card
-from acestep.profiler.output import write_whole
+from harness.accelerators import ask_card
+from harness.errors import MissingPrerequisite
+from harness.records.writer import write_whole
+from harness.trace.calibration import TABLE, Calibration
 
 MIB = 2**20
 CHANNELS, KERNEL, DILATIONS = (128, 256, 512, 1024), 7, (1, 3, 9)  # of the decoder's convolutions

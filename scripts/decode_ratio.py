@@ -19,13 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acestep.checkpoint import materialise, on_meta
-from acestep.device import DTYPES, describe, resolve_device, synchroniser
-from acestep.lm.pt_backend import PT
+from acestep.lm.backends.pt_backend import PT
 from acestep.lm.sampling import Sampling
-from acestep.models.configs import Qwen3Config, parse_config
-from acestep.models.qwen3 import Qwen3
-from acestep.sources import LMS, SYNTHETIC, open_source
+from acestep.weights.layout import LMS, SYNTHETIC
+from acestep.weights.sources import open_source
+from harness.checkpoint import materialise, on_meta
+from harness.device import DTYPES, describe, resolve_device, synchroniser
+from harness.nn.config import Qwen3Config, parse_config
+from harness.nn.qwen3 import Qwen3
 
 PROMPT = list(range(1000, 1128))
 SHORT_TOKENS = 5

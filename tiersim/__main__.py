@@ -23,9 +23,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from acestep.arguments import Parser
-from acestep.cards import DEFAULT
-from acestep.errors import AceStepError
+from harness.cards import DEFAULT
+from harness.console import Parser
+from harness.errors import AceStepError
 from tiersim.case import CAPS, DEFAULT_TIERS_GB, LM_BACKENDS, VARIANTS, Case
 
 HARNESS = 4

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from acestep.errors import UsageError
-from acestep.profiler import output
-from acestep.profiler.record import Card, Item
+from harness.errors import UsageError
+from harness.records import writer as output
+from harness.records.schema import Card, Item
 from tiersim.case import PREDICTED
 from tiersim.notes import with_lm
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from acestep.gpu_config import GIB, tier_named
-from acestep.sources import SYNTHETIC
+from acestep.gpu_config import tier_named
+from acestep.weights.layout import SYNTHETIC
+from harness.memory import GIB
 from tiersim.case import PREDICTED, Variant
 from tiersim.record import Record
 

@@ -3,7 +3,7 @@
     cuda      the caching allocator's fraction: checked before each new segment, against reserved bytes.
               The driver context is outside it, which is why the caller subtracts a reference context.
     mps       the same by name, compared with everything the process allocated through Metal.
-    virtual   the books of a card made of host memory (`acestep.virtual`): every tensor on it, to the byte.
+    virtual   a card made of host memory (`harness.virtual_card`): every tensor on it, to the byte.
     host      the control group the supervisor put this process in, where it may make some (`tiersim.cgroup`).
               Else RLIMIT_DATA on Linux (private writable memory, reserved or not), plus the supervisor's
               watchdog on the resident set; elsewhere the watchdog alone, which nothing here can verify.
@@ -19,8 +19,8 @@ import re
 import sys
 from pathlib import Path
 
-from acestep.memory import MemoryBudget
-from acestep.oom import classify
+from harness.memory import MemoryBudget
+from harness.oom import classify
 from tiersim import cgroup
 from tiersim.record import Cap
 
@@ -44,7 +44,7 @@ def install(kind: str, device: str, cap_bytes: int) -> tuple[Cap, MemoryBudget]:
 
 
 def _cap_virtual(cap_bytes: int) -> tuple[Cap, MemoryBudget]:
-    from acestep.virtual import VirtualBudget, VirtualCard
+    from harness.virtual_card import VirtualBudget, VirtualCard
 
     card = VirtualCard(cap_bytes).__enter__()  # for the rest of the process
     _try("virtual", too_much=cap_bytes + 1, enough=min(cap_bytes // 2, RESERVE_BYTES))

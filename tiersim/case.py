@@ -15,16 +15,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 from acestep import gpu_config, resolver
-from acestep.adjustments import Adjustment
-from acestep.cards import MIB, Card
-from acestep.checks import one_of
-from acestep.errors import UsageError
-from acestep.gpu_config import GIB, Accelerator, GPUConfig, snap
-from acestep.lm.backend import BACKENDS
-from acestep.memory import CONTEXT_BYTES
+from acestep.gpu_config import GPUConfig
+from acestep.lm.backends.registry import BACKENDS
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import AUTO, NONE, Setup
-from acestep.sources import choose_source
+from acestep.weights.sources import choose_source
+from harness import accelerators
+from harness.accelerators import Accelerator, snap
+from harness.adjustments import Adjustment
+from harness.cards import MIB, Card
+from harness.checks import one_of
+from harness.errors import UsageError
+from harness.memory import CONTEXT_BYTES, GIB
 
 DEFAULT_TIERS_GB = (4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 24.0)
 
@@ -223,7 +225,7 @@ def _detect(case: Case) -> Accelerator:
 def here(device: str = "auto") -> Accelerator:
     """The accelerator of this machine, or its CPU, at its own size."""
     environ = {k: v for k, v in os.environ.items() if k != gpu_config.MAX_VRAM_VARIABLE}
-    return gpu_config.detect(device, environ)
+    return accelerators.detect(device, environ)
 
 
 def _device(case: Case, found: Accelerator) -> str:

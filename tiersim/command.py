@@ -11,13 +11,13 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from acestep import cards
-from acestep.cards import Card
-from acestep.checks import within
-from acestep.errors import UsageError
 from acestep.gpu_config import tier_named
-from acestep.profiler import output
-from acestep.profiler.record import Header, Profile
+from harness import cards
+from harness.cards import Card
+from harness.checks import within
+from harness.errors import UsageError
+from harness.records import writer as output
+from harness.records.schema import Header, Profile
 from tiersim import baseline, boundary, document, html, pool, sweep
 from tiersim.case import PREDICTED, VARIANTS, Case, Plan, here, resolve
 from tiersim.notes import basis

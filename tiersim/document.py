@@ -1,4 +1,4 @@
-"""Records in the profiler's format, so that one reader serves both: `acestep.profiler.record`."""
+"""Records in the profiler's format, so that one reader serves both: `harness.records.schema`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from acestep.profiler import passport
 from acestep.profiler.flags import TIER_TEST
-from acestep.profiler.record import Card, Header, Item, Sample, Used
+from harness.records import machine as passport
+from harness.records.schema import Card, Header, Item, Sample, Used
 from tiersim.case import Case, Plan
 from tiersim.notes import departures, notes
 from tiersim.record import Record

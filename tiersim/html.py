@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from acestep.chart import STYLE, Chart, safe, size
-from acestep.profiler.record import Header
+from harness.chart import STYLE, Chart, safe, size
+from harness.records.schema import Header
 from tiersim.notes import basis, label, lm_size, notes, predicted_on, with_lm
 from tiersim.record import Record
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from acestep.gpu_config import LARGE, LM_PREFIX
+from acestep.gpu_config import LARGE
+from acestep.weights.layout import LM_PREFIX
 from tiersim.record import Record
 
 NONE = "—"

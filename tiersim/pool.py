@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from acestep.errors import MissingPrerequisite, UsageError
+from harness.errors import MissingPrerequisite, UsageError
 from tiersim import cards
 from tiersim.case import Case, Plan, resolve
 from tiersim.protocol import Event

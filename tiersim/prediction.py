@@ -1,6 +1,6 @@
 """A case that is predicted: the engine is traced on a card that is not here, by `acestep.costs`.
 
-    from acestep.cards import find
+    from harness.cards import find
     predict_case(Case(8, card=find("rtx4090"))).peak_bytes
 
 Its record has the fields of a run's. Bytes are what the allocator would reserve, and the card's context;
@@ -16,9 +16,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from acestep.costs.cost import LOADING, Cost
-from acestep.errors import AceStepError
-from acestep.gpu_config import GIB, Accelerator
+from harness.accelerators import Accelerator
+from harness.errors import AceStepError
+from harness.memory import GIB
+from harness.trace.cost import LOADING, Cost
 from tiersim.case import PREDICTED, Case, Plan, resolve
 from tiersim.protocol import Event, Job
 from tiersim.record import Cap, Record, Sample

@@ -13,7 +13,7 @@ from functools import partial
 from multiprocessing.queues import SimpleQueue
 from typing import Self
 
-from acestep.processes import Processes
+from harness.processes import Processes
 from tiersim.case import Case
 from tiersim.pool import OnEvent
 from tiersim.prediction import predict_case

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TextIO
 
-from acestep.gpu_config import GIB
+from harness.memory import GIB
 from tiersim.case import Case
 from tiersim.protocol import Event
 from tiersim.record import Record

@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from typing import Any
 
-from acestep.gpu_config import Accelerator
 from acestep.setup import NONE, Setup
+from harness.accelerators import Accelerator
 from tiersim.case import Case, Plan
 
 EVENTS_FD_VARIABLE = "TIERSIM_EVENTS_FD"

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from acestep.adjustments import Adjustment
-from acestep.result import Fallback
+from harness.adjustments import Adjustment, Fallback
 from tiersim.case import Case
 
 Status = Literal["ok", "oom", "host-oom", "timeout", "crash", "error", "invalid", "refused", "skip"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from acestep.gpu_config import GIB
-from acestep.profiler.tables import harmless, wrapped
+from harness.memory import GIB
+from harness.text import harmless, wrapped
 from tiersim.boundary import BatchLimit, Ladder, Minimum
 from tiersim.case import Plan
 from tiersim.notes import NONE, label, lm_size, notes, predicted_on

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from acestep.memory import MemoryBudget
+    from harness.memory import MemoryBudget
 
 BEAT_S = 0.25
 PROGRESS_EVERY_S = 0.1  # tokens come by the thousand
@@ -37,14 +37,14 @@ class Reporter:
         self._stopped = threading.Event()
 
     def __enter__(self) -> Reporter:
-        from acestep.spans import observe
+        from harness.spans import observe
 
         observe(self._on_span)
         threading.Thread(target=self._beat, daemon=True).start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        from acestep.spans import observe
+        from harness.spans import observe
 
         observe(None)
         self._stopped.set()

@@ -17,9 +17,9 @@ from typing import IO, Literal, Self
 
 import msgspec
 
-from acestep.errors import AceStepError, UsageError
-from acestep.profiler import passport
-from acestep.profiler.output import write_whole
+from harness.errors import AceStepError, UsageError
+from harness.records import machine as passport
+from harness.records.writer import write_whole
 from tiersim.case import Plan
 from tiersim.record import Record, Status
 

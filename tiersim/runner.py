@@ -8,9 +8,9 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from acestep.errors import UsageError
-from acestep.gpu_config import GIB
-from acestep.result import Fallback
+from harness.adjustments import Fallback
+from harness.errors import UsageError
+from harness.memory import GIB
 from tiersim.case import Case, Plan, resolve
 from tiersim.protocol import Event
 from tiersim.record import Cap, Record, Sample, Status

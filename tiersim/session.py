@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from acestep.profiler.output import Writer
+from harness.records.writer import Writer
 from tiersim import document, sweep
 from tiersim.case import Case, Plan, resolve
 from tiersim.record import Record

@@ -31,7 +31,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
-from acestep.gpu_config import GIB, MAX_VRAM_VARIABLE
+from harness.accelerators import MAX_VRAM_VARIABLE
+from harness.memory import GIB
 from tiersim import lifeline
 from tiersim.case import Plan
 from tiersim.cgroup import Group

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from acestep.gpu_config import snap, tier_for
+from acestep.gpu_config import tier_for
+from harness.accelerators import snap
 from tiersim.case import Case, Plan, Variant, resolve
 from tiersim.record import Record
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from acestep.oom import host_oom_line
+from harness.oom import host_oom_line
 from tiersim.protocol import Exit
 from tiersim.record import Status
 

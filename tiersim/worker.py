@@ -17,17 +17,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from acestep.errors import AceStepError, MissingPrerequisite, UsageError
-from acestep.gpu_config import Accelerator
-from acestep.oom import Failure, classify
+from harness.accelerators import Accelerator
+from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.oom import Failure, classify
 from tiersim import cap, lifeline
 from tiersim.protocol import EventWriter, Exit, Job
 from tiersim.reporter import Reporter
 
 if TYPE_CHECKING:
     from acestep.engine import Engine
-    from acestep.memory import MemoryBudget
     from acestep.result import GenerationResult
+    from harness.memory import MemoryBudget
 
 SAMPLE_RATE_HZ = 48_000
 SAMPLES_PER_FRAME = 1920

@@ -22,10 +22,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from acestep.arguments import Parser
-from acestep.cards import DEFAULT
-from acestep.errors import AceStepError
-from acestep.sources import DEFAULT_DIT, LMS, SYNTHETIC
+from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
+from harness.cards import DEFAULT
+from harness.console import Parser
+from harness.errors import AceStepError
 
 HARNESS, INTERRUPTED = 4, 130
 

@@ -8,17 +8,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from acestep import cards, resolver
-from acestep.cards import Card
-from acestep.checks import within
+from acestep import resolver
+from acestep.cli.examples import exists, load_example
 from acestep.costs import page, report
-from acestep.errors import UsageError
-from acestep.examples import exists, load_example
-from acestep.gpu_config import Accelerator
-from acestep.profiler.output import writable, write_whole
 from acestep.profiler.request import DEFAULT_EXAMPLE, MUSIC_EXAMPLES
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
+from harness import cards
+from harness.accelerators import Accelerator
+from harness.cards import Card
+from harness.checks import within
+from harness.errors import UsageError
+from harness.records.writer import writable, write_whole
 
 
 def run(options: argparse.Namespace) -> int:

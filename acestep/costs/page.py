@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from acestep.chart import STYLE, Chart, safe, size
 from acestep.costs import report
-from acestep.costs.cost import Cost, StageCost
-from acestep.costs.ledger import PS
+from harness.chart import STYLE, Chart, safe, size
+from harness.trace.cost import Cost, StageCost
+from harness.trace.stage_costs import PS
 
 UNITS = (
     "Memory: GB of 2³⁰ bytes, as cards are sold. Moved, over the link: GB of 10⁹, as bandwidths are given. "

@@ -17,13 +17,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from acestep.costs.ledger import Ledger
-from acestep.lm.allowed import Choice, Free
-from acestep.lm.choosing import Codes, Head, Texts
-from acestep.lm.pt_backend import PT
+from acestep.lm.backends.pt_backend import PT
+from acestep.lm.decode.loop import SessionWriter
+from acestep.lm.decode.selector import Codes, Head, Texts
+from acestep.lm.grammar.allowed import Choice, Free
 from acestep.lm.sampling import Sampling
-from acestep.lm.writing import SessionWriter
-from acestep.tokenizer import IM_END, NEWLINE
+from acestep.text.tokenizer import IM_END, NEWLINE
+from harness.trace.stage_costs import Ledger
 
 SAMPLED_STEPS = 5
 

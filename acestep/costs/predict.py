@@ -3,9 +3,9 @@
     cost = predict(setup, params, config, find("rtx4060"))
     cost.fits, cost.peak_bytes, cost.seconds, cost.work.launches
 
-The engine itself runs, from loading to the last sample, on tensors without memory (`acestep.costs.fake`). It
-runs what the plan says but for two things that cannot be traced, and `environment` says so: a compiled DiT is
-traced eager, and a language model in another backend in ours.
+The engine itself runs, from loading to the last sample, on tensors without memory
+(`harness.trace.fake_card`). It runs what the plan says but for two things that cannot be traced, and
+`environment` says so: a compiled DiT is traced eager, and a language model in another backend in ours.
 """
 
 from __future__ import annotations
@@ -16,27 +16,31 @@ from typing import Any
 
 import torch
 
-from acestep import spans
-from acestep.cards import Card
-from acestep.costs import calibration
-from acestep.costs.cost import LOADING, Cost, StageCost
-from acestep.costs.fake import FakeCard
-from acestep.costs.ledger import PS, Stage
-from acestep.costs.libraries import CUDA
 from acestep.costs.planning import Sampled
 from acestep.costs.weightless import Weightless
-from acestep.device import VIRTUAL
 from acestep.engine import Engine
-from acestep.lm.pt_backend import PT
-from acestep.oom import attempt
+from acestep.lm.backends.pt_backend import PT
+from acestep.models.dit import DiTLayer
+from acestep.models.vae import OobleckDecoder, OobleckEncoder
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan, resolve
 from acestep.result import GenerationResult
 from acestep.setup import Setup
-from acestep.sources import open_source
-from acestep.virtual import VirtualBudget
+from acestep.weights.sources import open_source
+from harness import spans
+from harness.cards import Card
+from harness.device import VIRTUAL
+from harness.nn.blocks import Block
+from harness.oom import attempt
+from harness.trace import calibration
+from harness.trace.cost import LOADING, Cost, StageCost
+from harness.trace.fake_card import FakeCard
+from harness.trace.libraries import CUDA
+from harness.trace.stage_costs import PS, Stage
+from harness.virtual_card import VirtualBudget
 
 _scripts: dict[Any, Any] = {}  # of layers, as they were traced for any prediction of this process
+REPEATED = (Block, DiTLayer, OobleckDecoder, OobleckEncoder)  # one of a kind at a shape is traced
 _turn = threading.Lock()  # a fake card changes classes of the engine, which all threads share
 
 
@@ -61,7 +65,7 @@ def predict(
     libraries = CUDA(card.capability, measured)
     if measured:
         card = replace(card, context_mib=measured.context_mib)
-    with _turn, FakeCard(card, cap_bytes, libraries, _scripts if repeat else None) as fake:
+    with _turn, FakeCard(card, cap_bytes, libraries, _scripts if repeat else None, REPEATED) as fake:
         result = _generate(fake, traced, plan)
         fake.books.close()
     return Cost(

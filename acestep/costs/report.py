@@ -8,11 +8,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from acestep.cards import MIB, Card
-from acestep.costs.cost import Cost, StageCost
-from acestep.costs.ledger import OUTSIDE, Work
-from acestep.gpu_config import GIB
-from acestep.profiler.tables import harmless
+from harness.cards import MIB, Card
+from harness.memory import GIB
+from harness.text import harmless
+from harness.trace.cost import Cost, StageCost
+from harness.trace.stage_costs import OUTSIDE, Work
 
 COLUMNS = 79
 LABEL = 8

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from acestep.checkpoint import SILENCE_FRAMES, Shape, Source, Weights
-from acestep.costs.fake import FakeCard
-from acestep.tokenizer import Tokenizer
+from acestep.text.tokenizer import Tokenizer
+from acestep.weights.checkpoint import SILENCE_FRAMES, Source
+from harness.checkpoint import Shape, Weights
+from harness.trace.fake_card import FakeCard
 
 
 class WeightlessWeights:

@@ -14,13 +14,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from acestep import audio_codes
-from acestep.lm.backend import Writer
-from acestep.lm.constraint import MAX_DURATION_S, Constraint, MetadataConstraint
-from acestep.lm.metadata import Metadata, merge, parse
-from acestep.lm.open_text import Lyrics
-from acestep.lm.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
-from acestep.prompts import (
+from acestep.lm.backends.interface import Writer
+from acestep.lm.grammar.constraint import MAX_DURATION_S, Constraint, MetadataConstraint
+from acestep.lm.grammar.open_text import Lyrics
+from acestep.lm.grammar.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
+from acestep.request import DescriptionParams
+from acestep.result import Counts
+from acestep.text import audio_codes
+from acestep.text.metadata import Metadata, merge, parse
+from acestep.text.prompts import (
     INSTRUMENTAL,
     LM_CAPTION_LIMIT,
     LYRIC_LIMIT,
@@ -29,10 +31,8 @@ from acestep.prompts import (
     format_prompt,
     understand_prompt,
 )
-from acestep.request import DescriptionParams
-from acestep.result import Counts
-from acestep.spans import span
-from acestep.tokenizer import IM_END, THINK_END, Tokenizer
+from acestep.text.tokenizer import IM_END, THINK_END, Tokenizer
+from harness.spans import span
 
 HEADER = re.compile(r"# Lyrics?[ \t]*(?:\n|\Z)")
 

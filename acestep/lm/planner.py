@@ -15,15 +15,17 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from acestep.audio_codes import CODES_PER_SECOND
 from acestep.lm import describe
-from acestep.lm.backend import Backend, Writer
-from acestep.lm.constraint import Constraint, MetadataConstraint
+from acestep.lm.backends.interface import Backend, Writer
 from acestep.lm.describe import Description
-from acestep.lm.metadata import Metadata, merge, parse
+from acestep.lm.grammar.constraint import Constraint, MetadataConstraint
+from acestep.lm.grammar.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
 from acestep.lm.sampling import Sampling
-from acestep.lm.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
-from acestep.prompts import (
+from acestep.request import DEFAULT_DURATION_S, DescriptionParams, GenerationParams
+from acestep.result import Counts
+from acestep.text.audio_codes import CODES_PER_SECOND
+from acestep.text.metadata import Metadata, merge, parse
+from acestep.text.prompts import (
     INSTRUMENTAL,
     LM_CAPTION_LIMIT,
     LYRIC_LIMIT,
@@ -32,10 +34,8 @@ from acestep.prompts import (
     phase2_prompt,
     phase2_unconditional,
 )
-from acestep.request import DEFAULT_DURATION_S, DescriptionParams, GenerationParams
-from acestep.result import Counts
-from acestep.spans import span
-from acestep.tokenizer import Tokenizer
+from acestep.text.tokenizer import Tokenizer
+from harness.spans import span
 
 
 @dataclass(frozen=True)

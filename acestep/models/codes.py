@@ -12,9 +12,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from acestep.models.blocks import Block, RMSNorm, full, rope_table
 from acestep.models.condition import Encoder
-from acestep.models.configs import BlockConfig, DiTConfig
+from acestep.models.configs import DiTConfig
+from harness.nn.blocks import Block, RMSNorm, full, rope_table
+from harness.nn.config import BlockConfig
 
 
 class FSQ(nn.Module):

@@ -12,8 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from acestep.models.blocks import Attend, Biased, Block, RMSNorm, full, hide, rope_table, sliding
-from acestep.models.configs import BlockConfig, DiTConfig
+from acestep.models.configs import DiTConfig
+from harness.nn.blocks import Attend, Biased, Block, RMSNorm, full, hide, rope_table, sliding
+from harness.nn.config import BlockConfig
 
 
 class Encoder(nn.Module):

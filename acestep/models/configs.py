@@ -8,33 +8,11 @@ import here: what a variant can do is known before paying for one.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import ClassVar, Literal
 
 import msgspec
 
-from acestep.errors import CheckpointError
-
-
-class BlockConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The Qwen3-style block every transformer here is made of."""
-
-    hidden_size: int
-    intermediate_size: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 1_000_000.0
-
-
-class Qwen3Config(BlockConfig, frozen=True, kw_only=True):
-    """Text encoder and 5 Hz language model: a causal stack over a token table (head tied to it)."""
-
-    model_type: str
-    num_hidden_layers: int
-    vocab_size: int
+from harness.nn.config import BlockConfig
 
 
 class DiTConfig(BlockConfig, frozen=True, kw_only=True):
@@ -43,6 +21,8 @@ class DiTConfig(BlockConfig, frozen=True, kw_only=True):
     What variant it is, is said here and nowhere else: `is_turbo` for one distilled to few steps without
     guidance, `is_xl` for the larger family.
     """
+
+    MODEL_TYPE: ClassVar[str] = "acestep"
 
     model_type: str
     num_hidden_layers: int
@@ -108,37 +88,3 @@ class VAEConfig(msgspec.Struct, frozen=True, kw_only=True):
         for ratio in self.downsampling_ratios:
             hop *= ratio
         return hop
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from `path`; CheckpointError when it is missing or is not one."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; is the download complete?") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: unreadable ({error.strerror}); download it again") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path}: holds a {type(data).__name__}, expected an object")
-    return data
-
-
-Config = TypeVar("Config", Qwen3Config, DiTConfig, VAEConfig)
-
-
-def parse_config(data: dict[str, Any], kind: type[Config], where: str) -> Config:
-    """Read `data` (a decoded config.json) as `kind`.
-
-    Raises CheckpointError naming the file and the key that is missing or of the wrong type, or the
-    model type when the folder holds another architecture.
-    """
-    expected = {Qwen3Config: "qwen3", DiTConfig: "acestep"}.get(kind)
-    found = data.get("model_type")
-    if expected and found != expected:
-        raise CheckpointError(f"{where}: model_type is {found!r}, expected {expected!r}; wrong folder?")
-    try:
-        return msgspec.convert(data, kind)
-    except msgspec.ValidationError as error:
-        raise CheckpointError(f"{where}: {error}") from None

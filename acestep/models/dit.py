@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acestep.models.blocks import MLP, Attend, Attention, RMSNorm, Rope, full, rope_table, sliding
 from acestep.models.configs import DiTConfig
+from harness.nn.blocks import MLP, Attend, Attention, RMSNorm, Rope, full, rope_table, sliding
 
 SINUSOID_SIZE = 256
 

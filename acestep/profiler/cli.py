@@ -17,15 +17,16 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from acestep import cards, gpu_config
-from acestep.cards import Card
-from acestep.errors import AceStepError, MissingPrerequisite
-from acestep.gpu_config import MAX_VRAM_VARIABLE, Accelerator
+from acestep import gpu_config
 from acestep.profiler.flags import BENCHMARK, TIER_TEST, WORDS
 from acestep.profiler.options import Options, named, parse
 from acestep.profiler.request import COT_SWITCHES
 from acestep.resolver import EffectivePlan
 from acestep.setup import NONE, Setup
+from harness import cards
+from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator
+from harness.cards import Card
+from harness.errors import AceStepError, MissingPrerequisite
 
 HARNESS, INTERRUPTED, TERMINATED = 4, 130, 143
 USEFUL_TURBO_STEPS = 20

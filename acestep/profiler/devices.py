@@ -1,4 +1,4 @@
-"""What the device at hand can do at most: the figures of its card (`acestep/cards.toml`), or a measurement.
+"""What the device at hand can do at most: the figures of its card (`harness/cards.toml`), or a measurement.
 
 A name is matched whole: a "4070 Ti SUPER" is not a "4070 Ti", a laptop's 4090 is not a 4090, a MIG slice
 is not its card. Where one name was sold with different chips the memory class decides. Whatever is not in
@@ -11,9 +11,9 @@ import re
 import time
 from collections.abc import Callable
 
-from acestep.cards import Card, cards
-from acestep.gpu_config import snap
 from acestep.profiler.roofline import Ceilings
+from harness.accelerators import snap
+from harness.cards import Card, cards
 
 TABLE_DTYPES = ("bfloat16", "float16")
 
@@ -49,7 +49,7 @@ def measure(device: str, dtype: str = "bfloat16", *, edge: int = 0, copied_bytes
     """
     import torch
 
-    from acestep.device import resolve_device, synchroniser
+    from harness.device import resolve_device, synchroniser
 
     place = resolve_device(device)
     wait = synchroniser(place) or (lambda: None)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from acestep.checks import shown
-from acestep.errors import UsageError
-from acestep.lm.backend import BACKENDS
-from acestep.quantization import QUANTIZATIONS
-from acestep.sources import DEFAULT_DIT, LMS, SYNTHETIC
+from acestep.lm.backends.registry import BACKENDS
 from acestep.tasks import TASKS
+from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
+from harness.checks import shown
+from harness.errors import UsageError
+from harness.quantization import QUANTIZATIONS
 
 PROFILE, BENCHMARK, TIER_TEST = "profile", "benchmark", "tier-test"
 UNDERSTAND, CREATE, FORMAT = "understand", "create_sample", "format_sample"

@@ -12,9 +12,9 @@ import pstats
 from collections.abc import Callable
 from pathlib import Path
 
-from acestep.errors import MissingPrerequisite, UsageError
 from acestep.profiler.options import Options
-from acestep.profiler.output import writable, write_whole
+from harness.errors import MissingPrerequisite, UsageError
+from harness.records.writer import writable, write_whole
 
 FUNCTIONS, SHOWN = 100, 20
 DETAILS = "profile-functions.txt"

@@ -14,17 +14,17 @@ from typing import Any
 from msgspec.structs import replace as changed
 
 from acestep import resolver
-from acestep.cards import Card
-from acestep.costs.cost import Cost
-from acestep.gpu_config import GIB
 from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
-from acestep.profiler.record import Item, key_of
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
+from harness.cards import Card
+from harness.memory import GIB
+from harness.records.schema import Item, key_of
+from harness.trace.cost import Cost
 
 DURATIONS_S, BATCHES, THINKING, STEPS = (30.0, 60.0, 120.0, 240.0), (1, 2, 4), (False, True), (8, 16)
 # Seconds on a made-up device, for the order and the expected time: decoding audio takes about as long as

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from acestep.engine import Engine
-from acestep.errors import AceStepError, MissingPrerequisite, UsageError
-from acestep.oom import Failure, classify
-from acestep.profiler.record import AudioFacts, Cold, Item, Sample, Status, key_of
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.resolver import EffectivePlan
 from acestep.result import Counts, DescriptionResult, GenerationResult
+from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.oom import Failure, classify
+from harness.records.schema import AudioFacts, Cold, Item, Sample, Status, key_of
 
 STATUS: Mapping[str, Status] = {"device": "oom", "host": "host-oom", "other": "error"}
 TEXT_MODES = {"understand": "understand", "create_sample": "create", "format_sample": "format"}

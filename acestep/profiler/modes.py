@@ -13,22 +13,24 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from acestep import report, resolver
-from acestep.cards import Card
+from acestep import resolver
+from acestep.cli import report
 from acestep.costs.closed_form import Networks, networks
-from acestep.costs.cost import Cost
 from acestep.costs.report import label
-from acestep.processes import Processes
-from acestep.profiler import cli, devices, instruments, matrix, passport, roofline, tables
+from acestep.profiler import cli, devices, instruments, matrix, roofline, tables
 from acestep.profiler.flags import BENCHMARK, PROFILE
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
-from acestep.profiler.record import Item
 from acestep.profiler.recording import Recording
 from acestep.profiler.roofline import Ceilings
 from acestep.resolver import EffectivePlan
 from acestep.result import Counts
 from acestep.setup import Setup
+from harness.cards import Card
+from harness.processes import Processes
+from harness.records import machine as passport
+from harness.records.schema import Item
+from harness.trace.cost import Cost
 
 if TYPE_CHECKING:
     from acestep.profiler.measure import Bench

@@ -15,19 +15,19 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from acestep import gpu_config
-from acestep.checks import one_of, shown, within
-from acestep.errors import AceStepError, MissingPrerequisite, UsageError
-from acestep.gpu_config import MAX_VRAM_VARIABLE
-from acestep.lm.backend import BACKENDS
+from acestep.lm.backends.registry import BACKENDS
 from acestep.profiler import defaults
 from acestep.profiler.flags import BENCHMARK, PROFILE, TIER_TEST, WORDS, flag_of, parser
 from acestep.profiler.request import COT_SWITCHES, DEFAULT_EXAMPLE, requested
-from acestep.quantization import QUANTIZATIONS
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import AUTO, NONE
-from acestep.sources import LMS
 from acestep.tasks import TASKS
+from acestep.weights.layout import LMS
+from harness import accelerators
+from harness.accelerators import MAX_VRAM_VARIABLE
+from harness.checks import one_of, shown, within
+from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.quantization import QUANTIZATIONS
 
 OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile")
 MAX_REPEATS = 1_000
@@ -183,5 +183,5 @@ def _measuring(mode: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         within("budget", settings["budget"], 1.0, MAX_BUDGET_S)
         made["budget_s"] = settings["budget"]
     if "max_vram" in settings:
-        made["max_vram_gb"] = gpu_config.max_vram_gb({MAX_VRAM_VARIABLE: settings["max_vram"]})
+        made["max_vram_gb"] = accelerators.max_vram_gb({MAX_VRAM_VARIABLE: settings["max_vram"]})
     return made

@@ -12,11 +12,12 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from acestep.profiler import output, passport
 from acestep.profiler.options import Options
-from acestep.profiler.output import Writer
-from acestep.profiler.record import Header, Item
 from acestep.setup import Setup
+from harness.records import machine as passport
+from harness.records import writer as output
+from harness.records.schema import Header, Item
+from harness.records.writer import Writer
 
 
 class Recording:

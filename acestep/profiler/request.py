@@ -14,9 +14,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from acestep.checks import shown, within
-from acestep.errors import AceStepError, UsageError
-from acestep.examples import load_description, load_example, read_text
+from acestep.cli.examples import load_description, load_example, read_text
 from acestep.profiler.flags import CREATE, FORMAT, UNDERSTAND
 from acestep.request import (
     DURATION_RANGE_S,
@@ -25,6 +23,8 @@ from acestep.request import (
     GenerationParams,
     item_seeds,
 )
+from harness.checks import shown, within
+from harness.errors import AceStepError, UsageError
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MUSIC_EXAMPLES = EXAMPLES / "text2music"

@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from acestep.audio_codes import CODES, CODES_PER_SECOND
 from acestep.costs import closed_form
 from acestep.costs.closed_form import Networks
-from acestep.models.configs import Qwen3Config
 from acestep.result import Counts
-from acestep.tokenizer import TEXT_VOCAB
+from acestep.text.audio_codes import CODES, CODES_PER_SECOND
+from acestep.text.tokenizer import TEXT_VOCAB
+from harness.nn.config import Qwen3Config
 
 LATENT_FRAMES_PER_SECOND = 25
 # Texts are not tokenised before a run: some paragraphs of lyrics stand in for them.

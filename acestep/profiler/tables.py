@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.cells import cell_len, chop_cells
-
-from acestep.audio_codes import CODES_PER_SECOND
 from acestep.profiler.roofline import prefilled
 from acestep.result import Counts
+from acestep.text.audio_codes import CODES_PER_SECOND
+from harness.text import harmless, wrapped
 
 NONE = "—"
 TREE_RULE = "  " + "─" * 61
@@ -25,10 +24,6 @@ HEADLINE = 100
 BENCHMARK_RULE = 122
 SHOWN_CHARS = 100
 LABEL = 24
-
-# Control characters, line separators, marks that reverse text, halves of characters: what gives orders
-# to a terminal, or cannot be printed at all.
-UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,20 +212,3 @@ def facts_block(title: str, facts: Mapping[str, str], width: int = 80) -> str:
         lines.append(f"  {label:<{LABEL}}{first}".rstrip())
         lines += [f"  {'':<{LABEL}}{line}" for line in more]
     return "\n".join(lines)
-
-
-def harmless(text: str) -> str:
-    """`text` with control characters spelled out: what a model wrote gives no orders to a terminal."""
-    return UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """`text` in lines of at most `width` columns, between words where it can be; never none."""
-    lines = [""]
-    for word in text.split():
-        room = width - cell_len(lines[-1]) - 1
-        if lines[-1] and cell_len(word) <= room:
-            lines[-1] += f" {word}"
-            continue
-        lines += chop_cells(word, width) or [word]  # nothing to chop: a mark alone has no width
-    return lines[1:] or [""]

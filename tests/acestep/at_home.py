@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
-from acestep.checkpoint import Source
-from acestep.loading import ALWAYS, WITH_LM, Models
-from acestep.sources import DEFAULT_DIT, LMS
+from acestep.weights.checkpoint import Source
+from acestep.weights.layout import DEFAULT_DIT, LMS
+from acestep.weights.loading import ALWAYS, WITH_LM, Models
 
 CPU = torch.device("cpu")
 XL = "acestep-v15-xl-turbo"

@@ -7,11 +7,11 @@ from functools import cache
 
 from hypothesis import strategies as st
 
-from acestep.lm.allowed import Choice, Done, Forced, Free, allowed_mask
-from acestep.lm.metadata import Metadata
+from acestep.lm.grammar.allowed import Choice, Done, Forced, Free, allowed_mask
 from acestep.request import LANGUAGES
-from acestep.synthetic_tokenizer import synthetic_tokenizer
-from acestep.tokenizer import ENDOFTEXT, NEWLINE
+from acestep.text.metadata import Metadata
+from acestep.text.tokenizer import ENDOFTEXT, NEWLINE
+from acestep.weights.synthetic_tokenizer import synthetic_tokenizer
 
 TOKENIZER = synthetic_tokenizer("lm")
 OTHER = "\U0010ffff"  # stands for a special token inside a caption

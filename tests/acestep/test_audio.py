@@ -8,8 +8,8 @@ import pytest
 import soundfile
 import torch
 
-from acestep import audio
-from acestep.errors import AceStepError, MissingPrerequisite
+from acestep.audio import waveform as audio
+from harness.errors import AceStepError, MissingPrerequisite
 
 
 def test_only_items_that_clip_are_turned_down():

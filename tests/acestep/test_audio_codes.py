@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acestep.audio_codes import CODES, MAX_CODES, code_name, join, parse
-from acestep.checks import shown
-from acestep.errors import UsageError
+from acestep.text.audio_codes import CODES, MAX_CODES, code_name, join, parse
+from harness.checks import shown
+from harness.errors import UsageError
 
 white = st.text(" \t\n", max_size=3)
 

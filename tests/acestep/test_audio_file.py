@@ -17,8 +17,8 @@ import soundfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from acestep.audio_file import SAMPLE_RATE, probe, read
-from acestep.errors import AceStepError, MissingPrerequisite, UsageError
+from acestep.audio.files import SAMPLE_RATE, probe, read
+from harness.errors import AceStepError, MissingPrerequisite, UsageError
 
 EXAMPLES = Path(__file__).parents[2] / "examples/audio"
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]
@@ -278,8 +278,10 @@ def test_the_examples_are_what_their_script_makes():
 
 
 def test_importing_the_module_imports_nothing_heavy():
-    code = "import sys, acestep.audio_file as a; a.probe(sys.argv[1], 'f'); sys.exit('torch' in sys.modules)"
+    code = "import sys, acestep.audio.files as a; a.probe(sys.argv[1], 'f'); sys.exit('torch' in sys.modules)"
     command = [sys.executable, "-c", code, EXAMPLES / "loop.flac"]
     assert subprocess.run(command, check=False).returncode == 0
-    code = "import sys, acestep.audio_file; sys.exit(bool({'numpy', 'soundfile', 'soxr'} & set(sys.modules)))"
+    code = (
+        "import sys, acestep.audio.files; sys.exit(bool({'numpy', 'soundfile', 'soxr'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

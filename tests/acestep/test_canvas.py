@@ -9,8 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from acestep.audio_codes import CODES
-from acestep.canvas import (
+from acestep.diffusion.canvas import (
     FRAME_SAMPLES,
     MIN_FRAMES,
     Canvas,
@@ -23,6 +22,7 @@ from acestep.canvas import (
     region_frames,
     silent,
 )
+from acestep.text.audio_codes import CODES
 
 SECONDS = st.floats(-2000, 2000)
 SILENCE = 10_000 + torch.arange(40.0)[None, :, None].expand(1, -1, 4)  # 40 frames, each with its number

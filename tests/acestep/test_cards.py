@@ -11,10 +11,11 @@ from collections import Counter
 
 import pytest
 
-from acestep.cards import TABLE, cards, find, read
-from acestep.errors import MissingPrerequisite, UsageError
-from acestep.gpu_config import GIB, NOMINAL_GB, snap, tier_for
-from acestep.memory import CONTEXT_BYTES
+from acestep.gpu_config import tier_for
+from harness.accelerators import NOMINAL_GB, snap
+from harness.cards import TABLE, cards, find, read
+from harness.errors import MissingPrerequisite, UsageError
+from harness.memory import CONTEXT_BYTES, GIB
 
 MINE = {"name": "Mine", "capability": "8.9", "memory_gib": 12, "tflop_per_s": 60, "gb_per_s": 500}
 
@@ -157,13 +158,13 @@ def test_a_file_may_be_a_long_way_down(tmp_path):
 
 
 def test_no_torch_is_imported():
-    code = "import sys, acestep.cards as c; c.cards(); sys.exit('torch' in sys.modules)"
+    code = "import sys, harness.cards as c; c.cards(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_what_the_package_reads_is_packaged():
     project = tomllib.loads((TABLE.parents[1] / "pyproject.toml").read_text())
-    patterns = project["tool"]["setuptools"]["package-data"]["acestep"]
+    patterns = project["tool"]["setuptools"]["package-data"]["harness"]
     packaged = {path for pattern in patterns for path in TABLE.parent.glob(pattern)}
     there = {path for path in TABLE.parent.rglob("*.*") if path.suffix not in (".py", ".pyc")}
     assert TABLE in packaged

@@ -16,19 +16,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from acestep.checkpoint import (
-    SILENCE_FRAMES,
-    Folder,
-    SafetensorsFile,
-    check_shapes,
-    materialise,
-    on_meta,
-    parameter_shapes,
-)
-from acestep.errors import CheckpointError
-from acestep.models.configs import DiTConfig, Qwen3Config, parse_config
-from acestep.sources import DEFAULT_DIT, TEXT_ENCODER, VAE
-from acestep.synthetic import Synthetic
+from acestep.models.configs import DiTConfig
+from acestep.weights.checkpoint import SILENCE_FRAMES, Folder
+from acestep.weights.layout import DEFAULT_DIT, TEXT_ENCODER, VAE
+from acestep.weights.synthetic import Synthetic
+from harness.checkpoint import SafetensorsFile, check_shapes, materialise, on_meta, parameter_shapes
+from harness.errors import CheckpointError
+from harness.nn.config import Qwen3Config, parse_config
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acestep.checks import MAX_PATH_CHARS, flag, one_of, path, sequence, shown, text, within
-from acestep.errors import UsageError
+from harness.checks import MAX_PATH_CHARS, flag, one_of, path, sequence, shown, text, within
+from harness.errors import UsageError
 
 
 def nested(depth: int) -> list:

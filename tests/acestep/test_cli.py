@@ -10,9 +10,10 @@ import unicodedata
 import pytest
 import soundfile
 
-from acestep import audio_codes, commands
 from acestep.__main__ import main
+from acestep.cli import commands
 from acestep.request import DescriptionParams
+from acestep.text import audio_codes
 
 HEAVY = ("torch", "numpy", "tokenizers", "rich", "soundfile")
 

@@ -20,14 +20,16 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-from acestep import GenerationConfig, GenerationParams, compiling, diffusion
-from acestep.compiling import CACHE_VARIABLE, Compiled, cache_directory, unavailable
+from acestep import GenerationConfig, GenerationParams
+from acestep.diffusion import compiling
+from acestep.diffusion import sampler as diffusion
+from acestep.diffusion.compiling import CACHE_VARIABLE, Compiled, cache_directory, unavailable
+from acestep.diffusion.guidance import Guidance
 from acestep.engine import Engine
-from acestep.guidance import Guidance
 from acestep.models import dit as dit_module
 from acestep.models.configs import DiTConfig
 from acestep.models.dit import Conditions, DiT, Modulation
-from acestep.spans import record
+from harness.spans import record
 
 CPU = torch.device("cpu")
 TIMES = [1.0, 0.6, 0.3]

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from acestep.conditioning import EncodedText, encode, encode_text
-from acestep.lm.metadata import Metadata
-from acestep.models.qwen3 import Qwen3
-from acestep.prompts import CAPTION_LIMIT, LYRIC_LIMIT
-from acestep.synthetic_tokenizer import synthetic_tokenizer
 from acestep.tasks import instruction
-from acestep.tokenizer import ENDOFTEXT, NEWLINE, TEXT_VOCAB
+from acestep.text.conditioning import EncodedText, encode, encode_text
+from acestep.text.metadata import Metadata
+from acestep.text.prompts import CAPTION_LIMIT, LYRIC_LIMIT
+from acestep.text.tokenizer import ENDOFTEXT, NEWLINE, TEXT_VOCAB
+from acestep.weights.synthetic_tokenizer import synthetic_tokenizer
+from harness.nn.qwen3 import Qwen3
 
 REQUEST = {
     "sentence": instruction("repaint"),

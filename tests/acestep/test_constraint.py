@@ -13,12 +13,12 @@ from grammar import LINES, TOKENIZER, VALUES, choices_of, language_of, no_peek, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acestep.errors import UsageError
-from acestep.lm import constraint as module
-from acestep.lm.allowed import Choice, Done, Forced
-from acestep.lm.constraint import MetadataConstraint
-from acestep.lm.metadata import Metadata, parse
-from acestep.tokenizer import ENDOFTEXT, IM_END, NEWLINE, THINK
+from acestep.lm.grammar import constraint as module
+from acestep.lm.grammar.allowed import Choice, Done, Forced
+from acestep.lm.grammar.constraint import MetadataConstraint
+from acestep.text.metadata import Metadata, parse
+from acestep.text.tokenizer import ENDOFTEXT, IM_END, NEWLINE, THINK
+from harness.errors import UsageError
 
 
 def check_phase_1(constraint, rng, user=None, *, caption=False, language=False):

@@ -16,12 +16,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from acestep import cards
-from acestep.chart import Chart
 from acestep.costs import predict, report
 from acestep.costs.__main__ import main
-from acestep.errors import AceStepError
-from acestep.gpu_config import GIB
+from harness import cards
+from harness.chart import Chart
+from harness.errors import AceStepError
+from harness.memory import GIB
 
 TINY = ("--source", "synthetic-tiny", "--duration", "10", "--steps", "2")
 HOSTILE = "<script>alert(1)</script>\u202e&amp;"

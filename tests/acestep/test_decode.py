@@ -8,16 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from acestep import decode as decode_module
-from acestep.checkpoint import materialise, on_meta
-from acestep.decode import Decoded, decode
-from acestep.errors import UsageError
-from acestep.memory import GIB, VAE_CHUNK, VAE_ON_CPU
-from acestep.models.configs import VAEConfig, parse_config
+from acestep.audio import decode as decode_module
+from acestep.audio.decode import Decoded, decode
+from acestep.audio.tile_size import VAE_CHUNK, VAE_ON_CPU
+from acestep.models.configs import VAEConfig
 from acestep.models.vae import Oobleck, OobleckDecoder, fold
-from acestep.sources import VAE
-from acestep.synthetic import Synthetic
-from acestep.tiling import Rung, rungs
+from acestep.weights.layout import VAE
+from acestep.weights.synthetic import Synthetic
+from harness.checkpoint import materialise, on_meta
+from harness.errors import UsageError
+from harness.memory import GIB
+from harness.nn.config import parse_config
+from harness.tiling import Rung, rungs
 
 HOP = 1920
 PLENTY = 64 * GIB

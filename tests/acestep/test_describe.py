@@ -7,11 +7,11 @@ import pytest
 import torch
 from tiny_lm import tiny_planner
 
-from acestep.lm import constraint
+from acestep.lm.decode.loop import SessionWriter
 from acestep.lm.describe import bare_lyrics
-from acestep.lm.writing import SessionWriter
+from acestep.lm.grammar import constraint
 from acestep.request import KEYSCALES, LANGUAGES, DescriptionParams
-from acestep.tokenizer import IM_END, THINK_END
+from acestep.text.tokenizer import IM_END, THINK_END
 
 PLANNER = tiny_planner()
 PARAMS = DescriptionParams(max_lyrics_tokens=5, max_caption_tokens=6)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from acestep.diffusion import FRESH, Repaint, blend_start, denoise, modulate, noise
-from acestep.guidance import Guidance, apg, cfg
+from acestep.diffusion.guidance import Guidance, apg, cfg
+from acestep.diffusion.sampler import FRESH, Repaint, blend_start, denoise, modulate, noise
+from acestep.diffusion.schedule import schedule
 from acestep.models.configs import DiTConfig
 from acestep.models.dit import DiT
-from acestep.schedule import schedule
 
 CPU = torch.device("cpu")
 DOUBLE = torch.float64

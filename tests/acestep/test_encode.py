@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from acestep import encode as encode_module
-from acestep.encode import Encoded, encode
-from acestep.memory import GIB
+from acestep.audio import encode as encode_module
+from acestep.audio.encode import Encoded, encode
 from acestep.models.configs import VAEConfig
 from acestep.models.vae import Oobleck, OobleckEncoder
+from harness.memory import GIB
 
 CONFIG = VAEConfig(
     encoder_hidden_size=4,

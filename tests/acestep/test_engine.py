@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import acestep
-from acestep import DescriptionParams, GenerationConfig, GenerationParams, diffusion, generate_music
-from acestep.adjustments import Adjustment
+from acestep import DescriptionParams, GenerationConfig, GenerationParams, generate_music
+from acestep.diffusion import sampler as diffusion
 from acestep.engine import Engine
-from acestep.errors import AceStepError, MissingPrerequisite, UsageError
-from acestep.synthetic import Synthetic, write
+from acestep.weights.synthetic import Synthetic, write
+from harness.adjustments import Adjustment
+from harness.errors import AceStepError, MissingPrerequisite, UsageError
 
 STAGES = ["text_encode", "condition", "diffuse", "vae_decode", "post", "save", "other"]
 ALL_METADATA = {"bpm": 120, "keyscale": "A minor", "timesignature": "4"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from acestep.errors import MissingPrerequisite, UsageError
-from acestep.examples import load_description, load_example
+from acestep.cli.examples import load_description, load_example
+from harness.errors import MissingPrerequisite, UsageError
 
 EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples/text2music").glob("*.json"))
 

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acestep import gpu_config
-from acestep.errors import MissingPrerequisite, UsageError
-from acestep.gpu_config import Accelerator, config_for, describe, detect, snap, tier_for, tier_named
+from acestep.gpu_config import config_for, describe, tier_for, tier_named
+from harness import accelerators
+from harness.accelerators import Accelerator, detect, snap
+from harness.errors import MissingPrerequisite, UsageError
+from harness.memory import GIB
 
 
 def tier_of(reported_gib: float) -> str:
@@ -57,7 +60,7 @@ def test_tier_boundaries(class_gb, below, at, above):
     assert [tier_for(class_gb + d).tier for d in (-0.01, 0, 0.01)] == [below, at, above]
 
 
-@pytest.mark.parametrize(("smaller", "nominal"), list(itertools.pairwise((1, *gpu_config.NOMINAL_GB))))
+@pytest.mark.parametrize(("smaller", "nominal"), list(itertools.pairwise((1, *accelerators.NOMINAL_GB))))
 def test_snap_boundaries(smaller, nominal):
     """A size snaps up from 90.8 % of it, unless the next smaller nominal size already takes it."""
     lowest, highest = max(0.908 * nominal, 1.005 * smaller), 1.005 * nominal
@@ -182,7 +185,7 @@ def one_card(monkeypatch):
     import pynvml
 
     class Memory:
-        total = int(7.66 * gpu_config.GIB)
+        total = int(7.66 * GIB)
 
     def by_index(index):
         if index != 0:
@@ -213,5 +216,6 @@ def test_a_hidden_or_absent_card_is_missing(one_card, device, visible):
 
 
 def test_no_torch_is_imported():
-    code = "import sys, acestep, acestep.gpu_config as g; g.detect(); sys.exit('torch' in sys.modules)"
+    code = "import sys, acestep.gpu_config, harness.accelerators as g; g.detect()"
+    code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from acestep.guidance import Guidance, adg, apg, cfg
+from acestep.diffusion.guidance import Guidance, adg, apg, cfg
 
 MODES = ["apg", "adg", "cfg"]
 

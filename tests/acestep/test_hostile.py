@@ -14,14 +14,16 @@ import tokenizers
 import torch
 from short_music import METADATA, SEEDED, SHORT, generate
 
-from acestep import GenerationConfig, GenerationParams, audio_file, diffusion
+from acestep import GenerationConfig, GenerationParams
+from acestep.audio import files as audio_file
+from acestep.diffusion import sampler as diffusion
 from acestep.engine import Engine
-from acestep.errors import MissingPrerequisite, UsageError
-from acestep.lm.writing import SessionWriter
+from acestep.lm.decode.loop import SessionWriter
 from acestep.request import MAX_CAPTION_CHARS, MAX_LYRICS_CHARS, DescriptionParams
 from acestep.result import DescriptionResult
-from acestep.synthetic_tokenizer import tokenizer_files
-from acestep.tokenizer import ENDOFTEXT, FIRST_CODE, SPECIAL_TOKENS, Tokenizer
+from acestep.text.tokenizer import ENDOFTEXT, FIRST_CODE, SPECIAL_TOKENS, Tokenizer
+from acestep.weights.synthetic_tokenizer import tokenizer_files
+from harness.errors import MissingPrerequisite, UsageError
 
 FEW = {"max_caption_tokens": 4, "max_lyrics_tokens": 8}
 FEW_TAGS = "<|im_end|>\n</think><|audio_code_5|><|endoftext|><tool_call>"

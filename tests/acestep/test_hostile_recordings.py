@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from short_music import generate
 
-from acestep import GenerationConfig, GenerationParams, audio_codes, resolver
+from acestep import GenerationConfig, GenerationParams, resolver
 from acestep.engine import Engine
-from acestep.errors import AceStepError, MissingPrerequisite, UsageError
-from acestep.gpu_config import Accelerator
 from acestep.setup import Setup
 from acestep.tasks import TASKS, TRACKS
+from acestep.text import audio_codes
+from harness.accelerators import Accelerator
+from harness.errors import AceStepError, MissingPrerequisite, UsageError
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import pytest
 import torch
 from at_home import CPU, XL, AtHome, load, networks
 
-from acestep.errors import UsageError
-from acestep.loading import ALWAYS, WITH_LM, Models
-from acestep.sources import DEFAULT_DIT, LMS
-from acestep.synthetic import Synthetic
+from acestep.weights.layout import DEFAULT_DIT, LMS
+from acestep.weights.loading import ALWAYS, WITH_LM, Models
+from acestep.weights.synthetic import Synthetic
+from harness.errors import UsageError
 
 
 def on_meta(models: Models) -> set[str]:

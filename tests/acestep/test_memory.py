@@ -7,19 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from acestep import memory
-from acestep.errors import UsageError
-from acestep.memory import (
-    GIB,
-    VAE_CHUNK,
-    VAE_ON_CPU,
-    MemoryBudget,
-    VAEOverrides,
-    hand_back,
-    hold_to,
-    tile_frames,
-    vae_overrides,
-)
+from acestep.audio.tile_size import VAE_CHUNK, VAE_ON_CPU, VAEOverrides, tile_frames, vae_overrides
+from harness import memory
+from harness.errors import UsageError
+from harness.memory import GIB, MemoryBudget, hand_back, hold_to
 
 MIB = 2**20
 
@@ -189,8 +180,9 @@ def test_a_peak_that_cannot_be_reset_says_so(monkeypatch, tmp_path):
 
 
 def test_no_torch_is_imported():
-    use = "m.MemoryBudget('cpu'); m.vae_overrides(); m.hand_back()"
-    code = f"import sys, acestep.memory as m, acestep.tiling; {use}; sys.exit('torch' in sys.modules)"
+    use = "m.MemoryBudget('cpu'); t.vae_overrides(); m.hand_back()"
+    code = f"import sys, harness.memory as m, harness.tiling, acestep.audio.tile_size as t; {use}"
+    code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from acestep.lm import yaml_scalar
-from acestep.lm.metadata import Metadata, merge, parse
+from acestep.lm.grammar import yaml_scalar
 from acestep.request import KEYSCALES, LANGUAGES, TIME_SIGNATURES
+from acestep.text.metadata import Metadata, merge, parse
 
 # Text of every kind the emitter distinguishes: what must be quoted, folded, escaped.
 ODD = "ab: #-'\"\n,\t\\é夜😀\x85\u2028\xa0\ufeff\r.?![]{}019~=<>&*|%@`\x07\x1b\x7f"

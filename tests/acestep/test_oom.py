@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 
-from acestep.oom import attempt, classify, host_oom_line
+from harness.oom import attempt, classify, host_oom_line
 
 CPU_TEXT = (
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "

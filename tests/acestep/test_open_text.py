@@ -12,11 +12,11 @@ from grammar import LINES, TOKENIZER, VALUES, choices_of, language_of, no_peek, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acestep.lm.allowed import Choice, Done, Forced, Free, allowed_mask
-from acestep.lm.constraint import MetadataConstraint
-from acestep.lm.metadata import Metadata, parse
-from acestep.lm.open_text import CAPTION_TOKENS, GENRES_TOKENS, Lyrics
-from acestep.tokenizer import ENDOFTEXT, FIRST_CODE, IM_END, NEWLINE, THINK, THINK_END
+from acestep.lm.grammar.allowed import Choice, Done, Forced, Free, allowed_mask
+from acestep.lm.grammar.constraint import MetadataConstraint
+from acestep.lm.grammar.open_text import CAPTION_TOKENS, GENRES_TOKENS, Lyrics
+from acestep.text.metadata import Metadata, parse
+from acestep.text.tokenizer import ENDOFTEXT, FIRST_CODE, IM_END, NEWLINE, THINK, THINK_END
 
 # Captions: open text, whose end the model decides.
 

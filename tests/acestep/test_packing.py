@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from acestep.models.condition import ConditionEncoder, pack
-from acestep.models.configs import DiTConfig, parse_config
-from acestep.synthetic_configs import CONFIGS
+from acestep.models.configs import DiTConfig
+from acestep.weights.synthetic_configs import CONFIGS
+from harness.nn.config import parse_config
 
 Part = tuple[Tensor, Tensor | None]
 

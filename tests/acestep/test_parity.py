@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from acestep.parity import Parity, compare
+from harness.parity import Parity, compare
 
 
 def test_the_distance_is_the_one_done_by_hand():

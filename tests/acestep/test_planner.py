@@ -7,14 +7,14 @@ import torch
 from tiny_lm import tiny_planner
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from acestep.lm import constraint
-from acestep.lm.metadata import Metadata
+from acestep.lm.decode.kv_cache import Session
+from acestep.lm.grammar import constraint
 from acestep.lm.sampling import Sampling
-from acestep.lm.session import Session
-from acestep.prompts import phase2_prompt, phase2_unconditional
 from acestep.request import GenerationParams
 from acestep.result import Counts
-from acestep.tokenizer import FIRST_CODE
+from acestep.text.metadata import Metadata
+from acestep.text.prompts import phase2_prompt, phase2_unconditional
+from acestep.text.tokenizer import FIRST_CODE
 
 PLANNER = tiny_planner()
 OPEN = GenerationParams(

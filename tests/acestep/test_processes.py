@@ -9,11 +9,11 @@ import time
 import psutil
 import pytest
 
-from acestep.processes import Processes
+from harness.processes import Processes
 
 STARTS = """
 import sys, time
-from acestep.processes import Processes
+from harness.processes import Processes
 if __name__ == "__main__":
     try:
         with Processes(2) as there:

@@ -4,12 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acestep import prompts
-from acestep.lm.metadata import Metadata
-from acestep.prompts import CAPTION_LIMIT, LYRIC_LIMIT, encoder_ids
-from acestep.synthetic_tokenizer import synthetic_tokenizer
 from acestep.tasks import instruction
-from acestep.tokenizer import (
+from acestep.text import prompts
+from acestep.text.metadata import Metadata
+from acestep.text.prompts import CAPTION_LIMIT, LYRIC_LIMIT, encoder_ids
+from acestep.text.tokenizer import (
     ENDOFTEXT,
     FIRST_CODE,
     IM_END,
@@ -19,6 +18,7 @@ from acestep.tokenizer import (
     THINK,
     THINK_END,
 )
+from acestep.weights.synthetic_tokenizer import synthetic_tokenizer
 
 METADATA = Metadata(bpm=100, duration=200, keyscale="E♭ minor", language="ja", timesignature="4")
 SYSTEM = (

@@ -12,18 +12,20 @@ import torch
 from at_home import CPU, XL, AtHome
 from torch import Tensor, nn
 
-from acestep import diffusion, quantization
-from acestep.checkpoint import on_meta
-from acestep.loading import Models
-from acestep.models.configs import DiTConfig, parse_config
+from acestep.diffusion import sampler as diffusion
+from acestep.diffusion.schedule import schedule
+from acestep.models.configs import DiTConfig
 from acestep.models.dit import DiT
-from acestep.parity import compare
-from acestep.quantization import FP8, INT8, QUANTIZATIONS, W8A8, quantize, scheme
-from acestep.residency import Residency, stored
-from acestep.schedule import schedule
-from acestep.sources import DEFAULT_DIT
-from acestep.synthetic import Synthetic
-from acestep.synthetic_configs import CONFIGS
+from acestep.weights.layout import DEFAULT_DIT
+from acestep.weights.loading import Models
+from acestep.weights.synthetic import Synthetic
+from acestep.weights.synthetic_configs import CONFIGS
+from harness import quantization
+from harness.checkpoint import on_meta
+from harness.nn.config import parse_config
+from harness.parity import compare
+from harness.quantization import FP8, INT8, QUANTIZATIONS, W8A8, quantize, scheme
+from harness.residency import Residency, stored
 
 torchao = pytest.mark.skipif(
     find_spec("torchao") is None, reason="torchao is not installed; pip install '.[quantization]'"
@@ -201,15 +203,16 @@ def test_the_velocity_stays_close(name, dtype):
 
 PEAK = """
 import sys, torch
-from acestep.checkpoint import on_meta
-from acestep.device import return_freed_memory
-from acestep.loading import Part
-from acestep.memory import MemoryBudget
-from acestep.models.configs import DiTConfig, parse_config
+from harness.checkpoint import on_meta
+from harness.device import return_freed_memory
+from acestep.weights.loading import Part
+from harness.memory import MemoryBudget
+from acestep.models.configs import DiTConfig
+from harness.nn.config import parse_config
 from acestep.models.dit import DiT
-from acestep.quantization import quantize
-from acestep.synthetic_configs import CONFIGS
-from acestep.sources import DEFAULT_DIT
+from harness.quantization import quantize
+from acestep.weights.synthetic_configs import CONFIGS
+from acestep.weights.layout import DEFAULT_DIT
 
 name, after = sys.argv[1], sys.argv[2] == "after"
 wide = CONFIGS["synthetic-tiny"][DEFAULT_DIT] | {"hidden_size": 1024, "intermediate_size": 4096}

@@ -8,9 +8,9 @@ import sys
 import pytest
 from torch import nn
 
-from acestep import quantization
-from acestep.errors import UsageError
-from acestep.quantization import FP8, INT8, QUANTIZATIONS, W8A8, quantize, unavailable
+from harness import quantization
+from harness.errors import UsageError
+from harness.quantization import FP8, INT8, QUANTIZATIONS, W8A8, quantize, unavailable
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_unknown_names_are_refused():
 
 def test_asking_imports_no_torch():
     code = (
-        "import sys; from acestep.quantization import QUANTIZATIONS, unavailable\n"
+        "import sys; from harness.quantization import QUANTIZATIONS, unavailable\n"
         "[unavailable(n, d) for n in QUANTIZATIONS for d in ('cpu', 'cuda:0', 'mps')]\n"
         "sys.exit(bool({'torch', 'torchao'} & set(sys.modules)))"
     )

@@ -4,7 +4,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from acestep.reference import CLIP, WINDOW, windows
+from acestep.audio.reference import CLIP, WINDOW, windows
 
 
 def ramp(samples: int) -> torch.Tensor:

@@ -10,9 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acestep import audio_codes
-from acestep.checks import shown
-from acestep.errors import AceStepError, CheckpointError, MissingPrerequisite, UsageError
 from acestep.request import (
     AUDIO_FORMATS,
     GUIDANCE_MODES,
@@ -27,6 +24,9 @@ from acestep.request import (
     item_seeds,
 )
 from acestep.tasks import TASKS, TRACKS
+from acestep.text import audio_codes
+from harness.checks import shown
+from harness.errors import AceStepError, CheckpointError, MissingPrerequisite, UsageError
 
 NO_NUMBERS = (math.nan, math.inf, -math.inf, 10**5000, True, "1", "", [1], {}, object())
 NO_TEXTS = (None, 1, True, math.nan, ["a"], {}, b"a", "\0", "\x1b[2J", "\x9b", "a\rb", "\ud800")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from acestep.residency import PARTS, Residency
-from acestep.spans import record
+from harness.residency import PARTS, Residency
+from harness.spans import record
 
 CUDA = torch.device("cuda")
 WEIGHTS = (3 * 3 + 3 + 2) * 4  # bytes of a `module()`

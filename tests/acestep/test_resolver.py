@@ -6,12 +6,13 @@ import sys
 
 import pytest
 
-from acestep import audio_codes, resolver
-from acestep.errors import MissingPrerequisite, UsageError
-from acestep.gpu_config import Accelerator
+from acestep import resolver
 from acestep.request import GenerationConfig, GenerationParams
 from acestep.setup import Setup
-from acestep.sources import LMS
+from acestep.text import audio_codes
+from acestep.weights.layout import LMS
+from harness.accelerators import Accelerator
+from harness.errors import MissingPrerequisite, UsageError
 
 CARD_8 = Accelerator("cuda", "RTX 4060", 7.66)
 CARD_4 = Accelerator("cuda", "GTX 1650", 3.81)

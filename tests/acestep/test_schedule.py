@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acestep.schedule import schedule, start_at
+from acestep.diffusion.schedule import schedule, start_at
 
 TABLES = {
     1: [1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125],

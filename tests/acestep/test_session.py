@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from tiny_lm import CPU, tiny_planner
 
-from acestep.lm.session import Session
-from acestep.models.qwen3 import few_rows
+from acestep.lm.decode.kv_cache import Session
+from harness.nn.qwen3 import few_rows
 
 MODEL = tiny_planner().backend.model
 HEAD = [11, 22, 33, 44]

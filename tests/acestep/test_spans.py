@@ -2,7 +2,7 @@
 
 import pytest
 
-from acestep.spans import OTHER, observe, record, span
+from harness.spans import OTHER, observe, record, span
 
 
 class Clock:

@@ -7,10 +7,11 @@ import pytest
 import soundfile
 import torch
 
-from acestep import GenerationConfig, GenerationParams, audio_codes
+from acestep import GenerationConfig, GenerationParams
 from acestep.engine import Engine
 from acestep.pipeline import Run
 from acestep.tasks import TASKS
+from acestep.text import audio_codes
 
 METADATA = {"bpm": 120, "keyscale": "A minor", "timesignature": "4"}
 REGION = {"repainting_start": 2.0, "repainting_end": 4.0}

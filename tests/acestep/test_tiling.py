@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acestep.spans import record
-from acestep.tiling import Rung, Tile, next_tile, run, rungs
+from harness.spans import record
+from harness.tiling import Rung, Tile, next_tile, run, rungs
 
 
 @given(frames=st.integers(1, 3000), tile=st.integers(19, 600), done=st.integers(0, 2999))

@@ -12,10 +12,8 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acestep.errors import CheckpointError, UsageError
-from acestep.prompts import LYRIC_LIMIT, encoder_ids, lyric_prompt, phase1_prompt
-from acestep.synthetic_tokenizer import DATA, learn_merges, synthetic_tokenizer, tokenizer_files
-from acestep.tokenizer import (
+from acestep.text.prompts import LYRIC_LIMIT, encoder_ids, lyric_prompt, phase1_prompt
+from acestep.text.tokenizer import (
     CODE_SLOTS,
     CODES,
     ENDOFTEXT,
@@ -32,6 +30,8 @@ from acestep.tokenizer import (
     Tokenizer,
     code_name,
 )
+from acestep.weights.synthetic_tokenizer import DATA, learn_merges, synthetic_tokenizer, tokenizer_files
+from harness.errors import CheckpointError, UsageError
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "text2music").glob("*.json"))
 LETTERS = "ab é夜の♭\n\t 019:'<|>/_😀"
@@ -159,7 +159,7 @@ def test_every_id_has_a_token(folder, kind):
 def test_files_are_the_same_bytes_in_every_process(kind):
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in tokenizer_files(kind).items()}
     program = (
-        "import hashlib; from acestep.synthetic_tokenizer import tokenizer_files\n"
+        "import hashlib; from acestep.weights.synthetic_tokenizer import tokenizer_files\n"
         f"for name, content in tokenizer_files({kind!r}).items():\n"
         "    print(name, hashlib.sha256(content).hexdigest())"
     )

@@ -7,12 +7,12 @@ import torch
 from tiny_lm import tiny_planner
 
 from acestep.lm import describe, planner
-from acestep.lm.allowed import Done, Forced, Free
-from acestep.lm.constraint import MetadataConstraint
-from acestep.lm.metadata import Metadata, parse
-from acestep.lm.unconstrained import Unconstrained, plausible
+from acestep.lm.grammar.allowed import Done, Forced, Free
+from acestep.lm.grammar.constraint import MetadataConstraint
+from acestep.lm.grammar.unconstrained import Unconstrained, plausible
 from acestep.request import DescriptionParams, GenerationParams
-from acestep.tokenizer import IM_END, THINK_END
+from acestep.text.metadata import Metadata, parse
+from acestep.text.tokenizer import IM_END, THINK_END
 
 PLANNER = tiny_planner()
 FREE = GenerationParams(

@@ -10,20 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from acestep.errors import CheckpointError, MissingPrerequisite, UsageError
-from acestep.models.configs import DiTConfig, parse_config
-from acestep.sources import (
-    DEFAULT_DIT,
-    DEFAULT_ROOT,
-    DITS,
-    SYNTHETIC,
-    VAE,
-    choose_dit,
-    choose_source,
-    dit_config,
-)
-from acestep.synthetic import Synthetic
-from acestep.synthetic_configs import CONFIGS
+from acestep.models.configs import DiTConfig
+from acestep.weights.layout import DEFAULT_DIT, DEFAULT_ROOT, DITS, SYNTHETIC, VAE
+from acestep.weights.sources import choose_dit, choose_source, dit_config
+from acestep.weights.synthetic import Synthetic
+from acestep.weights.synthetic_configs import CONFIGS
+from harness.errors import CheckpointError, MissingPrerequisite, UsageError
+from harness.nn.config import parse_config
 
 TURBO = {dit for dit in DITS if "turbo" in dit}
 XL = {dit for dit in DITS if "-xl-" in dit}
@@ -144,7 +137,8 @@ def test_a_folder_that_is_no_dit(tmp_path: Path) -> None:
 
 def test_no_torch_is_needed_to_tell() -> None:
     code = (
-        "import sys; from acestep.sources import DITS, choose_dit, dit_config; full = 'synthetic-full';"
+        "import sys; from acestep.weights.layout import DITS; "
+        "from acestep.weights.sources import choose_dit, dit_config; full = 'synthetic-full';"
         "print(sum(dit_config(full, choose_dit(full, d)).is_xl for d in DITS), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

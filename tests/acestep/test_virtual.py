@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from acestep.decode import decode
-from acestep.device import VIRTUAL, resolve_device, resolve_dtype
-from acestep.memory import GIB, VAE_CHUNK
-from acestep.oom import attempt, classify
-from acestep.residency import Residency, stored
-from acestep.virtual import VirtualBudget, VirtualCard
+from acestep.audio.decode import decode
+from acestep.audio.tile_size import VAE_CHUNK
+from harness.device import VIRTUAL, resolve_device, resolve_dtype
+from harness.memory import GIB
+from harness.oom import attempt, classify
+from harness.residency import Residency, stored
+from harness.virtual_card import VirtualBudget, VirtualCard
 from tests.acestep.test_decode import HOP, one_pass, random_latents, relative_error, tiny_decoder
 
 MIB = 2**20
@@ -250,7 +251,7 @@ def test_the_ladder_down_to_the_cpu(
 
 def test_a_quantized_matrix_takes_its_own_bytes(card):
     pytest.importorskip("torchao", reason="torchao is not installed")
-    from acestep.quantization import quantize
+    from harness.quantization import quantize
 
     x = torch.randn(3, 256)
     layer = nn.Linear(256, 512, bias=False)

@@ -14,12 +14,13 @@ import torch
 from at_home import CPU, XL, AtHome, load, networks
 from safetensors.torch import save_file
 
-from acestep import synthetic
-from acestep.checkpoint import Folder, SafetensorsFile, Shape
-from acestep.errors import CheckpointError, UsageError
-from acestep.loading import Models
-from acestep.sources import DEFAULT_DIT, LMS, TEXT_ENCODER, VAE
-from acestep.synthetic import RandomWeights, Synthetic, shards
+from acestep.weights import synthetic
+from acestep.weights.checkpoint import Folder
+from acestep.weights.layout import DEFAULT_DIT, LMS, TEXT_ENCODER, VAE
+from acestep.weights.loading import Models
+from acestep.weights.synthetic import RandomWeights, Synthetic, shards
+from harness.checkpoint import SafetensorsFile, Shape
+from harness.errors import CheckpointError, UsageError
 
 INDEX = "model.safetensors.index.json"
 

@@ -4,13 +4,13 @@ from functools import cache
 
 import torch
 
-from acestep.checkpoint import materialise, on_meta
+from acestep.lm.backends.pt_backend import PT
 from acestep.lm.planner import Planner
-from acestep.lm.pt_backend import PT
-from acestep.models.configs import Qwen3Config, parse_config
-from acestep.models.qwen3 import Qwen3
-from acestep.sources import LMS
-from acestep.synthetic import Synthetic
+from acestep.weights.layout import LMS
+from acestep.weights.synthetic import Synthetic
+from harness.checkpoint import materialise, on_meta
+from harness.nn.config import Qwen3Config, parse_config
+from harness.nn.qwen3 import Qwen3
 
 CPU = torch.device("cpu")
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 from scenarios import CPU, LM, SOURCE
 
-from acestep.checkpoint import Source, materialise, on_meta
-from acestep.lm import constraint
-from acestep.lm.pt_backend import PT
-from acestep.models.configs import Qwen3Config, parse_config
-from acestep.models.qwen3 import Qwen3
+from acestep.lm.backends.pt_backend import PT
+from acestep.lm.grammar import constraint
+from acestep.weights.checkpoint import Source
+from harness.checkpoint import materialise, on_meta
+from harness.nn.config import Qwen3Config, parse_config
+from harness.nn.qwen3 import Qwen3
 
 
 @pytest.fixture(autouse=True)

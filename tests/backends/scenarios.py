@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acestep.audio_codes import CODES
-from acestep.lm.backend import Backend, Writer
-from acestep.lm.constraint import MetadataConstraint
-from acestep.lm.metadata import Metadata
-from acestep.lm.open_text import Lyrics
+from acestep.lm.backends.interface import Backend, Writer
+from acestep.lm.grammar.constraint import MetadataConstraint
+from acestep.lm.grammar.open_text import Lyrics
 from acestep.lm.planner import Planner
 from acestep.lm.sampling import Sampling
 from acestep.request import DescriptionParams, GenerationParams
-from acestep.sources import LMS
-from acestep.synthetic import RandomWeights, Synthetic
+from acestep.text.audio_codes import CODES
+from acestep.text.metadata import Metadata
+from acestep.weights.layout import LMS
+from acestep.weights.synthetic import RandomWeights, Synthetic
 
 CPU = torch.device("cpu")
 LM = LMS[0]

@@ -10,9 +10,9 @@ import torch
 from scenarios import CPU, GREEDY, LM, SAMPLED, SCENARIOS, SOURCE, Checkpoint, heard, several
 from torch import Tensor
 
-from acestep.errors import CheckpointError, MissingPrerequisite
-from acestep.lm.mlx_backend import MLX
-from acestep.lm.pt_backend import PT
+from acestep.lm.backends.mlx_backend import MLX
+from acestep.lm.backends.pt_backend import PT
+from harness.errors import CheckpointError, MissingPrerequisite
 
 needs_mlx = pytest.mark.skipif(
     find_spec("mlx_lm") is None, reason="mlx-lm is not installed: make test-backends"
@@ -66,7 +66,7 @@ def test_an_item_speaks_as_if_alone(temperature: float, mlx: MLX):
 
 def distance(backend: MLX, pt: PT) -> float:
     """How far the logits of a session are from those of our uncached model, relative, at the worst moment."""
-    from acestep.lm.mlx_session import Session
+    from acestep.lm.backends.mlx_cache import Session
 
     rows = [[5, 6, 7, 8], [5, 6], [5, 6, 9], [5, 6]]
     session = Session(backend.model, rows)
@@ -114,7 +114,7 @@ def test_weights_arrive_bit_for_bit():
     from mlx.core import uint16
     from mlx.utils import tree_flatten
 
-    from acestep.lm import mlx_session
+    from acestep.lm.backends import mlx_cache as mlx_session
 
     def patterns(name: str, weight: Tensor) -> Tensor:
         """Every pattern of 16 bits, NaNs and subnormals too."""
@@ -172,7 +172,7 @@ def test_absence_is_explained(absent: str, monkeypatch: pytest.MonkeyPatch):
     import acestep.lm
 
     monkeypatch.setitem(sys.modules, absent, None)
-    monkeypatch.delitem(sys.modules, "acestep.lm.mlx_session", raising=False)
+    monkeypatch.delitem(sys.modules, "acestep.lm.backends.mlx_cache", raising=False)
     monkeypatch.delattr(acestep.lm, "mlx_session", raising=False)
     with pytest.raises(
         MissingPrerequisite, match=r"mlx is not installed .*pip install '\.\[mlx\]', or use pt"

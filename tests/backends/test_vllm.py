@@ -13,20 +13,20 @@ import torch
 from conftest import our_own
 from scenarios import CPU, GREEDY, LM, SAMPLED, SCENARIOS, SOURCE, Checkpoint, heard
 
-from acestep.checkpoint import on_meta, parameter_shapes
-from acestep.errors import MissingPrerequisite, UsageError
-from acestep.lm import vllm_backend
-from acestep.lm.choosing import Chooser
-from acestep.lm.pt_backend import PT
+from acestep.lm.backends import vllm as vllm_backend
+from acestep.lm.backends.pt_backend import PT
+from acestep.lm.backends.vllm_backend import BLOCK, LEAST_CACHE_TOKENS, VLLM
+from acestep.lm.backends.vllm_decode import CodeTurn, TextTurn, Turn, VLLMWriter
+from acestep.lm.decode.selector import Chooser
 from acestep.lm.sampling import Sampling
-from acestep.lm.vllm_backend import BLOCK, LEAST_CACHE_TOKENS, VLLM
-from acestep.lm.vllm_writing import CodeTurn, TextTurn, Turn, VLLMWriter
-from acestep.memory import GIB, MemoryBudget
-from acestep.models.configs import Qwen3Config, parse_config
-from acestep.models.qwen3 import Qwen3
-from acestep.spans import record
-from acestep.synthetic import RandomWeights, Synthetic
-from acestep.tokenizer import FIRST_CODE, IM_END, LM_VOCAB
+from acestep.text.tokenizer import FIRST_CODE, IM_END, LM_VOCAB
+from acestep.weights.synthetic import RandomWeights, Synthetic
+from harness.checkpoint import on_meta, parameter_shapes
+from harness.errors import MissingPrerequisite, UsageError
+from harness.memory import GIB, MemoryBudget
+from harness.nn.config import Qwen3Config, parse_config
+from harness.nn.qwen3 import Qwen3
+from harness.spans import record
 
 FULL = "ACESTEP_FULL_LM"
 

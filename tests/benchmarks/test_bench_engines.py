@@ -3,8 +3,8 @@
 import pytest
 
 from acestep.engine import Engine
-from acestep.errors import MissingPrerequisite
 from acestep.setup import Setup
+from harness.errors import MissingPrerequisite
 
 
 @pytest.fixture

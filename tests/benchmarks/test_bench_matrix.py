@@ -57,8 +57,8 @@ def test_other_engines_run_the_least_and_each_is_loaded_once():
 
 
 def test_every_backend_and_quantization_is_measured():
-    from acestep.lm.backend import BACKENDS
-    from acestep.quantization import QUANTIZATIONS
+    from acestep.lm.backends.registry import BACKENDS
+    from harness.quantization import QUANTIZATIONS
 
     assert set(_matrix.BACKENDS) == set(BACKENDS)
     assert set(_matrix.QUANTIZATIONS) == {"none", *QUANTIZATIONS}

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from acestep.quantization import QUANTIZATIONS, unavailable
-from acestep.residency import stored
 from benchmarks.parity import TrackParity, TrackTokenParity
+from harness.quantization import QUANTIZATIONS, unavailable
+from harness.residency import stored
 
 REASONS = {name: unavailable(name, "cpu") for name in QUANTIZATIONS}
 SCHEMES = [

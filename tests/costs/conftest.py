@@ -17,25 +17,25 @@ from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from acestep import synthetic
-from acestep.cards import find
-from acestep.checkpoint import assign, on_meta
-from acestep.costs.allocator import Block
-from acestep.costs.books import Taken
 from acestep.costs.closed_form import Networks, networks
-from acestep.costs.cost import Cost
-from acestep.costs.fake import FakeCard
-from acestep.costs.ledger import Work
 from acestep.costs.predict import predict
-from acestep.gpu_config import Accelerator
 from acestep.models.ace_step import AceStep
-from acestep.models.qwen3 import Qwen3
 from acestep.models.vae import Oobleck
 from acestep.request import GenerationConfig, GenerationParams
 from acestep.setup import Setup
-from acestep.sources import LMS
-from acestep.synthetic_configs import CONFIGS
-from acestep.virtual import tensors
+from acestep.weights import synthetic
+from acestep.weights.layout import LMS
+from acestep.weights.synthetic_configs import CONFIGS
+from harness.accelerators import Accelerator
+from harness.cards import find
+from harness.checkpoint import assign, on_meta
+from harness.nn.qwen3 import Qwen3
+from harness.trace.allocator import Block
+from harness.trace.cost import Cost
+from harness.trace.fake_card import FakeCard
+from harness.trace.stage_costs import Work
+from harness.trace.tracker import Taken
+from harness.virtual_card import tensors
 
 TINY = "synthetic-tiny"
 TURBO, BASE, XL = "acestep-v15-turbo", "acestep-v15-base", "acestep-v15-xl-turbo"

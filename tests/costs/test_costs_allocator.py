@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acestep.costs import allocator
-from acestep.costs.allocator import MIB, Allocator, Block, NoMemory
+from harness.trace import allocator
+from harness.trace.allocator import MIB, Allocator, Block, NoMemory
 from scripts.allocator_vectors import NO_MEMORY, ROW, difference
 
 RECORDED = Path(__file__).parents[1] / "data" / "allocator" / "programs.json.gz"
@@ -184,5 +184,5 @@ def test_a_new_peak_starts_where_the_books_are():
 
 
 def test_the_books_need_no_torch():
-    code = "import sys, acestep.costs.allocator; sys.exit('torch' in sys.modules)"
+    code = "import sys, harness.trace.allocator; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -6,9 +6,9 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from acestep.costs import calibration, libraries
-from acestep.costs.calibration import Calibration
-from acestep.costs.libraries import CUDA
+from harness.trace import calibration, libraries
+from harness.trace.calibration import Calibration
+from harness.trace.libraries import CUDA
 from tests.costs.conftest import cost
 
 MEASURED = Calibration("8.9", "RTX 4090", "2026-01-02", "600.1", "2.13.0", "91900", 700.0, 5 << 20, 2.5)

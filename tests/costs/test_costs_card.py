@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from acestep.costs.allocator import SMALL_SEGMENT_BYTES
-from acestep.costs.ledger import Work
-from acestep.device import VIRTUAL
+from harness.device import VIRTUAL
+from harness.trace.allocator import SMALL_SEGMENT_BYTES
+from harness.trace.stage_costs import Work
 from tests.costs.conftest import CARD, clerk_of
 
 HOST = torch.device("cpu")

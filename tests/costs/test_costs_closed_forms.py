@@ -33,9 +33,9 @@ from acestep.costs.closed_form import (
 )
 from acestep.models.ace_step import AceStep
 from acestep.models.condition import ConditionEncoder
-from acestep.models.qwen3 import Cache, Qwen3
 from acestep.models.vae import Oobleck
-from acestep.sources import LMS, SYNTHETIC, TEXT_ENCODER
+from acestep.weights.layout import LMS, SYNTHETIC, TEXT_ENCODER
+from harness.nn.qwen3 import Cache, Qwen3
 
 TERA, GIGA, MEGA = 1e12, 1e9, 1e6
 CODES_HEAD, FULL_HEAD = 64_001, 217_204
@@ -143,7 +143,7 @@ def test_a_prompt_costs_the_same_at_once_or_in_two_pieces():
 
 
 def test_networks_of_a_folder_are_read_from_it(tmp_path):
-    from acestep.errors import CheckpointError
+    from harness.errors import CheckpointError
 
     with pytest.raises(CheckpointError, match="vae"):
         networks(str(tmp_path), None, None, BF16)

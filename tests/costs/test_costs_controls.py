@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from acestep import diffusion
 from acestep.costs import predict as predicting
-from acestep.costs.cost import Cost, StageCost
+from acestep.diffusion import sampler as diffusion
 from acestep.models import dit
-from acestep.models.blocks import Biased, hide
+from harness.nn.blocks import Biased, hide
+from harness.trace.cost import Cost, StageCost
 from tests.costs.conftest import cost, song
 
 GATE = 0.005

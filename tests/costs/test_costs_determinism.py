@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from acestep.costs import fake
+from harness.trace import fake_card as fake
 from tests.costs.conftest import cost, setup, song
 
 PROGRAM = """

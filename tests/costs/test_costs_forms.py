@@ -6,7 +6,6 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from acestep.audio_codes import CODES
 from acestep.costs.closed_form import (
     Networks,
     condition_flop,
@@ -22,11 +21,13 @@ from acestep.costs.closed_form import (
     vae_decode_flop,
     vae_encode_flop,
 )
-from acestep.costs.cost import Cost
-from acestep.costs.fake import FakeCard
-from acestep.costs.libraries import CUDA
-from acestep.models.configs import DiTConfig, Qwen3Config
-from acestep.sources import LMS, TEXT_ENCODER
+from acestep.models.configs import DiTConfig
+from acestep.text.audio_codes import CODES
+from acestep.weights.layout import LMS, TEXT_ENCODER
+from harness.nn.config import Qwen3Config
+from harness.trace.cost import Cost
+from harness.trace.fake_card import FakeCard
+from harness.trace.libraries import CUDA
 from tests.costs.conftest import BASE, CARD, TINY, TURBO, XL, cost, predicted, setup, small, song
 
 SECONDS, STEPS = 30, 2

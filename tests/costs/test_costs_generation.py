@@ -12,20 +12,21 @@ from typing import Any
 import pytest
 import torch
 
-from acestep import diffusion, spans
-from acestep.checkpoint import Source
-from acestep.costs.fake import FakeCard
+from acestep.audio.tile_size import VAE_CHUNK
 from acestep.costs.planning import Sampled
 from acestep.costs.weightless import Weightless
-from acestep.device import VIRTUAL
+from acestep.diffusion import sampler as diffusion
 from acestep.engine import Engine
-from acestep.lm.pt_backend import PT
-from acestep.memory import VAE_CHUNK
+from acestep.lm.backends.pt_backend import PT
 from acestep.request import GenerationConfig
 from acestep.result import Counts
 from acestep.setup import Setup
-from acestep.sources import open_source
-from acestep.virtual import VirtualBudget, VirtualCard
+from acestep.weights.checkpoint import Source
+from acestep.weights.sources import open_source
+from harness import spans
+from harness.device import VIRTUAL
+from harness.trace.fake_card import FakeCard
+from harness.virtual_card import VirtualBudget, VirtualCard
 from tests.costs.conftest import BASE, CARD, TINY, setup, song
 
 SECONDS = 10

@@ -8,10 +8,10 @@ from itertools import pairwise
 import pytest
 
 from acestep.costs import planning
-from acestep.costs.cost import Cost, StageCost
-from acestep.costs.libraries import BIAS_STEP
-from acestep.sources import LMS
-from acestep.synthetic_configs import CONFIGS
+from acestep.weights.layout import LMS
+from acestep.weights.synthetic_configs import CONFIGS
+from harness.trace.cost import Cost, StageCost
+from harness.trace.libraries import BIAS_STEP
 from tests.costs.conftest import TINY, cost, setup, song
 
 SECONDS = 12

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from acestep.costs.cost import Cost
-from acestep.memory import VAE_CHUNK
+from acestep.audio.tile_size import VAE_CHUNK
+from harness.trace.cost import Cost
 from tests.costs.conftest import MIB, cost, setup
 
 STEP = 2 * MIB  # what segments are rounded to

@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from acestep.costs.fake import FakeCard
-from acestep.decode import decode
-from acestep.lm.session import Session
-from acestep.memory import GIB, VAE_CHUNK, MemoryBudget
-from acestep.models.blocks import MLP
+from acestep.audio.decode import decode
+from acestep.audio.tile_size import VAE_CHUNK
+from acestep.lm.decode.kv_cache import Session
+from harness.memory import GIB, MemoryBudget
+from harness.nn.blocks import MLP
+from harness.trace.fake_card import FakeCard
 from tests.costs.conftest import (
     CARD,
     LAYERS,

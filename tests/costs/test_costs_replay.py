@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from acestep.audio.tile_size import VAE_CHUNK
 from acestep.costs import predict as predicting
-from acestep.costs.fake import FakeCard
-from acestep.costs.ledger import Work
-from acestep.costs.replay import Script
-from acestep.memory import VAE_CHUNK
+from harness.trace.fake_card import FakeCard
+from harness.trace.replay import Script
+from harness.trace.stage_costs import Work
 from tests.costs.conftest import BASE, MIB, cost, setup, song
 
 CASES = {

@@ -12,10 +12,10 @@ from oracles import DTYPES, LIMITS, REASON, assert_close, assert_trips, random_t
 from test_dit import CONFIG, Pair
 from torch import Tensor
 
-from acestep import guidance
-from acestep.diffusion import denoise, modulate
-from acestep.guidance import Guidance, adg, apg
-from acestep.schedule import schedule
+from acestep.diffusion import guidance
+from acestep.diffusion.guidance import Guidance, adg, apg
+from acestep.diffusion.sampler import denoise, modulate
+from acestep.diffusion.schedule import schedule
 
 diffusers_apg = pytest.importorskip("diffusers.guiders.adaptive_projected_guidance", reason=REASON)
 

@@ -25,9 +25,9 @@ from oracles import (
 )
 from torch import Tensor
 
-from acestep.models import blocks
-from acestep.models.blocks import Attend, Band, Block, RMSNorm, Rope, full, rope_table, rotate, sliding
-from acestep.models.configs import BlockConfig
+from harness.nn import blocks
+from harness.nn.blocks import Attend, Band, Block, RMSNorm, Rope, full, rope_table, rotate, sliding
+from harness.nn.config import BlockConfig
 
 CONFIG = BlockConfig(
     hidden_size=24, intermediate_size=40, num_attention_heads=6, num_key_value_heads=2, head_dim=8

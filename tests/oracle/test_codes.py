@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from acestep.models import codes as codes_module
 from acestep.models import condition
-from acestep.models.blocks import rope_table
 from acestep.models.codes import FSQ, AudioTokenizer, Detokenizer
 from acestep.models.configs import DiTConfig
+from harness.nn.blocks import rope_table
 
 LEVELS = [8, 8, 8, 5, 5, 5]
 CODES = 64_000

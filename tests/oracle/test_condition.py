@@ -29,9 +29,9 @@ from oracles import (
 from torch import Tensor, nn
 
 from acestep.models import condition
-from acestep.models.blocks import rope_table
 from acestep.models.condition import ConditionEncoder
 from acestep.models.configs import DiTConfig
+from harness.nn.blocks import rope_table
 
 WINDOW = 4
 CONFIG = DiTConfig(

@@ -23,8 +23,10 @@ from oracles import DTYPES, LIMITS, REASON, assert_close, assert_trips, precisio
 from test_codes import CODES, CONFIG, Pair
 from torch import Tensor
 
-from acestep import audio_codes, canvas, reference
-from acestep.canvas import Canvas
+from acestep.audio import reference
+from acestep.diffusion import canvas
+from acestep.diffusion.canvas import Canvas
+from acestep.text import audio_codes
 
 pipeline = pytest.importorskip("diffusers.pipelines.ace_step.pipeline_ace_step", reason=REASON)
 schedulers = pytest.importorskip("diffusers.schedulers", reason=REASON)

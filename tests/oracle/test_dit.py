@@ -31,11 +31,11 @@ from oracles import (
 )
 from torch import Tensor
 
+from acestep.diffusion.schedule import schedule
 from acestep.models import dit as dit_module
-from acestep.models.blocks import full, rope_table, rotate
 from acestep.models.configs import DiTConfig
 from acestep.models.dit import Conditions, DiT, Modulation
-from acestep.schedule import schedule
+from harness.nn.blocks import full, rope_table, rotate
 
 WINDOW = 5
 CONFIG = DiTConfig(

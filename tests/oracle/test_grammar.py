@@ -16,13 +16,22 @@ from functools import cache
 import numpy as np
 import pytest
 
-from acestep.lm.allowed import Choice, Done, Forced, Free, allowed_mask
-from acestep.lm.constraint import MetadataConstraint
-from acestep.lm.metadata import Metadata
-from acestep.lm.open_text import Lyrics
+from acestep.lm.grammar.allowed import Choice, Done, Forced, Free, allowed_mask
+from acestep.lm.grammar.constraint import MetadataConstraint
+from acestep.lm.grammar.open_text import Lyrics
 from acestep.request import LANGUAGES
-from acestep.synthetic_tokenizer import synthetic_tokenizer, tokenizer_files
-from acestep.tokenizer import ENDOFTEXT, FIRST_CODE, IM_END, LM_VOCAB, NEWLINE, TEXT_VOCAB, THINK, THINK_END
+from acestep.text.metadata import Metadata
+from acestep.text.tokenizer import (
+    ENDOFTEXT,
+    FIRST_CODE,
+    IM_END,
+    LM_VOCAB,
+    NEWLINE,
+    TEXT_VOCAB,
+    THINK,
+    THINK_END,
+)
+from acestep.weights.synthetic_tokenizer import synthetic_tokenizer, tokenizer_files
 
 llguidance = pytest.importorskip("llguidance", reason='needs the oracles: pip install -e ".[oracle]"')
 

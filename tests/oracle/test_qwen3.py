@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from oracles import DTYPES, LIMITS, assert_close, assert_trips, load, precision, randomise, transformers_qwen3
 from torch import Tensor
 
-from acestep.lm.session import Session
-from acestep.models import qwen3
-from acestep.models.blocks import full, rope_table
-from acestep.models.configs import Qwen3Config
-from acestep.models.qwen3 import Cache, Qwen3
+from acestep.lm.decode.kv_cache import Session
+from harness.nn import qwen3
+from harness.nn.blocks import full, rope_table
+from harness.nn.config import Qwen3Config
+from harness.nn.qwen3 import Cache, Qwen3
 
 CONFIG = Qwen3Config(
     model_type="qwen3",

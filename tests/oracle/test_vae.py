@@ -15,15 +15,16 @@ import torch
 from oracles import DTYPES, LIMITS, assert_close, assert_trips, diffusers_vae, load, random_tensor
 from torch import Tensor
 
-from acestep import encode as encode_module
-from acestep.checkpoint import materialise, on_meta
-from acestep.decode import decode
-from acestep.encode import encode
-from acestep.memory import GIB, VAE_CHUNK
+from acestep.audio import encode as encode_module
+from acestep.audio.decode import decode
+from acestep.audio.encode import encode
+from acestep.audio.tile_size import VAE_CHUNK
 from acestep.models import vae
 from acestep.models.configs import VAEConfig
 from acestep.models.vae import Oobleck, fold, published_shapes
-from acestep.tiling import next_tile
+from harness.checkpoint import materialise, on_meta
+from harness.memory import GIB
+from harness.tiling import next_tile
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 
@@ -115,7 +116,7 @@ def test_encode_gives_the_mean(batch: int, samples: int, dtype: torch.dtype) -> 
 
 
 def tiled(pair: Pair, latents: Tensor, tile: int, halo: int) -> Tensor:
-    """Decode in tiles at the pair's own precision (`acestep.decode.decode` returns fp32)."""
+    """Decode in tiles at the pair's own precision (`acestep.audio.decode.decode` returns fp32)."""
     pieces, done, frames = [], 0, latents.shape[-1]
     while done < frames:
         now = next_tile(done, frames, tile, halo)

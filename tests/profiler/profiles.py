@@ -5,9 +5,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from acestep.adjustments import Adjustment
-from acestep.profiler.passport import GPU, Passport
-from acestep.profiler.record import AudioFacts, Header, Item, Sample, key_of
+from harness.adjustments import Adjustment
+from harness.records.machine import GPU, Passport
+from harness.records.schema import AudioFacts, Header, Item, Sample, key_of
 
 CARD = GPU(name="RTX 4060", uuid="GPU-1", total_bytes=8 * 2**30, driver="580.65", temperature_c=40)
 MACHINE = Passport(cpu="AMD EPYC", logical_cores=2, gpus=(CARD,), environment={"MAX_CUDA_VRAM": "8"})

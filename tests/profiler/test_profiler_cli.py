@@ -12,13 +12,14 @@ from types import ModuleType
 import pytest
 
 import acestep.profiler
-from acestep import quantization, resolver
-from acestep.errors import AceStepError, UsageError
-from acestep.lm import backend
+from acestep import resolver
+from acestep.lm.backends import registry as backend
 from acestep.profiler import cli
 from acestep.profiler.defaults import VARIABLES
 from acestep.profiler.flags import MODES, flag_of, parser
 from acestep.profiler.options import Options, parse
+from harness import quantization
+from harness.errors import AceStepError, UsageError
 
 ROOT = Path(__file__).parents[2]
 TINY_CPU = "--device cpu --source synthetic-tiny"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from acestep.errors import MissingPrerequisite, UsageError
 from acestep.profiler.defaults import VARIABLES, Default, load, read_env_file
+from harness.errors import MissingPrerequisite, UsageError
 
 
 def written(folder: Path, text: str) -> Path:

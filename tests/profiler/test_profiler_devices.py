@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from acestep.cards import cards
-from acestep.errors import UsageError
 from acestep.profiler.devices import best_s, lookup, measure
+from harness.cards import cards
+from harness.errors import UsageError
 
 
 @pytest.mark.parametrize(

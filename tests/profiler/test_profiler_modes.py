@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from test_profiler_cli import GUIDES
 
-from acestep.profiler import cli, matrix, measure, modes, output, passport, progress, request
-from acestep.profiler.record import Item
+from acestep.profiler import cli, matrix, measure, modes, progress, request
+from harness.records import machine as passport
+from harness.records import writer as output
+from harness.records.schema import Item
 from tiersim import __main__ as tiersim
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +169,8 @@ def test_a_file_that_holds_no_such_run_is_not_replaced_in_silence(run, tmp_path,
 
 KILLED = """
 import os, signal, sys
-from acestep.profiler import cli, measure, passport
+from acestep.profiler import cli, measure
+from harness.records import machine as passport
 passport.revision = lambda: ("0" * 40, False)
 music, calls = measure.Bench.music, []
 def counted(self, *arguments):

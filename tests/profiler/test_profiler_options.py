@@ -4,11 +4,11 @@ import shlex
 from pathlib import Path
 
 from acestep import resolver
-from acestep.gpu_config import Accelerator
 from acestep.profiler import cli
 from acestep.profiler.options import Options, parse
 from acestep.request import MAX_SEED
 from acestep.setup import Setup
+from harness.accelerators import Accelerator
 
 ROOT = Path(__file__).parents[2]
 CODES = "<|audio_code_17|><|audio_code_4|>"

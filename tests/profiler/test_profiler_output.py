@@ -12,9 +12,9 @@ import pytest
 from msgspec.structs import replace
 from profiles import CARD, MACHINE, header, item, sample
 
-from acestep.errors import AceStepError, MissingPrerequisite, UsageError
-from acestep.profiler import output
-from acestep.profiler.output import Writer, done, load
+from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.records import writer as output
+from harness.records.writer import Writer, done, load
 
 ITEMS = [item(duration) for duration in (30.0, 60.0, 120.0)]
 
@@ -183,7 +183,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from profiles import header, item
-from acestep.profiler import output
+from harness.records import writer as output
 
 writes = iter(range(10))
 sync = os.fsync

@@ -8,8 +8,8 @@ import msgspec
 import pynvml
 import pytest
 
-from acestep.profiler import passport as facts
-from acestep.profiler.passport import GPU, Passport, passport, revision, versions
+from harness.records import machine as facts
+from harness.records.machine import GPU, Passport, passport, revision, versions
 
 SILENT = pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
@@ -118,7 +118,7 @@ def test_torch_is_read_where_it_is_loaded_and_never_loaded():
     code = """
 import sys
 from types import SimpleNamespace as Names
-from acestep.profiler.passport import passport, versions
+from harness.records.machine import passport, versions
 assert "cuda" not in versions() and passport().threads is None and "torch" not in sys.modules
 made_up = Names(
     version=Names(cuda="12.8"), backends=Names(cudnn=Names(version=lambda: None)), get_num_threads=lambda: 3

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from acestep import cards
-from acestep.costs.cost import Refusal
-from acestep.gpu_config import GIB
 from acestep.profiler import cli, matrix
 from acestep.profiler.options import parse
+from harness import cards
+from harness.memory import GIB
+from harness.trace.cost import Refusal
 
 ROOT = Path(__file__).parents[2]
 CELL = ("--source", "synthetic-tiny", "--duration", "10", "--inference-steps", "2")

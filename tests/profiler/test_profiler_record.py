@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiles import header, item, sample
 
-from acestep.adjustments import Adjustment
-from acestep.errors import MissingPrerequisite
-from acestep.profiler import record
-from acestep.profiler.record import SCHEMA, AudioFacts, Card, Cold, Header, Item, Profile, Sample, Used
-from acestep.result import Fallback
+from harness.adjustments import Adjustment, Fallback
+from harness.errors import MissingPrerequisite
+from harness.records import schema as record
+from harness.records.schema import SCHEMA, AudioFacts, Card, Cold, Header, Item, Profile, Sample, Used
 
 seconds = st.floats(0, 1e6)
 words = st.text(max_size=8)
@@ -198,7 +197,7 @@ def test_names_that_are_not_text_are_spelled_out():
 
 
 def test_no_torch_is_imported():
-    code = "import sys, acestep.profiler.output; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    code = "import sys, harness.records.writer; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

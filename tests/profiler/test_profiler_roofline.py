@@ -20,7 +20,7 @@ from acestep.profiler.roofline import (
     prefilled,
 )
 from acestep.result import Counts
-from acestep.sources import LMS
+from acestep.weights.layout import LMS
 
 H200 = Ceilings(989e12, 4.8e12, "data sheet")
 STAGES_S = {"lm_prefill": 0.02, "lm_decode": 3.0, "diffuse": 0.2, "vae_decode": 0.1, "other": 0.01}

@@ -15,13 +15,12 @@ from acestep.profiler.tables import (
     benchmark_head,
     benchmark_row,
     facts_block,
-    harmless,
     llm_debug,
     tree,
     words,
-    wrapped,
 )
 from acestep.result import Counts
+from harness.text import harmless, wrapped
 
 GUIDE_TREE = """\
 TIME COSTS BREAKDOWN

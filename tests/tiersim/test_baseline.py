@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from tier_records import record
 
-from acestep.errors import MissingPrerequisite
+from harness.errors import MissingPrerequisite
 from tiersim import baseline, document
 
 GB = 1.0

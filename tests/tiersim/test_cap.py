@@ -32,7 +32,7 @@ try:
         kept.append(torch.ones(8 * MIB, dtype=torch.uint8))
 except RuntimeError as error:
     print("DefaultCPUAllocator" in str(error))
-from acestep.memory import MemoryBudget
+from harness.memory import MemoryBudget
 print(900 < MemoryBudget("cpu").peak_bytes() / MIB <= 1024)
 """
     assert python(code).splitlines() == [

@@ -8,10 +8,11 @@ from dataclasses import asdict, replace
 import msgspec
 import pytest
 
-from acestep import gpu_config
-from acestep.cards import find
-from acestep.errors import MissingPrerequisite, UsageError
-from acestep.gpu_config import GIB, Accelerator
+from harness import accelerators
+from harness.accelerators import Accelerator
+from harness.cards import find
+from harness.errors import MissingPrerequisite, UsageError
+from harness.memory import GIB
 from tiersim import Case, Record, run_case, supervisor
 from tiersim.case import VARIANTS, resolve
 from tiersim.protocol import Job
@@ -21,7 +22,7 @@ from tiersim.protocol import Job
 def card(monkeypatch):
     """A machine with a 24 GB card."""
     found = Accelerator("cuda", "RTX 4090", 23.6)
-    monkeypatch.setattr(gpu_config, "detect", lambda device, environ: found)
+    monkeypatch.setattr(accelerators, "detect", lambda device, environ: found)
     return found
 
 
@@ -150,20 +151,20 @@ def test_a_request_over_the_limits_is_clamped_and_says_so():
 def test_a_cap_that_is_larger_than_its_device_proves_nothing(monkeypatch):
     for device, cap in (("cpu", "host"), ("mps", "auto"), ("cuda", "auto")):
         found = Accelerator(device, "Machine", 15.6)
-        monkeypatch.setattr(gpu_config, "detect", lambda device, environ, found=found: found)
+        monkeypatch.setattr(accelerators, "detect", lambda device, environ, found=found: found)
         assert resolve(Case(24, device=device, cap=cap)).skip == "exceeds device: Machine has 15.6 GiB"
         assert resolve(Case(16, device=device, cap=cap)).skip is None
-    monkeypatch.setattr(gpu_config, "detect", lambda device, environ: Accelerator("cpu", "CPU", 15.6))
+    monkeypatch.setattr(accelerators, "detect", lambda device, environ: Accelerator("cpu", "CPU", 15.6))
     assert resolve(Case(24)).skip is None  # a virtual card holds what is used of it
 
 
 def test_the_backend_of_the_language_model(card, monkeypatch):
-    monkeypatch.setattr("acestep.lm.backend.find_spec", lambda name: name)
+    monkeypatch.setattr("acestep.lm.backends.interface.find_spec", lambda name: name)
     plans = [resolve(Case(16, lm=True, lm_backend=name)) for name in ("auto", "pt", "vllm")]
     assert [plan.lm_backend for plan in plans] == ["vllm", "pt", "vllm"]
     assert plans[0].key == plans[2].key != plans[1].key
     assert Job.of(plans[1]).setup("cuda", card).lm_backend == "pt"
-    monkeypatch.setattr("acestep.lm.backend.find_spec", lambda name: None)
+    monkeypatch.setattr("acestep.lm.backends.interface.find_spec", lambda name: None)
     with pytest.raises(MissingPrerequisite, match="vllm is not installed"):
         resolve(Case(16, lm=True, lm_backend="vllm"))
 

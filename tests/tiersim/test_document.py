@@ -6,8 +6,8 @@ import json
 import msgspec
 from tier_records import record
 
-from acestep.profiler import output
-from acestep.profiler.record import Item
+from harness.records import writer as output
+from harness.records.schema import Item
 from tiersim import document
 from tiersim.case import Case, resolve
 from tiersim.record import Sample

@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 import pytest
 from tier_records import record
 
-from acestep.cards import find
-from acestep.chart import COLOURS, Chart
-from acestep.gpu_config import GIB
+from harness.cards import find
+from harness.chart import COLOURS, Chart
+from harness.memory import GIB
 from tiersim import document, html
 from tiersim.case import Case, resolve
 from tiersim.record import Sample

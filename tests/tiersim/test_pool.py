@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from acestep.errors import MissingPrerequisite, UsageError
+from harness.errors import MissingPrerequisite, UsageError
 from tiersim import Case, pool, run_case
 from tiersim.pool import Slots, run_cases
 from tiersim.record import Record

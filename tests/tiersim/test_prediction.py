@@ -7,11 +7,12 @@ import msgspec
 import pytest
 from tier_records import record
 
-from acestep.cards import find
 from acestep.costs.predict import predict
-from acestep.errors import MissingPrerequisite, UsageError
-from acestep.gpu_config import GIB, Accelerator
-from acestep.profiler import output
+from harness.accelerators import Accelerator
+from harness.cards import find
+from harness.errors import MissingPrerequisite, UsageError
+from harness.memory import GIB
+from harness.records import writer as output
 from tiersim import Case, Record, document, html, prediction, run_case
 from tiersim.boundary import batch_limits, ladders
 from tiersim.case import resolve

@@ -6,8 +6,8 @@ python -m scripts.calibrate && python -m pytest -m gpu tests/tiersim/test_predic
 import pytest
 import torch
 
-from acestep.cards import Card
-from acestep.costs import calibration
+from harness.cards import Card
+from harness.trace import calibration
 from tiersim import Case, run_case
 from tiersim.prediction import predict_case
 

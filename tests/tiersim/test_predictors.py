@@ -9,7 +9,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from acestep.cards import find
+from harness.cards import find
 from tiersim import Case, predictors
 from tiersim.prediction import predict_case
 from tiersim.predictors import Predictors

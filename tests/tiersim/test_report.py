@@ -6,9 +6,8 @@ import pytest
 from rich.cells import cell_len
 from tier_records import record
 
-from acestep.adjustments import Adjustment
-from acestep.cards import find
-from acestep.result import Fallback
+from harness.adjustments import Adjustment, Fallback
+from harness.cards import find
 from tiersim import boundary
 from tiersim.case import Case, resolve
 from tiersim.notes import label, notes

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from tier_records import record
 
-from acestep.errors import UsageError
+from harness.errors import UsageError
 from tiersim import Case, Record, results
 from tiersim.case import resolve
 from tiersim.results import Results

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from acestep import gpu_config
-from acestep.gpu_config import Accelerator
+from harness import accelerators
+from harness.accelerators import Accelerator
 from tiersim import Case
 from tiersim.case import DEFAULT_TIERS_GB, VARIANTS, resolve
 from tiersim.runner import run_case
@@ -20,7 +20,7 @@ BATCHES = (1, 2, 4, 8)
 def card(monkeypatch):
     """A machine with an 80 GB card and everything the tiers ask for."""
     found = Accelerator("cuda", "H100", 79.6)
-    monkeypatch.setattr(gpu_config, "detect", lambda *_: found)
+    monkeypatch.setattr(accelerators, "detect", lambda *_: found)
     monkeypatch.setattr("acestep.setup.unquantized", lambda *_: None)
     monkeypatch.setattr("acestep.setup.uncompiled", lambda *_: None)
     return found

@@ -8,8 +8,10 @@ import pytest
 from tier_records import record
 
 import tiersim.__main__ as main
-from acestep.gpu_config import GIB, Accelerator
-from acestep.profiler import options, output
+from acestep.profiler import options
+from harness.accelerators import Accelerator
+from harness.memory import GIB
+from harness.records import writer as output
 from tiersim import Case, command, results
 from tiersim.case import resolve
 

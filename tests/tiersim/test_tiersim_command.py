@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import tiersim.__main__ as main
-from acestep.profiler import output
+from harness.records import writer as output
 from tiersim import command
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from acestep.errors import MissingPrerequisite
+from harness.errors import MissingPrerequisite
 from tiersim import Case, run_case, worker
 from tiersim.reporter import LOADING
 

@@ -3,7 +3,9 @@
 from dataclasses import fields, replace
 from typing import Any
 
-from acestep.gpu_config import GIB, snap, tier_for
+from acestep.gpu_config import tier_for
+from harness.accelerators import snap
+from harness.memory import GIB
 from tiersim import Case, Record
 from tiersim.record import Cap
 

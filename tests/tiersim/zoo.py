@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from acestep.errors import MissingPrerequisite
-from acestep.memory import MemoryBudget
+from harness.errors import MissingPrerequisite
+from harness.memory import MemoryBudget
 from tiersim import lifeline, worker
 from tiersim.protocol import EventWriter, Exit, Job
 from tiersim.reporter import Reporter

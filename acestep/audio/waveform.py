@@ -1,0 +1,62 @@
+"""Waveforms: level, sanity, file.
+
+soundfile is imported where it is used: it costs a third of a second.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from harness.errors import AceStepError, MissingPrerequisite
+
+SILENCE = 1e-5  # both RMS and peak at or below this: nothing to hear
+
+
+def protect(audio: Tensor) -> Tensor:
+    """Divide each item of `[B, 2, N]` by its peak where that exceeds 1; others are left alone."""
+    return audio / audio.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1)
+
+
+def check_latents(latents: Tensor) -> None:
+    """Raise AceStepError when `latents [B, T, 64]` are not finite or all zero: nothing to decode."""
+    if not bool(latents.isfinite().all()):
+        raise AceStepError("diffusion: latents are NaN or infinite; try another dtype (--dtype fp32)")
+    if not bool(latents.any()):
+        raise AceStepError("diffusion: latents are all zero; is the checkpoint complete?")
+
+
+def levels(audio: Tensor) -> tuple[float, float]:
+    """Peak and RMS of one waveform `[2, N]`."""
+    return audio.abs().max().item(), audio.square().mean().sqrt().item()
+
+
+def is_silent(peak: float, rms: float) -> bool:
+    return peak <= SILENCE and rms <= SILENCE
+
+
+def save(audio: Tensor, path: Path, sample_rate: int) -> None:
+    """Write `[2, N]` in [-1, 1] as 16-bit wav or flac, by the suffix; complete or not at all.
+
+    Raises MissingPrerequisite when the place cannot be written.
+    """
+    import soundfile
+
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                # By descriptor: a name need not be text.
+                kind = path.suffix.removeprefix(".")
+                samples = audio.T.numpy()
+                soundfile.write(file.fileno(), samples, sample_rate, "PCM_16", format=kind, closefd=False)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise MissingPrerequisite(f"{path}: cannot write audio: {error}") from None
+    except soundfile.LibsndfileError as error:  # it keeps the reason to itself
+        raise MissingPrerequisite(f"{path}: cannot write audio ({error}); is the disk full?") from None

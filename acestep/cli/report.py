@@ -1,0 +1,136 @@
+"""What a run looks like on the terminal: one record, as a table or as one JSON line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from harness.checks import CONTROL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from acestep.resolver import EffectivePlan
+    from acestep.result import Counts, DescriptionResult, GenerationResult
+
+
+def print_plan(plan: EffectivePlan, *, as_json: bool) -> None:
+    """The effective plan, and what was changed on the way to it."""
+    values = plan.as_dict()
+    if as_json:
+        print(json.dumps(values))
+        return
+    for name, value in values.items():
+        if value not in (None, [], ()):
+            print(f"{name:<19}{_plain(value)}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, dict):
+        return f"{value['field']} {_plain(value['requested'])} -> {_plain(value['applied'])}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_generation(result: GenerationResult, load_s: float, *, as_json: bool) -> None:
+    """Where the time went, what ran, what was saved; warnings on standard error."""
+    if as_json:
+        print(json.dumps(record(result, load_s)))
+    else:
+        _print_stages(result.stages_s, result.wall_s)
+        counts, ran = result.counts, result.environment
+        facts = {
+            "load": f"{load_s:.2f} s (not in the wall)",
+            "audio": f"{len(result.audios)} x {counts.audio_s:g} s, real-time factor {result.rtf:.3f}",
+            "memory": f"peak {result.peak_memory_bytes / 2**30:.2f} GiB",
+            "ran": _what_ran(ran),
+        }
+        _print_facts(facts | _tokens(counts, result.stages_s, ran))
+        for item in result.audios:
+            if item.path:
+                print(f"{'saved':<8}{item.path}")
+    warn(result.warnings)
+
+
+def record(result: GenerationResult, load_s: float) -> dict[str, Any]:
+    """A result as plain JSON values, without the waveforms."""
+    left_out = ("tensor", "path", "metadata")
+    audios = [
+        {f.name: getattr(item, f.name) for f in dataclasses.fields(item) if f.name not in left_out}
+        | {"path": str(item.path) if item.path else None, "metadata": dict(item.metadata)}
+        for item in result.audios
+    ]
+    return {
+        "wall_s": result.wall_s,
+        "rtf": result.rtf,
+        "load_s": load_s,
+        "stages_s": dict(result.stages_s),
+        "details_s": dict(result.details_s),
+        "steps_s": list(result.steps_s),
+        "counts": dataclasses.asdict(result.counts),
+        "plan": dict(result.plan),
+        "environment": dict(result.environment),
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "fallbacks": [dataclasses.asdict(fallback) for fallback in result.fallbacks],
+        "warnings": list(result.warnings),
+        "audios": audios,
+    }
+
+
+def print_description(result: DescriptionResult, load_s: float, *, as_json: bool) -> None:
+    """The words, then what they cost."""
+    values = dataclasses.asdict(result)
+    if as_json:
+        print(json.dumps(values | {"load_s": load_s}))
+        return
+    for name in ("bpm", "keyscale", "timesignature", "duration", "language", "genres", "caption"):
+        if values[name] not in (None, ""):
+            print(f"{name:<14}{_visible(values[name])}")
+    print(f"\n{_visible(result.lyrics)}\n")
+    _print_stages(result.stages_s, result.wall_s)
+    facts = {"load": f"{load_s:.2f} s (not in the wall)", "ran": _what_ran(result.environment)}
+    _print_facts(facts | _tokens(result.counts, result.stages_s, result.environment))
+    warn(result.warnings)
+
+
+def _visible(value: Any) -> str:
+    """Text with control characters spelled out: what a model wrote gives no orders to a terminal."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(value))
+
+
+def _print_stages(stages_s: Mapping[str, float], wall_s: float) -> None:
+    print(f"{'stage':<14}{'seconds':>10}{'share':>8}")
+    for stage, seconds in (dict(stages_s) | {"wall": wall_s}).items():
+        print(f"{stage:<14}{seconds:>10.3f}{seconds / wall_s:>8.1%}")
+
+
+def _print_facts(facts: Mapping[str, str]) -> None:
+    for name, fact in facts.items():
+        print(f"{name:<8}{fact}")
+
+
+def _what_ran(ran: Mapping[str, Any]) -> str:
+    how = f", {ran['quantization']}" if ran["quantization"] else ""
+    how += ", compiled" if ran["compile"] else ""
+    return (
+        f"{ran['source']}, {ran['dit']}{how} on {ran['device_name']} ({ran['device']}, {ran['dtype']}, "
+        f"{ran['threads']} threads), torch {ran['torch']}"
+    )
+
+
+def _tokens(counts: Counts, stages_s: Mapping[str, float], ran: Mapping[str, Any]) -> dict[str, str]:
+    if not counts.lm_decode_tokens:
+        return {}
+    prefill = counts.lm_prefill_tokens / stages_s["lm_prefill"]
+    decode = counts.lm_decode_tokens / stages_s["lm_decode"]
+    made = f"{counts.lm_prefill_tokens} and {counts.lm_decode_tokens}, {ran['lm']}, {ran['lm_backend']}"
+    return {"tokens": f"prefill {prefill:.0f}/s, decode {decode:.0f}/s ({made})"}
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Each on a line of standard error."""
+    for warning in warnings:
+        print(f"acestep: warning: {warning}", file=sys.stderr)

@@ -1,0 +1,66 @@
+"""The language model behind one interface, whoever multiplies its matrices.
+
+    pt     our own model in eager PyTorch     every device
+    vllm   vLLM                               CUDA cards; CPUs to compare with
+    mlx    mlx-lm                             Apple GPUs; CPUs to compare with
+
+Prompts, grammar, guidance and sampling are the same code for all three (`acestep.lm.decode.selector`): a
+backend turns tokens into logits. Greedy output of the three is therefore the same, token for token, up to
+ties that rounding breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from acestep.lm.grammar.constraint import Constraint
+    from acestep.lm.sampling import Sampling
+    from acestep.result import Counts
+
+# Token ids of an item: its conditional prompt, and the unconditional one where it is guided.
+Prompt = Sequence[list[int]]
+
+
+class Writer(Protocol):
+    """One request at the language model, in one or two phases, and a count of what was done."""
+
+    def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
+        """Token ids, one text per item, each under its own constraint to its end."""
+        ...
+
+    def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:
+        """Audio codes, int64 `[counts[i]]` per item, on the device."""
+        ...
+
+    def counts(self) -> Counts: ...
+
+
+class Backend(Protocol):
+    """A language model. Guided is what is asked for with `cfg_scale` above 1."""
+
+    name: ClassVar[str]  # what really runs
+
+    def load(self) -> None:
+        """Bring the weights into memory, once. Raises CheckpointError or MissingPrerequisite."""
+        ...
+
+    def using(self) -> AbstractContextManager[object]:
+        """Inside, the weights are on the device."""
+        ...
+
+    def writer(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> Writer:
+        """A request of one item per seed."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Read back from what is loaded: device, dtype, weight bytes, versions."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back. A closed backend loads again."""
+        ...

@@ -1,0 +1,48 @@
+"""The language model in eager PyTorch: our own, over a static cache, where the engine's other models are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from acestep.lm.decode.kv_cache import Prefix, Session
+from acestep.lm.decode.loop import SessionWriter
+from acestep.lm.decode.selector import Chooser
+from acestep.lm.sampling import Sampling
+from harness.nn.qwen3 import Qwen3
+
+
+@dataclass(frozen=True)
+class PT:
+    """`load` materialises the model and `using` has it on `device`, where the engine manages its memory."""
+
+    name: ClassVar[str] = "pt"
+
+    model: Qwen3
+    device: torch.device
+    load: Callable[[], None] = lambda: None
+    using: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    def writer(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> SessionWriter:
+        return SessionWriter(Chooser(sampling, seeds, cfg_scale, self.device), self._open)
+
+    def facts(self) -> dict[str, Any]:
+        parameters = list(self.model.parameters())
+        return {
+            "version": f"torch {torch.__version__}",
+            "device": str(self.device),
+            "dtype": ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in parameters})),
+            "weight_bytes": sum(p.nbytes for p in parameters),
+        }
+
+    def close(self) -> None:
+        """Nothing to do: the model's memory is the engine's."""
+
+    def _open(self, prompts: Sequence[list[int]], new_tokens: int, known: Sequence[Prefix]) -> Session:
+        session = Session(self.model, prompts, new_tokens, self.device)
+        session.prefill(known)
+        return session

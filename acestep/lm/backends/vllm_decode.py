@@ -1,0 +1,159 @@
+"""A request at vLLM: which rows there are, and what each of them says at every step.
+
+vLLM gives each row one token per step. So each text has a queue: a forced run goes out of it token by token,
+while the other items of the batch choose. Guidance twins get the same token in the same step.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import copy
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from acestep.lm.backends.interface import Prompt
+from acestep.lm.decode.loop import Tally
+from acestep.lm.decode.selector import Chooser, Codes, Texts
+from acestep.lm.grammar.constraint import Constraint
+from acestep.text.tokenizer import IM_END
+from harness.spans import span
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput  # pyright: ignore[reportMissingImports]
+
+
+class Engine(Protocol):
+    """vLLM's side: see `acestep.lm.backends.vllm_backend`."""
+
+    def read(self, prompts: Sequence[list[int]]) -> list[RequestOutput]: ...
+
+    def write(self, turn: Turn, prompts: Sequence[list[int]], most: Sequence[int]) -> list[RequestOutput]: ...
+
+
+class VLLMWriter(Tally):
+    """One request, in one or two phases."""
+
+    def __init__(self, engine: Engine, chooser: Chooser):
+        super().__init__()
+        self.engine = engine
+        self.chooser = chooser
+
+    def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
+        turn = TextTurn(self.chooser, prompts, constraints)
+        self._write(turn, prompts, [c.most_tokens for c in constraints])
+        found = [text.found[0] for text in turn.texts]
+        self.kept += sum(map(len, found))
+        return found
+
+    def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:
+        turn = CodeTurn(self.chooser, counts)
+        self._write(turn, [prompts[item] for item in turn.codes.order], turn.codes.counts)
+        self.kept += sum(counts)
+        self.longest_codes = turn.codes.longest
+        return turn.codes.found()
+
+    def _write(self, turn: Turn, prompts: Sequence[Prompt], most: Sequence[int]) -> None:
+        """Read the prompts of all rows, then write to the end of each."""
+        branches = self.chooser.branches
+        rows = [row for prompt in prompts for row in prompt[:branches]]
+        with span("lm_prefill"):
+            done = self.engine.read([list(row) for row in dict.fromkeys(map(tuple, rows))])
+        with span("lm_decode"), turn.forward:
+            done += self.engine.write(turn, rows, [new for new in most for _ in range(branches)])
+        self.prompt_tokens += sum(map(len, rows))
+        self.prefill_tokens += sum(len(d.prompt_token_ids) - d.num_cached_tokens for d in done)
+        self.steps += turn.steps - 1  # the first came with the prompts
+
+
+class Turn(ABC):
+    """What one call of vLLM writes. `steps`: how often it was asked for tokens.
+
+    `forward` is open while vLLM works, and closed while tokens are chosen.
+    """
+
+    def __init__(self, branches: int):
+        self.branches = branches
+        self.steps = 0
+        self.forward = span("forward")
+
+    @property
+    @abstractmethod
+    def items(self) -> list[int]:
+        """Those not at their end, ascending."""
+
+    @abstractmethod
+    def choose(self, logits: Tensor) -> Tensor:
+        """A token for each of `items`, int64 `[items]`, by the fp32 logits `[rows, V]`."""
+
+    @property
+    def rows(self) -> list[int]:
+        """Of each item the conditional row, then the unconditional one where it is guided."""
+        return [item * self.branches + branch for item in self.items for branch in range(self.branches)]
+
+    def next(self, logits: Tensor) -> Tensor:
+        """A token for each of `rows`, int64 `[rows]`, by their fp32 logits `[rows, V]`."""
+        self.forward.__exit__()
+        try:
+            tokens = self.choose(logits)
+        finally:
+            self.forward.__enter__()
+        self.steps += 1
+        return tokens.repeat_interleave(self.branches)
+
+
+class TextTurn(Turn):
+    """Texts of different lengths. Each is chosen by itself, as they are not at the same place."""
+
+    def __init__(self, chooser: Chooser, prompts: Sequence[Prompt], constraints: Sequence[Constraint]):
+        super().__init__(chooser.branches)
+        self.texts = [
+            Texts(_alone(chooser, item), [prompt[0]], [constraint])
+            for item, (prompt, constraint) in enumerate(zip(prompts, constraints, strict=True))
+        ]
+        self._queues: list[list[int]] = [[] for _ in constraints]  # [IM_END]: at the end
+        self._live = list(range(len(constraints)))
+
+    @property
+    def items(self) -> list[int]:
+        return self._live
+
+    def choose(self, logits: Tensor) -> Tensor:
+        tokens = []
+        for item, lines in zip(self._live, logits.split(self.branches), strict=True):
+            queue = self._queues[item]
+            if not queue:
+                # The rest of a text that has ended is not fed: its end, which stops vLLM, stands for it.
+                queue += self.texts[item].next(partial(_head, lines))[0] or [IM_END]
+            tokens.append(queue.pop(0))
+        self._live = [item for item, token in zip(self._live, tokens, strict=True) if token != IM_END]
+        return torch.tensor(tokens, device=logits.device)
+
+
+class CodeTurn(Turn):
+    """Codes, in the order of `codes.order`: its first items are those still being written."""
+
+    def __init__(self, chooser: Chooser, counts: Sequence[int]):
+        super().__init__(chooser.branches)
+        self.codes = Codes(chooser, counts)
+
+    @property
+    def items(self) -> list[int]:
+        return list(range(self.codes.live(self.steps)))
+
+    def choose(self, logits: Tensor) -> Tensor:
+        return self.codes.next(partial(_head, logits), self.steps)
+
+
+def _head(logits: Tensor, rows: slice | Tensor) -> Tensor:
+    return logits[:, rows]
+
+
+def _alone(chooser: Chooser, item: int) -> Chooser:
+    """The chooser of one item of several: its stream, which both phases draw from."""
+    alone = copy(chooser)
+    alone.streams = [chooser.streams[item]]
+    return alone

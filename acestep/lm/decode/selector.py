@@ -1,0 +1,168 @@
+"""What each item says next: guidance, grammar and sampling over the logits of its rows.
+
+Items decode together and each keeps to itself: its own grammar, its own stream of uniform draws, its own
+length. So what an item says does not depend on the batch it is in, but for the rounding of matrix products.
+With guidance an item is two rows, the conditional one first; both are fed the same tokens.
+
+Whatever multiplies the matrices only has to give logits of the rows of the head it is asked for (`Head`);
+choosing among them is the same everywhere, and only what is allowed is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from acestep.lm.grammar.allowed import Choice, Forced, Free, allowed_mask
+from acestep.lm.grammar.constraint import Constraint
+from acestep.lm.sampling import Sampling
+from acestep.text.audio_codes import CODES
+from acestep.text.tokenizer import FIRST_CODE, TEXT_VOCAB
+from harness.spans import span
+
+# fp32 logits `[rows, V]` over `V` rows of the head; two rows per item where it is guided.
+Head = Callable[[slice | Tensor], Tensor]
+
+
+class Chooser:
+    """How one request chooses: a stream of draws per item, and the guidance they share."""
+
+    def __init__(
+        self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float, device: torch.device
+    ) -> None:
+        self.sampling = sampling
+        self.cfg_scale = cfg_scale
+        self.branches = 2 if cfg_scale > 1 else 1
+        self.device = device
+        self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def guided(self, logits: Tensor) -> Tensor:
+        """`[items, V]` of the logits `[rows, V]` of all branches."""
+        if self.branches == 1:
+            return logits
+        with span("cfg"):
+            conditional, unconditional = logits.unflatten(0, (-1, 2)).unbind(1)
+            return unconditional + self.cfg_scale * (conditional - unconditional)
+
+    def marks(self, items: int, vocabulary: int) -> Tensor | None:
+        """`[items, V]` marks of tokens so far, kept only when a penalty needs them."""
+        if self.sampling.repetition_penalty == 1.0:
+            return None
+        return torch.zeros(items, vocabulary, dtype=torch.bool, device=self.device)
+
+
+class Texts:
+    """Texts, one per item, each under its own constraint to its end. `found`: as far as they are."""
+
+    def __init__(self, chooser: Chooser, prompts: Sequence[list[int]], constraints: Sequence[Constraint]):
+        """`prompts`: the conditional ones, which a repetition penalty counts."""
+        self.chooser = chooser
+        self.constraints = constraints
+        self.found: list[list[int]] = [[] for _ in constraints]
+        self._seen = chooser.marks(len(prompts), TEXT_VOCAB)
+        if self._seen is not None:
+            for marks, prompt in zip(self._seen, prompts, strict=True):
+                marks[[token for token in prompt if token < TEXT_VOCAB]] = True
+
+    def next(self, head: Head) -> list[list[int]]:
+        """What each item says now, to be fed before the next call: a forced run, or a choice and what is
+        certain after it; nothing where the text has ended, as nothing is predicted from an end.
+        """
+        runs = self._say(head)
+        for item, (text, run) in enumerate(zip(self.found, runs, strict=True)):
+            text += run
+            if self._seen is not None and run:
+                self._seen[item, run] = True
+        return [[] if c.done else run for c, run in zip(self.constraints, runs, strict=True)]
+
+    def _say(self, head: Head) -> list[list[int]]:
+        everything = cache(lambda: self.chooser.guided(head(slice(TEXT_VOCAB))))
+
+        def peek(item: int) -> Callable[[], int]:
+            return lambda: int(everything()[item].argmax())
+
+        with span("constraint"):
+            allowed = [c.allowed(peek(item)) for item, c in enumerate(self.constraints)]
+        runs = [list(a.ids) if isinstance(a, Forced) else [] for a in allowed]
+        choosing = {item: a for item, a in enumerate(allowed) if isinstance(a, Choice | Free)}
+        if choosing:
+            for item, token in zip(choosing, self._choose(choosing, head, everything), strict=True):
+                runs[item] = [token]
+        with span("constraint"):
+            for item, (constraint, run) in enumerate(zip(self.constraints, runs, strict=True)):
+                constraint.advance(run)
+                if item in choosing and (certain := constraint.certain()):
+                    constraint.advance(certain)
+                    run += certain
+        return runs
+
+    def _choose(
+        self, allowed: dict[int, Choice | Free], head: Head, everything: Callable[[], Tensor]
+    ) -> list[int]:
+        """A token for each of the items `allowed` names; few rows of the head where they are enough."""
+        device, sampling = self.chooser.device, self.chooser.sampling
+        items = list(allowed)
+        choices = [a for a in allowed.values() if isinstance(a, Choice)]
+        if len(choices) == len(items):
+            few = sorted({token for choice in choices for token in choice.ids})
+            ids = torch.tensor(few, device=device)
+            mask = torch.tensor([[token in choice.ids for token in few] for choice in choices])
+            logits = self.chooser.guided(head(ids))[items]
+        else:
+            ids = None
+            mask = torch.stack([allowed_mask(a) for a in allowed.values()])
+            logits = everything()[items]
+        greedy = torch.tensor([isinstance(a, Choice) and a.greedy for a in allowed.values()])
+        uniform = torch.cat([torch.rand(1, generator=self.chooser.streams[item]) for item in items])
+        with span("sampling"):
+            logits = logits.masked_fill(~mask.to(device), -torch.inf)
+            seen = None if self._seen is None else self._seen[items][:, slice(None) if ids is None else ids]
+            picked = sampling.pick(logits, uniform.to(device), seen)
+            picked = torch.where(greedy.to(device), logits.argmax(-1), picked)
+            return (picked if ids is None else ids[picked]).tolist()
+
+
+class Codes:
+    """Audio codes: only they are looked at, so nothing else can follow, and none is read back to the host.
+
+    The longest item comes first, so that the items still decoding are always the first ones: `order` says
+    which items the rows are.
+    """
+
+    def __init__(self, chooser: Chooser, counts: Sequence[int]):
+        """`counts[i]`: codes of item i."""
+        self.chooser = chooser
+        self.order = sorted(range(len(counts)), key=lambda item: -counts[item])
+        self.counts = [counts[item] for item in self.order]
+        self.longest = self.counts[0]
+        device = chooser.device
+        uniforms = torch.zeros(self.longest, len(counts))
+        for place, (item, count) in enumerate(zip(self.order, self.counts, strict=True)):
+            uniforms[:count, place] = torch.rand(count, generator=chooser.streams[item])
+        self._uniforms = uniforms.to(device)
+        self._codes = torch.zeros(len(counts), self.longest, dtype=torch.long, device=device)
+        self._seen = chooser.marks(len(counts), CODES)
+
+    def live(self, index: int) -> int:
+        """How many items have a code `index`."""
+        return sum(count > index for count in self.counts)
+
+    def next(self, head: Head, index: int) -> Tensor:
+        """Code `index` of each live item as a token, int64 `[live]`."""
+        live = self.live(index)
+        logits = self.chooser.guided(head(slice(FIRST_CODE, FIRST_CODE + CODES)))
+        with span("sampling"):
+            seen = None if self._seen is None else self._seen[:live]
+            picked = self.chooser.sampling.pick(logits, self._uniforms[index, :live], seen)
+            self._codes[:live, index] = picked
+            if seen is not None:
+                seen.scatter_(1, picked[:, None], True)
+        return picked + FIRST_CODE
+
+    def found(self) -> list[Tensor]:
+        """Codes int64 `[counts[i]]` of each item, in the items' own order."""
+        made = [row[:count] for row, count in zip(self._codes, self.counts, strict=True)]
+        return [made[self.order.index(item)] for item in range(len(made))]

@@ -1,0 +1,62 @@
+"""From a request's words to what the DiT attends to.
+
+encode_text   caption -> text-encoder states; lyrics -> rows of its token table
+encode        both and the timbre vectors -> packed condition tokens, once for a whole batch
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from acestep.models.ace_step import AceStep
+from acestep.text.metadata import Metadata
+from acestep.text.prompts import (
+    CAPTION_LIMIT,
+    LYRIC_LIMIT,
+    caption_prompt,
+    encoder_ids,
+    lyric_prompt,
+)
+from acestep.text.tokenizer import Tokenizer
+from harness.nn.qwen3 import Qwen3
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """`caption [1, Nt, 1024]` states and `lyrics [1, Nl, 1024]` embeddings: one prompt, any batch."""
+
+    caption: Tensor
+    lyrics: Tensor
+
+
+def encode_text(
+    encoder: Qwen3,
+    tokenizer: Tokenizer,
+    *,
+    sentence: str,
+    caption: str,
+    lyrics: str,
+    language: str,
+    metadata: Metadata,
+) -> EncodedText:
+    """Read what is asked for. `sentence` is the task's instruction; of `metadata` the four metas are read.
+
+    The lyrics' context is the lyric encoder's work: here they are looked up, not understood.
+    """
+    device = encoder.embed_tokens.weight.device
+    words = encoder_ids(tokenizer, caption_prompt(sentence, caption, metadata), CAPTION_LIMIT)
+    verses = encoder_ids(tokenizer, lyric_prompt(language, lyrics), LYRIC_LIMIT)
+    return EncodedText(
+        encoder(torch.tensor([words], device=device)),
+        encoder.embed_tokens(torch.tensor([verses], device=device)),
+    )
+
+
+def encode(model: AceStep, text: EncodedText, timbre: Tensor) -> Tensor:
+    """Packed condition tokens `[1, E, D]`; `timbre [1, N, D]` has one vector per reference clip, or the
+    checkpoint's constant for silence."""
+    tokens, _ = model.encoder(text.caption, None, text.lyrics, None, timbre)
+    return tokens

@@ -1,0 +1,226 @@
+"""From a source to models in memory, part by part: what no request needs is never materialised.
+
+    part           of                          needed by
+    dit            ace_step.decoder            every generation
+    condition      ace_step.encoder            every generation
+    timbre         ace_step.encoder            reference audio
+    tokenizer      ace_step.tokenizer          covers of a recording
+    detokenizer    quantizer, detokenizer      audio codes
+    vae            vae.decoder                 every generation
+    vae_encoder    vae.encoder                 source and reference audio
+    text_encoder   all of it                   every generation
+    lm             all of it                   planning and describing
+
+All of a checkpoint is held against the models' names and shapes before a byte of it is read, needed or
+not. The timbre of silence, which stands in where there is no reference audio, is computed with `condition`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from acestep.models.ace_step import AceStep
+from acestep.models.configs import DiTConfig, VAEConfig
+from acestep.models.vae import Oobleck, fold, published_shapes
+from acestep.text.tokenizer import Tokenizer
+from acestep.weights.checkpoint import Source
+from acestep.weights.layout import LMS, TEXT_ENCODER, VAE
+from harness.checkpoint import Shape, assign, check_shapes, materialise, on_meta, parameter_shapes
+from harness.errors import UsageError
+from harness.nn.config import Config, Qwen3Config, parse_config
+from harness.nn.qwen3 import Qwen3
+from harness.quantization import quantize
+from harness.spans import span
+
+
+class Residency(Protocol):
+    """Who decides where parts live."""
+
+    def home(self, part: str) -> torch.device:
+        """Where to materialise `part`."""
+        ...
+
+    def adopt(self, part: str, *modules: nn.Module) -> None:
+        """Take charge of a part that has been materialised at its home."""
+        ...
+
+    def using(self, *parts: str) -> AbstractContextManager[object]:
+        """Inside, `parts` are on the compute device."""
+        ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """Modules that are loaded and moved as one: `names` of `model` ("" is the model itself).
+
+    `quantization`: of the linears in the modules' `layers`, each layer's before the next is read.
+    """
+
+    model: nn.Module
+    names: tuple[str, ...]
+    read: Callable[[str], Tensor]
+    quantization: str | None = None
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        return [self.model.get_submodule(name) for name in self.names]
+
+    def materialise(self, device: torch.device, dtype: torch.dtype) -> None:
+        for name, module in zip(self.names, self.modules, strict=True):
+            prefix = f"{name}." if name else ""
+            if self.quantization:
+                for index, layer in enumerate(cast(nn.ModuleList, module.layers)):
+                    at = f"{prefix}layers.{index}."
+                    materialise(layer, self.read, prefix=at, device=device, dtype=dtype)
+                    quantize(layer, self.quantization)
+            materialise(module, self.read, prefix=prefix, device=device, dtype=dtype)
+
+    def drop(self) -> None:
+        """Back to the meta device: the memory is free, the part can be materialised again."""
+        for module in self.modules:
+            for name, tensor in list(module.named_parameters()):
+                assign(module, name, torch.empty(tensor.shape, dtype=tensor.dtype, device="meta"))
+
+
+# Submodules of the file that holds the DiT, and of the VAE, under the names of their weights.
+OF_DIT = {
+    "dit": ("decoder",),
+    "condition": ("encoder.text_projector", "encoder.lyric_encoder"),
+    "timbre": ("encoder.timbre_encoder",),
+    "tokenizer": ("tokenizer.audio_acoustic_proj", "tokenizer.attention_pooler"),
+    "detokenizer": ("tokenizer.quantizer", "detokenizer"),
+}
+OF_VAE = {"vae": ("decoder",), "vae_encoder": ("encoder",)}
+ALWAYS = ("dit", "condition", "vae", "text_encoder")
+WITH_LM = ("lm", "detokenizer")
+
+
+@dataclass
+class Models:
+    """Everything a generation reads. Parts that are not loaded lie on the meta device (see `need`).
+
+    `timbre_of_silence [1, 1, D]` and `silence [1, 15000, 64]` are constants of the checkpoint, in `dtype`
+    on `device`, where the models compute. `hop`: samples per latent frame.
+    """
+
+    config: DiTConfig
+    dit: str
+    ace_step: AceStep
+    vae: Oobleck
+    text_encoder: Qwen3
+    text_tokenizer: Tokenizer
+    lm: Qwen3 | None
+    silence: Tensor
+    hop: int
+    sample_rate: int
+    device: torch.device
+    dtype: torch.dtype
+    residency: Residency
+    parts: dict[str, Part] = field(repr=False)
+    loaded: set[str] = field(default_factory=set)
+    timbre_of_silence: Tensor | None = None  # before `condition` is loaded
+
+    @classmethod
+    def open(
+        cls,
+        source: Source,
+        dit: str,
+        device: torch.device,
+        choose_dtype: Callable[[str], torch.dtype],
+        lm: str | None,
+        residency: Residency,
+        quantization: str | None = None,
+    ) -> Models:
+        """The models of `source`, with the DiT of its folder `dit` and our own language model `lm`, or none.
+
+        No part is loaded yet. `quantization`: of the DiT's layers, or None (`harness.quantization` says which
+        there are).
+
+        `choose_dtype` is told the dtype the DiT's file declares; tensors are cast to its answer as they
+        are read. Raises UsageError for an unknown `lm`, CheckpointError for a folder that is wrong.
+        """
+        if lm is not None and lm not in LMS:
+            raise UsageError(f"lm: {lm!r} is not allowed; use one of {', '.join(LMS)}, or none")
+        stored = source.config(dit)
+        dtype = choose_dtype(str(stored.get("torch_dtype") or stored.get("dtype") or "bfloat16"))
+        config, ace_step, read = _empty(source, dit, DiTConfig, AceStep)
+        vae_config, vae, read_vae = _empty(source, VAE, VAEConfig, Oobleck, published_shapes)
+        _, text_encoder, read_text = _empty(source, TEXT_ENCODER, Qwen3Config, Qwen3)
+        parts = {part: Part(ace_step, names, read) for part, names in OF_DIT.items()}
+        parts["dit"] = replace(parts["dit"], quantization=quantization)
+        parts |= {part: Part(vae, names, partial(fold, read=read_vae)) for part, names in OF_VAE.items()}
+        parts["text_encoder"] = Part(text_encoder, ("",), read_text)
+        language_model = None
+        if lm:
+            _, language_model, read_lm = _empty(source, lm, Qwen3Config, Qwen3)
+            parts["lm"] = Part(language_model, ("",), read_lm)
+        assign(ace_step, "null_condition_emb", read("null_condition_emb").to(device, dtype))
+        silence = source.silence_latent(dit).to(device, dtype)
+        return cls(
+            config=config,
+            dit=dit,
+            ace_step=ace_step,
+            vae=vae,
+            text_encoder=text_encoder,
+            text_tokenizer=source.tokenizer(TEXT_ENCODER),
+            lm=language_model,
+            silence=silence,
+            hop=vae_config.hop,
+            sample_rate=vae_config.sampling_rate,
+            device=device,
+            dtype=dtype,
+            residency=residency,
+            parts=parts,
+        )
+
+    def need(self, *parts: str) -> None:
+        """Load those of `parts` that are not, each to its home.
+
+        Raises CheckpointError when a tensor cannot be read, KeyError for a part there is none of ("lm"
+        without one, say).
+        """
+        for name in parts:
+            if name not in self.loaded:
+                with span(f"load/{name}"):
+                    self._load(name)
+
+    def _load(self, name: str) -> None:
+        part = self.parts[name]
+        if name == "condition":
+            clip = self.silence[:, : self.config.timbre_fix_frame]
+            self.timbre_of_silence = _timbre(self.parts["timbre"], clip)
+        part.materialise(self.residency.home(name), self.dtype)
+        self.residency.adopt(name, *part.modules)
+        self.loaded.add(name)
+
+
+def _empty(
+    source: Source,
+    folder: str,
+    kind: type[Config],
+    build: Callable[[Config], nn.Module],
+    shapes: Callable[[nn.Module], dict[str, Shape]] = parameter_shapes,
+) -> tuple[Config, Any, Callable[[str], Tensor]]:
+    """A folder's configuration, its model on the meta device, and what reads the tensors that fit it."""
+    config = parse_config(source.config(folder), kind, f"{source.name}/{folder}/config.json")
+    model = on_meta(lambda: build(config))
+    weights = source.weights(folder)
+    check_shapes(shapes(model), weights)
+    return config, model, weights.read
+
+
+def _timbre(encoder: Part, silence: Tensor) -> Tensor:
+    """The vector of `silence [1, 750, 64]` as one clip `[1, 1, D]`. The encoder is dropped again."""
+    encoder.materialise(silence.device, silence.dtype)
+    (timbre_encoder,) = encoder.modules
+    with torch.inference_mode():
+        timbre = timbre_encoder(silence).clone()
+    encoder.drop()
+    return timbre[None]

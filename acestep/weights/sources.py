@@ -1,0 +1,96 @@
+"""Where weights come from, decided in one place: argument, then ACESTEP_SOURCE, then what is there.
+
+    synthetic-tiny, synthetic-full     made-up weights (acestep/weights/synthetic.py)
+    a path                             a checkpoint root in the published layout
+
+With nothing asked for: `./checkpoints` when it holds a DiT, else synthetic weights, full ones where
+an accelerator makes their cost bearable and tiny ones on a CPU.
+
+A source holds the DiT in several variants, each a folder of its own. A folder's name only finds it; what
+the variant can do is read from its configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from acestep.weights.layout import DEFAULT_DIT, DEFAULT_ROOT, DIT_PREFIX, DITS, ENVIRONMENT, SYNTHETIC
+from harness.errors import MissingPrerequisite, UsageError
+
+if TYPE_CHECKING:
+    from acestep.models.configs import DiTConfig
+    from acestep.weights.checkpoint import Source
+
+
+def choose_source(asked: str | Path | None, accelerator: bool) -> tuple[str, str]:
+    """The source's name or path, and who chose it: `argument`, `environment` or `default`.
+
+    Raises MissingPrerequisite when a path does not exist. Imports no torch.
+    """
+    value, origin = (str(asked), "argument") if asked else (os.environ.get(ENVIRONMENT, ""), "environment")
+    if not value:
+        if any(DEFAULT_ROOT.glob(f"{DIT_PREFIX}*/")):
+            return str(DEFAULT_ROOT), "default"
+        return SYNTHETIC[accelerator], "default"
+    if value not in SYNTHETIC and not _is_folder(Path(value)):
+        raise MissingPrerequisite(
+            f"source ({origin}): no folder {value!r}; use {', '.join(SYNTHETIC)} or a checkpoint folder"
+        )
+    return value, origin
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def choose_dit(source: str, asked: str | None) -> str:
+    """The folder of `source` that holds the DiT: `asked`, else the default, else the only one published.
+
+    Raises UsageError (synthetic weights) or MissingPrerequisite (a checkpoint root), naming what is there.
+    Imports no torch.
+    """
+    if source in SYNTHETIC:
+        there, error = list(DITS), UsageError
+    else:
+        there, error = sorted(p.name for p in Path(source).iterdir() if p.is_dir()), MissingPrerequisite
+    if asked:
+        if asked in there:
+            return asked
+        raise error(f"dit: {source} has no folder {asked!r}; it has {', '.join(there) or 'none'}")
+    if DEFAULT_DIT in there:
+        return DEFAULT_DIT
+    dits = [folder for folder in there if folder.startswith(DIT_PREFIX)]
+    if len(dits) != 1:
+        found = f"{len(dits)} DiT folders ({', '.join(dits)})" if dits else f"no folder {DIT_PREFIX}*"
+        raise error(f"dit: {source} has {found}; name the one to use")
+    return dits[0]
+
+
+def dit_config(source: str, dit: str) -> DiTConfig:
+    """What variant the folder `dit` of `source` is, by its config.json. Imports no torch.
+
+    Raises CheckpointError when the file is missing or is not a DiT's.
+    """
+    from acestep.models.configs import DiTConfig
+    from acestep.weights.synthetic_configs import CONFIGS
+    from harness.nn.config import parse_config, read_json
+
+    path = Path(source) / dit / "config.json"
+    config = CONFIGS[source][dit] if source in SYNTHETIC else read_json(path)
+    return parse_config(config, DiTConfig, str(path))
+
+
+def open_source(value: str) -> Source:
+    """The source `choose_source` named."""
+    if value in SYNTHETIC:
+        from acestep.weights.synthetic import Synthetic
+
+        return Synthetic(value)
+    from acestep.weights.checkpoint import Folder
+
+    return Folder(Path(value))

@@ -1,0 +1,140 @@
+"""The card a process would run on, asked of the driver: no torch, no CUDA context.
+
+A card is sold by a nominal size and reports a little less: an "8 GB" card shows 7.66 GiB, a T4 of 16 GB with
+ECC 14.56. `snap` gives the size it was sold by; `MAX_CUDA_VRAM` replaces what is reported, on any device.
+
+    >>> detect("cpu").device
+    'cpu'
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from harness.errors import MissingPrerequisite, UsageError
+from harness.memory import GIB
+
+Answer = TypeVar("Answer")
+
+MAX_VRAM_VARIABLE = "MAX_CUDA_VRAM"
+
+NOMINAL_GB = (4, 5, 6, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 141, 192)
+# ECC and firmware take up to 9.2 % of a nominal size (T4: 14.56 of 16); 10 and 11 are in the list so
+# that a 3080 (9.65) and a 1080 Ti (10.91) are not rounded up to 12.
+SNAP_LOWEST_SHARE = 0.908
+SNAP_HIGHEST_SHARE = 1.005
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """What generation would run on. `memory_gib` is as reported, or as simulated by MAX_CUDA_VRAM."""
+
+    device: str  # cuda, mps or cpu
+    name: str
+    memory_gib: float
+    simulated: bool = False
+    capability: tuple[int, int] | None = None  # of CUDA, of a card that is not here; None: ask the driver
+
+
+def snap(reported_gib: float) -> float:
+    """The nominal size in GB of a card that reports `reported_gib`, or that figure if it is none."""
+    for nominal in NOMINAL_GB:
+        if SNAP_LOWEST_SHARE * nominal <= reported_gib <= SNAP_HIGHEST_SHARE * nominal:
+            return float(nominal)
+    return reported_gib
+
+
+def detect(device: str = "auto", environ: Mapping[str, str] = os.environ) -> Accelerator:
+    """Find the device without importing torch; `auto` is cuda, then mps, then cpu.
+
+    `MAX_CUDA_VRAM` (GB) replaces the reported size, on any device. Raises UsageError for an unknown
+    device or a bad MAX_CUDA_VRAM, MissingPrerequisite for a device that was named and is not there.
+    """
+    named = re.fullmatch(r"auto|mps|cpu|cuda(?::(\d+))?", device)
+    if named is None:
+        raise UsageError(f"device: {device!r} is not known; use auto, cuda, cuda:N, mps or cpu")
+    found = None
+    if device == "auto" or device.startswith("cuda"):
+        found = _cuda(int(named[1] or 0), environ.get("CUDA_VISIBLE_DEVICES"))
+    if device == "mps" or (device == "auto" and found is None):
+        found = _mps()
+    if device == "cpu" or (device == "auto" and found is None):
+        found = Accelerator("cpu", "CPU", _ram_gib())
+    if found is None:
+        raise MissingPrerequisite(f"device: {device} is not available here; use --device auto or cpu")
+    simulated_gib = max_vram_gb(environ)
+    return found if simulated_gib is None else replace(found, memory_gib=simulated_gib, simulated=True)
+
+
+def max_vram_gb(environ: Mapping[str, str] = os.environ) -> float | None:
+    """`MAX_CUDA_VRAM` in GB, or None where it is not set. Raises UsageError unless it is above 0."""
+    text = environ.get(MAX_VRAM_VARIABLE)
+    if text is None:
+        return None
+    try:
+        size_gb = float(text)
+    except ValueError:
+        size_gb = math.nan
+    if not 0 < size_gb < math.inf:
+        raise UsageError(f"{MAX_VRAM_VARIABLE}: {text!r} is not allowed; use GB above 0, e.g. 8")
+    return size_gb
+
+
+def _cuda(index: int, visible: str | None) -> Accelerator | None:
+    import pynvml
+
+    def describe(card: Any) -> Accelerator:
+        memory_bytes = float(pynvml.nvmlDeviceGetMemoryInfo(card).total)
+        return Accelerator("cuda", str(pynvml.nvmlDeviceGetName(card)), memory_bytes / GIB)
+
+    return ask_card(index, visible, describe)
+
+
+def ask_card(index: int, visible: str | None, question: Callable[[Any], Answer]) -> Answer | None:
+    """`question(handle)` of CUDA device `index` among the `visible` (CUDA_VISIBLE_DEVICES); None without it.
+
+    NVML answers: the driver's own figures, and no CUDA context is made.
+    """
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        return question(_nvml_handle(index, visible))
+    except (pynvml.NVMLError, IndexError):
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _nvml_handle(index: int, visible: str | None):
+    """NVML's handle of CUDA device `index`, through CUDA_VISIBLE_DEVICES (numbers or UUIDs)."""
+    import pynvml
+
+    entry = str(index) if visible is None else [v.strip() for v in visible.split(",")][index]
+    if entry.startswith(("GPU-", "MIG-")):
+        return pynvml.nvmlDeviceGetHandleByUUID(entry)
+    if not entry.isdigit():  # "" and "-1" hide every card
+        raise IndexError(entry)
+    return pynvml.nvmlDeviceGetHandleByIndex(int(entry))
+
+
+def _mps() -> Accelerator | None:
+    """Apple silicon. Metal recommends about 75 % of unified memory to the GPU; asking it needs torch."""
+    if platform.system() != "Darwin" or platform.machine() != "arm64":
+        return None
+    return Accelerator("mps", "Apple silicon", 0.75 * _ram_gib())
+
+
+def _ram_gib() -> float:
+    import psutil
+
+    return psutil.virtual_memory().total / GIB

@@ -1,0 +1,51 @@
+"""What was asked for and is not done that way: a record each, or an error when strict. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """One thing that was asked for and is not done that way."""
+
+    field: str
+    requested: Any
+    applied: Any
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {_shown(self.requested)} {self.reason}; using {_shown(self.applied)}"
+
+
+def _shown(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class Adjustments(list[Adjustment]):
+    """Adjustments so far. In strict mode the first is refused."""
+
+    def __init__(self, strict: bool):
+        self._strict = strict
+
+    def note(self, field: str, requested: Any, applied: Any, reason: str) -> None:
+        adjustment = Adjustment(field, requested, applied, reason)
+        if self._strict:
+            raise UsageError(f"{field}: {_shown(requested)} {reason}; ask for {_shown(applied)} (strict)")
+        self.append(adjustment)
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Something the run could not do as planned and did another way, such as after an out-of-memory."""
+
+    stage: str
+    reason: str  # what went wrong, one line
+    action: str  # what was done instead
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.reason}; {self.action}"

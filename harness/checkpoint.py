@@ -1,0 +1,138 @@
+"""safetensors files, and how a model takes its weights from one.
+
+A model is built on the meta device, its names and shapes are held against the file, and then each tensor is
+read, cast and moved by itself. So the host never holds a second copy of a component, and of 20 GB in fp32
+never more than one tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from harness.errors import CheckpointError
+from harness.nn.config import read_json
+
+Shape = tuple[int, ...]
+
+
+class Weights(Protocol):
+    """Named tensors of one component."""
+
+    where: str  # for messages
+
+    def shapes(self) -> Mapping[str, Shape]: ...
+
+    def read(self, name: str) -> Tensor: ...
+
+
+class SafetensorsFile:
+    """Tensors of one safetensors file, or of the shards an index names.
+
+    A file is open, and thereby mapped, only while one tensor is copied out of it: of a mapping that
+    stays, every page ever read counts as resident, and in the end that is the whole file.
+    """
+
+    def __init__(self, folder: Path, stem: str):
+        self.where = str(folder / f"{stem}.safetensors")
+        self._home: dict[str, Path] = {}
+        found: dict[str, Shape] = {}
+        for path in self._paths(folder, stem):
+            with _opened(path) as file:
+                for name in file.keys():  # noqa: SIM118  # not a dict: it has no iterator
+                    self._home[name] = path
+                    found[name] = tuple(file.get_slice(name).get_shape())
+        # Published language models carry a prefix or not, depending on who saved them.
+        prefixed = bool(found) and all(name.startswith("model.") for name in found)
+        self._prefix = "model." if prefixed else ""
+        self._shapes = {name.removeprefix(self._prefix): shape for name, shape in found.items()}
+
+    @staticmethod
+    def _paths(folder: Path, stem: str) -> list[Path]:
+        index = folder / f"{stem}.safetensors.index.json"
+        if not index.exists():
+            return [folder / f"{stem}.safetensors"]
+        names = read_json(index).get("weight_map")
+        if not isinstance(names, dict) or not all(map(_is_shard, names.values())):
+            raise CheckpointError(f"{index}: weight_map must name files of its own folder")
+        return [folder / name for name in sorted(set(names.values()))]
+
+    def shapes(self) -> Mapping[str, Shape]:
+        return self._shapes
+
+    def read(self, name: str) -> Tensor:
+        """The tensor, in memory of its own. Raises CheckpointError when its bytes cannot be read."""
+        name = self._prefix + name
+        with _opened(self._home[name]) as file:
+            return file.get_tensor(name).clone()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; is the download complete?") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: unreadable ({error}); download it again") from None
+
+
+def _is_shard(name: Any) -> bool:
+    """Whether `name` is a plain file name: an index may not point outside its folder."""
+    return isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
+
+
+def check_shapes(expected: Mapping[str, Shape], weights: Weights) -> None:
+    """Hold a model's names and shapes against a file; CheckpointError for the first difference."""
+    found = weights.shapes()
+    if missing := expected.keys() - found.keys():
+        raise CheckpointError(f"{weights.where}: {_some(missing)} missing; is this another architecture?")
+    if unexpected := found.keys() - expected.keys():
+        raise CheckpointError(f"{weights.where}: {_some(unexpected)} not of this architecture")
+    for name, shape in expected.items():
+        if tuple(found[name]) != tuple(shape):
+            raise CheckpointError(f"{weights.where}: {name} is {found[name]}, expected {shape}")
+
+
+def _some(names: set[str]) -> str:
+    first = min(names)
+    return f"{first} and {len(names) - 1} more are" if len(names) > 1 else f"{first} is"
+
+
+def parameter_shapes(module: nn.Module, prefix: str = "") -> dict[str, Shape]:
+    """Names and shapes of a module's parameters."""
+    return {prefix + name: tuple(p.shape) for name, p in module.named_parameters()}
+
+
+def on_meta(build: Callable[[], nn.Module]) -> Any:
+    """Build a module without memory: shapes and names only."""
+    with torch.device("meta"):
+        return build()
+
+
+def materialise(
+    module: nn.Module,
+    read: Callable[[str], Tensor],
+    *,
+    prefix: str = "",
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Give a meta module its tensors, one at a time: read, cast, move, assign. What has values keeps them."""
+    for name in [name for name, tensor in module.named_parameters() if tensor.is_meta]:
+        assign(module, name, read(prefix + name).to(device=device, dtype=dtype))
+    module.eval()
+
+
+def assign(module: nn.Module, name: str, tensor: Tensor) -> None:
+    """Put `tensor` where `module` has the parameter `name`, frozen."""
+    owner, _, leaf = name.rpartition(".")
+    parameter = nn.Parameter(tensor.contiguous(), requires_grad=False)
+    setattr(module.get_submodule(owner), leaf, parameter)

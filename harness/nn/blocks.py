@@ -1,0 +1,202 @@
+"""The one transformer block, and the three ways attention looks at a sequence.
+
+DiT, lyric and timbre encoders, pooler, detokenizer, text encoder and language model are all this
+block: RMSNorm, grouped-query attention with normalised queries and keys, half-split RoPE, SwiGLU.
+They differ only in what a query may see, which is a function handed in (`attend`):
+
+    full    every key                          4·S²·A      FLOP for S tokens of attention width A
+    Band    keys at distance <= window         4·3·window·S·A    (never an S x S mask)
+    causal  keys at or before the query        language models; caches extend it
+
+Shapes: B batch, S sequence, H hidden, n heads, m key/value heads, d head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.nn.config import BlockConfig
+
+Rope = tuple[Tensor, Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class RMSNorm(nn.Module):
+    """`x / rms(x) * weight` over the last axis: statistics in fp32 or better, the product in x's dtype."""
+
+    def __init__(self, size: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * normed.to(x.dtype)
+
+
+def rope_table(positions: Tensor, config: BlockConfig, dtype: torch.dtype) -> Rope:
+    """cos and sin `[..., d]` for integer `positions [...]`; angles in fp32 or better, then cast."""
+    wide = torch.promote_types(dtype, torch.float32)
+    exponent = torch.arange(0, config.head_dim, 2, dtype=wide, device=positions.device) / config.head_dim
+    # One over the power, as in training: the power of minus rounds apart, by 5e-4 rad at 10 minutes.
+    angles = positions.to(wide)[..., None] * (1 / config.rope_theta**exponent)
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, rope: Rope) -> Tensor:
+    """Apply RoPE to `x [B, heads, S, d]`: `x·cos + (-x2, x1)·sin` with x1, x2 the halves of d."""
+    cos, sin = rope
+    x1, x2 = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-x2, x1), dim=-1) * sin
+
+
+def full(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention over every key: q `[B, n, S, d]`, k and v `[B, m, E, d]` -> `[B, n, S, d]`."""
+    return shared(q, k, v, None)
+
+
+def shared(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention in which all queries see the same keys: those of `mask [B, 1, 1, E]` (bool), or every one.
+
+    The n/m heads that share a key head are then just more queries of it, so nothing is repeated and the
+    plain kernels serve; for one query at a time that is, on a CPU, a sixth of the cost of the grouped form.
+    """
+    batch, heads, length, size = q.shape
+    q = q.reshape(batch, k.shape[1], -1, size)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).reshape(batch, heads, length, size)
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention over keys at or before the query."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+
+class Biased:
+    """Attention with a bias `[B or 1, 1, S or 1, E]` added to the scores (see `hide`)."""
+
+    def __init__(self, bias: Tensor):
+        self.bias = bias
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias, enable_gqa=True)
+
+
+def hide(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """The bias that hides keys where the bool `hidden` is set.
+
+    It is the lowest finite number, as in training: a query with no key left averages over all of
+    them, and never divides zero by zero.
+    """
+    bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return bias.masked_fill_(hidden, torch.finfo(dtype).min)
+
+
+class Band:
+    """Attention over keys at distance <= window, as blocks.
+
+    Queries are cut into blocks of `window`; each block sees its own and both neighbouring blocks of
+    keys, so the work is 3·window keys per query however long the sequence. The mask that trims
+    3·window to the 2·window + 1 keys allowed is `[B·blocks, 1, window, 3·window]`, built once for the
+    largest batch; fewer rows take the front of it.
+    """
+
+    def __init__(self, batch: int, length: int, window: int, dtype: torch.dtype, device: torch.device):
+        self.window = window
+        self.blocks = blocks = -(-length // window)
+        self.pad = blocks * window - length
+        query = torch.arange(blocks * window, device=device).view(blocks, window, 1)
+        key = torch.arange(3 * window, device=device) + window * (
+            torch.arange(blocks, device=device).view(blocks, 1, 1) - 1
+        )
+        allowed = ((query - key).abs() <= window) & (key >= 0) & (key < length)
+        self.bias = hide(~allowed, dtype)[:, None].repeat(batch, 1, 1, 1)
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        batch, _, length, _ = q.shape
+        bias = self.bias[: batch * self.blocks]
+        out = F.scaled_dot_product_attention(
+            self._queries(q), self._keys(k), self._keys(v), attn_mask=bias, enable_gqa=True
+        )
+        out = out.unflatten(0, (batch, self.blocks)).transpose(1, 2).flatten(2, 3)
+        return out[:, :, :length]
+
+    def _queries(self, q: Tensor) -> Tensor:
+        q = F.pad(q, (0, 0, 0, self.pad)).unflatten(2, (self.blocks, self.window))
+        return q.transpose(1, 2).flatten(0, 1)
+
+    def _keys(self, k: Tensor) -> Tensor:
+        k = F.pad(k, (0, 0, self.window, self.window + self.pad))
+        k = k.unfold(2, 3 * self.window, self.window)  # [B, m, blocks, d, 3·window]
+        return k.permute(0, 2, 1, 4, 3).flatten(0, 1)
+
+
+def sliding(batch: int, length: int, window: int, dtype: torch.dtype, device: torch.device) -> Attend:
+    """Attention over keys at distance <= window; plain `full` where the window holds the sequence."""
+    return full if length <= window + 1 else Band(batch, length, window, dtype, device)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with RMS-normalised query and key heads, no biases."""
+
+    def __init__(self, config: BlockConfig):
+        super().__init__()
+        width = config.num_attention_heads * config.head_dim
+        kv_width = config.num_key_value_heads * config.head_dim
+        self.head_dim = config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, width, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
+        self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
+        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+
+    def query(self, x: Tensor) -> Tensor:
+        """Normalised queries `[B, n, S, d]` of `x [B, S, H]`."""
+        return self.q_norm(self.q_proj(x).unflatten(-1, (-1, self.head_dim))).transpose(1, 2)
+
+    def key_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised keys and values `[B, m, S, d]` of `x [B, S, H]`."""
+        k = self.k_norm(self.k_proj(x).unflatten(-1, (-1, self.head_dim))).transpose(1, 2)
+        return k, self.v_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def output(self, heads: Tensor) -> Tensor:
+        """Merge `[B, n, S, d]` back into the residual width `[B, S, H]`."""
+        return self.o_proj(heads.transpose(1, 2).flatten(2))
+
+    def forward(self, x: Tensor, rope: Rope, attend: Attend) -> Tensor:
+        k, v = self.key_value(x)
+        return self.output(attend(rotate(self.query(x), rope), rotate(k, rope), v))
+
+
+class MLP(nn.Module):
+    """SwiGLU: `down(silu(gate(x)) * up(x))`."""
+
+    def __init__(self, hidden: int, intermediate: int):
+        super().__init__()
+        self.gate_proj = nn.Linear(hidden, intermediate, bias=False)
+        self.up_proj = nn.Linear(hidden, intermediate, bias=False)
+        self.down_proj = nn.Linear(intermediate, hidden, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each added to the residual stream `[B, S, H]`."""
+
+    def __init__(self, config: BlockConfig):
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config.hidden_size, config.intermediate_size)
+
+    def forward(self, x: Tensor, rope: Rope, attend: Attend) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, attend)
+        return x + self.mlp(self.post_attention_layernorm(x))

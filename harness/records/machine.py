@@ -1,0 +1,188 @@
+"""What a measurement was made on: processor, memory, graphics cards, versions, revision of the code.
+
+A time means nothing without the machine it was taken on, and a card that is hot, or held below its
+power limit, is another machine. Facts are read, never guessed: what the system does not tell is None, and
+nothing here raises. The driver is asked through NVML, so no torch is imported and no CUDA context made.
+
+    python -c "from harness.records.machine import passport; print(passport())"
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from harness.registry import PACKAGE
+
+LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors")
+MATTERS = re.compile("(PYTORCH|OMP|CUDA|ACESTEP)_.*|MAX_CUDA_VRAM")
+SECRET = re.compile("(KEY|TOKEN|SECRET|PASSWORD)$")  # a record is made to be shown around
+ROOT = Path(__file__).resolve().parents[2]
+CPUINFO = Path("/proc/cpuinfo")
+GIT_TIMEOUT_S = 10.0
+
+
+class GPU(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One card, as the driver tells. Clocks and temperature are those of the moment."""
+
+    name: str | None = None
+    uuid: str | None = None
+    total_bytes: int | None = None
+    driver: str | None = None
+    power_limit_w: float | None = None  # the one in force
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    temperature_c: int | None = None
+    mig: bool | None = None  # whether the card is split into instances
+
+
+class Passport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The machine, and what the environment tells the libraries that use it."""
+
+    cpu: str | None = None
+    physical_cores: int | None = None
+    logical_cores: int | None = None
+    usable_cores: int | None = None  # those this process may be scheduled on
+    threads: int | None = None  # torch's; None before torch is loaded
+    ram_bytes: int | None = None
+    os: str | None = None
+    python: str | None = None
+    gpus: tuple[GPU, ...] = ()
+    environment: Mapping[str, str] = {}
+
+    @property
+    def lasting(self) -> Passport:
+        """The passport without what differs from one moment to the next."""
+        momentary: dict[str, Any] = {"sm_clock_mhz": None, "memory_clock_mhz": None, "temperature_c": None}
+        return replace(self, threads=None, gpus=tuple(replace(gpu, **momentary) for gpu in self.gpus))
+
+
+def passport(environ: Mapping[str, str] = os.environ) -> Passport:
+    """Read the machine."""
+    import psutil
+
+    torch: Any = sys.modules.get("torch")
+    return Passport(
+        cpu=_cpu_name(),
+        physical_cores=psutil.cpu_count(logical=False),
+        logical_cores=psutil.cpu_count(logical=True),
+        usable_cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
+        threads=torch.get_num_threads() if torch else None,
+        ram_bytes=psutil.virtual_memory().total,
+        os=platform.platform(),
+        python=platform.python_version(),
+        gpus=_gpus(),
+        environment={
+            name: value
+            for name, value in sorted(environ.items())
+            if MATTERS.fullmatch(name) and not SECRET.search(name)
+        },
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the installed libraries, and of CUDA and cuDNN once torch is loaded."""
+    found = {name: _version(name) for name in LIBRARIES}
+    torch: Any = sys.modules.get("torch")
+    if torch:
+        found |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def package_version() -> str | None:
+    """Version of this package, None where it runs without being installed."""
+    return _version(PACKAGE)
+
+
+def revision(root: Path = ROOT) -> tuple[str | None, bool | None]:
+    """Commit of the checkout at `root`, and whether its tracked files differ from it.
+
+    Files git does not track leave it clean, or a run's own results would make the next one dirty. Both
+    are None without git, and in a folder that only lies inside some other checkout.
+    """
+    commit, _, top = (_git(root, "rev-parse", "HEAD", "--show-toplevel") or "").partition("\n")
+    if not top or Path(top) != root.resolve():
+        return None, None
+    changes = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
+    return commit, None if changes is None else bool(changes)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", os.fspath(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_TIMEOUT_S)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str | None:
+    """The name Linux has for the processor; elsewhere what Python can tell."""
+    try:
+        text = CPUINFO.read_text(errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.*\S)", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or None
+
+
+def _gpus() -> tuple[GPU, ...]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        return tuple(_gpu(index) for index in range(_told(pynvml.nvmlDeviceGetCount) or 0))
+    finally:
+        _told(pynvml.nvmlShutdown)
+
+
+def _gpu(index: int) -> GPU:
+    import pynvml
+
+    card = _told(pynvml.nvmlDeviceGetHandleByIndex, index)
+    if card is None:
+        return GPU()
+    memory = _told(pynvml.nvmlDeviceGetMemoryInfo, card)
+    limit_mw = _told(pynvml.nvmlDeviceGetEnforcedPowerLimit, card)
+    mig = _told(pynvml.nvmlDeviceGetMigMode, card)  # what it is now, what it will be after a reset
+    return GPU(
+        name=_told(pynvml.nvmlDeviceGetName, card),
+        uuid=_told(pynvml.nvmlDeviceGetUUID, card),
+        total_bytes=None if memory is None else int(memory.total),
+        driver=_told(pynvml.nvmlSystemGetDriverVersion),
+        power_limit_w=None if limit_mw is None else limit_mw / 1000,
+        sm_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, card, pynvml.NVML_CLOCK_SM),
+        memory_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, card, pynvml.NVML_CLOCK_MEM),
+        temperature_c=_told(pynvml.nvmlDeviceGetTemperature, card, pynvml.NVML_TEMPERATURE_GPU),
+        mig=None if mig is None else mig[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
+    )
+
+
+def _told(question: Callable[..., Any], *about: Any) -> Any:
+    """The driver's answer, None where it has none."""
+    import pynvml
+
+    try:
+        return question(*about)
+    except pynvml.NVMLError:
+        return None

@@ -1,0 +1,266 @@
+"""One run of the profiler as one record: what ran, on what, and how long it took each time.
+
+A run is a header and its items. An item is one configuration: measured several times, or failed with its
+reason. Samples are kept, and whatever is said of them is computed from them. Values in mappings are plain
+JSON; a list is a list there, because JSON knows no tuples.
+
+The format is versioned by its `schema` field, and `json_schema()` describes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from harness.adjustments import Adjustment, Fallback
+from harness.errors import MissingPrerequisite
+from harness.records.machine import Passport
+from harness.registry import FORMAT
+
+SCHEMA = f"{FORMAT}1"
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Status = Literal["ok", "oom", "host-oom", "timeout", "crash", "error", "invalid", "refused", "skip"]
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a run is: its command, its code, its machine, its weights.
+
+    `origins`: where the value of each flag came from (flag, env, .env, example, default, tier).
+    `ended_utc` is None until the run is through. `dirty`: whether the code differs from `commit`.
+    """
+
+    id: str
+    started_utc: Moment
+    ended_utc: Moment | None = None
+    argv: tuple[str, ...]
+    mode: str
+    commit: str | None
+    dirty: bool | None
+    package_version: str | None
+    passport: Passport
+    source: str  # of the weights
+    source_origin: str
+    dit: str
+    lm: str | None
+    lm_backend: str | None
+    device: str
+    origins: Mapping[str, str]
+    versions: Mapping[str, str]
+
+    def continues(self, other: Header) -> bool:
+        """Whether what `other` measured need not be measured again: same code, weights and machine."""
+        same = ("mode", "commit", "package_version", "source", "dit", "lm", "lm_backend", "device")
+        return (
+            self.dirty is False
+            and other.dirty is False
+            and all(getattr(self, name) == getattr(other, name) for name in same)
+            and self.versions.get("torch") == other.versions.get("torch")
+            and self.passport.lasting == other.passport.lasting
+        )
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One timed run, in seconds. Stages add up to the wall; details are spans inside them."""
+
+    wall_s: float
+    stages_s: Mapping[str, float] = {}
+    details_s: Mapping[str, float] = {}
+    steps_s: tuple[float, ...] = ()
+    first_audio_s: float | None = None
+
+    @property
+    def lm_s(self) -> float:
+        """Planning by the language model, or writing."""
+        return self.stages_s.get("lm_prefill", 0.0) + self.stages_s.get("lm_decode", 0.0)
+
+    @property
+    def dit_s(self) -> float:
+        """Diffusion alone."""
+        return self.stages_s.get("diffuse", 0.0)
+
+    @property
+    def vae_s(self) -> float:
+        """Latents to waveform."""
+        return self.stages_s.get("vae_decode", 0.0)
+
+
+class Cold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What only the first run pays, in seconds."""
+
+    load_s: float
+    first_call_s: float | None = None
+
+
+class AudioFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was heard. Peak and RMS are the loudest item's, 1 being full scale."""
+
+    items: int
+    audio_s: float  # of the longest item
+    peak: float
+    rms: float
+    silent: int  # items
+
+
+class Used(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True):
+    """Memory at one moment: seconds since the start, what was being done, bytes."""
+
+    t_s: float
+    phase: str
+    used_bytes: int
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a tier test says beside: the card that was simulated, how, and what of it was used.
+
+    Bytes are None where nothing was measured. `peak_bytes` is what counts against the card, its driver's
+    share included. `exit_code` is negative for a signal, None where nothing ran. `log`: the end of the
+    output.
+    """
+
+    tier_gb: float
+    tier: str
+    class_gb: float
+    variant: str
+    cap: str | None = None
+    cap_bytes: int | None = None
+    cap_verified: bool = False
+    peak_bytes: int | None = None
+    peak_source: str | None = None
+    stage_peaks_bytes: Mapping[str, int] = {}
+    timeline: tuple[Used, ...] = ()
+    phase_reached: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    process_s: float = 0.0
+    notes: tuple[str, ...] = ()
+    log: str = ""
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One configuration and what came of it.
+
+    `key` is `key_of(mode, requested)`. `error` is one line, empty when ok. `memory_bytes` holds the
+    sources that exist (allocated, reserved, driver, rss). `text` is what the language model wrote, `card`
+    what a tier test adds. `rtf`: wall seconds per second of audio, lower is better.
+    """
+
+    key: str
+    mode: str
+    requested: Mapping[str, Any]
+    effective: Mapping[str, Any] = {}
+    adjustments: tuple[Adjustment, ...] = ()
+    status: Status
+    error: str = ""
+    samples: tuple[Sample, ...] = ()
+    cold: Cold | None = None
+    counts: Mapping[str, int | float] = {}
+    memory_bytes: Mapping[str, int] = {}
+    audio: AudioFacts | None = None
+    text: Mapping[str, Any] | None = None
+    card: Card | None = None
+    rtf: float | None = None
+    fallbacks: tuple[Fallback, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def typical(self) -> Sample | None:
+        """The sample with the median wall, so that its stages add up; of a middle pair the slower."""
+        ordered = sorted(self.samples, key=lambda sample: sample.wall_s)
+        return ordered[len(ordered) // 2] if ordered else None
+
+    @property
+    def median_s(self) -> float | None:
+        """Wall of the typical sample, in seconds."""
+        return self.typical.wall_s if self.typical else None
+
+    @property
+    def min_s(self) -> float | None:
+        """The fastest wall, in seconds."""
+        return min((sample.wall_s for sample in self.samples), default=None)
+
+    @property
+    def max_s(self) -> float | None:
+        """The slowest wall, in seconds."""
+        return max((sample.wall_s for sample in self.samples), default=None)
+
+    @property
+    def spread(self) -> float | None:
+        """From the fastest to the slowest wall, as a share of the median; None for less than two samples."""
+        if len(self.samples) < 2 or not self.median_s:
+            return None
+        walls = [sample.wall_s for sample in self.samples]
+        return (max(walls) - min(walls)) / self.median_s
+
+
+class Profile(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="schema", tag=SCHEMA
+):
+    """A whole record: `{"schema": SCHEMA, "run": ..., "items": [...]}`."""
+
+    run: Header
+    items: tuple[Item, ...] = ()
+
+
+class _Named(msgspec.Struct):
+    """As much of a record as tells which version it is."""
+
+    schema: str = ""
+
+
+def key_of(mode: str, requested: Mapping[str, Any]) -> str:
+    """A name for a configuration that follows from its content, whatever the order of its fields."""
+    content = encode([mode, requested], order="deterministic")
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a record."""
+    return msgspec.json.schema(Profile)
+
+
+def encode(value: Any, order: Literal["deterministic"] | None = None) -> bytes:
+    """`value` as JSON. Bytes of a path that are not text are spelled out, since JSON cannot hold them."""
+    try:
+        return msgspec.json.encode(value, order=order)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_legible(msgspec.to_builtins(value)), order=order)
+
+
+def _legible(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_legible(name): _legible(of) for name, of in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_legible(of) for of in value]
+    return value
+
+
+def decode(data: bytes) -> Profile:
+    """Read a record.
+
+    Raises MissingPrerequisite with one line when it is cut short, of another version, or none at all.
+    """
+    try:
+        return msgspec.json.decode(data, type=Profile)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MissingPrerequisite(_why(data, str(error))) from None
+
+
+def _why(data: bytes, error: str) -> str:
+    try:
+        schema = msgspec.json.decode(data, type=_Named).schema
+    except msgspec.ValidationError:
+        schema = ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return f"not a whole JSON file ({error}); run the profiler again"
+    if schema == SCHEMA:
+        return f"not a valid {SCHEMA} record ({error}); run the profiler again"
+    if schema.startswith(FORMAT):
+        return f"{schema!r} is not the version read here, {SCHEMA}; read it with the code that wrote it"
+    return f"no record of this profiler; one begins with the schema {SCHEMA}"

@@ -1,0 +1,295 @@
+"""Records on disk: written after every item, so that a run that is killed loses only what it was doing.
+
+    with Writer(Path("results.json"), header) as writer:    # refuses a bad place before anything runs
+        for work in matrix:
+            writer.add(measure(work))
+
+Each `add` writes the whole file beside the old one and renames it, so there is a complete file at any
+moment. `.json` is the record, and the only form that can be read back and resumed; `.csv` has a row per
+item and `.md` a table to paste. `json_compat` writes the bare list of upstream's profiler instead.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from msgspec.structs import replace
+
+from harness.checks import CONTROL
+from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.records import schema as record
+from harness.records.schema import Card, Header, Item, Profile, Sample
+
+FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet would compute
+BEFORE_LOADED = ("", "start", "import", "cap", "load")  # phases of a tier test until its models are there
+MARKUP = re.compile(r"([\\`*\[\]<>|&~])")
+
+
+class Writer:
+    """A file of results in the making.
+
+    `header` may be completed on the way, as when the engine is loaded. `kept`: items an earlier run
+    finished (`done`); they are in the file from the first write on.
+
+    Raises UsageError when the suffix or the place will not do.
+    """
+
+    def __init__(
+        self, path: Path, header: Header, kept: Iterable[Item] = (), *, json_compat: bool = False
+    ) -> None:
+        self.header = header
+        self._form = _form(path, json_compat)
+        self._path = writable("benchmark_output", path)
+        self._items = {item.key: item for item in kept}
+
+    def add(self, item: Item) -> None:
+        """Write the file with one more item, in place of one of the same key.
+
+        Raises AceStepError when the place can no longer be written, msgspec.ValidationError for an item
+        that could not be read back, such as one with a NaN. The file stays as it was.
+        """
+        msgspec.json.decode(record.encode(item), type=Item)
+        self._items[item.key] = item
+        self._write()
+
+    def close(self) -> None:
+        """Write the file with the time the run ended."""
+        self.header = replace(self.header, ended_utc=datetime.now(UTC))
+        self._write()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self.close()
+
+    def _write(self) -> None:
+        data = self._form(Profile(run=self.header, items=tuple(self._items.values())))
+        try:
+            write_whole(self._path, data)
+        except OSError as error:
+            where = str(self._path)
+            raise AceStepError(f"{where!r}: cannot be written: {error.strerror}; it is as before") from None
+
+
+def load(path: Path) -> tuple[Header, list[Item]]:
+    """Read a record. Raises MissingPrerequisite naming the file and what is wrong with it."""
+    try:
+        profile = record.decode(path.read_bytes())
+    except OSError as error:
+        raise MissingPrerequisite(f"{str(path)!r}: cannot be read: {error.strerror}") from None
+    except MissingPrerequisite as error:
+        raise MissingPrerequisite(f"{str(path)!r}: {error}") from None
+    return profile.run, list(profile.items)
+
+
+def done(path: Path, header: Header) -> dict[str, Item]:
+    """Items that an earlier run of the same work finished, by key; none where `path` holds no such run.
+
+    The same work is that of a clean checkout at the same commit, with the same weights on the same
+    machine. A failed item is not finished.
+    """
+    try:
+        earlier, items = load(path)
+    except MissingPrerequisite:
+        return {}
+    return {item.key: item for item in items if item.status == "ok"} if header.continues(earlier) else {}
+
+
+def writable(name: str, path: Path) -> Path:
+    """`path` with links followed, once a file beside it could be made. Raises UsageError, about `name`."""
+    place = Path(os.path.realpath(path))
+    try:
+        if place.exists() and not place.is_file():
+            raise UsageError(f"{name}: {str(path)!r} is there and is no file; name another")
+        if place.exists() and not os.access(place, os.W_OK):
+            raise UsageError(f"{name}: {str(path)!r} is read-only; name another")
+        part = _part(place)
+        part.unlink(missing_ok=True)
+        part.touch(exist_ok=False)
+        part.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"{name}: {str(path)!r} cannot be written: {error.strerror}; "
+            "name a file in a folder that is there and can be written"
+        ) from None
+    return place
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `path` completely or not at all."""
+    part = _part(path)
+    part.unlink(missing_ok=True)
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _form(path: Path, json_compat: bool) -> Callable[[Profile], bytes]:
+    forms = {".json": _upstream if json_compat else _json, ".csv": _csv, ".md": markdown}
+    suffix = path.suffix.lower()
+    if suffix not in forms:
+        raise UsageError(f"benchmark_output: {str(path)!r} must end in one of {', '.join(forms)}")
+    if json_compat and suffix != ".json":
+        raise UsageError(f"json_compat: {str(path)!r} must end in .json")
+    return forms[suffix]
+
+
+def _json(profile: Profile) -> bytes:
+    return msgspec.json.format(record.encode(profile)) + b"\n"
+
+
+def _upstream(profile: Profile) -> bytes:
+    """The bare list under upstream's names; seconds are 0 where nothing was timed, as there."""
+    entries = [
+        (_upstream_case(item, item.card) if item.card else _upstream_run(item)) for item in profile.items
+    ]
+    return msgspec.json.format(record.encode(entries)) + b"\n"
+
+
+def _upstream_run(item: Item) -> dict[str, Any]:
+    names = ("duration", "batch_size", "thinking", "inference_steps")
+    return {
+        "config": {name: item.requested.get(name) for name in names},
+        **_upstream_times(item),
+        "success": item.status == "ok",
+        "n_audios": item.audio.items if item.audio else 0,
+    }
+
+
+def _upstream_case(item: Item, card: Card) -> dict[str, Any]:
+    ran = item.effective
+    return {
+        "tier_gb": card.tier_gb,
+        "tier": card.tier,
+        "test_variant": card.variant,
+        "use_lm": ran.get("lm") is not None,
+        "lm_model": ran.get("lm"),
+        "lm_backend": ran.get("lm_backend"),
+        "offload": ran.get("offload_to_cpu"),
+        "offload_dit": ran.get("offload_dit_to_cpu"),
+        "quantization": ran.get("quantization"),
+        "duration": ran.get("duration_s"),
+        "batch_size": ran.get("batch_size"),
+        "init_success": (card.phase_reached or "").partition("/")[0] not in BEFORE_LOADED,
+        "gen_success": item.status == "ok",
+        **_upstream_times(item),
+        "peak_vram_gb": None if card.peak_bytes is None else card.peak_bytes / 2**30,
+        **({"predicted": True} if card.cap == "predicted" else {}),
+    }
+
+
+def _upstream_times(item: Item) -> dict[str, Any]:
+    sample = item.typical or Sample(wall_s=0.0)
+    times = {"lm_time": sample.lm_s, "dit_time": sample.dit_s, "vae_time": sample.vae_s}
+    return {"wall_time": sample.wall_s, "error": item.error or None, **times}
+
+
+def _row(item: Item) -> dict[str, Any]:
+    """What a table says of an item. Seconds of stages are those of the typical sample."""
+    sample = item.typical
+    return {
+        "mode": item.mode,
+        **(_card_cells(item, item.card) if item.card else {}),
+        "duration_s": item.requested.get("duration"),
+        "batch_size": item.requested.get("batch_size"),
+        "thinking": item.requested.get("thinking"),
+        "inference_steps": item.requested.get("inference_steps"),
+        "wall_s": item.median_s,
+        "spread": item.spread,
+        "lm_s": sample and sample.lm_s,
+        "dit_s": sample and sample.dit_s,
+        "vae_s": sample and sample.vae_s,
+        "rtf": item.rtf,
+        "status": item.status,
+        "error": item.error,
+        "adjusted": "; ".join(map(str, item.adjustments)),
+    }
+
+
+def _card_cells(item: Item, card: Card) -> dict[str, Any]:
+    """What a table says of a tier test: all items of one are."""
+    names = ("lm_backend", "offload_to_cpu", "offload_dit_to_cpu", "quantization")
+    return {
+        "tier_gb": card.tier_gb,
+        "tier": card.tier,
+        "variant": card.variant,
+        "tier_lm": item.effective.get("lm"),
+        **{name: item.effective.get(name) for name in names},
+        "cap": card.cap,
+        "peak_bytes": card.peak_bytes,
+        "notes": "; ".join(card.notes),
+    }
+
+
+def _csv(profile: Profile) -> bytes:
+    """A row per item, each with its provenance, so that files can be put together."""
+    run = profile.run
+    provenance = {"commit": run.commit, "dirty": run.dirty, "source": run.source, "dit": run.dit}
+    provenance |= {"lm": run.lm, "device": run.device, "cpu": run.passport.cpu}
+    sources = sorted({source for item in profile.items for source in item.memory_bytes})
+    rows = [
+        {"key": item.key}
+        | _row(item)
+        | {"min_s": item.min_s, "max_s": item.max_s, "samples": len(item.samples)}
+        | {"first_audio_s": item.typical and item.typical.first_audio_s}
+        | {f"{source}_bytes": item.memory_bytes.get(source) for source in sources}
+        | provenance
+        for item in profile.items
+    ]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerows(map(_cell, row) for row in _table(rows))
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def _cell(value: Any) -> Any:
+    """Text that a spreadsheet takes for text, too."""
+    if not isinstance(value, str):
+        return value
+    text = CONTROL.sub(" ", value)
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
+    """The names of the columns, then the rows."""
+    return [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
+
+
+def markdown(profile: Profile) -> bytes:
+    """A line of provenance and a table, to paste."""
+    run = profile.run
+    facts = (record.SCHEMA, run.commit, run.source, run.dit, run.lm, run.device, run.passport.cpu)
+    lines = [", ".join(_escaped(fact) for fact in facts if fact) + (" (dirty)" if run.dirty else ""), ""]
+    for number, row in enumerate(_table([_row(item) for item in profile.items])):
+        lines.append(f"| {' | '.join(map(_escaped, row))} |")
+        if number == 0:
+            lines.append("|---" * len(row) + "|")
+    return "\n".join([*lines, ""]).encode(errors="backslashreplace")
+
+
+def _escaped(value: Any) -> str:
+    """A cell that stays one cell and is nothing but text."""
+    if value is None:
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return MARKUP.sub(r"\\\1", CONTROL.sub(" ", text).replace("\n", " "))

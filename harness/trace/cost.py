@@ -1,0 +1,117 @@
+"""What a generation would cost on a card: records, as predicted. No torch import here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harness.adjustments import Fallback
+from harness.cards import Card
+from harness.trace.stage_costs import Sample, Work
+
+LOADING = "load"  # the stage before the clock starts
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """One stage. `seconds`: a roofline, of which `bound_by` (compute, memory, launches or link) is the most.
+
+    `sites`: bytes alive when the stage had most allocated, by the function of the engine that asked for them.
+    """
+
+    stage: str
+    work: Work
+    seconds: float
+    bound_by: str
+    peak_live_bytes: int
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+    sites: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Where the card was too small: stage, operator of torch, function of the engine, and what was wanted."""
+
+    stage: str
+    operator: str
+    site: str
+    wanted_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.operator} in {self.site} wanted {self.wanted_bytes:,} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A prediction, and what it rests on.
+
+    `out_of_memory`: where it ended, None if it did not. `refusals`: every time the card was too small, those
+    the engine recovered from too. `fallbacks`: what it did about them. `counts`: of the result, empty without
+    one. `environment`: torch, what stands in for what could not be traced, and `calibration` of what lies
+    below PyTorch, or "uncalibrated". Memory is the allocator's; the card's `context_bytes` come on top.
+    """
+
+    card: Card
+    cap_bytes: int
+    plan: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    stages: tuple[StageCost, ...]
+    samples: tuple[Sample, ...]
+    out_of_memory: Refusal | None
+    refusals: tuple[Refusal, ...]
+    fallbacks: tuple[Fallback, ...]
+    counts: Mapping[str, int | float]
+    retries: int
+
+    @property
+    def fits(self) -> bool:
+        return self.out_of_memory is None
+
+    @property
+    def peak_live_bytes(self) -> int:
+        return max((stage.peak_live_bytes for stage in self.stages), default=0)
+
+    @property
+    def peak_allocated_bytes(self) -> int:
+        return max((stage.peak_allocated_bytes for stage in self.stages), default=0)
+
+    @property
+    def peak_reserved_bytes(self) -> int:
+        return max((stage.peak_reserved_bytes for stage in self.stages), default=0)
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of the card, context included: what a monitor would show."""
+        return self.peak_reserved_bytes + self.card.context_bytes
+
+    @property
+    def running(self) -> tuple[StageCost, ...]:
+        """The stages of the generation itself, without loading."""
+        return tuple(stage for stage in self.stages if stage.stage != LOADING)
+
+    @property
+    def seconds(self) -> float:
+        """The roofline of the generation itself."""
+        return sum(stage.seconds for stage in self.running)
+
+    @property
+    def work(self) -> Work:
+        """Of the generation itself."""
+        return Work(*map(sum, zip(*(stage.work for stage in self.running), strict=True)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; the same bytes for the same engine, card and torch."""
+        stages = [asdict(stage) | {"work": stage.work._asdict()} for stage in self.stages]
+        samples = [sample._asdict() for sample in self.samples]
+        totals = {
+            "fits": self.fits,
+            "seconds": self.seconds,
+            "work": self.work._asdict() if self.running else None,
+            "peak_bytes": self.peak_bytes,
+            "peak_live_bytes": self.peak_live_bytes,
+            "peak_allocated_bytes": self.peak_allocated_bytes,
+            "peak_reserved_bytes": self.peak_reserved_bytes,
+        }
+        return {"predicted": True} | totals | asdict(self) | {"stages": stages, "samples": samples}

@@ -1,0 +1,306 @@
+"""A graphics card on which nothing is stored or computed, and every byte and every kernel is counted.
+
+Tensors on it, and weights on their way to it, are fake: torch's meta device gives them shapes, dtypes and
+lifetimes, and no memory. The engine is told what it would see: this card, the host. So it runs as it does
+beside a card, whatever the size of the model, and each operator that reaches the card is one launch of a
+kernel with its FLOP, its traffic and its allocations, in the order and with the lifetimes of the real run.
+Small tensors of the host stay real, and so does what they decide.
+
+    with FakeCard(find("rtx4090")) as card:
+        weights = Weightless(open_source("synthetic-full"), card)
+        engine = Engine.from_setup(setup, device="virtual", weights=weights)
+
+What is read back from the card has no value: true, 1.0, 0. The engine reads back four things (are latents
+finite, are they all zero, how loud is the result, which codes), none of which changes what runs, and the
+tokens of a thought, for which `planning` chooses.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+import torch._dynamo  # torch would on first use, and leave tensors of that moment alive
+from torch import Tensor, nn
+
+from harness.cards import Card
+from harness.trace import kernels
+from harness.trace.allocator import Block
+from harness.trace.libraries import CUDA, attend
+from harness.trace.replay import Recorder, Script
+from harness.trace.stage_costs import Work
+from harness.trace.storage import META, FakeStorage, site
+from harness.trace.tracker import Taken
+from harness.virtual_card import READ_DEVICE, key_of, tensors
+
+HOST_ONLY = ("generator", "pin_memory")  # arguments that mean nothing without memory
+HOST_REAL_BYTES = 1 << 20  # of a tensor made on the host: below it has values
+IS_META = vars(torch._C.TensorBase)["is_meta"].__get__
+aten = torch.ops.aten
+
+
+class FakeCard(FakeStorage):
+    """A card's `books` of memory and work.
+
+    `libraries`: what lies below PyTorch; None is a CPU, which has no rules. `scripts`: where layers are kept
+    that were traced once, which may be shared, of the module types `repeated`; None traces every layer each
+    time. For the rest `FakeStorage`.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        cap_bytes: int | None = None,
+        libraries: CUDA | None = None,
+        scripts: dict[Any, Script] | None = None,
+        repeated: Sequence[type[nn.Module]] = (),
+    ):
+        super().__init__(card, cap_bytes)
+        self.libraries = libraries
+        self._recorder = None if scripts is None else Recorder(self, scripts, repeated)
+        self.answers |= {IS_META: self.is_empty, Tensor.tolist: self._values}
+        # What stays on the host is pinned there where memory is not short, and sent without waiting.
+        self.answers[Tensor.is_pinned] = self.is_fake
+
+    def __enter__(self) -> FakeCard:
+        if gc.isenabled():
+            gc.disable()  # so that what is freed is freed where the last reference goes, every time
+            self._entered.callback(gc.enable)
+        self._entered.enter_context(_patched(torch.cuda, "empty_cache", self.books.empty_cache))
+        if self._recorder:
+            self._entered.enter_context(self._recorder)
+        super().__enter__()
+        return self
+
+    def warm(self) -> None:
+        """Take what stays allocated from the first matrix product on. Raises torch.OutOfMemoryError."""
+        if self.libraries:
+            self.obtain(Taken(self.libraries.blas_bytes, "cublas", "cuBLAS workspace"))
+
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = list(tensors((args, kwargs.values())))
+        on_card = [tensor for tensor in given if self.holds(tensor)]
+        there = bool(on_card) if self._moving_to_card is None else self._moving_to_card
+        if not there and not any(map(self.is_fake, given)):
+            return self._on_host(func, args, kwargs, given)
+        if func is aten._local_scalar_dense.default:
+            return self._value(args[0])
+        if func is aten.scaled_dot_product_attention.default:
+            return attend(self, *args, **kwargs)
+        if func.namespace == "aten":
+            with self.operators:
+                made = func.decompose(*args, **kwargs)
+            if made is not NotImplemented:
+                return made
+        made = self._infer(func, args, kwargs)
+        if there or on_card:
+            self._operate(func, args, kwargs, on_card, made)
+        for tensor in tensors((made,)):
+            if not self.holds(tensor):
+                self.host(tensor.untyped_storage())
+        return made
+
+    def make(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        kwargs = {name: value for name, value in kwargs.items() if name != "generator"}
+        if func is torch.tensor:  # of values, which are written down on the host first
+            host = func(*args, **kwargs | {"device": "cpu"})
+            with self.moving(to_card=True):
+                return torch.Tensor.to(host, "cpu", copy=True)
+        with self.moving(to_card=True):
+            return func(*args, **kwargs | {"device": "meta"})
+
+    def perform(self, script: Script) -> Tensor:
+        """Do over what a call did; what it made."""
+        taken: dict[int, Block] = {}  # and not yet given, by their numbers
+        count = 0
+        try:
+            for event in script.events:
+                if isinstance(event, Work):
+                    self.books.charge(event)
+                elif isinstance(event, Taken):
+                    taken[count] = self.obtain(event)
+                    count += 1
+                else:
+                    self.books.give(taken.pop(event.number))
+        except torch.OutOfMemoryError:
+            for block in taken.values():
+                self.books.give(block)
+            raise
+        number, size, stride, dtype = script.made
+        made = torch.empty_strided(size, stride, dtype=dtype, device=META)
+        if number is None:
+            self.host(made.untyped_storage())
+        else:
+            self.hold(made.untyped_storage(), taken[number])
+        return made
+
+    def _infer(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What `func` makes of tensors of those shapes, without values."""
+        if _names_a_device(func):
+            kwargs = kwargs | {"device": META} | {name: None for name in HOST_ONLY if name in kwargs}
+        key = (func, _known_by(args), _known_by(tuple(kwargs.items()))) if _makes_anew(func) else None
+        if key in _inferred:
+            size, stride, dtype = _inferred[key]
+            return torch.empty_strided(size, stride, dtype=dtype, device=META)
+        args, kwargs = _shapes(args), {name: _shapes(value) for name, value in kwargs.items()}
+        made = func(*args, **kwargs)
+        if key and _fills_its_own(made, (args, kwargs.values())):
+            _inferred[key] = made.shape, made.stride(), made.dtype
+        return made
+
+    def _operate(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], made: Any
+    ) -> None:
+        """Book an operator: memory for what it makes, and what it does."""
+        self.operator = func._schema.name
+        results = list(tensors((made,)))
+        if self._crosses(func, args, kwargs, given, results):
+            return
+        if kernels.moves_nothing(func, given, results):
+            return self._take_new(given, results)
+        stray = [tensor for tensor in tensors(args) if tensor.dim() and not self.holds(tensor)]
+        if stray and given and func._overloadpacket not in kernels.TAKES_HOST_TENSORS:
+            raise RuntimeError(f"{self.operator}: a tensor on the host meets one on the card")
+        sent = [self._send(tensor) for tensor in stray] if given else []
+        self._take_new(given, results)
+        for block in sent:
+            self.books.give(block)
+        space = self.libraries.workspace_bytes(func, args) if self.libraries else 0
+        if space:
+            self.books.give(self.obtain(Taken(space, self.operator, "workspace")))
+        self.books.charge(kernels.work(func, args, kwargs, given, made))
+
+    def _send(self, index: Tensor) -> Block:
+        """An index that is written as a list goes over before the operator that uses it."""
+        self.books.charge(Work(to_card_bytes=index.nbytes, launches=1, syncs=1))
+        return self.obtain(Taken(index.nbytes, self.operator, site()))
+
+    def _take_new(self, given: Sequence[Tensor], made: Sequence[Tensor]) -> None:
+        old = set(map(key_of, given))
+        for tensor in made:
+            if key_of(tensor) not in old:
+                self.take(tensor)
+
+    def _crosses(
+        self,
+        func: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        given: list[Tensor],
+        made: list[Tensor],
+    ) -> bool:
+        """Book what goes over the link, if this does. The host waits for it unless it was told not to.
+
+        A copy in another dtype is converted where it comes from: on its way to the host it is there twice.
+        """
+        packet = func._overloadpacket
+        if packet is aten.copy_:
+            target, source = args[:2]
+            to_card, from_card = self.holds(target), self.holds(source)
+        elif packet is aten._to_copy or packet is aten.clone:
+            target, source = made[0], args[0]
+            to_card, from_card = self._moving_to_card is not False, bool(given)
+        elif packet in (aten.lift_fresh, aten.lift_fresh_copy) and not given:
+            target, to_card, from_card = made[0], True, False
+            source = target
+        else:
+            return False
+        if to_card == from_card:
+            return False
+        waits = int(not kwargs.get("non_blocking"))
+        if to_card:
+            self._take_new(given, made)
+            self.books.charge(Work(to_card_bytes=target.nbytes, launches=1, syncs=waits))
+            return True
+        if source.dtype != target.dtype:
+            self.books.give(self.obtain(Taken(target.nbytes, self.operator, site())))
+            converts = Work(read_bytes=source.nbytes, written_bytes=target.nbytes, launches=1)
+            self.books.charge(converts)
+        self.books.charge(Work(to_host_bytes=target.nbytes, launches=1, syncs=waits))
+        return True
+
+    def _on_host(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: Sequence[Tensor]
+    ) -> Any:
+        """An operator on real tensors only. What is made of none, and is large, is fake."""
+        if not given and _names_a_device(func) and kwargs.get("device") != META:
+            made = self._infer(func, args, kwargs)
+            if isinstance(made, Tensor) and made.nbytes > HOST_REAL_BYTES:
+                self.host(made.untyped_storage())
+                return made
+        return func(*args, **kwargs)
+
+    def _value(self, tensor: Tensor) -> bool | float | int:
+        """What reads back as a number."""
+        if self.holds(tensor):
+            self.books.charge(Work(to_host_bytes=tensor.nbytes, launches=1, syncs=1))
+        return True if tensor.dtype == torch.bool else 1.0 if tensor.is_floating_point() else 0
+
+    def _values(self, tensor: Tensor) -> Any:
+        """What reads back as lists of numbers, in one go."""
+        if not self.is_fake(tensor):
+            return Tensor.tolist(tensor)
+        value = self._value(tensor)
+        for length in reversed(tensor.shape):
+            value = [value] * length
+        return value
+
+
+# What operators make: size, stride and dtype, by what is `_known_by` their arguments.
+_inferred: dict[Any, tuple[torch.Size, tuple[int, ...], torch.dtype]] = {}
+
+
+def _known_by(value: Any) -> Any:
+    """What of an argument decides what an operator makes of it."""
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype, value.storage_offset()
+    if isinstance(value, (tuple, list)):
+        return type(value), *map(_known_by, value)
+    return type(value), value
+
+
+@cache
+def _makes_anew(func: Any) -> bool:
+    """Whether `func` makes one tensor, by its schema no view and nothing that was there."""
+    schema = func._schema
+    aliases = [value.alias_info for value in (*schema.arguments, *schema.returns)]
+    return len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor" and not any(aliases)
+
+
+def _fills_its_own(made: Any, given: Any) -> bool:
+    """Whether `made` is all of a storage of its own, which not every schema tells."""
+    if type(made) is not Tensor or made.storage_offset():
+        return False
+    like = torch.empty_strided(made.shape, made.stride(), dtype=made.dtype, device=META)
+    same = made.untyped_storage().nbytes() == like.untyped_storage().nbytes()
+    return same and all(key_of(made) != key_of(tensor) for tensor in tensors(given))
+
+
+@cache
+def _names_a_device(func: Any) -> bool:
+    return any(argument.name == "device" for argument in func._schema.arguments)
+
+
+def _shapes(value: Any) -> Any:
+    """An argument with its tensors without values. (torch's own tree_map leaves them to the garbage
+    collector, and so alive for longer than they are.)"""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_shapes, value))
+    if not isinstance(value, Tensor) or READ_DEVICE(value) == META:
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=META)
+
+
+@contextmanager
+def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, `owner.name` is `value`."""
+    kept = owner.__dict__[name]
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)

@@ -1,0 +1,81 @@
+"""What one operator of ATen does on a card: FLOP, bytes, launches.
+
+One operator is one kernel, unless it only looks at memory in another way. It reads what it is given once and
+writes what it makes once: caches inside the card are no model's business. A multiply-add is 2 FLOP, counted
+for matrices, convolutions and attention; the rest is traffic. FLOP are those of torch's own counter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import flop_registry
+
+from harness.trace.stage_costs import Work
+from harness.virtual_card import key_of
+
+aten = torch.ops.aten
+
+EMPTY = {aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided}
+# What is read or written is as much as comes out or goes in, and not the whole table.
+PICKS = {aten.embedding, aten.index, aten.index_select, aten.gather}
+PUTS = {aten.index_put_, aten._index_put_impl_, aten.scatter_, aten.scatter_add_}
+# In place, and what was there before is not looked at.
+OVERWRITES = {aten.copy_, aten.fill_, aten.zero_, aten.normal_, aten.uniform_, aten.random_}
+
+TAKES_HOST_TENSORS = {aten.copy_, aten.index, aten.index_put_, aten._index_put_impl_}
+
+
+def moves_nothing(func: Any, given: Sequence[Tensor], made: Sequence[Tensor]) -> bool:
+    """Whether `func` made no value: a view, or memory that nobody has written to."""
+    if func._overloadpacket in EMPTY:
+        return True
+    old = set(map(key_of, given))
+    return not func._schema.is_mutable and all(key_of(tensor) in old for tensor in made)
+
+
+def work(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: Sequence[Tensor], made: Any
+) -> Work:
+    """What `func` does, of tensors `given` on the card, to come to `made`."""
+    packet = func._overloadpacket
+    results = [made] if isinstance(made, Tensor) else [t for t in made or () if isinstance(t, Tensor)]
+    written = sum(map(reach_bytes, results))
+    if packet in PUTS:
+        written = sum(map(reach_bytes, given[1:]))
+        read = written
+    elif packet in PICKS:
+        read = written + sum(map(reach_bytes, given[1:]))
+    else:
+        read = sum(map(reach_bytes, given[1:] if packet in OVERWRITES else given))
+    count = flop_registry.get(packet)
+    flop = count(*_sizes(args), **_sizes(kwargs), out_val=_sizes(made)) if count else 0
+    if packet is aten._scaled_dot_product_flash_attention_for_cpu:  # which torch's counter does not know
+        flop = attention_flop(*args[:3])
+    return Work(flop=int(flop), read_bytes=read, written_bytes=written, launches=1)
+
+
+def _sizes(value: Any) -> Any:
+    """Sizes in place of tensors, which torch's counter would do, and keep the tensors for a while."""
+    if isinstance(value, Tensor):
+        return value.shape
+    if isinstance(value, dict):
+        return {name: _sizes(part) for name, part in value.items()}
+    return tuple(map(_sizes, value)) if isinstance(value, (tuple, list)) else value
+
+
+def reach_bytes(tensor: Tensor) -> int:
+    """Bytes of memory that `tensor` covers: an expanded axis is the same bytes again."""
+    size = tensor.element_size()
+    for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        size *= length if stride else 1
+    return size
+
+
+def attention_flop(q: Tensor, k: Tensor, v: Tensor) -> int:
+    """Of scores and of their sum of values, `q [B, n, S, d]` over every key of `k [B, m, E, d]`."""
+    batch, heads, queries, size = q.shape
+    return 2 * batch * heads * queries * k.shape[2] * (size + v.shape[3])

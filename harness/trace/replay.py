@@ -1,0 +1,143 @@
+"""A layer that runs again on the same shapes is not traced again: what it did the first time is done over.
+
+A model is one block many times over, a schedule one model many times over, a long song one tile many times
+over. What a call does to a card follows from the shapes of what it sees, so the first call of a kind is
+written down as allocations, releases and work, and others repeat that. Allocations are still made one by one:
+the books are those of tracing every call, and a card that is too small refuses at the same operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from harness.quantization import scheme_of
+from harness.trace.allocator import Block
+from harness.trace.stage_costs import Work
+from harness.trace.tracker import Taken
+
+if TYPE_CHECKING:
+    from harness.trace.fake_card import FakeCard
+
+PLAIN = (Tensor, nn.Parameter)
+
+
+class Given(NamedTuple):
+    """What was taken as the `number`th in this script was let go."""
+
+    number: int
+
+
+class Made(NamedTuple):
+    """A tensor that outlives the call, in what was taken as the `number`th; None is host memory."""
+
+    number: int | None
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class Script:
+    """What one call did."""
+
+    def __init__(self) -> None:
+        self.events: list[Taken | Given | Work] = []
+        self.made: Made
+        self.repeatable = True
+        self._numbers: dict[int, int] = {}  # by the identity of a block
+        self._taken = 0
+
+    def took(self, block: Block, what: Taken) -> None:
+        self._numbers[id(block)] = self._taken
+        self._taken += 1
+        self.events.append(what)
+
+    def gave(self, block: Block) -> None:
+        number = self._numbers.pop(id(block), None)
+        if number is None:
+            self.repeatable = False  # it let go of what was there before
+        else:
+            self.events.append(Given(number))
+
+    def did(self, work: Work) -> None:
+        self.events.append(work)
+
+    def end(self, made: Tensor, block: Block | None) -> None:
+        """Note what the call returned, in `block`. What was there before, or a part of a tensor, cannot be
+        done over.
+        """
+        number = None if block is None else self._numbers.pop(id(block), -1)
+        self.made = Made(number, tuple(made.shape), made.stride(), made.dtype)
+        # Nothing else may be left behind.
+        self.repeatable &= number != -1 and made.storage_offset() == 0 and not self._numbers
+
+
+class Recorder:
+    """Entered, calls of modules of the types `repeated` are cached in `scripts`, and replayed from there."""
+
+    def __init__(self, card: FakeCard, scripts: dict[Any, Script], repeated: Sequence[type[nn.Module]]):
+        self.scripts = scripts
+        self._repeated = repeated
+        self._card = card
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Recorder:
+        for kind in self._repeated:
+            self._entered.enter_context(_forward_of(kind, self._through(kind.forward)))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._entered.close()
+
+    def _through(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(module: nn.Module, *args: Any) -> Tensor:
+            seen = tuple(_signatures(self._card, (args, tuple(module.parameters()))))
+            key = (forward, self._card.libraries, seen)
+            script = self.scripts.get(key)
+            if script is not None and script.repeatable:
+                return self._card.perform(script)
+            script = Script()
+            self._card.books.scribes.append(script)
+            try:
+                made = forward(module, *args)
+            finally:
+                self._card.books.scribes.remove(script)
+            script.end(made, self._card.block_of(made))
+            self.scripts[key] = script
+            return made
+
+        return call
+
+
+@contextmanager
+def _forward_of(kind: type[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
+    plain = kind.forward
+    kind.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        kind.forward = plain  # type: ignore[method-assign]
+
+
+def _signatures(card: FakeCard, value: Any) -> Iterator[Any]:
+    """What of `value` decides what a call with it does: shapes of tensors, and whatever is not one."""
+    if isinstance(value, Tensor):
+        kind = type(value) if type(value) in PLAIN else scheme_of(value)  # quantizations share a type
+        yield kind, value.shape, value.stride(), value.dtype, card.holds(value)
+    elif isinstance(value, (tuple, list)):
+        yield len(value)
+        for part in value:
+            yield from _signatures(card, part)
+    elif callable(value) and hasattr(value, "__code__"):  # a function: its code, and what it has closed over
+        cells = tuple(cell.cell_contents for cell in value.__closure__ or ())
+        yield value.__code__
+        yield from _signatures(card, (*cells, *(value.__defaults__ or ())))
+    elif hasattr(value, "__dict__"):
+        yield type(value)
+        yield from _signatures(card, tuple(value.__dict__.values()))
+    else:
+        yield value

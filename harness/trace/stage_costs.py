@@ -1,0 +1,153 @@
+"""Work and memory by stage: what a trace adds up to. No torch import here.
+
+A kernel takes as long as the longest of its arithmetic, its traffic and its launch; what crosses the link
+between host and card comes on top. That is a roofline, not a bound: caches and launches that run ahead of the
+card make it faster, all else slower. Time is in whole picoseconds: sums do not depend on their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import groupby, zip_longest
+from typing import NamedTuple
+
+from harness import spans
+from harness.cards import Card
+
+OUTSIDE = "other"
+PS = 10**12
+MOST_SAMPLES = 4096
+RESOURCES = ("compute", "memory", "launches", "link")
+
+
+class Work(NamedTuple):
+    """What one operator does. Bytes are of the card's memory, or of the link where they cross it."""
+
+    flop: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
+    launches: int = 0
+    syncs: int = 0
+    to_card_bytes: int = 0
+    to_host_bytes: int = 0
+
+
+class Sample(NamedTuple):
+    """Memory at one moment of the estimated time."""
+
+    t_ps: int
+    stage: str
+    allocated_bytes: int
+    reserved_bytes: int
+
+
+@dataclass
+class Stage:
+    """One stage's sums. `ps`: picoseconds by the resource that bounds each kernel.
+
+    `sites`: bytes alive at the peak of allocated memory, by the place in the engine that asked for them.
+    """
+
+    name: str
+    work: list[int | Fraction] = field(default_factory=lambda: [0] * len(Work._fields))
+    ps: dict[str, int | Fraction] = field(default_factory=lambda: dict.fromkeys(RESOURCES, 0))
+    peak_live_bytes: int = 0
+    peak_allocated_bytes: int = 0
+    peak_reserved_bytes: int = 0
+    sites: dict[str, int] = field(default_factory=dict)
+
+    def total(self) -> Work:
+        """The sums of its work."""
+        return Work(*map(round, self.work))
+
+
+class Ledger:
+    """Stages in the order they begin, as `spans` has them."""
+
+    def __init__(self, card: Card):
+        self.stages: dict[str, Stage] = {}
+        self.samples: list[Sample] = []
+        self._flop_per_s = int(card.flop_per_s)
+        self._bytes_per_s = int(card.bytes_per_s)
+        self._link_bytes_per_s = int(card.link_bytes_per_s)
+        self._launch_ps = round(card.launch_s * PS)
+        self._grain_bytes = card.memory_bytes // 400  # a smaller change of memory is not drawn
+        self._took: dict[Work, tuple[str, int, int]] = {}
+        self._clock_ps: int | Fraction = 0
+
+    def stage(self) -> Stage:
+        """The stage that is running."""
+        name = spans.stage() or OUTSIDE
+        found = self.stages.get(name)
+        if found is None:
+            found = self.stages[name] = Stage(name)
+        return found
+
+    def charge(self, work: Work) -> None:
+        """Add what an operator did to the stage that is running."""
+        stage = self.stage()
+        for index, amount in enumerate(work):
+            if amount:
+                stage.work[index] += amount
+        known = self._took.get(work)
+        if known is None:
+            known = self._took[work] = self._takes(work)
+        bound, took_ps, link_ps = known
+        stage.ps[bound] += took_ps
+        stage.ps["link"] += link_ps
+        self._clock_ps += took_ps + link_ps
+
+    def _takes(self, work: Work) -> tuple[str, int, int]:
+        """What bounds a kernel, how long that takes, and how long its way over the link."""
+        moved_bytes = work.read_bytes + work.written_bytes
+        took_ps = {
+            "compute": work.flop * PS // self._flop_per_s,
+            "memory": moved_bytes * PS // self._bytes_per_s,
+            "launches": work.launches * self._launch_ps,
+        }
+        bound = max(took_ps, key=took_ps.__getitem__)
+        crossed_bytes = work.to_card_bytes + work.to_host_bytes
+        return bound, took_ps[bound], crossed_bytes * PS // self._link_bytes_per_s
+
+    def memory(self, live: int, allocated: int, reserved: int) -> bool:
+        """Note what is in use now; whether it is the most that the stage has allocated."""
+        stage = self.stage()
+        stage.peak_live_bytes = max(stage.peak_live_bytes, live)
+        stage.peak_reserved_bytes = max(stage.peak_reserved_bytes, reserved)
+        self._draw(stage, allocated, reserved)
+        if allocated <= stage.peak_allocated_bytes:
+            return False
+        stage.peak_allocated_bytes = allocated
+        return True
+
+    @contextmanager
+    def counting(self, times: Fraction) -> Iterator[None]:
+        """Inside, all that is charged to the stage that is running counts so many times."""
+        stage = self.stage()
+        work, ps, clock_ps = stage.work, stage.ps, self._clock_ps
+        stage.work, stage.ps, self._clock_ps = [0] * len(work), dict.fromkeys(ps, 0), round(clock_ps)
+        yield
+        self._clock_ps = clock_ps + (self._clock_ps - round(clock_ps)) * times
+        stage.work = [old + new * times for old, new in zip(work, stage.work, strict=True)]
+        stage.ps = {name: old + stage.ps[name] * times for name, old in ps.items()}
+
+    def _draw(self, stage: Stage, allocated: int, reserved: int) -> None:
+        if self.samples:
+            last = self.samples[-1]
+            moved = max(abs(allocated - last.allocated_bytes), abs(reserved - last.reserved_bytes))
+            if last.stage == stage.name and moved < self._grain_bytes:
+                return
+        self.samples.append(Sample(round(self._clock_ps), stage.name, allocated, reserved))
+        if len(self.samples) > MOST_SAMPLES:
+            self.samples = list(_thinned(self.samples))
+
+
+def _thinned(samples: list[Sample]) -> Iterator[Sample]:
+    """Of each two neighbours of a stage the higher one."""
+    for _, same in groupby(samples, key=lambda sample: sample.stage):
+        stage = list(same)
+        for pair in zip_longest(stage[::2], stage[1::2]):
+            yield max(filter(None, pair), key=lambda sample: sample.allocated_bytes)

@@ -1,0 +1,143 @@
+"""Where fake tensors are: on a card whose books are kept, or on the host. None of them has memory.
+
+A tensor of torch's meta device is fake if its storage is known here; any other belongs to a model that is not
+loaded. A block of the card is a storage's until the storage dies.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.cards import Card
+from harness.registry import PACKAGES
+from harness.trace.allocator import Block, NoMemory
+from harness.trace.tracker import Books, Taken
+from harness.virtual_card import HOST, READ_DEVICE, VirtualCard, key_of, plain
+
+CHECKOUT = Path(__file__).parents[2]
+OURS = tuple(str(CHECKOUT / package) + os.sep for package in PACKAGES)
+BEHIND_THE_SCENES = (str(CHECKOUT / "harness" / "trace"), str(CHECKOUT / "harness" / "virtual_card.py"))
+META = torch.device("meta")
+
+
+class FakeStorage(VirtualCard):
+    """`card`, of which `cap_bytes` are left to the allocator (what its context leaves, where not said).
+
+    `books` has what was taken. Raises torch.OutOfMemoryError out of the call that asked for too much.
+    """
+
+    wrapped_on = "meta"
+    peak_source = "predicted, torch.cuda.max_memory_reserved"
+
+    def __init__(self, card: Card, cap_bytes: int | None = None):
+        super().__init__(max(card.memory_bytes - card.context_bytes, 0) if cap_bytes is None else cap_bytes)
+        self.books = Books(card, self.cap_bytes)
+        self.operator = ""  # that is running
+        self._blocks: dict[int, Block] = {}  # by the identity of a storage
+        self._hosted: set[int] = set()  # storages of fake tensors on the host
+
+    def holds(self, tensor: Tensor) -> bool:
+        return any(key_of(part) in self._blocks for part in plain(tensor))
+
+    def block_of(self, tensor: Tensor) -> Block | None:
+        """The allocator's block that `tensor` lies in; None for one that is on the host."""
+        return self._blocks.get(key_of(tensor))
+
+    def is_empty(self, tensor: Tensor) -> bool:
+        """Whether `tensor` is on the meta device for the engine too: of a model that is not loaded."""
+        return READ_DEVICE(tensor) == META and not self.is_fake(tensor)
+
+    def is_fake(self, tensor: Tensor) -> bool:
+        """Whether `tensor` stands for one with values, on the card or on the host."""
+        return any(key in self._blocks or key in self._hosted for key in map(key_of, plain(tensor)))
+
+    def device_of(self, tensor: Tensor) -> torch.device:
+        if self.holds(tensor):
+            return self.device
+        return HOST if self.is_fake(tensor) else READ_DEVICE(tensor)
+
+    def beneath(self, tensor: Tensor) -> str:
+        return "meta" if READ_DEVICE(tensor) == META else "cpu"
+
+    def elsewhere(self, shape: Sequence[int]) -> Tensor:
+        """A fake tensor on the host."""
+        made = torch.empty(shape, device=META)
+        self.host(made.untyped_storage())
+        return made
+
+    def fresh(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A tensor on the card that nobody has written to."""
+        made = torch.empty(shape, dtype=dtype, device=META)
+        self.take(made)
+        return made
+
+    def take(self, tensor: Tensor) -> None:
+        for part in plain(tensor):
+            if key_of(part) not in self._blocks:
+                self._keep(part.untyped_storage())
+
+    def obtain(self, what: Taken) -> Block:
+        """A block of the card, of no storage yet."""
+        try:
+            return self.books.take(what)
+        except NoMemory as refusal:
+            raise torch.OutOfMemoryError(f"{what.operator}: {refusal}") from None
+
+    def hold(self, storage: torch.UntypedStorage, block: Block) -> None:
+        """`block` is that storage's until it dies."""
+        self._blocks[storage._cdata] = block
+        weakref.finalize(storage, self._release, storage._cdata).atexit = False
+
+    def host(self, storage: torch.UntypedStorage) -> None:
+        """A fake tensor on the host lies in that storage until it dies."""
+        if storage._cdata not in self._hosted and storage.device == META:
+            self._hosted.add(storage._cdata)
+            weakref.finalize(storage, self._hosted.discard, storage._cdata).atexit = False
+
+    def _keep(self, storage: torch.UntypedStorage) -> None:
+        self.hold(storage, self.obtain(Taken(storage.nbytes(), self.operator, site())))
+
+    def _release(self, key: int) -> None:
+        self.books.give(self._blocks.pop(key))
+
+    def used_bytes(self) -> int:
+        return self.books.allocator.reserved_bytes
+
+    def available_bytes(self) -> int:
+        return self.cap_bytes - self.books.allocator.reserved_bytes
+
+    def peak_bytes(self) -> int:
+        return self.books.allocator.peak_reserved_bytes
+
+    def peak_allocated_bytes(self) -> int:
+        return self.books.allocator.peak_allocated_bytes
+
+    def reset_peak(self) -> None:
+        self.books.allocator.reset_peak()
+
+
+def site() -> str:
+    """The function of a subject that is running, without a line number, which any edit would move."""
+    frame = sys._getframe(1)
+    while frame:
+        if place := _place(frame.f_code.co_filename):
+            return f"{place} {frame.f_code.co_qualname}"
+        frame = frame.f_back
+    return "elsewhere"
+
+
+@cache
+def _place(file: str) -> str | None:
+    """A file of ours as sites name it; None for one of a library, or of what keeps the books."""
+    if not file.startswith(OURS) or file.startswith(BEHIND_THE_SCENES):
+        return None
+    place = Path(file).relative_to(CHECKOUT)
+    return None if "costs" in place.parts else place.as_posix()
