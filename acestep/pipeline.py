@@ -26,7 +26,7 @@ from torch import Tensor
 
 from acestep.audio import waveform as audio
 from acestep.audio.decode import decode
-from acestep.audio.inputs import Heard, listen
+from acestep.audio.inputs import AudioInputs, encode_inputs
 from acestep.diffusion import canvas
 from acestep.diffusion import sampler as diffusion
 from acestep.diffusion.canvas import Canvas
@@ -87,7 +87,7 @@ class Run:
         self.compiled = compiled
         self.counts = Counts()
         self.fallbacks: list[Fallback] = []
-        self.heard = Heard()
+        self.inputs = AudioInputs()
         self.groups: list[Group] = []
         self.times = start_at(plan.times, plan.params.cover_noise_strength)
 
@@ -106,7 +106,7 @@ class Run:
 
     def audio(self, save_dir: Path | None) -> tuple[Audio, ...]:
         """Every stage in order; files under `save_dir` when it is given."""
-        self.listen()
+        self.encode_inputs()
         self.group(self.planned())
         self.read()
         with self.models.residency.using("dit"):
@@ -116,18 +116,18 @@ class Run:
         self.decode()
         return self.finish(save_dir)
 
-    def listen(self) -> None:
+    def encode_inputs(self) -> None:
         """Recordings to latents."""
-        self.heard = listen(self.models, self.budget, self.plan)
-        self.fallbacks += self.heard.fallbacks
+        self.inputs = encode_inputs(self.models, self.budget, self.plan)
+        self.fallbacks += self.inputs.fallbacks
 
     def source_codes(self) -> Tensor:
         """Audio codes `[ceil(T / 5)]` of the recording by itself; needs `ENCODING`."""
-        self.listen()
-        assert self.heard.source is not None
+        self.encode_inputs()
+        assert self.inputs.source is not None
         with self.models.residency.using("tokenizer", "detokenizer"):
-            _, codes = canvas.cover(self.models.ace_step, self.heard.source, self.models.silence)
-        return codes[0, : -(-self.heard.frames // canvas.FRAMES_PER_CODE)]
+            _, codes = canvas.cover(self.models.ace_step, self.inputs.source, self.models.silence)
+        return codes[0, : -(-self.inputs.frames // canvas.FRAMES_PER_CODE)]
 
     def planned(self) -> Plan:
         """Metadata and codes of every item, from the language model or from the request itself."""
@@ -157,7 +157,7 @@ class Run:
 
     def group(self, made: Plan) -> None:
         """Put items of the same words and length together."""
-        self.counts = replace(made.counts, vae_encode_tiles=self.heard.tiles)
+        self.counts = replace(made.counts, vae_encode_tiles=self.inputs.tiles)
         alike: dict[tuple[Metadata, int], Group] = {}
         for item, metadata in enumerate(made.metadata):
             codes = None if made.codes is None else made.codes[item]
@@ -170,8 +170,8 @@ class Run:
 
     def _frames(self, metadata: Metadata, codes: Tensor | None) -> int:
         """Latent frames of an item; never fewer than the model makes."""
-        if self.heard.source is not None:
-            return self.heard.source.shape[1]
+        if self.inputs.source is not None:
+            return self.inputs.source.shape[1]
         if codes is not None:
             return max(len(codes) * canvas.FRAMES_PER_CODE, canvas.MIN_FRAMES)
         return canvas.latent_frames(self.params.duration or metadata.duration or DEFAULT_DURATION_S)
@@ -179,7 +179,7 @@ class Run:
     def read(self) -> None:
         """Words to text states. What leaves its source on the way is read as text to music as well."""
         models, params = self.models, self.params
-        sentences = [self.plan.sentence]
+        sentences = [self.plan.instruction]
         if params.audio_cover_strength < 1:
             sentences.append(instruction("text2music"))
         with models.residency.using("text_encoder"), span("text_encode"):
@@ -188,13 +188,13 @@ class Run:
                     conditioning.encode_text(
                         models.text_encoder,
                         models.text_tokenizer,
-                        sentence=sentence,
+                        instruction=instruction,
                         caption=group.metadata.caption or params.caption,
                         lyrics=INSTRUMENTAL if params.instrumental else params.lyrics,
                         language=group.metadata.language or params.vocal_language,
                         metadata=group.metadata,
                     )
-                    for sentence in sentences
+                    for instruction in sentences
                 ]
 
     def condition(self) -> None:
@@ -218,20 +218,22 @@ class Run:
 
     def _timbre(self) -> Tensor:
         """One vector per reference clip `[1, N, D]`; that of silence without any."""
-        if not self.heard.clips:
+        if not self.inputs.clips:
             assert self.models.timbre_of_silence is not None
             return self.models.timbre_of_silence
-        return self.models.ace_step.encoder.timbre_encoder(torch.cat(self.heard.clips))[None]
+        return self.models.ace_step.encoder.timbre_encoder(torch.cat(self.inputs.clips))[None]
 
     def _canvas(self, group: Group) -> Canvas:
         """What the DiT is given to fill."""
         models, task = self.models, self.params.task_type
-        if self.heard.source is not None and task == "cover":
-            made, codes = canvas.cover(models.ace_step, self.heard.source, models.silence)
+        if self.inputs.source is not None and task == "cover":
+            made, codes = canvas.cover(models.ace_step, self.inputs.source, models.silence)
             group.codes = [codes[0]] * len(group.items)
             return made
-        if self.heard.source is not None:
-            return canvas.kept(self.heard.source, models.silence, self.heard.region, erase=task == "repaint")
+        if self.inputs.source is not None:
+            return canvas.kept(
+                self.inputs.source, models.silence, self.inputs.region, erase=task == "repaint"
+            )
         if group.codes:
             return canvas.from_codes(models.ace_step, torch.stack(group.codes), models.silence, group.frames)
         return canvas.silent(models.silence, group.frames)
@@ -294,10 +296,10 @@ class Run:
 
     def _repaint(self, group: Group) -> diffusion.Repaint | None:
         params = self.params
-        if params.task_type != "repaint" or self.heard.source is None or group.canvas is None:
+        if params.task_type != "repaint" or self.inputs.source is None or group.canvas is None:
             return None
         return diffusion.Repaint(
-            self.heard.source,
+            self.inputs.source,
             group.canvas.mask,
             params.repaint_injection_ratio,
             params.repaint_crossfade_frames,

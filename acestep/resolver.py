@@ -37,7 +37,7 @@ class EffectivePlan:
     params: GenerationParams
     config: GenerationConfig
     task: Task
-    sentence: str  # the instruction the DiT is conditioned on
+    instruction: str  # the instruction the DiT is conditioned on
     times: tuple[float, ...]  # of the diffusion steps
     lm_metadata: bool  # the LM's first phase runs
     lm_codes: bool  # and its second
@@ -73,7 +73,7 @@ class EffectivePlan:
             "quantization": made.quantization,
             "compile": made.compile,
             "task_type": params.task_type,
-            "instruction": self.sentence,
+            "instruction": self.instruction,
             "source_s": self.source_s,
             "duration_s": params.duration,
             "max_duration_s": made.max_duration_s,
@@ -114,7 +114,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, made: Setup) -> 
         params=params,
         config=config,
         task=task,
-        sentence=_sentence(params),
+        instruction=_sentence(params),
         times=tuple(schedule(steps, params.shift, turbo=made.turbo, timesteps=params.timesteps)),
         lm_metadata=phases,
         lm_codes=params.thinking,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.records import writer as output
-from harness.records.schema import Card, Item
+from harness.records.schema import Item, TierResult
 from tiersim.case import PREDICTED
 from tiersim.notes import with_lm
 
@@ -76,6 +76,6 @@ def _change(item: Item, was: Item) -> Change | None:
     return Change(more > 0, f"{name}: {sizes} ({more / used_before:+.1%})")
 
 
-def _name(item: Item, card: Card) -> str:
+def _name(item: Item, card: TierResult) -> str:
     lm = with_lm(item.effective.get("lm"))
     return f"{card.tier_gb:g}GB {card.variant}, {lm}, batch {item.effective.get('batch_size')}"

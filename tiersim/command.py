@@ -20,6 +20,7 @@ from harness.records import writer as output
 from harness.records.schema import Header, Profile
 from tiersim import baseline, boundary, document, html, pool, sweep
 from tiersim.case import PREDICTED, VARIANTS, Case, Plan, here, resolve
+from tiersim.case_runner import CaseRunner, Runner
 from tiersim.notes import basis
 from tiersim.predictors import Predictors
 from tiersim.progress import Progress
@@ -27,7 +28,6 @@ from tiersim.protocol import Exit
 from tiersim.record import Record
 from tiersim.report import Report
 from tiersim.results import Results, write
-from tiersim.session import Runner, Session
 
 FAILED = 1
 MAX_REPEATS, MAX_BATCH, MAX_JOBS = 100, 64, 1024
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     with ExitStack() as stack:
         results = stack.enter_context(Results(options.out, options.rerun)) if options.out else None
         writers = [stack.enter_context(writer) for writer in _writers(options, header)]
-        session = Session(
+        case_runner = CaseRunner(
             _runner(options, card, stack),
             lambda record: print(report.row(record), flush=True),
             results,
@@ -69,11 +69,11 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
         found = Findings()
         print(report.header(), flush=True)
         try:
-            _test(options, planned, rungs, session, found)
+            _test(options, planned, rungs, case_runner, found)
             if before:
-                _compare(session, before, found)
+                _compare(case_runner, before, found)
         finally:
-            records = list(session.records.values())
+            records = list(case_runner.records.values())
             if results:
                 _conclude(results.folder, header, records, found)
     print("\n\n".join([report.footer(records), *(table(report) for table in found.tables)]))
@@ -185,11 +185,11 @@ def _test(
     options: argparse.Namespace,
     planned: Sequence[tuple[Case, Plan]],
     rungs: Sequence[Sequence[Case]],
-    session: Session,
+    case_runner: CaseRunner,
     found: Findings,
 ) -> None:
     """Run the cases, then the ladders of batches, and say where the boundaries are."""
-    records = session.run([case for case, _ in planned])
+    records = case_runner.run([case for case, _ in planned])
     plan = planned[-1][1]
     rests_on = next((basis(record) for record in records if record.status != "skip"), "nothing ran")
     conditions = f"{plan.source}, {plan.dit}, {plan.case.duration_s:g} s, {rests_on}"
@@ -199,14 +199,14 @@ def _test(
         minima = boundary.minima(records)
         found.tables.append(lambda report: report.minima(minima, told))
     if options.batch_boundary:
-        ladders = boundary.ladders(sweep.climb(rungs, session.run))
+        ladders = boundary.ladders(sweep.climb(rungs, case_runner.run))
         limits = boundary.batch_limits(ladders)
         found.tables.append(lambda report: report.batches(ladders, limits, conditions))
 
 
-def _compare(session: Session, before: Sequence[output.Item], found: Findings) -> None:
-    now = [document.item(record) for record in session.records.values()]
-    matched = {item.key for item in before} & session.records.keys()
+def _compare(case_runner: CaseRunner, before: Sequence[output.Item], found: Findings) -> None:
+    now = [document.item(record) for record in case_runner.records.values()]
+    matched = {item.key for item in before} & case_runner.records.keys()
     changes = baseline.compare(now, before)
     lines = [f"BASELINE: {len(matched)} of {len(now)} cases compared", *(f"  {change}" for change in changes)]
     told = "\n".join(lines if changes else [*lines, "  no change"])

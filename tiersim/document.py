@@ -8,8 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 from acestep.profiler.flags import TIER_TEST
-from harness.records import machine as passport
-from harness.records.schema import Card, Header, Item, Sample, Used
+from harness.records import machine
+from harness.records.schema import Header, Item, Sample, TierResult, Used
 from tiersim.case import Case, Plan
 from tiersim.notes import departures, notes
 from tiersim.record import Record
@@ -17,7 +17,7 @@ from tiersim.record import Record
 
 def header(plan: Plan, argv: Sequence[str]) -> Header:
     """What a run is. Its cases differ in the language model, so none is named here."""
-    commit, dirty = passport.revision()
+    commit, dirty = machine.revision()
     return Header(
         id=uuid4().hex,
         started_utc=datetime.now(UTC),
@@ -25,8 +25,8 @@ def header(plan: Plan, argv: Sequence[str]) -> Header:
         mode=TIER_TEST,
         commit=commit,
         dirty=dirty,
-        package_version=passport.package_version(),
-        passport=passport.passport(),
+        package_version=machine.package_version(),
+        machine=machine.read(),
         source=plan.source,
         source_origin=plan.source_origin,
         dit=plan.dit,
@@ -34,7 +34,7 @@ def header(plan: Plan, argv: Sequence[str]) -> Header:
         lm_backend=None,
         device=plan.device,
         origins={},
-        versions=passport.versions(),
+        versions=machine.versions(),
     )
 
 
@@ -93,9 +93,9 @@ def _memory(record: Record) -> dict[str, int]:
     return {name: value for name, value in readings.items() if value is not None}
 
 
-def _card(record: Record) -> Card:
+def _card(record: Record) -> TierResult:
     cap = record.cap
-    return Card(
+    return TierResult(
         tier_gb=record.requested.tier_gb,
         tier=record.tier,
         class_gb=record.class_gb,

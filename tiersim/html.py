@@ -43,11 +43,11 @@ def _class(head: str) -> str:
 
 def _facts(header: Header) -> tuple[str, ...]:
     commit = f"{header.commit[:12]}{' and changes' if header.dirty else ''}" if header.commit else "no commit"
-    cards = ", ".join(gpu.name for gpu in header.passport.gpus if gpu.name)
-    machine = cards or header.passport.cpu or "unknown processor"
+    cards = ", ".join(gpu.name for gpu in header.machine.gpus if gpu.name)
+    where = cards or header.machine.cpu or "unknown processor"
     torch = f"torch {header.versions.get('torch', 'unknown')}"
     started = f"{header.started_utc:%Y-%m-%d %H:%M} UTC"
-    return commit, header.source, header.dit, machine, torch, started
+    return commit, header.source, header.dit, where, torch, started
 
 
 def _cells(number: int, record: Record) -> dict[str, str]:

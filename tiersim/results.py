@@ -18,7 +18,7 @@ from typing import IO, Literal, Self
 import msgspec
 
 from harness.errors import AceStepError, UsageError
-from harness.records import machine as passport
+from harness.records import machine
 from harness.records.writer import write_whole
 from tiersim.case import Plan
 from tiersim.record import Record, Status
@@ -93,7 +93,7 @@ def stamp(source: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for name in ("acestep", "tiersim") for p in (PACKAGES / name).rglob("*.py")):
         digest.update(f"{path.relative_to(PACKAGES)}\0".encode() + path.read_bytes())
-    facts = [source, *_files(Path(source)), passport.passport().lasting, passport.versions()]
+    facts = [source, *_files(Path(source)), machine.read().lasting, machine.versions()]
     digest.update(msgspec.json.encode(facts, order="deterministic"))
     return digest.hexdigest()
 

@@ -26,7 +26,7 @@ from harness.spans import span
 
 
 @dataclass
-class Heard:
+class AudioInputs:
     """What the recordings of a request are to the model.
 
     `source [1, T, 64]`, of which `frames` are the recording's and `region` are to be painted; `clips`:
@@ -41,27 +41,27 @@ class Heard:
     fallbacks: list[Fallback] = field(default_factory=list)
 
 
-def listen(models: Models, budget: MemoryBudget, plan: EffectivePlan) -> Heard:
+def encode_inputs(models: Models, budget: MemoryBudget, plan: EffectivePlan) -> AudioInputs:
     """Read and encode what a request names. Needs the part `vae_encoder` where it names anything.
 
     Raises MissingPrerequisite or UsageError for a recording that cannot be used.
     """
-    params, heard = plan.params, Heard()
+    params, inputs = plan.params, AudioInputs()
     if params.src_audio:
         start, end = params.repainting_start, params.repainting_end
         wave = _load("src_audio", params.src_audio, plan.setup.max_duration_s + min(start, 0.0))
         if plan.task.region:
             wave, start, end = canvas.outpaint(wave, start, end)
-        latents = _encode(wave, models, budget, heard)
-        heard.frames = latents.shape[1]
+        latents = _encode(wave, models, budget, inputs)
+        inputs.frames = latents.shape[1]
         if plan.task.region:
-            heard.region = canvas.region_frames(start, end, heard.frames)
-        heard.source = canvas.fit(latents, models.silence, max(heard.frames, canvas.MIN_FRAMES))
+            inputs.region = canvas.region_frames(start, end, inputs.frames)
+        inputs.source = canvas.fit(latents, models.silence, max(inputs.frames, canvas.MIN_FRAMES))
     for path in params.reference_audio:
         clip = reference.windows(_load("reference_audio", path, reference.MOST_S))
         if clip is not None:
-            heard.clips.append(_encode(clip, models, budget, heard))
-    return heard
+            inputs.clips.append(_encode(clip, models, budget, inputs))
+    return inputs
 
 
 def _load(name: str, path: str, most_s: float) -> Tensor:
@@ -69,11 +69,11 @@ def _load(name: str, path: str, most_s: float) -> Tensor:
         return torch.from_numpy(audio_file.read(path, name, most_s))
 
 
-def _encode(wave: Tensor, models: Models, budget: MemoryBudget, heard: Heard) -> Tensor:
+def _encode(wave: Tensor, models: Models, budget: MemoryBudget, inputs: AudioInputs) -> Tensor:
     """Latents `[1, T, 64]` of a waveform `[2, N]`, at least one frame of it."""
     wave = F.pad(wave, (0, max(0, models.hop - wave.shape[1])))
     with models.residency.using("vae_encoder"), span("vae_encode"):
         done = encode(models.vae.encoder, wave[None], models.hop, budget, models.device, models.dtype)
-    heard.tiles += done.tiles
-    heard.fallbacks += done.fallbacks
+    inputs.tiles += done.tiles
+    inputs.fallbacks += done.fallbacks
     return done.latents

@@ -1,6 +1,6 @@
 """A prediction as one HTML file: verdict, stages, memory over the predicted time, what each peak is made of.
 
-Nothing is loaded from elsewhere and nothing is a script. Every text is escaped.
+Nothing is loaded from elsewhere and nothing is a trace. Every text is escaped.
 """
 
 from __future__ import annotations

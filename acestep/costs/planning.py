@@ -18,12 +18,12 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from acestep.lm.backends.pt_backend import PT
-from acestep.lm.decode.loop import SessionWriter
-from acestep.lm.decode.selector import Codes, Head, Texts
+from acestep.lm.decode.loop import CachedDecodeLoop
+from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, Head
 from acestep.lm.grammar.allowed import Choice, Free
 from acestep.lm.sampling import Sampling
 from acestep.text.tokenizer import IM_END, NEWLINE
-from harness.trace.stage_costs import Ledger
+from harness.trace.stage_costs import StageCosts
 
 SAMPLED_STEPS = 5
 
@@ -46,7 +46,7 @@ def trapezoids(steps: int, points: int = SAMPLED_STEPS) -> list[tuple[int, Fract
     return list(zip(at, shares, strict=True))
 
 
-class FirstAllowed(Texts):
+class FirstAllowed(ConstrainedDecoder):
     """Texts that say the first thing that is allowed, and end where they may."""
 
     def _choose(
@@ -61,21 +61,21 @@ def _first(mask: Tensor) -> int:
     return ends[0] if ends else int(mask.byte().argmax())
 
 
-class SampledWriter(SessionWriter):
+class SampledDecodeLoop(CachedDecodeLoop):
     """Writes as many codes as asked for by running some of the steps, each for those it stands for."""
 
-    texts_kind = FirstAllowed
+    decoder_type = FirstAllowed
 
-    def __init__(self, writer: SessionWriter, ledger: Ledger):
-        super().__init__(writer.chooser, writer.open_session)
-        self._ledger = ledger
+    def __init__(self, writer: CachedDecodeLoop, stage_costs: StageCosts):
+        super().__init__(writer.selector, writer.open_session)
+        self._stage_costs = stage_costs
 
-    def _decode(self, session: Any, codes: Codes) -> None:
+    def _decode(self, session: Any, codes: CodeDecoder) -> None:
         tokens = codes.next(session.head, 0)
         lengths = list(session.lengths)
         for index, times in trapezoids(codes.longest - 1):
             session.lengths = [length + index - 1 for length in lengths[: len(session.lengths)]]
-            with self._ledger.counting(times):
+            with self._stage_costs.counting(times):
                 tokens = self._step(session, codes, tokens, index)
 
 
@@ -84,7 +84,7 @@ class Sampled:
     """The backend `held`, whose writers take samples."""
 
     held: PT
-    ledger: Ledger
+    stage_costs: StageCosts
     name: ClassVar[str] = "pt"
 
     def load(self) -> None:
@@ -93,8 +93,10 @@ class Sampled:
     def using(self) -> AbstractContextManager[object]:
         return self.held.using()
 
-    def writer(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> SampledWriter:
-        return SampledWriter(self.held.writer(sampling, seeds, cfg_scale), self.ledger)
+    def decode_loop(
+        self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0
+    ) -> SampledDecodeLoop:
+        return SampledDecodeLoop(self.held.decode_loop(sampling, seeds, cfg_scale), self.stage_costs)
 
     def facts(self) -> dict[str, Any]:
         return self.held.facts()

@@ -39,7 +39,7 @@ from harness.trace.libraries import CUDA
 from harness.trace.stage_costs import PS, Stage
 from harness.virtual_card import VirtualBudget
 
-_scripts: dict[Any, Any] = {}  # of layers, as they were traced for any prediction of this process
+_traces: dict[Any, Any] = {}  # of layers, as they were traced for any prediction of this process
 REPEATED = (Block, DiTLayer, OobleckDecoder, OobleckEncoder)  # one of a kind at a shape is traced
 _turn = threading.Lock()  # a fake card changes classes of the engine, which all threads share
 
@@ -65,9 +65,9 @@ def predict(
     libraries = CUDA(card.capability, measured)
     if measured:
         card = replace(card, context_mib=measured.context_mib)
-    with _turn, FakeCard(card, cap_bytes, libraries, _scripts if repeat else None, REPEATED) as fake:
+    with _turn, FakeCard(card, cap_bytes, libraries, _traces if repeat else None, REPEATED) as fake:
         result = _generate(fake, traced, plan)
-        fake.books.close()
+        fake.tracker.close()
     return Cost(
         card=card,
         cap_bytes=fake.cap_bytes,
@@ -78,13 +78,13 @@ def predict(
             "compiled": "eager-equivalent" if setup.compile else None,
             "calibration": libraries.calibration,
         },
-        stages=tuple(map(_stage, fake.books.ledger.stages.values())),
-        samples=tuple(fake.books.ledger.samples),
-        out_of_memory=None if result else fake.books.refused[-1],
-        refusals=tuple(fake.books.refused),
+        stages=tuple(map(_stage, fake.tracker.stage_costs.stages.values())),
+        samples=tuple(fake.tracker.stage_costs.samples),
+        out_of_memory=None if result else fake.tracker.refused[-1],
+        refusals=tuple(fake.tracker.refused),
         fallbacks=result.fallbacks if result else (),
         counts=asdict(result.counts) if result else {},
-        retries=fake.books.allocator.retries,
+        retries=fake.tracker.allocator.retries,
     )
 
 
@@ -103,7 +103,7 @@ def _generate(fake: FakeCard, setup: Setup, plan: EffectivePlan) -> GenerationRe
             engine = Engine.from_setup(setup, device=VIRTUAL, budget=budget, weights=weights)
         if engine.planner:
             assert isinstance(engine.planner.backend, PT)
-            engine.planner.backend = Sampled(engine.planner.backend, fake.books.ledger)
+            engine.planner.backend = Sampled(engine.planner.backend, fake.tracker.stage_costs)
         results.append(engine.generate(plan.params, config))
 
     failure = attempt(run)

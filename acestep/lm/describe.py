@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from acestep.lm.backends.interface import Writer
+from acestep.lm.backends.interface import DecodeLoop
 from acestep.lm.grammar.constraint import MAX_DURATION_S, Constraint, MetadataConstraint
 from acestep.lm.grammar.open_text import Lyrics
 from acestep.lm.grammar.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
@@ -48,19 +48,19 @@ class Description:
     counts: Counts
 
 
-def understand(writer: Writer, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+def understand(writer: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
     """Describe `params.audio_codes`."""
     return _describe(writer, tokenizer, params, understand_prompt(audio_codes.parse(params.audio_codes)), "")
 
 
-def create(writer: Writer, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+def create(writer: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
     """Make up a song from `params.query`."""
     query = tokenizer.truncate(params.query, LM_CAPTION_LIMIT)
     default = INSTRUMENTAL if params.instrumental else ""
     return _describe(writer, tokenizer, params, create_prompt(query, params.instrumental), default)
 
 
-def format_request(writer: Writer, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+def format_request(writer: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
     """Write out `params.caption` and `params.lyrics`."""
     caption = tokenizer.truncate(params.caption, LM_CAPTION_LIMIT)
     lyrics = tokenizer.truncate(params.lyrics, LYRIC_LIMIT)
@@ -68,7 +68,7 @@ def format_request(writer: Writer, tokenizer: Tokenizer, params: DescriptionPara
 
 
 def _describe(
-    writer: Writer, tokenizer: Tokenizer, params: DescriptionParams, prompt: list[Part], default: str
+    writer: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams, prompt: list[Part], default: str
 ) -> Description:
     """Let the model write; `default`: the lyrics where it wrote none."""
     given = _given(params)

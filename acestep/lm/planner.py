@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from acestep.lm import describe
-from acestep.lm.backends.interface import Backend, Writer
+from acestep.lm.backends.interface import Backend, DecodeLoop
 from acestep.lm.describe import Description
 from acestep.lm.grammar.constraint import Constraint, MetadataConstraint
 from acestep.lm.grammar.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
@@ -77,7 +77,7 @@ class Planner:
         sampling = Sampling(
             params.lm_temperature, params.lm_top_k, params.lm_top_p, params.lm_repetition_penalty
         )
-        writer = self.backend.writer(sampling, seeds, params.lm_cfg_scale)
+        writer = self.backend.decode_loop(sampling, seeds, params.lm_cfg_scale)
         params = self._bounded(params)
         planned = (user,) * len(seeds)
         if metadata:
@@ -102,7 +102,7 @@ class Planner:
         return describe.format_request(self._describer(params), self.tokenizer, params)
 
     def _think(
-        self, writer: Writer, params: GenerationParams, user: Metadata, items: int, max_duration_s: int
+        self, writer: DecodeLoop, params: GenerationParams, user: Metadata, items: int, max_duration_s: int
     ) -> tuple[Metadata, ...]:
         """Phase 1: the metadata of each item."""
         tokenizer = self.tokenizer
@@ -128,7 +128,7 @@ class Planner:
         )
 
     def _codes(
-        self, writer: Writer, params: GenerationParams, planned: Sequence[Metadata], counts: Sequence[int]
+        self, writer: DecodeLoop, params: GenerationParams, planned: Sequence[Metadata], counts: Sequence[int]
     ) -> tuple[Tensor, ...]:
         """Phase 2: the codes of each item."""
         caption, lyrics = params.caption, params.lyrics
@@ -148,6 +148,6 @@ class Planner:
             lm_negative_prompt=cut(params.lm_negative_prompt, LM_CAPTION_LIMIT),
         )
 
-    def _describer(self, params: DescriptionParams) -> Writer:
+    def _describer(self, params: DescriptionParams) -> DecodeLoop:
         sampling = Sampling(params.temperature, params.top_k, params.top_p, params.repetition_penalty)
-        return self.backend.writer(sampling, [params.seed])
+        return self.backend.decode_loop(sampling, [params.seed])

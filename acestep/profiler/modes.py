@@ -28,7 +28,7 @@ from acestep.result import Counts
 from acestep.setup import Setup
 from harness.cards import Card
 from harness.processes import Processes
-from harness.records import machine as passport
+from harness.records import machine
 from harness.records.schema import Item
 from harness.trace.cost import Cost
 
@@ -147,7 +147,7 @@ def _words(options: Options) -> int:
 
 
 def _announce(options: Options, made: Setup) -> None:
-    commit, dirty = passport.revision()
+    commit, dirty = machine.revision()
     told = f"{commit[:12]}{' and changes' if dirty else ''}" if commit else None
     print("\n".join(cli.header_lines(options, made, told)), end="\n\n", flush=True)
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from acestep.profiler.options import Options
 from acestep.setup import Setup
-from harness.records import machine as passport
+from harness.records import machine
 from harness.records import writer as output
 from harness.records.schema import Header, Item
 from harness.records.writer import Writer
@@ -41,7 +41,7 @@ class Recording:
         """Write an item down, at once."""
         if self._writer:
             # Threads and CUDA are known since the engine is loaded.
-            known = replace(self._writer.header, passport=passport.passport(), versions=passport.versions())
+            known = replace(self._writer.header, machine=machine.read(), versions=machine.versions())
             self._writer.header = known
             self._writer.add(item)
 
@@ -65,7 +65,7 @@ def _taken_over(path: Path, rows: int) -> str:
 
 
 def _header(options: Options, made: Setup) -> Header:
-    commit, dirty = passport.revision()
+    commit, dirty = machine.revision()
     return Header(
         id=uuid4().hex,
         started_utc=datetime.now(UTC),
@@ -73,8 +73,8 @@ def _header(options: Options, made: Setup) -> Header:
         mode=options.mode,
         commit=commit,
         dirty=dirty,
-        package_version=passport.package_version(),
-        passport=passport.passport(),
+        package_version=machine.package_version(),
+        machine=machine.read(),
         source=made.source,
         source_origin=made.source_origin,
         dit=made.dit,
@@ -82,5 +82,5 @@ def _header(options: Options, made: Setup) -> Header:
         lm_backend=made.lm_backend or None,
         device=made.accelerator.device,
         origins=dict(options.origins),
-        versions=passport.versions(),
+        versions=machine.versions(),
     )

@@ -36,18 +36,18 @@ def encode_text(
     encoder: Qwen3,
     tokenizer: Tokenizer,
     *,
-    sentence: str,
+    instruction: str,
     caption: str,
     lyrics: str,
     language: str,
     metadata: Metadata,
 ) -> EncodedText:
-    """Read what is asked for. `sentence` is the task's instruction; of `metadata` the four metas are read.
+    """Read what is asked for. `instruction` is the task's instruction; of `metadata` the four metas are read.
 
     The lyrics' context is the lyric encoder's work: here they are looked up, not understood.
     """
     device = encoder.embed_tokens.weight.device
-    words = encoder_ids(tokenizer, caption_prompt(sentence, caption, metadata), CAPTION_LIMIT)
+    words = encoder_ids(tokenizer, caption_prompt(instruction, caption, metadata), CAPTION_LIMIT)
     verses = encoder_ids(tokenizer, lyric_prompt(language, lyrics), LYRIC_LIMIT)
     return EncodedText(
         encoder(torch.tensor([words], device=device)),

@@ -4,7 +4,7 @@ A time means nothing without the machine it was taken on, and a card that is hot
 power limit, is another machine. Facts are read, never guessed: what the system does not tell is None, and
 nothing here raises. The driver is asked through NVML, so no torch is imported and no CUDA context made.
 
-    python -c "from harness.records.machine import passport; print(passport())"
+    python -c "from harness.records.machine import read; print(read())"
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class GPU(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     mig: bool | None = None  # whether the card is split into instances
 
 
-class Passport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The machine, and what the environment tells the libraries that use it."""
 
     cpu: str | None = None
@@ -61,18 +61,18 @@ class Passport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     environment: Mapping[str, str] = {}
 
     @property
-    def lasting(self) -> Passport:
-        """The passport without what differs from one moment to the next."""
+    def lasting(self) -> Machine:
+        """The machine without what differs from one moment to the next."""
         momentary: dict[str, Any] = {"sm_clock_mhz": None, "memory_clock_mhz": None, "temperature_c": None}
         return replace(self, threads=None, gpus=tuple(replace(gpu, **momentary) for gpu in self.gpus))
 
 
-def passport(environ: Mapping[str, str] = os.environ) -> Passport:
+def read(environ: Mapping[str, str] = os.environ) -> Machine:
     """Read the machine."""
     import psutil
 
     torch: Any = sys.modules.get("torch")
-    return Passport(
+    return Machine(
         cpu=_cpu_name(),
         physical_cores=psutil.cpu_count(logical=False),
         logical_cores=psutil.cpu_count(logical=True),

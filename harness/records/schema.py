@@ -18,7 +18,7 @@ import msgspec
 
 from harness.adjustments import Adjustment, Fallback
 from harness.errors import MissingPrerequisite
-from harness.records.machine import Passport
+from harness.records.machine import Machine
 from harness.registry import FORMAT
 
 SCHEMA = f"{FORMAT}1"
@@ -42,7 +42,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     commit: str | None
     dirty: bool | None
     package_version: str | None
-    passport: Passport
+    machine: Machine = msgspec.field(name="passport")
     source: str  # of the weights
     source_origin: str
     dit: str
@@ -60,7 +60,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             and other.dirty is False
             and all(getattr(self, name) == getattr(other, name) for name in same)
             and self.versions.get("torch") == other.versions.get("torch")
-            and self.passport.lasting == other.passport.lasting
+            and self.machine.lasting == other.machine.lasting
         )
 
 
@@ -114,7 +114,7 @@ class Used(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     used_bytes: int
 
 
-class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TierResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a tier test says beside: the card that was simulated, how, and what of it was used.
 
     Bytes are None where nothing was measured. `peak_bytes` is what counts against the card, its driver's
@@ -162,7 +162,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     memory_bytes: Mapping[str, int] = {}
     audio: AudioFacts | None = None
     text: Mapping[str, Any] | None = None
-    card: Card | None = None
+    card: TierResult | None = None
     rtf: float | None = None
     fallbacks: tuple[Fallback, ...] = ()
     warnings: tuple[str, ...] = ()

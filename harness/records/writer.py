@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from harness.checks import CONTROL
 from harness.errors import AceStepError, MissingPrerequisite, UsageError
 from harness.records import schema as record
-from harness.records.schema import Card, Header, Item, Profile, Sample
+from harness.records.schema import Header, Item, Profile, Sample, TierResult
 
 FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet would compute
 BEFORE_LOADED = ("", "start", "import", "cap", "load")  # phases of a tier test until its models are there
@@ -176,7 +176,7 @@ def _upstream_run(item: Item) -> dict[str, Any]:
     }
 
 
-def _upstream_case(item: Item, card: Card) -> dict[str, Any]:
+def _upstream_case(item: Item, card: TierResult) -> dict[str, Any]:
     ran = item.effective
     return {
         "tier_gb": card.tier_gb,
@@ -226,7 +226,7 @@ def _row(item: Item) -> dict[str, Any]:
     }
 
 
-def _card_cells(item: Item, card: Card) -> dict[str, Any]:
+def _card_cells(item: Item, card: TierResult) -> dict[str, Any]:
     """What a table says of a tier test: all items of one are."""
     names = ("lm_backend", "offload_to_cpu", "offload_dit_to_cpu", "quantization")
     return {
@@ -245,7 +245,7 @@ def _csv(profile: Profile) -> bytes:
     """A row per item, each with its provenance, so that files can be put together."""
     run = profile.run
     provenance = {"commit": run.commit, "dirty": run.dirty, "source": run.source, "dit": run.dit}
-    provenance |= {"lm": run.lm, "device": run.device, "cpu": run.passport.cpu}
+    provenance |= {"lm": run.lm, "device": run.device, "cpu": run.machine.cpu}
     sources = sorted({source for item in profile.items for source in item.memory_bytes})
     rows = [
         {"key": item.key}
@@ -278,7 +278,7 @@ def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
 def markdown(profile: Profile) -> bytes:
     """A line of provenance and a table, to paste."""
     run = profile.run
-    facts = (record.SCHEMA, run.commit, run.source, run.dit, run.lm, run.device, run.passport.cpu)
+    facts = (record.SCHEMA, run.commit, run.source, run.dit, run.lm, run.device, run.machine.cpu)
     lines = [", ".join(_escaped(fact) for fact in facts if fact) + (" (dirty)" if run.dirty else ""), ""]
     for number, row in enumerate(_table([_row(item) for item in profile.items])):
         lines.append(f"| {' | '.join(map(_escaped, row))} |")

@@ -31,10 +31,10 @@ from harness.cards import Card
 from harness.trace import kernels
 from harness.trace.allocator import Block
 from harness.trace.libraries import CUDA, attend
-from harness.trace.replay import Recorder, Script
+from harness.trace.replay import CachedTrace, Recorder
 from harness.trace.stage_costs import Work
 from harness.trace.storage import META, FakeStorage, site
-from harness.trace.tracker import Taken
+from harness.trace.tracker import Alloc
 from harness.virtual_card import READ_DEVICE, key_of, tensors
 
 HOST_ONLY = ("generator", "pin_memory")  # arguments that mean nothing without memory
@@ -46,7 +46,7 @@ aten = torch.ops.aten
 class FakeCard(FakeStorage):
     """A card's `books` of memory and work.
 
-    `libraries`: what lies below PyTorch; None is a CPU, which has no rules. `scripts`: where layers are kept
+    `libraries`: what lies below PyTorch; None is a CPU, which has no rules. `traces`: where layers are kept
     that were traced once, which may be shared, of the module types `repeated`; None traces every layer each
     time. For the rest `FakeStorage`.
     """
@@ -56,12 +56,12 @@ class FakeCard(FakeStorage):
         card: Card,
         cap_bytes: int | None = None,
         libraries: CUDA | None = None,
-        scripts: dict[Any, Script] | None = None,
+        traces: dict[Any, CachedTrace] | None = None,
         repeated: Sequence[type[nn.Module]] = (),
     ):
         super().__init__(card, cap_bytes)
         self.libraries = libraries
-        self._recorder = None if scripts is None else Recorder(self, scripts, repeated)
+        self._recorder = None if traces is None else Recorder(self, traces, repeated)
         self.answers |= {IS_META: self.is_empty, Tensor.tolist: self._values}
         # What stays on the host is pinned there where memory is not short, and sent without waiting.
         self.answers[Tensor.is_pinned] = self.is_fake
@@ -70,7 +70,7 @@ class FakeCard(FakeStorage):
         if gc.isenabled():
             gc.disable()  # so that what is freed is freed where the last reference goes, every time
             self._entered.callback(gc.enable)
-        self._entered.enter_context(_patched(torch.cuda, "empty_cache", self.books.empty_cache))
+        self._entered.enter_context(_patched(torch.cuda, "empty_cache", self.tracker.empty_cache))
         if self._recorder:
             self._entered.enter_context(self._recorder)
         super().__enter__()
@@ -79,7 +79,7 @@ class FakeCard(FakeStorage):
     def warm(self) -> None:
         """Take what stays allocated from the first matrix product on. Raises torch.OutOfMemoryError."""
         if self.libraries:
-            self.obtain(Taken(self.libraries.blas_bytes, "cublas", "cuBLAS workspace"))
+            self.obtain(Alloc(self.libraries.blas_bytes, "cublas", "cuBLAS workspace"))
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = list(tensors((args, kwargs.values())))
@@ -113,24 +113,24 @@ class FakeCard(FakeStorage):
         with self.moving(to_card=True):
             return func(*args, **kwargs | {"device": "meta"})
 
-    def perform(self, script: Script) -> Tensor:
+    def replay(self, trace: CachedTrace) -> Tensor:
         """Do over what a call did; what it made."""
         taken: dict[int, Block] = {}  # and not yet given, by their numbers
         count = 0
         try:
-            for event in script.events:
+            for event in trace.events:
                 if isinstance(event, Work):
-                    self.books.charge(event)
-                elif isinstance(event, Taken):
+                    self.tracker.charge(event)
+                elif isinstance(event, Alloc):
                     taken[count] = self.obtain(event)
                     count += 1
                 else:
-                    self.books.give(taken.pop(event.number))
+                    self.tracker.give(taken.pop(event.number))
         except torch.OutOfMemoryError:
             for block in taken.values():
-                self.books.give(block)
+                self.tracker.give(block)
             raise
-        number, size, stride, dtype = script.made
+        number, size, stride, dtype = trace.made
         made = torch.empty_strided(size, stride, dtype=dtype, device=META)
         if number is None:
             self.host(made.untyped_storage())
@@ -168,16 +168,16 @@ class FakeCard(FakeStorage):
         sent = [self._send(tensor) for tensor in stray] if given else []
         self._take_new(given, results)
         for block in sent:
-            self.books.give(block)
+            self.tracker.give(block)
         space = self.libraries.workspace_bytes(func, args) if self.libraries else 0
         if space:
-            self.books.give(self.obtain(Taken(space, self.operator, "workspace")))
-        self.books.charge(kernels.work(func, args, kwargs, given, made))
+            self.tracker.give(self.obtain(Alloc(space, self.operator, "workspace")))
+        self.tracker.charge(kernels.work(func, args, kwargs, given, made))
 
     def _send(self, index: Tensor) -> Block:
         """An index that is written as a list goes over before the operator that uses it."""
-        self.books.charge(Work(to_card_bytes=index.nbytes, launches=1, syncs=1))
-        return self.obtain(Taken(index.nbytes, self.operator, site()))
+        self.tracker.charge(Work(to_card_bytes=index.nbytes, launches=1, syncs=1))
+        return self.obtain(Alloc(index.nbytes, self.operator, site()))
 
     def _take_new(self, given: Sequence[Tensor], made: Sequence[Tensor]) -> None:
         old = set(map(key_of, given))
@@ -214,13 +214,13 @@ class FakeCard(FakeStorage):
         waits = int(not kwargs.get("non_blocking"))
         if to_card:
             self._take_new(given, made)
-            self.books.charge(Work(to_card_bytes=target.nbytes, launches=1, syncs=waits))
+            self.tracker.charge(Work(to_card_bytes=target.nbytes, launches=1, syncs=waits))
             return True
         if source.dtype != target.dtype:
-            self.books.give(self.obtain(Taken(target.nbytes, self.operator, site())))
+            self.tracker.give(self.obtain(Alloc(target.nbytes, self.operator, site())))
             converts = Work(read_bytes=source.nbytes, written_bytes=target.nbytes, launches=1)
-            self.books.charge(converts)
-        self.books.charge(Work(to_host_bytes=target.nbytes, launches=1, syncs=waits))
+            self.tracker.charge(converts)
+        self.tracker.charge(Work(to_host_bytes=target.nbytes, launches=1, syncs=waits))
         return True
 
     def _on_host(
@@ -237,7 +237,7 @@ class FakeCard(FakeStorage):
     def _value(self, tensor: Tensor) -> bool | float | int:
         """What reads back as a number."""
         if self.holds(tensor):
-            self.books.charge(Work(to_host_bytes=tensor.nbytes, launches=1, syncs=1))
+            self.tracker.charge(Work(to_host_bytes=tensor.nbytes, launches=1, syncs=1))
         return True if tensor.dtype == torch.bool else 1.0 if tensor.is_floating_point() else 0
 
     def _values(self, tensor: Tensor) -> Any:

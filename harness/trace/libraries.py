@@ -107,7 +107,7 @@ def _fused(card: FakeCard, kernel: str, q: Tensor, k: Tensor, v: Tensor, mask: T
     sums = card.fresh((batch, heads, queries), torch.float32) if kernel == "flash" else None
     given = [tensor for tensor in (q, k, v, mask) if tensor is not None]
     made = [tensor for tensor in (out, sums) if tensor is not None]
-    card.books.charge(
+    card.tracker.charge(
         Work(
             flop=kernels.attention_flop(q, k, v),
             read_bytes=sum(map(kernels.reach_bytes, given)),

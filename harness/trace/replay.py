@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from harness.quantization import scheme_of
 from harness.trace.allocator import Block
 from harness.trace.stage_costs import Work
-from harness.trace.tracker import Taken
+from harness.trace.tracker import Alloc
 
 if TYPE_CHECKING:
     from harness.trace.fake_card import FakeCard
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 PLAIN = (Tensor, nn.Parameter)
 
 
-class Given(NamedTuple):
-    """What was taken as the `number`th in this script was let go."""
+class Free(NamedTuple):
+    """What was taken as the `number`th in this trace was let go."""
 
     number: int
 
 
-class Made(NamedTuple):
+class Output(NamedTuple):
     """A tensor that outlives the call, in what was taken as the `number`th; None is host memory."""
 
     number: int | None
@@ -41,29 +41,29 @@ class Made(NamedTuple):
     dtype: torch.dtype
 
 
-class Script:
+class CachedTrace:
     """What one call did."""
 
     def __init__(self) -> None:
-        self.events: list[Taken | Given | Work] = []
-        self.made: Made
+        self.events: list[Alloc | Free | Work] = []
+        self.made: Output
         self.repeatable = True
         self._numbers: dict[int, int] = {}  # by the identity of a block
         self._taken = 0
 
-    def took(self, block: Block, what: Taken) -> None:
+    def on_alloc(self, block: Block, what: Alloc) -> None:
         self._numbers[id(block)] = self._taken
         self._taken += 1
         self.events.append(what)
 
-    def gave(self, block: Block) -> None:
+    def on_free(self, block: Block) -> None:
         number = self._numbers.pop(id(block), None)
         if number is None:
             self.repeatable = False  # it let go of what was there before
         else:
-            self.events.append(Given(number))
+            self.events.append(Free(number))
 
-    def did(self, work: Work) -> None:
+    def on_op(self, work: Work) -> None:
         self.events.append(work)
 
     def end(self, made: Tensor, block: Block | None) -> None:
@@ -71,16 +71,16 @@ class Script:
         done over.
         """
         number = None if block is None else self._numbers.pop(id(block), -1)
-        self.made = Made(number, tuple(made.shape), made.stride(), made.dtype)
+        self.made = Output(number, tuple(made.shape), made.stride(), made.dtype)
         # Nothing else may be left behind.
         self.repeatable &= number != -1 and made.storage_offset() == 0 and not self._numbers
 
 
 class Recorder:
-    """Entered, calls of modules of the types `repeated` are cached in `scripts`, and replayed from there."""
+    """Entered, calls of modules of the types `repeated` are cached in `traces`, and replayed from there."""
 
-    def __init__(self, card: FakeCard, scripts: dict[Any, Script], repeated: Sequence[type[nn.Module]]):
-        self.scripts = scripts
+    def __init__(self, card: FakeCard, traces: dict[Any, CachedTrace], repeated: Sequence[type[nn.Module]]):
+        self.traces = traces
         self._repeated = repeated
         self._card = card
         self._entered = ExitStack()
@@ -97,17 +97,17 @@ class Recorder:
         def call(module: nn.Module, *args: Any) -> Tensor:
             seen = tuple(_signatures(self._card, (args, tuple(module.parameters()))))
             key = (forward, self._card.libraries, seen)
-            script = self.scripts.get(key)
-            if script is not None and script.repeatable:
-                return self._card.perform(script)
-            script = Script()
-            self._card.books.scribes.append(script)
+            trace = self.traces.get(key)
+            if trace is not None and trace.repeatable:
+                return self._card.replay(trace)
+            trace = CachedTrace()
+            self._card.tracker.listeners.append(trace)
             try:
                 made = forward(module, *args)
             finally:
-                self._card.books.scribes.remove(script)
-            script.end(made, self._card.block_of(made))
-            self.scripts[key] = script
+                self._card.tracker.listeners.remove(trace)
+            trace.end(made, self._card.block_of(made))
+            self.traces[key] = trace
             return made
 
         return call

@@ -64,7 +64,7 @@ class Stage:
         return Work(*map(round, self.work))
 
 
-class Ledger:
+class StageCosts:
     """Stages in the order they begin, as `spans` has them."""
 
     def __init__(self, card: Card):

@@ -19,7 +19,7 @@ from torch import Tensor
 from harness.cards import Card
 from harness.registry import PACKAGES
 from harness.trace.allocator import Block, NoMemory
-from harness.trace.tracker import Books, Taken
+from harness.trace.tracker import Alloc, MemoryTracker
 from harness.virtual_card import HOST, READ_DEVICE, VirtualCard, key_of, plain
 
 CHECKOUT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ class FakeStorage(VirtualCard):
 
     def __init__(self, card: Card, cap_bytes: int | None = None):
         super().__init__(max(card.memory_bytes - card.context_bytes, 0) if cap_bytes is None else cap_bytes)
-        self.books = Books(card, self.cap_bytes)
+        self.tracker = MemoryTracker(card, self.cap_bytes)
         self.operator = ""  # that is running
         self._blocks: dict[int, Block] = {}  # by the identity of a storage
         self._hosted: set[int] = set()  # storages of fake tensors on the host
@@ -84,10 +84,10 @@ class FakeStorage(VirtualCard):
             if key_of(part) not in self._blocks:
                 self._keep(part.untyped_storage())
 
-    def obtain(self, what: Taken) -> Block:
+    def obtain(self, what: Alloc) -> Block:
         """A block of the card, of no storage yet."""
         try:
-            return self.books.take(what)
+            return self.tracker.take(what)
         except NoMemory as refusal:
             raise torch.OutOfMemoryError(f"{what.operator}: {refusal}") from None
 
@@ -103,25 +103,25 @@ class FakeStorage(VirtualCard):
             weakref.finalize(storage, self._hosted.discard, storage._cdata).atexit = False
 
     def _keep(self, storage: torch.UntypedStorage) -> None:
-        self.hold(storage, self.obtain(Taken(storage.nbytes(), self.operator, site())))
+        self.hold(storage, self.obtain(Alloc(storage.nbytes(), self.operator, site())))
 
     def _release(self, key: int) -> None:
-        self.books.give(self._blocks.pop(key))
+        self.tracker.give(self._blocks.pop(key))
 
     def used_bytes(self) -> int:
-        return self.books.allocator.reserved_bytes
+        return self.tracker.allocator.reserved_bytes
 
     def available_bytes(self) -> int:
-        return self.cap_bytes - self.books.allocator.reserved_bytes
+        return self.cap_bytes - self.tracker.allocator.reserved_bytes
 
     def peak_bytes(self) -> int:
-        return self.books.allocator.peak_reserved_bytes
+        return self.tracker.allocator.peak_reserved_bytes
 
     def peak_allocated_bytes(self) -> int:
-        return self.books.allocator.peak_allocated_bytes
+        return self.tracker.allocator.peak_allocated_bytes
 
     def reset_peak(self) -> None:
-        self.books.allocator.reset_peak()
+        self.tracker.allocator.reset_peak()
 
 
 def site() -> str:

@@ -7,10 +7,10 @@ from typing import NamedTuple, Protocol
 from harness.cards import Card
 from harness.trace.allocator import Allocator, Block, NoMemory
 from harness.trace.cost import Refusal
-from harness.trace.stage_costs import Ledger, Stage, Work
+from harness.trace.stage_costs import Stage, StageCosts, Work
 
 
-class Taken(NamedTuple):
+class Alloc(NamedTuple):
     """Memory was asked for, by an operator at a place in the engine."""
 
     size: int
@@ -18,28 +18,28 @@ class Taken(NamedTuple):
     site: str
 
 
-class Scribe(Protocol):
+class TraceListener(Protocol):
     """Who is told of every entry."""
 
-    def took(self, block: Block, what: Taken) -> None: ...
+    def on_alloc(self, block: Block, what: Alloc) -> None: ...
 
-    def gave(self, block: Block) -> None: ...
+    def on_free(self, block: Block) -> None: ...
 
-    def did(self, work: Work) -> None: ...
+    def on_op(self, work: Work) -> None: ...
 
 
-class Books:
+class MemoryTracker:
     """Memory (`allocator`) and work (`ledger`) of `card`, with `cap_bytes` to allocate.
 
-    `refused`: every time that was too little. `scribes` are told of each entry as it is made.
+    `refused`: every time that was too little. `listeners` are told of each entry as it is made.
     """
 
     def __init__(self, card: Card, cap_bytes: int):
         self.allocator = Allocator(cap_bytes)
-        self.ledger = Ledger(card)
+        self.stage_costs = StageCosts(card)
         self.refused: list[Refusal] = []
-        self.scribes: list[Scribe] = []
-        self._open: dict[int, Taken] = {}  # by the identity of a block
+        self.listeners: list[TraceListener] = []
+        self._open: dict[int, Alloc] = {}  # by the identity of a block
         self._by_site: dict[str, int] = {}
         self._stage: Stage | None = None  # the one that is running
         self._at_peak = False  # of that stage, until something is given back
@@ -47,7 +47,7 @@ class Books:
         # depends on the frames that hold it.
         self._unwinding = False
 
-    def take(self, what: Taken) -> Block:
+    def take(self, what: Alloc) -> Block:
         """A block for what is asked for. Raises NoMemory, and notes where that was."""
         self._unwinding = False
         stage = self._enter()
@@ -59,8 +59,8 @@ class Books:
             raise
         self._open[id(block)] = what
         self._by_site[what.site] = self._by_site.get(what.site, 0) + what.size
-        for scribe in self.scribes:
-            scribe.took(block, what)
+        for listener in self.listeners:
+            listener.on_alloc(block, what)
         self._measure()
         return block
 
@@ -70,17 +70,17 @@ class Books:
         self._note_peak()
         what = self._open.pop(id(block))
         self._by_site[what.site] -= what.size
-        for scribe in self.scribes:
-            scribe.gave(block)
+        for listener in self.listeners:
+            listener.on_free(block)
         self.allocator.free(block)
         self._measure()
 
     def charge(self, work: Work) -> None:
         """Add what an operator did."""
         self._enter()
-        for scribe in self.scribes:
-            scribe.did(work)
-        self.ledger.charge(work)
+        for listener in self.listeners:
+            listener.on_op(work)
+        self.stage_costs.charge(work)
 
     def empty_cache(self) -> None:
         """Give back to the card what is only kept."""
@@ -94,7 +94,7 @@ class Books:
 
     def _enter(self) -> Stage:
         """The stage that is running. It begins with what the one before has left."""
-        stage = self.ledger.stage()
+        stage = self.stage_costs.stage()
         if stage is not self._stage and not self._unwinding:
             self._note_peak()
             self._stage = stage
@@ -105,7 +105,7 @@ class Books:
         memory = self.allocator
         if self._unwinding:
             return
-        if self.ledger.memory(memory.live_bytes, memory.allocated_bytes, memory.reserved_bytes):
+        if self.stage_costs.memory(memory.live_bytes, memory.allocated_bytes, memory.reserved_bytes):
             self._at_peak = True
 
     def _note_peak(self) -> None:

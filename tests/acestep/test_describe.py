@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_lm import tiny_planner
 
-from acestep.lm.decode.loop import SessionWriter
+from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.describe import bare_lyrics
 from acestep.lm.grammar import constraint
 from acestep.request import KEYSCALES, LANGUAGES, DescriptionParams
@@ -33,7 +33,7 @@ def _small_and_without_gradients(monkeypatch: pytest.MonkeyPatch):
 def written(monkeypatch: pytest.MonkeyPatch):
     """What each description's model wrote, as ids; with a reply set, the lyrics are that text."""
     texts: list[list[int]] = []
-    write = SessionWriter.texts
+    write = CachedDecodeLoop.texts
 
     def recorded(self, prompts, constraints):
         [ids] = write(self, prompts, constraints)
@@ -46,7 +46,7 @@ def written(monkeypatch: pytest.MonkeyPatch):
         text: str | None = None
         ids = texts
 
-    monkeypatch.setattr(SessionWriter, "texts", recorded)
+    monkeypatch.setattr(CachedDecodeLoop, "texts", recorded)
     return reply
 
 
@@ -84,13 +84,13 @@ def test_ignoring_the_end_writes_exactly_so_many_tokens(limit: int, written):
 
 def test_the_prompt_is_the_modes(monkeypatch: pytest.MonkeyPatch):
     seen = []
-    write = SessionWriter.texts
+    write = CachedDecodeLoop.texts
 
     def watched(self, prompts, constraints):
         seen.append(prompts)
         return write(self, prompts, constraints)
 
-    monkeypatch.setattr(SessionWriter, "texts", watched)
+    monkeypatch.setattr(CachedDecodeLoop, "texts", watched)
     for mode, params in MODES.items():
         getattr(PLANNER, mode)(params)
     texts = [PLANNER.tokenizer.decode(ids) for [[ids]] in seen]

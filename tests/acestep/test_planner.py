@@ -152,7 +152,7 @@ class ReadBack(TorchDispatchMode):
 
 def test_codes_are_decoded_without_reading_back():
     sampling = Sampling(0.85, top_k=100, top_p=0.9, repetition_penalty=1.1)
-    writer = PLANNER.backend.writer(sampling, (1, 2), cfg_scale=2.0)
+    writer = PLANNER.backend.decode_loop(sampling, (1, 2), cfg_scale=2.0)
     with ReadBack() as watched:
         first, _ = writer.codes([[[1, 2], [1]]] * 2, [4, 6])
     assert watched.count == 0

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acestep.lm.backends.interface import Backend, Writer
+from acestep.lm.backends.interface import Backend, DecodeLoop
 from acestep.lm.grammar.constraint import MetadataConstraint
 from acestep.lm.grammar.open_text import Lyrics
 from acestep.lm.planner import Planner
@@ -50,11 +50,11 @@ TOKENIZER = SOURCE.tokenizer(LM)
 class Heard:
     """A backend, or its writer, and every token it gave, each text held against its grammar."""
 
-    speaker: Any  # Backend, then its Writer
+    speaker: Any  # Backend, then its DecodeLoop
     tokens: list[list[int]]
 
-    def writer(self, *args: Any) -> "Heard":
-        self.speaker = self.speaker.writer(*args)
+    def decode_loop(self, *args: Any) -> "Heard":
+        self.speaker = self.speaker.decode_loop(*args)
         return self
 
     def texts(self, prompts: Any, constraints: Any) -> list[list[int]]:
@@ -123,7 +123,7 @@ def several(planner: Planner, temperature: float, items=(0, 1, 2)) -> None:
         lambda: MetadataConstraint(TOKENIZER, Metadata(), caption=True, language=True),
         lambda: MetadataConstraint(TOKENIZER, Metadata(), caption=True, genres=True, lyrics=Lyrics(7)),
     ]
-    writer: Writer = planner.backend.writer(
+    writer: DecodeLoop = planner.backend.decode_loop(
         Sampling(temperature, top_k=50), [(5, 3, 8)[i] for i in items], 2.0
     )
     writer.texts([prompts[i] for i in items], [grammars[i]() for i in items])

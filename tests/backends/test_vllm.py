@@ -16,8 +16,8 @@ from scenarios import CPU, GREEDY, LM, SAMPLED, SCENARIOS, SOURCE, Checkpoint, h
 from acestep.lm.backends import vllm as vllm_backend
 from acestep.lm.backends.pt_backend import PT
 from acestep.lm.backends.vllm_backend import BLOCK, LEAST_CACHE_TOKENS, VLLM
-from acestep.lm.backends.vllm_decode import CodeTurn, TextTurn, Turn, VLLMWriter
-from acestep.lm.decode.selector import Chooser
+from acestep.lm.backends.vllm_decode import CodeRequest, Request, TextRequest, VLLMDecodeLoop
+from acestep.lm.decode.selector import TokenSelector
 from acestep.lm.sampling import Sampling
 from acestep.text.tokenizer import FIRST_CODE, IM_END, LM_VOCAB
 from acestep.weights.synthetic import RandomWeights, Synthetic
@@ -48,19 +48,19 @@ class Plain:
     def __init__(self, model: Qwen3):
         self.model = model
 
-    def writer(self, sampling: Sampling, seeds: list[int], cfg_scale: float = 1.0) -> VLLMWriter:
-        return VLLMWriter(self, Chooser(sampling, seeds, cfg_scale, CPU))
+    def decode_loop(self, sampling: Sampling, seeds: list[int], cfg_scale: float = 1.0) -> VLLMDecodeLoop:
+        return VLLMDecodeLoop(self, TokenSelector(sampling, seeds, cfg_scale, CPU))
 
     def read(self, prompts: list[list[int]]) -> list[SimpleNamespace]:
         return [SimpleNamespace(prompt_token_ids=prompt, num_cached_tokens=0) for prompt in prompts]
 
-    def write(self, turn: Turn, prompts: list[list[int]], most: list[int]) -> list[SimpleNamespace]:
+    def write(self, request: Request, prompts: list[list[int]], most: list[int]) -> list[SimpleNamespace]:
         said = [list(prompt) for prompt in prompts]
         ends = [len(prompt) + new for prompt, new in zip(prompts, most, strict=True)]
         while rows := [r for r, ids in enumerate(said) if len(ids) < ends[r] and ids[-1] != IM_END]:
-            assert rows == turn.rows
+            assert rows == request.rows
             hidden = torch.cat([self.model(torch.tensor([said[row]]))[:, -1] for row in rows])
-            tokens = turn.next(hidden @ self.model.embed_tokens.weight.T)
+            tokens = request.next(hidden @ self.model.embed_tokens.weight.T)
             for row, token in zip(rows, tokens.tolist(), strict=True):
                 said[row].append(token)
         return self.read(prompts)
@@ -94,15 +94,15 @@ def test_vllm_said_what_was_chosen(vllm: VLLM, monkeypatch: pytest.MonkeyPatch):
     written = []
     write = vllm.write
 
-    def listen(turn, *args):
-        done = write(turn, *args)
-        written.append((turn, [list(d.outputs[0].token_ids) for d in done]))
+    def listen(request, *args):
+        done = write(request, *args)
+        written.append((request, [list(d.outputs[0].token_ids) for d in done]))
         return done
 
     monkeypatch.setattr(vllm, "write", listen)
     (*texts, a, b, c), _ = heard(vllm, SCENARIOS["several prompts"], SAMPLED)
     (text_turn, said), (code_turn, coded) = written
-    assert isinstance(text_turn, TextTurn) and isinstance(code_turn, CodeTurn)
+    assert isinstance(text_turn, TextRequest) and isinstance(code_turn, CodeRequest)
     assert said[0::2] == said[1::2] and coded[0::2] == coded[1::2], "twins say the same"
     for text, row in zip(texts, said[::2], strict=True):
         *fed, end = row
@@ -140,7 +140,7 @@ def test_choosing_is_timed_apart_from_the_model(vllm: VLLM):
 def test_a_request_that_fails_leaves_nothing_behind(vllm: VLLM, monkeypatch: pytest.MonkeyPatch):
     expected = heard(vllm, SCENARIOS["two items"], GREEDY)
     with monkeypatch.context() as broken:
-        broken.setattr(TextTurn, "choose", lambda self, logits: 1 / 0)
+        broken.setattr(TextRequest, "choose", lambda self, logits: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             heard(vllm, SCENARIOS["two items"], GREEDY)
     assert heard(vllm, SCENARIOS["two items"], GREEDY) == expected
@@ -148,18 +148,18 @@ def test_a_request_that_fails_leaves_nothing_behind(vllm: VLLM, monkeypatch: pyt
 
 @needs_vllm
 def test_a_missing_twin_is_an_error(vllm: VLLM, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(CodeTurn, "rows", property(lambda turn: [0, 1, 2]))
+    monkeypatch.setattr(CodeRequest, "rows", property(lambda request: [0, 1, 2]))
     with pytest.raises(RuntimeError, match=r"the rows \[0, 1\] in one step, and not \[0, 1, 2\]"):
         heard(vllm, SCENARIOS["guided codes"], GREEDY)
 
 
 @needs_vllm
 def test_what_does_not_fit_is_refused_before_it_starts(vllm: VLLM):
-    writer = vllm.writer(Sampling(0.0), range(9), 2.0)
+    writer = vllm.decode_loop(Sampling(0.0), range(9), 2.0)
     with pytest.raises(UsageError, match=r"18 rows of 3002 tokens do not fit.* 32768 in all.*use pt"):
         writer.codes([[[1, 2], [3, 4]]] * 9, [3000] * 9)
     with pytest.raises(UsageError, match="8192 per row"):
-        vllm.writer(Sampling(0.0), [1]).codes([[[1] * 8000]], [193])
+        vllm.decode_loop(Sampling(0.0), [1]).codes([[[1] * 8000]], [193])
 
 
 @needs_vllm
@@ -179,7 +179,7 @@ def test_a_closed_backend_is_gone_and_loads_again(vllm: VLLM):
     vllm.close()
     assert model() is None, "closed, and its weights are still held"
     with pytest.raises(RuntimeError, match="load"):
-        vllm.writer(Sampling(0.0), [1])
+        vllm.decode_loop(Sampling(0.0), [1])
     vllm.load()
     assert heard(vllm, SCENARIOS["create"], GREEDY) == expected
     assert torch.set_num_threads is threads, "vLLM leaves one that does nothing"

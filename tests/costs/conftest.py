@@ -34,7 +34,7 @@ from harness.trace.allocator import Block
 from harness.trace.cost import Cost
 from harness.trace.fake_card import FakeCard
 from harness.trace.stage_costs import Work
-from harness.trace.tracker import Taken
+from harness.trace.tracker import Alloc
 from harness.virtual_card import tensors
 
 TINY = "synthetic-tiny"
@@ -96,14 +96,14 @@ class Clerk:
         self.work = Work()
         self._sizes: dict[int, int] = {}
 
-    def took(self, block: Block, what: Taken) -> None:
+    def on_alloc(self, block: Block, what: Alloc) -> None:
         self._sizes[id(block)] = what.size
         self._change(what.size)
 
-    def gave(self, block: Block) -> None:
+    def on_free(self, block: Block) -> None:
         self._change(-self._sizes.pop(id(block), 0))
 
-    def did(self, work: Work) -> None:
+    def on_op(self, work: Work) -> None:
         self.work = Work(*map(sum, zip(self.work, work, strict=True)))
 
     def _change(self, size: int) -> None:
@@ -114,11 +114,11 @@ class Clerk:
 @contextmanager
 def clerk_of(card: FakeCard) -> Iterator[Clerk]:
     clerk = Clerk()
-    card.books.scribes.append(clerk)
+    card.tracker.listeners.append(clerk)
     try:
         yield clerk
     finally:
-        card.books.scribes.remove(clerk)
+        card.tracker.listeners.remove(clerk)
 
 
 def predicted(card: FakeCard, call: Call) -> Clerk:

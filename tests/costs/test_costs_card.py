@@ -50,7 +50,7 @@ def test_a_tensor_on_the_host_does_not_meet_one_on_the_card(card):
 
 
 def test_memory_is_counted_as_the_allocator_does(card):
-    books = card.books.allocator
+    books = card.tracker.allocator
     kept = ones(1000)
     view = kept[:10]
     assert (books.live_bytes, books.allocated_bytes, books.reserved_bytes) == (
@@ -124,7 +124,7 @@ def test_a_list_as_an_index_is_sent_first(card):
 def test_too_much_is_refused_as_torch_does(card):
     with pytest.raises(torch.OutOfMemoryError, match="aten::empty: out of memory"):
         torch.empty(CARD.memory_bytes, dtype=torch.uint8, device=VIRTUAL)
-    assert card.books.refused[0].wanted_bytes == CARD.memory_bytes
+    assert card.tracker.refused[0].wanted_bytes == CARD.memory_bytes
     assert card.used_bytes() == 0
 
 
@@ -134,4 +134,4 @@ def test_outside_nothing_stays_behind(card):
     assert torch.ones(2).device == HOST
     assert torch.Tensor.device.__get__(torch.ones(2)) == HOST
     del there
-    assert card.books.allocator.live_bytes == 0
+    assert card.tracker.allocator.live_bytes == 0

@@ -54,7 +54,7 @@ def before() -> Metrics:
 def predict_anew() -> Cost:
     """With nothing known of a layer: what is planted is not seen in a layer that is done over."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predicting, "_scripts", {})
+        patch.setattr(predicting, "_traces", {})
         return cost(params=song(SECONDS, STEPS))
 
 

@@ -76,7 +76,7 @@ def generate(card: VirtualCard, made: Setup, weights: Source) -> Counts:
             engine = Engine.from_setup(made, device=VIRTUAL, budget=VirtualBudget(card), weights=weights)
         if isinstance(card, FakeCard) and engine.planner:
             assert isinstance(engine.planner.backend, PT)
-            engine.planner.backend = Sampled(engine.planner.backend, card.books.ledger)
+            engine.planner.backend = Sampled(engine.planner.backend, card.tracker.stage_costs)
         return engine.generate(params, GenerationConfig(batch_size=1, seeds=(0,))).counts
 
 
@@ -86,8 +86,8 @@ def test_each_stage_peaks_where_it_really_does(name, monkeypatch):
     real, fake = RealCard(CARD.memory_bytes), FakeCard(CARD)
     counts = generate(real, REQUESTS[name], open_source(TINY))
     assert generate(fake, REQUESTS[name], Weightless(open_source(TINY), fake)) == counts
-    fake.books.close()
-    stages = fake.books.ledger.stages
+    fake.tracker.close()
+    stages = fake.tracker.stage_costs.stages
     assert {stage.name: stage.peak_live_bytes for stage in stages.values()} == real.peaks
     assert len(real.peaks) >= 6
 
@@ -105,5 +105,5 @@ def test_a_tensor_kept_into_the_next_stage_is_heard(monkeypatch):
     size = kept[0].nbytes
     assert keeping.peaks["vae_decode"] - real.peaks["vae_decode"] == size
     generate(fake, made, Weightless(open_source(TINY), fake))
-    assert fake.books.ledger.stages["vae_decode"].peak_live_bytes == keeping.peaks["vae_decode"]
+    assert fake.tracker.stage_costs.stages["vae_decode"].peak_live_bytes == keeping.peaks["vae_decode"]
     kept.clear()

@@ -72,7 +72,7 @@ def test_the_operator_is_the_one_that_asked():
     assert refused is not None
     assert refused.stage == "load"
     assert (refused.operator, refused.wanted_bytes) == ("aten::_to_copy", 192 * 576 * 2)
-    assert refused.site == "checkpoint.py materialise"
+    assert refused.site == "harness/checkpoint.py materialise"
     assert small.refusals == (refused,)
 
 

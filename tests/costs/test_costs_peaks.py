@@ -173,7 +173,7 @@ def test_weights_are_counted_to_the_byte():
     for dtype in DTYPES.values():
         card, nets = fake(dtype)
         with card:
-            alive = card.books.allocator.live_bytes
+            alive = card.tracker.allocator.live_bytes
         assert alive == sum(p.nbytes for module in nets.modules() for p in module.parameters())
         assert alive == sum(p.nbytes for module in real(dtype).modules() for p in module.parameters())
 

@@ -7,7 +7,7 @@ import pytest
 from acestep.audio.tile_size import VAE_CHUNK
 from acestep.costs import predict as predicting
 from harness.trace.fake_card import FakeCard
-from harness.trace.replay import Script
+from harness.trace.replay import CachedTrace
 from harness.trace.stage_costs import Work
 from tests.costs.conftest import BASE, MIB, cost, setup, song
 
@@ -30,21 +30,19 @@ def case(name: str) -> dict:
 
 
 @pytest.fixture(autouse=True)
-def scripts(monkeypatch) -> dict:
+def traces(monkeypatch) -> dict:
     """Nothing is known of any layer."""
     fresh: dict = {}
-    monkeypatch.setattr(predicting, "_scripts", fresh)
+    monkeypatch.setattr(predicting, "_traces", fresh)
     return fresh
 
 
 @pytest.fixture
-def performed(monkeypatch) -> list[Script]:
+def performed(monkeypatch) -> list[CachedTrace]:
     """What is done over."""
-    done: list[Script] = []
-    perform = FakeCard.perform
-    monkeypatch.setattr(
-        FakeCard, "perform", lambda card, script: (done.append(script), perform(card, script))[1]
-    )
+    done: list[CachedTrace] = []
+    replay = FakeCard.replay
+    monkeypatch.setattr(FakeCard, "replay", lambda card, trace: (done.append(trace), replay(card, trace))[1])
     return done
 
 
@@ -105,11 +103,11 @@ def test_layers_of_two_quantizations_are_two_kinds_of_layer():
     assert after == cost(activations_too, repeat=False).as_dict()
 
 
-def test_a_script_that_lacks_a_line_is_heard(scripts):
+def test_a_script_that_lacks_a_line_is_heard(traces):
     """The control: each way of going wrong moves what it should move."""
     right = cost()
-    for script in scripts.values():
-        script.events.remove(next(event for event in script.events if isinstance(event, Work) and event.flop))
+    for trace in traces.values():
+        trace.events.remove(next(event for event in trace.events if isinstance(event, Work) and event.flop))
     wrong = cost()
     assert wrong.work.flop < right.work.flop
     assert wrong.peak_live_bytes == right.peak_live_bytes

@@ -6,11 +6,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from harness.adjustments import Adjustment
-from harness.records.machine import GPU, Passport
+from harness.records.machine import GPU, Machine
 from harness.records.schema import AudioFacts, Header, Item, Sample, key_of
 
 CARD = GPU(name="RTX 4060", uuid="GPU-1", total_bytes=8 * 2**30, driver="580.65", temperature_c=40)
-MACHINE = Passport(cpu="AMD EPYC", logical_cores=2, gpus=(CARD,), environment={"MAX_CUDA_VRAM": "8"})
+MACHINE = Machine(cpu="AMD EPYC", logical_cores=2, gpus=(CARD,), environment={"MAX_CUDA_VRAM": "8"})
 
 
 def header(**changes: Any) -> Header:
@@ -22,7 +22,7 @@ def header(**changes: Any) -> Header:
         commit="c0ffee",
         dirty=False,
         package_version="0.1.0",
-        passport=MACHINE,
+        machine=MACHINE,
         source="synthetic-tiny",
         source_origin="default",
         dit="acestep-v15-turbo",

@@ -16,7 +16,7 @@ import pytest
 from test_profiler_cli import GUIDES
 
 from acestep.profiler import cli, matrix, measure, modes, progress, request
-from harness.records import machine as passport
+from harness.records import machine
 from harness.records import writer as output
 from harness.records.schema import Item
 from tiersim import __main__ as tiersim
@@ -32,7 +32,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
     code and output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
-    monkeypatch.setattr(passport, "revision", lambda: ("0" * 40, False))
+    monkeypatch.setattr(machine, "revision", lambda: ("0" * 40, False))
     load = request.load_example
 
     def short(path: Path):
@@ -170,8 +170,8 @@ def test_a_file_that_holds_no_such_run_is_not_replaced_in_silence(run, tmp_path,
 KILLED = """
 import os, signal, sys
 from acestep.profiler import cli, measure
-from harness.records import machine as passport
-passport.revision = lambda: ("0" * 40, False)
+from harness.records import machine
+machine.revision = lambda: ("0" * 40, False)
 music, calls = measure.Bench.music, []
 def counted(self, *arguments):
     calls.append(1)

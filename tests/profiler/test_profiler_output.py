@@ -149,7 +149,7 @@ HOTTER = replace(MACHINE, threads=2, gpus=(replace(CARD, temperature_c=80, sm_cl
 
 def test_a_warmer_card_is_the_same_card(tmp_path):
     write(tmp_path / "r.json")
-    assert done(tmp_path / "r.json", header(passport=HOTTER))
+    assert done(tmp_path / "r.json", header(machine=HOTTER))
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_a_warmer_card_is_the_same_card(tmp_path):
         {"lm_backend": "vllm"},
         {"device": "cuda"},
         {"versions": {"torch": "2.12.0"}},
-        {"passport": replace(MACHINE, environment={})},
-        {"passport": replace(MACHINE, gpus=(replace(CARD, power_limit_w=100.0),))},
+        {"machine": replace(MACHINE, environment={})},
+        {"machine": replace(MACHINE, gpus=(replace(CARD, power_limit_w=100.0),))},
     ],
     ids=str,
 )

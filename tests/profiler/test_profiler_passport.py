@@ -9,7 +9,7 @@ import pynvml
 import pytest
 
 from harness.records import machine as facts
-from harness.records.machine import GPU, Passport, passport, revision, versions
+from harness.records.machine import GPU, Machine, read, revision, versions
 
 SILENT = pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
@@ -41,7 +41,7 @@ def driver(monkeypatch):
 
 
 def test_a_card_as_the_driver_tells_it(driver):
-    assert passport(environ={}).gpus == (
+    assert read(environ={}).gpus == (
         GPU(
             name="NVIDIA H200",
             uuid="GPU-1",
@@ -59,32 +59,32 @@ def test_a_card_as_the_driver_tells_it(driver):
 def test_what_a_card_does_not_tell_is_none(driver):
     for name in ("EnforcedPowerLimit", "ClockInfo", "Temperature", "MigMode", "MemoryInfo"):
         driver.setattr(pynvml, f"nvmlDeviceGet{name}", refuse)
-    (card,) = passport(environ={}).gpus
+    (card,) = read(environ={}).gpus
     assert card == GPU(name="NVIDIA H200", uuid="GPU-1", driver="580.65")
     driver.setattr(pynvml, "nvmlDeviceGetHandleByIndex", refuse)
-    assert passport(environ={}).gpus == (GPU(),)
+    assert read(environ={}).gpus == (GPU(),)
 
 
 @pytest.mark.parametrize("silent", ["nvmlInit", "nvmlDeviceGetCount"])
 def test_no_driver_is_no_card(driver, silent):
     driver.setattr(pynvml, silent, refuse)
-    assert passport(environ={}).gpus == ()
+    assert read(environ={}).gpus == ()
 
 
 def test_a_split_card_says_so(driver):
     driver.setattr(pynvml, "nvmlDeviceGetMigMode", lambda card: [pynvml.NVML_DEVICE_MIG_ENABLE, 0])
-    assert passport(environ={}).gpus[0].mig is True
+    assert read(environ={}).gpus[0].mig is True
 
 
 def test_what_lasts_leaves_out_the_moment(driver):
-    cool = passport(environ={})
+    cool = read(environ={})
     driver.setattr(pynvml, "nvmlDeviceGetTemperature", lambda card, kind: 80)
     driver.setattr(pynvml, "nvmlDeviceGetClockInfo", lambda card, kind: 500)
-    hot = passport(environ={})
+    hot = read(environ={})
     assert hot != cool
     assert hot.lasting == cool.lasting
     driver.setattr(pynvml, "nvmlDeviceGetEnforcedPowerLimit", lambda card: 300_000)
-    assert passport(environ={}).lasting != cool.lasting
+    assert read(environ={}).lasting != cool.lasting
 
 
 def test_the_environment_that_matters_and_no_secret():
@@ -96,35 +96,35 @@ def test_the_environment_that_matters_and_no_secret():
         "MAX_CUDA_VRAM": "8",
     }
     others = {"HOME": "/root", "ACESTEP_API_KEY": "s3cret", "XCUDA_HOME": "x", "MAX_CUDA_VRAMS": "1"}
-    assert passport(matters | others).environment == matters
+    assert read(matters | others).environment == matters
 
 
 def test_the_processor_by_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(facts, "CPUINFO", tmp_path / "cpuinfo")
     facts.CPUINFO.write_text("processor\t: 0\nmodel name\t: AMD EPYC 7763 \nflags\t: fpu\n")
-    assert passport(environ={}).cpu == "AMD EPYC 7763"
+    assert read(environ={}).cpu == "AMD EPYC 7763"
     facts.CPUINFO.unlink()
     monkeypatch.setattr(facts.platform, "processor", lambda: "")
-    assert passport(environ={}).cpu is None
+    assert read(environ={}).cpu is None
 
 
 def test_this_machine_has_a_passport_that_can_be_written():
-    here = passport()
+    here = read()
     assert here.ram_bytes and here.logical_cores and here.os and here.python
-    assert msgspec.json.decode(msgspec.json.encode(here), type=Passport) == here
+    assert msgspec.json.decode(msgspec.json.encode(here), type=Machine) == here
 
 
 def test_torch_is_read_where_it_is_loaded_and_never_loaded():
     code = """
 import sys
 from types import SimpleNamespace as Names
-from harness.records.machine import passport, versions
-assert "cuda" not in versions() and passport().threads is None and "torch" not in sys.modules
+from harness.records.machine import read, versions
+assert "cuda" not in versions() and read().threads is None and "torch" not in sys.modules
 made_up = Names(
     version=Names(cuda="12.8"), backends=Names(cudnn=Names(version=lambda: None)), get_num_threads=lambda: 3
 )
 sys.modules["torch"] = made_up
-assert versions()["cuda"] == "12.8" and "cudnn" not in versions() and passport().threads == 3
+assert versions()["cuda"] == "12.8" and "cudnn" not in versions() and read().threads == 3
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 

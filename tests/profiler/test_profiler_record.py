@@ -16,7 +16,7 @@ from profiles import header, item, sample
 from harness.adjustments import Adjustment, Fallback
 from harness.errors import MissingPrerequisite
 from harness.records import schema as record
-from harness.records.schema import SCHEMA, AudioFacts, Card, Cold, Header, Item, Profile, Sample, Used
+from harness.records.schema import SCHEMA, AudioFacts, Cold, Header, Item, Profile, Sample, TierResult, Used
 
 seconds = st.floats(0, 1e6)
 words = st.text(max_size=8)
@@ -37,7 +37,7 @@ samples = st.builds(
     first_audio_s=st.none() | seconds,
 )
 cards = st.builds(
-    Card,
+    TierResult,
     tier_gb=seconds,
     tier=words,
     class_gb=seconds,

@@ -16,9 +16,9 @@ from tier_records import record
 
 from tiersim import Case
 from tiersim.case import resolve
+from tiersim.case_runner import CaseRunner
 from tiersim.record import Sample
 from tiersim.results import Results
-from tiersim.session import Session
 
 CASES = [Case(size, source="synthetic-tiny", duration_s=10, cap="virtual") for size in range(4, 12)]
 
@@ -32,7 +32,7 @@ def run(folder: Path, log: Path) -> None:
             on_record(replace(record(case.tier_gb), requested=case, key=resolve(case).key))
 
     with Results(folder) as results:
-        Session(runner, lambda made: print(made.requested.tier_gb, flush=True), results).run(CASES)
+        CaseRunner(runner, lambda made: print(made.requested.tier_gb, flush=True), results).run(CASES)
 
 
 def write(folder: Path, add) -> None:

@@ -159,12 +159,12 @@ def test_a_cap_that_is_larger_than_its_device_proves_nothing(monkeypatch):
 
 
 def test_the_backend_of_the_language_model(card, monkeypatch):
-    monkeypatch.setattr("acestep.lm.backends.interface.find_spec", lambda name: name)
+    monkeypatch.setattr("acestep.lm.backends.registry.find_spec", lambda name: name)
     plans = [resolve(Case(16, lm=True, lm_backend=name)) for name in ("auto", "pt", "vllm")]
     assert [plan.lm_backend for plan in plans] == ["vllm", "pt", "vllm"]
     assert plans[0].key == plans[2].key != plans[1].key
     assert Job.of(plans[1]).setup("cuda", card).lm_backend == "pt"
-    monkeypatch.setattr("acestep.lm.backends.interface.find_spec", lambda name: None)
+    monkeypatch.setattr("acestep.lm.backends.registry.find_spec", lambda name: None)
     with pytest.raises(MissingPrerequisite, match="vllm is not installed"):
         resolve(Case(16, lm=True, lm_backend="vllm"))
 

@@ -8,8 +8,8 @@ from harness import accelerators
 from harness.accelerators import Accelerator
 from tiersim import Case
 from tiersim.case import DEFAULT_TIERS_GB, VARIANTS, resolve
+from tiersim.case_runner import CaseRunner
 from tiersim.runner import run_case
-from tiersim.session import Session
 from tiersim.sweep import cases, climb, rungs, unique
 
 BASE = Case(4, source="synthetic-tiny", duration_s=10)
@@ -102,7 +102,7 @@ def test_a_session_runs_each_configuration_once_and_answers_for_every_case(skipp
             ran.append(case)
             on_record(replace(skipped, requested=case, status="ok", key=resolve(case).key))
 
-    session = Session(runner, shown.append)
+    session = CaseRunner(runner, shown.append)
     first = session.run([BASE, replace(BASE, batch_size=2)])
     assert [record.requested.batch_size for record in first] == [1, 2]
     assert session.run([replace(BASE, no_limits=True)])[0].requested.no_limits

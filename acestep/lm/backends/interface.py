@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Prompt = Sequence[list[int]]
 
 
-class Writer(Protocol):
+class DecodeLoop(Protocol):
     """One request at the language model, in one or two phases, and a count of what was done."""
 
     def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
@@ -53,7 +53,7 @@ class Backend(Protocol):
         """Inside, the weights are on the device."""
         ...
 
-    def writer(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> Writer:
+    def decode_loop(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> DecodeLoop:
         """A request of one item per seed."""
         ...
 

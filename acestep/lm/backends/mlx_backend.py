@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from acestep.lm.backends.interface import Prompt
-from acestep.lm.decode.loop import SessionWriter
-from acestep.lm.decode.selector import Chooser
+from acestep.lm.decode.loop import CachedDecodeLoop
+from acestep.lm.decode.selector import TokenSelector
 from acestep.lm.sampling import Sampling
 from acestep.weights.checkpoint import Source
 from harness.errors import MissingPrerequisite
@@ -71,8 +71,8 @@ class MLX:
         """Nothing to do: the weights stay where MLX has them."""
         return nullcontext()
 
-    def writer(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> MLXWriter:
-        return MLXWriter(self.model, Chooser(sampling, seeds, cfg_scale, HOST), self.device)
+    def decode_loop(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> MLXDecodeLoop:
+        return MLXDecodeLoop(self.model, TokenSelector(sampling, seeds, cfg_scale, HOST), self.device)
 
     @property
     def model(self) -> Model:
@@ -100,13 +100,13 @@ class MLX:
             mx.clear_cache()
 
 
-class MLXWriter(SessionWriter):
+class MLXDecodeLoop(CachedDecodeLoop):
     """A request whose tokens are chosen on the host, where MLX's logits can be read without a copy."""
 
-    def __init__(self, model: Model, chooser: Chooser, device: torch.device):
+    def __init__(self, model: Model, selector: TokenSelector, device: torch.device):
         from acestep.lm.backends.mlx_cache import Session
 
-        super().__init__(chooser, lambda prompts, _, known: Session(model, prompts, known))
+        super().__init__(selector, lambda prompts, _, known: Session(model, prompts, known))
         self.device = device
 
     def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 
 from acestep.lm.decode.kv_cache import Prefix, Session
-from acestep.lm.decode.loop import SessionWriter
-from acestep.lm.decode.selector import Chooser
+from acestep.lm.decode.loop import CachedDecodeLoop
+from acestep.lm.decode.selector import TokenSelector
 from acestep.lm.sampling import Sampling
 from harness.nn.qwen3 import Qwen3
 
@@ -27,8 +27,10 @@ class PT:
     load: Callable[[], None] = lambda: None
     using: Callable[[], AbstractContextManager[object]] = nullcontext
 
-    def writer(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> SessionWriter:
-        return SessionWriter(Chooser(sampling, seeds, cfg_scale, self.device), self._open)
+    def decode_loop(
+        self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0
+    ) -> CachedDecodeLoop:
+        return CachedDecodeLoop(TokenSelector(sampling, seeds, cfg_scale, self.device), self._open)
 
     def facts(self) -> dict[str, Any]:
         parameters = list(self.model.parameters())

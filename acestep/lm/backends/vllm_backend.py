@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from acestep.lm.backends.vllm_decode import Turn, VLLMWriter
-from acestep.lm.decode.selector import Chooser
+from acestep.lm.backends.vllm_decode import Request, VLLMDecodeLoop
+from acestep.lm.decode.selector import TokenSelector
 from acestep.lm.sampling import Sampling
 from acestep.request import MAX_BATCH
 from acestep.weights.checkpoint import Source
@@ -65,7 +65,7 @@ class VLLM:
         self.cache_tokens = 0  # of all rows together
         self._llm: LLM | None = None
         self._facts: dict[str, Any] = {}  # of the model as it was loaded
-        self._turns: list[Turn] = []  # at most one: what is being written
+        self._requests: list[Request] = []  # at most one: what is being written
 
     def load(self) -> None:
         """Bring the weights into memory, and every kernel to life with a first token.
@@ -99,9 +99,9 @@ class VLLM:
         """Nothing to do: the weights stay where vLLM has them."""
         return nullcontext()
 
-    def writer(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> VLLMWriter:
+    def decode_loop(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> VLLMDecodeLoop:
         self.llm.reset_prefix_cache()  # what another request has read is not this one's to save
-        return VLLMWriter(self, Chooser(sampling, seeds, cfg_scale, self.device))
+        return VLLMDecodeLoop(self, TokenSelector(sampling, seeds, cfg_scale, self.device))
 
     @property
     def llm(self) -> LLM:
@@ -128,8 +128,10 @@ class VLLM:
 
         return self._run(prompts, [to_read() for _ in prompts])
 
-    def write(self, turn: Turn, prompts: Sequence[list[int]], most: Sequence[int]) -> list[RequestOutput]:
-        """Go on from `prompts`, one per row, by what `turn` chooses, at most `most[row]` tokens.
+    def write(
+        self, request: Request, prompts: Sequence[list[int]], most: Sequence[int]
+    ) -> list[RequestOutput]:
+        """Go on from `prompts`, one per row, by what `request` chooses, at most `most[row]` tokens.
 
         Raises UsageError where they do not fit into the cache together: vLLM would let some rows wait.
         """
@@ -142,11 +144,11 @@ class VLLM:
                 f"lm_backend vllm: {len(lengths)} rows of {max(lengths)} tokens do not fit; it has room "
                 f"for {CONTEXT} per row and {self.cache_tokens} in all; ask for less at once, or use pt"
             )
-        self._turns.append(turn)
+        self._requests.append(request)
         try:
             return self._run(prompts, [to_write(row, new) for row, new in enumerate(most)])
         finally:
-            self._turns.clear()
+            self._requests.clear()
 
     def _run(self, prompts: Sequence[list[int]], params: list[SamplingParams]) -> list[RequestOutput]:
         inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
@@ -172,7 +174,7 @@ class VLLM:
                     skip_tokenizer_init=True,
                     load_format=LOAD_FORMAT,
                     model_loader_extra_config={"weights": weights, "facts": self._facts},
-                    logits_processors=[processor_of(self._turns)],
+                    logits_processors=[processor_of(self._requests)],
                     dtype=str(self.dtype).removeprefix("torch."),
                     seed=0,
                     max_model_len=min(CONTEXT, self.cache_tokens),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from acestep.lm.backends.interface import Prompt
 from acestep.lm.decode.loop import Tally
-from acestep.lm.decode.selector import Chooser, Codes, Texts
+from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, TokenSelector
 from acestep.lm.grammar.constraint import Constraint
 from acestep.text.tokenizer import IM_END
 from harness.spans import span
@@ -31,45 +31,47 @@ class Engine(Protocol):
 
     def read(self, prompts: Sequence[list[int]]) -> list[RequestOutput]: ...
 
-    def write(self, turn: Turn, prompts: Sequence[list[int]], most: Sequence[int]) -> list[RequestOutput]: ...
+    def write(
+        self, request: Request, prompts: Sequence[list[int]], most: Sequence[int]
+    ) -> list[RequestOutput]: ...
 
 
-class VLLMWriter(Tally):
+class VLLMDecodeLoop(Tally):
     """One request, in one or two phases."""
 
-    def __init__(self, engine: Engine, chooser: Chooser):
+    def __init__(self, engine: Engine, selector: TokenSelector):
         super().__init__()
         self.engine = engine
-        self.chooser = chooser
+        self.selector = selector
 
     def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
-        turn = TextTurn(self.chooser, prompts, constraints)
-        self._write(turn, prompts, [c.most_tokens for c in constraints])
-        found = [text.found[0] for text in turn.texts]
+        request = TextRequest(self.selector, prompts, constraints)
+        self._write(request, prompts, [c.most_tokens for c in constraints])
+        found = [text.found[0] for text in request.texts]
         self.kept += sum(map(len, found))
         return found
 
     def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:
-        turn = CodeTurn(self.chooser, counts)
-        self._write(turn, [prompts[item] for item in turn.codes.order], turn.codes.counts)
+        request = CodeRequest(self.selector, counts)
+        self._write(request, [prompts[item] for item in request.codes.order], request.codes.counts)
         self.kept += sum(counts)
-        self.longest_codes = turn.codes.longest
-        return turn.codes.found()
+        self.longest_codes = request.codes.longest
+        return request.codes.found()
 
-    def _write(self, turn: Turn, prompts: Sequence[Prompt], most: Sequence[int]) -> None:
+    def _write(self, request: Request, prompts: Sequence[Prompt], most: Sequence[int]) -> None:
         """Read the prompts of all rows, then write to the end of each."""
-        branches = self.chooser.branches
+        branches = self.selector.branches
         rows = [row for prompt in prompts for row in prompt[:branches]]
         with span("lm_prefill"):
             done = self.engine.read([list(row) for row in dict.fromkeys(map(tuple, rows))])
-        with span("lm_decode"), turn.forward:
-            done += self.engine.write(turn, rows, [new for new in most for _ in range(branches)])
+        with span("lm_decode"), request.forward:
+            done += self.engine.write(request, rows, [new for new in most for _ in range(branches)])
         self.prompt_tokens += sum(map(len, rows))
         self.prefill_tokens += sum(len(d.prompt_token_ids) - d.num_cached_tokens for d in done)
-        self.steps += turn.steps - 1  # the first came with the prompts
+        self.steps += request.steps - 1  # the first came with the prompts
 
 
-class Turn(ABC):
+class Request(ABC):
     """What one call of vLLM writes. `steps`: how often it was asked for tokens.
 
     `forward` is open while vLLM works, and closed while tokens are chosen.
@@ -105,13 +107,13 @@ class Turn(ABC):
         return tokens.repeat_interleave(self.branches)
 
 
-class TextTurn(Turn):
+class TextRequest(Request):
     """Texts of different lengths. Each is chosen by itself, as they are not at the same place."""
 
-    def __init__(self, chooser: Chooser, prompts: Sequence[Prompt], constraints: Sequence[Constraint]):
-        super().__init__(chooser.branches)
+    def __init__(self, selector: TokenSelector, prompts: Sequence[Prompt], constraints: Sequence[Constraint]):
+        super().__init__(selector.branches)
         self.texts = [
-            Texts(_alone(chooser, item), [prompt[0]], [constraint])
+            ConstrainedDecoder(_alone(selector, item), [prompt[0]], [constraint])
             for item, (prompt, constraint) in enumerate(zip(prompts, constraints, strict=True))
         ]
         self._queues: list[list[int]] = [[] for _ in constraints]  # [IM_END]: at the end
@@ -133,12 +135,12 @@ class TextTurn(Turn):
         return torch.tensor(tokens, device=logits.device)
 
 
-class CodeTurn(Turn):
-    """Codes, in the order of `codes.order`: its first items are those still being written."""
+class CodeRequest(Request):
+    """CodeDecoder, in the order of `codes.order`: its first items are those still being written."""
 
-    def __init__(self, chooser: Chooser, counts: Sequence[int]):
-        super().__init__(chooser.branches)
-        self.codes = Codes(chooser, counts)
+    def __init__(self, selector: TokenSelector, counts: Sequence[int]):
+        super().__init__(selector.branches)
+        self.codes = CodeDecoder(selector, counts)
 
     @property
     def items(self) -> list[int]:
@@ -152,8 +154,8 @@ def _head(logits: Tensor, rows: slice | Tensor) -> Tensor:
     return logits[:, rows]
 
 
-def _alone(chooser: Chooser, item: int) -> Chooser:
-    """The chooser of one item of several: its stream, which both phases draw from."""
-    alone = copy(chooser)
-    alone.streams = [chooser.streams[item]]
+def _alone(selector: TokenSelector, item: int) -> TokenSelector:
+    """The selector of one item of several: its stream, which both phases draw from."""
+    alone = copy(selector)
+    alone.streams = [selector.streams[item]]
     return alone

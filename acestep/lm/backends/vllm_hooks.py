@@ -24,7 +24,7 @@ from vllm.v1.sample.logits_processor import (  # pyright: ignore[reportMissingIm
     MoveDirectionality,
 )
 
-from acestep.lm.backends.vllm_decode import Turn
+from acestep.lm.backends.vllm_decode import Request
 from acestep.text.tokenizer import IM_END
 
 LOAD_FORMAT = "acestep"
@@ -68,15 +68,15 @@ class SourceLoader(BaseModelLoader):
         )
 
 
-def processor_of(turns: list[Turn]) -> type[LogitsProcessor]:
-    """A class of processors that serve `turns`; vLLM makes the instance."""
-    return type("TurnsProcessor", (Processor,), {"turns": turns})
+def processor_of(requests: list[Request]) -> type[LogitsProcessor]:
+    """A class of processors that serve `requests`; vLLM makes the instance."""
+    return type("RequestProcessor", (Processor,), {"requests": requests})
 
 
 class Processor(LogitsProcessor):
     """Steers the requests that carry a row number; others, which only read a prompt, go as they like."""
 
-    turns: ClassVar[list[Turn]]  # at most one: what is being written
+    requests: ClassVar[list[Request]]  # at most one: what is being written
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool):
         self._rows: dict[int, int] = {}  # by place in vLLM's batch
@@ -102,11 +102,11 @@ class Processor(LogitsProcessor):
         if not self._rows:
             return logits
         order = sorted(self._rows, key=self._rows.__getitem__)
-        rows, [turn] = [self._rows[place] for place in order], self.turns
-        if rows != turn.rows:
-            raise RuntimeError(f"vllm ran the rows {rows} in one step, and not {turn.rows}: report this")
+        rows, [request] = [self._rows[place] for place in order], self.requests
+        if rows != request.rows:
+            raise RuntimeError(f"vllm ran the rows {rows} in one step, and not {request.rows}: report this")
         places = torch.tensor(order, device=logits.device)
-        tokens = turn.next(logits[places])
+        tokens = request.next(logits[places])
         logits.fill_(-torch.inf)
         logits[places, tokens] = 0
         return logits

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from acestep.lm.backends.interface import Prompt
-from acestep.lm.decode.selector import Chooser, Codes, Texts
+from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, TokenSelector
 from acestep.lm.grammar.constraint import Constraint
 from acestep.result import Counts
 from harness.spans import span
@@ -66,23 +66,23 @@ class Tally:
         )
 
 
-class SessionWriter(Tally):
+class CachedDecodeLoop(Tally):
     """A request of one or two phases: prompts that were read are not read again."""
 
-    texts_kind = Texts
+    decoder_type = ConstrainedDecoder
 
-    def __init__(self, chooser: Chooser, open_session: Open):
+    def __init__(self, selector: TokenSelector, open_session: Open):
         super().__init__()
-        self.chooser = chooser
+        self.selector = selector
         self.open_session = open_session
         self._session: Session | None = None  # of the phase before
 
     def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
-        branches = self.chooser.branches
+        branches = self.selector.branches
         with span("lm_prefill"):
             session = self._session = self._open(prompts, max(c.most_tokens for c in constraints))
         with span("lm_decode"):
-            texts = self.texts_kind(self.chooser, [prompt[0] for prompt in prompts], constraints)
+            texts = self.decoder_type(self.selector, [prompt[0] for prompt in prompts], constraints)
             while any(runs := texts.next(session.head)):
                 with span("forward"):
                     session.extend([run for run in runs for _ in range(branches)])
@@ -95,7 +95,7 @@ class SessionWriter(Tally):
 
     def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:
         with span("lm_prefill"):
-            codes = Codes(self.chooser, counts)
+            codes = CodeDecoder(self.selector, counts)
             session = self._open([prompts[item] for item in codes.order], codes.longest)
         with span("lm_decode"):
             self._decode(session, codes)
@@ -104,22 +104,22 @@ class SessionWriter(Tally):
         self.longest_codes = codes.longest
         return codes.found()
 
-    def _decode(self, session: Session, codes: Codes) -> None:
+    def _decode(self, session: Session, codes: CodeDecoder) -> None:
         tokens = codes.next(session.head, 0)
         for index in range(1, codes.longest):
             tokens = self._step(session, codes, tokens, index)
 
-    def _step(self, session: Session, codes: Codes, tokens: Tensor, index: int) -> Tensor:
+    def _step(self, session: Session, codes: CodeDecoder, tokens: Tensor, index: int) -> Tensor:
         """Feed the codes before `index`, as `tokens [items]`, to the items that go on; theirs at `index`."""
         live = codes.live(index)
         with span("forward"):
-            session.keep(live * self.chooser.branches)
-            session.step(tokens[:live].repeat_interleave(self.chooser.branches))
+            session.keep(live * self.selector.branches)
+            session.step(tokens[:live].repeat_interleave(self.selector.branches))
         return codes.next(session.head, index)
 
     def _open(self, prompts: Sequence[Prompt], new_tokens: int) -> Session:
         """A session of `prompts`, read as far as the session before has not read them."""
-        branches = self.chooser.branches
+        branches = self.selector.branches
         rows = [row for prompt in prompts for row in prompt[:branches]]
         known = [self._session.prefix(row) for row in range(branches)] if self._session else []
         self._session = None  # its memory is needed

@@ -27,7 +27,7 @@ from harness.spans import span
 Head = Callable[[slice | Tensor], Tensor]
 
 
-class Chooser:
+class TokenSelector:
     """How one request chooses: a stream of draws per item, and the guidance they share."""
 
     def __init__(
@@ -54,15 +54,17 @@ class Chooser:
         return torch.zeros(items, vocabulary, dtype=torch.bool, device=self.device)
 
 
-class Texts:
+class ConstrainedDecoder:
     """Texts, one per item, each under its own constraint to its end. `found`: as far as they are."""
 
-    def __init__(self, chooser: Chooser, prompts: Sequence[list[int]], constraints: Sequence[Constraint]):
+    def __init__(
+        self, selector: TokenSelector, prompts: Sequence[list[int]], constraints: Sequence[Constraint]
+    ):
         """`prompts`: the conditional ones, which a repetition penalty counts."""
-        self.chooser = chooser
+        self.selector = selector
         self.constraints = constraints
         self.found: list[list[int]] = [[] for _ in constraints]
-        self._seen = chooser.marks(len(prompts), TEXT_VOCAB)
+        self._seen = selector.marks(len(prompts), TEXT_VOCAB)
         if self._seen is not None:
             for marks, prompt in zip(self._seen, prompts, strict=True):
                 marks[[token for token in prompt if token < TEXT_VOCAB]] = True
@@ -79,7 +81,7 @@ class Texts:
         return [[] if c.done else run for c, run in zip(self.constraints, runs, strict=True)]
 
     def _say(self, head: Head) -> list[list[int]]:
-        everything = cache(lambda: self.chooser.guided(head(slice(TEXT_VOCAB))))
+        everything = cache(lambda: self.selector.guided(head(slice(TEXT_VOCAB))))
 
         def peek(item: int) -> Callable[[], int]:
             return lambda: int(everything()[item].argmax())
@@ -103,20 +105,20 @@ class Texts:
         self, allowed: dict[int, Choice | Free], head: Head, everything: Callable[[], Tensor]
     ) -> list[int]:
         """A token for each of the items `allowed` names; few rows of the head where they are enough."""
-        device, sampling = self.chooser.device, self.chooser.sampling
+        device, sampling = self.selector.device, self.selector.sampling
         items = list(allowed)
         choices = [a for a in allowed.values() if isinstance(a, Choice)]
         if len(choices) == len(items):
             few = sorted({token for choice in choices for token in choice.ids})
             ids = torch.tensor(few, device=device)
             mask = torch.tensor([[token in choice.ids for token in few] for choice in choices])
-            logits = self.chooser.guided(head(ids))[items]
+            logits = self.selector.guided(head(ids))[items]
         else:
             ids = None
             mask = torch.stack([allowed_mask(a) for a in allowed.values()])
             logits = everything()[items]
         greedy = torch.tensor([isinstance(a, Choice) and a.greedy for a in allowed.values()])
-        uniform = torch.cat([torch.rand(1, generator=self.chooser.streams[item]) for item in items])
+        uniform = torch.cat([torch.rand(1, generator=self.selector.streams[item]) for item in items])
         with span("sampling"):
             logits = logits.masked_fill(~mask.to(device), -torch.inf)
             seen = None if self._seen is None else self._seen[items][:, slice(None) if ids is None else ids]
@@ -125,26 +127,26 @@ class Texts:
             return (picked if ids is None else ids[picked]).tolist()
 
 
-class Codes:
+class CodeDecoder:
     """Audio codes: only they are looked at, so nothing else can follow, and none is read back to the host.
 
     The longest item comes first, so that the items still decoding are always the first ones: `order` says
     which items the rows are.
     """
 
-    def __init__(self, chooser: Chooser, counts: Sequence[int]):
+    def __init__(self, selector: TokenSelector, counts: Sequence[int]):
         """`counts[i]`: codes of item i."""
-        self.chooser = chooser
+        self.selector = selector
         self.order = sorted(range(len(counts)), key=lambda item: -counts[item])
         self.counts = [counts[item] for item in self.order]
         self.longest = self.counts[0]
-        device = chooser.device
+        device = selector.device
         uniforms = torch.zeros(self.longest, len(counts))
         for place, (item, count) in enumerate(zip(self.order, self.counts, strict=True)):
-            uniforms[:count, place] = torch.rand(count, generator=chooser.streams[item])
+            uniforms[:count, place] = torch.rand(count, generator=selector.streams[item])
         self._uniforms = uniforms.to(device)
         self._codes = torch.zeros(len(counts), self.longest, dtype=torch.long, device=device)
-        self._seen = chooser.marks(len(counts), CODES)
+        self._seen = selector.marks(len(counts), CODES)
 
     def live(self, index: int) -> int:
         """How many items have a code `index`."""
@@ -153,10 +155,10 @@ class Codes:
     def next(self, head: Head, index: int) -> Tensor:
         """Code `index` of each live item as a token, int64 `[live]`."""
         live = self.live(index)
-        logits = self.chooser.guided(head(slice(FIRST_CODE, FIRST_CODE + CODES)))
+        logits = self.selector.guided(head(slice(FIRST_CODE, FIRST_CODE + CODES)))
         with span("sampling"):
             seen = None if self._seen is None else self._seen[:live]
-            picked = self.chooser.sampling.pick(logits, self._uniforms[index, :live], seen)
+            picked = self.selector.sampling.pick(logits, self._uniforms[index, :live], seen)
             self._codes[:live, index] = picked
             if seen is not None:
                 seen.scatter_(1, picked[:, None], True)

@@ -14,7 +14,7 @@ from tiersim.results import Results
 Runner = Callable[[Sequence[Case], Callable[[Record], None]], object]
 
 
-class Session:
+class CaseRunner:
     """Where cases become records, each configuration once however often it is asked for.
 
     `runner(cases, on_record)` runs cases, in any order. `results` keeps them and has earlier ones, `writers`
