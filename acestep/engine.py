@@ -75,8 +75,6 @@ class Engine:
         cls,
         source: str | Path | None = None,
         *,
-        device: str = "auto",
-        dtype: str = "auto",
         threads: int | None = None,
         budget: MemoryBudget | None = None,
         **choices: Any,
@@ -85,16 +83,13 @@ class Engine:
 
         Raises UsageError, MissingPrerequisite or CheckpointError, each naming what and where.
         """
-        setup = Setup.choose(source, device=device, **choices)
-        return cls.from_setup(setup, device=device, dtype=dtype, threads=threads, budget=budget)
+        return cls.from_setup(Setup.choose(source, **choices), threads=threads, budget=budget)
 
     @classmethod
     def from_setup(
         cls,
         setup: Setup,
         *,
-        device: str = "auto",
-        dtype: str = "auto",
         threads: int | None = None,
         budget: MemoryBudget | None = None,
         preload: Sequence[str] | None = None,
@@ -109,7 +104,7 @@ class Engine:
         start = time.perf_counter()
         if threads:
             torch.set_num_threads(threads)
-        place = resolve_device(device)
+        place = resolve_device(setup.device)
         if budget is None:  # nobody has seen to a cap
             card = setup.accelerator
             simulated = card.simulated and place.type == "cuda"
@@ -122,7 +117,7 @@ class Engine:
             weights,
             setup.dit,
             place,
-            lambda stored: resolve_dtype(dtype, place, stored),
+            lambda stored: resolve_dtype(setup.dtype, place, stored),
             setup.lm if setup.lm_backend == "pt" else None,
             residency,
             setup.quantization,
@@ -183,12 +178,16 @@ class Engine:
     def generate(
         self, params: GenerationParams, config: GenerationConfig | None = None, save_dir: Path | None = None
     ) -> GenerationResult:
-        """Generate `config.batch_size` items; write them under `save_dir` when it is given.
+        """`run` what a request comes to here. Raises UsageError or MissingPrerequisite for one that cannot be
+        served."""
+        return self.run(self.resolve(params, config), save_dir)
 
-        Raises UsageError or MissingPrerequisite for a request this engine cannot serve, AceStepError when
-        the result is not music (NaN, all zero).
+    def run(self, plan: EffectivePlan, save_dir: Path | None = None) -> GenerationResult:
+        """Generate the items of a plan of this setup; write them under `save_dir` when it is given.
+
+        Raises MissingPrerequisite for a recording that cannot be read, AceStepError when the result is not
+        music (NaN, all zero).
         """
-        plan = self.resolve(params, config)
         run = self._run(plan)
         self._need(run.parts())
         if save_dir is not None or "vae_encoder" in run.parts():

@@ -34,12 +34,16 @@ NONE = "none"
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is loaded, and where. `limits`: of the card's tier, None where nothing limits (a plain CPU).
+    """What is loaded, and where: chosen once, whoever asks.
+
+    `limits`: of the card's tier, None where nothing limits (a plain CPU).
 
     `lm_backend`: what runs the language model, and `lm_backend_reason` why; both empty without one.
     `quantization`: of the DiT's matrices, or None.
     """
 
+    device: str  # cpu, mps, cuda, cuda:N: what the engine runs on
+    dtype: str
     source: str
     source_origin: str
     dit: str
@@ -62,6 +66,7 @@ class Setup:
         source: str | Path | None = None,
         *,
         device: str = AUTO,
+        dtype: str = AUTO,
         dit: str | None = None,
         lm: str | None = AUTO,
         want_lm: bool = False,
@@ -77,7 +82,9 @@ class Setup:
         """Decide everything about an engine that can be decided before loading it.
 
         `lm` "auto" is the tier's default where the tier loads one, or when `want_lm`; on a plain CPU the
-        smallest. `quantization` is a name, "none", or the tier's ("auto"). Switches left None are the tier's.
+        smallest. `dtype` is a name of
+        `harness.device`, or what suits the device ("auto"). `quantization` is a name, "none", or the tier's
+        ("auto"). Switches left None are the tier's.
         `accelerator`: a card to simulate.
 
         Raises UsageError or MissingPrerequisite, naming what and where.
@@ -97,6 +104,8 @@ class Setup:
                 changes.note("offload_to_cpu", False, True, f"does not hold {chosen} on {tier.tier}")
             offload = True
         return cls(
+            device=found.device if device == AUTO else device,
+            dtype=dtype,
             source=name,
             source_origin=origin,
             dit=folder,

@@ -66,7 +66,7 @@ def _load(job: Job, budget: MemoryBudget) -> Engine:
     device, card = job.device, None
     if job.cap_kind == "virtual":
         device, card = "virtual", Accelerator("cuda", "virtual card", job.case.tier_gb, simulated=True)
-    return Engine.from_setup(job.setup(device, card), device=device, budget=budget)
+    return Engine.from_setup(job.setup(device, card), budget=budget)
 
 
 def _told(result: GenerationResult) -> Mapping[str, Any]:

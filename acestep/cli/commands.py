@@ -212,6 +212,7 @@ def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
     return Setup.choose(
         arguments.source,
         device=arguments.device,
+        dtype=arguments.dtype,
         dit=arguments.dit,
         lm=None if arguments.lm == "none" or (arguments.lm == "auto" and not want_lm) else arguments.lm,
         want_lm=want_lm,
@@ -237,6 +238,4 @@ def _engine(arguments: argparse.Namespace, setup: Setup, preload: Sequence[str] 
     """The engine of a setup, with all a generation needs or just the parts to `preload`."""
     from acestep.engine import Engine
 
-    return Engine.from_setup(
-        setup, device=arguments.device, dtype=arguments.dtype, threads=arguments.threads, preload=preload
-    )
+    return Engine.from_setup(setup, threads=arguments.threads, preload=preload)

@@ -60,7 +60,7 @@ def predict(
     would refuse.
     """
     plan = resolve(params, config, setup)
-    traced = replace(setup, compile=False, lm_backend="pt" if setup.lm else "")
+    traced = replace(setup, device=VIRTUAL, compile=False, lm_backend="pt" if setup.lm else "")
     measured = calibration.find(card.capability)
     libraries = CUDA(card.capability, measured)
     if measured:
@@ -100,7 +100,7 @@ def _generate(fake: FakeCard, setup: Setup, plan: EffectivePlan) -> GenerationRe
         fake.warm()
         budget, weights = VirtualBudget(fake), Weightless(open_source(setup.source), fake)
         with spans.record(), spans.span(LOADING):
-            engine = Engine.from_setup(setup, device=VIRTUAL, budget=budget, weights=weights)
+            engine = Engine.from_setup(setup, budget=budget, weights=weights)
         if engine.planner:
             assert isinstance(engine.planner.backend, PT)
             engine.planner.backend = Sampled(engine.planner.backend, fake.tracker.stage_costs)

@@ -157,7 +157,7 @@ def _bench(options: Options, made: Setup, preload: Sequence[str] | None = None) 
     from acestep.engine import Engine
     from acestep.profiler.measure import Bench
 
-    engine = Engine.from_setup(made, device=options.device, preload=preload)
+    engine = Engine.from_setup(made, preload=preload)
     return Bench(engine, options.warmup, options.repeats)
 
 

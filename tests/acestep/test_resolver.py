@@ -196,13 +196,13 @@ def test_a_region_past_the_end_is_refused(song):
 
 
 def test_the_sentence_follows_the_task(song):
-    assert resolve(**METADATA).sentence.startswith("Fill the audio semantic mask")
-    assert resolve(thinking=True, **METADATA).sentence.startswith("Generate audio semantic tokens")
+    assert resolve(**METADATA).instruction.startswith("Fill the audio semantic mask")
+    assert resolve(thinking=True, **METADATA).instruction.startswith("Generate audio semantic tokens")
     lego = resolve(task_type="lego", src_audio=song, track_name="backing_vocals")
-    assert lego.sentence == "Generate the BACKING_VOCALS track based on the audio context:"
+    assert lego.instruction == "Generate the BACKING_VOCALS track based on the audio context:"
     tracks = ("drums", "bass")
     complete = resolve(task_type="complete", src_audio=song, complete_track_classes=tracks)
-    assert complete.sentence == "Complete the input track with DRUMS | BASS:"
+    assert complete.instruction == "Complete the input track with DRUMS | BASS:"
 
 
 def test_a_task_a_turbo_model_never_learned_is_noted(song):

@@ -7,6 +7,7 @@ tensors; what lies below PyTorch on a CUDA card is left out.
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,7 +74,9 @@ def generate(card: VirtualCard, made: Setup, weights: Source) -> Counts:
     gc.collect()  # what only it would free is gone, and so are frees at times of its own
     with card, torch.inference_mode():
         with spans.record(), spans.span("load"):
-            engine = Engine.from_setup(made, device=VIRTUAL, budget=VirtualBudget(card), weights=weights)
+            engine = Engine.from_setup(
+                replace(made, device=VIRTUAL), budget=VirtualBudget(card), weights=weights
+            )
         if isinstance(card, FakeCard) and engine.planner:
             assert isinstance(engine.planner.backend, PT)
             engine.planner.backend = Sampled(engine.planner.backend, card.tracker.stage_costs)

@@ -1,0 +1,144 @@
+"""What a generative model offers to be measured: the protocol between a subject and everything that measures.
+
+    subject = registry.subject("acestep")
+    setup = subject.setup(source="synthetic-tiny", device="cpu")       # what is loaded, and where; no torch
+    plan = subject.resolve(subject.request(duration_s=10), setup)      # what runs, changes told; no torch
+    result = subject.load(plan.setup).run(plan)                        # torch from here on
+
+Costs, parity, records, tier tests and benchmarks take a subject through this and know no other name. A
+subject is a folder that offers one object of this protocol, and a row in `harness.registry`. Importing it
+imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.accelerators import Accelerator
+from harness.adjustments import Adjustment, Fallback
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from harness.memory import MemoryBudget
+    from harness.trace.fake_card import FakeCard
+
+
+@dataclass(frozen=True)
+class Component:
+    """One network of a subject, by itself.
+
+    `config`: its dimensions. `build(device, dtype)`: the network with its source's weights. `inputs(size,
+    generator)`: fp32 CPU tensors of a request of `size` (seconds, frames or tokens: `unit`). `run(network,
+    *inputs)`: what the subject's engine calls. `oracle(network, *inputs)`: the same by an independent
+    implementation reading the same weights, None where there is none. `work(size, element_bytes)`: FLOP and
+    bytes of one call in closed form.
+    """
+
+    name: str
+    config: Any
+    unit: str
+    build: Callable[[torch.device, torch.dtype], nn.Module]
+    inputs: Callable[[int, torch.Generator], tuple[Tensor, ...]]
+    run: Callable[..., Tensor]
+    work: Callable[[int, int], tuple[int, int]]
+    oracle: Callable[..., Tensor] | None = None
+
+
+class Setup(Protocol):
+    """What is loaded, and where: a frozen record."""
+
+    @property
+    def source(self) -> str: ...  # of the weights
+    @property
+    def source_origin(self) -> str: ...  # argument, environment or default
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def accelerator(self) -> Accelerator: ...
+
+
+class Plan(Protocol):
+    """A request as it will run on a setup: a frozen record."""
+
+    @property
+    def setup(self) -> Any: ...
+    @property
+    def adjustments(self) -> tuple[Adjustment, ...]: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        ...
+
+
+class Result(Protocol):
+    """What happened: where the time went, what was counted, what really ran."""
+
+    @property
+    def wall_s(self) -> float: ...
+    @property
+    def stages_s(self) -> Mapping[str, float]: ...
+    @property
+    def counts(self) -> Any: ...  # a frozen dataclass of numbers, `audio_s` among them
+    @property
+    def environment(self) -> Mapping[str, Any]: ...
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]: ...
+
+
+class Engine(Protocol):
+    """A loaded setup. It serves any number of plans of it."""
+
+    environment: Mapping[str, Any]
+    load_s: float
+
+    def run(self, plan: Any, save_dir: Path | None = None) -> Any:
+        """Run `plan` as it is; its files go under `save_dir` where one is given."""
+        ...
+
+
+class Subject(Protocol):
+    """A model that can be measured. Methods import torch only where they say so."""
+
+    name: str
+    stages: Sequence[str]  # spans of a request, in the order they run
+
+    def setup(self, **choices: Any) -> Any:
+        """A `Setup`. Raises UsageError or MissingPrerequisite."""
+        ...
+
+    def request(self, **fields: Any) -> Any:
+        """A request, checked. `duration_s`, `batch_size` and `seed` are every subject's."""
+        ...
+
+    def resolve(self, request: Any, setup: Any) -> Any:
+        """A `Plan`. Raises UsageError or MissingPrerequisite."""
+        ...
+
+    def load(self, setup: Any, *, budget: MemoryBudget | None = None) -> Engine:
+        """The engine of a setup. Imports torch."""
+        ...
+
+    def load_fake(self, setup: Any, card: FakeCard, budget: MemoryBudget) -> Engine:
+        """The same engine on a card that holds no bytes, for a trace. Imports torch."""
+        ...
+
+    def repeated(self) -> tuple[type[nn.Module], ...]:
+        """Networks of which a trace needs one call per shape. Imports torch."""
+        ...
+
+    def check(self, result: Any, plan: Any) -> str | None:
+        """What is wrong with the output of `plan`, or None."""
+        ...
+
+    def components(self, source: str) -> Mapping[str, Component]:
+        """The networks, by name. Imports torch."""
+        ...
