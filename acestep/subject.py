@@ -9,6 +9,7 @@ from acestep import resolver
 from acestep.request import DEFAULT_DURATION_S, GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
+from acestep.tier_case import TierCases
 
 if TYPE_CHECKING:
     from acestep.engine import Engine
@@ -23,7 +24,7 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AceStep:
+class AceStep(TierCases):
     """See `harness.subject.Subject`."""
 
     name: str = "acestep"

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from acestep.profiler.flags import TIER_TEST
 from harness.records import machine
 from harness.records.schema import Header, Item, Sample, TierResult, Used
 from tiersim.case import Case, Plan
 from tiersim.notes import departures, notes
 from tiersim.record import Record
+
+TIER_TEST = "tier-test"  # the mode of these records
 
 
 def header(plan: Plan, argv: Sequence[str]) -> Header:
@@ -28,8 +29,8 @@ def header(plan: Plan, argv: Sequence[str]) -> Header:
         package_version=machine.package_version(),
         machine=machine.read(),
         source=plan.source,
-        source_origin=plan.source_origin,
-        dit=plan.dit,
+        source_origin=plan.engine_plan.setup.source_origin,
+        dit=plan.settings.dit,
         lm=None,
         lm_backend=None,
         device=plan.device,
@@ -45,8 +46,8 @@ def item(record: Record) -> Item:
     return Item(
         key=record.key,
         mode=TIER_TEST,
-        requested=_asked(record.requested),
-        effective=_ran(record),
+        requested=_requested(record.requested),
+        effective=_effective(record),
         adjustments=record.adjustments,
         status=record.status,
         error=record.reason,
@@ -60,7 +61,7 @@ def item(record: Record) -> Item:
     )
 
 
-def _asked(case: Case) -> dict[str, Any]:
+def _requested(case: Case) -> dict[str, Any]:
     return {
         "duration": case.duration_s,
         "batch_size": case.batch_size,
@@ -73,7 +74,7 @@ def _asked(case: Case) -> dict[str, Any]:
     }
 
 
-def _ran(record: Record) -> dict[str, Any]:
+def _effective(record: Record) -> dict[str, Any]:
     return {
         "duration_s": record.effective.duration_s,
         "batch_size": record.effective.batch_size,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from harness.chart import STYLE, Chart, safe, size
 from harness.records.schema import Header
+from tiersim.case import subject_of
 from tiersim.notes import basis, label, lm_size, notes, predicted_on, with_lm
 from tiersim.record import Record
 
@@ -81,7 +82,8 @@ def _section(number: int, record: Record) -> str:
     )
     chart = ""
     if len(record.timeline) > 1:
-        chart = f'<div class="scroll">{Chart(record.timeline, cap.bytes if cap else 0).svg()}</div>'
+        picture = Chart(record.timeline, cap.bytes if cap else 0, subject_of(asked).stages).svg()
+        chart = f'<div class="scroll">{picture}</div>'
     log = f"<details><summary>log</summary><pre>{safe(record.log)}</pre></details>" if record.log else ""
     told = f'<h2>{safe(title)}</h2><p class="facts">{safe(" · ".join(facts))}</p>'
     return f'<section id="case{number}">{told}{chart}{log}</section>'

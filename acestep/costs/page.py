@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from acestep.costs import report
+from acestep.subject import SUBJECT
 from harness.chart import STYLE, Chart, safe, size
 from harness.trace.cost import Cost, StageCost
 from harness.trace.stage_costs import PS
@@ -99,7 +100,8 @@ def _chart(cost: Cost) -> str:
     moments = [Moment(s.t_ps / PS, s.stage, s.allocated_bytes) for s in cost.samples]
     if len(moments) < 2:
         return ""
-    picture = Chart(moments, cost.cap_bytes, [sample.reserved_bytes for sample in cost.samples]).svg()
+    reserved_bytes = [sample.reserved_bytes for sample in cost.samples]
+    picture = Chart(moments, cost.cap_bytes, SUBJECT.stages, reserved_bytes).svg()
     held = size(cost.card.context_bytes)
     return f'<div class="scroll">{picture}</div>' + _paragraph(
         f"Filled: allocated. The cap is the card less {held} of context."

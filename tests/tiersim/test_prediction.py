@@ -8,7 +8,6 @@ import pytest
 from tier_records import record
 
 from acestep.costs.predict import predict
-from harness.accelerators import Accelerator
 from harness.cards import find
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
@@ -18,8 +17,7 @@ from tiersim.boundary import batch_limits, ladders
 from tiersim.case import resolve
 from tiersim.notes import notes
 from tiersim.prediction import predict_case
-from tiersim.protocol import Job
-from tiersim.report import Report
+from tiersim.tables import Report
 
 CARD = find("rtx4090")
 MIB = 2**20
@@ -38,10 +36,15 @@ def test_a_plan_is_that_of_the_card_with_the_tiers_memory(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("ACESTEP_SOURCE", raising=False)
     plan = resolve(Case(8, lm=True, card=CARD))
+    settings = plan.settings
     assert (plan.device, plan.cap_kind, plan.source) == ("predicted", "predicted", "synthetic-full")
-    assert (plan.quantization, plan.offload_to_cpu, plan.lm_backend) == ("int8_weight_only", True, "pt")
+    assert (settings.quantization, settings.offload_to_cpu, settings.lm_backend) == (
+        "int8_weight_only",
+        True,
+        "pt",
+    )
     assert plan.cap_bytes + plan.context_bytes == plan.card.memory_bytes == 8 * GIB
-    assert (plan.context_bytes, plan.compile, plan.notes) == (CARD.context_bytes, False, ())
+    assert (plan.context_bytes, settings.compile, plan.notes) == (CARD.context_bytes, False, ())
     small = resolve(case(0.08))
     assert small.context_bytes == small.card.context_bytes == int(0.01 * GIB)
 
@@ -64,9 +67,8 @@ def test_what_concerns_a_run_is_refused(field):
 
 def test_a_record_is_what_the_trace_says(predicted):
     plan = resolve(case())
-    card = Accelerator("cuda", "", 8, simulated=True)
-    params, config = plan.case.request()
-    cost = predict(Job.of(plan).setup("cuda", card), params, config, plan.card, plan.cap_bytes)
+    run = plan.engine_plan
+    cost = predict(run.setup, run.params, run.config, plan.card, plan.cap_bytes)
     assert predicted.status == "ok" and predicted.exit_code is None
     assert predicted.peak_bytes == cost.peak_reserved_bytes + GIB // 2
     assert predicted.generation_peak_bytes == max(stage.peak_reserved_bytes for stage in cost.running)

@@ -13,7 +13,6 @@ from harness.accelerators import Accelerator
 from harness.memory import GIB
 from harness.records import writer as output
 from tiersim import Case, command, results
-from tiersim.case import resolve
 
 TINY = "--source synthetic-tiny --cap virtual --duration 10"
 
@@ -24,20 +23,20 @@ def outcomes(monkeypatch):
     chosen, asked = {}, []
     monkeypatch.setattr(main.signal, "signal", lambda *_: None)
 
-    def pretend(cases, *, on_record, **_):
-        for case in cases:
+    def pretend(plans, *, on_record, **_):
+        for plan in plans:
+            case = plan.requested
             asked.append(case)
-            plan = resolve(case)
             fields = chosen.get(case.tier_gb, {})
             fields = fields(case) if callable(fields) else fields
             status = "skip" if plan.skip else "ok"
             made = record(case.tier_gb, status, 3.0, lm=case.lm, key=plan.key)
             names = ("quantization", "offload_to_cpu", "offload_dit_to_cpu")
-            ran = {name: getattr(plan, name) for name in names}
-            made = replace(made, requested=case, effective=plan.case, **ran)
+            ran = {name: getattr(plan.settings, name) for name in names}
+            made = replace(made, requested=case, effective=plan.effective, **ran)
             on_record(replace(made, **fields))
 
-    monkeypatch.setattr(command.pool, "run_cases", pretend)
+    monkeypatch.setattr(command.pool, "run_plans", pretend)
     chosen["ran"], chosen["pretend"] = asked, pretend
     return chosen
 
@@ -194,7 +193,7 @@ def test_on_a_full_disk_what_was_measured_is_shown_and_kept(outcomes, capsys, tm
     assert kept == (1 if place == "cases" else 2)
     monkeypatch.undo()
     monkeypatch.setattr(main.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(command.pool, "run_cases", outcomes["pretend"])
+    monkeypatch.setattr(command.pool, "run_plans", outcomes["pretend"])
     assert go(f"--tiers 4 6 --out {tmp_path}") == 0
     assert len(outcomes["ran"]) == 2 + (2 - kept)
     assert len(output.load(tmp_path / "results.json")[1]) == 2
@@ -299,6 +298,6 @@ def test_a_bug_is_not_a_case_that_failed(outcomes, capsys, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(command.pool, "run_cases", broken)
+    monkeypatch.setattr(command.pool, "run_plans", broken)
     assert go("--tiers 8 --cap virtual") == 4
     assert "ZeroDivisionError: a bug" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from harness.errors import MissingPrerequisite
 from harness.memory import MemoryBudget
 from tiersim import lifeline, worker
 from tiersim.protocol import EventWriter, Exit, Job
-from tiersim.reporter import Reporter
+from tiersim.telemetry import Reporter
 
 MIB = 2**20
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -183,7 +183,7 @@ def prerequisite(send, job):
 
 
 def over_the_tier(send, job):
-    result(send, generation_peak_bytes=int(job.case.tier_gb * 2**30) + 1)
+    result(send, generation_peak_bytes=job.cap_bytes + 1)
 
 
 class NoRoom(Reporter):
