@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from acestep.costs import predict as predicting
 from acestep.diffusion import sampler as diffusion
 from acestep.models import dit
 from harness.nn.blocks import Biased, hide
+from harness.trace import predict as predicting
 from harness.trace.cost import Cost, StageCost
 from tests.costs.conftest import cost, song
 
