@@ -10,14 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from places import ROOT
 
 # Tiny models gain nothing from a second thread, and two spinning pools on two busy cores lose tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))  # benchmarks and scripts are run from the repository, never installed
 
 # What of the engine every entry point imports, and a made-up engine needs.
 LIGHT = ("__init__.py", "audio_codes.py", "checks.py", "errors.py", "request.py", "result.py", "tasks.py")
