@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from places import EXAMPLES
 
 from acestep.audio.files import SAMPLE_RATE, probe, read
-from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 
 RECORDINGS = EXAMPLES / "audio"
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]
@@ -263,7 +263,7 @@ def test_a_damaged_file_is_heard_or_refused(kind: str, length: float, place: flo
         path.write_bytes(data[: int(length * len(data))])
         try:
             wave = read(str(path), "src_audio", most_s=2)
-        except AceStepError as error:
+        except BenchError as error:
             assert str(error).startswith("src_audio: ") and "\n" not in str(error)
         else:
             assert wave.shape[0] == 2 and 1 <= wave.shape[1] <= 2 * SAMPLE_RATE

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from acestep.audio import waveform as audio
-from harness.errors import AceStepError, MissingPrerequisite
+from harness.errors import BenchError, MissingPrerequisite
 
 
 def test_only_items_that_clip_are_turned_down():
@@ -20,13 +20,13 @@ def test_only_items_that_clip_are_turned_down():
 
 def test_latents_that_are_no_music_are_refused():
     latents = torch.zeros(1, 128, 64)
-    with pytest.raises(AceStepError, match="all zero"):
+    with pytest.raises(BenchError, match="all zero"):
         audio.check_latents(latents)
     latents[0, 5, 5] = 1
     audio.check_latents(latents)
     for bad in (torch.nan, torch.inf):
         latents[0, 6, 6] = bad
-        with pytest.raises(AceStepError, match="NaN or infinite"):
+        with pytest.raises(BenchError, match="NaN or infinite"):
             audio.check_latents(latents)
 
 

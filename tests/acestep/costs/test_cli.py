@@ -20,7 +20,7 @@ from acestep.costs import predict, report
 from acestep.costs.__main__ import main
 from harness import cards
 from harness.chart import Chart
-from harness.errors import AceStepError
+from harness.errors import BenchError
 from harness.memory import GIB
 
 TINY = ("--source", "synthetic-tiny", "--duration", "10", "--steps", "2")
@@ -182,13 +182,13 @@ def test_a_card_too_small_is_exit_1_and_says_where_it_ended(ends):
     assert "\u202e" not in ends.out and "\\u202e" in ends.out
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), AceStepError("told"), MemoryError("host")])
+@pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), BenchError("told"), MemoryError("host")])
 def test_what_could_not_be_predicted_is_not_what_does_not_fit(error, monkeypatch, capsys):
     monkeypatch.setattr(predict, "predict", Mock(side_effect=error))
     assert main([*TINY]) == 4
     said = capsys.readouterr()
     assert not said.out and str(error) in said.err
-    assert ("Traceback" in said.err) is not isinstance(error, AceStepError)
+    assert ("Traceback" in said.err) is not isinstance(error, BenchError)
 
 
 @pytest.mark.parametrize("stdout", ["ascii", "closed"])

@@ -21,7 +21,7 @@ from acestep.profiler.defaults import VARIABLES
 from acestep.profiler.flags import MODES, flag_of, parser
 from acestep.profiler.options import Options, parse
 from harness import quantization
-from harness.errors import AceStepError, UsageError
+from harness.errors import BenchError, UsageError
 
 TINY_CPU = "--device cpu --source synthetic-tiny"
 
@@ -187,7 +187,7 @@ def refused_by_the_machine(line: str) -> bool:
     """Whether options are made of a line, so that a mode has to refuse it."""
     try:
         parse(shlex.split(line), {}, Path("/nowhere"))
-    except AceStepError:
+    except BenchError:
         return False
     return True
 
@@ -257,7 +257,7 @@ def test_a_simulated_card_is_one_for_everything_that_runs(run):
 
 @pytest.mark.parametrize(
     ("failure", "code"),
-    [(AceStepError("silent"), 1), (UsageError("no"), 2), (OSError("full"), 4), (KeyboardInterrupt(), 130)],
+    [(BenchError("silent"), 1), (UsageError("no"), 2), (OSError("full"), 4), (KeyboardInterrupt(), 130)],
 )
 def test_a_mode_that_fails_gets_its_code_and_one_line(run, monkeypatch, failure, code):
     def fail(_: Options) -> int:

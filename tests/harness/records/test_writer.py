@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from places import SUPPORT
 from profiles import CARD, MACHINE, header, item, sample
 
-from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.records import writer as output
 from harness.records.writer import Writer, done, load
 
@@ -115,7 +115,7 @@ def test_a_full_disk_leaves_the_last_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(output.os, "fsync", full)
-    with pytest.raises(AceStepError, match="No space left"):
+    with pytest.raises(BenchError, match="No space left"):
         writer.add(ITEMS[1])
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
     assert load(tmp_path / "r.json")[1] == ITEMS[:1]
