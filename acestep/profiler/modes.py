@@ -118,7 +118,7 @@ def _list(todo: Sequence[matrix.Row], made: Setup, card: Card | None) -> None:
     print(f"profile_inference: rows to predict: {len(distinct)}, a second or two each", file=sys.stderr)
     predicted: dict[object, Cost] = {}
     with Processes() as processes:
-        costs = processes.map(partial(matrix.expected, made, card), distinct)
+        costs = processes.map(partial(matrix.expected, card), distinct)
         for row in todo:
             if row.same_run not in predicted:
                 predicted[row.same_run] = next(costs)

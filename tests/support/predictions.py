@@ -18,11 +18,12 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acestep.costs.closed_form import Networks, networks
-from acestep.costs.predict import predict
 from acestep.models.ace_step import AceStep
 from acestep.models.vae import Oobleck
 from acestep.request import GenerationConfig, GenerationParams
+from acestep.resolver import resolve
 from acestep.setup import Setup
+from acestep.subject import SUBJECT
 from acestep.weights import synthetic
 from acestep.weights.layout import LMS
 from acestep.weights.synthetic_configs import CONFIGS
@@ -33,6 +34,7 @@ from harness.nn.qwen3 import Qwen3
 from harness.trace.allocator import Block
 from harness.trace.cost import Cost
 from harness.trace.fake_card import FakeCard
+from harness.trace.predict import predict
 from harness.trace.stage_costs import Work
 from harness.trace.tracker import Alloc
 from harness.virtual_card import tensors
@@ -248,9 +250,8 @@ def cost(
     made: Setup | None = None, params: GenerationParams | None = None, batch: int = 1, **more: Any
 ) -> Cost:
     made = made or setup()
-    return predict(
-        made, params or song(lm=made.lm is not None), GenerationConfig(batch_size=batch), CARD, **more
-    )
+    params = params or song(lm=made.lm is not None)
+    return predict(SUBJECT, resolve(params, GenerationConfig(batch_size=batch), made), CARD, **more)
 
 
 @contextmanager

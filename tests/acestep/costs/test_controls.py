@@ -13,10 +13,10 @@ import torch
 from predictions import cost, song
 from torch import Tensor
 
-from acestep.costs import predict as predicting
 from acestep.diffusion import sampler as diffusion
 from acestep.models import dit
 from harness.nn.blocks import Biased, hide
+from harness.trace import predict as predicting
 from harness.trace.cost import Cost, StageCost
 
 GATE = 0.005

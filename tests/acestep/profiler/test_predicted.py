@@ -48,7 +48,7 @@ def predicted(*arguments):
     options = parse([*DRY, *CELL, *arguments], {}, Path("/nowhere"))
     made, card = cli.setup(options, with_lm=True), cli.card(options)
     assert card
-    return [(row, matrix.expected(made, card, row)) for row in matrix.rows(options, made)]
+    return [(row, matrix.expected(card, row)) for row in matrix.rows(options, made)]
 
 
 def test_a_row_has_expected_times_and_a_peak(dry):

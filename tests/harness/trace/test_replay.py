@@ -6,7 +6,7 @@ import pytest
 from predictions import BASE, MIB, cost, setup, song
 
 from acestep.audio.tile_size import VAE_CHUNK
-from acestep.costs import predict as predicting
+from harness.trace import predict as predicting
 from harness.trace.fake_card import FakeCard
 from harness.trace.replay import CachedTrace
 from harness.trace.stage_costs import Work
