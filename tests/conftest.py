@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from places import ROOT
 
 # Tiny models gain nothing from a second thread, and two spinning pools on two busy cores lose tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What of the engine every entry point imports, and a made-up engine needs.
 LIGHT = ("__init__.py", "audio_codes.py", "checks.py", "errors.py", "request.py", "result.py", "tasks.py")
@@ -105,6 +110,12 @@ class History:
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "--allow-empty", "-m", subject)
         return self.run("git", "rev-parse", "HEAD").stdout.strip()
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output is as wide as where there is no terminal: what runs pytest may say how wide its own is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture
