@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.accelerators import Accelerator
-from harness.errors import AceStepError
+from harness.errors import BenchError
 from harness.memory import GIB
 from harness.trace.cost import LOADING, Cost
 from tiersim.case import PREDICTED, Case, Plan, resolve
@@ -46,7 +46,7 @@ def predict_case(case: Case, on_event: Callable[[Event], object] = lambda event:
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:REASON_CHARS]
         ended = {
-            "exit_code": error.exit_code if isinstance(error, AceStepError) else None,
+            "exit_code": error.exit_code if isinstance(error, BenchError) else None,
             "process_s": time.monotonic() - started_s,
             "log": traceback.format_exc(),
         }

@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.accelerators import Accelerator
-from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.oom import Failure, classify
 from tiersim import cap, lifeline
 from tiersim.protocol import EventWriter, Exit, Job
@@ -106,7 +106,7 @@ def main(job: Job, send: EventWriter) -> Exit:
             return run(job, reporter)
     except cap.CapError as error:
         code, failure = Exit.NO_CAP, Failure("other", "CapError", str(error))
-    except AceStepError as error:
+    except BenchError as error:
         code, failure = _exit_of(error), Failure("other", type(error).__name__, str(error))
     except Exception as error:
         cap.loosen()
@@ -120,7 +120,7 @@ def main(job: Job, send: EventWriter) -> Exit:
     return code
 
 
-def _exit_of(error: AceStepError) -> Exit:
+def _exit_of(error: BenchError) -> Exit:
     """Usage and prerequisites by name; what else the engine refuses on purpose is unusable output."""
     if isinstance(error, UsageError):
         return Exit.USAGE

@@ -26,7 +26,7 @@ from harness.records.writer import writable, write_whole
 def run(options: argparse.Namespace) -> int:
     """Do what the options ask for; returns the exit code: 0 it fits, 1 it does not.
 
-    Raises AceStepError for what cannot be predicted, OSError for a file that cannot be written.
+    Raises BenchError for what cannot be predicted, OSError for a file that cannot be written.
     """
     if options.list_cards:
         print(report.listing(cards.cards()))

@@ -16,7 +16,7 @@ from typing import Any
 from acestep.engine import Engine
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.result import Counts, DescriptionResult, GenerationResult
-from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.oom import Failure, classify
 from harness.records import making
 from harness.records.schema import AudioFacts, Cold, Item, Sample, key_of
@@ -96,7 +96,7 @@ class Bench:
             return self._run(work)
         except (UsageError, MissingPrerequisite):
             raise
-        except AceStepError as error:
+        except BenchError as error:
             return Failure("other", type(error).__name__, str(error))
         except Exception as error:
             failure = classify(error)

@@ -42,7 +42,7 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 def run(options: Options) -> int:
     """Do what the options ask for; returns the exit code: 0 done, 1 something failed.
 
-    Raises AceStepError for what cannot be run at all.
+    Raises BenchError for what cannot be run at all.
     """
     if options.mode == PROFILE:
         return _profile(options)

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from harness import registry
 from harness.checks import CONTROL
-from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.records import schema as record
 from harness.records.schema import Header, Item, Profile, Sample, TierResult
 
@@ -54,7 +54,7 @@ class Writer:
     def add(self, item: Item) -> None:
         """Write the file with one more item, in place of one of the same key.
 
-        Raises AceStepError when the place can no longer be written, msgspec.ValidationError for an item
+        Raises BenchError when the place can no longer be written, msgspec.ValidationError for an item
         that could not be read back, such as one with a NaN. The file stays as it was.
         """
         msgspec.json.decode(record.encode(item), type=Item)
@@ -79,7 +79,7 @@ class Writer:
             write_whole(self._path, data)
         except OSError as error:
             where = str(self._path)
-            raise AceStepError(f"{where!r}: cannot be written: {error.strerror}; it is as before") from None
+            raise BenchError(f"{where!r}: cannot be written: {error.strerror}; it is as before") from None
 
 
 def load(path: Path) -> tuple[Header, list[Item]]:
