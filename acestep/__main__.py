@@ -22,7 +22,7 @@ from acestep.request import AUDIO_FORMATS
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
 from harness.console import Parser
-from harness.errors import AceStepError
+from harness.errors import BenchError
 from harness.quantization import QUANTIZATIONS
 
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = arguments.run(arguments)
         print(end="", flush=True)
         return code
-    except AceStepError as error:
+    except BenchError as error:
         print(f"acestep: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # as of a full disk that standard output goes to
         _say_no_more()
         print(f"acestep: {error}", file=sys.stderr)
-        return AceStepError.exit_code
+        return BenchError.exit_code
 
 
 def _say_no_more() -> None:

@@ -185,7 +185,7 @@ class Engine:
     def run(self, plan: EffectivePlan, save_dir: Path | None = None) -> GenerationResult:
         """Generate the items of a plan of this setup; write them under `save_dir` when it is given.
 
-        Raises MissingPrerequisite for a recording that cannot be read, AceStepError when the result is not
+        Raises MissingPrerequisite for a recording that cannot be read, BenchError when the result is not
         music (NaN, all zero).
         """
         run = self._run(plan)

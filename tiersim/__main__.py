@@ -25,7 +25,7 @@ from pathlib import Path
 
 from harness.cards import DEFAULT
 from harness.console import Parser
-from harness.errors import AceStepError
+from harness.errors import BenchError
 from tiersim.case import CAPS, VARIANTS, Case, subject_of
 
 HARNESS = 4
@@ -121,10 +121,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tiersim import command
 
         return command.run(options, sys.argv[1:] if argv is None else argv)
-    except AceStepError as error:
+    except BenchError as error:
         name, colon, rest = str(error).partition(":")
         print(f"tiersim: {FLAGS.get(name, name)}{colon}{rest}", file=sys.stderr)
-        return HARNESS if type(error) is AceStepError else error.exit_code  # 1 is for what was tested
+        return HARNESS if type(error) is BenchError else error.exit_code  # 1 is for what was tested
     except KeyboardInterrupt as interrupt:
         print("tiersim: interrupted", file=sys.stderr)
         return 128 + next(iter(interrupt.args), signal.SIGINT)

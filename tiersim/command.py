@@ -43,7 +43,7 @@ class Findings:
 
 
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
-    """Do what the options ask for; returns the exit code. Raises AceStepError for what cannot be run."""
+    """Do what the options ask for; returns the exit code. Raises BenchError for what cannot be run."""
     card = _card(options)
     base = _base(options, card)
     plans = _plans(options, base)

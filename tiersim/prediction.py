@@ -16,10 +16,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from harness.errors import AceStepError
+from harness.errors import BenchError
 from harness.memory import GIB
 from harness.trace.cost import LOADING, Cost
-from tiersim.case import PREDICTED, Case, Plan, resolve
+from tiersim.case import PREDICTED, Case, Plan, resolve, subject_of
 from tiersim.protocol import Event
 from tiersim.record import Cap, Record, Sample
 from tiersim.run import record_of, thinned
@@ -49,7 +49,7 @@ def predict_plan(plan: Plan, on_event: Callable[[Event], object] = lambda event:
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:REASON_CHARS]
         failure = {
-            "exit_code": error.exit_code if isinstance(error, AceStepError) else None,
+            "exit_code": error.exit_code if isinstance(error, BenchError) else None,
             "process_s": time.monotonic() - started_s,
             "log": traceback.format_exc(),
         }
@@ -61,11 +61,10 @@ def predict_plan(plan: Plan, on_event: Callable[[Event], object] = lambda event:
 
 
 def _cost(plan: Plan) -> Cost:
-    from acestep.costs.predict import predict
+    from harness.trace.predict import predict
 
     assert plan.card is not None
-    run = plan.engine_plan
-    return predict(run.setup, run.params, run.config, plan.card, plan.cap_bytes)
+    return predict(subject_of(plan.requested), plan.engine_plan, plan.card, plan.cap_bytes)
 
 
 def _figures(plan: Plan, cost: Cost) -> dict[str, Any]:

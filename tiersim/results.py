@@ -18,7 +18,7 @@ from typing import IO, Literal, Self
 import msgspec
 
 from harness import registry
-from harness.errors import AceStepError, UsageError
+from harness.errors import BenchError, UsageError
 from harness.records import machine
 from harness.records.writer import write_whole
 from tiersim.case import Plan
@@ -58,7 +58,7 @@ class Results:
         return record if record.status in self._kept else None
 
     def add(self, plan: Plan, record: Record) -> None:
-        """Write a record down. Raises AceStepError when it cannot be."""
+        """Write a record down. Raises BenchError when it cannot be."""
         write(self._path(plan), msgspec.json.format(msgspec.json.encode(record)) + b"\n")
 
     def __enter__(self) -> Self:
@@ -75,11 +75,11 @@ class Results:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write `path` completely or not at all. Raises AceStepError when it cannot be."""
+    """Write `path` completely or not at all. Raises BenchError when it cannot be."""
     try:
         write_whole(path, data)
     except OSError as error:
-        raise AceStepError(
+        raise BenchError(
             f"out: {str(path)!r} cannot be written: {error.strerror}; with room for it, start again: "
             "what is kept is not repeated"
         ) from None

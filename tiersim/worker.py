@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.oom import Failure, classify
 from harness.subject import Result
 from harness.tiers import tier_subject
@@ -73,7 +73,7 @@ def main(job: Job, send: EventWriter) -> Exit:
             return run(job, reporter)
     except cap.CapError as error:
         code, failure = Exit.NO_CAP, Failure("other", "CapError", str(error))
-    except AceStepError as error:
+    except BenchError as error:
         code, failure = _exit_of(error), Failure("other", type(error).__name__, str(error))
     except Exception as error:
         cap.loosen()
@@ -87,7 +87,7 @@ def main(job: Job, send: EventWriter) -> Exit:
     return code
 
 
-def _exit_of(error: AceStepError) -> Exit:
+def _exit_of(error: BenchError) -> Exit:
     """Usage and prerequisites by name; what else the engine refuses on purpose is unusable output."""
     if isinstance(error, UsageError):
         return Exit.USAGE

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from harness.errors import AceStepError, MissingPrerequisite
+from harness.errors import BenchError, MissingPrerequisite
 
 SILENCE = 1e-5  # both RMS and peak at or below this: nothing to hear
 
@@ -20,11 +20,11 @@ def protect(audio: Tensor) -> Tensor:
 
 
 def check_latents(latents: Tensor) -> None:
-    """Raise AceStepError when `latents [B, T, 64]` are not finite or all zero: nothing to decode."""
+    """Raise BenchError when `latents [B, T, 64]` are not finite or all zero: nothing to decode."""
     if not bool(latents.isfinite().all()):
-        raise AceStepError("diffusion: latents are NaN or infinite; try another dtype (--dtype fp32)")
+        raise BenchError("diffusion: latents are NaN or infinite; try another dtype (--dtype fp32)")
     if not bool(latents.any()):
-        raise AceStepError("diffusion: latents are all zero; is the checkpoint complete?")
+        raise BenchError("diffusion: latents are all zero; is the checkpoint complete?")
 
 
 def levels(audio: Tensor) -> tuple[float, float]:

@@ -24,7 +24,7 @@ from acestep.setup import Setup
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS
 from harness.checks import shown, within
-from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 
 if TYPE_CHECKING:
     from acestep.engine import Engine
@@ -201,7 +201,7 @@ def _text(value: str | None) -> str | None:
         return value
     try:
         return read_text(Path(value[1:])).strip("\n")
-    except AceStepError as error:
+    except BenchError as error:
         raise type(error)(f"{value!r}: {error}") from None
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from harness.checks import shown
-from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 
 ALIASES = {"think": "thinking", "language": "vocal_language"}
 RUN_FIELDS = ("batch_size", "seed")
@@ -76,7 +76,7 @@ def _named(path: Path) -> Iterator[None]:
     """Errors say which example they are about."""
     try:
         yield
-    except AceStepError as error:
+    except BenchError as error:
         raise type(error)(f"example {str(path)!r}: {error}") from None
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness.cards import DEFAULT
 from harness.console import Parser
-from harness.errors import AceStepError
+from harness.errors import BenchError
 
 HARNESS, INTERRUPTED = 4, 130
 
@@ -42,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = command.run(options)
         print(end="", flush=True)
         return code
-    except AceStepError as error:
+    except BenchError as error:
         print(f"acestep.costs: {error}", file=sys.stderr)
-        return HARNESS if type(error) is AceStepError else error.exit_code  # 1 says that it does not fit
+        return HARNESS if type(error) is BenchError else error.exit_code  # 1 says that it does not fit
     except KeyboardInterrupt:
         print("acestep.costs: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -14,6 +14,7 @@ from acestep.costs import page, report
 from acestep.profiler.request import DEFAULT_EXAMPLE, MUSIC_EXAMPLES
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
+from acestep.subject import SUBJECT
 from harness import cards
 from harness.accelerators import Accelerator
 from harness.cards import Card
@@ -25,7 +26,7 @@ from harness.records.writer import writable, write_whole
 def run(options: argparse.Namespace) -> int:
     """Do what the options ask for; returns the exit code: 0 it fits, 1 it does not.
 
-    Raises AceStepError for what cannot be predicted, OSError for a file that cannot be written.
+    Raises BenchError for what cannot be predicted, OSError for a file that cannot be written.
     """
     if options.list_cards:
         print(report.listing(cards.cards()))
@@ -40,9 +41,9 @@ def run(options: argparse.Namespace) -> int:
     plan = resolver.resolve(params, config, setup)
     for warning in plan.warnings:
         print(f"acestep.costs: warning: {warning}", file=sys.stderr)
-    from acestep.costs.predict import predict
+    from harness.trace.predict import predict
 
-    cost = predict(setup, params, config, card)
+    cost = predict(SUBJECT, plan, card)
     if html_file:
         write_whole(html_file, page.page(cost).encode())
     line = json.dumps(cost.as_dict()) if options.json is not None else ""

@@ -26,7 +26,7 @@ from acestep.setup import NONE, Setup
 from harness import cards
 from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator
 from harness.cards import Card
-from harness.errors import AceStepError, MissingPrerequisite
+from harness.errors import BenchError, MissingPrerequisite
 
 HARNESS, INTERRUPTED, TERMINATED = 4, 130, 143
 USEFUL_TURBO_STEPS = 20
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str
 
         with named(options.origins):
             return modes.run(options)
-    except AceStepError as error:
+    except BenchError as error:
         print(f"profile_inference: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

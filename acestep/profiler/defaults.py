@@ -18,7 +18,7 @@ from acestep.cli.examples import read_text
 from acestep.weights.layout import ENVIRONMENT as SOURCE_VARIABLE
 from harness.accelerators import MAX_VRAM_VARIABLE
 from harness.checks import shown, text
-from harness.errors import AceStepError, UsageError
+from harness.errors import BenchError, UsageError
 
 VARIABLES = {
     "config_path": "ACESTEP_CONFIG_PATH",
@@ -64,7 +64,7 @@ def read_env_file(path: Path) -> dict[str, str]:
     values: dict[str, str] = {}
     try:
         lines = read_text(path).splitlines()
-    except AceStepError as error:
+    except BenchError as error:
         raise type(error)(f"{path}: {error}") from None
     for number, line in enumerate(map(str.strip, lines), 1):
         if line and not line.startswith("#"):

@@ -26,7 +26,7 @@ from acestep.weights.layout import LMS
 from harness import accelerators
 from harness.accelerators import MAX_VRAM_VARIABLE
 from harness.checks import one_of, shown, within
-from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.quantization import QUANTIZATIONS
 
 OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile")
@@ -129,7 +129,7 @@ def named(origins: Mapping[str, str]) -> Iterator[None]:
     """Errors name the flag or the variable to change, not the engine's field."""
     try:
         yield
-    except AceStepError as error:
+    except BenchError as error:
         start, colon, rest = str(error).partition(":")
         name = start.removesuffix(" (argument)")
         name = ENGINE_NAMES.get(name, name)

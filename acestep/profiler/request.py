@@ -24,7 +24,7 @@ from acestep.request import (
     item_seeds,
 )
 from harness.checks import shown, within
-from harness.errors import AceStepError, UsageError
+from harness.errors import BenchError, UsageError
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MUSIC_EXAMPLES = EXAMPLES / "text2music"
@@ -128,5 +128,5 @@ def _text(name: str, value: str) -> str:
         return value
     try:
         return read_text(Path(value[1:])).strip("\n")
-    except AceStepError as error:
+    except BenchError as error:
         raise type(error)(f"{name}: {value!r}: {error}") from None

@@ -11,7 +11,7 @@ from acestep.diffusion import sampler as diffusion
 from acestep.engine import Engine
 from acestep.weights.synthetic import Synthetic, write
 from harness.adjustments import Adjustment
-from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 
 STAGES = ["text_encode", "condition", "diffuse", "vae_decode", "post", "save", "other"]
 ALL_METADATA = {"bpm": 120, "keyscale": "A minor", "timesignature": "4"}
@@ -159,7 +159,7 @@ def test_broken_weights_are_an_error_not_music(monkeypatch: pytest.MonkeyPatch):
     engine = Engine.load("synthetic-tiny", device="cpu", lm=None)
     with torch.inference_mode():
         engine.models.ace_step.decoder.norm_out.weight.fill_(torch.nan)
-    with pytest.raises(AceStepError, match="NaN"):
+    with pytest.raises(BenchError, match="NaN"):
         engine.generate(PARAMS, seeded(1))
 
 

@@ -16,7 +16,7 @@ from acestep.setup import Setup
 from acestep.tasks import TASKS, TRACKS
 from acestep.text import audio_codes
 from harness.accelerators import Accelerator
-from harness.errors import AceStepError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_codes_of_a_strange_recording(engine: Engine, recordings: Path):
 @pytest.mark.parametrize("use", ["cover", "reference"])
 def test_what_the_header_shows_is_refused_before_anything_runs(engine: Engine, recordings: Path, use: str):
     for name in {*BAD} - {"nan.wav", "one inf.wav", "cut.flac"}:
-        with pytest.raises(AceStepError):
+        with pytest.raises(BenchError):
             engine.resolve(GenerationParams(**used(use, recordings / name)))
 
 
@@ -141,7 +141,7 @@ def test_what_is_valid_has_a_plan_or_a_reason(recordings: Path, made, task, name
         fields = fields | {"src_audio": str(recordings / name)}
     try:
         plan = resolver.resolve(GenerationParams(task_type=task, **fields), config, made)
-    except AceStepError as error:
+    except BenchError as error:
         assert str(error).isprintable() and len(str(error)) < 300
     else:
         limit = plan.setup.max_duration_s

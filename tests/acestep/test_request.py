@@ -26,7 +26,7 @@ from acestep.request import (
 from acestep.tasks import TASKS, TRACKS
 from acestep.text import audio_codes
 from harness.checks import shown
-from harness.errors import AceStepError, CheckpointError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, CheckpointError, MissingPrerequisite, UsageError
 
 NO_NUMBERS = (math.nan, math.inf, -math.inf, 10**5000, True, "1", "", [1], {}, object())
 NO_TEXTS = (None, 1, True, math.nan, ["a"], {}, b"a", "\0", "\x1b[2J", "\x9b", "a\rb", "\ud800")
@@ -305,5 +305,5 @@ def test_seeds_of_a_batch_are_consecutive_and_wrap():
 
 
 def test_exit_codes_follow_the_kind_of_error():
-    codes = {e: e.exit_code for e in (AceStepError, UsageError, MissingPrerequisite, CheckpointError)}
+    codes = {e: e.exit_code for e in (BenchError, UsageError, MissingPrerequisite, CheckpointError)}
     assert list(codes.values()) == [1, 2, 3, 3]

@@ -6,9 +6,10 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from places import ZOO
+from tier_records import bare_record
 
 from harness.errors import MissingPrerequisite, UsageError
 from tiersim import Case, pool
@@ -17,14 +18,9 @@ from tiersim.pool import Slots, run_plans
 from tiersim.record import Record
 from tiersim.run import run_plan
 
-ZOO = Path(__file__).with_name("zoo.py")
 CASES = [Case(size, device="cpu", source="synthetic-tiny") for size in (4, 6, 8, 12)]
 PLANS = [resolve(case) for case in CASES]
 GIB = 2**30
-
-
-def record(case: Case, **fields) -> Record:
-    return Record("ok", "", case, case, "tier1", case.tier_gb, "cpu", (), None, **fields)
 
 
 class Machine:
@@ -46,7 +42,7 @@ class Machine:
             self.now -= 1
         if on_event:
             on_event({"event": "hello"})
-        return record(plan.requested)
+        return bare_record(plan.requested)
 
 
 def test_records_come_as_they_end_and_return_in_order():
@@ -124,7 +120,7 @@ def test_what_a_case_raises_ends_the_others():
         if plan.requested.tier_gb == 4:
             raise MissingPrerequisite("weights")
         assert cancelled.wait(60)
-        return record(plan.requested)
+        return bare_record(plan.requested)
 
     with pytest.raises(MissingPrerequisite, match="weights"):
         run_plans(PLANS, on_record=print, jobs=1, run=run)

@@ -7,11 +7,12 @@ import msgspec
 import pytest
 from tier_records import record
 
-from acestep.costs.predict import predict
+from acestep.subject import SUBJECT
 from harness.cards import find
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
 from harness.records import writer as output
+from harness.trace.predict import predict
 from tiersim import Case, Record, document, html, prediction, run_case
 from tiersim.boundary import batch_limits, ladders
 from tiersim.case import resolve
@@ -67,8 +68,7 @@ def test_what_concerns_a_run_is_refused(field):
 
 def test_a_record_is_what_the_trace_says(predicted):
     plan = resolve(case())
-    run = plan.engine_plan
-    cost = predict(run.setup, run.params, run.config, plan.card, plan.cap_bytes)
+    cost = predict(SUBJECT, plan.engine_plan, plan.card, plan.cap_bytes)
     assert predicted.status == "ok" and predicted.exit_code is None
     assert predicted.peak_bytes == cost.peak_reserved_bytes + GIB // 2
     assert predicted.generation_peak_bytes == max(stage.peak_reserved_bytes for stage in cost.running)
