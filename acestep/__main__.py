@@ -10,8 +10,6 @@ python -m acestep write-checkpoint synthetic-tiny checkpoints
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,42 +19,20 @@ from acestep.lm.backends.registry import BACKENDS
 from acestep.request import AUDIO_FORMATS
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
+from harness import console
 from harness.console import Parser
 from harness.errors import BenchError
 from harness.quantization import QUANTIZATIONS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code (0, 1 failed, 2 usage, 3 missing prerequisite, 130 Ctrl-C)."""
-    # Threads that spin while they wait turn one busy core into a run five times as long. OpenMP reads
-    # this once, when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has every script
-    try:
+    """Run a command; returns the exit code (0, 1 failed, 2 usage, 3 missing prerequisite, 4 a bug)."""
+
+    def command() -> int:
         arguments = _parser().parse_args(argv)
-        code = arguments.run(arguments)
-        print(end="", flush=True)
-        return code
-    except BenchError as error:
-        print(f"acestep: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("acestep: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader has seen enough, as `| head` has
-        _say_no_more()
-        return 0
-    except OSError as error:  # as of a full disk that standard output goes to
-        _say_no_more()
-        print(f"acestep: {error}", file=sys.stderr)
-        return BenchError.exit_code
+        return arguments.run(arguments)
 
-
-def _say_no_more() -> None:
-    """What is still to be written at exit would fail like what was written before."""
-    if sys.stdout:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return console.run("acestep", command, unwritten=BenchError.exit_code)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +22,10 @@ from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, Gener
 from acestep.setup import Setup
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS
+from harness import console
 from harness.checks import shown, within
 from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.text import harmless
 
 if TYPE_CHECKING:
     from acestep.engine import Engine
@@ -46,7 +47,7 @@ def generate(arguments: argparse.Namespace) -> int:
         report.print_plan(plan, as_json=arguments.json)
         return 0
     if setup.limits:
-        print(f"acestep: {plan.as_dict()['card']}", file=sys.stderr)
+        console.say("acestep", plan.as_dict()["card"])
     _check_folder(arguments.out)
     engine = _engine(arguments, setup)
     result = engine.generate(params, config, arguments.out)
@@ -111,7 +112,7 @@ def write(arguments: argparse.Namespace) -> int:
         where = str(arguments.folder)
         raise MissingPrerequisite(f"{where!r}: cannot write the checkpoint: {error}") from None
     for folder in folders:
-        print(folder)
+        print(harmless(str(folder)))
     return 0
 
 

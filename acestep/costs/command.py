@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +13,12 @@ from acestep.costs import page, report
 from acestep.profiler.request import DEFAULT_EXAMPLE, MUSIC_EXAMPLES
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
-from harness import cards
+from harness import cards, console
 from harness.accelerators import Accelerator
 from harness.cards import Card
 from harness.checks import within
 from harness.errors import UsageError
-from harness.records.writer import writable, write_whole
+from harness.files import writable, write_whole
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     setup = _setup(options, card)
     plan = resolver.resolve(params, config, setup)
     for warning in plan.warnings:
-        print(f"acestep.costs: warning: {warning}", file=sys.stderr)
+        console.say("acestep.costs", f"warning: {warning}")
     from acestep.costs.predict import predict
 
     cost = predict(setup, params, config, card)
