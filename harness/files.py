@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from zlib import crc32
 
 from harness.errors import UsageError
 
@@ -40,16 +41,19 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def writable(name: str, path: Path) -> Path:
-    """`path` with links followed, once a file beside it could be made. Raises UsageError, about `name`."""
+    """`path` with links followed, once a file beside it could be made. Raises UsageError, about `name`.
+
+    What a run that was killed while it wrote this file has left beside it is removed.
+    """
     place = Path(os.path.realpath(path))
     try:
         if place.exists() and not place.is_file():
             raise UsageError(f"{name}: {str(path)!r} is there and is no file; name another")
         if place.exists() and not os.access(place, os.W_OK):
             raise UsageError(f"{name}: {str(path)!r} is read-only; name another")
-        part = _part(place)
-        part.touch(exist_ok=False)
-        part.unlink()
+        _part(place).touch(exist_ok=False)
+        for part in place.parent.glob(_part(place, "*").name):
+            part.unlink()
     except OSError as error:
         raise UsageError(
             f"{name}: {str(path)!r} cannot be written: {error.strerror}; "
@@ -58,9 +62,9 @@ def writable(name: str, path: Path) -> Path:
     return place
 
 
-def _part(path: Path) -> Path:
-    """A name beside `path` that is nobody else's, and no longer than one can be."""
-    return path.with_name(f".{secrets.token_hex(8)}.part")
+def _part(path: Path, token: str = "") -> Path:
+    """A name beside `path` that is nobody else's; short, as a name as long as one can be has one, too."""
+    return path.with_name(f".{crc32(os.fsencode(path.name)):08x}-{token or secrets.token_hex(8)}.part")
 
 
 def _sync(path: Path, flags: int) -> None:

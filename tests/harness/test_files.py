@@ -93,6 +93,14 @@ def test_two_may_write_one_file_of_the_longest_name(tmp_path: Path):
     assert path.read_bytes() == b"first" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_what_a_killed_run_left_is_removed_and_nothing_of_another_file(tmp_path: Path):
+    left, other = files._part(tmp_path / "a"), files._part(tmp_path / "b")
+    for part in (left, other):
+        part.touch()
+    writable("out", tmp_path / "a")
+    assert list(tmp_path.iterdir()) == [other]
+
+
 def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path):
     (tmp_path / "link").symlink_to("a")
     assert writable("out", tmp_path / "link") == (tmp_path / "a").resolve()
