@@ -16,7 +16,7 @@ from pathlib import Path
 
 from acestep.cli import commands
 from acestep.lm.backends.registry import BACKENDS
-from acestep.request import AUDIO_FORMATS
+from acestep.request import AUDIO_FORMATS, DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
 from harness import console
@@ -88,7 +88,7 @@ def _engine_flags() -> Parser:
 def _generate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=commands.generate)
     add, switch = parser.add_argument, argparse.BooleanOptionalAction
-    add("--example", help=f"a request file, or a name under {commands.EXAMPLES} (example_05.json)")
+    add("--example", help=f"a request file, or a name of examples/text2music ({DEFAULT_EXAMPLE})")
     add("--task", choices=list(TASKS), help="what to do (text2music)")
     add("--src-audio", metavar="FILE", help="the recording to work on; all tasks but text2music")
     add("--reference-audio", metavar="FILE", action="append", help="a clip whose timbre to take; repeatable")
@@ -100,7 +100,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--thinking", action=switch, help="plan audio codes with the language model")
     add("--set", metavar="NAME=VALUE", action="append", default=[], help="any other field of a request")
     add("--batch-size", type=int, help="items (1)")
-    add("--seed", type=int, help="seed of the first item (42)")
+    add("--seed", type=int, help=f"seed of the first item ({DEFAULT_SEED})")
     add("--format", default="wav", choices=AUDIO_FORMATS, help="audio format (%(default)s)")
     add("--out", type=Path, default=Path("outputs"), help="folder for the audio (%(default)s)")
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
@@ -111,7 +111,7 @@ def _describe_flags(parser: argparse.ArgumentParser) -> None:
     add("--example", type=Path, help="a request file")
     add("--language", help="of the lyrics")
     add("--max-tokens", type=int, help="of the lyrics (2048)")
-    add("--seed", type=int, help="(42)")
+    add("--seed", type=int, help=f"({DEFAULT_SEED})")
     add("--set", metavar="NAME=VALUE", action="append", default=[], help="any other field of a request")
 
 

@@ -53,7 +53,7 @@ def _add_cases(add: Callable[..., object]) -> None:
     add("--duration", "--tier-duration", type=float, default=defaults.duration_s, metavar="S", help="30")
     add("--batch-size", type=int, default=defaults.batch_size, metavar="N", help="1")
     add("--steps", "--inference-steps", type=int, default=defaults.steps, metavar="N", help="8")
-    add("--seed", type=int, default=defaults.seed, metavar="N", help="42")
+    add("--seed", type=int, default=defaults.seed, metavar="N", help=f"{defaults.seed}")
     add("--repeats", type=int, default=1, metavar="N", help="runs of each case")
     add("--skip-compile", "--tier-skip-compile", action="store_true", help="where nothing is quantized")
     add("--strict", action="store_true", help="refuse a case over its tier's limits")

@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING, Any
 from acestep import resolver
 from acestep.audio import files as audio_file
 from acestep.cli import report
-from acestep.cli.examples import exists, load_description, load_example, read_text
-from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
+from acestep.cli.examples import load_description, load_example, music_example, read_text
+from acestep.request import (
+    DEFAULT_SEED,
+    MAX_SEED,
+    DescriptionParams,
+    GenerationConfig,
+    GenerationParams,
+    item_seeds,
+)
 from acestep.setup import Setup
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS
@@ -30,8 +37,6 @@ from harness.text import harmless
 if TYPE_CHECKING:
     from acestep.engine import Engine
 
-EXAMPLES = Path("examples/text2music")
-FIRST_SEED = 42
 MAX_THREADS = 1024  # torch dies of some ten thousand, without a word
 TEXT = ("lm",)  # all that putting music into words needs
 GIVEN = ("caption", "lyrics", "codes", "src_audio", "task")  # a request of its own needs no example
@@ -137,12 +142,11 @@ def _request(arguments: argparse.Namespace) -> tuple[GenerationParams, Generatio
     """The example's request, or an empty one, with the flags over it."""
     example = arguments.example
     if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
-        params, config = GenerationParams(), GenerationConfig(seeds=(FIRST_SEED,))
+        params, config = GenerationParams(), GenerationConfig(seeds=(DEFAULT_SEED,))
         if arguments.duration is None:
             params = dataclasses.replace(params, duration=None)
     else:
-        path = Path("example_05.json" if example is None else example)
-        params, config = load_example(path if exists(path) or path.parent != Path() else EXAMPLES / path)
+        params, config = load_example(music_example(example))
     flags = {
         "task_type": arguments.task,
         "src_audio": arguments.src_audio,
@@ -156,7 +160,7 @@ def _request(arguments: argparse.Namespace) -> tuple[GenerationParams, Generatio
     }
     params = _replace(params, flags, arguments.set)
     size = config.batch_size if arguments.batch_size is None else arguments.batch_size
-    first = arguments.seed if arguments.seed is not None else (config.seeds or (FIRST_SEED,))[0]
+    first = arguments.seed if arguments.seed is not None else (config.seeds or (DEFAULT_SEED,))[0]
     config = GenerationConfig(  # refuse a bad size before making seeds for it
         size, audio_format=arguments.format, strict=arguments.strict, no_limits=arguments.no_limits
     )

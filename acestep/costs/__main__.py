@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from acestep.request import DEFAULT_EXAMPLE
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness import console
 from harness.cards import DEFAULT
@@ -60,7 +61,8 @@ def _add_card(add: Callable[..., object]) -> None:
 
 
 def _add_request(add: Callable[..., object]) -> None:
-    add("--example", metavar="FILE", help="a request, or a name of examples/text2music (example_05.json)")
+    name = f"a request, or a name of examples/text2music ({DEFAULT_EXAMPLE})"
+    add("--example", metavar="FILE", help=name)
     add("--duration", type=float, metavar="S", help="seconds of audio (the example's)")
     add("--batch", type=int, metavar="N", help="items (the example's)")
     add("--steps", type=int, metavar="N", help="diffusion steps (turbo 8, base 50)")

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from acestep import resolver
-from acestep.cli.examples import exists, load_example
+from acestep.cli.examples import load_example, music_example
 from acestep.costs import page, report
-from acestep.profiler.request import DEFAULT_EXAMPLE, MUSIC_EXAMPLES
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
 from harness import cards, console
@@ -66,9 +65,7 @@ def _card(options: argparse.Namespace) -> Card:
 
 def _request(options: argparse.Namespace) -> tuple[GenerationParams, GenerationConfig]:
     """The example's request with the flags over it; it plans where the flags say so, as when profiled."""
-    example = Path(options.example or DEFAULT_EXAMPLE)
-    at_hand = exists(example) or example.parent != Path()
-    params, config = load_example(example if at_hand else MUSIC_EXAMPLES / example)
+    params, config = load_example(music_example(options.example or None))
     flags = {"duration": options.duration, "inference_steps": options.steps}
     given = {name: value for name, value in flags.items() if value is not None}
     size = config.batch_size if options.batch is None else options.batch

@@ -298,6 +298,14 @@ def test_text_that_reads_as_a_number_is_still_text(say):
     assert plan(say, "--set", "timesignature=4", "--set", "caption=1984", "--set", "bpm=90")["steps"] == 8
 
 
+def test_examples_are_found_from_any_folder_and_a_file_that_is_there_comes_first(say, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert plan(say)["duration_s"] == plan(say, "--example", "example_05.json")["duration_s"] == 200
+    (tmp_path / "example_05.json").write_text('{"caption": "mine", "duration": 7}')
+    assert plan(say, "--example", "example_05.json")["duration_s"] == 7
+    assert plan(say, "--example", str(tmp_path / "example_05.json"))["duration_s"] == 7
+
+
 def test_an_empty_caption_is_a_request_and_no_example(say):
     assert plan(say, "--caption", "", "--duration", "7")["duration_s"] == 7
     assert plan(say, "--caption", "")["duration_s"] is None  # where the example says 200
