@@ -18,6 +18,7 @@ from harness.checks import within
 from harness.errors import UsageError
 from harness.records import writer as output
 from harness.records.schema import Header, Profile
+from harness.text import harmless
 from tiersim import baseline, boundary, document, html, pool, sweep
 from tiersim.case import PREDICTED, VARIANTS, Case, Plan, here, resolve
 from tiersim.case_runner import CaseRunner, Runner
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
                 _conclude(results.folder, header, records, found)
     print("\n\n".join([report.footer(records), *(table(report) for table in found.tables)]))
     if options.out:
-        print(f"\nresults  {options.out / 'report.html'}")
+        print(f"\nresults  {harmless(str(options.out / 'report.html'))}")
     return _exit_code(records, found)
 
 
@@ -208,7 +209,10 @@ def _compare(case_runner: CaseRunner, before: Sequence[output.Item], found: Find
     now = [document.item(record) for record in case_runner.records.values()]
     matched = {item.key for item in before} & case_runner.records.keys()
     changes = baseline.compare(now, before)
-    lines = [f"BASELINE: {len(matched)} of {len(now)} cases compared", *(f"  {change}" for change in changes)]
+    lines = [
+        f"BASELINE: {len(matched)} of {len(now)} cases compared",
+        *(f"  {harmless(str(change))}" for change in changes),
+    ]
     told = "\n".join(lines if changes else [*lines, "  no change"])
     found.tables.append(lambda report: told)
     found.worse = any(change.worse for change in changes)
