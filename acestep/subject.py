@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acestep import resolver
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from harness.memory import MemoryBudget
     from harness.trace.fake_card import FakeCard
 
+PLANNING, DIFFUSION, DECODING = ("lm_prefill", "lm_decode"), ("diffuse",), ("vae_decode",)  # stages
 SAMPLES_PER_FRAME = 1920  # of latents
 SHORTEST_S = 5.12  # 128 latent frames: the model makes nothing shorter, and a shorter request gets that
 
@@ -39,6 +41,9 @@ class AceStep:
     stages: tuple[str, ...] = (
         *("load_audio", "vae_encode", "offload", "lm_prefill", "lm_decode", "text_encode", "condition"),
         *("compile", "diffuse", "vae_decode", "post", "save"),
+    )
+    columns: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"lm_s": PLANNING, "dit_s": DIFFUSION, "vae_s": DECODING}
     )
 
     def setup(self, **choices: Any) -> Setup:

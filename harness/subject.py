@@ -87,6 +87,8 @@ class Result(Protocol):
     @property
     def stages_s(self) -> Mapping[str, float]: ...
     @property
+    def details_s(self) -> Mapping[str, float]: ...
+    @property
     def counts(self) -> Any: ...  # a frozen dataclass of numbers, `audio_s` among them
     @property
     def environment(self) -> Mapping[str, Any]: ...
@@ -112,6 +114,8 @@ class Subject(Protocol):
     def name(self) -> str: ...
     @property
     def stages(self) -> Sequence[str]: ...  # spans of a request, in the order they run
+    @property
+    def columns(self) -> Mapping[str, Sequence[str]]: ...  # of a table: `NAME_s`, and stages it sums up
 
     def setup(self, **choices: Any) -> Any:
         """A `Setup`. Raises UsageError or MissingPrerequisite."""

@@ -112,7 +112,8 @@ def listed(item: Item, row: Row) -> Item:
 def table_row(row: Row, item: Item) -> str:
     """The row of the guide's table."""
     typical = item.typical
-    times = (typical.wall_s, typical.lm_s, typical.dit_s, typical.vae_s) if typical else (None,) * 4
+    stages = SUBJECT.columns.values()
+    times = (typical.wall_s, *map(typical.seconds, stages)) if typical else (None,) * 4
     status = item.status.upper() if item.status != "skip" else f"SKIP {item.error}"
     if item.adjustments:
         status += " CLAMPED"

@@ -231,14 +231,14 @@ def test_time_to_go_follows_the_work_done(monkeypatch):
 def test_a_failure_is_a_row_and_the_rest_goes_on(run, tmp_path, monkeypatch):
     from acestep.engine import Engine
 
-    generate = Engine.generate
+    run_plan = Engine.run
 
-    def fails(self, params, *rest):
-        if not params.thinking:
+    def fails(self, plan, *rest):
+        if not plan.params.thinking:
             raise MemoryError("no room")
-        return generate(self, params, *rest)
+        return run_plan(self, plan, *rest)
 
-    monkeypatch.setattr(Engine, "generate", fails)
+    monkeypatch.setattr(Engine, "run", fails)
     path = tmp_path / "matrix.json"
     code, out, _ = run(*ONE_CELL, "--benchmark-output", str(path))
     assert code == 1 and "HOST-OOM" in out and " OK" in out
