@@ -10,53 +10,29 @@ python -m acestep write-checkpoint synthetic-tiny checkpoints
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from acestep.cli import commands
 from acestep.lm.backends.registry import BACKENDS
-from acestep.request import AUDIO_FORMATS
+from acestep.request import AUDIO_FORMATS, DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
+from harness import console
 from harness.console import Parser
 from harness.errors import BenchError
 from harness.quantization import QUANTIZATIONS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code (0, 1 failed, 2 usage, 3 missing prerequisite, 130 Ctrl-C)."""
-    # Threads that spin while they wait turn one busy core into a run five times as long. OpenMP reads
-    # this once, when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has every script
-    try:
+    """Run a command; returns the exit code (0, 1 failed, 2 usage, 3 missing prerequisite, 4 a bug)."""
+
+    def command() -> int:
         arguments = _parser().parse_args(argv)
-        code = arguments.run(arguments)
-        print(end="", flush=True)
-        return code
-    except BenchError as error:
-        print(f"acestep: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("acestep: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader has seen enough, as `| head` has
-        _say_no_more()
-        return 0
-    except OSError as error:  # as of a full disk that standard output goes to
-        _say_no_more()
-        print(f"acestep: {error}", file=sys.stderr)
-        return BenchError.exit_code
+        return arguments.run(arguments)
 
-
-def _say_no_more() -> None:
-    """What is still to be written at exit would fail like what was written before."""
-    if sys.stdout:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return console.run("acestep", command, unwritten=BenchError.exit_code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,7 +88,7 @@ def _engine_flags() -> Parser:
 def _generate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=commands.generate)
     add, switch = parser.add_argument, argparse.BooleanOptionalAction
-    add("--example", help=f"a request file, or a name under {commands.EXAMPLES} (example_05.json)")
+    add("--example", help=f"a request file, or a name of examples/text2music ({DEFAULT_EXAMPLE})")
     add("--task", choices=list(TASKS), help="what to do (text2music)")
     add("--src-audio", metavar="FILE", help="the recording to work on; all tasks but text2music")
     add("--reference-audio", metavar="FILE", action="append", help="a clip whose timbre to take; repeatable")
@@ -124,7 +100,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--thinking", action=switch, help="plan audio codes with the language model")
     add("--set", metavar="NAME=VALUE", action="append", default=[], help="any other field of a request")
     add("--batch-size", type=int, help="items (1)")
-    add("--seed", type=int, help="seed of the first item (42)")
+    add("--seed", type=int, help=f"seed of the first item ({DEFAULT_SEED})")
     add("--format", default="wav", choices=AUDIO_FORMATS, help="audio format (%(default)s)")
     add("--out", type=Path, default=Path("outputs"), help="folder for the audio (%(default)s)")
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
@@ -135,7 +111,7 @@ def _describe_flags(parser: argparse.ArgumentParser) -> None:
     add("--example", type=Path, help="a request file")
     add("--language", help="of the lyrics")
     add("--max-tokens", type=int, help="of the lyrics (2048)")
-    add("--seed", type=int, help="(42)")
+    add("--seed", type=int, help=f"({DEFAULT_SEED})")
     add("--set", metavar="NAME=VALUE", action="append", default=[], help="any other field of a request")
 
 

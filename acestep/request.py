@@ -30,6 +30,8 @@ TIME_SIGNATURES = ["2", "3", "4", "6"]
 BPM_RANGE = (30, 300)
 DURATION_RANGE_S = (1.0, 600.0)
 DEFAULT_DURATION_S = 30.0  # when nobody says: what the caption prompt says then, too
+DEFAULT_SEED = 42  # of the first item
+DEFAULT_EXAMPLE = "example_05.json"  # of examples/text2music
 AUDIO_FORMATS = ["wav", "flac"]
 INFER_METHODS = ["ode", "sde", "heun"]
 GUIDANCE_MODES = ["apg", "adg", "cfg"]
@@ -254,7 +256,7 @@ class DescriptionParams:
     top_k: int = 0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
-    seed: int = 42
+    seed: int = DEFAULT_SEED
     max_caption_tokens: int = 512
     max_lyrics_tokens: int = 2048
     ignore_eos: bool = False

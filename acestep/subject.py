@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acestep import resolver
 from acestep.audio.files import SAMPLE_RATE
-from acestep.request import DEFAULT_DURATION_S, GenerationConfig, GenerationParams, item_seeds
+from acestep.request import DEFAULT_DURATION_S, DEFAULT_SEED, GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.tier_case import TierCases
@@ -51,7 +51,11 @@ class AceStep(TierCases):
         return Setup.choose(**choices)
 
     def request(
-        self, duration_s: float = DEFAULT_DURATION_S, batch_size: int = 1, seed: int = 42, **params: Any
+        self,
+        duration_s: float = DEFAULT_DURATION_S,
+        batch_size: int = 1,
+        seed: int = DEFAULT_SEED,
+        **params: Any,
     ) -> Request:
         """`params`: the other fields of `GenerationParams`."""
         config = GenerationConfig(batch_size=batch_size, seeds=item_seeds(seed, batch_size))

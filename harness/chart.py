@@ -181,7 +181,7 @@ class Chart:
 
 def safe(text: str) -> str:
     """`text` for a page: escaped, and without characters that would hide or reorder what follows."""
-    return "\n".join(escape(harmless(line)) for line in text.split("\n"))
+    return escape(harmless(text, keep="\n"))
 
 
 def size(size_bytes: float | None) -> str:

@@ -15,10 +15,13 @@ import gzip
 import json
 import random
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from harness import console
+from harness.files import write_whole
 from harness.trace.allocator import Allocator, Block, NoMemory
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -142,7 +145,13 @@ def difference(program: dict[str, Any], truth: list[list[int]]) -> str | None:
     return None
 
 
-def main() -> None:
+def main() -> int:
+    """The command; returns its exit code: 1 where our books differ."""
+    return console.run("allocator_vectors", compare)
+
+
+def compare() -> int:
+    """Run the programs by the real one, and write its books down or hold ours against them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("recorder", type=Path)
     parser.add_argument("--steps", type=int, default=400, help="in each program")
@@ -155,16 +164,17 @@ def main() -> None:
     books = [record(options.recorder, program) for program in drawn]
     if options.write:
         recorded = [program | {"books": rows} for program, rows in zip(drawn, books, strict=True)]
-        options.write.write_bytes(
-            gzip.compress(json.dumps(recorded, separators=(",", ":")).encode(), mtime=0)
-        )
-        return
+        data = json.dumps(recorded, separators=(",", ":")).encode()
+        write_whole(options.write, gzip.compress(data, mtime=0))
+        return 0
     wrong = [text for program, rows in zip(drawn, books, strict=True) if (text := difference(program, rows))]
     refused = sum(row[0] == NO_MEMORY for rows in books for row in rows)
     retried = sum(rows[-1][-1] for rows in books)
     print(f"{sum(map(len, books))} steps, {refused} refused, {retried} retries, {len(wrong)} differences")
-    raise SystemExit("\n".join(wrong) if wrong else 0)
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,9 +15,10 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from harness import console
 from harness.accelerators import ask_card
 from harness.errors import MissingPrerequisite
-from harness.records.writer import write_whole
+from harness.files import write_whole
 from harness.trace.calibration import TABLE, Calibration
 
 MIB = 2**20
@@ -82,24 +83,25 @@ def _convolution_copies(channels: int, dilation: int, places: int) -> float:
     return (cuda.max_memory_allocated() - held_bytes - made.nbytes) / x.nbytes
 
 
-def main() -> int:
+def calibrate() -> int:
     """Measure, and put it in the place of what the table had for this capability."""
     raw = argparse.RawDescriptionHelpFormatter
     argparse.ArgumentParser(description=__doc__, formatter_class=raw).parse_args()
     import torch
 
-    try:
-        if not torch.cuda.is_available():
-            raise MissingPrerequisite("there is no CUDA card here; run it where one is")
-        found = measure()
-    except MissingPrerequisite as error:
-        print(f"calibrate: {error}", file=sys.stderr)
-        return error.exit_code
+    if not torch.cuda.is_available():
+        raise MissingPrerequisite("there is no CUDA card here; run it where one is")
+    measured = measure()
     rows = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else []
-    kept = [row for row in rows if row["capability"] != found.capability]
-    write_whole(TABLE, f"{json.dumps([*kept, asdict(found)], indent=2)}\n".encode())
-    print(json.dumps(asdict(found), indent=2))
+    kept = [row for row in rows if row["capability"] != measured.capability]
+    write_whole(TABLE, f"{json.dumps([*kept, asdict(measured)], indent=2)}\n".encode())
+    print(json.dumps(asdict(measured), indent=2))
     return 0
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    return console.run("calibrate", calibrate)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ from acestep.lm.backends.pt_backend import PT
 from acestep.lm.sampling import Sampling
 from acestep.weights.layout import LMS, SYNTHETIC
 from acestep.weights.sources import open_source
+from harness import console
 from harness.checkpoint import materialise, on_meta
 from harness.device import DTYPES, describe, resolve_device, synchroniser
 from harness.nn.config import Qwen3Config, parse_config
@@ -89,7 +91,12 @@ def token_ms(decode: Decode, tokens: int, sync: Callable[[], None]) -> float:
     return 1000 * (seconds[1] - seconds[0]) / tokens
 
 
-def main() -> None:
+def main() -> int:
+    """The command; returns its exit code."""
+    return console.run("decode_ratio", compare)
+
+
+def compare() -> int:
     """Warm both up, then time them in turn."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.decode_ratio", description=__doc__.split("\n")[0]
@@ -117,6 +124,8 @@ def main() -> None:
     ratios = [theirs_ms / ours_ms for theirs_ms, ours_ms in pairs]
     print(f"{'ratio':<14}{statistics.median(ratios):8.2f}           ({min(ratios):.2f} to {max(ratios):.2f})")
 
+    return 0
+
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -37,6 +37,7 @@ from asv.commands.compare import unroll_result
 from asv.results import Results, iter_results_for_machine_and_hash
 from asv.util import human_value
 
+from harness import console
 from scripts.machine import register
 
 ROUNDS = 4
@@ -174,13 +175,19 @@ def _commit(name: str) -> str:
 
 
 def main() -> int:
+    """The command; returns its exit code."""
+    return console.run("gate", gate)
+
+
+def gate() -> int:
+    """Measure both commits in turn, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("base")
     parser.add_argument("head", nargs="?", default="HEAD")
-    asked = parser.parse_args()
-    base, head = _commit(asked.base), _commit(asked.head)
+    options = parser.parse_args()
+    base, head = _commit(options.base), _commit(options.head)
     if not base or not head or base == head:
-        print(f"gate: {asked.base} and {asked.head} are not two commits of this repository", file=sys.stderr)
+        console.say("gate", f"{options.base} and {options.head} are not two commits of this repository")
         return EXIT["not measured"]
     machine, since = register(), time.time()
     arguments = [

@@ -16,6 +16,8 @@ from rich.table import Table
 
 from benchmarks._matrix import STAGES, STEPS, THINKING, TIERS_GB, WITH_LM, Cell, TierCell
 from benchmarks._records import read
+from harness import console
+from harness.text import harmless
 
 RECORDS = Path(".asv/records")
 SITE = Path(".asv/html/index.html")
@@ -107,25 +109,31 @@ def _head() -> str:
 
 
 def main() -> int:
+    """The command; returns its exit code: 1 where nothing was measured, or a cell failed."""
+    return console.run("summary", summary)
+
+
+def summary() -> int:
+    """Print the tables of HEAD."""
     commit = _head()
-    console = Console()
+    terminal = Console()
     header, records = newest("timing", commit)
     if header.get("status") != "ok":
         reason = header.get("reason", "no records; run make bench")
-        console.print(f"summary: nothing was measured for {commit[:12]}: {reason}", markup=False)
+        terminal.print(f"summary: nothing was measured for {commit[:12]}: {reason}", markup=False)
         return 1
-    console.print(f"\ncommit   {commit[:12]}\n{_facts(header)}\n", highlight=False)
+    terminal.print(f"\ncommit   {commit[:12]}\n{_facts(header)}\n", highlight=False)
     for thinking in THINKING:
-        console.print(stage_table(header, records, thinking))
-    console.print(throughput_table(records))
+        terminal.print(stage_table(header, records, thinking))
+    terminal.print(throughput_table(records))
     memory = newest("memory", commit)[1]
     if memory:
-        console.print(memory_table(memory))
+        terminal.print(memory_table(memory))
     every = (*records.values(), *memory.values(), *newest("cold", commit)[1].values())
     failed = [one for one in every if one["status"] == "failed"]
     for one in failed:
-        console.print(f"failed: {one['cell']}: {one['reason']}", markup=False, soft_wrap=True)
-    console.print(f"\nsite     {SITE.resolve()}  (asv preview serves it)", highlight=False, soft_wrap=True)
+        terminal.print(harmless(f"failed: {one['cell']}: {one['reason']}"), markup=False, soft_wrap=True)
+    terminal.print(f"\nsite     {SITE.resolve()}  (asv preview serves it)", highlight=False, soft_wrap=True)
     return bool(failed)
 
 

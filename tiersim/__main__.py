@@ -16,19 +16,15 @@ promises, where the boundary lies, is expected.
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from harness import console
 from harness.cards import DEFAULT
 from harness.console import Parser
-from harness.errors import BenchError
 from tiersim.case import CAPS, VARIANTS, Case, subject_of
 
-HARNESS = 4
 BATCHES = (1, 2, 4, 8)
 DEFAULTS = Case(tier_gb=8)
 FLAGS = {"tier_gb": "tiers", "timeout_s": "case_timeout", "inference_steps": "steps"}  # by a case's field
@@ -64,7 +60,7 @@ def _add_cases(add: Callable[..., object]) -> None:
     add("--duration", "--tier-duration", type=float, default=DEFAULTS.duration_s, metavar="S", help="30")
     add("--batch-size", type=int, default=DEFAULTS.batch_size, metavar="N", help="1")
     add("--steps", "--inference-steps", type=int, default=DEFAULTS.steps, metavar="N", help="8")
-    add("--seed", type=int, default=DEFAULTS.seed, metavar="N", help="42")
+    add("--seed", type=int, default=DEFAULTS.seed, metavar="N", help=f"{DEFAULTS.seed}")
     add("--repeats", type=int, default=1, metavar="N", help="runs of each case")
     add("--skip-compile", "--tier-skip-compile", action="store_true", help="where nothing is quantized")
     add("--strict", action="store_true", help="refuse a case over its tier's limits")
@@ -106,37 +102,16 @@ def _add_results(add: Callable[..., object]) -> None:
     add("--ascii", action="store_true", help="no other characters")
 
 
-def _interrupt(number: int, frame: object) -> None:
-    """End as Ctrl-C does: what runs is cleaned up, what is there is kept."""
-    raise KeyboardInterrupt(number)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as it is under nohup
-            signal.signal(number, _interrupt)
-    try:
+
+    def test() -> int:
         options = arguments().parse_args(argv)
         from tiersim import command
 
         return command.run(options, sys.argv[1:] if argv is None else argv)
-    except BenchError as error:
-        name, colon, rest = str(error).partition(":")
-        print(f"tiersim: {FLAGS.get(name, name)}{colon}{rest}", file=sys.stderr)
-        return HARNESS if type(error) is BenchError else error.exit_code  # 1 is for what was tested
-    except KeyboardInterrupt as interrupt:
-        print("tiersim: interrupted", file=sys.stderr)
-        return 128 + next(iter(interrupt.args), signal.SIGINT)
-    except BrokenPipeError:  # the reader has seen enough, as `| head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        print(f"tiersim: {error}", file=sys.stderr)
-        return HARNESS
-    except Exception:
-        traceback.print_exc()
-        return HARNESS
+
+    return console.run("tiersim", test, failed=console.BUG, flags=FLAGS)  # 1 is for what was tested
 
 
 if __name__ == "__main__":

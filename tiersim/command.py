@@ -17,6 +17,7 @@ from harness.checks import within
 from harness.errors import UsageError
 from harness.records import writer as output
 from harness.records.schema import Header, Profile
+from harness.text import harmless
 from tiersim import baseline, boundary, document, html, pool, sweep
 from tiersim.case import PREDICTED, VARIANTS, Case, Plan, here, resolve, subject_of
 from tiersim.case_runner import CaseRunner, Runner
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
                 _conclude(results.folder, header, records, findings)
     print("\n\n".join([report.footer(records), *(table(report) for table in findings.tables)]))
     if options.out:
-        print(f"\nresults  {options.out / 'report.html'}")
+        print(f"\nresults  {harmless(str(options.out / 'report.html'))}")
     return _exit_code(records, findings)
 
 
@@ -207,7 +208,10 @@ def _compare(case_runner: CaseRunner, before: Sequence[output.Item], findings: F
     now = [document.item(record) for record in case_runner.records.values()]
     matched = {item.key for item in before} & case_runner.records.keys()
     changes = baseline.compare(now, before)
-    lines = [f"BASELINE: {len(matched)} of {len(now)} cases compared", *(f"  {change}" for change in changes)]
+    lines = [
+        f"BASELINE: {len(matched)} of {len(now)} cases compared",
+        *(f"  {harmless(str(change))}" for change in changes),
+    ]
     table = "\n".join(lines if changes else [*lines, "  no change"])
     findings.tables.append(lambda report: table)
     findings.worse = any(change.worse for change in changes)

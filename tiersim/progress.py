@@ -20,6 +20,7 @@ from statistics import fmean
 from typing import TextIO
 
 from harness.memory import GIB
+from harness.text import harmless
 from tiersim.case import Case
 from tiersim.protocol import Event
 from tiersim.record import Record
@@ -60,7 +61,8 @@ class _Running:
         memory = f"{self.used_bytes / GIB:.2f} of {self.cap_bytes / GIB:.2f} GiB" if self.cap_bytes else ""
         expected = f" of about {expected_s:.0f} s" if expected_s else " s"
         passed = f"{now - self.started_s:.0f}{expected}"
-        return "  ".join(filter(None, (" ".join(parts), f"{self.phase} {self.step}".strip(), memory, passed)))
+        running = f"{self.phase} {self.step}".strip()
+        return harmless("  ".join(filter(None, (" ".join(parts), running, memory, passed))))
 
 
 class Progress:

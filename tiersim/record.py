@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from harness.adjustments import Adjustment, Fallback
+from harness.records.status import Status
 from tiersim.case import Case
-
-Status = Literal["ok", "oom", "host-oom", "timeout", "crash", "error", "invalid", "refused", "skip"]
 
 
 @dataclass(frozen=True, slots=True)

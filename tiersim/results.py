@@ -19,8 +19,8 @@ import msgspec
 
 from harness import registry
 from harness.errors import BenchError, UsageError
+from harness.files import write_whole
 from harness.records import machine
-from harness.records.writer import write_whole
 from tiersim.case import Plan
 from tiersim.record import Record, Status
 

@@ -7,7 +7,7 @@ A narrow terminal shortens rules and wraps the last column, or puts it below the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -191,14 +191,14 @@ class Report:
         title = f"{layout.title} (predicted)" if self._predicted else layout.title
         return self._plain("\n".join([title, rules[0], self._place(layout, layout.heads), rules[1]]))
 
-    def _place(self, layout: Layout, cells: tuple[str, ...]) -> str:
+    def _place(self, layout: Layout, cells: Iterable[str]) -> str:
         """Put each cell at its column, at least one space after the one before; wrap the last."""
-        line, last, note = "", layout.columns[-1], harmless(cells[-1])
+        line, last, (*cells, note) = "", layout.columns[-1], map(harmless, cells)
         room = self._width - last
         below = room < min(LEAST_NOTES, cell_len(note))
         lines = wrapped(note, max(self._width - BELOW if below else room, LEAST_NOTES))
         first, more = ("", lines) if below else (lines[0], lines[1:])
-        for column, cell in zip(layout.columns, (*cells[:-1], first), strict=True):
+        for column, cell in zip(layout.columns, (*cells, first), strict=True):
             gap = column - cell_len(line)
             line += " " * (gap if gap > 0 or not line else 1) + cell
         indent = " " * (BELOW if below else last)

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from harness.errors import BenchError, MissingPrerequisite
+from harness.files import replacing
 
 SILENCE = 1e-5  # both RMS and peak at or below this: nothing to hear
 
@@ -43,19 +44,13 @@ def save(audio: Tensor, path: Path, sample_rate: int) -> None:
     """
     import soundfile
 
-    part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                # By descriptor: a name need not be text.
-                kind = path.suffix.removeprefix(".")
-                samples = audio.T.numpy()
-                soundfile.write(file.fileno(), samples, sample_rate, "PCM_16", format=kind, closefd=False)
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        with replacing(path) as part, part.open("wb") as file:
+            # By descriptor: a name need not be text.
+            kind = path.suffix.removeprefix(".")
+            samples = audio.T.numpy()
+            soundfile.write(file.fileno(), samples, sample_rate, "PCM_16", format=kind, closefd=False)
     except OSError as error:
         raise MissingPrerequisite(f"{path}: cannot write audio: {error}") from None
     except soundfile.LibsndfileError as error:  # it keeps the reason to itself

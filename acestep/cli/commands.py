@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,19 +17,26 @@ from typing import TYPE_CHECKING, Any
 from acestep import resolver
 from acestep.audio import files as audio_file
 from acestep.cli import report
-from acestep.cli.examples import exists, load_description, load_example, read_text
-from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
+from acestep.cli.examples import load_description, load_example, music_example, read_text
+from acestep.request import (
+    DEFAULT_SEED,
+    MAX_SEED,
+    DescriptionParams,
+    GenerationConfig,
+    GenerationParams,
+    item_seeds,
+)
 from acestep.setup import Setup
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS
+from harness import console
 from harness.checks import shown, within
 from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.text import harmless
 
 if TYPE_CHECKING:
     from acestep.engine import Engine
 
-EXAMPLES = Path("examples/text2music")
-FIRST_SEED = 42
 MAX_THREADS = 1024  # torch dies of some ten thousand, without a word
 TEXT = ("lm",)  # all that putting music into words needs
 GIVEN = ("caption", "lyrics", "codes", "src_audio", "task")  # a request of its own needs no example
@@ -46,7 +52,7 @@ def generate(arguments: argparse.Namespace) -> int:
         report.print_plan(plan, as_json=arguments.json)
         return 0
     if setup.limits:
-        print(f"acestep: {plan.as_dict()['card']}", file=sys.stderr)
+        console.say("acestep", plan.as_dict()["card"])
     _check_folder(arguments.out)
     engine = _engine(arguments, setup)
     result = engine.generate(params, config, arguments.out)
@@ -111,7 +117,7 @@ def write(arguments: argparse.Namespace) -> int:
         where = str(arguments.folder)
         raise MissingPrerequisite(f"{where!r}: cannot write the checkpoint: {error}") from None
     for folder in folders:
-        print(folder)
+        print(harmless(str(folder)))
     return 0
 
 
@@ -136,12 +142,11 @@ def _request(arguments: argparse.Namespace) -> tuple[GenerationParams, Generatio
     """The example's request, or an empty one, with the flags over it."""
     example = arguments.example
     if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
-        params, config = GenerationParams(), GenerationConfig(seeds=(FIRST_SEED,))
+        params, config = GenerationParams(), GenerationConfig(seeds=(DEFAULT_SEED,))
         if arguments.duration is None:
             params = dataclasses.replace(params, duration=None)
     else:
-        path = Path("example_05.json" if example is None else example)
-        params, config = load_example(path if exists(path) or path.parent != Path() else EXAMPLES / path)
+        params, config = load_example(music_example(example))
     flags = {
         "task_type": arguments.task,
         "src_audio": arguments.src_audio,
@@ -155,7 +160,7 @@ def _request(arguments: argparse.Namespace) -> tuple[GenerationParams, Generatio
     }
     params = _replace(params, flags, arguments.set)
     size = config.batch_size if arguments.batch_size is None else arguments.batch_size
-    first = arguments.seed if arguments.seed is not None else (config.seeds or (FIRST_SEED,))[0]
+    first = arguments.seed if arguments.seed is not None else (config.seeds or (DEFAULT_SEED,))[0]
     config = GenerationConfig(  # refuse a bad size before making seeds for it
         size, audio_format=arguments.format, strict=arguments.strict, no_limits=arguments.no_limits
     )

@@ -16,10 +16,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, item_seeds
+from acestep.request import (
+    DEFAULT_EXAMPLE,
+    DEFAULT_SEED,
+    DescriptionParams,
+    GenerationConfig,
+    GenerationParams,
+    item_seeds,
+)
 from harness.checks import shown
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 
+FOLDER = Path(__file__).resolve().parents[2] / "examples"  # whatever the working directory
+MUSIC = FOLDER / "text2music"
 ALIASES = {"think": "thinking", "language": "vocal_language"}
 RUN_FIELDS = ("batch_size", "seed")
 PATH_FIELDS = ("src_audio", "reference_audio")
@@ -27,15 +36,21 @@ MAX_FILE_CHARS = 2**20  # the longest request there can be is a tenth of it
 MAX_LISTED = 12
 
 
+def music_example(name: str | None) -> Path:
+    """The file that `name` is the path of, else the example of that name; without one the default example."""
+    path = Path(DEFAULT_EXAMPLE if name is None else name)
+    return path if exists(path) or path.parent != Path() else MUSIC / path
+
+
 def load_example(path: Path) -> tuple[GenerationParams, GenerationConfig]:
-    """Read a request to generate; `batch_size` and `seed` (42) are of the run.
+    """Read a request to generate; `batch_size` and `seed` (DEFAULT_SEED) are of the run.
 
     Raises MissingPrerequisite when the file is absent or is not JSON, UsageError for a field that is
     unknown, given twice or out of range; both name the file.
     """
     with _named(path):
         data = _read(path, GenerationParams, RUN_FIELDS)
-        batch, seed = data.pop("batch_size", 1), data.pop("seed", 42)
+        batch, seed = data.pop("batch_size", 1), data.pop("seed", DEFAULT_SEED)
         config = GenerationConfig(batch_size=batch)
         return GenerationParams(**data), dataclasses.replace(config, seeds=item_seeds(seed, batch))
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
-from harness.checks import CONTROL
+from harness import console
+from harness.text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from acestep.resolver import EffectivePlan
     from acestep.result import Counts, DescriptionResult, GenerationResult
+
+LAYOUT = "\n\t"  # of lyrics
 
 
 def print_plan(plan: EffectivePlan, *, as_json: bool) -> None:
@@ -24,7 +26,7 @@ def print_plan(plan: EffectivePlan, *, as_json: bool) -> None:
         return
     for name, value in values.items():
         if value not in (None, [], ()):
-            print(f"{name:<19}{_plain(value)}")
+            print(f"{name:<19}{harmless(_plain(value))}")
 
 
 def _plain(value: Any) -> str:
@@ -51,7 +53,7 @@ def print_generation(result: GenerationResult, load_s: float, *, as_json: bool) 
         _print_facts(facts | _tokens(counts, result.stages_s, ran))
         for item in result.audios:
             if item.path:
-                print(f"{'saved':<8}{item.path}")
+                print(f"{'saved':<8}{harmless(str(item.path))}")
     warn(result.warnings)
 
 
@@ -88,17 +90,12 @@ def print_description(result: DescriptionResult, load_s: float, *, as_json: bool
         return
     for name in ("bpm", "keyscale", "timesignature", "duration", "language", "genres", "caption"):
         if values[name] not in (None, ""):
-            print(f"{name:<14}{_visible(values[name])}")
-    print(f"\n{_visible(result.lyrics)}\n")
+            print(f"{name:<14}{harmless(str(values[name]), keep=LAYOUT)}")
+    print(f"\n{harmless(result.lyrics, keep=LAYOUT)}\n")
     _print_stages(result.stages_s, result.wall_s)
     facts = {"load": f"{load_s:.2f} s (not in the wall)", "ran": _what_ran(result.environment)}
     _print_facts(facts | _tokens(result.counts, result.stages_s, result.environment))
     warn(result.warnings)
-
-
-def _visible(value: Any) -> str:
-    """Text with control characters spelled out: what a model wrote gives no orders to a terminal."""
-    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(value))
 
 
 def _print_stages(stages_s: Mapping[str, float], wall_s: float) -> None:
@@ -109,14 +106,14 @@ def _print_stages(stages_s: Mapping[str, float], wall_s: float) -> None:
 
 def _print_facts(facts: Mapping[str, str]) -> None:
     for name, fact in facts.items():
-        print(f"{name:<8}{fact}")
+        print(f"{name:<8}{harmless(fact)}")
 
 
 def _what_ran(ran: Mapping[str, Any]) -> str:
-    how = f", {ran['quantization']}" if ran["quantization"] else ""
-    how += ", compiled" if ran["compile"] else ""
+    variant = f", {ran['quantization']}" if ran["quantization"] else ""
+    variant += ", compiled" if ran["compile"] else ""
     return (
-        f"{ran['source']}, {ran['dit']}{how} on {ran['device_name']} ({ran['device']}, {ran['dtype']}, "
+        f"{ran['source']}, {ran['dit']}{variant} on {ran['device_name']} ({ran['device']}, {ran['dtype']}, "
         f"{ran['threads']} threads), torch {ran['torch']}"
     )
 
@@ -126,11 +123,11 @@ def _tokens(counts: Counts, stages_s: Mapping[str, float], ran: Mapping[str, Any
         return {}
     prefill = counts.lm_prefill_tokens / stages_s["lm_prefill"]
     decode = counts.lm_decode_tokens / stages_s["lm_decode"]
-    made = f"{counts.lm_prefill_tokens} and {counts.lm_decode_tokens}, {ran['lm']}, {ran['lm_backend']}"
-    return {"tokens": f"prefill {prefill:.0f}/s, decode {decode:.0f}/s ({made})"}
+    basis = f"{counts.lm_prefill_tokens} and {counts.lm_decode_tokens}, {ran['lm']}, {ran['lm_backend']}"
+    return {"tokens": f"prefill {prefill:.0f}/s, decode {decode:.0f}/s ({basis})"}
 
 
 def warn(warnings: Sequence[str]) -> None:
     """Each on a line of standard error."""
     for warning in warnings:
-        print(f"acestep: warning: {warning}", file=sys.stderr)
+        console.say("acestep", f"warning: {warning}")

@@ -15,48 +15,27 @@ full disk, a traceback), 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from acestep.request import DEFAULT_EXAMPLE
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
+from harness import console
 from harness.cards import DEFAULT
 from harness.console import Parser
-from harness.errors import BenchError
-
-HARNESS, INTERRUPTED = 4, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal has arrows
-    try:
+
+    def predict() -> int:
         options = arguments().parse_args(argv)
         from acestep.costs import command
 
-        code = command.run(options)
-        print(end="", flush=True)
-        return code
-    except BenchError as error:
-        print(f"acestep.costs: {error}", file=sys.stderr)
-        return HARNESS if type(error) is BenchError else error.exit_code  # 1 says that it does not fit
-    except KeyboardInterrupt:
-        print("acestep.costs: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader has seen enough, as `| head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        print(f"acestep.costs: {error}", file=sys.stderr)
-        return HARNESS
-    except Exception:
-        traceback.print_exc()
-        return HARNESS
+        return command.run(options)
+
+    return console.run("acestep.costs", predict, failed=console.BUG)  # 1 says that it does not fit
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -82,7 +61,8 @@ def _add_card(add: Callable[..., object]) -> None:
 
 
 def _add_request(add: Callable[..., object]) -> None:
-    add("--example", metavar="FILE", help="a request, or a name of examples/text2music (example_05.json)")
+    name = f"a request, or a name of examples/text2music ({DEFAULT_EXAMPLE})"
+    add("--example", metavar="FILE", help=name)
     add("--duration", type=float, metavar="S", help="seconds of audio (the example's)")
     add("--batch", type=int, metavar="N", help="items (the example's)")
     add("--steps", type=int, metavar="N", help="diffusion steps (turbo 8, base 50)")

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from acestep import resolver
-from acestep.cli.examples import exists, load_example
+from acestep.cli.examples import load_example, music_example
 from acestep.costs import page, report
-from acestep.profiler.request import DEFAULT_EXAMPLE, MUSIC_EXAMPLES
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
 from acestep.subject import SUBJECT
-from harness import cards
+from harness import cards, console
 from harness.accelerators import Accelerator
 from harness.cards import Card
 from harness.checks import within
 from harness.errors import UsageError
-from harness.records.writer import writable, write_whole
+from harness.files import writable, write_whole
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     setup = _setup(options, card)
     plan = resolver.resolve(params, config, setup)
     for warning in plan.warnings:
-        print(f"acestep.costs: warning: {warning}", file=sys.stderr)
+        console.say("acestep.costs", f"warning: {warning}")
     from harness.trace.predict import predict
 
     cost = predict(SUBJECT, plan, card)
@@ -68,9 +66,7 @@ def _card(options: argparse.Namespace) -> Card:
 
 def _request(options: argparse.Namespace) -> tuple[GenerationParams, GenerationConfig]:
     """The example's request with the flags over it; it plans where the flags say so, as when profiled."""
-    example = Path(options.example or DEFAULT_EXAMPLE)
-    at_hand = exists(example) or example.parent != Path()
-    params, config = load_example(example if at_hand else MUSIC_EXAMPLES / example)
+    params, config = load_example(music_example(options.example or None))
     flags = {"duration": options.duration, "inference_steps": options.steps}
     given = {name: value for name, value in flags.items() if value is not None}
     size = config.batch_size if options.batch is None else options.batch

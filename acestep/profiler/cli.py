@@ -11,9 +11,6 @@ imported.
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -23,22 +20,19 @@ from acestep.profiler.options import Options, named, parse
 from acestep.profiler.request import COT_SWITCHES
 from acestep.resolver import EffectivePlan
 from acestep.setup import NONE, Setup
-from harness import cards
+from harness import cards, console
 from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator
 from harness.cards import Card
-from harness.errors import BenchError, MissingPrerequisite
+from harness.errors import MissingPrerequisite
+from harness.text import harmless
 
-HARNESS, INTERRUPTED, TERMINATED = 4, 130, 143
 USEFUL_TURBO_STEPS = 20
 
 
 def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str]], int]) -> int:
     """Run what a command line asks for; returns the exit code. `tier_test` runs tiersim's command line."""
-    # Threads that spin while they wait turn one busy core into a run five times as long. OpenMP reads
-    # this once, when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))  # so that what is open is closed
-    try:
+
+    def command() -> int:
         options = parse(argv)
         if options.mode == TIER_TEST:
             return tier_test(options.tiersim)
@@ -48,21 +42,8 @@ def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str
 
         with named(options.origins):
             return modes.run(options)
-    except BenchError as error:
-        print(f"profile_inference: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("profile_inference: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader has seen enough, as `| head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        print(f"profile_inference: {error}", file=sys.stderr)
-        return HARNESS
-    except Exception:
-        traceback.print_exc()
-        return HARNESS
+
+    return console.run("profile_inference", command)
 
 
 def card(options: Options) -> Card | None:
@@ -146,7 +127,7 @@ def header_lines(options: Options, made: Setup, commit: str | None) -> list[str]
     idle = (
         ("DiT", "offload DiT", "quantization", "compile", "thinking", "CoT") if options.mode in WORDS else ()
     )
-    return [f"{name:<13}{fact}" for name, fact in facts.items() if name not in idle]
+    return [f"{name:<13}{harmless(fact)}" for name, fact in facts.items() if name not in idle]
 
 
 def warnings(options: Options, plan: EffectivePlan) -> tuple[str, ...]:

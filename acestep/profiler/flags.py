@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from acestep.lm.backends.registry import BACKENDS
+from acestep.request import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness.checks import shown
@@ -121,7 +122,7 @@ def _add_request(flags: Flags) -> None:
         "--example",
         modes=(*MUSIC, FORMAT),
         metavar="NAME",
-        help="a file of examples/text2music (example_05.json)",
+        help=f"a file of examples/text2music ({DEFAULT_EXAMPLE})",
     )
     add("--task-type", metavar="TASK", help=f"{', '.join(TASKS)} (text2music)")
     add("--reference-audio", metavar="FILE", action="append", help="a clip whose timbre to take; repeatable")
@@ -135,7 +136,9 @@ def _add_request(flags: Flags) -> None:
         modes=(*MUSIC, TIER_TEST),
         help="diffusion steps (example's; turbo 8, base 50)",
     )
-    add("--seed", type=_whole, modes=MODES, metavar="N", help="-1 draws one (example's, else 42)")
+    add(
+        "--seed", type=_whole, modes=MODES, metavar="N", help=f"-1 draws one (example's, else {DEFAULT_SEED})"
+    )
     add("--guidance-scale", type=_number, metavar="X", help="of the DiT; turbo has none (7.0)")
     add("--thinking", action="store_true", help="plan audio codes with the language model")
     add("--use-cot-metas", action="store_true", help="let it fill empty metadata")

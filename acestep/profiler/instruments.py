@@ -14,7 +14,8 @@ from pathlib import Path
 
 from acestep.profiler.options import Options
 from harness.errors import MissingPrerequisite, UsageError
-from harness.records.writer import writable, write_whole
+from harness.files import replacing, writable, write_whole
+from harness.text import harmless
 
 FUNCTIONS, SHOWN = 100, 20
 DETAILS = "profile-functions.txt"
@@ -41,7 +42,7 @@ def run(options: Options, work: Callable[[], object]) -> None:
         print(f"\n{functions(work, path)}")
     if path := places.get("trace"):
         kernels(work, path)
-        print(f"\ntrace    {path} (open it at ui.perfetto.dev)")
+        print(f"\ntrace    {harmless(str(path))} (open it at ui.perfetto.dev)")
 
 
 def _places(options: Options) -> dict[str, Path]:
@@ -59,7 +60,7 @@ def functions(work: Callable[[], object], path: Path) -> str:
         write_whole(path, _table(profiler, FUNCTIONS).encode())
     except OSError as error:
         raise MissingPrerequisite(f"detailed: {str(path)!r} cannot be written: {error.strerror}") from None
-    return f"instrumented times, in {path}\n{_table(profiler, SHOWN)}"
+    return harmless(f"instrumented times, in {path}\n{_table(profiler, SHOWN)}", keep="\n")
 
 
 def _table(profiler: cProfile.Profile, rows: int) -> str:
@@ -78,10 +79,8 @@ def kernels(work: Callable[[], object], path: Path) -> None:
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as watched:
         work()
-    part = path.with_name(f"{path.name}.part")
     try:
-        watched.export_chrome_trace(str(part))
-        part.replace(path)
+        with replacing(path) as part:
+            watched.export_chrome_trace(str(part))
     except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
         raise MissingPrerequisite(f"trace: {str(path)!r} cannot be written: {error}") from None

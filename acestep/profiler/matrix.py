@@ -18,7 +18,7 @@ from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
-from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.request import DEFAULT_SEED, GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
@@ -85,7 +85,9 @@ def rows(options: Options, made: Setup) -> list[Row]:
         if thinking and made.lm is None:
             continue
         asked = replace(params, duration=duration, thinking=thinking, inference_steps=steps)
-        sized = replace(config, batch_size=batch, seeds=item_seeds((config.seeds or (42,))[0], batch))
+        sized = replace(
+            config, batch_size=batch, seeds=item_seeds((config.seeds or (DEFAULT_SEED,))[0], batch)
+        )
         found.append(Row(asked, sized, resolver.resolve(asked, sized, made)))
     return sorted(found, key=lambda row: row.work)
 

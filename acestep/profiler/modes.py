@@ -27,10 +27,12 @@ from acestep.resolver import EffectivePlan
 from acestep.result import Counts
 from acestep.setup import Setup
 from acestep.subject import DECODING, DIFFUSION, PLANNING
+from harness import console
 from harness.cards import Card
 from harness.processes import Processes
 from harness.records import machine
 from harness.records.schema import Item
+from harness.text import harmless
 from harness.trace.cost import Cost
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def _profile(options: Options) -> int:
     plan = resolver.resolve(options.params, options.config, made)
     _announce(options, made)
     for warning in cli.warnings(options, plan):
-        print(f"profile_inference: warning: {warning}", file=sys.stderr)
+        console.say("profile_inference", f"warning: {warning}")
     if options.dry_run:
         report.print_plan(plan, as_json=False)
         return 0
@@ -67,12 +69,12 @@ def _profile(options: Options) -> int:
         item = bench.music(PROFILE, options.params, options.config)
         recording.add(item)
         if item.typical is None:
-            print(f"profile_inference: {item.status}: {item.error}", file=sys.stderr)
+            console.say("profile_inference", f"{item.status}: {item.error}")
             return 1
         _print_times(options, bench, item)
         print(f"\n{device.after(item, plan)}\n")
         found = roofline.bottleneck(item.typical.stages_s, sys.argv[1:])
-        print(f"{found.sentence}\nNext: {found.command}")
+        print(f"{found.sentence}\nNext: {harmless(found.command)}")
         instruments.run(options, lambda: bench.engine.generate(options.params, options.config))
     return 0 if item.status == "ok" else 1
 
@@ -116,7 +118,7 @@ def _list(todo: Sequence[matrix.Row], made: Setup, card: Card | None) -> None:
             print(matrix.table_row(row, matrix.skipped(row, "dry run")))
         return
     distinct = list({row.same_run: row for row in todo}.values())
-    print(f"profile_inference: rows to predict: {len(distinct)}, a second or two each", file=sys.stderr)
+    console.say("profile_inference", f"rows to predict: {len(distinct)}, a second or two each")
     predicted: dict[object, Cost] = {}
     with Processes() as processes:
         costs = processes.map(partial(matrix.expected, card), distinct)

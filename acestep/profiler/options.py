@@ -18,8 +18,8 @@ from typing import Any
 from acestep.lm.backends.registry import BACKENDS
 from acestep.profiler import defaults
 from acestep.profiler.flags import BENCHMARK, PROFILE, TIER_TEST, WORDS, flag_of, parser
-from acestep.profiler.request import COT_SWITCHES, DEFAULT_EXAMPLE, requested
-from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
+from acestep.profiler.request import COT_SWITCHES, requested
+from acestep.request import DEFAULT_EXAMPLE, DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import AUTO, NONE
 from acestep.tasks import TASKS
 from acestep.weights.layout import LMS

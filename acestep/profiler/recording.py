@@ -13,11 +13,13 @@ from msgspec.structs import replace
 from acestep.profiler.options import Options
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
+from harness import console
 from harness.records import machine
 from harness.records import writer as output
 from harness.records.making import header as header_of
 from harness.records.schema import Item
 from harness.records.writer import Writer
+from harness.text import harmless
 
 
 class Recording:
@@ -42,7 +44,7 @@ class Recording:
             )
             if resume and path.is_file():
                 self.kept = output.done(path, header)
-                print(f"profile_inference: {_taken_over(path, len(self.kept))}", file=sys.stderr)
+                console.say("profile_inference", _taken_over(path, len(self.kept)))
             self._writer = Writer(path, header, self.kept.values(), json_compat=options.json_compat)
             self.path: Path = path
 
@@ -63,7 +65,7 @@ class Recording:
     ) -> None:
         if self._writer and kind is None:
             self._writer.close()
-            print(f"results  {self.path}")
+            print(f"results  {harmless(str(self.path))}")
 
 
 def _taken_over(path: Path, rows: int) -> str:

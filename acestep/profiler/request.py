@@ -1,8 +1,7 @@
 """The request a command line asks for: an example of the repository with flags over it.
 
-Examples are found beside the package, whatever the working directory. The switches that make the language
-model plan are off unless given, also where an example has them on: what is profiled is what the command
-line says.
+The switches that make the language model plan are off unless given, also where an example has them on: what
+is profiled is what the command line says.
 """
 
 from __future__ import annotations
@@ -14,9 +13,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from acestep.cli.examples import load_description, load_example, read_text
+from acestep.cli.examples import FOLDER, MUSIC, load_description, load_example, read_text
 from acestep.profiler.flags import CREATE, FORMAT, UNDERSTAND
 from acestep.request import (
+    DEFAULT_EXAMPLE,
+    DEFAULT_SEED,
     DURATION_RANGE_S,
     DescriptionParams,
     GenerationConfig,
@@ -26,17 +27,13 @@ from acestep.request import (
 from harness.checks import shown, within
 from harness.errors import BenchError, UsageError
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-MUSIC_EXAMPLES = EXAMPLES / "text2music"
-DEFAULT_EXAMPLE = "example_05.json"
 WORDS_EXAMPLES = {
-    UNDERSTAND: EXAMPLES / "text" / "understand.json",
-    CREATE: EXAMPLES / "text" / "create.json",
+    UNDERSTAND: FOLDER / "text" / "understand.json",
+    CREATE: FOLDER / "text" / "create.json",
 }
 WORDS_INPUTS = {UNDERSTAND: ("audio_codes", "audio_codes"), CREATE: ("sample_query", "query")}  # flag, field
 COT_SWITCHES = ("use_cot_metas", "use_cot_caption", "use_cot_language")
 PLANNING = ("thinking", *COT_SWITCHES)
-FIRST_SEED = 42
 SHORTEST_S = 10.0
 LM_DECIDES = -1  # as a duration
 DRAWN = -1  # as a seed
@@ -57,7 +54,7 @@ def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -
     params, config = _example(settings.get("example", DEFAULT_EXAMPLE), origins)
     if mode == FORMAT:
         return {"config": GenerationConfig(**limits), "description": _rewritten(params, settings, seed)}
-    (first, *_) = config.seeds or (FIRST_SEED,)
+    (first, *_) = config.seeds or (DEFAULT_SEED,)
     config = GenerationConfig(settings.get("batch_size", config.batch_size), **limits)
     config = replace(config, seeds=item_seeds(first if seed is None else seed, config.batch_size))
     return {"config": config, "params": _music(params, settings)}
@@ -67,7 +64,7 @@ def _example(name: str, origins: dict[str, str]) -> tuple[GenerationParams, Gene
     """The request of an example, and which flags have their value from it."""
     if Path(name).name != name or Path(name).suffix != ".json":
         raise UsageError(f"example: {shown(name)} is not allowed; name a .json file of examples/text2music")
-    path = MUSIC_EXAMPLES / name
+    path = MUSIC / name
     request = load_example(path)
     for said in json.loads(read_text(path)):
         if origins.get(said) == "default" and said not in PLANNING:

@@ -208,7 +208,7 @@ def facts_block(title: str, facts: Mapping[str, str], width: int = 80) -> str:
     """A titled list of label and value; long values go on below their beginning."""
     lines = [title, "=" * min(HEADLINE, width)]
     for label, value in facts.items():
-        first, *more = wrapped(harmless(value), max(width - LABEL - 2, 20))
+        first, *more = wrapped(value, max(width - LABEL - 2, 20))
         lines.append(f"  {label:<{LABEL}}{first}".rstrip())
         lines += [f"  {'':<{LABEL}}{line}" for line in more]
     return "\n".join(lines)

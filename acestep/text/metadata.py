@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, fields
 
-from acestep.lm.grammar.yaml_scalar import yaml_scalar
+import yaml
 
 # Where a chain of thought ends: its closing tag at the start of a line, or any special token after it.
 END_OF_THOUGHT = re.compile(r"^</think>|<\|(?:im_end|endoftext|audio_code_\d+)\|>", re.MULTILINE)
@@ -37,16 +37,13 @@ class Metadata:
 
         Whole numbers are written as numbers, and a time signature of `x/4` as `x`, as in training.
         """
-        lines = []
-        for name, value in asdict(self).items():
-            if value is None:
-                continue
-            if name == "timesignature":
-                value = value.removesuffix("/4")
-            if isinstance(value, str) and value.isdecimal():
-                value = int(value)
-            lines.append(f"{name}: {yaml_scalar(value, len(name) + 2)}")
-        return "\n".join(lines)
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.timesignature is not None:
+            values["timesignature"] = self.timesignature.removesuffix("/4")
+        numbers = {name: int(value) for name, value in values.items() if str(value).isdecimal()}
+        # In Python, as the chains of thought of the training were dumped: libyaml escapes an emoji.
+        text = yaml.safe_dump(values | numbers, allow_unicode=True, sort_keys=True) if values else ""
+        return text.removesuffix("\n")
 
     def metas(self) -> str:
         """The list under `# Metas` of the DiT's caption prompt."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from acestep.weights.synthetic_configs import CONFIGS
 from acestep.weights.synthetic_tokenizer import synthetic_tokenizer, tokenizer_files
 from harness.checkpoint import Shape, on_meta, parameter_shapes
 from harness.errors import UsageError
+from harness.files import replacing, write_whole
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
 
@@ -155,11 +156,12 @@ def write(
         files = {"config.json": _json(config)}
         if folder in DITS:
             latent = source.silence_latent(folder).transpose(1, 2).contiguous()
-            _replace(path / "silence_latent.pt", lambda p, t=latent: torch.save(t, p))
+            with replacing(path / "silence_latent.pt") as part:
+                torch.save(latent, part)
         elif folder != VAE:
             files |= tokenizer_files("text" if folder == TEXT_ENCODER else "lm")
         for name, content in files.items():
-            _replace(path / name, lambda p, c=content: p.write_bytes(c))
+            write_whole(path / name, content)
     return [root / folder for folder in configs]
 
 
@@ -167,16 +169,16 @@ def _write_weights(path: Path, stem: str, weights: RandomWeights, count: int) ->
     """One file, or `count` shards and then the index that names them."""
     shapes = weights.shapes()
     if count == 1:
-        return _replace(path / f"{stem}.safetensors", lambda p: _save(p, weights, list(shapes)))
+        return _save(path / f"{stem}.safetensors", weights, list(shapes))
     home: dict[str, str] = {}
     for number, names in enumerate(shards(shapes, count), start=1):
         shard = f"{stem}-{number:05}-of-{count:05}.safetensors"
-        _replace(path / shard, lambda p, n=names: _save(p, weights, n))
+        _save(path / shard, weights, names)
         home |= dict.fromkeys(names, shard)
     elements = sum(map(math.prod, shapes.values()))
     size = {"total_parameters": elements, "total_size": elements * weights.dtype.itemsize}
     index = _json({"metadata": size, "weight_map": home}, sort_keys=True)
-    _replace(path / f"{stem}.safetensors.index.json", lambda p: p.write_bytes(index))
+    write_whole(path / f"{stem}.safetensors.index.json", index)
 
 
 def shards(shapes: Mapping[str, Shape], count: int) -> list[list[str]]:
@@ -203,7 +205,7 @@ def _save(path: Path, weights: RandomWeights, names: Sequence[str]) -> None:
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             weights.read(name).view(torch.uint8).numpy().tofile(file)
@@ -211,13 +213,3 @@ def _save(path: Path, weights: RandomWeights, names: Sequence[str]) -> None:
 
 def _json(content: dict[str, Any], sort_keys: bool = False) -> bytes:
     return json.dumps(content, indent=2, sort_keys=sort_keys).encode() + b"\n"
-
-
-def _replace(path: Path, save: Callable[[Path], Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        save(part)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

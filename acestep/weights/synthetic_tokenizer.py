@@ -27,6 +27,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from acestep.text.tokenizer import CODE_SLOTS, ENDOFTEXT, SPECIAL_TOKENS, Tokenizer, code_name
+from harness.files import write_whole
 
 Kind = Literal["lm", "text"]
 
@@ -149,4 +150,4 @@ def learn_merges() -> list[tuple[str, str]]:
 
 if __name__ == "__main__":
     lines = [f"{left} {right}\n" for left, right in learn_merges()]
-    (DATA / "merges.txt").write_text("".join(lines), encoding="utf-8")
+    write_whole(DATA / "merges.txt", "".join(lines).encode())

@@ -19,12 +19,12 @@ import msgspec
 from harness.adjustments import Adjustment, Fallback
 from harness.errors import MissingPrerequisite
 from harness.records.machine import Machine
+from harness.records.status import Status
 from harness.registry import FORMAT
 
 SCHEMA = f"{FORMAT}1"
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-Status = Literal["ok", "oom", "host-oom", "timeout", "crash", "error", "invalid", "refused", "skip"]
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,16 +4,15 @@
         for work in matrix:
             writer.add(measure(work))
 
-Each `add` writes the whole file beside the old one and renames it, so there is a complete file at any
-moment. `.json` is the record, and the only form that can be read back and resumed; `.csv` has a row per
-item and `.md` a table to paste. `json_compat` writes the bare list of upstream's profiler instead.
+Each `add` writes the whole file anew (`harness.files`), so there is a complete one at any moment. `.json` is
+the record, and the only form that can be read back and resumed; `.csv` has a row per item and `.md` a table
+to paste. `json_compat` writes the bare list of upstream's profiler instead.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from msgspec.structs import replace
 from harness import registry
 from harness.checks import CONTROL
 from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.files import writable, write_whole
 from harness.records import schema as record
 from harness.records.schema import Header, Item, Profile, Sample, TierResult
 
@@ -104,45 +104,6 @@ def done(path: Path, header: Header) -> dict[str, Item]:
     except MissingPrerequisite:
         return {}
     return {item.key: item for item in items if item.status == "ok"} if header.continues(earlier) else {}
-
-
-def writable(name: str, path: Path) -> Path:
-    """`path` with links followed, once a file beside it could be made. Raises UsageError, about `name`."""
-    place = Path(os.path.realpath(path))
-    try:
-        if place.exists() and not place.is_file():
-            raise UsageError(f"{name}: {str(path)!r} is there and is no file; name another")
-        if place.exists() and not os.access(place, os.W_OK):
-            raise UsageError(f"{name}: {str(path)!r} is read-only; name another")
-        part = _part(place)
-        part.unlink(missing_ok=True)
-        part.touch(exist_ok=False)
-        part.unlink()
-    except OSError as error:
-        raise UsageError(
-            f"{name}: {str(path)!r} cannot be written: {error.strerror}; "
-            "name a file in a folder that is there and can be written"
-        ) from None
-    return place
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write `path` completely or not at all."""
-    part = _part(path)
-    part.unlink(missing_ok=True)
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _form(path: Path, json_compat: bool) -> Callable[[Profile], bytes]:

@@ -21,7 +21,6 @@ TINY = "--source synthetic-tiny --cap virtual --duration 10"
 def outcomes(monkeypatch):
     """Run nothing: each case's record gets the fields that `outcomes` has for its tier. Gives what ran."""
     chosen, asked = {}, []
-    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
 
     def pretend(plans, *, on_record, **_):
         for plan in plans:
@@ -166,6 +165,14 @@ def test_a_folder_is_gone_on_from_and_holds_everything(outcomes, capsys, tmp_pat
     assert len(outcomes["ran"]) == 3
 
 
+def test_nothing_it_prints_gives_orders_to_a_terminal(outcomes, capsys, tmp_path):
+    rude = "a\x1b[2J\u202egnp.exe"
+    outcomes[8] = {"status": "crash", "reason": rude, "log": rude, "tier": rude}
+    assert go(f"--tiers 8 --boundary --out {tmp_path / rude}") == 1
+    told = "".join(capsys.readouterr())
+    assert told.count(r"\x1b[2J\u202egnp.exe") > 2 and told.replace("\n", "").isprintable()
+
+
 def test_what_is_there_when_a_run_is_interrupted_is_kept(outcomes, capsys, tmp_path):
     def interrupt(case):
         raise KeyboardInterrupt
@@ -192,7 +199,6 @@ def test_on_a_full_disk_what_was_measured_is_shown_and_kept(outcomes, capsys, tm
     kept = len(list((tmp_path / "cases").iterdir()))
     assert kept == (1 if place == "cases" else 2)
     monkeypatch.undo()
-    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
     monkeypatch.setattr(command.pool, "run_plans", outcomes["pretend"])
     assert go(f"--tiers 4 6 --out {tmp_path}") == 0
     assert len(outcomes["ran"]) == 2 + (2 - kept)
@@ -282,7 +288,6 @@ def test_a_wrong_value_is_said_of_its_flag(capsys, flag):
 
 def test_a_missing_device_or_baseline_is_exit_3(monkeypatch, capsys):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
     assert main.main(["--device", "cuda"]) == 3
     out, err = capsys.readouterr()
     assert "cuda" in err and not out

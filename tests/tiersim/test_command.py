@@ -11,7 +11,6 @@ from tiersim import command
 
 
 def test_a_real_run_is_kept_with_its_memory_over_time_and_not_repeated(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
     line = f"--tiers 8 --source synthetic-tiny --cap virtual --duration 5 --steps 2 --out {tmp_path}"
     assert main.main(line.split()) == 0
     first = capsys.readouterr().out
@@ -27,7 +26,6 @@ def test_a_real_run_is_kept_with_its_memory_over_time_and_not_repeated(capsys, t
 
 
 def test_a_prediction_from_end_to_end(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
     folder = tmp_path / "out"
     tiny = f"--predict --tiers 8 24 --source synthetic-tiny --duration 10 --steps 1 --out {folder}"
     line = f"{tiny} --boundary --batch-boundary --batch-sizes 1 2"
@@ -79,9 +77,3 @@ def test_wrong_usage_is_exit_2_before_anything_heavy(arguments):
     )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_help_imports_nothing_heavy():
-    code = "import sys, tiersim.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\n"
-    check = "assert not {'torch', 'numpy', 'pynvml', 'rich', 'msgspec'} & set(sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code + check], stdout=subprocess.DEVNULL).returncode == 0

@@ -96,7 +96,7 @@ def test_everything_that_shows_it_says_predicted(predicted):
     assert "<title>diffuse</title>" in page
     item = document.item(predicted)
     assert (header.device, item.effective["device"], item.card.cap) == ("predicted",) * 3
-    assert output._upstream_case(item, item.card)["predicted"] is True
+    assert output._upstream_case(item, item.card, {})["predicted"] is True
     # The control: nothing of it is said of a run.
     assert "predicted" not in html.page(header, [record(8)]).replace(header.device, "", 1)
     assert "predicted" not in Report(200).header() + Report(200).footer([record(8)])

@@ -36,7 +36,6 @@ def imports_of(*arguments: str) -> set[str]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--help",),
         ("generate", "--help"),
         ("generate", "--steps", "0"),
         ("generate", "--example", "absent.json"),
@@ -184,6 +183,13 @@ def test_a_simulated_card_limits_the_request_and_says_so(tmp_path):
     assert "1 x 180 s" in done.stdout
 
 
+def test_a_bug_is_not_a_run_that_failed(monkeypatch, capsys):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # main sets it, and this process goes on
+    monkeypatch.setattr(commands, "generate", lambda _: 1 // 0)
+    assert main(["generate"]) == 4
+    assert capsys.readouterr().err.startswith("Traceback")
+
+
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     done = run(
@@ -239,10 +245,17 @@ def test_words_on_a_terminal_give_it_no_orders(say, tmp_path, arguments: tuple[s
 
 def test_what_a_model_writes_is_shown_without_its_control_characters(say, engine, monkeypatch):
     made = engine.create(DescriptionParams(max_caption_tokens=4, max_lyrics_tokens=4))
-    rude = dataclasses.replace(made, lyrics="la\x1b[2J\x9b2J\nla\tla", caption="a\x07")
+    rude = dataclasses.replace(made, lyrics="la\x1b[2J\x9b2J\nla\tla", caption="a\x07\u202egnp.exe")
     monkeypatch.setattr(type(engine), "create", lambda *_: rude)
     said = say("create", "x")
-    assert "\nla\\x1b[2J\\x9b2J\nla\tla\n" in said and "caption       a\\x07\n" in said
+    assert "\nla\\x1b[2J\\x9b2J\nla\tla\n" in said and "caption       a\\x07\\u202egnp.exe\n" in said
+
+
+def test_no_name_of_a_file_gives_orders_to_a_terminal(say, tmp_path):
+    folder = tmp_path / "a\x1b[2J\u202egnp.exe"
+    said = say("generate", "--caption", "x", "--duration", "5.2", "--steps", "1", "--out", str(folder))
+    said += say("write-checkpoint", "synthetic-tiny", str(folder))
+    assert said.count(r"a\x1b[2J\u202egnp.exe") == 5 and said.replace("\n", "").isprintable()
 
 
 def test_codes_of_a_recording_are_codes_to_understand(say, tmp_path):
@@ -283,6 +296,14 @@ def test_a_dry_run_says_what_would_run(say):
 
 def test_text_that_reads_as_a_number_is_still_text(say):
     assert plan(say, "--set", "timesignature=4", "--set", "caption=1984", "--set", "bpm=90")["steps"] == 8
+
+
+def test_examples_are_found_from_any_folder_and_a_file_that_is_there_comes_first(say, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert plan(say)["duration_s"] == plan(say, "--example", "example_05.json")["duration_s"] == 200
+    (tmp_path / "example_05.json").write_text('{"caption": "mine", "duration": 7}')
+    assert plan(say, "--example", "example_05.json")["duration_s"] == 7
+    assert plan(say, "--example", str(tmp_path / "example_05.json"))["duration_s"] == 7
 
 
 def test_an_empty_caption_is_a_request_and_no_example(say):

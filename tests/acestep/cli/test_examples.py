@@ -1,12 +1,17 @@
 """Example requests: those that ship with the repository, and what a file may not be."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from places import EXAMPLES
 
-from acestep.cli.examples import load_description, load_example
+from acestep.cli.examples import MUSIC, load_description, load_example, music_example
+from acestep.costs import __main__ as costs
+from acestep.costs import command
+from acestep.profiler import options
+from acestep.request import DEFAULT_EXAMPLE, DEFAULT_SEED, DescriptionParams, item_seeds
 from harness.errors import MissingPrerequisite, UsageError
 
 REQUESTS = sorted((EXAMPLES / "text2music").glob("*.json"))
@@ -33,6 +38,19 @@ def test_they_differ_in_language_length_and_planning():
     assert min(r.duration for r in requests) == 10
     assert max(r.duration for r in requests) == 240
     assert any(r.lyrics == "[Instrumental]" for r in requests)
+
+
+def test_every_command_asks_the_same_place(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    params, config = load_example(MUSIC / DEFAULT_EXAMPLE)
+    assert (
+        load_example(music_example(None)) == load_example(music_example(DEFAULT_EXAMPLE)) == (params, config)
+    )
+    profiled = options.parse(["--thinking"], {})
+    assert profiled.params == replace(params, use_cot_metas=False) and profiled.config == config
+    planned, _ = command._request(costs.arguments().parse_args(["--thinking"]))
+    assert planned == params
+    assert item_seeds(DEFAULT_SEED, 1) == config.seeds and DescriptionParams().seed == DEFAULT_SEED
 
 
 def test_example_05_is_the_long_one():

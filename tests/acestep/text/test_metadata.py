@@ -1,12 +1,11 @@
-"""Metadata as text: YAML to the byte as PyYAML dumps it, and back."""
+"""Metadata as text: YAML as the language model was trained on, and back."""
 
 from dataclasses import asdict, replace
 
-import pytest
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from acestep.lm.grammar import yaml_scalar
 from acestep.request import KEYSCALES, LANGUAGES, TIME_SIGNATURES
 from acestep.text.metadata import Metadata, merge, parse
 
@@ -42,31 +41,20 @@ any_text = st.one_of(
 SONG = Metadata(100, "A dramatic J-rock anthem", 200, None, "E♭ minor", "ja", "4")
 
 
-def dumped(metadata):
-    """The oracle: PyYAML on the decided fields, numbers as numbers."""
-    yaml = pytest.importorskip("yaml")
-    fields = {name: value for name, value in asdict(metadata).items() if value is not None}
-    if "timesignature" in fields:
-        fields["timesignature"] = fields["timesignature"].removesuffix("/4")
-    fields = {k: int(v) if isinstance(v, str) and v.isdecimal() else v for k, v in fields.items()}
-    return yaml.dump(fields, allow_unicode=True, sort_keys=True).removesuffix("\n")
-
-
 @settings(max_examples=1000, deadline=None)
-@given(any_text, st.sampled_from(["caption", "keyscale", "timesignature"]))
+@given(any_text, st.sampled_from(["caption", "keyscale"]))
 @example(":\xa0", "caption")
 @example("a" * 70 + " b c", "caption")
 @example("2001-12-14 21:59:43.10 -5", "caption")
-def test_yaml_is_pyyamls(text, name):
-    metadata = replace(SONG, **{name: text})
-    assert metadata.to_yaml() == dumped(metadata)
-
-
-def test_the_yaml_check_sees_a_wrong_width(monkeypatch):
-    metadata = replace(SONG, caption="a" * 71 + " b")
-    assert metadata.to_yaml() == dumped(metadata)
-    monkeypatch.setattr(yaml_scalar, "WIDTH", 79)
-    assert metadata.to_yaml() != dumped(metadata)
+def test_yaml_reads_back_as_what_was_decided(text, name):
+    song = replace(SONG, **{name: text})
+    read = yaml.safe_load(song.to_yaml())
+    decided = {field: value for field, value in asdict(song).items() if value is not None}
+    assert read.keys() == decided.keys()
+    for field, value in decided.items():  # YAML folds the rarer of line breaks into spaces
+        number = field in ("bpm", "duration", "timesignature") or str(value).isdecimal()
+        assert isinstance(read[field], int if number else str)
+        assert "".join(str(read[field]).split()) == "".join(str(int(value) if number else value).split())
 
 
 def test_yaml_of_a_song():
@@ -80,6 +68,10 @@ def test_yaml_of_a_song():
         "language: 'no'\n"
         "timesignature: 4"
     )
+    assert replace(SONG, caption="no: 夜 😀 it's", keyscale="4.5").to_yaml() == (
+        "bpm: 100\ncaption: 'no: 夜 😀 it''s'\nduration: 200\nkeyscale: '4.5'\nlanguage: ja\ntimesignature: 4"
+    )
+    assert replace(SONG, caption="tab\there").to_yaml().splitlines()[1] == r'caption: "tab\there"'
     assert Metadata().to_yaml() == ""
     assert Metadata(timesignature="3/4").to_yaml() == "timesignature: 3"
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from places import SUPPORT
 from profiles import CARD, MACHINE, header, item, sample
 
 from harness.errors import BenchError, MissingPrerequisite, UsageError
-from harness.records import writer as output
 from harness.records.writer import Writer, done, load
 
 ITEMS = [item(duration) for duration in (30.0, 60.0, 120.0)]
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_written_is_refused():
 
 def test_a_read_only_file_is_refused(tmp_path, monkeypatch):
     (tmp_path / "r.json").touch()
-    monkeypatch.setattr(output.os, "access", lambda path, mode: False)  # root may write to any
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write to any
     with pytest.raises(UsageError, match="read-only"):
         Writer(tmp_path / "r.json", header())
 
@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_the_last_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(BenchError, match="No space left"):
         writer.add(ITEMS[1])
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
@@ -186,11 +186,11 @@ sys.path.insert(0, sys.argv[2])
 from profiles import header, item
 from harness.records import writer as output
 
-writes = iter(range(10))
+syncs = iter(range(20))  # of the file and of its folder
 sync = os.fsync
 def dies_in_the_sixth(descriptor):
     sync(descriptor)
-    if next(writes) == 5:
+    if next(syncs) == 10:
         os.kill(os.getpid(), signal.SIGKILL)
 
 os.fsync = dies_in_the_sixth

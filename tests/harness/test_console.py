@@ -1,0 +1,144 @@
+"""How a command ends: exit codes, one line of error, signals, streams; and what never reaches a terminal."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from harness import console
+from harness.errors import BenchError, CheckpointError, MissingPrerequisite, UsageError
+
+BIDI = "\u202egnp.exe\u2066"
+ORDERS = f"\x1b[2J{BIDI}\x9b2J"
+SPELLED = r"\x1b[2J\u202egnp.exe\u2066\x9b2J"
+
+
+def failing(error: BaseException):
+    def command() -> int:
+        raise error
+
+    return command
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # run sets it, and this process goes on
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (BenchError("silent"), 1),
+        (UsageError("no"), 2),
+        (MissingPrerequisite("none"), 3),
+        (CheckpointError("cut"), 3),
+        (OSError("full"), 4),
+        (KeyboardInterrupt(), 130),
+        (KeyboardInterrupt(signal.SIGTERM), 143),
+    ],
+)
+def test_an_error_is_its_code_and_one_line(capsys, error: BaseException, code: int):
+    assert console.run("bench", failing(error)) == code
+    out, err = capsys.readouterr()
+    assert not out and err == f"bench: {'interrupted' if code > 128 else error}\n"
+
+
+def test_what_a_command_returns_is_its_code():
+    assert [console.run("bench", lambda code=code: code) for code in (0, 1, 7)] == [0, 1, 7]
+
+
+def test_a_command_says_what_its_own_failures_are(capsys):
+    assert console.run("tiers", failing(BenchError("x")), failed=4) == 4
+    assert console.run("tiers", failing(UsageError("x")), failed=4) == 2
+    assert console.run("tiers", failing(OSError("x")), unwritten=1) == 1
+    capsys.readouterr()
+    console.run("tiers", failing(UsageError("tier_gb: 0: no")), flags={"tier_gb": "tiers", "0": "zero"})
+    assert capsys.readouterr().err == "tiers: tiers: 0: no\n"
+
+
+def test_a_bug_has_its_traceback(capsys):
+    assert console.run("bench", failing(ZeroDivisionError(ORDERS))) == 4
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback") and said.endswith(f"ZeroDivisionError: {SPELLED}\n")
+
+
+@pytest.mark.parametrize("error", [BenchError(ORDERS), OSError(2, "absent", ORDERS)])
+def test_no_error_gives_orders_to_a_terminal(capsys, error: Exception):
+    console.run("bench", failing(error))
+    said = capsys.readouterr().err
+    assert r"\u202e" in said and said[:-1].isprintable()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_closes_what_is_open(capsys, name: str):
+    closed = []
+
+    def command() -> int:
+        try:
+            signal.raise_signal(getattr(signal, name))
+        finally:
+            closed.append(name)
+        return 0
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would ignore it
+    try:
+        assert console.run("bench", command) == 128 + getattr(signal, name)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert closed == [name] and capsys.readouterr().err == "bench: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        assert console.run("bench", lambda: signal.raise_signal(signal.SIGHUP) or 0) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def in_a_shell(code: str, redirection: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    program = f"import sys\nfrom harness import console\nsys.exit(console.run('bench', lambda: {code} or 0))"
+    command = ["bash", "-c", f'"$0" -c "$1" {redirection}', sys.executable, program]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_a_terminal_without_a_letter_gets_its_number_on_both_streams():
+    told = in_a_shell("[print('夜', file=f) for f in (sys.stdout, sys.stderr)][1]", PYTHONIOENCODING="ascii")
+    assert (told.returncode, told.stdout, told.stderr) == (0, "\\u591c\n", "\\u591c\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_left_is_no_error(unbuffered: str):
+    told = in_a_shell("print('x' * 10**6)", "| true; exit ${PIPESTATUS[0]}", PYTHONUNBUFFERED=unbuffered)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_one_line(unbuffered: str):
+    told = in_a_shell("print('x')", "> /dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert (told.returncode, told.stderr) == (4, "bench: [Errno 28] No space left on device\n")
+
+
+def test_no_output_at_all_is_no_error():
+    told = in_a_shell("print('x')", ">&-")
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+ENTRIES = ("acestep", "acestep.costs", "tiersim", "profile_inference", "scripts.calibrate")
+HEAVY = ("torch", "numpy", "rich", "jinja2", "yaml", "soundfile", "tokenizers", "msgspec", "psutil", "pynvml")
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_help_imports_nothing_heavy(entry: str):
+    """Which is what keeps it within 0.15 s."""
+    code = (
+        f"import runpy, sys\nsys.argv = [{entry!r}, '--help']\n"
+        f"try: runpy.run_module({entry!r}, run_name='__main__')\nexcept SystemExit as end: code = end.code\n"
+        f"print('loaded:', code, *[name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "loaded: 0", done.stderr

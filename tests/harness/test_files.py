@@ -1,0 +1,149 @@
+"""Files are written whole or not at all, and are on the disk when a writer says so."""
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+
+from acestep.audio import waveform
+from acestep.costs import command
+from acestep.profiler import instruments
+from acestep.weights import synthetic
+from harness import files
+from harness.errors import BenchError, UsageError
+from harness.files import replacing, writable, write_whole
+from scripts import calibrate
+from tiersim import results
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("harness", "acestep", "tiersim", "scripts")
+# What writes a file by itself, and why it may.
+BY_ITSELF = {
+    "harness/memory.py": "a switch of the kernel",
+    "tiersim/cgroup.py": "switches of the kernel",
+    "tiersim/results.py": "a lock, which is empty",
+    "acestep/lm/backends/vllm_backend.py": "a temporary folder",
+    "scripts/gate.py": "a log, which it adds to",
+    "scripts/asv_site.py": "a site, written anew each time",
+}
+WRITES = re.compile(r"\.write_(?:text|bytes)\(|open\(\"[wax]|np\.save|torch\.save\(")
+
+
+def test_a_file_is_written_and_nothing_beside_it(tmp_path: Path):
+    write_whole(tmp_path / "a", b"one")
+    write_whole(tmp_path / "a", b"two")
+    assert (tmp_path / "a").read_bytes() == b"two" and os.listdir(tmp_path) == ["a"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path: Path, error: BaseException):
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(type(error)), replacing(tmp_path / "a") as part:
+        part.write_bytes(b"ne")
+        raise error
+    assert (tmp_path / "a").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_renamed_is_on_the_disk_and_then_its_folder(tmp_path: Path, monkeypatch):
+    done = []
+
+    def fsync(descriptor: int, real=os.fsync) -> None:
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        real(descriptor)
+
+    def replace(part: Path, path: Path, real=Path.replace) -> Path:
+        done.append("rename")
+        return real(part, path)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    write_whole(tmp_path / "a", b"")
+    assert done == ["file", "rename", "folder"]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch):
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_whole(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_permissions_are_kept_and_new_ones_are_as_usual(tmp_path: Path):
+    (tmp_path / "usual").touch()
+    (tmp_path / "old").touch(0o600)
+    for name in ("old", "new"):
+        write_whole(tmp_path / name, b"x")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes["old"] == 0o600 and modes["new"] == modes["usual"]
+
+
+def test_two_may_write_one_file_of_the_longest_name(tmp_path: Path):
+    path = tmp_path / ("x" * 255)
+    with replacing(path) as first, replacing(path) as second:
+        assert first.parent == second.parent == tmp_path
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert path.read_bytes() == b"first" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_of_another_file(tmp_path: Path):
+    left, other = files._part(tmp_path / "a"), files._part(tmp_path / "b")
+    for part in (left, other):
+        part.touch()
+    writable("out", tmp_path / "a")
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path):
+    (tmp_path / "link").symlink_to("a")
+    assert writable("out", tmp_path / "link") == (tmp_path / "a").resolve()
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+    with pytest.raises(UsageError, match=r"^out: .* is there and is no file"):
+        writable("out", tmp_path)
+
+
+WRITERS = {
+    "audio": lambda path: waveform.save(torch.zeros(2, 8), path, 48_000),
+    "checkpoint": lambda path: synthetic._save(
+        path, synthetic.Synthetic("synthetic-tiny").weights("vae"), []
+    ),
+    "functions": lambda path: instruments.functions(lambda: None, path),
+    "trace": lambda path: instruments.kernels(lambda: None, path),
+    "results": lambda path: results.write(path, b"{}"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_writer_keeps_the_old_file_when_the_disk_is_full(name: str, tmp_path: Path, monkeypatch):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises((BenchError, OSError)):
+        patch.setattr(files, "_sync", full)
+        WRITERS[name](path)
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+    WRITERS[name](path)  # the control: with room it is replaced
+    assert path.read_bytes() != b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_others_use_the_same_function():
+    assert command.write_whole is calibrate.write_whole is synthetic.write_whole is write_whole
+
+
+def test_nothing_else_writes_a_file():
+    found = {}
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        lines = [line for line in path.read_text("utf-8").splitlines() if WRITES.search(line)]
+        if others := [line for line in lines if "part" not in line]:
+            found[str(path.relative_to(ROOT))] = others
+    assert found.keys() == BY_ITSELF.keys(), found
