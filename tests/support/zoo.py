@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from acestep import resolver
+from acestep.setup import Setup
 from harness.errors import MissingPrerequisite
 from harness.memory import MemoryBudget
 from tiersim import lifeline, worker
@@ -203,6 +205,10 @@ def main(kind: str, job: Job) -> int:
         _, NoRoom.phase, spare = kind.split(":")
         NoRoom.spare = int(spare)
         worker.Reporter = NoRoom
+        return worker.main(job, EventWriter())
+
+    if kind == "decides_nothing":
+        resolver.resolve = Setup.choose = None
         return worker.main(job, EventWriter())
 
     def run(job, reporter):

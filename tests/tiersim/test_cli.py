@@ -3,16 +3,19 @@
 import errno
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
-from tier_records import record
+from tier_records import bare_record, record
 
 import tiersim.__main__ as main
+from acestep import resolver
 from acestep.profiler import options
 from harness.accelerators import Accelerator
 from harness.memory import GIB
 from harness.records import writer as output
 from tiersim import Case, command, results
+from tiersim.case import VARIANTS
 
 TINY = "--source synthetic-tiny --cap virtual --duration 10"
 
@@ -138,6 +141,25 @@ def test_the_files_do_not_depend_on_the_terminal(outcomes, capsys, tmp_path, mon
     assert "-" * 39 not in narrow and "=" * 41 not in narrow
     assert "─" * 78 in (tmp_path / "summary.md").read_text()
     assert "─" * 78 in (tmp_path / "report.html").read_text()
+
+
+def test_each_case_is_resolved_once(monkeypatch):
+    resolved, ran = [], []
+
+    def count(*request, resolve=resolver.resolve):
+        resolved.append(request)
+        return resolve(*request)
+
+    def run(plan, **_):
+        ran.append(plan)
+        return replace(bare_record(plan.requested), key=plan.key)
+
+    monkeypatch.setattr(resolver, "resolve", count)
+    monkeypatch.setattr(command.pool, "run_plans", partial(command.pool.run_plans, run=run))
+    assert go("--boundary --batch-boundary --batch-sizes 1 2 --tiers 6 8") == 0
+    variants, rungs = 2 * len(VARIANTS), 2 * 3  # two cards, of which one has room for a language model
+    assert len(resolved) == variants + rungs
+    assert 0 < len(ran) == len({plan.key for plan in ran}) < variants + rungs
 
 
 def test_strict_refuses_what_a_tier_would_clamp(outcomes, capsys):

@@ -41,6 +41,11 @@ def test_a_generation_under_a_verified_cap(cap, kind):
     assert times == sorted(times) and 0 < times[0] < times[-1] < record.process_s
 
 
+def test_a_worker_decides_nothing_again():
+    record = run_case(case(lm=True), worker=(sys.executable, str(ZOO), "decides_nothing"))
+    assert (record.status, record.reason) == ("ok", ""), record.log
+
+
 def test_offloading_is_what_makes_room():
     """Tier 4 offloads everything, and its peak is its largest part; without it all of them add up."""
     tier = run_case(case())
