@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from acestep import gpu_config
+from acestep import components, gpu_config
 from acestep.audio.tile_size import vae_overrides
 from acestep.diffusion.compiling import unavailable as uncompiled
 from acestep.gpu_config import GPUConfig
@@ -122,6 +122,11 @@ class Setup:
             adjustments=tuple(changes),
             notes=tuple(notes),
         )
+
+    @property
+    def offloaded(self) -> tuple[str, ...]:
+        """Names of the components that wait on the host until they are used."""
+        return components.offloaded(self.offload_to_cpu, self.offload_dit_to_cpu)
 
     @property
     def max_duration_s(self) -> float:

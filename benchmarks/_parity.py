@@ -102,25 +102,13 @@ def music(engine, cell, matrix) -> dict:
     import _worker
     import torch
 
-    diffusion, pipeline = (_worker.commit_module(f"acestep.{name}") for name in ("diffusion", "pipeline"))
+    if not hasattr(engine, "generation"):
+        raise _worker.Unsupported("this commit: its engine does not show what is between the stages")
     size = matrix.Cell("generate", cell.duration_s, 1, False, matrix.STEPS[0])
-    params, config = _worker.request(size, None)
-    models, plan = engine.models, engine.resolve(params, config)
-    run = pipeline.Run(models, engine.planner, engine.budget, plan, config.seeds, engine.compiled)
+    plan = engine.resolve(*_worker.request(size, None))
     with torch.inference_mode():
-        run.listen()
-        run.group(run.planned())
-        run.read()
-        (group,) = run.groups
-        with models.residency.using("dit"):
-            run.condition()
-            run.compile()
-            noise = diffusion.noise(config.seeds, group.frames, models.dtype, models.device)
-            velocity = models.ace_step.decoder.velocity(noise, group.conditions[0], run.modulation, 0)
-            run.diffuse()
-        run.decode()
-    made = {"velocity": velocity, "latents": group.latents, "audio": group.waves}
-    return {name: tensor.cpu() for name, tensor in made.items()}
+        outputs = engine.generation(plan).intermediates()
+    return {name: tensor.cpu() for name, tensor in outputs.items()}
 
 
 def codes(engine, cell, matrix) -> dict:

@@ -21,7 +21,6 @@ from acestep.profiler.flags import BENCHMARK, PROFILE, TIER_TEST, WORDS, flag_of
 from acestep.profiler.request import COT_SWITCHES, DEFAULT_EXAMPLE, requested
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import AUTO, NONE
-from acestep.tasks import TASKS
 from acestep.weights.layout import LMS
 from harness import accelerators
 from harness.accelerators import MAX_VRAM_VARIABLE
@@ -90,9 +89,8 @@ class Options:
 
     @property
     def wants_lm(self) -> bool:
-        """Whether the language model has something to do. It plans nothing where there is a recording."""
-        plans = not TASKS[self.params.task_type].source and (self.params.thinking or self.chains)
-        return self.mode in (BENCHMARK, *WORDS) or plans
+        """Whether the language model has work; a benchmark has rows that think."""
+        return self.mode in (BENCHMARK, *WORDS) or self.params.uses_lm
 
 
 def parse(
