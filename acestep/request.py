@@ -214,16 +214,11 @@ def check_metadata(bpm: object, keyscale: object, timesignature: object, languag
 
 @dataclass(frozen=True, slots=True)
 class GenerationConfig:
-    """How the run is made. `seeds`: one per batch item; None draws them, and the result reports them.
-
-    `strict`: a limit that would change the request is an error. `no_limits`: there are none.
-    """
+    """How the run is made. `seeds`: one per batch item; None draws them, and the result reports them."""
 
     batch_size: int = 1
     seeds: tuple[int, ...] | None = None
     audio_format: str = "wav"
-    strict: bool = False
-    no_limits: bool = False
 
     def __post_init__(self) -> None:
         within("batch_size", self.batch_size, 1, MAX_BATCH, kind=int)
@@ -237,8 +232,6 @@ class GenerationConfig:
             for seed in seeds:
                 within("seeds", seed, 0, MAX_SEED, kind=int)
             object.__setattr__(self, "seeds", seeds)
-        for name in ("strict", "no_limits"):
-            flag(name, getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)

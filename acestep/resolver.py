@@ -1,8 +1,9 @@
 """The plan of a request: what will run, within what this machine and this model can do.
 
 Nothing is changed silently: each difference between request and plan is an `Adjustment` with its reason,
-`strict` turns the first into an error, `no_limits` ignores what a card's tier allows (the variant's own
-facts stay). Nothing is loaded and torch is not imported, so a plan can be printed before paying for it.
+a strict setup turns the first into an error, one without limits ignores what a card's tier allows (the
+variant's own facts stay). Nothing is loaded and torch is not imported, so a plan can be printed before paying
+for it.
 
     python -m acestep generate --example example_05.json --dry-run
 """
@@ -108,12 +109,10 @@ class EffectivePlan:
 def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) -> EffectivePlan:
     """The plan of a request on a setup.
 
-    Raises UsageError (also for the first adjustment when `config.strict`), and MissingPrerequisite when
+    Raises UsageError (also for the first adjustment when the setup is strict), and MissingPrerequisite when
     a recording cannot be read or planning is asked for without a language model.
     """
-    if config.no_limits:
-        setup = replace(setup, limits=None)
-    changes = Adjustments(config.strict)
+    changes = Adjustments(setup.strict)
     changes.extend(setup.adjustments)
     task = TASKS[params.task_type]
     config = _batch(config, setup, changes)
@@ -138,10 +137,9 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     )
 
 
-def resolve_recording(path: str, setup: Setup, config: GenerationConfig | None = None) -> EffectivePlan:
+def resolve_recording(path: str, setup: Setup) -> EffectivePlan:
     """The plan that encodes a recording to its audio codes: of as much of it as a cover may have."""
-    params = GenerationParams(task_type="cover", src_audio=path)
-    return resolve(params, config or GenerationConfig(), setup)
+    return resolve(GenerationParams(task_type="cover", src_audio=path), GenerationConfig(), setup)
 
 
 def _batch(config: GenerationConfig, setup: Setup, changes: Adjustments) -> GenerationConfig:

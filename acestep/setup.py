@@ -36,7 +36,8 @@ NONE = "none"
 class Setup:
     """What is loaded, and where: chosen once, whoever asks.
 
-    `limits`: of the card's tier, None where nothing limits (a plain CPU).
+    `limits`: of the card's tier, None where nothing limits (a plain CPU, or `no_limits`). `strict`: a limit
+    that would change a request is an error.
 
     `lm_backend`: what runs the language model, and `lm_backend_reason` why; both empty without one.
     `quantization`: of the DiT's matrices, or None.
@@ -59,6 +60,8 @@ class Setup:
     compile: bool
     adjustments: tuple[Adjustment, ...] = ()
     notes: tuple[str, ...] = ()  # defaults of the tier that this machine cannot do
+    strict: bool = False
+    no_limits: bool = False
 
     @classmethod
     def choose(
@@ -121,6 +124,8 @@ class Setup:
             compile=_choose_compile(compile, found, tier, notes),
             adjustments=tuple(changes),
             notes=tuple(notes),
+            strict=strict,
+            no_limits=no_limits,
         )
 
     @property

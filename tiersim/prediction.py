@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from harness.accelerators import Accelerator
@@ -65,7 +64,7 @@ def _cost(plan: Plan) -> Cost:
     accelerator = Accelerator("cuda", card.name, card.memory_gib, simulated=True, capability=card.capability)
     params, config = plan.case.request()
     setup = Job.of(plan).setup("cuda", accelerator)
-    return predict(setup, params, replace(config, no_limits=True), card, plan.cap_bytes)
+    return predict(setup, params, config, card, plan.cap_bytes)
 
 
 def _told(plan: Plan, cost: Cost) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import platform
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.accelerators import Accelerator
@@ -49,7 +49,7 @@ def run(job: Job, reporter: Reporter) -> Exit:
     engine = _load(job, budget)
     params, config = job.case.request()
     reporter.begin("generate")
-    result = engine.generate(params, replace(config, no_limits=True))
+    result = engine.generate(params, config)
 
     reporter.begin("check")
     if problem := check(result, job.case.duration_s, config.batch_size):

@@ -61,7 +61,7 @@ def understand(arguments: argparse.Namespace) -> int:
     recording = None
     if arguments.audio:
         audio_file.probe(arguments.audio, "--audio")
-        recording = _recording(arguments.audio, arguments, setup)
+        recording = _recording(arguments.audio, setup)
     engine = _engine(arguments, setup, components.TEXT)
     if recording:
         params = dataclasses.replace(params, audio_codes=engine.encode(recording))
@@ -88,7 +88,7 @@ def format(arguments: argparse.Namespace) -> int:
 def codes(arguments: argparse.Namespace) -> int:
     """Print the audio codes of a recording."""
     setup = _setup(arguments)
-    recording = _recording(arguments.audio, arguments, setup)
+    recording = _recording(arguments.audio, setup)
     print(_engine(arguments, setup, components.ENCODING).encode(recording))
     return 0
 
@@ -115,10 +115,10 @@ def write(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _recording(path: str, arguments: argparse.Namespace, setup: Setup) -> EffectivePlan:
+def _recording(path: str, setup: Setup) -> EffectivePlan:
     """The plan that encodes a recording; says how much of it is left out. Refuses one that cannot be read."""
     plain = dataclasses.replace(setup, adjustments=(), notes=())  # of the models; told with the result
-    plan = resolver.resolve_recording(path, plain, GenerationConfig(strict=arguments.strict))
+    plan = resolver.resolve_recording(path, plain)
     report.warn(plan.warnings)
     return plan
 
@@ -157,9 +157,7 @@ def _request(arguments: argparse.Namespace) -> tuple[GenerationParams, Generatio
     params = _replace(params, flags, arguments.set)
     size = config.batch_size if arguments.batch_size is None else arguments.batch_size
     first = arguments.seed if arguments.seed is not None else (config.seeds or (FIRST_SEED,))[0]
-    config = GenerationConfig(  # refuse a bad size before making seeds for it
-        size, audio_format=arguments.format, strict=arguments.strict, no_limits=arguments.no_limits
-    )
+    config = GenerationConfig(size, audio_format=arguments.format)  # refuse a bad size before its seeds
     return params, dataclasses.replace(config, seeds=item_seeds(first, size))
 
 

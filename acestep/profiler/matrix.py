@@ -50,7 +50,8 @@ class Row:
     @property
     def requested(self) -> dict[str, Any]:
         """The request as plain values, for a record."""
-        return asdict(self.params) | asdict(self.config)
+        policy = {"strict": self.plan.setup.strict, "no_limits": self.plan.setup.no_limits}
+        return asdict(self.params) | asdict(self.config) | policy
 
     @property
     def key(self) -> str:

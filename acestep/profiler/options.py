@@ -60,6 +60,8 @@ class Options:
     offload_dit_to_cpu: bool | None = None
     quantization: str = AUTO
     compile: bool | None = None
+    strict: bool = False
+    no_limits: bool = False
     max_vram_gb: float | None = None
     # The request.
     example: str = DEFAULT_EXAMPLE

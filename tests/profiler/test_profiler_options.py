@@ -41,7 +41,7 @@ def test_flags_reach_the_request():
     assert (params.duration, params.inference_steps, params.guidance_scale) == (30, 4, 3)
     assert (params.thinking, params.use_cot_caption, params.use_cot_metas) == (True, True, False)
     assert (params.lm_temperature, params.lm_cfg_scale, params.reference_audio) == (0.5, 1.5, ("a.wav",))
-    assert (config.batch_size, config.seeds, config.strict) == (2, (7, 8), True)
+    assert (config.batch_size, config.seeds, found.strict) == (2, (7, 8), True)
     assert options("--task-type cover --src-audio a.wav").params.task_type == "cover"
     assert options("--duration -1 --use-cot-metas").params.duration is None
 
