@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from acestep import gpu_config
+from acestep import components, gpu_config
 from acestep.audio.tile_size import vae_overrides
 from acestep.diffusion.compiling import unavailable as uncompiled
 from acestep.gpu_config import GPUConfig
@@ -36,7 +36,8 @@ NONE = "none"
 class Setup:
     """What is loaded, and where: chosen once, whoever asks.
 
-    `limits`: of the card's tier, None where nothing limits (a plain CPU).
+    `limits`: of the card's tier, None where nothing limits (a plain CPU, or `no_limits`). `strict`: a limit
+    that would change a request is an error.
 
     `lm_backend`: what runs the language model, and `lm_backend_reason` why; both empty without one.
     `quantization`: of the DiT's matrices, or None.
@@ -59,6 +60,8 @@ class Setup:
     compile: bool
     adjustments: tuple[Adjustment, ...] = ()
     notes: tuple[str, ...] = ()  # defaults of the tier that this machine cannot do
+    strict: bool = False
+    no_limits: bool = False
 
     @classmethod
     def choose(
@@ -121,7 +124,14 @@ class Setup:
             compile=_choose_compile(compile, found, tier, notes),
             adjustments=tuple(changes),
             notes=tuple(notes),
+            strict=strict,
+            no_limits=no_limits,
         )
+
+    @property
+    def offloaded(self) -> tuple[str, ...]:
+        """Names of the components that wait on the host until they are used."""
+        return components.offloaded(self.offload_to_cpu, self.offload_dit_to_cpu)
 
     @property
     def max_duration_s(self) -> float:

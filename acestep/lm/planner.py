@@ -21,7 +21,7 @@ from acestep.lm.describe import Description
 from acestep.lm.grammar.constraint import Constraint, MetadataConstraint
 from acestep.lm.grammar.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
 from acestep.lm.sampling import Sampling
-from acestep.request import DEFAULT_DURATION_S, DescriptionParams, GenerationParams
+from acestep.request import DescriptionParams, GenerationParams, length_s
 from acestep.result import Counts
 from acestep.text.audio_codes import CODES_PER_SECOND
 from acestep.text.metadata import Metadata, merge, parse
@@ -84,7 +84,7 @@ class Planner:
             planned = self._think(writer, params, user, len(seeds), max_duration_s)
         found = None
         if codes:
-            seconds = [duration_s or item.duration or DEFAULT_DURATION_S for item in planned]
+            seconds = [length_s(duration_s, item.duration) for item in planned]
             counts = [int(CODES_PER_SECOND * s) for s in seconds]
             found = self._codes(writer, params, planned, counts)
         return Plan(planned, found, writer.counts())
