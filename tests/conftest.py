@@ -18,6 +18,9 @@ from places import ROOT
 # Tiny models gain nothing from a second thread, and two spinning pools on two busy cores lose tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Hundreds of processes start from our modules: the first compiles them for all.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
