@@ -36,7 +36,12 @@ NARROW = {
     "STAGES": ("load_audio", "diffuse"),
     "TASKS": ("cover", "reference"),
     "GUIDANCE": ("none", "apg"),
+    "BACKENDS": ("pt", "vllm"),
     "QUANTIZATIONS": ("none", "int8_weight_only"),
+    "LM_STAGES": ("offload", "lm_prefill"),
+    "TEXT_MODES": ("understand",),
+    "TIERS_GB": (4, 8),
+    "COST_DURATIONS_S": (30,),
     "COST_BATCHES": (1,),
     "COST_STAGES": ("lm_decode", "diffuse"),
 }
