@@ -29,7 +29,7 @@ bench: .stamps/bench
 	    || failed=$$?; $(BIN)/asv publish && $(BIN)/python -m scripts.summary && exit $${failed:-0}
 
 test: .stamps/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Each engine in a process of its own: they change what they share.
 test-backends: .stamps/backends

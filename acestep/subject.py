@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acestep import resolver
+from acestep.audio.files import SAMPLE_RATE
 from acestep.request import DEFAULT_DURATION_S, DEFAULT_SEED, GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
+from harness.subject import Component
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from acestep.engine import Engine
+    from acestep.result import GenerationResult
     from harness.memory import MemoryBudget
+    from harness.trace.fake_card import FakeCard
+
+PLANNING, DIFFUSION, DECODING = ("lm_prefill", "lm_decode"), ("diffuse",), ("vae_decode",)  # stages
+SAMPLES_PER_FRAME = 1920  # of latents
+SHORTEST_S = 5.12  # 128 latent frames: the model makes nothing shorter, and a shorter request gets that
 
 
 class Request(NamedTuple):
@@ -30,6 +41,9 @@ class AceStep:
     stages: tuple[str, ...] = (
         *("load_audio", "vae_encode", "offload", "lm_prefill", "lm_decode", "text_encode", "condition"),
         *("compile", "diffuse", "vae_decode", "post", "save"),
+    )
+    columns: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"lm_s": PLANNING, "dit_s": DIFFUSION, "vae_s": DECODING}
     )
 
     def setup(self, **choices: Any) -> Setup:
@@ -53,6 +67,45 @@ class AceStep:
         from acestep.engine import Engine
 
         return Engine.from_setup(setup, budget=budget)
+
+    def load_fake(self, setup: Setup, card: FakeCard, budget: MemoryBudget) -> Engine:
+        from acestep.costs import fake_engine
+
+        return fake_engine.load(setup, card, budget)
+
+    def stand_ins(self, setup: Setup) -> dict[str, Any]:
+        return {
+            "lm_backend": "pt" if setup.lm else None,
+            "compiled": "eager-equivalent" if setup.compile else None,
+        }
+
+    def repeated(self) -> tuple[type[nn.Module], ...]:
+        from acestep.costs.fake_engine import REPEATED
+
+        return REPEATED
+
+    def check(self, result: GenerationResult, plan: EffectivePlan) -> str | None:
+        """Count, length to a latent frame, finite, audible."""
+        batch_size, duration_s = plan.config.batch_size, plan.params.duration
+        if len(result.audios) != batch_size:
+            return f"{len(result.audios)} items came back, {batch_size} were asked for"
+        for index, audio in enumerate(result.audios):
+            samples = audio.tensor.shape[-1]
+            if duration_s is not None and abs(samples - samples_of(duration_s)) > SAMPLES_PER_FRAME:
+                return f"item {index} lasts {samples / SAMPLE_RATE:.2f} s, {duration_s:g} s were asked for"
+            if not bool(audio.tensor.isfinite().all()):
+                return f"item {index} has samples that are not numbers"
+            if audio.silent:
+                return f"item {index} is silent"
+        return None
+
+    def components(self, source: str) -> dict[str, Component]:
+        return {}
+
+
+def samples_of(duration_s: float) -> float:
+    """Samples of an item that is to last `duration_s`."""
+    return max(duration_s, SHORTEST_S) * SAMPLE_RATE
 
 
 SUBJECT = AceStep()

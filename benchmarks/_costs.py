@@ -42,7 +42,8 @@ def _stages(matrix, cell) -> dict:
     """Work by stage of one planned request: nothing of it is the tier's choice."""
     import _worker
 
-    predict = _worker.commit_module("acestep.costs.predict").predict
+    predict = _worker.commit_module("harness.trace.predict").predict
+    subject = _worker.commit_module("acestep.subject").SUBJECT
     setup = _worker.commit_module("acestep.setup").Setup.choose(
         matrix.COST_SOURCE,
         dit=matrix.COST_DITS[cell.variant],
@@ -58,7 +59,7 @@ def _stages(matrix, cell) -> dict:
         ),
     )
     params, config = _worker.request(cell, None)
-    cost = predict(setup, params, config, card())
+    cost = predict(subject, _worker.commit_module("acestep.resolver").resolve(params, config, setup), card())
     if not cost.fits:
         raise RuntimeError(f"does not fit {card().name}: {cost.out_of_memory}")
     return {"stages": {stage.stage: asdict(stage) | stage.work._asdict() for stage in cost.running}}

@@ -9,10 +9,15 @@ decibels: -20·log10. Neither depends on how loud or how long the reference is.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from harness.subject import Component
+
+LIMITS = {torch.float64: 1e-10, torch.float32: 1e-4}  # of the relative RMS, by what both sides compute in
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +46,54 @@ def compare(reference: Tensor, other: Tensor) -> Parity:
         return Parity(0.0, 0.0, math.inf)
     relative = noise / signal if signal else math.inf
     return Parity(relative, error.abs().max().item(), -20 * math.log10(relative))
+
+
+@dataclass(frozen=True, slots=True)
+class OracleCheck:
+    """A component beside its oracle in `dtype`. `control`: the same once a weight was changed.
+
+    It passes within `limit`, and means something only if the control is beyond it.
+    """
+
+    dtype: torch.dtype
+    limit: float
+    parity: Parity
+    control: Parity
+
+    @property
+    def passes(self) -> bool:
+        return self.parity.relative_rms <= self.limit
+
+    @property
+    def trips(self) -> bool:
+        return self.control.relative_rms > self.limit
+
+
+@torch.inference_mode()
+def check(
+    component: Component, size: int, limits: Mapping[torch.dtype, float] = LIMITS, seed: int = 0
+) -> tuple[OracleCheck, ...]:
+    """Run `component` on inputs of `size` beside its oracle, on the CPU, in each dtype of `limits`.
+
+    Raises ValueError for a component without an oracle, MissingPrerequisite where the oracle's library is
+    not installed.
+    """
+    if component.oracle is None:
+        raise ValueError(f"{component.name} has no oracle")
+    inputs = component.inputs(size, torch.Generator().manual_seed(seed))
+    checks = []
+    for dtype, limit in limits.items():
+        network = component.build(torch.device("cpu"), dtype)
+        cast = [value.to(dtype) if value.is_floating_point() else value for value in inputs]
+        reference = component.oracle(network, *cast)
+        parity = compare(reference, component.run(network, *cast))
+        _change(network)
+        control = compare(reference, component.run(network, *cast))
+        checks.append(OracleCheck(dtype, limit, parity, control))
+    return tuple(checks)
+
+
+def _change(network: nn.Module) -> None:
+    """Double one row of the last matrix."""
+    *_, matrix = (parameter for parameter in network.parameters() if parameter.dim() > 1)
+    matrix[0] *= 2

@@ -87,6 +87,8 @@ class Result(Protocol):
     @property
     def stages_s(self) -> Mapping[str, float]: ...
     @property
+    def details_s(self) -> Mapping[str, float]: ...
+    @property
     def counts(self) -> Any: ...  # a frozen dataclass of numbers, `audio_s` among them
     @property
     def environment(self) -> Mapping[str, Any]: ...
@@ -108,8 +110,12 @@ class Engine(Protocol):
 class Subject(Protocol):
     """A model that can be measured. Methods import torch only where they say so."""
 
-    name: str
-    stages: Sequence[str]  # spans of a request, in the order they run
+    @property
+    def name(self) -> str: ...
+    @property
+    def stages(self) -> Sequence[str]: ...  # spans of a request, in the order they run
+    @property
+    def columns(self) -> Mapping[str, Sequence[str]]: ...  # of a table: `NAME_s`, and stages it sums up
 
     def setup(self, **choices: Any) -> Any:
         """A `Setup`. Raises UsageError or MissingPrerequisite."""
@@ -129,6 +135,10 @@ class Subject(Protocol):
 
     def load_fake(self, setup: Any, card: FakeCard, budget: MemoryBudget) -> Engine:
         """The same engine on a card that holds no bytes, for a trace. Imports torch."""
+        ...
+
+    def stand_ins(self, setup: Any) -> Mapping[str, Any]:
+        """What a trace of a setup runs in place of what cannot be traced; part of `Cost.environment`."""
         ...
 
     def repeated(self) -> tuple[type[nn.Module], ...]:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from places import ROOT
 
 # Tiny models gain nothing from a second thread, and two spinning pools on two busy cores lose tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))  # benchmarks and scripts are run from the repository, never installed
+# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What of the engine every entry point imports, and a made-up engine needs.
-LIGHT = ("__init__.py", "audio_codes.py", "checks.py", "errors.py", "request.py", "result.py", "tasks.py")
+# What every entry point imports, and a made-up engine needs.
+LIGHT = ("harness", "acestep/__init__.py", "acestep/request.py", "acestep/result.py", "acestep/tasks.py",
+         "acestep/text/__init__.py", "acestep/text/audio_codes.py")  # fmt: skip
 
 # An engine whose times are made up from the request, so no test depends on a clock.
 ENGINE = """
@@ -87,6 +90,17 @@ def generate_music(engine, params, config, save_dir=None):
 """
 
 
+def copy(names: Iterable[str], folder: Path) -> None:
+    """Files and folders of this repository, to the same places below `folder`."""
+    for name in names:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+
+
 @dataclass(frozen=True)
 class History:
     """A repository with this one's benchmarks and made-up engines, and the environment to run it in."""
@@ -111,21 +125,25 @@ class History:
         return self.run("git", "rev-parse", "HEAD").stdout.strip()
 
 
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output is as wide as where there is no terminal: what runs pytest may say how wide its own is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A function that makes a commit's checkout current, as asv would. `engine`: its code, or None for a
     commit that has no engine yet; `hook`: code that runs before each generation."""
 
     def make(engine: str | None = ENGINE, hook: str = "") -> None:
-        package = tmp_path / "env" / "project" / "acestep"
-        package.mkdir(parents=True)
-        for name in LIGHT:
-            shutil.copy(ROOT / "acestep" / name, package / name)
+        project = tmp_path / "env" / "project"
+        copy(LIGHT, project)
         if engine is not None:
-            (package / "engine.py").write_text(engine + hook)
+            (project / "acestep" / "engine.py").write_text(engine + hook)
         for name, value in {"ASV_CONF_DIR": tmp_path, "ASV_ENV_DIR": tmp_path / "env"}.items():
             monkeypatch.setenv(name, str(value))
-        monkeypatch.setenv("PYTHONPATH", str(package.parent))
+        monkeypatch.setenv("PYTHONPATH", str(project))
         monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=5 batch=1,2 steps=8")
 
     return make
@@ -135,13 +153,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def history(tmp_path: Path) -> History:
     """Two commits: one from before the engine, one with it."""
     repository = tmp_path / "repository"
-    for name in ("benchmarks", "scripts"):
-        shutil.copytree(ROOT / name, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (repository / "acestep").mkdir()
-    for name in (*LIGHT, "gpu_config.py", "sources.py"):
-        shutil.copy(ROOT / "acestep" / name, repository / "acestep" / name)
-    for name in ("asv.conf.json", "pyproject.toml", ".gitignore"):
-        shutil.copy(ROOT / name, repository / name)
+    copy((*LIGHT, "acestep/gpu_config.py", "acestep/weights/__init__.py", "acestep/weights/layout.py",
+          "acestep/weights/sources.py"), repository)  # fmt: skip
+    copy(("benchmarks", "scripts", "asv.conf.json", "pyproject.toml", ".gitignore"), repository)
     home = tmp_path / "home"
     home.mkdir()
     (home / ".gitconfig").write_text(
@@ -149,8 +163,8 @@ def history(tmp_path: Path) -> History:
     )
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("ACESTEP_", "ASV_", "GIT_", "GITHUB_"))}
     cells = {"ACESTEP_SOURCE": "synthetic-tiny", "ACESTEP_BENCH_CELLS": "duration_s=5 batch=1,2 steps=8"}
-    made = History(repository, keep | cells | {"HOME": str(home)})
-    made.run("git", "init", "-q")
-    made.commit("Before the engine", None)
-    made.commit("The engine", ENGINE)
-    return made
+    past = History(repository, keep | cells | {"HOME": str(home)})
+    past.run("git", "init", "-q")
+    past.commit("Before the engine", None)
+    past.commit("The engine", ENGINE)
+    return past

@@ -5,12 +5,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from acestep.__main__ import main
 from acestep.request import GUIDANCE_MODES, INFER_METHODS
 from acestep.tasks import TASKS
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [row for row in re.findall(r"^\|[^|]+\| `(.+)` \|$", README, re.MULTILINE) if "acestep" in row]
 

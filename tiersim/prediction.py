@@ -58,14 +58,17 @@ def predict_case(case: Case, on_event: Callable[[Event], object] = lambda event:
 
 
 def _cost(plan: Plan) -> Cost:
-    from acestep.costs.predict import predict
+    from acestep import resolver
+    from acestep.subject import SUBJECT
+    from harness.trace.predict import predict
 
     assert plan.card is not None
     card = plan.card
     accelerator = Accelerator("cuda", card.name, card.memory_gib, simulated=True, capability=card.capability)
     params, config = plan.case.request()
     setup = Job.of(plan).setup("cuda", accelerator)
-    return predict(setup, params, replace(config, no_limits=True), card, plan.cap_bytes)
+    traced = resolver.resolve(params, replace(config, no_limits=True), setup)
+    return predict(SUBJECT, traced, card, plan.cap_bytes)
 
 
 def _told(plan: Plan, cost: Cost) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from acestep.cli.examples import load_example, music_example
 from acestep.costs import page, report
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
+from acestep.subject import SUBJECT
 from harness import cards, console
 from harness.accelerators import Accelerator
 from harness.cards import Card
@@ -38,9 +39,9 @@ def run(options: argparse.Namespace) -> int:
     plan = resolver.resolve(params, config, setup)
     for warning in plan.warnings:
         console.say("acestep.costs", f"warning: {warning}")
-    from acestep.costs.predict import predict
+    from harness.trace.predict import predict
 
-    cost = predict(setup, params, config, card)
+    cost = predict(SUBJECT, plan, card)
     if html_file:
         write_whole(html_file, page.page(cost).encode())
     line = json.dumps(cost.as_dict()) if options.json is not None else ""

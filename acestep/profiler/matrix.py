@@ -21,6 +21,7 @@ from acestep.profiler.progress import Progress
 from acestep.request import DEFAULT_SEED, GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
+from acestep.subject import SUBJECT
 from harness.cards import Card
 from harness.memory import GIB
 from harness.records.schema import Item, key_of
@@ -111,7 +112,8 @@ def listed(item: Item, row: Row) -> Item:
 def table_row(row: Row, item: Item) -> str:
     """The row of the guide's table."""
     typical = item.typical
-    times = (typical.wall_s, typical.lm_s, typical.dit_s, typical.vae_s) if typical else (None,) * 4
+    stages = SUBJECT.columns.values()
+    times = (typical.wall_s, *map(typical.seconds, stages)) if typical else (None,) * 4
     status = item.status.upper() if item.status != "skip" else f"SKIP {item.error}"
     if item.adjustments:
         status += " CLAMPED"
@@ -132,11 +134,11 @@ def table_row(row: Row, item: Item) -> str:
     )
 
 
-def expected(made: Setup, card: Card, row: Row) -> Cost:
+def expected(card: Card, row: Row) -> Cost:
     """What the row would cost on a card that is not here. Imports torch."""
-    from acestep.costs.predict import predict
+    from harness.trace.predict import predict
 
-    return replace(predict(made, row.params, row.config, card), samples=())  # which are most of it
+    return replace(predict(SUBJECT, row.plan, card), samples=())  # which are most of it
 
 
 def expected_row(row: Row, cost: Cost) -> str:

@@ -15,13 +15,12 @@ from typing import Any
 
 from acestep.engine import Engine
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
-from acestep.resolver import EffectivePlan
 from acestep.result import Counts, DescriptionResult, GenerationResult
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.oom import Failure, classify
-from harness.records.schema import AudioFacts, Cold, Item, Sample, Status, key_of
+from harness.records import making
+from harness.records.schema import AudioFacts, Cold, Item, Sample, key_of
 
-STATUS: Mapping[str, Status] = {"device": "oom", "host": "host-oom", "other": "error"}
 TEXT_MODES = {"understand": "understand", "create_sample": "create", "format_sample": "format"}
 
 
@@ -45,43 +44,36 @@ class Bench:
         """Generate, files included. Raises UsageError and MissingPrerequisite; other failures are items."""
         plan = self.engine.resolve(params, config)
         requested = asdict(params) | asdict(config)
-        made = {
-            "key": key_of(mode, requested),
-            "mode": mode,
-            "requested": requested,
-            "effective": plan.as_dict() | dict(self.engine.environment),
-            "adjustments": plan.adjustments,
-        }
         with tempfile.TemporaryDirectory() as folder:
-            done = self._tried(lambda: self.engine.generate(params, config, Path(folder)))
-        if isinstance(done, Failure):
-            return Item(**made, status=_status(done), error=done.message, warnings=plan.warnings)
-        return Item(**made, **self._of_music(done, plan))
+            outcome = self._tried(lambda: self.engine.run(plan, Path(folder)))
+        if isinstance(outcome, Failure):
+            return making.item(mode, requested, self.engine, plan, outcome)
+        return making.item(mode, requested, self.engine, plan, outcome.results, **self._of_music(outcome))
 
     def words(self, mode: str, params: DescriptionParams) -> Item:
         """Put music into words. Raises and fails as `music` does."""
         requested = asdict(params)
-        made = {
+        configuration = {
             "key": key_of(mode, requested),
             "mode": mode,
             "requested": requested,
             "effective": dict(self.engine.environment),
         }
-        done = self._tried(lambda: self.describe(mode, params))
-        if isinstance(done, Failure):
-            return Item(**made, status=_status(done), error=done.message)
-        last: DescriptionResult = done.results[-1]
-        told = ("caption", "lyrics", "bpm", "duration", "keyscale", "language", "timesignature", "genres")
+        outcome = self._tried(lambda: self.describe(mode, params))
+        if isinstance(outcome, Failure):
+            return Item(**configuration, status=making.STATUS[outcome.kind], error=outcome.message)
+        last: DescriptionResult = outcome.results[-1]
+        fields = ("caption", "lyrics", "bpm", "duration", "keyscale", "language", "timesignature", "genres")
         return Item(
-            **made,
+            **configuration,
             status="ok",
             samples=tuple(
-                Sample(wall_s=r.wall_s, stages_s=r.stages_s, details_s=r.details_s) for r in done.results
+                Sample(wall_s=r.wall_s, stages_s=r.stages_s, details_s=r.details_s) for r in outcome.results
             ),
-            cold=Cold(load_s=self.engine.load_s, first_call_s=done.first_call_s),
+            cold=Cold(load_s=self.engine.load_s, first_call_s=outcome.first_call_s),
             counts=asdict(last.counts),
             memory_bytes=self._memory_bytes(),
-            text={name: getattr(last, name) for name in (*told, "instrumental", "truncated")},
+            text={name: getattr(last, name) for name in (*fields, "instrumental", "truncated")},
             warnings=last.warnings,
         )
 
@@ -118,24 +110,13 @@ class Bench:
             return Measured([work() for _ in range(self.repeats)], first.wall_s)
         return Measured([first, *(work() for _ in range(self.repeats - 1))], None)
 
-    def _of_music(self, done: Measured, plan: EffectivePlan) -> dict[str, Any]:
-        last: GenerationResult = done.results[-1]
+    def _of_music(self, measured: Measured) -> dict[str, Any]:
+        last: GenerationResult = measured.results[-1]
         silent = sum(audio.silent for audio in last.audios)
         return {
             "status": "invalid" if silent else "ok",
             "error": f"{silent} of {len(last.audios)} items are silent" if silent else "",
-            "samples": tuple(
-                Sample(
-                    wall_s=r.wall_s,
-                    stages_s=r.stages_s,
-                    details_s=r.details_s,
-                    steps_s=r.steps_s,
-                    first_audio_s=r.wall_s,  # nothing is streamed: the first is heard with the last
-                )
-                for r in done.results
-            ),
-            "cold": Cold(load_s=self.engine.load_s, first_call_s=done.first_call_s),
-            "counts": asdict(last.counts),
+            "cold": Cold(load_s=self.engine.load_s, first_call_s=measured.first_call_s),
             "memory_bytes": self._memory_bytes(),
             "audio": AudioFacts(
                 items=len(last.audios),
@@ -144,9 +125,6 @@ class Bench:
                 rms=max(audio.rms for audio in last.audios),
                 silent=silent,
             ),
-            "rtf": sorted(r.rtf for r in done.results)[len(done.results) // 2],
-            "fallbacks": last.fallbacks,
-            "warnings": plan.warnings,
         }
 
     def _memory_bytes(self) -> dict[str, int]:
@@ -164,7 +142,3 @@ def counts_of(item: Item) -> Counts:
 
 def _planning_s(stages_s: Mapping[str, float]) -> float:
     return stages_s.get("lm_prefill", 0.0) + stages_s.get("lm_decode", 0.0)
-
-
-def _status(failure: Failure) -> Status:
-    return STATUS[failure.kind]

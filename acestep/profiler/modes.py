@@ -26,6 +26,7 @@ from acestep.profiler.roofline import Ceilings
 from acestep.resolver import EffectivePlan
 from acestep.result import Counts
 from acestep.setup import Setup
+from acestep.subject import DECODING, DIFFUSION, PLANNING
 from harness import console
 from harness.cards import Card
 from harness.processes import Processes
@@ -120,7 +121,7 @@ def _list(todo: Sequence[matrix.Row], made: Setup, card: Card | None) -> None:
     console.say("profile_inference", f"rows to predict: {len(distinct)}, a second or two each")
     predicted: dict[object, Cost] = {}
     with Processes() as processes:
-        costs = processes.map(partial(matrix.expected, made, card), distinct)
+        costs = processes.map(partial(matrix.expected, card), distinct)
         for row in todo:
             if row.same_run not in predicted:
                 predicted[row.same_run] = next(costs)
@@ -218,23 +219,23 @@ def _print_times(options: Options, bench: Bench, item: Item) -> None:
     typical = item.typical
     assert typical is not None
     constrained_s = typical.details_s.get("lm_decode/constraint", 0.0)
-    cfg_s = 0.0
-    if typical.lm_s and options.params.lm_cfg_scale > 1:
+    lm_s, cfg_s = typical.seconds(PLANNING), 0.0
+    if lm_s and options.params.lm_cfg_scale > 1:
         # Both branches run in one pass; what the second adds shows only without it.
         unguided_s = bench.unguided_plan_s(options.params, options.config)
-        cfg_s = min(max(typical.lm_s - unguided_s, 0.0), typical.lm_s - constrained_s)
+        cfg_s = min(max(lm_s - unguided_s, 0.0), lm_s - constrained_s)
     breakdown = tables.Breakdown(
         wall_s=typical.wall_s,
-        diffusion_s=typical.dit_s,
+        diffusion_s=typical.seconds(DIFFUSION),
         steps=int(item.counts["dit_steps"]),
-        vae_s=typical.vae_s,
+        vae_s=typical.seconds(DECODING),
         save_s=typical.stages_s.get("save", 0.0),
-        token_generation_s=typical.lm_s - constrained_s - cfg_s if typical.lm_s else None,
+        token_generation_s=lm_s - constrained_s - cfg_s if lm_s else None,
         constrained_s=constrained_s,
         cfg_s=cfg_s,
     )
     print(tables.tree(breakdown, _width()))
-    if options.llm_debug and typical.lm_s:
+    if options.llm_debug and lm_s:
         print(f"\n{_llm_debug(item, cfg_s)}")
     print()
     audio, cold = item.audio, item.cold

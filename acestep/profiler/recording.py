@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from uuid import uuid4
 
 from msgspec.structs import replace
 
 from acestep.profiler.options import Options
 from acestep.setup import Setup
+from acestep.subject import SUBJECT
 from harness import console
 from harness.records import machine
 from harness.records import writer as output
-from harness.records.schema import Header, Item
+from harness.records.making import header as header_of
+from harness.records.schema import Item
 from harness.records.writer import Writer
 from harness.text import harmless
 
@@ -28,11 +28,20 @@ class Recording:
     Raises UsageError, before anything runs, when the file's place will not do.
     """
 
-    def __init__(self, options: Options, made: Setup, *, resume: bool = False):
+    def __init__(self, options: Options, setup: Setup, *, resume: bool = False):
         self.kept: Mapping[str, Item] = {}
         self._writer: Writer | None = None
         if (path := options.benchmark_output) is not None:
-            header = _header(options, made)
+            header = header_of(
+                SUBJECT,
+                setup,
+                options.mode,
+                argv=sys.argv[1:],
+                origins=options.origins,
+                dit=setup.dit,
+                lm=setup.lm,
+                lm_backend=setup.lm_backend or None,
+            )
             if resume and path.is_file():
                 self.kept = output.done(path, header)
                 console.say("profile_inference", _taken_over(path, len(self.kept)))
@@ -43,8 +52,9 @@ class Recording:
         """Write an item down, at once."""
         if self._writer:
             # Threads and CUDA are known since the engine is loaded.
-            known = replace(self._writer.header, machine=machine.read(), versions=machine.versions())
-            self._writer.header = known
+            self._writer.header = replace(
+                self._writer.header, machine=machine.read(), versions=machine.versions()
+            )
             self._writer.add(item)
 
     def __enter__(self) -> Self:
@@ -63,26 +73,4 @@ def _taken_over(path: Path, rows: int) -> str:
         return f"kept from {str(path)!r}: {rows}; --no-resume runs everything again"
     return (
         f"no finished row of {str(path)!r} is of this commit, unchanged, on this machine; it is written anew"
-    )
-
-
-def _header(options: Options, made: Setup) -> Header:
-    commit, dirty = machine.revision()
-    return Header(
-        id=uuid4().hex,
-        started_utc=datetime.now(UTC),
-        argv=tuple(sys.argv[1:]),
-        mode=options.mode,
-        commit=commit,
-        dirty=dirty,
-        package_version=machine.package_version(),
-        machine=machine.read(),
-        source=made.source,
-        source_origin=made.source_origin,
-        dit=made.dit,
-        lm=made.lm,
-        lm_backend=made.lm_backend or None,
-        device=made.accelerator.device,
-        origins=dict(options.origins),
-        versions=machine.versions(),
     )

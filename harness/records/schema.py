@@ -10,7 +10,7 @@ The format is versioned by its `schema` field, and `json_schema()` describes it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -32,6 +32,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `origins`: where the value of each flag came from (flag, env, .env, example, default, tier).
     `ended_utc` is None until the run is through. `dirty`: whether the code differs from `commit`.
+    `subject`: what was measured, absent where it is the first of `harness.registry`; `dit`, `lm` and
+    `lm_backend` are that one's, and empty elsewhere.
     """
 
     id: str
@@ -51,10 +53,11 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     device: str
     origins: Mapping[str, str]
     versions: Mapping[str, str]
+    subject: str | msgspec.UnsetType = msgspec.UNSET
 
     def continues(self, other: Header) -> bool:
         """Whether what `other` measured need not be measured again: same code, weights and machine."""
-        same = ("mode", "commit", "package_version", "source", "dit", "lm", "lm_backend", "device")
+        same = ("mode", "commit", "package_version", "subject", "source", "dit", "lm", "lm_backend", "device")
         return (
             self.dirty is False
             and other.dirty is False
@@ -73,20 +76,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     steps_s: tuple[float, ...] = ()
     first_audio_s: float | None = None
 
-    @property
-    def lm_s(self) -> float:
-        """Planning by the language model, or writing."""
-        return self.stages_s.get("lm_prefill", 0.0) + self.stages_s.get("lm_decode", 0.0)
-
-    @property
-    def dit_s(self) -> float:
-        """Diffusion alone."""
-        return self.stages_s.get("diffuse", 0.0)
-
-    @property
-    def vae_s(self) -> float:
-        """Latents to waveform."""
-        return self.stages_s.get("vae_decode", 0.0)
+    def seconds(self, stages: Iterable[str]) -> float:
+        """Of all of `stages` together; one that did not run takes none."""
+        return sum(self.stages_s.get(stage, 0.0) for stage in stages)
 
 
 class Cold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +22,7 @@ from typing import Any, Self
 import msgspec
 from msgspec.structs import replace
 
+from harness import registry
 from harness.checks import CONTROL
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.files import writable, write_whole
@@ -119,25 +120,32 @@ def _json(profile: Profile) -> bytes:
     return msgspec.json.format(record.encode(profile)) + b"\n"
 
 
+def _columns(run: Header) -> Mapping[str, Sequence[str]]:
+    """The subject's columns of seconds, and the stages that each sums up."""
+    return registry.subject(run.subject or registry.DEFAULT).columns
+
+
 def _upstream(profile: Profile) -> bytes:
     """The bare list under upstream's names; seconds are 0 where nothing was timed, as there."""
+    columns = _columns(profile.run)
     entries = [
-        (_upstream_case(item, item.card) if item.card else _upstream_run(item)) for item in profile.items
+        _upstream_case(item, item.card, columns) if item.card else _upstream_run(item, columns)
+        for item in profile.items
     ]
     return msgspec.json.format(record.encode(entries)) + b"\n"
 
 
-def _upstream_run(item: Item) -> dict[str, Any]:
+def _upstream_run(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     names = ("duration", "batch_size", "thinking", "inference_steps")
     return {
         "config": {name: item.requested.get(name) for name in names},
-        **_upstream_times(item),
+        **_upstream_times(item, columns),
         "success": item.status == "ok",
         "n_audios": item.audio.items if item.audio else 0,
     }
 
 
-def _upstream_case(item: Item, card: TierResult) -> dict[str, Any]:
+def _upstream_case(item: Item, card: TierResult, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     ran = item.effective
     return {
         "tier_gb": card.tier_gb,
@@ -153,19 +161,19 @@ def _upstream_case(item: Item, card: TierResult) -> dict[str, Any]:
         "batch_size": ran.get("batch_size"),
         "init_success": (card.phase_reached or "").partition("/")[0] not in BEFORE_LOADED,
         "gen_success": item.status == "ok",
-        **_upstream_times(item),
+        **_upstream_times(item, columns),
         "peak_vram_gb": None if card.peak_bytes is None else card.peak_bytes / 2**30,
         **({"predicted": True} if card.cap == "predicted" else {}),
     }
 
 
-def _upstream_times(item: Item) -> dict[str, Any]:
+def _upstream_times(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     sample = item.typical or Sample(wall_s=0.0)
-    times = {"lm_time": sample.lm_s, "dit_time": sample.dit_s, "vae_time": sample.vae_s}
+    times = {f"{name[:-2]}_time": sample.seconds(stages) for name, stages in columns.items()}
     return {"wall_time": sample.wall_s, "error": item.error or None, **times}
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """What a table says of an item. Seconds of stages are those of the typical sample."""
     sample = item.typical
     return {
@@ -177,9 +185,7 @@ def _row(item: Item) -> dict[str, Any]:
         "inference_steps": item.requested.get("inference_steps"),
         "wall_s": item.median_s,
         "spread": item.spread,
-        "lm_s": sample and sample.lm_s,
-        "dit_s": sample and sample.dit_s,
-        "vae_s": sample and sample.vae_s,
+        **{name: sample and sample.seconds(stages) for name, stages in columns.items()},
         "rtf": item.rtf,
         "status": item.status,
         "error": item.error,
@@ -207,10 +213,11 @@ def _csv(profile: Profile) -> bytes:
     run = profile.run
     provenance = {"commit": run.commit, "dirty": run.dirty, "source": run.source, "dit": run.dit}
     provenance |= {"lm": run.lm, "device": run.device, "cpu": run.machine.cpu}
+    columns = _columns(run)
     sources = sorted({source for item in profile.items for source in item.memory_bytes})
     rows = [
         {"key": item.key}
-        | _row(item)
+        | _row(item, columns)
         | {"min_s": item.min_s, "max_s": item.max_s, "samples": len(item.samples)}
         | {"first_audio_s": item.typical and item.typical.first_audio_s}
         | {f"{source}_bytes": item.memory_bytes.get(source) for source in sources}
@@ -241,7 +248,8 @@ def markdown(profile: Profile) -> bytes:
     run = profile.run
     facts = (record.SCHEMA, run.commit, run.source, run.dit, run.lm, run.device, run.machine.cpu)
     lines = [", ".join(_escaped(fact) for fact in facts if fact) + (" (dirty)" if run.dirty else ""), ""]
-    for number, row in enumerate(_table([_row(item) for item in profile.items])):
+    columns = _columns(run)
+    for number, row in enumerate(_table([_row(item, columns) for item in profile.items])):
         lines.append(f"| {' | '.join(map(_escaped, row))} |")
         if number == 0:
             lines.append("|---" * len(row) + "|")

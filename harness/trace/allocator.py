@@ -16,7 +16,7 @@ them. It holds (reserves) at least what its tensors fill (allocate), and that is
 This is the allocator of torch 2.13 to 2.15 with default settings: no expandable segments, no
 `max_split_size_mb`, no `garbage_collection_threshold`, no rounding to powers of two; one stream, no CUDA
 graphs, no private pools. Earlier versions choose otherwise among equal blocks. Addresses here only count up,
-segment by segment; the driver's play no part in PyTorch either. `tests/costs/test_costs_allocator.py` holds
+segment by segment; the driver's play no part in PyTorch either. `tests/harness/trace/test_allocator.py` holds
 these books to PyTorch's own, step by step.
 
     books = Allocator(cap_bytes=8 * 2**30)

@@ -18,7 +18,7 @@ from acestep import GenerationConfig, GenerationParams
 from acestep.audio import files as audio_file
 from acestep.diffusion import sampler as diffusion
 from acestep.engine import Engine
-from acestep.lm.decode.loop import SessionWriter
+from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.request import MAX_CAPTION_CHARS, MAX_LYRICS_CHARS, DescriptionParams
 from acestep.result import DescriptionResult
 from acestep.text.tokenizer import ENDOFTEXT, FIRST_CODE, SPECIAL_TOKENS, Tokenizer
@@ -182,7 +182,11 @@ def interrupted_in(owner: object, name: str, monkeypatch: pytest.MonkeyPatch) ->
         signal.signal(signal.SIGINT, before)
 
 
-STAGES = {"plan": (SessionWriter, "codes"), "diffuse": (diffusion, "denoise"), "save": (soundfile, "write")}
+STAGES = {
+    "plan": (CachedDecodeLoop, "codes"),
+    "diffuse": (diffusion, "denoise"),
+    "save": (soundfile, "write"),
+}
 
 
 @pytest.mark.parametrize("stage", STAGES)

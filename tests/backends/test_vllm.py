@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import our_own
-from scenarios import CPU, GREEDY, LM, SAMPLED, SCENARIOS, SOURCE, Checkpoint, heard
+from scenarios import CPU, GREEDY, LM, SAMPLED, SCENARIOS, SOURCE, Checkpoint, heard, our_own
 
-from acestep.lm.backends import vllm as vllm_backend
+from acestep.lm.backends import vllm_backend
 from acestep.lm.backends.pt_backend import PT
 from acestep.lm.backends.vllm_backend import BLOCK, LEAST_CACHE_TOKENS, VLLM
 from acestep.lm.backends.vllm_decode import CodeRequest, Request, TextRequest, VLLMDecodeLoop

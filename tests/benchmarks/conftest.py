@@ -1,17 +1,17 @@
 """The worker's modules as they are inside it."""
 
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from places import ROOT
 
 
 @pytest.fixture(scope="session")
 def inside():
     """The modules, under the names by which they know each other."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+        patch.syspath_prepend(ROOT / "benchmarks")
         import _cold
         import _costs
         import _matrix

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from oracles import DTYPES, LIMITS, REASON, assert_close, assert_trips, random_tensor
-from test_dit import CONFIG, Pair
 from torch import Tensor
 
 from acestep.diffusion import guidance
 from acestep.diffusion.guidance import Guidance, adg, apg
 from acestep.diffusion.sampler import denoise, modulate
 from acestep.diffusion.schedule import schedule
+from tests.oracle.test_dit import CONFIG, Pair
 
 diffusers_apg = pytest.importorskip("diffusers.guiders.adaptive_projected_guidance", reason=REASON)
 

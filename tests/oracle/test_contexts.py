@@ -20,13 +20,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import DTYPES, LIMITS, REASON, assert_close, assert_trips, precision, random_tensor
-from test_codes import CODES, CONFIG, Pair
 from torch import Tensor
 
 from acestep.audio import reference
 from acestep.diffusion import canvas
 from acestep.diffusion.canvas import Canvas
 from acestep.text import audio_codes
+from tests.oracle.test_codes import CODES, CONFIG, Pair
 
 pipeline = pytest.importorskip("diffusers.pipelines.ace_step.pipeline_ace_step", reason=REASON)
 schedulers = pytest.importorskip("diffusers.schedulers", reason=REASON)

@@ -1,11 +1,10 @@
 """The workflows: what runs in them is pinned, limited, and not made of what a stranger wrote."""
 
 import re
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 

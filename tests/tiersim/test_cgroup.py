@@ -3,16 +3,15 @@
 import os
 import signal
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from places import ZOO
 
 from tiersim import Case, cap, cgroup, run_case
 from tiersim.cgroup import Group, own_group
 
 MIB = 2**20
-ZOO = Path(__file__).with_name("zoo.py")
 
 
 @pytest.fixture

@@ -6,22 +6,18 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from places import ZOO
+from tier_records import bare_record
 
 from harness.errors import MissingPrerequisite, UsageError
 from tiersim import Case, pool, run_case
 from tiersim.pool import Slots, run_cases
 from tiersim.record import Record
 
-ZOO = Path(__file__).with_name("zoo.py")
 CASES = [Case(size, device="cpu", source="synthetic-tiny") for size in (4, 6, 8, 12)]
 GIB = 2**30
-
-
-def record(case: Case, **fields) -> Record:
-    return Record("ok", "", case, case, "tier1", case.tier_gb, "cpu", (), None, **fields)
 
 
 class Machine:
@@ -43,7 +39,7 @@ class Machine:
             self.now -= 1
         if on_event:
             on_event({"event": "hello"})
-        return record(case)
+        return bare_record(case)
 
 
 def test_records_come_as_they_end_and_return_in_order():
@@ -121,7 +117,7 @@ def test_what_a_case_raises_ends_the_others():
         if case.tier_gb == 4:
             raise MissingPrerequisite("weights")
         assert cancelled.wait(60)
-        return record(case)
+        return bare_record(case)
 
     with pytest.raises(MissingPrerequisite, match="weights"):
         run_cases(CASES, on_record=print, jobs=1, run=run)

@@ -7,12 +7,14 @@ import msgspec
 import pytest
 from tier_records import record
 
-from acestep.costs.predict import predict
+from acestep import resolver
+from acestep.subject import SUBJECT
 from harness.accelerators import Accelerator
 from harness.cards import find
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
 from harness.records import writer as output
+from harness.trace.predict import predict
 from tiersim import Case, Record, document, html, prediction, run_case
 from tiersim.boundary import batch_limits, ladders
 from tiersim.case import resolve
@@ -66,7 +68,8 @@ def test_a_record_is_what_the_trace_says(predicted):
     plan = resolve(case())
     card = Accelerator("cuda", "", 8, simulated=True)
     params, config = plan.case.request()
-    cost = predict(Job.of(plan).setup("cuda", card), params, config, plan.card, plan.cap_bytes)
+    traced = resolver.resolve(params, config, Job.of(plan).setup("cuda", card))
+    cost = predict(SUBJECT, traced, plan.card, plan.cap_bytes)
     assert predicted.status == "ok" and predicted.exit_code is None
     assert predicted.peak_bytes == cost.peak_reserved_bytes + GIB // 2
     assert predicted.generation_peak_bytes == max(stage.peak_reserved_bytes for stage in cost.running)

@@ -4,8 +4,8 @@ import io
 from dataclasses import replace
 
 import pytest
+from tier_records import bare_record
 
-from tests.tiersim.test_pool import record
 from tiersim import Case
 from tiersim.progress import Progress
 
@@ -42,7 +42,7 @@ def test_a_line_says_phase_step_memory_and_time(clock):
 def test_what_is_expected_comes_from_the_cases_that_ended(clock):
     progress = Progress(5, io.StringIO(), clock)
     told(progress, clock)
-    progress.on_record(record(CASE, process_s=90.0))
+    progress.on_record(bare_record(CASE, process_s=90.0))
     told(progress, clock, replace(CASE, batch_size=1))
     assert progress.lines() == [
         "8GB default LM batch 1  diffuse 3/8  3.00 of 8.00 GiB  7 of about 90 s",
@@ -73,7 +73,7 @@ def test_elsewhere_a_plain_line_comes_now_and_then(clock):
 
 def test_a_case_that_was_skipped_says_nothing_of_time(clock):
     progress = Progress(2, io.StringIO(), clock)
-    progress.on_record(record(CASE, process_s=0.0))
+    progress.on_record(bare_record(CASE, process_s=0.0))
     told(progress, clock)
     assert progress.lines()[0].endswith("  7 s")
 

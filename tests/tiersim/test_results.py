@@ -6,10 +6,10 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 import pytest
+from places import SUPPORT
 from tier_records import record
 
 from harness.errors import UsageError
@@ -18,7 +18,7 @@ from tiersim.case import resolve
 from tiersim.results import Results
 
 PLAN = resolve(Case(8, source="synthetic-tiny", duration_s=10, cap="virtual"))
-KEEPING = Path(__file__).with_name("keeping.py")
+KEEPING = SUPPORT / "keeping.py"
 
 
 def start(*arguments) -> subprocess.Popen:

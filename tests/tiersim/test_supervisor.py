@@ -6,17 +6,16 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
+from places import ROOT, ZOO
 
 from tiersim import Case, lifeline, run_case, supervisor
 from tiersim.case import resolve
 from tiersim.supervisor import Cancelled
 
-ZOO = Path(__file__).with_name("zoo.py")
 MIB = 2**20
 linux = pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 
@@ -304,6 +303,6 @@ def test_the_worker_runs_our_code_and_knows_its_size(monkeypatch):
     environment = supervisor.worker_environment(
         resolve(Case(7.5, device="cpu")), {"PYTHONPATH": "/elsewhere", "MAX_CUDA_VRAM": "80"}
     )
-    assert environment["PYTHONPATH"].split(os.pathsep) == [str(Path(__file__).parents[2]), "/elsewhere"]
+    assert environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/elsewhere"]
     assert environment["MAX_CUDA_VRAM"] == "7.5"
     assert "PYTORCH_ALLOC_CONF" not in environment

@@ -1,0 +1,34 @@
+"""The engine for a trace: weights without values, and a language model whose text does not depend on them.
+
+It runs what a plan says but for two things that cannot be traced: a compiled DiT is traced eager, and a
+language model in another backend in ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from acestep.costs.planning import Sampled
+from acestep.costs.weightless import Weightless
+from acestep.engine import Engine
+from acestep.lm.backends.pt_backend import PT
+from acestep.models.dit import DiTLayer
+from acestep.models.vae import OobleckDecoder, OobleckEncoder
+from acestep.setup import Setup
+from acestep.weights.sources import open_source
+from harness.device import VIRTUAL
+from harness.memory import MemoryBudget
+from harness.nn.blocks import Block
+from harness.trace.fake_card import FakeCard
+
+REPEATED = (Block, DiTLayer, OobleckDecoder, OobleckEncoder)
+
+
+def load(setup: Setup, card: FakeCard, budget: MemoryBudget) -> Engine:
+    """The engine of `setup` on `card`, whose memory is `budget`."""
+    traced = replace(setup, device=VIRTUAL, compile=False, lm_backend="pt" if setup.lm else "")
+    engine = Engine.from_setup(traced, budget=budget, weights=Weightless(open_source(setup.source), card))
+    if engine.planner:
+        assert isinstance(engine.planner.backend, PT)
+        engine.planner.backend = Sampled(engine.planner.backend, card.tracker.stage_costs)
+    return engine

@@ -1,0 +1,99 @@
+"""Records of a subject's runs: the header of a file, and an item for what came of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from statistics import median_high
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from harness import registry
+from harness.oom import Failure
+from harness.records import machine
+from harness.records.schema import Header, Item, Sample, Status, key_of
+from harness.subject import Engine, Plan, Result, Setup, Subject
+
+STATUS: Mapping[str, Status] = {"device": "oom", "host": "host-oom", "other": "error"}
+
+
+def header(
+    subject: Subject,
+    setup: Setup,
+    mode: str,
+    *,
+    argv: Sequence[str] = (),
+    origins: Mapping[str, str] = {},
+    dit: str = "",
+    lm: str | None = None,
+    lm_backend: str | None = None,
+) -> Header:
+    """What a run of `mode` on `setup` is: this code, on this machine, from now on."""
+    commit, dirty = machine.revision()
+    return Header(
+        id=uuid4().hex,
+        started_utc=datetime.now(UTC),
+        argv=tuple(argv),
+        mode=mode,
+        commit=commit,
+        dirty=dirty,
+        package_version=machine.package_version(),
+        machine=machine.read(),
+        source=setup.source,
+        source_origin=setup.source_origin,
+        dit=dit,
+        lm=lm,
+        lm_backend=lm_backend,
+        device=setup.accelerator.device,
+        origins=dict(origins),
+        versions=machine.versions(),
+        subject=msgspec.UNSET if subject.name == registry.DEFAULT else subject.name,
+    )
+
+
+def item(
+    mode: str,
+    requested: Mapping[str, Any],
+    engine: Engine,
+    plan: Plan,
+    outcome: Sequence[Result] | Failure,
+    **measured: Any,
+) -> Item:
+    """One configuration: `outcome` is what each timed run of `plan` gave, or what kept them from it.
+
+    `requested`: plain values, which the item's key follows from. `measured`: more fields of an item that ran.
+    """
+    configuration: dict[str, Any] = {
+        "key": key_of(mode, requested),
+        "mode": mode,
+        "requested": requested,
+        "effective": plan.as_dict() | dict(engine.environment),
+        "adjustments": plan.adjustments,
+        "warnings": plan.warnings,
+    }
+    if isinstance(outcome, Failure):
+        return Item(**configuration, status=STATUS[outcome.kind], error=outcome.message)
+    last = outcome[-1]
+    measured = {"status": "ok"} | measured
+    return Item(
+        **configuration,
+        samples=tuple(map(sample, outcome)),
+        counts=asdict(last.counts),
+        rtf=median_high(result.wall_s / result.counts.audio_s for result in outcome),
+        fallbacks=last.fallbacks,
+        **measured,
+    )
+
+
+def sample(result: Result) -> Sample:
+    """One timed run. Nothing is streamed: the first audio is heard with the last."""
+    return Sample(
+        wall_s=result.wall_s,
+        stages_s=result.stages_s,
+        details_s=result.details_s,
+        steps_s=getattr(result, "steps_s", ()),
+        first_audio_s=result.wall_s,
+    )

@@ -1,0 +1,100 @@
+"""Trace a request of a subject on a card that is not here.
+
+    plan = subject.resolve(subject.request(duration_s=30), setup)
+    cost = predict(subject, plan, find("rtx4060"))
+    cost.fits, cost.peak_bytes, cost.seconds, cost.work.launches
+
+The subject's own engine runs, from loading to the last sample, on tensors without memory
+(`harness.trace.fake_card`). What of it cannot be traced stands in for something else, and `environment`
+says so: see `Subject.stand_ins`.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from harness import spans
+from harness.cards import Card
+from harness.oom import attempt
+from harness.subject import Plan, Result, Subject
+from harness.trace import calibration
+from harness.trace.cost import LOADING, Cost, StageCost
+from harness.trace.fake_card import FakeCard
+from harness.trace.libraries import CUDA
+from harness.trace.replay import CachedTrace
+from harness.trace.stage_costs import PS, Stage
+from harness.virtual_card import VirtualBudget
+
+_traces: dict[Any, CachedTrace] = {}  # of layers, as they were traced for any prediction of this process
+_turn = threading.Lock()  # a fake card changes classes of the engine, which all threads share
+
+
+def predict(
+    subject: Subject, plan: Plan, card: Card, cap_bytes: int | None = None, *, repeat: bool = True
+) -> Cost:
+    """What `plan` would cost on `card`, of which the allocator has `cap_bytes`, from loading its setup on.
+
+    Not `repeat` traces every layer anew: slower, and the same result. Predictions of several threads take
+    turns; nothing else may run a subject meanwhile. Raises what the engine would raise, but for too little
+    memory of the card: that is part of the result.
+    """
+    measured = calibration.find(card.capability)
+    libraries = CUDA(card.capability, measured)
+    if measured:
+        card = replace(card, context_mib=measured.context_mib)
+    traces = _traces if repeat else None
+    with _turn, FakeCard(card, cap_bytes, libraries, traces, subject.repeated()) as fake:
+        result = _run(subject, plan, fake)
+        fake.tracker.close()
+    return Cost(
+        card=card,
+        cap_bytes=fake.cap_bytes,
+        plan=plan.as_dict(),
+        environment={
+            "torch": str(torch.__version__),
+            **subject.stand_ins(plan.setup),
+            "calibration": libraries.calibration,
+        },
+        stages=tuple(map(_stage, fake.tracker.stage_costs.stages.values())),
+        samples=tuple(fake.tracker.stage_costs.samples),
+        out_of_memory=None if result else fake.tracker.refused[-1],
+        refusals=tuple(fake.tracker.refused),
+        fallbacks=result.fallbacks if result else (),
+        counts=asdict(result.counts) if result else {},
+        retries=fake.tracker.allocator.retries,
+    )
+
+
+def _run(subject: Subject, plan: Plan, fake: FakeCard) -> Result | None:
+    """Load and run; None where the card was too small for either."""
+    results: list[Result] = []
+
+    @torch.inference_mode()  # tensors without memory take each other's place only if all are of one mode
+    def load_and_run() -> None:
+        fake.warm()
+        with spans.record(), spans.span(LOADING):
+            engine = subject.load_fake(plan.setup, fake, VirtualBudget(fake))
+        results.append(engine.run(plan))
+
+    failure = attempt(load_and_run)
+    if failure is not None and failure.kind != "device":
+        raise MemoryError(failure.message)
+    return results[0] if results else None
+
+
+def _stage(stage: Stage) -> StageCost:
+    ps = {resource: round(amount) for resource, amount in stage.ps.items()}
+    return StageCost(
+        stage=stage.name,
+        work=stage.total(),
+        seconds=sum(ps.values()) / PS,
+        bound_by=max(ps, key=ps.__getitem__),
+        peak_live_bytes=stage.peak_live_bytes,
+        peak_allocated_bytes=stage.peak_allocated_bytes,
+        peak_reserved_bytes=stage.peak_reserved_bytes,
+        sites=dict(sorted(stage.sites.items(), key=lambda site: (-site[1], site[0]))),
+    )

@@ -1,0 +1,141 @@
+"""FLOP of whole stages, as traced, are those of the closed forms that count what is executed: exactly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from msgspec.structs import replace
+from predictions import BASE, CARD, TINY, TURBO, XL, cost, predicted, setup, small, song
+
+from acestep.costs.closed_form import (
+    Networks,
+    condition_flop,
+    detokenizer_flop,
+    dit_condition_flop,
+    dit_flop,
+    dit_modulate_flop,
+    lm_decode_flop,
+    networks,
+    qwen3_flop,
+    timbre_flop,
+    tokenizer_flop,
+    vae_decode_flop,
+    vae_encode_flop,
+)
+from acestep.models.configs import DiTConfig
+from acestep.text.audio_codes import CODES
+from acestep.weights.layout import LMS, TEXT_ENCODER
+from harness.nn.config import Qwen3Config
+from harness.trace.cost import Cost
+from harness.trace.fake_card import FakeCard
+from harness.trace.libraries import CUDA
+
+SECONDS, STEPS = 30, 2
+TOKENS = -(-25 * SECONDS // 2)
+BF16 = 2
+
+
+def of(dit: str = TURBO, lm: str = LMS[0]) -> Networks:
+    return networks(TINY, dit, lm, BF16)
+
+
+def dit_of(name: str) -> DiTConfig:
+    config = of(name).dit
+    assert config
+    return config
+
+
+def qwen3_of(name: str) -> Qwen3Config:
+    config = of(lm=name).lm
+    assert config
+    return config
+
+
+def flop(found: Cost, stage: str) -> int:
+    (work,) = (one.work for one in found.stages if one.stage == stage)
+    return work.flop
+
+
+def caption_tokens(found: Cost) -> int:
+    """How long the caption was, by what reading it cost."""
+    text, counted = qwen3_of(TEXT_ENCODER), flop(found, "text_encode")
+    (tokens,) = (n for n in range(1, 257) if qwen3_flop(text, n, executed=True) == counted)
+    return tokens
+
+
+@pytest.fixture(
+    scope="module", params=[(TURBO, False), (BASE, True), (XL, False)], ids=["2B", "guided", "XL"]
+)
+def made(request) -> tuple[Cost, DiTConfig, bool]:
+    dit, guided = request.param
+    return cost(setup(dit=dit), song(SECONDS, STEPS)), dit_of(dit), guided
+
+
+def test_the_steps(made):
+    found, config, guided = made
+    encoded = found.counts["encoder_tokens"]
+
+    def form(config: DiTConfig, executed: bool = True) -> int:
+        return STEPS * dit_flop(config, TOKENS, encoded, guided=guided, executed=executed)
+
+    assert flop(found, "diffuse") == form(config)
+    assert flop(found, "diffuse") != form(config, executed=False)  # the control: of a band, whole blocks run
+    for key in ("intermediate_size", "num_key_value_heads", "patch_size"):
+        assert flop(found, "diffuse") != form(replace(config, **{key: getattr(config, key) + 1})), key
+
+
+def test_what_the_steps_share(made):
+    found, config, guided = made
+    encoded, caption = found.counts["encoder_tokens"], caption_tokens(found)
+    prompt = condition_flop(config, caption, encoded - 1 - caption, executed=True)  # one token is the timbre
+    shared = dit_condition_flop(config, TOKENS, encoded, guided=guided)
+    assert flop(found, "condition") == dit_modulate_flop(config, STEPS) + prompt + shared
+    assert flop(found, "condition") != dit_modulate_flop(config, STEPS - 1) + prompt + shared
+
+
+def test_loading_listens_to_silence(made):
+    found, config, _ = made
+    assert flop(found, "load") == timbre_flop(config, executed=True)
+
+
+def test_the_waveform(made):
+    found, _, _ = made
+    frames = found.counts["vae_tiles"] * found.counts["vae_tile_frames"]
+    assert flop(found, "vae_decode") == vae_decode_flop(of().vae, frames)
+    assert frames > 25 * SECONDS  # the control: halos are decoded twice
+
+
+def test_the_language_model():
+    found = cost(setup(lm=True), song(SECONDS, lm=True, lm_cfg_scale=1.0))
+    config, prompt, codes = qwen3_of(LMS[0]), found.counts["lm_prompt_tokens"], 5 * SECONDS
+    assert flop(found, "lm_prefill") == qwen3_flop(config, prompt, executed=True)
+    head = lm_decode_flop(config, 1, 0, CODES) - lm_decode_flop(config, 1, 0, 0)
+    steps = sum(lm_decode_flop(config, 1, prompt + done, CODES) for done in range(codes - 1))
+    assert flop(found, "lm_decode") == head + steps
+    plain = cost(params=song(SECONDS))
+    encoded, before = (one.counts["encoder_tokens"] for one in (found, plain))
+    dit = dit_of(TURBO)
+    other = (found, encoded), (plain, before)
+    by_hand = [
+        dit_condition_flop(dit, TOKENS, n)
+        + condition_flop(dit, caption_tokens(one), n - 1 - caption_tokens(one), executed=True)
+        for one, n in other
+    ]
+    detokenized = flop(found, "condition") - flop(plain, "condition") - (by_hand[0] - by_hand[1])
+    assert detokenized == detokenizer_flop(dit, codes)
+
+
+@pytest.mark.parametrize("libraries", [None, CUDA(CARD.capability), CUDA((7, 5)), CUDA((9, 0))])
+def test_no_library_changes_the_arithmetic(libraries):
+    """Flash, efficient or plain: kernels differ in traffic and launches."""
+    with FakeCard(CARD, libraries=libraries) as card:
+        nets = small(torch.bfloat16, "virtual")
+        wave, latents = nets.zeros(1, 2, 10 * nets.of.vae.hop), nets.zeros(1, 50, 64)
+        ids = nets.zeros(2, 40, dtype=torch.long)
+        config = nets.ace_step.config
+        for call, form in (
+            (lambda: nets.vae.encode(wave), vae_encode_flop(nets.of.vae, 10)),
+            (lambda: nets.ace_step.tokenizer(latents), tokenizer_flop(config, 10)),
+            (lambda: nets.lm(ids), 2 * qwen3_flop(nets.lm.config, 40, executed=True)),
+        ):
+            assert predicted(card, call).work.flop == form

@@ -1,0 +1,286 @@
+"""The modes on tiny weights: what is run, what is printed, what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from guides import GUIDES
+from places import ROOT
+
+from acestep.profiler import cli, matrix, measure, modes, progress, request
+from harness.records import machine
+from harness.records import writer as output
+from harness.records.schema import Item
+from tiersim import __main__ as tiersim
+
+SHORT = ("--duration", "10", "--inference-steps", "2")
+ONE_CELL = ("--mode", "benchmark", *SHORT, "--batch-size", "1", "--repeats", "1")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
+    """The command in an empty folder, on tiny weights, with examples of ten seconds and short lyrics: exit
+    code and output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
+    monkeypatch.setattr(machine, "revision", lambda: ("0" * 40, False))
+    load = request.load_example
+
+    def short(path: Path):
+        params, config = load(path)
+        return replace(params, duration=10), config
+
+    monkeypatch.setattr(request, "load_example", short)
+    sampled = request._sampled
+    monkeypatch.setattr(
+        request,
+        "_sampled",
+        lambda *asked: replace(sampled(*asked), max_caption_tokens=8, max_lyrics_tokens=16),
+    )
+
+    def command(*arguments: str):
+        monkeypatch.setattr(sys, "argv", ["profile_inference.py", *arguments])
+        code = cli.main(arguments, tier_test=lambda line: tiersim.main([*line, "--dry-run"]))
+        return code, *capsys.readouterr()
+
+    return command
+
+
+def test_a_profile_adds_up_and_is_kept(run, tmp_path):
+    path = tmp_path / "profile.json"
+    code, out, _ = run("--thinking", *SHORT, "--llm-debug", "--benchmark-output", str(path))
+    assert code == 0
+    for words in (
+        "TIME COSTS BREAKDOWN",
+        "CFG overhead",
+        "LLM DEBUG",
+        "Audio codes             50",
+        "Next: ",
+    ):
+        assert words in out
+    shares = re.findall(r"^  [LDVAO].*?([\d.]+)%$", out, re.MULTILINE)
+    assert sum(map(float, shares)) == pytest.approx(100)
+    header, [item] = output.load(path)
+    assert header.mode == "profile" and header.lm and item.status == "ok"
+    assert header.ended_utc is not None and header.ended_utc > header.started_utc
+    [sample] = item.samples
+    assert sum(sample.stages_s.values()) == pytest.approx(sample.wall_s, rel=0.01)
+    assert item.counts["audio_codes"] == 50 and item.cold and item.cold.first_call_s
+    assert item.effective["dtype"] == "float32" and item.requested["duration"] == 10
+    assert item.rtf == pytest.approx(sample.wall_s / 10)
+
+
+def test_without_warm_up_the_cold_figures_are_the_sample(run, tmp_path):
+    path = tmp_path / "profile.json"
+    code, out, _ = run(*SHORT, "--no-warmup", "--benchmark-output", str(path))
+    assert code == 0 and "no warm-up" in out and "LLM Planning" not in out
+    [item] = output.load(path)[1]
+    assert len(item.samples) == 1 and item.cold and item.cold.first_call_s is None
+
+
+def test_instruments_have_runs_of_their_own(run, tmp_path):
+    trace = tmp_path / "trace.json"
+    code, out, _ = run(*SHORT, "--detailed", "--trace", str(trace))
+    assert code == 0 and "instrumented times" in out
+    assert "function calls" in (tmp_path / "outputs" / "profile-functions.txt").read_text()
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert any("aten::" in event.get("name", "") for event in events)
+
+
+def test_words_are_looked_into_as_music_is(run, tmp_path):
+    path = tmp_path / "new" / "trace.json"
+    code, out, _ = run("--mode", "create_sample", "--no-warmup", "--detailed", "--trace", str(path))
+    assert code == 0 and "instrumented times" in out and f"trace    {path}" in out
+    assert "describe" in (tmp_path / "outputs" / "profile-functions.txt").read_text()
+    assert any("aten::" in event.get("name", "") for event in json.loads(path.read_text())["traceEvents"])
+
+
+@pytest.mark.parametrize("mode", ["profile", "create_sample"])
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--trace", "."), "--trace: '.' is there and is no file"),
+        (("--trace", "/proc/trace.json"), "--trace: '/proc/trace.json' cannot be written"),
+        (("--trace", "taken/trace.json"), "--trace: 'taken' cannot be made"),
+        (("--detailed", "--benchmark-output", "taken/a.json"), "--detailed: 'taken' cannot be made"),
+    ],
+)
+def test_a_bad_place_for_what_an_instrument_finds_is_refused_before_anything_runs(
+    run, tmp_path, monkeypatch, mode, flags, words
+):
+    monkeypatch.setattr(modes, "_bench", lambda *_: pytest.fail("loaded"))
+    (tmp_path / "taken").touch()
+    code, _, err = run("--mode", mode, *flags)
+    assert code == 2 and err.startswith(f"profile_inference: {words}") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("mode", ["understand", "create_sample", "format_sample"])
+def test_words_need_the_language_model_alone(run, tmp_path, mode, monkeypatch):
+    loaded = []
+    words = measure.Bench.words
+
+    def watched(self, *arguments):
+        loaded.append(set(self.engine.models.loaded))
+        return words(self, *arguments)
+
+    monkeypatch.setattr(measure.Bench, "words", watched)
+    path = tmp_path / "words.json"
+    code, out, _ = run("--mode", mode, "--no-warmup", "--benchmark-output", str(path))
+    assert code == 0 and f"{mode.upper()} RESULTS" in out and "Success                 True" in out
+    assert loaded == [{"lm"}]
+    [item] = output.load(path)[1]
+    assert item.status == "ok" and item.text and item.text["caption"] and item.counts["lm_decode_tokens"]
+
+
+def test_a_matrix_is_measured_once_and_resumed(run, tmp_path, monkeypatch):
+    arguments = (*ONE_CELL, "--benchmark-output", str(tmp_path / "matrix.json"))
+    code, out, progress = run(*arguments)
+    rows = [line for line in out.splitlines() if line.startswith("10 ")]
+    assert code == 0 and len(rows) == 2 and all(" OK" in row for row in rows)
+    assert "[2/2]" in progress and "to go" in progress
+    first = output.load(tmp_path / "matrix.json")[1]
+    monkeypatch.setattr(measure.Bench, "music", lambda *_: pytest.fail("measured again"))
+    code, out, err = run(*arguments)
+    assert "matrix.json': 2; --no-resume" in err
+    assert code == 0 and output.load(tmp_path / "matrix.json")[1] == first
+    assert [line for line in out.splitlines() if line.startswith("10 ")] == rows
+
+
+@pytest.mark.parametrize("held", ["notes", '{"schema": "acestep-profile/1", "run": '])
+def test_a_file_that_holds_no_such_run_is_not_replaced_in_silence(run, tmp_path, monkeypatch, held):
+    path = tmp_path / "matrix.json"
+    path.write_text(held)
+    monkeypatch.setattr(measure.Bench, "music", lambda *_: DONE)
+    code, _, err = run(*ONE_CELL, "--benchmark-output", str(path))
+    assert code == 0 and err.splitlines()[0].endswith("on this machine; it is written anew")
+    assert len(output.load(path)[1]) == 2
+    path.unlink()
+    assert "anew" not in run(*ONE_CELL, "--benchmark-output", str(path))[2]
+
+
+KILLED = """
+import os, signal, sys
+from acestep.profiler import cli, measure
+from harness.records import machine
+machine.revision = lambda: ("0" * 40, False)
+music, calls = measure.Bench.music, []
+def counted(self, *arguments):
+    calls.append(1)
+    if sys.argv.pop(1) == "die" and len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.argv.insert(1, "die" if DIES else "live")
+    item = music(self, *arguments)
+    print("measured", arguments[1].thinking, file=sys.stderr)
+    return item
+DIES = sys.argv[1] == "die"
+measure.Bench.music = counted
+sys.exit(cli.main(sys.argv[2:], tier_test=None))
+"""
+
+
+def test_kill_9_in_the_middle_loses_nothing_and_repeats_nothing(tmp_path):
+    path = tmp_path / "matrix.json"
+    arguments = (*ONE_CELL, "--benchmark-output", str(path))
+    environment = os.environ | {"ACESTEP_SOURCE": "synthetic-tiny", "PYTHONPATH": str(ROOT)}
+
+    def command(how: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-c", KILLED, how, *arguments]
+        return subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path)
+
+    killed = command("die")
+    assert killed.returncode == -signal.SIGKILL and killed.stderr.count("measured") == 1, killed.stderr
+    header, [kept] = output.load(path)
+    assert kept.status == "ok" and header.ended_utc is None
+    resumed = command("live")
+    assert resumed.returncode == 0 and resumed.stderr.count("measured") == 1, resumed.stderr
+    header, items = output.load(path)
+    assert [item.key for item in items].count(kept.key) == 1 and len(items) == 2
+    assert kept in items and header.ended_utc is not None
+
+
+def test_a_budget_ends_the_matrix_in_time(run, monkeypatch):
+    clock = iter(range(0, 10_000, 40))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    code, out, _ = run(*ONE_CELL, "--budget", "1m")
+    assert code == 0
+    first, second = (line for line in out.splitlines() if line.startswith("10 "))
+    assert " OK" in first and "no time left" in second
+
+
+def test_time_to_go_follows_the_work_done(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    row = type("Row", (), {"work": 60.0})()
+    follows = progress.Progress([row, row], None)  # type: ignore[list-item]
+    assert follows.expected_s(10) is None and follows.line() == "[1/2] loading; 0:00 so far"
+    now[0] = 30.0
+    follows.end(row)  # type: ignore[arg-type]
+    assert follows.expected_s(10) == 5.0
+    assert follows.line() == "[1/2] loading; 0:30 so far, about 1:00 to go"
+
+
+def test_a_failure_is_a_row_and_the_rest_goes_on(run, tmp_path, monkeypatch):
+    from acestep.engine import Engine
+
+    run_plan = Engine.run
+
+    def fails(self, plan, *rest):
+        if not plan.params.thinking:
+            raise MemoryError("no room")
+        return run_plan(self, plan, *rest)
+
+    monkeypatch.setattr(Engine, "run", fails)
+    path = tmp_path / "matrix.json"
+    code, out, _ = run(*ONE_CELL, "--benchmark-output", str(path))
+    assert code == 1 and "HOST-OOM" in out and " OK" in out
+    by_status: dict[str, Item] = {item.status: item for item in output.load(path)[1]}
+    assert by_status.keys() == {"ok", "host-oom"} and by_status["host-oom"].error == "no room"
+
+
+def test_two_rows_that_clamp_to_one_run_are_measured_once(run, monkeypatch):
+    monkeypatch.setenv("MAX_CUDA_VRAM", "4")  # no language model, one item, 180 s
+    monkeypatch.setattr(matrix, "DURATIONS_S", (240.0, 300.0))
+    measured = []
+    monkeypatch.setattr(
+        measure.Bench, "music", lambda self, mode, params, config: measured.append(params) or DONE
+    )
+    code, out, _ = run("--mode", "benchmark", "--inference-steps", "2")
+    rows = [line for line in out.splitlines() if re.match(r"(240|300) ", line)]
+    assert code == 0 and len(measured) == 1 and len(rows) == 6
+    assert all("CLAMPED" in row and "True" not in row for row in rows)
+
+
+DONE = Item(key="x", mode="benchmark", requested={}, status="ok")
+
+
+@pytest.mark.parametrize(("line", "code"), GUIDES.items())
+def test_every_line_of_the_guides_runs_or_says_why_not(run, line, code, monkeypatch):
+    """Benchmarks on one cell of their matrix; of tier tests the list of cases, which tiersim's tests run."""
+    for name, value in (("DURATIONS_S", (10.0,)), ("BATCHES", (1,)), ("STEPS", (2,)), ("THINKING", (False,))):
+        monkeypatch.setattr(matrix, name, value)
+    found, out, error = run(*shlex.split(line))
+    assert found == code, error
+    assert out.strip() or code
+    if code:
+        assert error.startswith("profile_inference: ") and error.count("\n") == 1
+
+
+def test_a_dry_run_loads_nothing(tmp_path):
+    code = (
+        "import sys\nfrom acestep.profiler.cli import main\n"
+        "for mode in ('profile', 'benchmark', 'understand'):\n"
+        "    assert main(['--mode', mode, '--dry-run', '--source', 'synthetic-tiny'], tier_test=None) == 0\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "240        4       True    16" in done.stdout

@@ -1,0 +1,137 @@
+"""What a command line comes to: values, where each is from, what the header and the warnings say."""
+
+import shlex
+from pathlib import Path
+
+from places import ROOT
+
+from acestep import resolver
+from acestep.profiler import cli
+from acestep.profiler.options import Options, parse
+from acestep.request import MAX_SEED
+from acestep.setup import Setup
+from harness.accelerators import Accelerator
+
+CODES = "<|audio_code_17|><|audio_code_4|>"
+TINY_CPU = "--device cpu --source synthetic-tiny"
+
+
+def options(line: str, environ: dict[str, str] | None = None, folder: Path = ROOT / "examples") -> Options:
+    return parse(shlex.split(line), environ or {}, folder)
+
+
+def test_the_defaults_are_the_guides():
+    found = options("")
+    assert (found.mode, found.device, found.lm_backend) == ("profile", "auto", "auto")
+    assert (found.lm_model, found.config_path) == ("acestep-5Hz-lm-1.7B", None)
+    assert (found.params.duration, found.config.batch_size, found.config.seeds) == (200, 1, (42,))
+    assert not found.params.thinking and not found.chains and not found.wants_lm
+    assert (found.params.lm_temperature, found.params.lm_cfg_scale) == (0.85, 2.0)
+    assert found.warmup and found.repeats == 1 and found.benchmark_output is None
+    assert options("--mode benchmark").repeats == 3
+
+
+def test_flags_reach_the_request():
+    found = options(
+        "--duration 30 --batch-size 2 --inference-steps 4 --seed 7 --guidance-scale 3 --thinking "
+        "--use-cot-caption --lm-temperature 0.5 --lm-cfg-scale 1.5 --strict --reference-audio a.wav"
+    )
+    params, config = found.params, found.config
+    assert (params.duration, params.inference_steps, params.guidance_scale) == (30, 4, 3)
+    assert (params.thinking, params.use_cot_caption, params.use_cot_metas) == (True, True, False)
+    assert (params.lm_temperature, params.lm_cfg_scale, params.reference_audio) == (0.5, 1.5, ("a.wav",))
+    assert (config.batch_size, config.seeds, config.strict) == (2, (7, 8), True)
+    assert options("--task-type cover --src-audio a.wav").params.task_type == "cover"
+    assert options("--duration -1 --use-cot-metas").params.duration is None
+
+
+def test_flags_reach_how_it_is_measured():
+    found = options("--no-warmup --detailed --llm-debug --trace t.json --repeats 5 --dry-run --max-vram 8")
+    assert (found.warmup, found.detailed, found.llm_debug, found.dry_run) == (False, True, True, True)
+    assert (found.trace, found.repeats, found.max_vram_gb) == (Path("t.json"), 5, 8.0)
+    found = options("--mode benchmark --budget 1.5h --benchmark-output a.json --json-compat --no-resume")
+    assert (found.budget_s, found.benchmark_output, found.json_compat) == (5400.0, Path("a.json"), True)
+    assert not found.resume and options("--measure-ceilings").measure_ceilings
+    assert [options(f"--mode benchmark --budget {text}").budget_s for text in ("90", "90s", "10m")] == [
+        90.0,
+        90.0,
+        600.0,
+    ]
+
+
+def test_a_drawn_seed_is_one_and_another_each_time():
+    seeds = {options("--seed -1").config.seeds for _ in range(8)}
+    assert len(seeds) > 1 and all(seed and 0 <= seed[0] <= MAX_SEED for seed in seeds)
+    assert options("--mode understand --seed -1").description.seed >= 0
+
+
+def test_words_come_from_the_flag_or_from_an_example(tmp_path):
+    (tmp_path / "codes").write_text(CODES + "\n")
+    assert options(f"--mode understand --audio-codes @{tmp_path / 'codes'}").description.audio_codes == CODES
+    assert options(f"--mode understand --audio-codes '{CODES}'").description.audio_codes == CODES
+    assert options("--mode understand").origins["audio_codes"] == "example"
+    asked = options("--mode create_sample --sample-query shanty --instrumental --lm-temperature 0.2 --seed 3")
+    described = asked.description
+    assert (described.query, described.instrumental, described.vocal_language) == ("shanty", True, "unknown")
+    assert (described.temperature, described.seed) == (0.2, 3)
+    assert options("--mode create_sample").description.query
+    rewritten = options("--mode format_sample").description
+    assert rewritten.caption == options("").params.caption and rewritten.duration == 200
+
+
+def test_words_and_plans_want_a_language_model_and_a_recording_does_not():
+    assert all(options(f"--mode {mode}").wants_lm for mode in ("understand", "create_sample", "benchmark"))
+    assert options("--thinking").wants_lm and options("--use-cot-metas").wants_lm
+    assert not options("--task-type cover --src-audio a.wav --thinking").wants_lm
+
+
+def test_a_flag_wins_over_the_environment_over_the_file_over_the_example(tmp_path):
+    (tmp_path / ".env").write_text("ACESTEP_DEVICE=cuda\nACESTEP_LM_MODEL_PATH=acestep-5Hz-lm-4B\n")
+    environ = {"ACESTEP_LM_MODEL_PATH": "acestep-5Hz-lm-0.6B"}
+    found = options("--batch-size 2", environ, tmp_path)
+    assert (found.device, found.lm_model) == ("cuda", "acestep-5Hz-lm-0.6B")
+    names = ("batch_size", "lm_model", "device", "duration", "lm_backend", "thinking", "offload_to_cpu")
+    origins = ["flag", "env", ".env", "example", "default", "default", "tier"]
+    assert [found.origins[name] for name in names] == origins
+    assert options("--device cpu", environ, tmp_path).origins["device"] == "flag"
+
+
+def test_the_header_says_what_runs_and_who_decided_it():
+    asked = options(f"{TINY_CPU} --thinking --no-warmup --lm-model acestep-5Hz-lm-4B")
+    lines = cli.header_lines(asked, cli.setup(asked), "abc1234")
+    facts = {line[:13].strip(): line[13:] for line in lines}
+    assert facts["device"] == "cpu (flag)" and facts["source"] == "synthetic-tiny (flag)"
+    assert (
+        facts["LM"] == "acestep-5Hz-lm-4B (flag)"
+        and facts["LM backend"] == "pt (auto by default): the one for cpu"
+    )
+    assert facts["DiT"] == "acestep-v15-turbo (default)" and facts["offload"] == "off (tier)"
+    assert (facts["thinking"], facts["warm-up"], facts["commit"]) == ("on (flag)", "off (flag)", "abc1234")
+    assert facts["CoT"] == "metas off (default), caption off (default), language off (default)"
+
+
+def test_the_header_of_words_names_no_dit():
+    asked = options(f"{TINY_CPU} --mode understand")
+    text = "\n".join(cli.header_lines(asked, cli.setup(asked), None))
+    assert "acestep-5Hz-lm-1.7B (default)" in text and "DiT" not in text and "CoT" not in text
+
+
+def test_a_tiers_own_choice_shows_beside_what_was_asked():
+    asked = options("--source synthetic-tiny --thinking --lm-model acestep-5Hz-lm-4B --duration 30")
+    card = Accelerator("cuda", "RTX 4060", 7.66)
+    made = Setup.choose("synthetic-tiny", lm=asked.lm_model, accelerator=card)
+    text = "\n".join(cli.header_lines(asked, made, None))
+    assert "acestep-5Hz-lm-0.6B (acestep-5Hz-lm-4B by flag)" in text and "8 GB class → tier4" in text
+    assert "commit       unknown" in text
+
+
+def test_what_a_request_may_not_have_meant_is_a_warning():
+    def said(line: str) -> str:
+        asked = options(f"{TINY_CPU} {line}")
+        plan = resolver.resolve(asked.params, asked.config, cli.setup(asked))
+        return "\n".join(cli.warnings(asked, plan))
+
+    assert "--inference-steps: 21" in said("--inference-steps 21") and said("--inference-steps 20") == ""
+    assert said("--config-path acestep-v15-base --inference-steps 50") == ""
+    assert "no chain of thought runs" in said("--use-cot-caption")
+    assert "guidance_scale" in said("--guidance-scale 7")

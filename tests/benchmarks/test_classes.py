@@ -1,0 +1,96 @@
+"""What every benchmark class must have, found the way asv finds them."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from places import ROOT
+
+from benchmarks import _worker, cold, costs, dit, generate, lm, memory, parity, tasks, vae
+from scripts import gate
+
+CLASSES = [
+    dit.TimeDiT,
+    dit.TimeCompiledDiT,
+    lm.TimeLMPlanning,
+    lm.TrackTokensPerSec,
+    vae.TimeVAEDecode,
+    generate.TimeGenerate,
+    generate.TrackStages,
+    memory.PeakMemTier,
+    memory.TrackTierBoundary,
+    lm.TimeTextMode,
+    lm.TrackTextStages,
+    tasks.TimeTask,
+    tasks.TrackTaskStages,
+    tasks.TimeSolver,
+    parity.TrackParity,
+    parity.TrackTokenParity,
+    cold.TrackColdStart,
+    costs.TrackCost,
+    costs.TrackPredictedPeak,
+]
+DISCOVER = """
+import json, sys
+from asv_runner._aux import update_sys_path
+from asv_runner.discovery import disc_benchmarks
+update_sys_path(sys.argv[1])
+benchmarks = disc_benchmarks(sys.argv[1])
+found = [(b.name, b.unit, b.version, b.func.less_is_better, b.setup_cache_key) for b in benchmarks]
+print(json.dumps([found, "torch" in sys.modules]))
+"""
+
+
+@pytest.fixture(scope="module")
+def discovered():
+    command = [sys.executable, "-P", "-c", DISCOVER, str(ROOT / "benchmarks")]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout)
+
+
+def test_asv_finds_these_classes_and_nothing_else(discovered):
+    assert {name.split(".")[1] for name, *_ in discovered[0]} == {cls.__name__ for cls in CLASSES}
+
+
+def test_no_benchmark_module_imports_torch(discovered):
+    assert discovered[1] is False
+
+
+def test_one_worker_serves_all_timed_classes(discovered):
+    caches = {name.split(".")[1]: cache for name, *_, cache in discovered[0]}
+    memory = {caches.pop(name) for name in ("PeakMemTier", "TrackTierBoundary")}
+    cold = {caches.pop("TrackColdStart")}
+    predicted = {caches.pop(name) for name in ("TrackCost", "TrackPredictedPeak")}
+    assert len(memory) == len(predicted) == len({*caches.values()}) == 1
+    assert len(memory | cold | predicted | {*caches.values()}) == 4
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_version_is_set_by_hand(cls, discovered):
+    assert re.fullmatch(rf"\d+(, torch {costs.TORCH})?", cls.__dict__["version"])
+    assert (", torch" in cls.version) == issubclass(cls, costs._Predicted)
+    assert {version for name, _, version, *_ in discovered[0] if f".{cls.__name__}." in name} == {cls.version}
+
+
+def test_nothing_that_gates_grows_when_it_gets_better(discovered):
+    for name, unit, _, less_is_better, _ in discovered[0]:
+        gated = not re.search(gate.UNGATED, name)
+        is_rate = unit.endswith("/s")
+        assert less_is_better is not is_rate, name
+        assert not (gated and is_rate), name
+
+
+def test_every_rate_has_a_twin_that_gates(discovered):
+    names = {name for name, *_ in discovered[0]}
+    rates = {name for name in names if name.endswith("_rate")}
+    assert rates and {name.replace("_rate", "_ms") for name in rates} <= names
+
+
+def test_the_gate_line_gives_samples_enough(discovered):
+    samples = gate.ROUNDS * _worker.REPEATS
+    assert gate.ROUNDS >= 4
+    assert samples >= 10
+    assert gate.can_differ(samples, samples)
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if "asv continuous" in line]
+    assert lines and all(f"-a rounds={gate.ROUNDS} " in line for line in lines)

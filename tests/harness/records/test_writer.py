@@ -1,0 +1,271 @@
+"""Files of results: complete at any moment, refused before the run, and safe to open elsewhere."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+from places import SUPPORT
+from profiles import CARD, MACHINE, header, item, sample
+
+from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.records.writer import Writer, done, load
+
+ITEMS = [item(duration) for duration in (30.0, 60.0, 120.0)]
+
+
+def write(path: Path, items=ITEMS, run=None, **more) -> str:
+    with Writer(path, run or header(), **more) as writer:
+        for made in items:
+            writer.add(made)
+    return path.read_text()
+
+
+def test_a_record_is_written_row_by_row_and_read_back(tmp_path):
+    path = tmp_path / "results.json"
+    writer = Writer(path, header())
+    assert not path.exists()
+    for count, made in enumerate(ITEMS, 1):
+        writer.add(made)
+        run, items = load(path)
+        assert items == ITEMS[:count]
+        assert run.ended_utc is None
+    writer.close()
+    run, items = load(path)
+    assert run.ended_utc is not None
+    assert items == ITEMS
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_item_takes_the_place_of_its_key(tmp_path):
+    again = replace(ITEMS[0], rtf=9.0)
+    write(tmp_path / "r.json", [again], kept=ITEMS)
+    assert load(tmp_path / "r.json")[1] == [again, *ITEMS[1:]]
+
+
+def test_the_end_of_an_interrupted_run_is_open(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Writer(tmp_path / "r.json", header()) as writer:
+        writer.add(ITEMS[0])
+        raise KeyboardInterrupt
+    assert load(tmp_path / "r.json")[0].ended_utc is None
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("missing/r.json", "cannot be written: No such file"),
+        ("folder.json", "is no file"),
+        ("file/r.json", "cannot be written: Not a directory"),
+        ("x" * 253 + ".json", "cannot be written: File name too long"),
+        ("r.txt", "must end in one of .json, .csv, .md"),
+        ("r", "must end in one of"),
+    ],
+)
+def test_a_bad_place_is_refused_before_anything_runs(tmp_path, name, why):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=why) as refused:
+        Writer(tmp_path / name, header())
+    assert name in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that even root cannot write to")
+def test_a_folder_that_cannot_be_written_is_refused():
+    with pytest.raises(UsageError, match="cannot be written"):
+        Writer(Path("/proc/r.json"), header())
+
+
+def test_a_read_only_file_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "r.json").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write to any
+    with pytest.raises(UsageError, match="read-only"):
+        Writer(tmp_path / "r.json", header())
+
+
+def test_json_compat_is_a_form_of_json(tmp_path):
+    with pytest.raises(UsageError, match=r"json_compat: .*\.json"):
+        Writer(tmp_path / "r.csv", header(), json_compat=True)
+
+
+def test_looking_at_a_place_changes_nothing_there(tmp_path):
+    (tmp_path / "r.json").write_text("precious")
+    Writer(tmp_path / "r.json", header())
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "r.json")
+    write(tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert load(tmp_path / "r.json")[1] == ITEMS
+
+
+def test_a_full_disk_leaves_the_last_file(tmp_path, monkeypatch):
+    writer = Writer(tmp_path / "r.json", header())
+    writer.add(ITEMS[0])
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BenchError, match="No space left"):
+        writer.add(ITEMS[1])
+    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+    assert load(tmp_path / "r.json")[1] == ITEMS[:1]
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path):
+    writer = Writer(tmp_path / "r.json", header())
+    with pytest.raises(msgspec.ValidationError):
+        writer.add(item(samples=(sample(float("nan")),)))
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_a_file_that_is_no_record_is_named(tmp_path):
+    (tmp_path / "torn.json").write_text(write(tmp_path / "r.json")[:-20])
+    (tmp_path / "foreign.json").write_text("[1]")
+    for name in ("torn.json", "foreign.json", "missing.json"):
+        with pytest.raises(MissingPrerequisite, match=name) as refused:
+            load(tmp_path / name)
+        assert "\n" not in str(refused.value)
+        assert done(tmp_path / name, header()) == {}
+
+
+def test_what_an_earlier_run_finished_is_not_done_again(tmp_path):
+    failed = item(240.0, status="oom", samples=())
+    write(tmp_path / "r.json", [*ITEMS, failed])
+    found = done(tmp_path / "r.json", header(id="2"))
+    assert found == {made.key: made for made in ITEMS}
+
+
+HOTTER = replace(MACHINE, threads=2, gpus=(replace(CARD, temperature_c=80, sm_clock_mhz=500),))
+
+
+def test_a_warmer_card_is_the_same_card(tmp_path):
+    write(tmp_path / "r.json")
+    assert done(tmp_path / "r.json", header(machine=HOTTER))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mode": "profile"},
+        {"commit": "decaf"},
+        {"dirty": True},
+        {"dirty": None},
+        {"source": "synthetic-full"},
+        {"dit": "acestep-v15-base"},
+        {"lm": None},
+        {"lm_backend": "vllm"},
+        {"device": "cuda"},
+        {"versions": {"torch": "2.12.0"}},
+        {"machine": replace(MACHINE, environment={})},
+        {"machine": replace(MACHINE, gpus=(replace(CARD, power_limit_w=100.0),))},
+    ],
+    ids=str,
+)
+def test_another_run_is_not_continued(tmp_path, change):
+    write(tmp_path / "r.json")
+    assert done(tmp_path / "r.json", header())
+    assert done(tmp_path / "r.json", header(**change)) == {}
+    write(tmp_path / "r.json", run=header(**change))
+    assert done(tmp_path / "r.json", header()) == {}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from profiles import header, item
+from harness.records import writer as output
+
+syncs = iter(range(20))  # of the file and of its folder
+sync = os.fsync
+def dies_in_the_sixth(descriptor):
+    sync(descriptor)
+    if next(syncs) == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.fsync = dies_in_the_sixth
+with output.Writer(Path(sys.argv[1]), header()) as writer:
+    for number in range(10):
+        writer.add(item(10.0 + number))
+"""
+
+
+def test_a_killed_run_is_taken_up_where_it_was(tmp_path):
+    path = tmp_path / "r.json"
+    killed = subprocess.run([sys.executable, "-c", KILLED, path, SUPPORT])
+    assert killed.returncode == -signal.SIGKILL
+    run, items = load(path)
+    assert run.ended_utc is None
+    assert items == [item(10.0 + number) for number in range(5)]
+
+    finished = done(path, header())
+    ran = []
+    with Writer(path, header(), finished.values()) as writer:
+        for made in (item(10.0 + number) for number in range(10)):
+            if made.key not in finished:
+                ran.append(made)
+                writer.add(made)
+                assert load(path)[1] == [*items, *ran]
+    assert len(ran) == 5
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_bare_list_has_the_old_names(tmp_path):
+    failed = item(60.0, status="oom", error="no room", samples=(), audio=None)
+    entries = json.loads(write(tmp_path / "r.json", [ITEMS[0], failed], json_compat=True))
+    assert entries[0] == {
+        "config": {"duration": 30.0, "batch_size": 2, "thinking": True, "inference_steps": 8},
+        "wall_time": 3.0,
+        "success": True,
+        "error": None,
+        "lm_time": 0.75,
+        "dit_time": 1.0,
+        "vae_time": 0.5,
+        "n_audios": 2,
+    }
+    assert (entries[1]["success"], entries[1]["error"]) == (False, "no room")
+    assert (entries[1]["wall_time"], entries[1]["n_audios"]) == (0.0, 0)
+
+
+def test_a_csv_has_a_row_per_item_with_its_provenance(tmp_path):
+    write(tmp_path / "R.CSV", [ITEMS[0], item(60.0, samples=(), memory_bytes={"driver": 30})])
+    with (tmp_path / "R.CSV").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    expected = {"duration_s": "30.0", "wall_s": "3.0", "spread": "0.5", "dit_s": "1.0", "min_s": "2.5"}
+    expected |= {"commit": "c0ffee", "dirty": "False", "cpu": "AMD EPYC", "rss_bytes": "10"}
+    assert expected.items() <= first.items()
+    assert (second["wall_s"], second["rss_bytes"], second["driver_bytes"]) == ("", "", "30")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1", "\x1b[31m=1"])
+def test_no_cell_is_a_formula(tmp_path, text):
+    write(tmp_path / "r.csv", [item(status="error", error=text)], header(source=text))
+    with (tmp_path / "r.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    for cell in (row["error"], row["source"]):
+        assert cell[0] not in "=+-@\t\r\x1b"
+
+
+def test_a_table_stays_a_table(tmp_path):
+    text = write(tmp_path / "r.md", [item(status="error", error="a|b\n<b>`[x](y)\\ \x1b[31m")])
+    facts, _, head, rule, row = text.splitlines()
+    assert facts.startswith("acestep-profile/1, c0ffee, synthetic-tiny")
+    assert rule.count("---") == head.count("|") - 1 == row.replace("\\|", "").count("|") - 1
+    assert "| 3 | 0.5 | 0.75 | 1 | 0.5 | 0.1 | error | " in row
+    assert "a\\|b \\<b\\>\\`\\[x\\](y)\\\\  \\[31m" in row
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".md"])
+def test_a_run_of_nothing_is_a_file(tmp_path, suffix):
+    write(tmp_path / f"r{suffix}", [])
+    assert (tmp_path / f"r{suffix}").exists()

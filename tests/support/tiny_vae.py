@@ -1,0 +1,37 @@
+"""The tiny VAE decoder in fp64, in which tiles and one pass differ by rounding alone."""
+
+import torch
+from torch import Tensor
+
+from acestep.models.configs import VAEConfig
+from acestep.models.vae import Oobleck, OobleckDecoder, fold
+from acestep.weights.layout import VAE
+from acestep.weights.synthetic import Synthetic
+from harness.checkpoint import materialise, on_meta
+from harness.nn.config import parse_config
+
+HOP = 1920
+
+
+def tiny_decoder(dtype: torch.dtype = torch.float64) -> OobleckDecoder:
+    source = Synthetic("synthetic-tiny")
+    config = parse_config(source.config(VAE), VAEConfig, "tiny")
+    decoder = on_meta(lambda: Oobleck(config)).decoder
+    read = source.weights(VAE).read
+    cpu = torch.device("cpu")
+    materialise(decoder, lambda n: fold(n, read), prefix="decoder.", device=cpu, dtype=dtype)
+    return decoder
+
+
+def random_latents(batch: int, frames: int) -> Tensor:
+    generator = torch.Generator().manual_seed(frames)
+    return torch.randn(batch, frames, 64, dtype=torch.float64, generator=generator)
+
+
+def one_pass(decoder: OobleckDecoder, latents: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return decoder(latents.transpose(1, 2)).float()
+
+
+def relative_error(ours: Tensor, whole: Tensor) -> float:
+    return ((ours - whole).square().mean() / whole.square().mean()).sqrt().item()

@@ -1,0 +1,145 @@
+"""The real worker, with the engine as it is and with output that must not pass."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from places import ZOO
+
+from harness.errors import MissingPrerequisite
+from tiersim import Case, run_case, worker
+from tiersim.reporter import LOADING
+
+MIB = 2**20
+
+
+def case(**fields) -> Case:
+    return Case(**{"tier_gb": 8, "source": "synthetic-tiny", "device": "cpu", "duration_s": 2} | fields)
+
+
+@pytest.mark.parametrize(("cap", "kind"), [("virtual", "virtual"), ("host", "rlimit-data+watchdog")])
+def test_a_generation_under_a_verified_cap(cap, kind):
+    record = run_case(case(batch_size=2, lm=True, cap=cap))
+    assert (record.status, record.reason) == ("ok", ""), record.log
+    assert record.cap is not None and record.cap.verified
+    assert record.cap.kind in (kind, "cgroup")
+    assert record.stages_s.keys() >= {"diffuse", "other"}
+    assert sum(record.stages_s.values()) == pytest.approx(record.wall_s, rel=0.01)
+    assert record.environment["source"] == "synthetic-tiny"
+    assert record.environment["lm"] == record.lm == "acestep-5Hz-lm-0.6B"
+    assert record.environment["device"] == ("virtual" if cap == "virtual" else "cpu")
+    phases = {"cap", "load/dit", "lm_decode", "text_encode", "diffuse", "vae_decode"}
+    assert record.stage_peaks_bytes.keys() >= phases
+    assert record.generation_peak_bytes == max(
+        peak for phase, peak in record.stage_peaks_bytes.items() if phase.partition("/")[0] not in LOADING
+    )
+    assert 5 < len(record.timeline) <= 200
+    assert {sample.phase for sample in record.timeline} & phases
+    times = [sample.t_s for sample in record.timeline]
+    assert times == sorted(times) and 0 < times[0] < times[-1] < record.process_s
+
+
+def test_offloading_is_what_makes_room():
+    """Tier 4 offloads everything, and its peak is its largest part; without it all of them add up."""
+    tier = run_case(case())
+    everything = run_case(case(variant="no-offload"))
+    assert (tier.status, everything.status) == ("ok", "ok")
+    assert tier.environment["offload"] == "every part is on the host until used"
+    assert tier.load_peak_bytes < 0.5 * everything.load_peak_bytes
+    assert tier.generation_peak_bytes < everything.generation_peak_bytes
+    assert tier.peak_bytes == tier.generation_peak_bytes + 2**29  # a card's context
+
+
+@pytest.mark.parametrize(
+    ("phase", "fields"),
+    [
+        ("load/dit", {"variant": "no-offload"}),
+        ("offload", {}),
+        ("lm_prefill", {"lm": True}),
+        ("lm_decode", {"lm": True}),
+        ("text_encode", {}),
+        ("condition", {}),
+        ("diffuse", {}),
+    ],
+)
+def test_running_out_of_memory_in_each_phase(phase, fields):
+    record = run_case(case(**fields), worker=(sys.executable, str(ZOO), f"no_room_from:{phase}:0"))
+    assert (record.status, record.exit_code) == ("oom", 20), record.log
+    assert (record.phase_reached, record.cap.verified) == (phase, True)
+    assert f"were refused (exit code 20) in phase {phase}" in record.reason
+    assert record.peak_bytes > 2**29 and record.stage_peaks_bytes[phase] > 0
+
+
+def test_decoding_has_somewhere_to_go_when_memory_runs_out():
+    record = run_case(case(), worker=(sys.executable, str(ZOO), "no_room_from:vae_decode:100000"))
+    assert (record.status, record.reason) == ("ok", ""), record.log
+    (fallback,) = record.fallbacks
+    assert "0 MB free, the smallest tile takes" in fallback.reason
+    assert "on the CPU in fp32" in fallback.action
+
+
+def test_a_card_too_small_for_its_largest_part():
+    record = run_case(case(tier_gb=0.02))
+    assert (record.status, record.phase_reached) == ("oom", "offload"), record.log
+    assert record.cap.bytes < 0.02 * 2**30
+
+
+def test_host_memory_that_runs_out_is_reported_by_the_worker_itself():
+    record = run_case(case(tier_gb=0.5, cap="host", duration_s=240.0))
+    assert (record.status, record.exit_code) == ("host-oom", 21), record.log
+    assert record.cap is not None and record.cap.verified
+    assert 0 < record.peak_bytes < 0.5 * 2**30 + 64 * MIB
+
+
+def test_a_cap_that_cannot_be_installed_is_not_claimed():
+    record = run_case(case(tier_gb=0.2, cap="host"))
+    assert (record.status, record.exit_code, record.cap) == ("error", 22, None), record.log
+
+
+def test_weights_that_are_missing_are_refused_before_a_process_starts():
+    with pytest.raises(MissingPrerequisite, match="/no/such/checkpoints"):
+        run_case(case(source="/no/such/checkpoints"))
+
+
+def audio(samples=480_000, silent=False, fill=0.1):
+    return SimpleNamespace(tensor=torch.full((2, samples), fill), silent=silent)
+
+
+def test_the_shortest_audio_there_is_satisfies_a_shorter_request():
+    shortest = SimpleNamespace(audios=[audio(128 * 1920)])
+    assert worker.check(shortest, duration_s=2.0, batch_size=1) is None
+
+
+@pytest.mark.parametrize(
+    ("audios", "problem"),
+    [
+        ([audio()], None),
+        ([audio(480_000 + 1920)], None),
+        ([], "0 items"),
+        ([audio(), audio()], "2 items"),
+        ([audio(470_000)], "lasts 9.79 s"),
+        ([audio(fill=float("nan"))], "not numbers"),
+        ([audio(silent=True)], "silent"),
+    ],
+)
+def test_output_that_is_not_music_is_invalid(audios, problem):
+    found = worker.check(SimpleNamespace(audios=audios), duration_s=10.0, batch_size=1)
+    assert found == problem or (problem and problem in found)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_generation_on_a_simulated_card():
+    record = run_case(case(device="cuda", tier_gb=4))
+    assert (record.status, record.reason) == ("ok", ""), record.log
+    assert record.cap is not None and (record.cap.kind, record.cap.verified) == ("cuda-fraction", True)
+    assert record.cap.bytes == 3.5 * 2**30
+    assert 2**29 < record.peak_bytes <= 4 * 2**30
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_device_memory_that_runs_out_is_an_oom():
+    record = run_case(case(device="cuda", tier_gb=0.52, duration_s=60))
+    assert (record.status, record.exit_code) == ("oom", 20), record.log
