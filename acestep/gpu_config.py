@@ -74,6 +74,7 @@ TIERS = (
     GPUConfig("unlimited", math.inf, YES, 600, 600, 8, 8, LARGE,  "4B",   YES, NO,  NO,  None),
 )  # fmt: skip
 TIER_ALIASES = {"tier6": "tier6b"}
+TESTED_GB = (4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 24.0)  # the sizes of a tier test
 
 # A device that is not a CUDA card keeps its tier's limits and loses what it cannot do.
 NOT_CUDA = {"offload_to_cpu": False, "offload_dit_to_cpu": False, "quantization": None, "compile": False}

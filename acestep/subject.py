@@ -11,6 +11,7 @@ from acestep.models.rates import FRAME_SAMPLES, SAMPLE_RATE, SHORTEST_S
 from acestep.request import DEFAULT_DURATION_S, DEFAULT_SEED, GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
+from acestep.tier_case import TierCases
 from harness.subject import Component
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AceStep:
+class AceStep(TierCases):
     """See `harness.subject.Subject`."""
 
     name: str = "acestep"

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 TINY = "synthetic-tiny"
 TINY_DURATIONS_S = (5, 15)
@@ -85,148 +87,49 @@ ENGINES: dict[str, dict[str, object]] = {
 }
 
 
+UNSAID = {"generate": {"engine": PLAIN}, "plan": {"engine": PLAIN}, "memory": {"variant": "default"}}
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One combination to measure. `kind`: `generate` is request to file, `plan` the language model alone."""
+    """One combination to measure, known by its name: a kind of measurement, and the values of its parameters.
 
-    kind: str
-    duration_s: int
-    batch: int
-    thinking: bool
-    steps: int | None = None
-    engine: str = PLAIN
-
-    @property
-    def name(self) -> str:
-        size = f"duration_s={self.duration_s} batch={self.batch} thinking={self.thinking}"
-        steps = "" if self.steps is None else f" steps={self.steps}"
-        return f"{self.kind} {size}{steps}" + ("" if self.engine == PLAIN else f" engine={self.engine}")
-
-
-@dataclass(frozen=True, slots=True)
-class TaskCell:
-    """One task on a recording as long as the result. `reference`: text to music in the timbre of a clip."""
-
-    task: str
-    duration_s: int
-    kind = "task"
-    engine = PLAIN
-
-    @property
-    def name(self) -> str:
-        return f"task task={self.task} duration_s={self.duration_s}"
-
-
-@dataclass(frozen=True, slots=True)
-class SolverCell:
-    """Base weights, which can be guided: one way to integrate, one way to guide, at the fewest steps."""
-
-    method: str
-    guidance: str
-    duration_s: int
-    kind = "solver"
-    engine = BASE
-
-    @property
-    def name(self) -> str:
-        return f"solver method={self.method} guidance={self.guidance} duration_s={self.duration_s}"
-
-
-@dataclass(frozen=True, slots=True)
-class TextCell:
-    """Music put into words by the language model, a fixed number of tokens of lyrics."""
-
-    mode: str
-    kind = "text"
-    engine = PLAIN
-
-    @property
-    def name(self) -> str:
-        return f"text mode={self.mode}"
-
-
-@dataclass(frozen=True, slots=True)
-class ParityCell:
-    """How far an output of `engine` is from the plain engine's; that one's from its own of a moment ago."""
-
-    output: str
-    duration_s: int
-    engine: str
-    kind = "parity"
-
-    @property
-    def name(self) -> str:
-        return f"parity output={self.output} engine={self.engine}"
-
-
-@dataclass(frozen=True, slots=True)
-class ColdCell:
-    """The first planned item of a fresh process, and one more."""
-
-    duration_s: int
-    engine: str
-
-    @property
-    def name(self) -> str:
-        return f"cold engine={self.engine}"
-
-
-@dataclass(frozen=True, slots=True)
-class TierCell:
-    """One generation in its own capped process: a memory tier, with or without the language model.
-
-    `variant`: what of the tier's settings is left out.
+    generate    request to file
+    plan        the language model alone
+    task        one task on a recording as long as the result; `reference` is text to music in its timbre
+    solver      base weights, which can be guided: one way to integrate, one to guide, at the fewest steps
+    text        music put into words by the language model, a fixed number of tokens of lyrics
+    parity      how far an output of `engine` is from the plain engine's, whose is from its own of before
+    cold        the first planned item of a fresh process, and one more
+    memory      one generation in its own capped process; `variant`: what of the tier's settings is left out
+    boundary    the smallest card that does without what `variant` leaves out; follows from the memory cells
+    cost        one planned generation on a card that is not here, stage by stage; `variant`: of the DiT
+    predicted   one tier's verdict on a card that is not here
+    request     one request of a subject; the parameters are its fields
+    component   one network of a subject, called on inputs of a size
     """
 
-    tier_gb: int
-    lm: bool
-    duration_s: int
-    variant: str = "default"
+    kind: str
+    params: tuple[tuple[str, Any], ...]
 
     @property
     def name(self) -> str:
-        variant = "" if self.variant == "default" else f" variant={self.variant}"
-        return f"memory tier_gb={self.tier_gb} lm={self.lm}{variant}"
-
-
-@dataclass(frozen=True, slots=True)
-class BoundaryCell:
-    """The smallest card that does without what `variant` leaves out; follows from the tier cells."""
-
-    variant: str
-    lm: bool
+        return " ".join((self.kind, *(f"{name}={value}" for name, value in self.params)))
 
     @property
-    def name(self) -> str:
-        return f"boundary variant={self.variant} lm={self.lm}"
+    def engine(self) -> str:
+        """The engine that runs it."""
+        return BASE if self.kind == "solver" else dict(self.params).get("engine", PLAIN)
+
+    def __getitem__(self, name: str) -> Any:
+        """The value of a parameter."""
+        return (UNSAID.get(self.kind, {}) | dict(self.params))[name]
 
 
-@dataclass(frozen=True, slots=True)
-class CostCell:
-    """One planned generation on a card that is not here, stage by stage. `variant`: of the DiT."""
-
-    variant: str
-    duration_s: int
-    batch: int
-    kind = "generate"
-    thinking = True
-    steps = STEPS[0]
-
-    @property
-    def name(self) -> str:
-        return f"cost variant={self.variant} duration_s={self.duration_s} batch={self.batch}"
-
-
-@dataclass(frozen=True, slots=True)
-class PredictedCell:
-    """One tier's verdict on a card that is not here."""
-
-    tier_gb: int
-    variant: str
-
-    @property
-    def name(self) -> str:
-        return f"predicted tier_gb={self.tier_gb} variant={self.variant}"
+def cell(kind: str, **params: Any) -> Cell:
+    """The cell of a kind and parameters. None is no parameter, and what goes without saying is left out."""
+    unsaid = dict.fromkeys(params) | UNSAID.get(kind, {})
+    return Cell(kind, tuple((name, value) for name, value in params.items() if value != unsaid[name]))
 
 
 def durations_s(source: str) -> tuple[int, ...]:
@@ -234,75 +137,96 @@ def durations_s(source: str) -> tuple[int, ...]:
     return TINY_DURATIONS_S if source == TINY else GUIDE_DURATIONS_S
 
 
-TimingCell = Cell | TaskCell | SolverCell | TextCell | ParityCell
-
-
-def timing_cells(source: str) -> list[TimingCell]:
+def timing_cells(source: str) -> list[Cell]:
     """Every cell one worker runs, each engine's together. Generation and planning by themselves vary in size;
     each task, text mode, solver and engine costs what it costs at any, and runs the least of everything."""
     least = durations_s(source)[:1]
-    axes = itertools.product(_axis("duration_s", durations_s(source)), _axis("batch", BATCHES))
-    work = list(itertools.product(axes, _axis("thinking", THINKING)))
-    dits = [
-        engine(quantization=name, compile=compile)
-        for compile, name in itertools.product(
-            _axis("compile", COMPILE), _axis("quantization", QUANTIZATIONS)
-        )
+    cells = [
+        *generate_cells(source),
+        *plan_cells(source),
+        *_product("task", task=TASKS, duration_s=least),
+        *_product("text", mode=TEXT_MODES),
+        *_product("solver", method=METHODS, guidance=GUIDANCE, duration_s=least),
     ]
-    lms = [engine(backend=name) for name in _axis("backend", BACKENDS)]
-    generate = [
-        Cell("generate", *size, think, steps, runs)
-        for size, think in work
-        for steps in _axis("steps", STEPS)
-        for runs in dits
-        # Planning, steps and items add up; on tiny weights no two of them are worth the time together.
-        if source != TINY or think + (steps != STEPS[0]) + (size[1] != BATCHES[0]) <= 1
-        if runs == PLAIN or (*size, think, steps) == (*least, BATCHES[0], False, STEPS[0])
-    ]
-    plan = [
-        Cell("plan", *size, think, engine=runs)
-        for size, think in work
-        for runs in lms
-        if runs == PLAIN or size == (*least, BATCHES[0])
-    ]
-    shortest = _axis("duration_s", least)
-    tasks = [TaskCell(*pair) for pair in itertools.product(_axis("task", TASKS), shortest)]
-    ways = itertools.product(_axis("method", METHODS), _axis("guidance", GUIDANCE), shortest)
-    text = [TextCell(mode) for mode in _axis("mode", TEXT_MODES)]
-    compared = [
-        *itertools.product(_axis("output", DIT_OUTPUTS), shortest, dits),
-        *itertools.product(_axis("output", TOKENS), shortest, lms),
-    ]
-    parity = [ParityCell(*one) for one in compared]
-    cells = [*generate, *plan, *tasks, *text, *(SolverCell(*way) for way in ways), *parity]
+    if _axis("duration_s", least):
+        outputs = {name: _dits() for name in _axis("output", DIT_OUTPUTS)}
+        outputs |= {name: _lms() for name in _axis("output", TOKENS)}
+        cells += [
+            cell("parity", output=name, engine=runs) for name, engines in outputs.items() for runs in engines
+        ]
     return sorted(cells, key=lambda cell: list(ENGINES).index(cell.engine))
 
 
-def cold_cells(source: str) -> list[ColdCell]:
+def generate_cells(source: str) -> list[Cell]:
+    """Generation at every size by the plain engine, and the least of everything by the others."""
+    least = {"duration_s": durations_s(source)[0], "batch": BATCHES[0], "thinking": False, "steps": STEPS[0]}
+    axes = {"duration_s": durations_s(source), "batch": BATCHES, "thinking": THINKING, "steps": STEPS}
+    return [
+        cell("generate", **size, engine=name)
+        for size in _sizes(axes)
+        # Planning, steps and items add up; on tiny weights no two of them are worth the time together.
+        if source != TINY or sum(size[axis] != least[axis] for axis in ("batch", "thinking", "steps")) <= 1
+        for name in _dits()
+        if name == PLAIN or size == least
+    ]
+
+
+def plan_cells(source: str) -> list[Cell]:
+    """Planning at every size by our own language model, and one item of the shortest by the others."""
+    least = {"duration_s": durations_s(source)[0], "batch": BATCHES[0]}
+    axes = {"duration_s": durations_s(source), "batch": BATCHES, "thinking": THINKING}
+    return [
+        cell("plan", **size, engine=name)
+        for size in _sizes(axes)
+        for name in _lms()
+        if name == PLAIN or least.items() <= size.items()
+    ]
+
+
+def cold_cells(source: str) -> list[Cell]:
     """Every way to start: eager, and compiled."""
-    ways = itertools.product(_axis("duration_s", durations_s(source)[:1]), _axis("compile", COMPILE))
-    return [ColdCell(duration_s, engine(compile=compile)) for duration_s, compile in ways]
+    if not _axis("duration_s", durations_s(source)[:1]):
+        return []
+    return [cell("cold", engine=engine(compile=compile)) for compile in _axis("compile", COMPILE)]
 
 
-def tier_cells(source: str) -> list[TierCell]:
-    """Every memory case, at the shortest duration of the source."""
-    cases = itertools.product(_axis("tier_gb", TIERS_GB), _axis("lm", WITH_LM), _axis("variant", VARIANTS))
-    return [TierCell(tier_gb, lm, durations_s(source)[0], variant) for tier_gb, lm, variant in cases]
+def tier_cells() -> list[Cell]:
+    """Every memory case."""
+    return _product("memory", tier_gb=TIERS_GB, lm=WITH_LM, variant=VARIANTS)
 
 
-def boundary_cells() -> list[BoundaryCell]:
+def boundary_cells() -> list[Cell]:
     """What is found once every memory case has run."""
-    variants = [variant for variant in _axis("variant", VARIANTS) if variant != "default"]
-    return [BoundaryCell(variant, lm) for variant in variants for lm in _axis("lm", WITH_LM)]
+    return _product("boundary", variant=VARIANTS[1:], lm=WITH_LM)
 
 
-def predicted_cells() -> list[CostCell | PredictedCell]:
+def predicted_cells() -> list[Cell]:
     """Everything that is predicted. It does not depend on the source of weights."""
-    axes = (("duration_s", COST_DURATIONS_S), ("batch", COST_BATCHES))
-    sizes = itertools.product(*(_axis(name, values) for name, values in axes))
-    costs = [CostCell(variant, *size) for size in sizes for variant in COST_DITS]
-    tiers = itertools.product(_axis("tier_gb", TIERS_GB), _axis("variant", VARIANTS))
-    return [*costs, *(PredictedCell(*tier) for tier in tiers)]
+    sizes = _sizes({"duration_s": COST_DURATIONS_S, "batch": COST_BATCHES})
+    costs = [cell("cost", variant=variant, **size) for size in sizes for variant in COST_DITS]
+    return [*costs, *_product("predicted", tier_gb=TIERS_GB, variant=VARIANTS)]
+
+
+def _dits() -> list[str]:
+    """Engines by how they run the DiT."""
+    ways = itertools.product(_axis("compile", COMPILE), _axis("quantization", QUANTIZATIONS))
+    return [engine(quantization=name, compile=compile) for compile, name in ways]
+
+
+def _lms() -> list[str]:
+    """Engines by what runs the language model."""
+    return [engine(backend=name) for name in _axis("backend", BACKENDS)]
+
+
+def _product(kind: str, **axes: tuple) -> list[Cell]:
+    """A cell for every combination that the filter leaves."""
+    return [cell(kind, **values) for values in _sizes(axes)]
+
+
+def _sizes(axes: Mapping[str, tuple]) -> list[dict[str, Any]]:
+    """Every combination that the filter leaves, the last axis fastest."""
+    left = [_axis(name, values) for name, values in axes.items()]
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*left)]
 
 
 def asked_for(name: str, value: object) -> bool:

@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 
 WORKTREE = "worktree"  # in place of a commit
-WORKER = Path(__file__).with_name("_worker.py")
+WORKER = Path(__file__).parent / "worker" / "measure.py"
+OWN_WORKER = Path("benchmarks", "_worker.py")  # of a commit from before `harness`
 
 
 def predict(planned: set[str], torch: str) -> dict[str, dict]:
@@ -32,10 +33,14 @@ def predict(planned: set[str], torch: str) -> dict[str, dict]:
     return measure("costs")
 
 
-def measure(kind: str) -> dict[str, dict]:
-    """Records by cell name, each planned cell among them. `kind`: `timing`, `memory`, `cold` or `costs`."""
-    path = _new_file(kind)
-    command = [sys.executable, "-P", str(WORKER), kind, str(path)]
+def measure(kind: str, *arguments: str) -> dict[str, dict]:
+    """Records by cell name, each planned cell among them.
+
+    `kind` is one of `worker/measure.py`, which says what `arguments` it takes. A commit from before `harness`
+    is measured by its own worker, which gives the same cells the same names; what that one fails at is n/a.
+    """
+    path, own = _new_file(kind), _own_worker()
+    command = [sys.executable, "-P", str(own or WORKER), kind, str(path), *arguments]
     worker = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
     sys.stderr.write(worker.stderr)
     header, records = read(path)
@@ -45,7 +50,12 @@ def measure(kind: str) -> dict[str, dict]:
     if not header:
         header = {"status": "failed", "reason": _how_it_ended(worker)}
         append(path, header)
-    return {"header": header} | records
+    records = {"header": header} | records
+    if own:
+        for record in records.values():
+            if record["status"] == "failed":
+                record |= {"status": "unsupported", "reason": f"this commit's own worker: {record['reason']}"}
+    return records
 
 
 def append(path: Path, record: dict) -> None:
@@ -67,6 +77,13 @@ def read(path: Path) -> tuple[dict, dict[str, dict]]:
         else:
             header = record
     return header, records
+
+
+def _own_worker() -> Path | None:
+    """The worker of the commit under test, where it has one of an older layout."""
+    checkout = os.environ.get("ASV_ENV_DIR")
+    worker = checkout and Path(checkout, "project", OWN_WORKER)
+    return worker if worker and worker.is_file() else None
 
 
 def _new_file(kind: str) -> Path:

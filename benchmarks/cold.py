@@ -1,6 +1,6 @@
 """The first minute of a process: what a command line pays each time, and a server once."""
 
-from ._matrix import COMPILE, PHASES, ColdCell, engine
+from ._matrix import COMPILE, PHASES, cell, engine
 from ._records import measure
 from .common import SETUP_CACHE_TIMEOUT_S, Suite, tracks
 
@@ -18,7 +18,7 @@ class TrackColdStart(Suite):
     setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
 
     def cell(self, phase, compile):
-        return ColdCell(0, engine(compile=compile))
+        return cell("cold", engine=engine(compile=compile))
 
     def setup(self, records, phase, compile):
         super().setup(records, phase, compile)

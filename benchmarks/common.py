@@ -8,9 +8,12 @@ picks a number out of the record. Returning the samples, not their mean, gets as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import product
+from json import dumps
+from typing import Any
 
-from ._matrix import ColdCell, CostCell, PredictedCell, TierCell, TimingCell
+from ._matrix import Cell, cell
 from ._records import measure
 
 SETUP_CACHE_TIMEOUT_S = 4 * 3600
@@ -36,7 +39,7 @@ class Suite:
 
     setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
 
-    def cell(self, *params) -> TimingCell | TierCell | ColdCell | CostCell | PredictedCell:
+    def cell(self, *params) -> Cell:
         raise NotImplementedError("a benchmark class says which cell its parameters mean")
 
     def setup(self, records: dict[str, dict], *params) -> None:
@@ -71,3 +74,26 @@ class _Stages(Suite):
     @tracks("seconds")
     def track_stage(self, _, stage, *__):
         return self.stage(stage)
+
+
+class SubjectSuite(Suite):
+    """Base of a class that measures a subject by its name: requests of it, or its networks by themselves.
+
+    The parameters are fields of a request, or `component` and `size`. A class says which `subject`, the
+    `choices` of its setup, and calls `measured` in a `setup_cache` of its own, which asv knows classes by.
+    """
+
+    subject: str
+    kind = "request"  # or component
+    choices: Mapping[str, Any] = {}  # of the setup
+    params: tuple[tuple, ...]
+    param_names: tuple[str, ...]
+
+    def cell(self, *params):
+        return cell(self.kind, subject=self.subject, **dict(zip(self.param_names, params, strict=True)))
+
+    def measured(self) -> dict[str, dict]:
+        """Records of every combination of the parameters."""
+        cells = [self.cell(*params) for params in product(*self.params)]
+        asked = [(cell.kind, dict(cell.params)) for cell in cells]
+        return measure("subject", self.subject, dumps(dict(self.choices)), dumps(asked))

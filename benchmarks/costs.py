@@ -14,8 +14,7 @@ from ._matrix import (
     COST_STAGES,
     TIERS_GB,
     VARIANTS,
-    CostCell,
-    PredictedCell,
+    cell,
     predicted_cells,
 )
 from ._records import predict
@@ -42,7 +41,7 @@ class TrackCost(_Predicted):
     param_names = ("stage", "duration_s", "batch", "variant")
 
     def cell(self, stage, duration_s, batch, variant):
-        return CostCell(variant, duration_s, batch)
+        return cell("cost", variant=variant, duration_s=duration_s, batch=batch)
 
     def setup(self, records, stage, *params):
         super().setup(records, stage, *params)
@@ -76,7 +75,7 @@ class TrackPredictedPeak(_Predicted):
     param_names = ("tier_gb", "variant")
 
     def cell(self, tier_gb, variant):
-        return PredictedCell(tier_gb, variant)
+        return cell("predicted", tier_gb=tier_gb, variant=variant)
 
     @tracks("bytes")
     def track_peak(self, *_):

@@ -1,6 +1,6 @@
 """Diffusion: the DiT over all steps, the larger part of a generation on most devices."""
 
-from ._matrix import BATCHES, DURATIONS_S, QUANTIZATIONS, SHORTEST_S, STEPS, Cell, engine
+from ._matrix import BATCHES, DURATIONS_S, QUANTIZATIONS, SHORTEST_S, STEPS, cell, engine
 from .common import Suite, tracks
 
 
@@ -12,7 +12,8 @@ class TimeDiT(Suite):
     param_names = ("duration_s", "batch", "steps", "quantization")
 
     def cell(self, duration_s, batch, steps, quantization):
-        return Cell("generate", duration_s, batch, False, steps, engine(quantization=quantization))
+        size = {"duration_s": duration_s, "batch": batch, "thinking": False, "steps": steps}
+        return cell("generate", **size, engine=engine(quantization=quantization))
 
     @tracks("seconds")
     def track_diffuse(self, *_):
@@ -27,8 +28,8 @@ class TimeCompiledDiT(Suite):
     param_names = ("duration_s", "quantization")
 
     def cell(self, duration_s, quantization):
-        runs = engine(quantization=quantization, compile=True)
-        return Cell("generate", duration_s, BATCHES[0], False, STEPS[0], runs)
+        size = {"duration_s": duration_s, "batch": BATCHES[0], "thinking": False, "steps": STEPS[0]}
+        return cell("generate", **size, engine=engine(quantization=quantization, compile=True))
 
     @tracks("seconds")
     def track_diffuse(self, *_):

@@ -1,6 +1,6 @@
 """A whole generation, request to audio file, and where its time goes."""
 
-from ._matrix import BATCHES, DURATIONS_S, STAGES, STEPS, THINKING, Cell
+from ._matrix import BATCHES, DURATIONS_S, STAGES, STEPS, THINKING, cell
 from .common import Suite, _Stages, tracks
 
 
@@ -12,7 +12,7 @@ class TimeGenerate(Suite):
     param_names = ("duration_s", "batch", "thinking", "steps")
 
     def cell(self, duration_s, batch, thinking, steps):
-        return Cell("generate", duration_s, batch, thinking, steps)
+        return cell("generate", duration_s=duration_s, batch=batch, thinking=thinking, steps=steps)
 
     @tracks("seconds")
     def track_wall(self, *_):
@@ -27,4 +27,4 @@ class TrackStages(_Stages):
     param_names = ("stage", "duration_s", "thinking")
 
     def cell(self, stage, duration_s, thinking):
-        return Cell("generate", duration_s, BATCHES[0], thinking, STEPS[0])
+        return cell("generate", duration_s=duration_s, batch=BATCHES[0], thinking=thinking, steps=STEPS[0])

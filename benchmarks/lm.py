@@ -4,7 +4,7 @@ Prefill and decode are two regimes: prefill multiplies many tokens at once and i
 decode is one token per pass and bound by memory traffic. One throughput over both says nothing.
 """
 
-from ._matrix import BACKENDS, BATCHES, DURATIONS_S, LM_STAGES, TEXT_MODES, THINKING, Cell, TextCell, engine
+from ._matrix import BACKENDS, BATCHES, DURATIONS_S, LM_STAGES, TEXT_MODES, THINKING, cell, engine
 from .common import Suite, _Stages, tracks
 
 
@@ -17,7 +17,8 @@ class TimeLMPlanning(Suite):
     param_names = ("duration_s", "batch", "thinking", "backend")
 
     def cell(self, duration_s, batch, thinking, backend):
-        return Cell("plan", duration_s, batch, thinking, engine=engine(backend=backend))
+        size = {"duration_s": duration_s, "batch": batch, "thinking": thinking}
+        return cell("plan", **size, engine=engine(backend=backend))
 
     @tracks("seconds")
     def track_plan(self, *_):
@@ -60,7 +61,8 @@ class TrackTokensPerSec(_Throughput):
     param_names = ("duration_s", "batch", "backend")
 
     def cell(self, duration_s, batch, backend):
-        return Cell("plan", duration_s, batch, True, engine=engine(backend=backend))
+        size = {"duration_s": duration_s, "batch": batch, "thinking": True}
+        return cell("plan", **size, engine=engine(backend=backend))
 
 
 class TimeTextMode(_Throughput):
@@ -71,7 +73,7 @@ class TimeTextMode(_Throughput):
     param_names = ("mode",)
 
     def cell(self, mode):
-        return TextCell(mode)
+        return cell("text", mode=mode)
 
     @tracks("seconds")
     def track_wall(self, *_):
@@ -86,4 +88,4 @@ class TrackTextStages(_Stages):
     param_names = ("stage", "mode")
 
     def cell(self, stage, mode):
-        return TextCell(mode)
+        return cell("text", mode=mode)

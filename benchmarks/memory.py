@@ -2,7 +2,7 @@
 
 import math
 
-from ._matrix import TIERS_GB, VARIANTS, WITH_LM, BoundaryCell, TierCell
+from ._matrix import TIERS_GB, VARIANTS, WITH_LM, cell
 from ._records import measure
 from .common import SETUP_CACHE_TIMEOUT_S, Suite, tracks
 
@@ -24,7 +24,7 @@ class PeakMemTier(_Tiers):
     param_names = ("tier_gb", "lm")
 
     def cell(self, tier_gb, lm):
-        return TierCell(tier_gb, lm, 0)
+        return cell("memory", tier_gb=tier_gb, lm=lm)
 
     @tracks("bytes")
     def track_peak(self, *_):
@@ -48,7 +48,7 @@ class TrackTierBoundary(_Tiers):
     param_names = ("variant", "lm")
 
     def cell(self, variant, lm):
-        return BoundaryCell(variant, lm)
+        return cell("boundary", variant=variant, lm=lm)
 
     @tracks("GB")
     def track_minimum(self, *_):

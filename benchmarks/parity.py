@@ -6,7 +6,7 @@ One over the limit of its output fails its cell (`_parity.py`). Every number shr
 
 import math
 
-from ._matrix import BACKENDS, COMPILE, DIT_OUTPUTS, QUANTIZATIONS, TOKENS, ParityCell, engine
+from ._matrix import BACKENDS, COMPILE, DIT_OUTPUTS, QUANTIZATIONS, TOKENS, cell, engine
 from .common import Suite, tracks
 
 
@@ -18,7 +18,8 @@ class TrackParity(Suite):
     param_names = ("output", "quantization", "compile")
 
     def cell(self, output, quantization, compile):
-        return ParityCell(output, 0, engine(quantization=quantization, compile=compile))
+        name = engine(quantization=quantization, compile=compile)
+        return cell("parity", output=output, engine=name)
 
     @tracks("relative RMS")
     def track_relative_rms(self, *_):
@@ -43,7 +44,7 @@ class TrackTokenParity(Suite):
     param_names = ("output", "backend")
 
     def cell(self, output, backend):
-        return ParityCell(output, 0, engine(backend=backend))
+        return cell("parity", output=output, engine=engine(backend=backend))
 
     @tracks("share")
     def track_disagreement(self, *_):

@@ -1,6 +1,6 @@
 """What is made of a recording, and what guidance and solvers cost: at the shortest length, one item."""
 
-from ._matrix import GUIDANCE, METHODS, SHORTEST_S, STAGES, TASKS, SolverCell, TaskCell
+from ._matrix import GUIDANCE, METHODS, SHORTEST_S, STAGES, TASKS, cell
 from .common import Suite, _Stages, tracks
 
 
@@ -12,7 +12,7 @@ class TimeTask(Suite):
     param_names = ("task", "duration_s")
 
     def cell(self, task, duration_s):
-        return TaskCell(task, duration_s)
+        return cell("task", task=task, duration_s=duration_s)
 
     @tracks("seconds")
     def track_wall(self, *_):
@@ -27,7 +27,7 @@ class TrackTaskStages(_Stages):
     param_names = ("stage", "task", "duration_s")
 
     def cell(self, stage, task, duration_s):
-        return TaskCell(task, duration_s)
+        return cell("task", task=task, duration_s=duration_s)
 
 
 class TimeSolver(Suite):
@@ -38,7 +38,7 @@ class TimeSolver(Suite):
     param_names = ("method", "guidance", "duration_s")
 
     def cell(self, method, guidance, duration_s):
-        return SolverCell(method, guidance, duration_s)
+        return cell("solver", method=method, guidance=guidance, duration_s=duration_s)
 
     @tracks("seconds")
     def track_diffuse(self, *_):

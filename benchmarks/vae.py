@@ -1,6 +1,6 @@
 """VAE: latents at 25 frames per second to a 48 kHz stereo waveform."""
 
-from ._matrix import BATCHES, DURATIONS_S, STEPS, Cell
+from ._matrix import BATCHES, DURATIONS_S, STEPS, cell
 from .common import Suite, tracks
 
 
@@ -12,7 +12,7 @@ class TimeVAEDecode(Suite):
     param_names = ("duration_s", "batch")
 
     def cell(self, duration_s, batch):
-        return Cell("generate", duration_s, batch, False, STEPS[0])
+        return cell("generate", duration_s=duration_s, batch=batch, thinking=False, steps=STEPS[0])
 
     @tracks("seconds")
     def track_vae_decode(self, *_):

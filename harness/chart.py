@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import cycle, groupby
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from harness.memory import GIB
 from harness.page import safe
+from harness.trace.cost import LOADING
 
 MIB = 2**20
 GB_FROM = GIB // 10
@@ -21,20 +22,13 @@ HEADROOM = 1.08
 FINEST = 0.5  # what is nearer in time is one point
 # A cap far above the curve would flatten it: from there on it is told in words.
 FARTHEST_CAP = 4
-# By stage, the same in every chart of a page; parts of a stage (load/vae) share its colour.
-COLOURS = {
-    "load": "#9aa5b1",
-    "offload": "#c7b8a3",
-    "lm_prefill": "#eeca3b",
-    "lm_decode": "#f58518",
-    "text_encode": "#b279a2",
-    "condition": "#ff9da6",
-    "diffuse": "#4c78a8",
-    "vae_decode": "#54a24b",
-    "post": "#72b7b2",
-    "save": "#9d755d",
-}
-OTHER = "#7f7f7f"
+# For stages in the order they run, again from the start where there are more of them.
+PALETTE = (
+    *("#9ecae9", "#88d27a", "#c7b8a3", "#eeca3b", "#f58518", "#b279a2"),
+    *("#ff9da6", "#d6a5c9", "#4c78a8", "#54a24b", "#72b7b2", "#9d755d"),
+)
+LOADING_COLOUR = "#9aa5b1"
+OTHER = "#7f7f7f"  # of what is no stage
 LINE = "currentColor"
 
 
@@ -58,13 +52,26 @@ class Point(NamedTuple):
     reserved_bytes: int
 
 
+def colours(stages: Sequence[str]) -> dict[str, str]:
+    """A colour for each of a subject's stages, by its place among them, and one for loading before them."""
+    return {LOADING: LOADING_COLOUR} | dict(zip(stages, cycle(PALETTE), strict=False))
+
+
 class Chart:
     """The chart of `samples`, at least two of them, in order of time. `cap_bytes`: 0 for none.
 
-    `reserved_bytes`: what an allocator held at each sample, drawn as a line; empty where nobody knows.
+    `stages`: the subject's, so that one has the same colour in every chart; parts of a stage (load/vae) share
+    it. `reserved_bytes`: what an allocator held at each sample, drawn as a line; empty where nobody knows.
     """
 
-    def __init__(self, samples: Sequence[Sample], cap_bytes: int, reserved_bytes: Sequence[int] = ()):
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        cap_bytes: int,
+        stages: Sequence[str],
+        reserved_bytes: Sequence[int] = (),
+    ):
+        self._colours = colours(stages)
         self._cap_bytes = cap_bytes
         self._has_line = bool(reserved_bytes)
         peak_bytes = max(*(sample.used_bytes for sample in samples), *reserved_bytes)
@@ -77,12 +84,11 @@ class Chart:
     def svg(self) -> Markup:
         """The picture and, below it, what its colours mean."""
         parts = "".join((*self._grid(), *self._areas(), *self._reserved(), *self._cap(), *self._seconds()))
-        colours = {stage: COLOURS.get(stage, OTHER) for stage in self._stages}
+        shown = {stage: self._colours.get(stage, OTHER) for stage in self._stages}
         if self._has_line:
-            colours["reserved"] = LINE
+            shown["reserved"] = LINE
         legend = "".join(
-            f'<span><i style="background:{colour}"></i>{safe(name)}</span>'
-            for name, colour in colours.items()
+            f'<span><i style="background:{colour}"></i>{safe(name)}</span>' for name, colour in shown.items()
         )
         picture = (
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="memory over time">{parts}</svg>'
@@ -122,7 +128,7 @@ class Chart:
         runs = [(stage, list(run)) for stage, run in groupby(self._points, key=attrgetter("stage"))]
         for (stage, run), (_, following) in zip(runs, [*runs[1:], ("", [])], strict=True):
             path = self._steps([*run, *following[:1]])
-            fill = f'fill="{COLOURS.get(stage, OTHER)}" fill-opacity=".8"'
+            fill = f'fill="{self._colours.get(stage, OTHER)}" fill-opacity=".8"'
             yield f'<path d="{path}" {fill}><title>{safe(stage)}</title></path>'
 
     def _steps(self, run: Sequence[Point]) -> str:

@@ -14,7 +14,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks._matrix import STAGES, STEPS, THINKING, TIERS_GB, WITH_LM, Cell, TierCell
+from benchmarks._matrix import STAGES, STEPS, THINKING, TIERS_GB, WITH_LM, cell
 from benchmarks._records import read
 from harness import console
 from harness.text import harmless
@@ -33,16 +33,19 @@ def stage_table(header: dict, records: dict[str, dict], thinking: bool) -> Table
     """Where the time of one item goes, a column per duration."""
     generated = [name for name in header["planned"] if name.startswith("generate ")]
     durations = sorted({int(name.split("duration_s=")[1].split()[0]) for name in generated})
-    cells = [Cell("generate", duration_s, 1, thinking, STEPS[0]) for duration_s in durations]
+    size = {"batch": 1, "thinking": thinking, "steps": STEPS[0]}
+    cells = {duration_s: cell("generate", duration_s=duration_s, **size).name for duration_s in durations}
     columns = [
-        (cell, records[cell.name]) for cell in cells if records.get(cell.name, {}).get("status") == "ok"
+        (duration_s, records[name])
+        for duration_s, name in cells.items()
+        if records.get(name, {}).get("status") == "ok"
     ]
     planner = "with" if thinking else "without"
     table = _table(
         f"One item, {STEPS[0]} steps, {planner} planning: median ms of {header['repeats']}", "stage"
     )
-    for cell, _ in columns:
-        table.add_column(f"{cell.duration_s} s", justify="right")
+    for duration_s, _ in columns:
+        table.add_column(f"{duration_s} s", justify="right")
     for stage in STAGES:
         times = [_ms(run["stages_s"].get(stage) for run in found["runs"]) for _, found in columns]
         if any(times):
@@ -51,7 +54,7 @@ def stage_table(header: dict, records: dict[str, dict], thinking: bool) -> Table
     table.add_row(
         "wall", *(_ms(run["wall_s"] for run in found["runs"]) for _, found in columns), style="bold"
     )
-    rtf = [median(run["wall_s"] for run in found["runs"]) / cell.duration_s for cell, found in columns]
+    rtf = [median(run["wall_s"] for run in found["runs"]) / duration_s for duration_s, found in columns]
     table.add_row("real-time factor", *(f"{value:.4f}" for value in rtf))
     return table
 
@@ -76,7 +79,7 @@ def memory_table(records: dict[str, dict]) -> Table:
     """Peak of one generation per tier, or the word for why there is none."""
     table = _table("Peak memory of one capped process: MiB", "tier", "without LM", "with LM")
     for tier in TIERS_GB:
-        found = [records.get(TierCell(tier, lm, 0).name, {"status": ""}) for lm in WITH_LM]
+        found = [records.get(cell("memory", tier_gb=tier, lm=lm).name, {"status": ""}) for lm in WITH_LM]
         shown = (
             f"{one['peak_bytes'] / 2**20:,.0f}" if one["status"] == "ok" else one["status"] for one in found
         )

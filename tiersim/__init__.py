@@ -22,14 +22,14 @@ from tiersim.case import Case
 from tiersim.record import Record
 
 if TYPE_CHECKING:
-    from tiersim.runner import run_case
+    from tiersim.run import run_case
 
 __all__ = ["Case", "Record", "run_case"]
 
 
 def __getattr__(name: str) -> object:
     if name == "run_case":  # what watches processes takes longer to import than a command line to be refused
-        from tiersim.runner import run_case
+        from tiersim.run import run_case
 
         return run_case
     raise AttributeError(f"module 'tiersim' has no attribute {name!r}")

@@ -23,9 +23,10 @@ from pathlib import Path
 from harness import console
 from harness.cards import DEFAULT
 from harness.console import Parser
-from tiersim.case import CAPS, DEFAULT_TIERS_GB, LM_BACKENDS, VARIANTS, Case
+from tiersim.case import CAPS, VARIANTS, Case, subject_of
 
 BATCHES = (1, 2, 4, 8)
+DEFAULTS = Case(tier_gb=8)
 FLAGS = {"tier_gb": "tiers", "timeout_s": "case_timeout", "inference_steps": "steps"}  # by a case's field
 
 
@@ -44,16 +45,22 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def _add_cases(add: Callable[..., object]) -> None:
-    defaults = Case(tier_gb=DEFAULT_TIERS_GB[0])
-    add("--tiers", type=float, nargs="+", default=DEFAULT_TIERS_GB, metavar="GB", help="4 6 8 12 16 20 24")
+    subject = subject_of(DEFAULTS)
+    sizes = " ".join(f"{size:g}" for size in subject.tested_gb)
+    add("--tiers", type=float, nargs="+", default=subject.tested_gb, metavar="GB", help=sizes)
     add("--with-lm", "--tier-with-lm", action="store_true", help="load the tier's LM where it has one")
-    add("--lm-backend", choices=LM_BACKENDS, default=defaults.lm_backend, help="what runs it (the tier's)")
+    add(
+        "--lm-backend",
+        choices=subject.lm_backends,
+        default=DEFAULTS.lm_backend,
+        help="what runs it (the tier's)",
+    )
     add("--variants", nargs="+", default=VARIANTS[:1], choices=VARIANTS, help="of each tier's settings")
     add("--source", help="synthetic-tiny, synthetic-full or a checkpoint folder (default: ACESTEP_SOURCE)")
-    add("--duration", "--tier-duration", type=float, default=defaults.duration_s, metavar="S", help="30")
-    add("--batch-size", type=int, default=defaults.batch_size, metavar="N", help="1")
-    add("--steps", "--inference-steps", type=int, default=defaults.steps, metavar="N", help="8")
-    add("--seed", type=int, default=defaults.seed, metavar="N", help=f"{defaults.seed}")
+    add("--duration", "--tier-duration", type=float, default=DEFAULTS.duration_s, metavar="S", help="30")
+    add("--batch-size", type=int, default=DEFAULTS.batch_size, metavar="N", help="1")
+    add("--steps", "--inference-steps", type=int, default=DEFAULTS.steps, metavar="N", help="8")
+    add("--seed", type=int, default=DEFAULTS.seed, metavar="N", help=f"{DEFAULTS.seed}")
     add("--repeats", type=int, default=1, metavar="N", help="runs of each case")
     add("--skip-compile", "--tier-skip-compile", action="store_true", help="where nothing is quantized")
     add("--strict", action="store_true", help="refuse a case over its tier's limits")
@@ -61,7 +68,6 @@ def _add_cases(add: Callable[..., object]) -> None:
 
 
 def _add_how(parser: argparse.ArgumentParser) -> None:
-    defaults = Case(tier_gb=DEFAULT_TIERS_GB[0])
     group = parser.add_argument_group(
         "how, by default run where there is an accelerator and predicted elsewhere"
     )
@@ -76,7 +82,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     add("--cap", choices=CAPS, help="run, with memory limited in this way (the device's own)")
     add("--gpus", nargs="+", metavar="ID", help="run on these, one case on each at a time (all)")
     add("--scheduler", metavar="ADDRESS", help="run on the workers of a dask scheduler")
-    add("--case-timeout", type=float, default=defaults.timeout_s, metavar="S", help="wall clock of a run")
+    add("--case-timeout", type=float, default=DEFAULTS.timeout_s, metavar="S", help="wall clock of a run")
 
 
 def _add_boundaries(add: Callable[..., object]) -> None:

@@ -14,13 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from acestep.gpu_config import tier_named
-from acestep.weights.layout import SYNTHETIC
 from harness.memory import GIB
-from tiersim.case import PREDICTED, Variant
+from harness.tiers import TINY, Tier
+from tiersim.case import PREDICTED, Variant, subject_of
 from tiersim.record import Record
 
-TINY = SYNTHETIC[0]
 MOST_OF_CARD = 0.92  # a limit is raised only where this much of the card is enough
 CONFIRMING_REPEATS = 3  # and as often, where a repeat can differ
 
@@ -89,7 +87,7 @@ class Ladder:
     """
 
     tier_gb: float
-    tier: str
+    tier: Tier
     lm: bool
     best: int
     roomy: int
@@ -110,9 +108,9 @@ class Ladder:
 def ladders(records: Iterable[Record]) -> list[tuple[Ladder, Ladder | None]]:
     """Per card its ladder without a language model, and with one if it has one; ascending."""
     ran = sorted((r for r in records if r.status != "skip"), key=_rung)
-    found = {card: _climbed(list(rungs)) for card, rungs in groupby(ran, key=lambda r: _rung(r)[:2])}
-    sizes = sorted({tier_gb for tier_gb, _ in found})
-    return [(found[size, False], found.get((size, True))) for size in sizes if (size, False) in found]
+    climbed = {card: _climbed(list(rungs)) for card, rungs in groupby(ran, key=lambda r: _rung(r)[:2])}
+    sizes = sorted({tier_gb for tier_gb, _ in climbed})
+    return [(climbed[size, False], climbed.get((size, True))) for size in sizes if (size, False) in climbed]
 
 
 def _climbed(records: Sequence[Record]) -> Ladder:
@@ -121,10 +119,11 @@ def _climbed(records: Sequence[Record]) -> Ladder:
     stop = next((i for i, rung in enumerate(rungs) if rung.status != "ok"), len(rungs))
     passed = rungs[:stop]
     roomy = [rung for rung in passed if _leaves_room(rung, records)]
+    case = records[0].requested
     return Ladder(
-        tier_gb=records[0].requested.tier_gb,
-        tier=records[0].tier,
-        lm=records[0].requested.lm,
+        tier_gb=case.tier_gb,
+        tier=subject_of(case).tier(case.tier_gb),
+        lm=case.lm,
         best=passed[-1].requested.batch_size if passed else 0,
         roomy=roomy[-1].requested.batch_size if roomy else 0,
         peak_bytes=passed[-1].peak_bytes if passed else None,
@@ -157,19 +156,19 @@ class BatchLimit:
     suggestion: str
 
 
-def batch_limits(found: Iterable[tuple[Ladder, Ladder | None]]) -> list[BatchLimit]:
+def batch_limits(ladders: Iterable[tuple[Ladder, Ladder | None]]) -> list[BatchLimit]:
     """Each card's ladders beside its tier's limits."""
     limits = []
-    for alone, lm in found:
-        config = tier_named(alone.tier)
-        changes = [_change("no_lm", config.max_batch, alone)]
-        changes += [_change("lm", config.max_batch_with_lm, lm)] if lm else []
+    for alone, lm in ladders:
+        tier = alone.tier
+        changes = [_change("no_lm", tier.max_batch, alone)]
+        changes += [_change("lm", tier.max_batch_with_lm, lm)] if lm else []
         limits.append(
             BatchLimit(
                 tier_gb=alone.tier_gb,
-                tier=alone.tier,
-                alone=f"{config.max_batch}, found {alone}",
-                with_lm=f"{config.max_batch_with_lm}, found {lm}" if lm else "N/A",
+                tier=tier.name,
+                alone=f"{tier.max_batch}, found {alone}",
+                with_lm=f"{tier.max_batch_with_lm}, found {lm}" if lm else "N/A",
                 suggestion=", ".join(filter(None, changes)) or "OK",
             )
         )
@@ -187,13 +186,13 @@ def _change(name: str, limit: int, ladder: Ladder) -> str:
 
 def _worst_of_each(records: Iterable[Record], of: Callable[[Record], float]) -> list[Record]:
     """One record per value of `of`, ascending: of repeats a failed one, else with the highest peak of all."""
-    found = []
+    worst_of_each = []
     for _, repeats in groupby(sorted(records, key=of), key=of):
         listed = list(repeats)
         peak_bytes = max((r.peak_bytes for r in listed if r.peak_bytes is not None), default=None)
         worst = next((r for r in listed if r.failed), listed[0])
-        found.append(replace(worst, peak_bytes=peak_bytes))
-    return found
+        worst_of_each.append(replace(worst, peak_bytes=peak_bytes))
+    return worst_of_each
 
 
 def _rung(record: Record) -> tuple[float, bool, int]:

@@ -1,4 +1,4 @@
-"""A run: cases in, records out, each written down and shown as soon as it is there."""
+"""A whole tier test: plans in, records out, each written down and shown as soon as it is there."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from harness.records.writer import Writer
 from tiersim import document, sweep
-from tiersim.case import Case, Plan, resolve
+from tiersim.case import Plan
 from tiersim.record import Record
 from tiersim.results import Results
 
-Runner = Callable[[Sequence[Case], Callable[[Record], None]], object]
+Runner = Callable[[Sequence[Plan], Callable[[Record], None]], object]
 
 
 class CaseRunner:
-    """Where cases become records, each configuration once however often it is asked for.
+    """Where plans become records, each configuration once however often it is asked for.
 
-    `runner(cases, on_record)` runs cases, in any order. `results` keeps them and has earlier ones, `writers`
+    `runner(plans, on_record)` runs plans, in any order. `results` keeps them and has earlier ones, `writers`
     are files in the profiler's format, `show` is called with each record in turn.
     """
 
@@ -34,21 +34,20 @@ class CaseRunner:
         self._writers = writers
         self.records: dict[str, Record] = {}  # by key, in the order they came
 
-    def run(self, cases: Sequence[Case]) -> list[Record]:
-        """A record for every case, as if it had been run for that one."""
-        planned = sweep.unique(cases)
-        plans = {plan.key: plan for _, plan in planned}
-        todo = []
-        for case, plan in planned:
+    def run(self, plans: Sequence[Plan]) -> list[Record]:
+        """A record for every plan, as if it had been run for that one."""
+        plan_of = sweep.by_key(plans)
+        missing = []
+        for plan in plan_of.values():
             if plan.key in self.records:
                 continue
             if record := self._results and self._results.find(plan):
-                self._take(replace(record, requested=case), plan)
+                self._take(replace(record, requested=plan.requested), plan)
             else:
-                todo.append(case)
-        if todo:
-            self._runner(todo, lambda record: self._take(record, plans[record.key], new=True))
-        return [replace(self.records[resolve(case).key], requested=case) for case in cases]
+                missing.append(plan)
+        if missing:
+            self._runner(missing, lambda record: self._take(record, plan_of[record.key], new=True))
+        return [replace(self.records[plan.key], requested=plan.requested) for plan in plans]
 
     def _take(self, record: Record, plan: Plan, *, new: bool = False) -> None:
         self.records[record.key] = record

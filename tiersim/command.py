@@ -11,7 +11,6 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from acestep.gpu_config import tier_named
 from harness import cards
 from harness.cards import Card
 from harness.checks import within
@@ -20,15 +19,15 @@ from harness.records import writer as output
 from harness.records.schema import Header, Profile
 from harness.text import harmless
 from tiersim import baseline, boundary, document, html, pool, sweep
-from tiersim.case import PREDICTED, VARIANTS, Case, Plan, here, resolve
+from tiersim.case import PREDICTED, VARIANTS, Case, Plan, here, resolve, subject_of
 from tiersim.case_runner import CaseRunner, Runner
 from tiersim.notes import basis
 from tiersim.predictors import Predictors
 from tiersim.progress import Progress
 from tiersim.protocol import Exit
 from tiersim.record import Record
-from tiersim.report import Report
 from tiersim.results import Results, write
+from tiersim.tables import Report
 
 FAILED = 1
 MAX_REPEATS, MAX_BATCH, MAX_JOBS = 100, 64, 1024
@@ -48,16 +47,16 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Do what the options ask for; returns the exit code. Raises BenchError for what cannot be run."""
     card = _card(options)
     base = _base(options, card)
-    planned = _planned(options, base)
+    plans = _plans(options, base)
     rungs = _rungs(options, base)
-    every = {plan.key: plan for _, plan in sweep.unique([*(case for case, _ in planned), *chain(*rungs)])}
+    every = sweep.by_key([*plans, *chain(*rungs)])
     columns = shutil.get_terminal_size(NO_TERMINAL).columns
     report = Report(columns, ascii=options.ascii, wide=options.wide, predicted=card is not None)
     if options.dry_run:
         print(report.plans(list(every.values())))
         return 0
     before = options.baseline and baseline.load(options.baseline, every, predicted=card is not None)
-    header = document.header(planned[0][1], argv)
+    header = document.header(plans[0], argv)
     with ExitStack() as stack:
         results = stack.enter_context(Results(options.out, options.rerun)) if options.out else None
         writers = [stack.enter_context(writer) for writer in _writers(options, header)]
@@ -67,20 +66,20 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
             results,
             writers,
         )
-        found = Findings()
+        findings = Findings()
         print(report.header(), flush=True)
         try:
-            _test(options, planned, rungs, case_runner, found)
+            _test(options, plans, rungs, case_runner, findings)
             if before:
-                _compare(case_runner, before, found)
+                _compare(case_runner, before, findings)
         finally:
             records = list(case_runner.records.values())
             if results:
-                _conclude(results.folder, header, records, found)
-    print("\n\n".join([report.footer(records), *(table(report) for table in found.tables)]))
+                _conclude(results.folder, header, records, findings)
+    print("\n\n".join([report.footer(records), *(table(report) for table in findings.tables)]))
     if options.out:
         print(f"\nresults  {harmless(str(options.out / 'report.html'))}")
-    return _exit_code(records, found)
+    return _exit_code(records, findings)
 
 
 def _card(options: argparse.Namespace) -> Card | None:
@@ -102,8 +101,8 @@ def _card(options: argparse.Namespace) -> Card | None:
     return cards.find(cards.DEFAULT if options.card is None else options.card)
 
 
-def _planned(options: argparse.Namespace, base: Case) -> list[tuple[Case, Plan]]:
-    """The cases, each configuration once, with their plans."""
+def _plans(options: argparse.Namespace, base: Case) -> list[Plan]:
+    """The plans of the cases, each configuration once."""
     within("repeats", options.repeats, 1, MAX_REPEATS, kind=int)
     if options.jobs is not None:
         within("jobs", options.jobs, 1, MAX_JOBS, kind=int)
@@ -111,25 +110,25 @@ def _planned(options: argparse.Namespace, base: Case) -> list[tuple[Case, Plan]]
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
     if options.rerun and not options.out:
         raise UsageError("rerun: concerns what is kept; name the folder with --out DIR")
-    if options.gpus and (device := resolve(base).device) != "cuda":
-        raise UsageError(f"gpus: names cards, and the device is {device}; drop one of them")
     variants = VARIANTS if options.boundary else options.variants
-    asked = sweep.cases(
+    cases = sweep.cases(
         base, options.tiers, with_lm=options.with_lm, variants=variants, repeats=options.repeats
     )
-    planned = sweep.unique(asked)
-    changed = [change for _, plan in planned for change in plan.adjustments]
-    if options.strict and changed:
-        raise UsageError(f"{changed[0]} (strict)")
-    return planned
+    plans = list(sweep.by_key(map(resolve, cases)).values())
+    if options.gpus and (device := plans[0].device) != "cuda":
+        raise UsageError(f"gpus: names cards, and the device is {device}; drop one of them")
+    changes = [change for plan in plans for change in plan.adjustments]
+    if options.strict and changes:
+        raise UsageError(f"{changes[0]} (strict)")
+    return plans
 
 
-def _rungs(options: argparse.Namespace, base: Case) -> list[list[Case]]:
-    """The ladders of batches, none where they are not asked for."""
+def _rungs(options: argparse.Namespace, base: Case) -> list[list[Plan]]:
+    """The plans of the ladders of batches, none where they are not asked for."""
     for batch in options.batch_sizes:
         within("batch_sizes", batch, 1, MAX_BATCH, kind=int)
     batches = options.batch_sizes if options.batch_boundary else ()
-    return sweep.rungs(base, options.tiers, batches, options.repeats)
+    return [list(map(resolve, rung)) for rung in sweep.rungs(base, options.tiers, batches, options.repeats)]
 
 
 def _base(options: argparse.Namespace, card: Card | None) -> Case:
@@ -162,50 +161,50 @@ def _writers(options: argparse.Namespace, header: Header) -> list[output.Writer]
 def _runner(options: argparse.Namespace, card: Card | None, stack: ExitStack) -> Runner:
     """What runs cases: this machine's cards or its CPU, or a cluster's; or what predicts them."""
     if card:
-        start = stack.enter_context(Predictors(options.jobs)).run_cases
+        start = stack.enter_context(Predictors(options.jobs)).run_plans
     else:
         executor = None
         if options.scheduler:
             per_case = int((options.device or "").startswith("cuda"))
             executor = stack.enter_context(pool.on_cluster(options.scheduler, per_case))
-        start = partial(pool.run_cases, gpus=options.gpus, jobs=options.jobs or 1, executor=executor)
+        start = partial(pool.run_plans, gpus=options.gpus, jobs=options.jobs or 1, executor=executor)
 
-    def run(cases: Sequence[Case], on_record: Callable[[Record], None]) -> None:
-        with Progress(len(cases)) as progress:
+    def run(plans: Sequence[Plan], on_record: Callable[[Record], None]) -> None:
+        with Progress(len(plans)) as progress:
 
             def ended(record: Record) -> None:
                 progress.on_record(record)
                 on_record(record)
 
-            start(cases, on_record=ended, on_event=progress.on_event)
+            start(plans, on_record=ended, on_event=progress.on_event)
 
     return run
 
 
 def _test(
     options: argparse.Namespace,
-    planned: Sequence[tuple[Case, Plan]],
-    rungs: Sequence[Sequence[Case]],
+    plans: Sequence[Plan],
+    rungs: Sequence[Sequence[Plan]],
     case_runner: CaseRunner,
-    found: Findings,
+    findings: Findings,
 ) -> None:
-    """Run the cases, then the ladders of batches, and say where the boundaries are."""
-    records = case_runner.run([case for case, _ in planned])
-    plan = planned[-1][1]
+    """Run the plans, then the ladders of batches, and say where the boundaries are."""
+    records = case_runner.run(plans)
+    source, dit, case = plans[-1].source, plans[-1].settings.dit, plans[-1].effective
     rests_on = next((basis(record) for record in records if record.status != "skip"), "nothing ran")
-    conditions = f"{plan.source}, {plan.dit}, {plan.case.duration_s:g} s, {rests_on}"
+    conditions = ", ".join(filter(None, (source, dit, f"{case.duration_s:g} s", rests_on)))
     if options.boundary:
         lm = f"LM {'on where the tier has one' if options.with_lm else 'off'}"
-        told = f"{conditions}, batch {plan.case.batch_size}, {lm}"
+        of_minima = f"{conditions}, batch {case.batch_size}, {lm}"
         minima = boundary.minima(records)
-        found.tables.append(lambda report: report.minima(minima, told))
+        findings.tables.append(lambda report: report.minima(minima, of_minima))
     if options.batch_boundary:
         ladders = boundary.ladders(sweep.climb(rungs, case_runner.run))
         limits = boundary.batch_limits(ladders)
-        found.tables.append(lambda report: report.batches(ladders, limits, conditions))
+        findings.tables.append(lambda report: report.batches(ladders, limits, conditions))
 
 
-def _compare(case_runner: CaseRunner, before: Sequence[output.Item], found: Findings) -> None:
+def _compare(case_runner: CaseRunner, before: Sequence[output.Item], findings: Findings) -> None:
     now = [document.item(record) for record in case_runner.records.values()]
     matched = {item.key for item in before} & case_runner.records.keys()
     changes = baseline.compare(now, before)
@@ -213,38 +212,38 @@ def _compare(case_runner: CaseRunner, before: Sequence[output.Item], found: Find
         f"BASELINE: {len(matched)} of {len(now)} cases compared",
         *(f"  {harmless(str(change))}" for change in changes),
     ]
-    told = "\n".join(lines if changes else [*lines, "  no change"])
-    found.tables.append(lambda report: told)
-    found.worse = any(change.worse for change in changes)
+    table = "\n".join(lines if changes else [*lines, "  no change"])
+    findings.tables.append(lambda report: table)
+    findings.worse = any(change.worse for change in changes)
 
 
-def _conclude(folder: Path, header: Header, records: Sequence[Record], found: Findings) -> None:
+def _conclude(folder: Path, header: Header, records: Sequence[Record], findings: Findings) -> None:
     """Write the summary and the page, of whatever there is; they do not depend on the terminal."""
     report = Report(FILE_COLUMNS, predicted=header.device == PREDICTED)
-    tables = [table(report) for table in found.tables]
+    tables = [table(report) for table in findings.tables]
     profile = Profile(run=header, items=tuple(map(document.item, records)))
     blocks = "".join(f"\n```text\n{table}\n```\n" for table in tables)
     write(folder / "summary.md", output.markdown(profile) + blocks.encode())
     write(folder / "report.html", html.page(header, records, tables).encode())
 
 
-def _exit_code(records: Sequence[Record], found: Findings) -> int:
+def _exit_code(records: Sequence[Record], findings: Findings) -> int:
     """0 when nothing failed that should not; 3 when something was missing rather than wrong."""
     if any(record.exit_code == Exit.PREREQUISITE for record in records):
         return Exit.PREREQUISITE
-    return FAILED if found.worse or any(map(_unexpected, records)) else 0
+    return FAILED if findings.worse or any(map(_unexpected, records)) else 0
 
 
 def _unexpected(record: Record) -> bool:
     """Whether a failure breaks a promise: memory may run out beyond a tier's own settings and limits."""
     if record.unknown or not record.failed:
         return record.failed
-    limits = tier_named(record.tier)
+    case, ran = record.requested, record.effective
+    tier = subject_of(case).tier(case.tier_gb)
     most, longest_s = (
-        (limits.max_batch_with_lm, limits.max_duration_with_lm_s)
+        (tier.max_batch_with_lm, tier.max_duration_with_lm_s)
         if record.lm
-        else (limits.max_batch, limits.max_duration_s)
+        else (tier.max_batch, tier.max_duration_s)
     )
-    ran = record.effective
     promised = ran.batch_size <= most and ran.duration_s <= longest_s
-    return promised and record.requested.variant == "default"
+    return promised and case.variant == "default"

@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
-from acestep.profiler.flags import TIER_TEST
-from harness.records import machine
+import msgspec
+
+from harness.records import making
 from harness.records.schema import Header, Item, Sample, TierResult, Used
-from tiersim.case import Case, Plan
+from tiersim.case import Case, Plan, subject_of
 from tiersim.notes import departures, notes
 from tiersim.record import Record
+
+TIER_TEST = "tier-test"  # the mode of these records
 
 
 def header(plan: Plan, argv: Sequence[str]) -> Header:
     """What a run is. Its cases differ in the language model, so none is named here."""
-    commit, dirty = machine.revision()
-    return Header(
-        id=uuid4().hex,
-        started_utc=datetime.now(UTC),
-        argv=tuple(argv),
-        mode=TIER_TEST,
-        commit=commit,
-        dirty=dirty,
-        package_version=machine.package_version(),
-        machine=machine.read(),
-        source=plan.source,
-        source_origin=plan.source_origin,
-        dit=plan.dit,
-        lm=None,
-        lm_backend=None,
-        device=plan.device,
-        origins={},
-        versions=machine.versions(),
-    )
+    setup, dit = plan.engine_plan.setup, plan.settings.dit
+    of_subject = making.header(subject_of(plan.requested), setup, TIER_TEST, argv=argv, dit=dit)
+    return msgspec.structs.replace(of_subject, device=plan.device)
 
 
 def item(record: Record) -> Item:
@@ -45,8 +30,8 @@ def item(record: Record) -> Item:
     return Item(
         key=record.key,
         mode=TIER_TEST,
-        requested=_asked(record.requested),
-        effective=_ran(record),
+        requested=_requested(record.requested),
+        effective=_effective(record),
         adjustments=record.adjustments,
         status=record.status,
         error=record.reason,
@@ -60,7 +45,7 @@ def item(record: Record) -> Item:
     )
 
 
-def _asked(case: Case) -> dict[str, Any]:
+def _requested(case: Case) -> dict[str, Any]:
     return {
         "duration": case.duration_s,
         "batch_size": case.batch_size,
@@ -73,7 +58,7 @@ def _asked(case: Case) -> dict[str, Any]:
     }
 
 
-def _ran(record: Record) -> dict[str, Any]:
+def _effective(record: Record) -> dict[str, Any]:
     return {
         "duration_s": record.effective.duration_s,
         "batch_size": record.effective.batch_size,

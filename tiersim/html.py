@@ -13,6 +13,7 @@ from typing import Any
 from harness.chart import Chart, size
 from harness.page import render
 from harness.records.schema import Header
+from tiersim.case import subject_of
 from tiersim.notes import basis, label, lm_size, notes, predicted_on, with_lm
 from tiersim.record import Record
 
@@ -54,13 +55,16 @@ def _case(record: Record) -> dict[str, Any]:
         f"{basis(record)} at {size(cap.bytes)}{proven}" if cap else "no cap",
         f"peak {size(record.peak_bytes)} ({record.peak_source or 'not measured'})",
     )
+    chart = None
+    if len(record.timeline) > 1:
+        chart = Chart(record.timeline, cap.bytes if cap else 0, subject_of(requested).stages).svg()
     batch = record.effective.batch_size
     return {
         "cells": _cells(record),
         "kind": "failed" if record.failed else "partly" if label(record) == "OK*" else record.status,
         "title": f"{requested.tier_gb:g}GB {requested.variant}, {with_lm(record.lm)}, batch {batch}",
         "facts": " · ".join(facts),
-        "chart": Chart(record.timeline, cap.bytes if cap else 0).svg() if len(record.timeline) > 1 else "",
+        "chart": chart,
         "log": record.log,
     }
 

@@ -1,7 +1,7 @@
 """Cases over devices: one worker per card, one case per card at a time, host memory shared out.
 
-    run_cases(cases, on_record=print)                           the cards of this machine, or its CPU
-    run_cases(cases, on_record=print, executor=on_cluster(...)) the machines of a dask cluster
+    run_plans(plans, on_record=print)                           the cards of this machine, or its CPU
+    run_plans(plans, on_record=print, executor=on_cluster(...)) the machines of a dask cluster
 
 Cases are submitted to a `concurrent.futures` executor, so that threads here and a cluster elsewhere are the
 same to whoever asks. A record comes as soon as its case has ended, in whatever order.
@@ -24,11 +24,11 @@ from functools import partial
 from typing import Any
 
 from harness.errors import MissingPrerequisite, UsageError
-from tiersim import cards
-from tiersim.case import Case, Plan, resolve
+from tiersim import nvml
+from tiersim.case import Case, Plan
 from tiersim.protocol import Event
 from tiersim.record import Record
-from tiersim.runner import run_case
+from tiersim.run import run_plan
 from tiersim.supervisor import SPARE_BYTES
 
 OnEvent = Callable[[Case, Event], object]
@@ -64,7 +64,7 @@ class Slots:
                 raise MissingPrerequisite(f"no card is usable: {'; '.join(self._unusable)}")
             gpu = self._free.popleft()
             self._host_free_bytes -= host_bytes
-        before = None if gpu is None else cards.used_bytes(gpu)
+        before = None if gpu is None else nvml.used_bytes(gpu)
         kept = None
         try:
             yield gpu
@@ -96,24 +96,24 @@ class Slots:
     def _kept(self, gpu: str, before: int) -> str | None:
         """Why `gpu` cannot be used again, or None: what ended has to have given its memory back."""
         until = time.monotonic() + RETURN_S
-        while (now := cards.used_bytes(gpu)) is not None and now > before + RETURNED_BYTES:
+        while (now := nvml.used_bytes(gpu)) is not None and now > before + RETURNED_BYTES:
             if time.monotonic() > until:
                 return f"GPU {gpu} did not get {(now - before) / 2**20:.0f} MiB back"
             time.sleep(0.1)
         return None
 
 
-def run_cases(
-    cases: Sequence[Case],
+def run_plans(
+    plans: Sequence[Plan],
     *,
     on_record: Callable[[Record], object],
     on_event: OnEvent | None = None,
     gpus: Sequence[str] | None = None,
     jobs: int = 1,
     executor: Executor | None = None,
-    run: Callable[..., Record] = run_case,
+    run: Callable[..., Record] = run_plan,
 ) -> list[Record]:
-    """Run `cases`; their records in the order of the cases.
+    """Run `plans`; their records in the order of the plans.
 
     `on_record` is called here, in this thread, as cases end. `on_event` hears workers from the threads that
     watch them, and nothing of a cluster. `gpus`: the cards to use, by default all; without any, `jobs` cases
@@ -123,11 +123,11 @@ def run_cases(
     Raises what a case raises, and on an interrupt ends every running worker before it goes on.
     """
     if executor is not None:
-        return _collect({executor.submit(run, case): i for i, case in enumerate(cases)}, on_record)
-    slots = _slots(cases, gpus, jobs)
+        return _collect({executor.submit(run, plan): i for i, plan in enumerate(plans)}, on_record)
+    slots = _slots(plans, gpus, jobs)
     with ThreadPoolExecutor(len(slots.gpus)) as threads:
         submitted = {
-            threads.submit(_run_one, run, case, slots, on_event): index for index, case in enumerate(cases)
+            threads.submit(_run_one, run, plan, slots, on_event): index for index, plan in enumerate(plans)
         }
         try:
             return _collect(submitted, on_record)
@@ -145,12 +145,12 @@ def _collect(submitted: dict[Future[Record], int], on_record: Callable[[Record],
     return [done[index] for index in sorted(done)]
 
 
-def _run_one(run: Callable[..., Record], case: Case, slots: Slots, on_event: OnEvent | None) -> Record:
+def _run_one(run: Callable[..., Record], plan: Plan, slots: Slots, on_event: OnEvent | None) -> Record:
     more: dict[str, Any] = {"cancelled": slots.cancelled}
     if on_event:
-        more["on_event"] = partial(on_event, case)
-    with slots.taken(_host_bytes(resolve(case))) as gpu:
-        return run(case, environ=slots.environ(gpu), **more)
+        more["on_event"] = partial(on_event, plan.requested)
+    with slots.taken(_host_bytes(plan)) as gpu:
+        return run(plan, environ=slots.environ(gpu), **more)
 
 
 def _host_bytes(plan: Plan) -> int:
@@ -158,19 +158,18 @@ def _host_bytes(plan: Plan) -> int:
     return plan.cap_bytes if plan.device == "cpu" and not plan.skip else 0
 
 
-def _slots(cases: Sequence[Case], gpus: Sequence[str] | None, jobs: int) -> Slots:
+def _slots(plans: Sequence[Plan], gpus: Sequence[str] | None, jobs: int) -> Slots:
     """Every card for cases that leave the card open; one slot where a case names its own, or on a CPU."""
     import psutil
 
     if jobs < 1:
         raise UsageError(f"jobs: {jobs} is not allowed; use a whole number from 1")
     host_bytes = max(0, psutil.virtual_memory().total - SPARE_BYTES)
-    kinds = {resolve(case).device for case in cases}
-    if kinds == {"cuda"} or gpus:
-        found = list(dict.fromkeys(gpus or cards.visible()))  # a card named twice is still one
-        return Slots(found or [None], host_bytes)
-    cpu_only = all(device == "cpu" for device in kinds)
-    return Slots([None] * (min(jobs, max(1, len(cases))) if cpu_only else 1), host_bytes)
+    devices = {plan.device for plan in plans}
+    if devices == {"cuda"} or gpus:
+        cards = list(dict.fromkeys(gpus or nvml.visible_gpus()))  # a card named twice is still one
+        return Slots(cards or [None], host_bytes)
+    return Slots([None] * (min(jobs, max(1, len(plans))) if devices <= {"cpu"} else 1), host_bytes)
 
 
 @contextmanager

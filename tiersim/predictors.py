@@ -1,7 +1,7 @@
-"""Processes that predict cases, and say how far they are.
+"""A pool of processes that predict cases, and tell how far they are.
 
 with Predictors() as predictors:
-    predictors.run_cases(cases, on_record=print)
+    predictors.run_plans(plans, on_record=print)
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from multiprocessing.queues import SimpleQueue
 from typing import Self
 
 from harness.processes import Processes
-from tiersim.case import Case
+from tiersim.case import Case, Plan
 from tiersim.pool import OnEvent
-from tiersim.prediction import predict_case
+from tiersim.prediction import predict_plan
 from tiersim.protocol import Event
 from tiersim.record import Record
 
-Said = SimpleQueue[tuple[Case, Event] | None]  # None is the end
-_said: Said  # in a process that predicts: what it says
+Events = SimpleQueue[tuple[Case, Event] | None]  # None is the end
+_events: Events  # in a process that predicts: where it tells how far it is
 
 
 class Predictors:
     """`jobs` processes, by default one per core. Entered, they are there until the end of the block."""
 
     def __init__(self, jobs: int | None = None):
-        self._said: Said = multiprocessing.get_context("spawn").SimpleQueue()
-        self._processes = Processes(jobs, _say_to, self._said)
+        self._events: Events = multiprocessing.get_context("spawn").SimpleQueue()
+        self._processes = Processes(jobs, _tell_to, self._events)
         self._on_event: OnEvent = lambda case, event: None
         self._listener = threading.Thread(target=self._listen, daemon=True)
 
@@ -40,17 +40,17 @@ class Predictors:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._processes.__exit__(kind, *rest)
         if not kind:  # else one of them may have ended while it had the queue
-            self._said.put(None)
+            self._events.put(None)
             self._listener.join()
 
-    def run_cases(
+    def run_plans(
         self,
-        cases: Sequence[Case],
+        plans: Sequence[Plan],
         *,
         on_record: Callable[[Record], object],
         on_event: OnEvent = lambda case, event: None,
     ) -> list[Record]:
-        """Predict `cases`; their records in the order of the cases.
+        """Predict `plans`; their records in the order of the plans.
 
         `on_record` is called here, in this thread and in that order, `on_event` in another. Raises
         ChildProcessError when a process was ended from outside.
@@ -58,7 +58,7 @@ class Predictors:
         self._on_event = on_event
         records = []
         try:
-            for record in self._processes.map(_predict, cases):
+            for record in self._processes.map(_predict, plans):
                 on_record(record)
                 records.append(record)
         except ChildProcessError as error:
@@ -66,18 +66,18 @@ class Predictors:
         return records
 
     def _listen(self) -> None:
-        while said := self._said.get():
-            self._on_event(*said)
+        while message := self._events.get():
+            self._on_event(*message)
 
 
-def _say_to(said: Said) -> None:
-    global _said
-    _said = said
+def _tell_to(events: Events) -> None:
+    global _events
+    _events = events
 
 
-def _predict(case: Case) -> Record:
-    return predict_case(case, partial(_say, case))
+def _predict(plan: Plan) -> Record:
+    return predict_plan(plan, partial(_tell, plan.requested))
 
 
-def _say(case: Case, event: Event) -> None:
-    _said.put((case, event))
+def _tell(case: Case, event: Event) -> None:
+    _events.put((case, event))

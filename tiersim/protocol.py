@@ -20,13 +20,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
-from acestep.setup import NONE, Setup
-from harness.accelerators import Accelerator
-from tiersim.case import Case, Plan
+import msgspec
+
+from harness.tiers import tier_subject
+from tiersim.case import CapKind, Plan
 
 EVENTS_FD_VARIABLE = "TIERSIM_EVENTS_FD"
 VERSION = 1
@@ -50,48 +51,37 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker is told, as JSON in its first argument: the fields of a `Plan` that it needs."""
+    """What a worker is told, as JSON in its first argument: the plan it runs as it is, and the cap.
 
-    case: Case
+    `plan`: of `subject`, with its setup. `steps`: how many its progress is told of.
+    """
+
+    subject: str
+    plan: Any
+    steps: int
     device: str
-    source: str
-    dit: str
-    lm: str | None
-    lm_backend: str
-    offload_to_cpu: bool
-    offload_dit_to_cpu: bool
-    quantization: str | None
-    compile: bool
-    cap_kind: str
+    cap_kind: CapKind
     cap_bytes: int
 
     @classmethod
     def of(cls, plan: Plan) -> Job:
-        return cls(**{field.name: getattr(plan, field.name) for field in fields(cls)})
+        return cls(
+            subject=plan.requested.subject,
+            plan=plan.engine_plan,
+            steps=plan.requested.steps,
+            device=plan.device,
+            cap_kind=plan.cap_kind,
+            cap_bytes=plan.cap_bytes,
+        )
 
     @classmethod
     def decode(cls, text: str) -> Job:
-        told = json.loads(text)
-        return cls(**told | {"case": Case(**told["case"])})
+        """Raises msgspec.ValidationError for what is no job, UsageError for values that no plan can have."""
+        job = msgspec.convert(json.loads(text), cls)
+        return replace(job, plan=msgspec.convert(job.plan, tier_subject(job.subject).plan_type))
 
     def encode(self) -> str:
-        return json.dumps(asdict(self))
-
-    def setup(self, device: str, accelerator: Accelerator | None) -> Setup:
-        """The engine it asks for, as it was resolved: nothing is decided again."""
-        return Setup.choose(
-            self.source,
-            device=device,
-            dit=self.dit,
-            lm=self.lm,
-            lm_backend=self.lm_backend or "auto",
-            offload_to_cpu=self.offload_to_cpu,
-            offload_dit_to_cpu=self.offload_dit_to_cpu,
-            quantization=self.quantization or NONE,
-            compile=self.compile,
-            no_limits=True,
-            accelerator=accelerator,
-        )
+        return json.dumps(msgspec.to_builtins(self))  # msgspec's own JSON has no infinity, a limit may be one
 
 
 class EventWriter:

@@ -17,6 +17,7 @@ from typing import IO, Literal, Self
 
 import msgspec
 
+from harness import registry
 from harness.errors import BenchError, UsageError
 from harness.files import write_whole
 from harness.records import machine
@@ -28,7 +29,7 @@ RERUNS: tuple[Rerun, ...] = ("failed", "all")
 # What would end the same way again. A timeout or a crash may not.
 SETTLED: frozenset[Status] = frozenset({"ok", "oom", "host-oom", "invalid", "refused"})
 KEPT: dict[Rerun | None, frozenset[Status]] = {None: SETTLED, "failed": frozenset({"ok"}), "all": frozenset()}
-PACKAGES = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]  # of the packages
 
 
 class Results:
@@ -91,16 +92,16 @@ def stamp(source: str) -> str:
     told by the names, sizes and times of their files.
     """
     digest = hashlib.sha256()
-    for path in sorted(p for name in ("acestep", "tiersim") for p in (PACKAGES / name).rglob("*.py")):
-        digest.update(f"{path.relative_to(PACKAGES)}\0".encode() + path.read_bytes())
+    for path in sorted(file for package in registry.PACKAGES for file in (ROOT / package).rglob("*.py")):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     facts = [source, *_files(Path(source)), machine.read().lasting, machine.versions()]
     digest.update(msgspec.json.encode(facts, order="deterministic"))
     return digest.hexdigest()
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:
-    found = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    facts = ((path.relative_to(folder), path.stat()) for path in found)
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    facts = ((path.relative_to(folder), path.stat()) for path in files)
     return [(str(name), stat.st_size, stat.st_mtime_ns) for name, stat in facts]
 
 

@@ -5,7 +5,7 @@ session is found by name (`lifeline`). While it runs the supervisor wakes every 
 look at the clocks and at the resident set: at that pace a process that fills memory as fast as it can
 overshoots by about a megabyte.
 
-    wall      `case.timeout_s` for everything, however well it goes
+    wall      `timeout_s` of the case for everything, however well it goes
     patience  per phase: how long without progress; a step, a tile or a token that ended is progress
 
 A worker that is over either is asked where it is stuck (SIGUSR1 dumps every thread's stack), asked to
@@ -38,7 +38,7 @@ from tiersim.case import Plan
 from tiersim.cgroup import Group
 from tiersim.protocol import EVENTS_FD_VARIABLE, Event, EventReader, Job
 from tiersim.record import Status
-from tiersim.resident import ResidentSet
+from tiersim.resident_set import ResidentSet
 from tiersim.verdict import Outcome
 
 WORKER = (sys.executable, "-P", "-X", "faulthandler", "-m", "tiersim.worker")
@@ -100,7 +100,7 @@ def supervise(
                     group.add(process.pid)
                 most = _most_resident(plan, group)
                 watch = _Watch(plan, process, EventReader(on_event), read_fd, cancelled, most)
-                stopped = watch.until_the_end(deadline=started + plan.case.timeout_s)
+                stopped = watch.until_the_end(deadline=started + plan.requested.timeout_s)
             finally:
                 _remove(process, name)
             watch.read_events()
@@ -153,7 +153,7 @@ def worker_environment(plan: Plan, parent: Mapping[str, str]) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, (PACKAGES, parent.get("PYTHONPATH")))),
         "PYTHONHASHSEED": "0",
         "OMP_WAIT_POLICY": parent.get("OMP_WAIT_POLICY", "PASSIVE"),  # waiting threads must not take a core
-        MAX_VRAM_VARIABLE: f"{plan.case.tier_gb:g}",
+        MAX_VRAM_VARIABLE: f"{plan.requested.tier_gb:g}",
     }
     if plan.cap_kind == "cuda" and _torch_reads_a_fraction():
         old = environment.pop("PYTORCH_CUDA_ALLOC_CONF", None)
@@ -228,7 +228,7 @@ class _Watch:
             heart = f", no heartbeat for {silent_s:.0f} s" if silent_s > HEART_S else ""
             return f"no progress for {idle_s:.0f} s{heart}"
         if now > deadline:
-            return f"over {self._plan.case.timeout_s:g} s, the last progress {idle_s:.0f} s ago"
+            return f"over {self._plan.requested.timeout_s:g} s, the last progress {idle_s:.0f} s ago"
         return None
 
     def _wait(self, seconds: float) -> bool:

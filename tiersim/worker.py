@@ -1,4 +1,4 @@
-"""The process of one case: cap first, engine second, one generation, one verdict.
+"""The process of one case: cap first, engine second, one plan, one verdict.
 
     python -m tiersim.worker '<job>'      started by tiersim.supervisor; nothing else should
 
@@ -14,28 +14,20 @@ import platform
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
-from harness.accelerators import Accelerator
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.oom import Failure, classify
+from harness.subject import Result
+from harness.tiers import tier_subject
 from tiersim import cap, lifeline
 from tiersim.protocol import EventWriter, Exit, Job
-from tiersim.reporter import Reporter
-
-if TYPE_CHECKING:
-    from acestep.engine import Engine
-    from acestep.result import GenerationResult
-    from harness.memory import MemoryBudget
-
-SAMPLE_RATE_HZ = 48_000
-SAMPLES_PER_FRAME = 1920
-SHORTEST_S = 5.12  # 128 latent frames: the model makes nothing shorter, and a shorter request gets that
+from tiersim.telemetry import Reporter
 
 
 def run(job: Job, reporter: Reporter) -> Exit:
-    """One generation under the cap. Whatever goes wrong is raised."""
+    """Run the job's plan under the cap. Whatever goes wrong is raised."""
     reporter.send("hello", pid=os.getpid(), python=platform.python_version(), platform=platform.platform())
     reporter.begin("import")
     import torch  # noqa: F401  # the cap follows this import and precedes everything else
@@ -46,30 +38,20 @@ def run(job: Job, reporter: Reporter) -> Exit:
     reporter.budget = budget
 
     reporter.begin("load")
-    engine = _load(job, budget)
-    params, config = job.case.request()
+    subject = tier_subject(job.subject)
+    engine = subject.load(job.plan.setup, budget=budget)
     reporter.begin("generate")
-    result = engine.generate(params, replace(config, no_limits=True))
+    result = engine.run(job.plan)
 
     reporter.begin("check")
-    if problem := check(result, job.case.duration_s, config.batch_size):
+    if problem := subject.check(result, job.plan):
         reporter.send("error", error="invalid output", message=problem)
         return Exit.INVALID
-    reporter.send("result", **reporter.peaks(), **_told(result))
+    reporter.send("result", **reporter.peaks(), **_figures(result))
     return Exit.OK
 
 
-def _load(job: Job, budget: MemoryBudget) -> Engine:
-    """The engine as the supervisor resolved it, on the card it simulates."""
-    from acestep.engine import Engine
-
-    device, card = job.device, None
-    if job.cap_kind == "virtual":
-        device, card = "virtual", Accelerator("cuda", "virtual card", job.case.tier_gb, simulated=True)
-    return Engine.from_setup(job.setup(device, card), budget=budget)
-
-
-def _told(result: GenerationResult) -> Mapping[str, Any]:
+def _figures(result: Result) -> Mapping[str, Any]:
     return {
         "wall_s": result.wall_s,
         "stages_s": dict(result.stages_s),
@@ -79,28 +61,13 @@ def _told(result: GenerationResult) -> Mapping[str, Any]:
     }
 
 
-def check(result: GenerationResult, duration_s: float, batch_size: int) -> str | None:
-    """What is wrong with the output, or None: count, length to a latent frame, finite, audible."""
-    if len(result.audios) != batch_size:
-        return f"{len(result.audios)} items came back, {batch_size} were asked for"
-    for index, audio in enumerate(result.audios):
-        samples = audio.tensor.shape[-1]
-        if abs(samples - max(duration_s, SHORTEST_S) * SAMPLE_RATE_HZ) > SAMPLES_PER_FRAME:
-            return f"item {index} lasts {samples / SAMPLE_RATE_HZ:.2f} s, {duration_s:g} s were asked for"
-        if not bool(audio.tensor.isfinite().all()):
-            return f"item {index} has samples that are not numbers"
-        if audio.silent:
-            return f"item {index} is silent"
-    return None
-
-
 def main(job: Job, send: EventWriter) -> Exit:
     """Run the job and report how it ended.
 
     An out-of-memory is reported after its `except` block: inside it the traceback still holds every
     tensor of the frames it passed through, and reporting needs memory too.
     """
-    reporter = Reporter(send, steps=job.case.steps)
+    reporter = Reporter(send, job.steps)
     try:
         with reporter:
             return run(job, reporter)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from acestep.costs import report
+from acestep.subject import SUBJECT
 from harness.chart import Chart, size
 from harness.page import render
 from harness.trace.cost import Cost, StageCost
@@ -87,4 +88,5 @@ def _chart(cost: Cost) -> str:
     moments = [Moment(s.t_ps / PS, s.stage, s.allocated_bytes) for s in cost.samples]
     if len(moments) < 2:
         return ""
-    return Chart(moments, cost.cap_bytes, [sample.reserved_bytes for sample in cost.samples]).svg()
+    reserved_bytes = [sample.reserved_bytes for sample in cost.samples]
+    return Chart(moments, cost.cap_bytes, SUBJECT.stages, reserved_bytes).svg()

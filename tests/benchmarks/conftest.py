@@ -1,10 +1,13 @@
 """The worker's modules as they are inside it."""
 
 import sys
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
 from places import ROOT
+
+MODULES = ("_matrix", "commit", "ace_step", "engine_parity", "tiers", "cold_start", "predictions")
 
 
 @pytest.fixture(scope="session")
@@ -12,14 +15,11 @@ def inside():
     """The modules, under the names by which they know each other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "benchmarks")
-        import _cold
-        import _costs
-        import _matrix
-        import _parity
-        import _worker
-    yield SimpleNamespace(matrix=_matrix, parity=_parity, worker=_worker, cold=_cold, costs=_costs)
-    for module in (_cold, _costs, _matrix, _parity, _worker):
-        del sys.modules[module.__name__]
+        patch.syspath_prepend(ROOT / "benchmarks" / "worker")
+        modules = {name: import_module(name) for name in MODULES}
+    yield SimpleNamespace(**modules)
+    for name in MODULES:
+        del sys.modules[name]
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 import pytest
 from places import ROOT
 
-from benchmarks import _worker, cold, costs, dit, generate, lm, memory, parity, tasks, vae
+from benchmarks import cold, costs, dit, generate, lm, memory, parity, tasks, vae
 from scripts import gate
 
 CLASSES = [
@@ -87,8 +87,8 @@ def test_every_rate_has_a_twin_that_gates(discovered):
     assert rates and {name.replace("_rate", "_ms") for name in rates} <= names
 
 
-def test_the_gate_line_gives_samples_enough(discovered):
-    samples = gate.ROUNDS * _worker.REPEATS
+def test_the_gate_line_gives_samples_enough(discovered, inside):
+    samples = gate.ROUNDS * inside.commit.REPEATS
     assert gate.ROUNDS >= 4
     assert samples >= 10
     assert gate.can_differ(samples, samples)

@@ -56,8 +56,8 @@ def test_a_commit_without_an_engine_is_not_applicable(checkout):
 
 def test_what_the_compiler_takes_is_not_the_first_calls(inside, monkeypatch):
     ticks = iter([1.0, 3.0, 3.5, 6.0, 16.0, 17.0])
-    monkeypatch.setattr(inside.cold.time, "monotonic", lambda: next(ticks))
-    clock = inside.cold.Phases(0.25)
+    monkeypatch.setattr(inside.cold_start.time, "monotonic", lambda: next(ticks))
+    clock = inside.cold_start.Phases(0.25)
     for name in ("start", "import_torch", "import_engine", "load", "first", "steady"):
         clock.end(name)
     whole = {

@@ -7,22 +7,18 @@ import math
 import pytest
 
 from benchmarks import _records, costs
-from benchmarks._matrix import CostCell, PredictedCell, predicted_cells
+from benchmarks._matrix import cell, predicted_cells
 from tiersim.protocol import Exit
 
 
 @pytest.fixture(scope="module")
 def one(inside):
     """The records of one generation and of one tier."""
-    cells = [CostCell("turbo", 30, 1), PredictedCell(4, "no-quant"), PredictedCell(4, "no-offload")]
-    mine = [getattr(inside.matrix, type(cell).__name__) for cell in cells]
-    there = [
-        kind(*(getattr(cell, name) for name in cell.__slots__))
-        for kind, cell in zip(mine, cells, strict=True)
-    ]
-    made = {cell.name: {"status": "ok"} | inside.costs.measure(cell) for cell in there}
+    cells = [cell("cost", variant="turbo", duration_s=30, batch=1)]
+    cells += [cell("predicted", tier_gb=4, variant=variant) for variant in ("no-quant", "no-offload")]
+    records = {cell.name: {"status": "ok"} | inside.predictions.measure(cell) for cell in cells}
     header = {"status": "ok", "source": "synthetic-full"}
-    return json.loads(json.dumps({"header": header} | made))  # as a reader of the file finds them
+    return json.loads(json.dumps({"header": header} | records))  # as a reader of the file finds them
 
 
 def test_every_cell_of_the_series_is_planned():

@@ -33,24 +33,24 @@ def test_an_engine_that_is_another_is_a_failure(here, ignores, monkeypatch, name
     monkeypatch.setenv("ACESTEP_BENCH_CELLS", "compile=True")
     ignores(ignored)
     with pytest.raises(RuntimeError) as caught:
-        here.worker.load(here.matrix, name)
+        here.ace_step.load(name)
     assert told in str(caught.value)
 
 
 def test_an_engine_is_told_even_what_the_tier_would_choose(here, monkeypatch):
     told = {}
     monkeypatch.setattr(Engine, "load", lambda **choices: told.update(choices))
-    monkeypatch.setattr(here.worker, "what_runs", lambda engine: {})
-    here.worker.load(here.matrix, here.matrix.PLAIN)
-    assert told == {"lm": here.worker.LM, "lm_backend": "pt", "quantization": "none", "compile": False}
+    monkeypatch.setattr(here.ace_step, "what_runs", lambda engine: {})
+    here.ace_step.load(here._matrix.PLAIN)
+    assert told == {"lm": here.ace_step.LM, "lm_backend": "pt", "quantization": "none", "compile": False}
 
 
 def test_weights_elsewhere_are_a_failure(here, ignores):
-    engine = here.worker.load(here.matrix, here.matrix.PLAIN)
-    assert here.worker.what_runs(engine) == here.matrix.UNLESS_SAID
+    engine = here.ace_step.load(here._matrix.PLAIN)
+    assert here.ace_step.what_runs(engine) == here._matrix.UNLESS_SAID
     engine.environment["device"] = "cuda:0"
     with pytest.raises(RuntimeError, match="weights are on cpu, the engine is on cuda"):
-        here.worker.what_runs(engine)
+        here.ace_step.what_runs(engine)
 
 
 def test_what_is_missing_is_not_applicable_and_tried_once(here, monkeypatch):
@@ -61,22 +61,22 @@ def test_what_is_missing_is_not_applicable_and_tried_once(here, monkeypatch):
         raise MissingPrerequisite("lm_backend: mlx is not installed")
 
     monkeypatch.setattr(Engine, "load", load)
-    engines = here.worker.Engines(here.matrix)
+    engines = here.ace_step.Engines()
     for _ in range(2):
-        with pytest.raises(here.worker.Unsupported, match="mlx is not installed"):
+        with pytest.raises(here.commit.Unsupported, match="mlx is not installed"):
             engines.get("mlx")
     assert tries == ["mlx"]
     with pytest.raises(MissingPrerequisite):  # without the plain engine there is nothing to measure
-        engines.get(here.matrix.PLAIN)
+        engines.get(here._matrix.PLAIN)
 
 
 def test_nothing_is_compiled_that_neither_tier_nor_filter_asks_for(here, monkeypatch):
-    with pytest.raises(here.worker.Unsupported, match="tier of this device compiles nothing"):
-        here.worker.check_compile(here.matrix, "compiled")
-    here.worker.check_compile(here.matrix, here.matrix.PLAIN)
+    with pytest.raises(here.commit.Unsupported, match="tier of this device compiles nothing"):
+        here.ace_step.check_compile("compiled")
+    here.ace_step.check_compile(here._matrix.PLAIN)
     monkeypatch.setenv("ACESTEP_BENCH_CELLS", "compile=True")
-    here.worker.check_compile(here.matrix, "compiled")
+    here.ace_step.check_compile("compiled")
     monkeypatch.delenv("ACESTEP_BENCH_CELLS")
     choose = Setup.choose
     monkeypatch.setattr(Setup, "choose", lambda **choices: choose(**choices, compile=True))
-    here.worker.check_compile(here.matrix, "compiled")
+    here.ace_step.check_compile("compiled")

@@ -23,13 +23,13 @@ class Loaded:
     """Engines that stay. The plain one also plays those that should differ from it by rounding only."""
 
     def __init__(self, here):
-        self.matrix = here.matrix
-        self._load = here.worker.load
+        self._plain = here._matrix.PLAIN
+        self._load = here.ace_step.load
 
     def get(self, name):
-        name = self.matrix.PLAIN if name in ("compiled", "mlx") else name
+        name = self._plain if name in ("compiled", "mlx") else name
         if name not in ENGINES:
-            ENGINES[name] = self._load(self.matrix, name)
+            ENGINES[name] = self._load(name)
         return ENGINES[name]
 
 
@@ -41,13 +41,13 @@ def engines(here):
 @pytest.fixture
 def parity(here, engines):
     """From output and engine to the record of their cell; the reference is taken when it is made."""
-    found = here.parity.Parity(engines)
+    found = here.engine_parity.Parity(engines)
 
     def measure(output, engine):
-        return found.measure(here.matrix.ParityCell(output, 5, engine))
+        return found.measure(here._matrix.cell("parity", output=output, engine=engine))
 
     for output in ("velocity", "drawn"):
-        assert set(measure(output, here.matrix.PLAIN)["parity"].values()) <= {0.0, None}
+        assert set(measure(output, here._matrix.PLAIN)["parity"].values()) <= {0.0, None}
     return measure
 
 
@@ -83,10 +83,11 @@ def test_one_wrong_scale_fails_the_cell(parity, engines, name):
 
 
 def test_two_runs_give_the_same_numbers(here, engines):
-    cell = here.matrix.ParityCell(
-        "audio", 5, next((name for name, why in REASONS.items() if not why), "plain")
+    name = next((name for name, why in REASONS.items() if not why), "plain")
+    cell = here._matrix.cell("parity", output="audio", engine=name)
+    assert here.engine_parity.Parity(engines).measure(cell) == here.engine_parity.Parity(engines).measure(
+        cell
     )
-    assert here.parity.Parity(engines).measure(cell) == here.parity.Parity(engines).measure(cell)
 
 
 def test_a_weight_slightly_off_is_more_than_rounding(here, engines, parity):
@@ -97,9 +98,9 @@ def test_a_weight_slightly_off_is_more_than_rounding(here, engines, parity):
 
 
 def test_what_is_not_finite_fails_the_cell(here):
-    cell, noise = here.matrix.ParityCell("velocity", 5, "compiled"), torch.randn(1, 8, 64)
-    assert "status" not in here.parity.apart(cell, noise, noise, 0.0)
-    record = here.parity.apart(cell, noise, noise.index_fill(1, torch.tensor(3), math.nan), 1.0)
+    cell, noise = here._matrix.cell("parity", output="velocity", engine="compiled"), torch.randn(1, 8, 64)
+    assert "status" not in here.engine_parity.apart(cell, noise, noise, 0.0)
+    record = here.engine_parity.apart(cell, noise, noise.index_fill(1, torch.tensor(3), math.nan), 1.0)
     assert record["status"] == "failed"
     assert set(record["parity"].values()) == {None}
 
@@ -120,19 +121,19 @@ def test_a_language_model_slightly_off_says_other_tokens(parity, engines):
 
 
 def test_draws_are_compared_as_far_as_rounding_lets_them(here):
-    cell = here.matrix.ParityCell("drawn", 5, "mlx")
+    cell = here._matrix.cell("parity", output="drawn", engine="mlx")
     same, apart = torch.zeros(10), torch.arange(10).clamp(max=1)
     tipped = torch.arange(10).sub(5).clamp(0, 1)
-    assert here.parity.codes_apart(cell, same, tipped, "float32") == {
+    assert here.engine_parity.codes_apart(cell, same, tipped, "float32") == {
         "parity": {"disagreement": 0.4},
         "limit": 0.5,
     }
-    assert here.parity.codes_apart(cell, same, apart, "float32")["status"] == "failed"
-    with pytest.raises(here.worker.Unsupported, match="bfloat16"):
-        here.parity.codes_apart(cell, same, same, "bfloat16")
-    cell = here.matrix.ParityCell("greedy", 5, "mlx")
-    assert here.parity.codes_apart(cell, same, apart, "bfloat16")["parity"] == {"disagreement": 0.9}
-    assert here.parity.codes_apart(cell, same, same + 1, "bfloat16")["status"] == "failed"
+    assert here.engine_parity.codes_apart(cell, same, apart, "float32")["status"] == "failed"
+    with pytest.raises(here.commit.Unsupported, match="bfloat16"):
+        here.engine_parity.codes_apart(cell, same, same, "bfloat16")
+    cell = here._matrix.cell("parity", output="greedy", engine="mlx")
+    assert here.engine_parity.codes_apart(cell, same, apart, "bfloat16")["parity"] == {"disagreement": 0.9}
+    assert here.engine_parity.codes_apart(cell, same, same + 1, "bfloat16")["status"] == "failed"
 
 
 def test_every_number_shrinks_when_it_gets_better():

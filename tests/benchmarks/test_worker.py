@@ -155,7 +155,7 @@ def test_a_commit_from_before_a_choice_has_no_such_series(checkout):
         TimeDiT().setup(records, 5, 1, 8, "int8_weight_only")
     with pytest.raises(NotImplementedError, match="this commit's engine has no lm_backend"):
         TimeLMPlanning().setup(records, 5, 1, True, "mlx")
-    with pytest.raises(NotImplementedError, match=r"no acestep\.parity"):
+    with pytest.raises(NotImplementedError, match="does not show what is between the stages"):
         TrackParity().setup(records, "velocity", "none", False)
     with pytest.raises(NotImplementedError, match=r"no acestep\.setup"):
         TimeCompiledDiT().setup(records, 5, "none")
@@ -247,13 +247,13 @@ def test_only_tiny_cases_without_a_card_run_beside_each_other(inside, monkeypatc
         resolve=lambda case: SimpleNamespace(key=str(case), device=device),
         run_case=run_case,
     )
-    monkeypatch.setattr(inside.worker, "commit_module", lambda name: module)
+    monkeypatch.setattr(inside.tiers, "commit_module", lambda name: module)
     monkeypatch.setenv("ACESTEP_SOURCE", source)
-    _, cells, run = inside.worker.memory(inside.matrix)
-    tiers = [cell for cell in cells if isinstance(cell, inside.matrix.TierCell)]
+    _, cells, run = inside.tiers.memory()
+    tiers = [cell for cell in cells if cell.kind == "memory"]
     assert len(tiers) % at_a_time == 0
     for cell in tiers:
-        assert run(cell)["requested"].tier_gb == cell.tier_gb
+        assert run(cell)["requested"].tier_gb == cell["tier_gb"]
 
 
 def test_a_commit_without_boundaries_has_no_memory_series(checkout, tmp_path):
@@ -265,3 +265,40 @@ def test_a_commit_without_boundaries_has_no_memory_series(checkout, tmp_path):
     records = _records.measure("memory")
     with pytest.raises(NotImplementedError, match=r"no tiersim\.boundary"):
         TrackTierBoundary().setup(records, "no-quant", False)
+
+
+OWN = """
+import json, sys
+kind, path = sys.argv[1:]
+cells = [
+    {"cell": "generate duration_s=5 batch=1 thinking=False steps=8", "status": "ok", "runs": [
+        {"wall_s": 2.0, "stages_s": {"diffuse": 1.5}}]},
+    {"cell": "generate duration_s=5 batch=2 thinking=False steps=8", "status": "failed", "reason": "no luck"},
+]
+planned = [cell["cell"] for cell in cells] + ["text mode=create"]
+header = {"status": "ok", "source": "synthetic-tiny", "planned": planned}
+with open(path, "w") as file:
+    for line in (header, *cells):
+        print(json.dumps(line), file=file)
+sys.exit(3)
+"""
+
+
+def test_a_commit_of_an_older_layout_is_measured_by_its_own_worker(checkout, tmp_path, monkeypatch, capfd):
+    checkout()
+    worker = tmp_path / "env" / "project" / "benchmarks" / "_worker.py"
+    worker.parent.mkdir()
+    worker.write_text(OWN)
+    records = _records.measure("timing")
+    assert read(TimeDiT, records, 5, 1, 8, "none", method="track_diffuse") == {"samples": [1.5], "number": 1}
+    for cls, params, why in [
+        (TimeDiT, (5, 2, 8, "none"), "this commit's own worker: no luck"),
+        (TimeTextMode, ("create",), "own worker: the worker ended with status 3"),
+        (TimeGenerate, (15, 1, False, 8), "not in the matrix"),
+    ]:
+        with pytest.raises(NotImplementedError, match=why):
+            cls().setup(records, *params)
+    worker.write_text("import a_module_that_is_gone")
+    monkeypatch.setenv("ASV_COMMIT", "another")
+    with pytest.raises(NotImplementedError, match="a_module_that_is_gone"):
+        TimeDiT().setup(_records.measure("timing"), 5, 1, 8, "none")

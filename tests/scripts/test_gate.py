@@ -87,11 +87,11 @@ def test_the_outcome(verdicts, outcome, code):
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("slower", "code"), [("1.0", 0), ("1.5", 1)])
-def test_the_whole_path_on_a_seeded_change(history, slower, code, tmp_path):
-    changed = history.engine.replace("SLOWER = 1.0", f"SLOWER = {slower}")
-    history.commit("Change the engine", changed + "# a change\n")
-    history.environ["GITHUB_STEP_SUMMARY"] = str(tmp_path / "summary.md")
-    done = history.run(sys.executable, "-m", "scripts.gate", "HEAD~1", "HEAD", check=False)
+def test_the_whole_path_on_a_seeded_change(narrow, slower, code, tmp_path):
+    changed = narrow.engine.replace("SLOWER = 1.0", f"SLOWER = {slower}")
+    narrow.commit("Change the engine", changed + "# a change\n")
+    narrow.environ["GITHUB_STEP_SUMMARY"] = str(tmp_path / "summary.md")
+    done = narrow.run(sys.executable, "-m", "scripts.gate", "HEAD~1", "HEAD", check=False)
     assert done.returncode == code, done.stdout + done.stderr
     flagged = {line.split("`")[1] for line in done.stdout.splitlines() if line.startswith("| slower")}
     diffusing = {"TimeDiT", "TimeGenerate", "TrackStages", "TimeTask", "TrackTaskStages", "TimeSolver"}
@@ -100,12 +100,12 @@ def test_the_whole_path_on_a_seeded_change(history, slower, code, tmp_path):
 
 
 @pytest.mark.timeout(300)
-def test_an_engine_that_broke_is_not_measured(history):
-    history.commit("Break the engine", history.engine + "raise RuntimeError('broken')\n")
-    done = history.run(sys.executable, "-m", "scripts.gate", "HEAD~1", "HEAD", check=False)
+def test_an_engine_that_broke_is_not_measured(narrow):
+    narrow.commit("Break the engine", narrow.engine + "raise RuntimeError('broken')\n")
+    done = narrow.run(sys.executable, "-m", "scripts.gate", "HEAD~1", "HEAD", check=False)
     assert done.returncode == 2, done.stdout + done.stderr
 
 
-def test_a_commit_is_not_compared_with_itself(history):
-    done = history.run(sys.executable, "-m", "scripts.gate", "HEAD", "HEAD", check=False)
+def test_a_commit_is_not_compared_with_itself(narrow):
+    done = narrow.run(sys.executable, "-m", "scripts.gate", "HEAD", "HEAD", check=False)
     assert (done.returncode, done.stdout) == (2, "")

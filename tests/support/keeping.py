@@ -25,14 +25,16 @@ CASES = [Case(size, source="synthetic-tiny", duration_s=10, cap="virtual") for s
 
 def run(folder: Path, log: Path) -> None:
     def runner(todo, on_record):
-        for case in todo:
+        for plan in todo:
             time.sleep(0.1)
             with log.open("a") as file:
-                file.write(f"{case.tier_gb:g}\n")
-            on_record(replace(record(case.tier_gb), requested=case, key=resolve(case).key))
+                file.write(f"{plan.requested.tier_gb:g}\n")
+            on_record(replace(record(plan.requested.tier_gb), requested=plan.requested, key=plan.key))
 
     with Results(folder) as results:
-        CaseRunner(runner, lambda made: print(made.requested.tier_gb, flush=True), results).run(CASES)
+        CaseRunner(runner, lambda record: print(record.requested.tier_gb, flush=True), results).run(
+            [resolve(case) for case in CASES]
+        )
 
 
 def write(folder: Path, add) -> None:

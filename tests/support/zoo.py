@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from acestep import resolver
+from acestep.setup import Setup
 from harness.errors import MissingPrerequisite
 from harness.memory import MemoryBudget
 from tiersim import lifeline, worker
 from tiersim.protocol import EventWriter, Exit, Job
-from tiersim.reporter import Reporter
+from tiersim.telemetry import Reporter
 
 MIB = 2**20
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -183,7 +185,7 @@ def prerequisite(send, job):
 
 
 def over_the_tier(send, job):
-    result(send, generation_peak_bytes=int(job.case.tier_gb * 2**30) + 1)
+    result(send, generation_peak_bytes=job.cap_bytes + 1)
 
 
 class NoRoom(Reporter):
@@ -203,6 +205,10 @@ def main(kind: str, job: Job) -> int:
         _, NoRoom.phase, spare = kind.split(":")
         NoRoom.spare = int(spare)
         worker.Reporter = NoRoom
+        return worker.main(job, EventWriter())
+
+    if kind == "decides_nothing":
+        resolver.resolve = Setup.choose = None
         return worker.main(job, EventWriter())
 
     def run(job, reporter):

@@ -1,5 +1,6 @@
 """What a case asks for, and how it resolves on a machine."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from harness.cards import find
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
 from tiersim import Case, Record, run_case, supervisor
-from tiersim.case import VARIANTS, resolve
+from tiersim.case import VARIANTS, resolve, subject_of
 from tiersim.protocol import Job
 
 
@@ -27,7 +28,8 @@ def card(monkeypatch):
 
 
 def test_the_request_is_fixed_by_the_case():
-    params, config = Case(8, lm=True, duration_s=10, batch_size=2, steps=16, seed=7).request()
+    case = Case(8, lm=True, duration_s=10, batch_size=2, steps=16, seed=7)
+    params, config = subject_of(case).case_request(case)
     assert (params.thinking, params.duration, params.inference_steps) == (True, 10, 16)
     assert params.metadata_complete
     assert config.seeds == (7, 8)
@@ -82,7 +84,7 @@ def test_the_key_names_what_runs():
 )
 def test_a_case_resolves_to_its_tier(card, tier_gb, lm, tier, model, skip):
     plan = resolve(Case(tier_gb, lm=lm))
-    assert (plan.config.tier, plan.lm, plan.skip) == (tier, model, skip)
+    assert (plan.tier.name, plan.settings.lm, plan.skip) == (tier, model, skip)
 
 
 def test_on_cuda_the_cap_leaves_room_for_the_context(card):
@@ -105,9 +107,11 @@ def test_on_a_cpu_a_card_is_simulated_with_its_own_policy_and_max_cuda_vram_is_i
     monkeypatch.setenv("MAX_CUDA_VRAM", "not a number")
     plan = resolve(Case(8, device="cpu", lm=True))
     assert (plan.device, plan.cap_kind, plan.cap_bytes) == ("cpu", "virtual", 7.5 * GIB)
-    assert (plan.config.tier, plan.config.quantization) == ("tier4", "int8_weight_only")
-    assert (plan.offload_to_cpu, plan.offload_dit_to_cpu) == (True, True)
-    assert (plan.lm_backend, plan.compile, plan.source) == ("pt", False, "synthetic-tiny")
+    settings = plan.settings
+    assert (plan.tier.name, settings.quantization) == ("tier4", "int8_weight_only")
+    assert (settings.offload_to_cpu, settings.offload_dit_to_cpu) == (True, True)
+    assert (settings.lm_backend, settings.compile, plan.source) == ("pt", False, "synthetic-tiny")
+    assert plan.engine_plan.setup.device == "virtual"
     small = resolve(Case(0.8, device="cpu"))  # a scaled-down card has a scaled-down context
     assert small.cap_bytes == int(0.8 * GIB) - int(0.1 * GIB)
 
@@ -115,7 +119,8 @@ def test_on_a_cpu_a_card_is_simulated_with_its_own_policy_and_max_cuda_vram_is_i
 def test_host_memory_as_the_cap_is_the_whole_size_and_offloads_nothing():
     plan = resolve(Case(8, cap="host"))
     assert (plan.device, plan.cap_kind, plan.cap_bytes, plan.context_bytes) == ("cpu", "host", 8 * GIB, 0)
-    assert not (plan.offload_to_cpu or plan.offload_dit_to_cpu or plan.quantization)
+    settings = plan.settings
+    assert not (settings.offload_to_cpu or settings.offload_dit_to_cpu or settings.quantization)
 
 
 @pytest.mark.parametrize(("cap", "device"), [("cuda", "cpu"), ("host", "cuda:1"), ("virtual", "mps")])
@@ -128,9 +133,9 @@ def test_a_cap_of_another_device_is_refused(cap, device):
 
 def test_a_variant_takes_away_what_its_name_says(card, monkeypatch):
     monkeypatch.setattr("acestep.setup.unquantized", lambda *_: None)
-    plans = [resolve(Case(12, variant=variant)) for variant in VARIANTS]
-    assert [plan.quantization for plan in plans] == ["int8_weight_only", None, None]
-    assert [plan.offload_to_cpu for plan in plans] == [True, True, False]
+    ways = [resolve(Case(12, variant=variant)).settings for variant in VARIANTS]
+    assert [way.quantization for way in ways] == ["int8_weight_only", None, None]
+    assert [way.offload_to_cpu for way in ways] == [True, True, False]
     assert resolve(Case(6, variant="no-offload")).skip == "not tried below 8 GB"
     assert resolve(Case(8, variant="no-offload")).skip is None
 
@@ -138,13 +143,13 @@ def test_a_variant_takes_away_what_its_name_says(card, monkeypatch):
 def test_what_a_tier_asks_for_and_this_machine_lacks_is_said(card, monkeypatch):
     monkeypatch.setattr("acestep.setup.unquantized", lambda *_: "needs a miracle")
     plan = resolve(Case(8))
-    assert plan.quantization is None and any("needs a miracle" in note for note in plan.notes)
+    assert plan.settings.quantization is None and any("needs a miracle" in note for note in plan.notes)
     assert not resolve(Case(8, variant="no-quant", skip_compile=True)).notes
 
 
 def test_a_request_over_the_limits_is_clamped_and_says_so():
     plan = resolve(Case(8, lm=True, device="cpu", duration_s=300, batch_size=4))
-    assert (plan.case.duration_s, plan.case.batch_size) == (240, 2)
+    assert (plan.effective.duration_s, plan.effective.batch_size) == (240, 2)
     assert [a.field for a in plan.adjustments] == ["batch_size", "duration"]
 
 
@@ -161,9 +166,9 @@ def test_a_cap_that_is_larger_than_its_device_proves_nothing(monkeypatch):
 def test_the_backend_of_the_language_model(card, monkeypatch):
     monkeypatch.setattr("acestep.lm.backends.registry.find_spec", lambda name: name)
     plans = [resolve(Case(16, lm=True, lm_backend=name)) for name in ("auto", "pt", "vllm")]
-    assert [plan.lm_backend for plan in plans] == ["vllm", "pt", "vllm"]
+    assert [plan.settings.lm_backend for plan in plans] == ["vllm", "pt", "vllm"]
     assert plans[0].key == plans[2].key != plans[1].key
-    assert Job.of(plans[1]).setup("cuda", card).lm_backend == "pt"
+    assert Job.of(plans[1]).plan.setup.lm_backend == "pt"
     monkeypatch.setattr("acestep.lm.backends.registry.find_spec", lambda name: None)
     with pytest.raises(MissingPrerequisite, match="vllm is not installed"):
         resolve(Case(16, lm=True, lm_backend="vllm"))
@@ -171,11 +176,11 @@ def test_the_backend_of_the_language_model(card, monkeypatch):
 
 def test_a_card_that_stands_in_sees_one_backend_only():
     simulated = Case(8, lm=True, device="cpu")
-    assert resolve(replace(simulated, lm_backend="pt")).lm_backend == "pt"
+    assert resolve(replace(simulated, lm_backend="pt")).settings.lm_backend == "pt"
     for case in (simulated, Case(8, lm=True, card=find("rtx4090"))):
         with pytest.raises(UsageError, match="does not see what vllm allocates"):
             resolve(replace(case, lm_backend="vllm"))
-    assert resolve(replace(simulated, lm=False, lm_backend="vllm")).lm_backend == ""
+    assert resolve(replace(simulated, lm=False, lm_backend="vllm")).settings.lm_backend == ""
 
 
 def test_a_device_that_is_not_here_is_missing(monkeypatch):
@@ -194,8 +199,43 @@ def test_records_and_jobs_travel_as_json():
     record = run_case(case)
     assert msgspec.json.decode(msgspec.json.encode(record), type=Record) == record
     assert json.loads(json.dumps(asdict(record)))["requested"]["batch_size"] == 2
-    job = Job.of(resolve(Case(8, lm=True, device="cpu")))
-    assert Job.decode(job.encode()) == job
+
+
+@pytest.mark.parametrize("fields", [{"lm": True}, {"tier_gb": 24}, {"cap": "host"}, {"no_limits": True}])
+def test_a_job_is_the_plan_as_it_was_shown(fields):
+    plan = resolve(Case(**{"tier_gb": 8, "device": "cpu", "source": "synthetic-tiny"} | fields))
+    job = Job.decode(Job.of(plan).encode())
+    assert job == Job.of(plan)
+    assert (job.plan, job.plan.setup) == (plan.engine_plan, plan.engine_plan.setup)
+    assert (job.plan.setup.device, job.cap_bytes) == (
+        "cpu" if plan.cap_kind == "host" else "virtual",
+        plan.cap_bytes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "error"),
+    [
+        ("cap_kind", "none", msgspec.ValidationError),
+        ("cap_bytes", "8", msgspec.ValidationError),
+        ("subject", "no.such", UsageError),
+        ("plan.times", None, msgspec.ValidationError),
+        ("plan.setup.device", 1, msgspec.ValidationError),
+        ("plan.setup.limits.max_batch", "four", msgspec.ValidationError),
+        ("plan.params.duration", 601, UsageError),
+        ("plan.config.seeds", [1, 2], UsageError),
+        ("plan.params.thinking", False, None),  # the control
+    ],
+)
+def test_a_worker_refuses_a_job_that_no_plan_can_be(path, value, error):
+    message = json.loads(Job.of(resolve(Case(8, device="cpu", source="synthetic-tiny"))).encode())
+    *parents, name = path.split(".")
+    functools.reduce(dict.__getitem__, parents, message)[name] = value
+    if error is None:
+        Job.decode(json.dumps(message))
+    else:
+        with pytest.raises(error):
+            Job.decode(json.dumps(message))
 
 
 def test_the_supervisor_does_not_import_torch():

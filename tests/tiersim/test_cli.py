@@ -3,17 +3,19 @@
 import errno
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
-from tier_records import record
+from tier_records import bare_record, record
 
 import tiersim.__main__ as main
+from acestep import resolver
 from acestep.profiler import options
 from harness.accelerators import Accelerator
 from harness.memory import GIB
 from harness.records import writer as output
 from tiersim import Case, command, results
-from tiersim.case import resolve
+from tiersim.case import VARIANTS
 
 TINY = "--source synthetic-tiny --cap virtual --duration 10"
 
@@ -23,20 +25,20 @@ def outcomes(monkeypatch):
     """Run nothing: each case's record gets the fields that `outcomes` has for its tier. Gives what ran."""
     chosen, asked = {}, []
 
-    def pretend(cases, *, on_record, **_):
-        for case in cases:
+    def pretend(plans, *, on_record, **_):
+        for plan in plans:
+            case = plan.requested
             asked.append(case)
-            plan = resolve(case)
             fields = chosen.get(case.tier_gb, {})
             fields = fields(case) if callable(fields) else fields
             status = "skip" if plan.skip else "ok"
             made = record(case.tier_gb, status, 3.0, lm=case.lm, key=plan.key)
             names = ("quantization", "offload_to_cpu", "offload_dit_to_cpu")
-            ran = {name: getattr(plan, name) for name in names}
-            made = replace(made, requested=case, effective=plan.case, **ran)
+            ran = {name: getattr(plan.settings, name) for name in names}
+            made = replace(made, requested=case, effective=plan.effective, **ran)
             on_record(replace(made, **fields))
 
-    monkeypatch.setattr(command.pool, "run_cases", pretend)
+    monkeypatch.setattr(command.pool, "run_plans", pretend)
     chosen["ran"], chosen["pretend"] = asked, pretend
     return chosen
 
@@ -141,6 +143,25 @@ def test_the_files_do_not_depend_on_the_terminal(outcomes, capsys, tmp_path, mon
     assert "─" * 78 in (tmp_path / "report.html").read_text()
 
 
+def test_each_case_is_resolved_once(monkeypatch):
+    resolved, ran = [], []
+
+    def count(*request, resolve=resolver.resolve):
+        resolved.append(request)
+        return resolve(*request)
+
+    def run(plan, **_):
+        ran.append(plan)
+        return replace(bare_record(plan.requested), key=plan.key)
+
+    monkeypatch.setattr(resolver, "resolve", count)
+    monkeypatch.setattr(command.pool, "run_plans", partial(command.pool.run_plans, run=run))
+    assert go("--boundary --batch-boundary --batch-sizes 1 2 --tiers 6 8") == 0
+    variants, rungs = 2 * len(VARIANTS), 2 * 3  # two cards, of which one has room for a language model
+    assert len(resolved) == variants + rungs
+    assert 0 < len(ran) == len({plan.key for plan in ran}) < variants + rungs
+
+
 def test_strict_refuses_what_a_tier_would_clamp(outcomes, capsys):
     assert go("--strict --tiers 4 --batch-size 2") == 2
     assert "batch_size: 2 is over the limit of tier1" in capsys.readouterr().err
@@ -200,7 +221,7 @@ def test_on_a_full_disk_what_was_measured_is_shown_and_kept(outcomes, capsys, tm
     kept = len(list((tmp_path / "cases").iterdir()))
     assert kept == (1 if place == "cases" else 2)
     monkeypatch.undo()
-    monkeypatch.setattr(command.pool, "run_cases", outcomes["pretend"])
+    monkeypatch.setattr(command.pool, "run_plans", outcomes["pretend"])
     assert go(f"--tiers 4 6 --out {tmp_path}") == 0
     assert len(outcomes["ran"]) == 2 + (2 - kept)
     assert len(output.load(tmp_path / "results.json")[1]) == 2
@@ -304,6 +325,6 @@ def test_a_bug_is_not_a_case_that_failed(outcomes, capsys, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(command.pool, "run_cases", broken)
+    monkeypatch.setattr(command.pool, "run_plans", broken)
     assert go("--tiers 8 --cap virtual") == 4
     assert "ZeroDivisionError: a bug" in capsys.readouterr().err

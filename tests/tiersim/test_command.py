@@ -20,7 +20,7 @@ def test_a_real_run_is_kept_with_its_memory_over_time_and_not_repeated(capsys, t
     assert {"load", "diffuse", "vae_decode"} <= stages
     page = (tmp_path / "report.html").read_text()
     assert "<title>diffuse</title>" in page
-    monkeypatch.setattr(command.pool, "run_cases", lambda *_, **__: pytest.fail("nothing may run now"))
+    monkeypatch.setattr(command.pool, "run_plans", lambda *_, **__: pytest.fail("nothing may run now"))
     assert main.main(line.split()) == 0
     assert capsys.readouterr().out == first
 
@@ -48,7 +48,7 @@ def test_a_prediction_from_end_to_end(capsys, tmp_path, monkeypatch):
     assert all(item.card.peak_source.startswith("predicted") and item.card.timeline for item in items)
     assert (folder / "summary.md").read_text().count("(predicted)") == 3
     assert "Tier test, predicted" in (folder / "report.html").read_text()
-    monkeypatch.setattr(command.Predictors, "run_cases", lambda *_, **__: pytest.fail("nothing may run now"))
+    monkeypatch.setattr(command.Predictors, "run_plans", lambda *_, **__: pytest.fail("nothing may run now"))
     assert main.main(line.split()) == 0
     assert capsys.readouterr().out == first
     assert main.main(f"{tiny} --baseline {folder}".split()) == 0

@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 import pytest
 from tier_records import record
 
+from acestep.subject import SUBJECT
 from harness.cards import find
-from harness.chart import COLOURS, Chart
+from harness.chart import Chart, colours
 from harness.memory import GIB
 from tiersim import document, html
 from tiersim.case import Case, resolve
@@ -16,6 +17,7 @@ from tiersim.record import Sample
 
 HEADER = document.header(resolve(Case(8, source="synthetic-tiny", cap="virtual")), [])
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>\u202e&amp;\x1b[31m\x00"
+COLOURS = colours(SUBJECT.stages)
 TIMELINE = (
     Sample(1.0, "load/dit", GIB),
     Sample(2.0, "load/vae", 2 * GIB),
@@ -90,7 +92,7 @@ def test_what_a_worker_or_a_model_wrote_stays_text():
 
 
 def chart(cap_bytes, samples=TIMELINE):
-    picture, _, legend = Chart(samples, cap_bytes).svg().partition("<p class")
+    picture, _, legend = Chart(samples, cap_bytes, SUBJECT.stages).svg().partition("<p class")
     return ET.fromstring(picture), legend
 
 
@@ -109,6 +111,13 @@ def test_the_chart_draws_bytes_over_seconds_by_stage():
     starts = [n[0] for n in numbers]  # at 1, 3, 5 and 6 seconds
     assert abs((starts[1] - starts[0]) / (starts[2] - starts[1]) - 1) < 0.01
     assert abs((starts[3] - starts[2]) * 2 / (starts[2] - starts[1]) - 1) < 0.01
+
+
+def test_every_stage_has_a_colour_of_its_own_whichever_ran():
+    assert len(set(COLOURS.values())) == len(COLOURS) == 1 + len(SUBJECT.stages)
+    fills = [path.get("fill") for path in chart(0, TIMELINE[2:4])[0].findall("path")]
+    assert fills == [COLOURS["diffuse"], COLOURS["vae_decode"]]
+    assert len(colours([str(number) for number in range(40)])) == 41  # more than there are colours
 
 
 def test_a_cap_far_above_is_told_and_flattens_nothing():

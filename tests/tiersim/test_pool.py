@@ -12,11 +12,14 @@ from places import ZOO
 from tier_records import bare_record
 
 from harness.errors import MissingPrerequisite, UsageError
-from tiersim import Case, pool, run_case
-from tiersim.pool import Slots, run_cases
+from tiersim import Case, pool
+from tiersim.case import Plan, resolve
+from tiersim.pool import Slots, run_plans
 from tiersim.record import Record
+from tiersim.run import run_plan
 
 CASES = [Case(size, device="cpu", source="synthetic-tiny") for size in (4, 6, 8, 12)]
+PLANS = [resolve(case) for case in CASES]
 GIB = 2**30
 
 
@@ -29,7 +32,7 @@ class Machine:
         self._lock = threading.Lock()
         self._all_here = threading.Barrier(together, timeout=60)
 
-    def run(self, case: Case, *, environ, cancelled, on_event=None) -> Record:
+    def run(self, plan: Plan, *, environ, cancelled, on_event=None) -> Record:
         with self._lock:
             self.environs.append(environ)
             self.now += 1
@@ -39,13 +42,13 @@ class Machine:
             self.now -= 1
         if on_event:
             on_event({"event": "hello"})
-        return bare_record(case)
+        return bare_record(plan.requested)
 
 
 def test_records_come_as_they_end_and_return_in_order():
     machine, came, heard = Machine(), [], []
-    records = run_cases(
-        CASES, on_record=came.append, on_event=lambda case, event: heard.append(case), run=machine.run
+    records = run_plans(
+        PLANS, on_record=came.append, on_event=lambda case, event: heard.append(case), run=machine.run
     )
     assert [r.requested for r in records] == CASES == heard
     assert sorted(came, key=lambda r: r.requested.tier_gb) == records
@@ -54,24 +57,24 @@ def test_records_come_as_they_end_and_return_in_order():
 
 @pytest.mark.parametrize("gpus", [["0", "1"], ["GPU-a", "GPU-b"]])
 def test_one_worker_per_card(monkeypatch, gpus):
-    monkeypatch.setattr(pool.cards, "used_bytes", lambda gpu: 0)
+    monkeypatch.setattr(pool.nvml, "used_bytes", lambda gpu: 0)
     machine = Machine(together=2)
-    run_cases(CASES, on_record=print, gpus=gpus, run=machine.run)
+    run_plans(PLANS, on_record=print, gpus=gpus, run=machine.run)
     assert machine.most == 2
     seen = [environ["CUDA_VISIBLE_DEVICES"] for environ in machine.environs]
     assert sorted(seen) == sorted(gpus * 2)
 
 
 def test_a_card_named_twice_has_one_worker():
-    assert pool._slots(CASES, ["1", "0", "1"], 1).gpus == ["1", "0"]
+    assert pool._slots(PLANS, ["1", "0", "1"], 1).gpus == ["1", "0"]
 
 
 def test_on_a_cpu_cases_share_the_processor(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(pool.os, "cpu_count", lambda: 8)
     machine = Machine(together=2)
-    small = [replace(case, tier_gb=case.tier_gb / 100) for case in CASES]
-    run_cases(small, on_record=print, jobs=2, run=machine.run)
+    small = [resolve(replace(case, tier_gb=case.tier_gb / 100)) for case in CASES]
+    run_plans(small, on_record=print, jobs=2, run=machine.run)
     assert (machine.most, machine.environs) == (2, [{"OMP_NUM_THREADS": "4"}] * 4)
 
 
@@ -100,7 +103,7 @@ def test_host_memory_is_not_promised_twice():
 def test_a_card_that_keeps_memory_is_not_used_again(monkeypatch, given_back, usable):
     monkeypatch.setattr(pool, "RETURN_S", 0.3)
     readings = iter([0, 3 * GIB, *([0] if given_back else [3 * GIB] * 100)])
-    monkeypatch.setattr(pool.cards, "used_bytes", lambda gpu: next(readings, 0))
+    monkeypatch.setattr(pool.nvml, "used_bytes", lambda gpu: next(readings, 0))
     slots = Slots(["0"], host_bytes=GIB)
     with slots.taken(0):
         pass
@@ -113,34 +116,34 @@ def test_a_card_that_keeps_memory_is_not_used_again(monkeypatch, given_back, usa
 
 
 def test_what_a_case_raises_ends_the_others():
-    def run(case, *, cancelled, **more):
-        if case.tier_gb == 4:
+    def run(plan, *, cancelled, **more):
+        if plan.requested.tier_gb == 4:
             raise MissingPrerequisite("weights")
         assert cancelled.wait(60)
-        return bare_record(case)
+        return bare_record(plan.requested)
 
     with pytest.raises(MissingPrerequisite, match="weights"):
-        run_cases(CASES, on_record=print, jobs=1, run=run)
+        run_plans(PLANS, on_record=print, jobs=1, run=run)
 
 
 def test_no_jobs_are_a_usage_error():
     with pytest.raises(UsageError, match="jobs"):
-        run_cases(CASES, on_record=print, jobs=0)
+        run_plans(PLANS, on_record=print, jobs=0)
 
 
 def test_an_interrupt_ends_every_worker():
     code = (
         "import os, signal, sys, threading; from functools import partial\n"
-        "from tiersim import Case, pool, run_case\n"
-        f"run = partial(run_case, worker=(sys.executable, {str(ZOO)!r}, 'hang'))\n"
+        "from tiersim import Case, pool; from tiersim.case import resolve; from tiersim.run import run_plan\n"
+        f"run = partial(run_plan, worker=(sys.executable, {str(ZOO)!r}, 'hang'))\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job would ignore it
         "pids = []\n"
         "def hear(case, event):\n"
         "    if event['event'] == 'hello':\n"
         "        pids.append(event['pid'])\n"
         "        if len(pids) == 2: os.kill(os.getpid(), signal.SIGINT)\n"
-        "cases = [Case(s, device='cpu', source='synthetic-tiny') for s in (0.5, 0.6, 0.7)]\n"
-        "try: pool.run_cases(cases, on_record=print, on_event=hear, jobs=2, run=run)\n"
+        "plans = [resolve(Case(s, device='cpu', source='synthetic-tiny')) for s in (0.5, 0.6, 0.7)]\n"
+        "try: pool.run_plans(plans, on_record=print, on_event=hear, jobs=2, run=run)\n"
         "except KeyboardInterrupt:\n"
         "    import psutil\n"
         "    print(len(pids), sum(map(psutil.pid_exists, pids)), threading.active_count())"
@@ -149,9 +152,9 @@ def test_an_interrupt_ends_every_worker():
     assert done.stdout.split() == ["2", "0", "1"], done.stderr
 
 
-def run_in_the_zoo(case: Case) -> Record:
+def run_in_the_zoo(plan: Plan) -> Record:
     """A case of a cluster's worker, with the card it was given."""
-    done = run_case(case, worker=(sys.executable, str(ZOO), "ok"))
+    done = run_plan(plan, worker=(sys.executable, str(ZOO), "ok"))
     return replace(done, log=f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')}")
 
 
@@ -168,7 +171,7 @@ def test_a_cluster_of_two_workers_runs_cases_side_by_side():
         ) as cluster,
         pool.on_cluster(cluster.scheduler_address, gpus_per_case=1) as executor,
     ):
-        records = run_cases(CASES, on_record=came.append, executor=executor, run=run_in_the_zoo)
+        records = run_plans(PLANS, on_record=came.append, executor=executor, run=run_in_the_zoo)
     assert [r.requested for r in records] == CASES
     assert [r.status for r in records] == ["ok"] * 4
     assert len(came) == 4

@@ -7,9 +7,7 @@ import msgspec
 import pytest
 from tier_records import record
 
-from acestep import resolver
 from acestep.subject import SUBJECT
-from harness.accelerators import Accelerator
 from harness.cards import find
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
@@ -20,8 +18,7 @@ from tiersim.boundary import batch_limits, ladders
 from tiersim.case import resolve
 from tiersim.notes import notes
 from tiersim.prediction import predict_case
-from tiersim.protocol import Job
-from tiersim.report import Report
+from tiersim.tables import Report
 
 CARD = find("rtx4090")
 MIB = 2**20
@@ -40,10 +37,15 @@ def test_a_plan_is_that_of_the_card_with_the_tiers_memory(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("ACESTEP_SOURCE", raising=False)
     plan = resolve(Case(8, lm=True, card=CARD))
+    settings = plan.settings
     assert (plan.device, plan.cap_kind, plan.source) == ("predicted", "predicted", "synthetic-full")
-    assert (plan.quantization, plan.offload_to_cpu, plan.lm_backend) == ("int8_weight_only", True, "pt")
+    assert (settings.quantization, settings.offload_to_cpu, settings.lm_backend) == (
+        "int8_weight_only",
+        True,
+        "pt",
+    )
     assert plan.cap_bytes + plan.context_bytes == plan.card.memory_bytes == 8 * GIB
-    assert (plan.context_bytes, plan.compile, plan.notes) == (CARD.context_bytes, False, ())
+    assert (plan.context_bytes, settings.compile, plan.notes) == (CARD.context_bytes, False, ())
     small = resolve(case(0.08))
     assert small.context_bytes == small.card.context_bytes == int(0.01 * GIB)
 
@@ -66,10 +68,7 @@ def test_what_concerns_a_run_is_refused(field):
 
 def test_a_record_is_what_the_trace_says(predicted):
     plan = resolve(case())
-    card = Accelerator("cuda", "", 8, simulated=True)
-    params, config = plan.case.request()
-    traced = resolver.resolve(params, config, Job.of(plan).setup("cuda", card))
-    cost = predict(SUBJECT, traced, plan.card, plan.cap_bytes)
+    cost = predict(SUBJECT, plan.engine_plan, plan.card, plan.cap_bytes)
     assert predicted.status == "ok" and predicted.exit_code is None
     assert predicted.peak_bytes == cost.peak_reserved_bytes + GIB // 2
     assert predicted.generation_peak_bytes == max(stage.peak_reserved_bytes for stage in cost.running)
@@ -97,7 +96,7 @@ def test_everything_that_shows_it_says_predicted(predicted):
     assert "<title>diffuse</title>" in page
     item = document.item(predicted)
     assert (header.device, item.effective["device"], item.card.cap) == ("predicted",) * 3
-    assert output._upstream_case(item, item.card)["predicted"] is True
+    assert output._upstream_case(item, item.card, {})["predicted"] is True
     # The control: nothing of it is said of a run.
     assert "predicted" not in html.page(header, [record(8)]).replace(header.device, "", 1)
     assert "predicted" not in Report(200).header() + Report(200).footer([record(8)])

@@ -11,6 +11,7 @@ import pytest
 
 from harness.cards import find
 from tiersim import Case, predictors
+from tiersim.case import resolve
 from tiersim.prediction import predict_case
 from tiersim.predictors import Predictors
 
@@ -27,7 +28,9 @@ def test_a_prediction_does_not_depend_on_the_process_that_makes_it():
     cases = [case(16), case(8), case(24)]
     shown, heard = [], []
     with Predictors(2) as there:
-        made = there.run_cases(cases, on_record=shown.append, on_event=lambda *said: heard.append(said))
+        made = there.run_plans(
+            list(map(resolve, cases)), on_record=shown.append, on_event=lambda *said: heard.append(said)
+        )
     assert shown == made and [record.requested for record in made] == cases
     assert {said for said, _ in heard} == set(cases)
     assert {"load", "diffuse"} <= {event["name"] for _, event in heard if event["event"] == "phase"}
@@ -40,7 +43,7 @@ def test_a_prediction_does_not_depend_on_the_process_that_makes_it():
 def test_a_process_that_is_ended_from_outside_is_the_harnesss_failure(monkeypatch):
     with Predictors(1) as there, pytest.raises(ChildProcessError, match="--jobs 1"):
         monkeypatch.setattr(predictors, "_predict", os._exit)  # it is told by name, and this has a name
-        there.run_cases([1], on_record=print)
+        there.run_plans([1], on_record=print)
 
 
 def started() -> tuple[subprocess.Popen[str], list[psutil.Process]]:

@@ -12,6 +12,7 @@ import pytest
 from places import SUPPORT
 from tier_records import record
 
+from harness import registry
 from harness.errors import UsageError
 from tiersim import Case, Record, results
 from tiersim.case import resolve
@@ -70,13 +71,16 @@ def test_results_rest_on_code_weights_and_machine(tmp_path, monkeypatch):
     (weights / "model.safetensors").write_bytes(b"22")
     stamps.add(results.stamp(str(weights)))
     code = tmp_path / "code"
-    for package in ("acestep", "tiersim"):
+    monkeypatch.setattr(results, "ROOT", code)
+    stamps.add(results.stamp("synthetic-tiny"))
+    for package in registry.PACKAGES:
         (code / package).mkdir(parents=True)
-    monkeypatch.setattr(results, "PACKAGES", code)
+        (code / package / "new.py").write_text("pass")
+        stamps.add(results.stamp("synthetic-tiny"))
+    (code / "elsewhere").mkdir()
+    (code / "elsewhere" / "new.py").write_text("pass")  # the control
     stamps.add(results.stamp("synthetic-tiny"))
-    (code / "acestep" / "new.py").write_text("pass")
-    stamps.add(results.stamp("synthetic-tiny"))
-    assert len(stamps) == 6
+    assert len(stamps) == 5 + len(registry.PACKAGES)
     assert results.stamp("synthetic-tiny") in stamps
 
 

@@ -276,10 +276,11 @@ def zoo_of(process) -> list[psutil.Process]:
 def test_an_interrupted_supervisor_leaves_nobody_behind(number, exit_code):
     code = (
         "import signal, sys; from functools import partial\n"
-        "from tiersim import __main__, pool, run_case\n"
+        "from tiersim import __main__, pool\n"
+        "from tiersim.run import run_plan\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job would ignore it
-        f"hanging = partial(run_case, worker=(sys.executable, {str(ZOO)!r}, 'hang'))\n"
-        "pool.run_cases = partial(pool.run_cases, run=hanging)\n"
+        f"hanging = partial(run_plan, worker=(sys.executable, {str(ZOO)!r}, 'hang'))\n"
+        "pool.run_plans = partial(pool.run_plans, run=hanging)\n"
         "sys.exit(__main__.main(['--tiers', '4', '--device', 'cpu', '--source', 'synthetic-tiny']))"
     )
     process = subprocess.Popen(

@@ -8,8 +8,9 @@ import torch
 from places import ZOO
 
 from harness.errors import MissingPrerequisite
-from tiersim import Case, run_case, worker
-from tiersim.reporter import LOADING
+from tiersim import Case, run_case
+from tiersim.case import resolve, subject_of
+from tiersim.telemetry import LOADING
 
 MIB = 2**20
 
@@ -38,6 +39,11 @@ def test_a_generation_under_a_verified_cap(cap, kind):
     assert {sample.phase for sample in record.timeline} & phases
     times = [sample.t_s for sample in record.timeline]
     assert times == sorted(times) and 0 < times[0] < times[-1] < record.process_s
+
+
+def test_a_worker_decides_nothing_again():
+    record = run_case(case(lm=True), worker=(sys.executable, str(ZOO), "decides_nothing"))
+    assert (record.status, record.reason) == ("ok", ""), record.log
 
 
 def test_offloading_is_what_makes_room():
@@ -106,9 +112,13 @@ def audio(samples=480_000, silent=False, fill=0.1):
     return SimpleNamespace(tensor=torch.full((2, samples), fill), silent=silent)
 
 
+def problem_of(audios, duration_s):
+    plan = resolve(case(duration_s=duration_s)).engine_plan
+    return subject_of(case()).check(SimpleNamespace(audios=audios), plan)
+
+
 def test_the_shortest_audio_there_is_satisfies_a_shorter_request():
-    shortest = SimpleNamespace(audios=[audio(128 * 1920)])
-    assert worker.check(shortest, duration_s=2.0, batch_size=1) is None
+    assert problem_of([audio(128 * 1920)], duration_s=2) is None
 
 
 @pytest.mark.parametrize(
@@ -124,8 +134,8 @@ def test_the_shortest_audio_there_is_satisfies_a_shorter_request():
     ],
 )
 def test_output_that_is_not_music_is_invalid(audios, problem):
-    found = worker.check(SimpleNamespace(audios=audios), duration_s=10.0, batch_size=1)
-    assert found == problem or (problem and problem in found)
+    message = problem_of(audios, duration_s=10)
+    assert message == problem or (problem and problem in message)
 
 
 @pytest.mark.gpu

@@ -246,7 +246,8 @@ class Moment(NamedTuple):
 
 def test_a_chart_of_many_samples_is_small_and_keeps_the_highest_of_each_moment():
     samples = [Moment(n / 1e5, "diffuse", GIB * (1 + (n == 51_000))) for n in range(100_001)]
-    picture = ET.fromstring(Chart(samples, 4 * GIB, [3 * GIB] * 100_001).svg().partition("<p class")[0])
+    chart = Chart(samples, 4 * GIB, ["diffuse"], [3 * GIB] * 100_001)
+    picture = ET.fromstring(chart.svg().partition("<p class")[0])
     area, line = picture.findall("path")
     [cap] = [rule for rule in picture.findall("line") if rule.get("stroke-dasharray")]
     floor = float(str(area.get("d")).partition(" ")[2].partition("V")[0])

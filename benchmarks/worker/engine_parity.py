@@ -15,6 +15,10 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import _matrix as matrix
+import ace_step
+from commit import Unsupported, commit_module
+
 # Relative RMS of velocity, latents, audio. Tiny weights have int8 0.004, 0.003, 0.03; fp8 0.013, 0.010, 0.09;
 # w8a8 0.005, 0.003, 0.03; and where one matrix of one layer has twice its scale, 0.05, 0.03, 0.17.
 LIMITS = {
@@ -43,53 +47,43 @@ class Parity:
 
     def measure(self, cell) -> dict:
         """The record of a cell, failed where it is beyond its limit."""
-        import _worker
-
-        _worker.commit_module("harness.parity")
-        matrix = self._engines.matrix
-        make = music if cell.output in matrix.DIT_OUTPUTS else codes
+        commit_module("harness.parity")
+        make = music if cell["output"] in matrix.DIT_OUTPUTS else codes
         if make not in self._reference:
-            self._reference[make] = make(self._engines.get(matrix.PLAIN), cell, matrix)
+            self._reference[make] = make(self._engines.get(matrix.PLAIN))
         engine = self._engines.get(cell.engine)
         if self._found[0] != (make, cell.engine):
-            self._found = (make, cell.engine), make(engine, cell, matrix)
-        reference, found = self._reference[make][cell.output], self._found[1][cell.output]
+            self._found = (make, cell.engine), make(engine)
+        reference, found = self._reference[make][cell["output"]], self._found[1][cell["output"]]
         dtype = engine.environment["dtype"]
         if make is codes:
             return codes_apart(cell, reference, found, dtype)
-        return apart(cell, reference, found, limit(cell, matrix, dtype))
+        return apart(cell, reference, found, limit(cell, dtype))
 
 
-def limit(cell, matrix, dtype: str) -> float:
+def limit(cell, dtype: str) -> float:
     """The largest relative RMS that `cell` may have. Errors of two causes add by their squares."""
-    name, output = (
-        matrix.ENGINES[cell.engine].get("quantization", "none"),
-        matrix.DIT_OUTPUTS.index(cell.output),
-    )
+    name = matrix.ENGINES[cell.engine].get("quantization", "none")
+    output = matrix.DIT_OUTPUTS.index(cell["output"])
     return math.hypot(LIMITS[name][output], ROUNDING.get(dtype, ROUNDING_16)[output])
 
 
 def apart(cell, reference, found, most: float) -> dict:
     """Distance of two tensors; what is not finite is None."""
-    import _worker
-
-    distance = dataclasses.asdict(_worker.commit_module("harness.parity").compare(reference, found))
+    distance = dataclasses.asdict(commit_module("harness.parity").compare(reference, found))
     numbers = {name: value if math.isfinite(value) else None for name, value in distance.items()}
     if distance["relative_rms"] <= most:
         return {"parity": numbers, "limit": most}
-    reason = (
-        f"{cell.output} is {distance['relative_rms']:.3g} from the reference (relative RMS), over {most:.2g}"
-    )
+    far = f"{distance['relative_rms']:.3g} from the reference (relative RMS), over {most:.2g}"
+    reason = f"{cell['output']} is {far}"
     return {"status": "failed", "reason": reason, "parity": numbers, "limit": most}
 
 
 def codes_apart(cell, reference, found, dtype: str) -> dict:
     """Share of places in which two tensors of codes differ."""
-    import _worker
-
-    most = CODES_APART.get(dtype, CODES_APART_16).get(cell.output)
+    most = CODES_APART.get(dtype, CODES_APART_16).get(cell["output"])
     if most is None:
-        raise _worker.Unsupported(f"rounding to {dtype} tips draws; greedy codes can be compared")
+        raise Unsupported(f"rounding to {dtype} tips draws; greedy codes can be compared")
     share = (reference != found).double().mean().item()
     record = {"parity": {"disagreement": share}, "limit": most}
     if share <= most:
@@ -97,37 +91,30 @@ def codes_apart(cell, reference, found, dtype: str) -> dict:
     return record | {"status": "failed", "reason": f"{share:.0%} of codes differ, over {most:.0%}"}
 
 
-def music(engine, cell, matrix) -> dict:
+def music(engine) -> dict:
     """Velocity and latents `[1, T, 64]`, audio `[1, 2, samples]`, of one item without the language model."""
-    import _worker
     import torch
 
-    diffusion, pipeline = (_worker.commit_module(f"acestep.{name}") for name in ("diffusion", "pipeline"))
-    size = matrix.Cell("generate", cell.duration_s, 1, False, matrix.STEPS[0])
-    params, config = _worker.request(size, None)
-    models, plan = engine.models, engine.resolve(params, config)
-    run = pipeline.Run(models, engine.planner, engine.budget, plan, config.seeds, engine.compiled)
+    if not hasattr(engine, "generation"):
+        raise Unsupported("this commit: its engine does not show what is between the stages")
+    size = {"duration_s": shortest_s(engine), "batch": 1, "thinking": False, "steps": matrix.STEPS[0]}
+    plan = engine.resolve(*ace_step.request(matrix.cell("generate", **size), None))
     with torch.inference_mode():
-        run.listen()
-        run.group(run.planned())
-        run.read()
-        (group,) = run.groups
-        with models.residency.using("dit"):
-            run.condition()
-            run.compile()
-            noise = diffusion.noise(config.seeds, group.frames, models.dtype, models.device)
-            velocity = models.ace_step.decoder.velocity(noise, group.conditions[0], run.modulation, 0)
-            run.diffuse()
-        run.decode()
-    made = {"velocity": velocity, "latents": group.latents, "audio": group.waves}
-    return {name: tensor.cpu() for name, tensor in made.items()}
+        outputs = engine.generation(plan).intermediates()
+    return {name: tensor.cpu() for name, tensor in outputs.items()}
 
 
-def codes(engine, cell, matrix) -> dict:
+def codes(engine) -> dict:
     """Audio codes int64 `[ITEMS, 5·seconds]` after a chain of thought, greedy and drawn."""
-    import _worker
     import torch
 
-    params, config = _worker.request(matrix.Cell("plan", cell.duration_s, ITEMS, True), None)
+    params, config = ace_step.request(
+        matrix.cell("plan", duration_s=shortest_s(engine), batch=ITEMS, thinking=True), None
+    )
     ways = {"greedy": dataclasses.replace(params, lm_temperature=0.0), "drawn": params}
     return {name: torch.stack(engine.plan(way, config).codes) for name, way in ways.items()}
+
+
+def shortest_s(engine) -> int:
+    """Seconds of the shortest item of the engine's weights."""
+    return matrix.durations_s(engine.environment["source"])[0]

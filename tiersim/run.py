@@ -1,4 +1,4 @@
-"""From a case to its record: resolve, supervise, judge, write down."""
+"""From a plan to its record: supervise, judge, write down."""
 
 from __future__ import annotations
 
@@ -20,54 +20,63 @@ from tiersim.verdict import Outcome, judge
 SAMPLES = 200  # of a timeline
 
 
-def run_case(
-    case: Case,
+def run_case(case: Case, **options: Any) -> Record:
+    """Resolve `case` and run it: `run_plan` says how, and with which `options`.
+
+    Raises MissingPrerequisite when the case names a device or weights that are not here, UsageError when it
+    names a card, and Cancelled once `cancelled` is set.
+    """
+    if case.card:
+        raise UsageError("card: is there to predict for; use tiersim.prediction, or drop it to run the case")
+    return run_plan(resolve(case), **options)
+
+
+def run_plan(
+    plan: Plan,
     *,
     worker: Sequence[str] = WORKER,
     environ: Mapping[str, str] = MappingProxyType({}),
     on_event: Callable[[Event], object] = lambda event: None,
     cancelled: threading.Event | None = None,
 ) -> Record:
-    """Run `case` in a fresh capped process and say what happened.
+    """Run `plan` in a fresh capped process and say what happened.
 
     Every failure of the worker is a record, never an exception. `worker`: the command that is given the job
     (for tests). `environ`: for the worker, over what it inherits. `on_event` hears what the worker says.
-    Raises MissingPrerequisite when the case names a device or weights that are not here, UsageError when it
-    names a card, and Cancelled once `cancelled` is set.
+    Raises Cancelled once `cancelled` is set.
     """
-    if case.card:
-        raise UsageError("card: is there to predict for; use tiersim.prediction, or drop it to run the case")
-    plan = resolve(case)
     if plan.skip:
-        return record_of(case, plan, "skip", plan.skip, {})
+        return record_of(plan, "skip", plan.skip, {})
     outcome = supervise(plan, worker, environ=environ, on_event=on_event, cancelled=cancelled)
     measured = _measured(plan, outcome)
     status, reason = judge(outcome)
-    if status == "ok" and measured["peak_bytes"] > case.tier_gb * GIB:
+    tier_gb = plan.requested.tier_gb
+    if status == "ok" and measured["peak_bytes"] > tier_gb * GIB:
         status = "host-oom" if plan.cap_kind == "host" else "oom"
-        reason = f"peak {measured['peak_bytes'] / GIB:.2f} GiB is over {case.tier_gb:g} GB"
-    return record_of(case, plan, status, reason, measured)
+        reason = f"peak {measured['peak_bytes'] / GIB:.2f} GiB is over {tier_gb:g} GB"
+    return record_of(plan, status, reason, measured)
 
 
-def record_of(case: Case, plan: Plan, status: Status, reason: str, measured: Mapping[str, Any]) -> Record:
-    """The record of `case`. `measured`: the fields that a plan does not know."""
+def record_of(plan: Plan, status: Status, reason: str, measured: Mapping[str, Any]) -> Record:
+    """The record of `plan`. `measured`: the fields that a plan does not know."""
+    settings = plan.settings
     return Record(
         status=status,
         reason=reason,
-        requested=case,
-        effective=plan.case,
-        tier=plan.config.tier,
-        class_gb=plan.config.class_gb,
+        requested=plan.requested,
+        effective=plan.effective,
+        tier=plan.tier.name,
+        class_gb=plan.tier.class_gb,
         device=plan.device,
         adjustments=plan.adjustments,
         notes=plan.notes,
-        lm=plan.lm,
         key=plan.key,
-        lm_backend=plan.lm_backend,
-        offload_to_cpu=plan.offload_to_cpu,
-        offload_dit_to_cpu=plan.offload_dit_to_cpu,
-        quantization=plan.quantization,
-        compile=plan.compile,
+        lm=settings.lm,
+        lm_backend=settings.lm_backend,
+        offload_to_cpu=settings.offload_to_cpu,
+        offload_dit_to_cpu=settings.offload_dit_to_cpu,
+        quantization=settings.quantization,
+        compile=settings.compile,
         **measured,
     )
 

@@ -9,26 +9,46 @@ kernels compiled by an earlier process where there is a cache of them.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import _matrix as matrix
+import ace_step
+from commit import REPEATS, Unsupported, commit_module
+
+HERE = Path(__file__).parent
+# Its own modules come last: none of them may shadow the commit under test.
+PROCESS = f"""
+import sys
+sys.path += {[str(HERE), str(HERE.parent)]}
+from cold_start import main
+main(*sys.argv[1:])
+"""
 SAMPLES = 2  # at most: fewer where the worker repeats less
 TIMEOUT_S = 1200.0
 
 
-def measure(matrix, cell) -> dict:
-    """The record of a cold cell: seconds of each phase, per process."""
-    import _worker
+def cold() -> tuple[dict, list, Callable]:
+    """Nothing is loaded here: each sample is a process of its own."""
+    source = os.environ.get("ACESTEP_SOURCE", "synthetic-tiny")
+    duration_s = matrix.durations_s(source)[0]
+    cells = matrix.cold_cells(source)
+    return {"environment": {"source": source}}, cells, lambda cell: measure(cell.engine, duration_s)
 
-    _worker.check_compile(matrix, cell.engine)
+
+def measure(engine: str, duration_s: int) -> dict:
+    """The record of a cold cell: seconds of each phase, per process."""
+    ace_step.check_compile(engine)
     runs = []
-    for _ in range(1 + min(SAMPLES, _worker.REPEATS)):
+    for _ in range(1 + min(SAMPLES, REPEATS)):
         with tempfile.TemporaryDirectory() as folder:
             said = Path(folder, "phases.json")
-            command = [sys.executable, "-P", __file__, cell.engine, str(cell.duration_s), str(said)]
+            command = [sys.executable, "-P", "-c", PROCESS, engine, str(duration_s), str(said)]
             born = subprocess.run(
                 [*command, repr(time.monotonic())],
                 stdout=subprocess.DEVNULL,
@@ -43,7 +63,7 @@ def measure(matrix, cell) -> dict:
                 raise RuntimeError(f"the process ended with status {born.returncode}; last words: {last}")
             found = json.loads(said.read_text())
         if "unsupported" in found:
-            raise _worker.Unsupported(found["unsupported"])
+            raise Unsupported(found["unsupported"])
         runs.append(found)
     return {"runs": runs[1:]}
 
@@ -69,20 +89,17 @@ class Phases:
 
 def phases(engine: str, duration_s: int, begun_s: float, folder: Path) -> dict:
     """What a process of its own does, and how long each phase of it takes."""
-    import _matrix
-    import _worker
-
     clock = Phases(begun_s)
     clock.end("start")
     import torch  # noqa: F401
 
     clock.end("import_torch")
-    generate_music = _worker.commit_module("acestep.engine").generate_music
+    generate_music = commit_module("acestep.engine").generate_music
     clock.end("import_engine")
-    loaded = _worker.load(_matrix, engine)
+    loaded = ace_step.load(engine)
     clock.end("load")
-    cell = _matrix.Cell("generate", duration_s, 1, True, _matrix.STEPS[0])
-    params, config = _worker.request(cell, folder)
+    size = {"duration_s": duration_s, "batch": 1, "thinking": True, "steps": matrix.STEPS[0]}
+    params, config = ace_step.request(matrix.cell("generate", **size), folder)
     first = generate_music(loaded, params, config, save_dir=folder)
     clock.end("first")
     generate_music(loaded, params, config, save_dir=folder)
@@ -91,15 +108,8 @@ def phases(engine: str, duration_s: int, begun_s: float, folder: Path) -> dict:
 
 
 def main(engine: str, duration_s: str, said: str, begun_s: str) -> None:
-    sys.path.append(str(Path(__file__).parent))  # last: nothing here may shadow the commit under test
-    import _worker
-
     try:
         found = phases(engine, int(duration_s), float(begun_s), Path(said).parent)
-    except _worker.Unsupported as error:
+    except Unsupported as error:
         found = {"unsupported": str(error)}
     Path(said).write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

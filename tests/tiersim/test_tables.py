@@ -11,7 +11,7 @@ from harness.cards import find
 from tiersim import boundary
 from tiersim.case import Case, resolve
 from tiersim.notes import label, notes
-from tiersim.report import TIERS, Report
+from tiersim.tables import TIERS, Report
 
 REPORT = Report(200)
 # The guide's example, byte for byte.

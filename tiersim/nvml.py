@@ -19,11 +19,11 @@ def _nvml() -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
-def visible() -> list[str]:
+def visible_gpus() -> list[str]:
     """Cards as CUDA_VISIBLE_DEVICES names them; all of the machine's where it is not set."""
-    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if asked is not None:
-        return [name.strip() for name in asked.split(",") if name.strip() not in ("", "-1")]
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is not None:
+        return [name.strip() for name in listed.split(",") if name.strip() not in ("", "-1")]
     import pynvml
 
     try:

@@ -15,15 +15,15 @@ from rich.cells import cell_len
 from harness.memory import GIB
 from harness.text import harmless, wrapped
 from tiersim.boundary import BatchLimit, Ladder, Minimum
-from tiersim.case import Plan
+from tiersim.case import Plan, Settings, subject_of
 from tiersim.notes import NONE, label, lm_size, notes, predicted_on
 from tiersim.record import Record
-from tiersim.reporter import LOADING
+from tiersim.telemetry import LOADING
 
 MARKS = {"OK": "✅", "OK*": "⚠️", "SKIP": "➖"}
 FAILED_MARK = "❌"
 PLAIN = str.maketrans({"—": "-", "─": "-", "→": ">", "≥": "+", "×": "x", "≤": "<", "…": "."})
-PREDICTED_AS = "nothing ran, times are a roofline, the DiT is eager and the LM runs through pt"
+PREDICTED_AS = "nothing ran, times are a roofline"
 LEAST_NOTES = 16  # columns of the last cell beside the others
 BELOW = 4  # where it starts when it has fewer
 
@@ -127,7 +127,8 @@ class Report:
     ) -> str:
         """Per card the largest batch without and with a language model, then what its tier allows."""
         rows = [
-            (_gb(alone.tier_gb), alone.tier, *_ladder_cells(alone), *_ladder_cells(lm)) for alone, lm in found
+            (_gb(alone.tier_gb), alone.tier.name, *_ladder_cells(alone), *_ladder_cells(lm))
+            for alone, lm in found
         ]
         compared = [(_gb(of.tier_gb), of.tier, of.alone, of.with_lm, of.suggestion) for of in limits]
         tables = f"{self._table(BATCHES, rows)}\n\n{self._table(LIMITS, compared)}"
@@ -218,26 +219,35 @@ def _caps(records: Sequence[Record]) -> list[str]:
     ran = (r for r in records if r.cap and not r.requested.card)
     kinds = sorted({(r.device, r.cap.kind, r.cap.verified, r.peak_source) for r in ran if r.cap}, key=str)
     stands = "; a simulated card, not a measured one"
-    return [f"{found}: {PREDICTED_AS}" for found in predicted_on(records)] + [
+    return _predictions(records) + [
         f"cap on {device}: {kind} ({'verified' if verified else 'not verified'}); "
         f"peak: {source or 'not measured'}" + (stands if device == "cpu" else "")
         for device, kind, verified, source in kinds
     ]
 
 
+def _predictions(records: Sequence[Record]) -> list[str]:
+    """What the predicted ones rest on, and what they leave out."""
+    bases = predicted_on(records)
+    if not bases:
+        return []
+    simplified = ", ".join(sorted({subject_of(record.requested).simplified for record in records}))
+    return [f"{basis}: {', '.join(filter(None, (PREDICTED_AS, simplified)))}" for basis in bases]
+
+
 def _plan_cells(plan: Plan) -> tuple[str, ...]:
-    case = plan.case
+    case, settings = plan.effective, plan.settings
     return (
         _gb(case.tier_gb),
-        plan.config.tier,
+        plan.tier.name,
         case.variant,
-        lm_size(plan.lm),
+        lm_size(settings.lm),
         f"{case.duration_s:g}s",
         str(case.batch_size),
         str(case.steps),
-        _offload(plan),
-        _quantization(plan.quantization),
-        "Y" if plan.compile else "N",
+        _offload(settings),
+        _quantization(settings.quantization),
+        "Y" if settings.compile else "N",
         plan.cap_kind,
         f"SKIP {plan.skip}" if plan.skip else "; ".join((*map(str, plan.adjustments), *plan.notes)),
     )
@@ -263,7 +273,7 @@ def _ladder_cells(ladder: Ladder | None) -> tuple[str, str]:
     return ("N/A", NONE) if ladder is None else (str(ladder), _peak(ladder.peak_bytes))
 
 
-def _offload(of: Record | Plan) -> str:
+def _offload(of: Record | Settings) -> str:
     return "all" if of.offload_dit_to_cpu else "models" if of.offload_to_cpu else "off"
 
 

@@ -1,0 +1,201 @@
+"""ACE-Step's own measurements: its engines, its requests, its language model by itself.
+
+A cell runs once, unrecorded, at the very shapes that follow (allocation, autotuning, lazy buffers), then
+REPEATS times.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import _matrix as matrix
+from commit import REPEATS, Unsupported, commit_module
+
+SEED = 42
+CAPTION = "An unhurried piano theme over soft brushed drums and upright bass, late evening"
+LYRICS = "[Verse]\nThe lamps are low along the quay\nThe tide is turning back to sea\n[Chorus]\nStay a while"
+METADATA = {"bpm": 96, "keyscale": "D minor", "timesignature": "4", "vocal_language": "en"}
+LM = "acestep-5Hz-lm-0.6B"  # everywhere: a tier's own choice would make machines incomparable
+TEXT_TOKENS = 64  # of a caption, and of lyrics
+SAMPLE_RATE_HZ = 48_000
+
+
+def made(kind: str, **fields):
+    """A record of the commit's request module. Raises Unsupported where it has no such kind or field."""
+    api = commit_module("acestep.request")
+    try:
+        return getattr(api, kind)(**fields)
+    except (AttributeError, TypeError) as error:
+        raise Unsupported(f"this commit: {error}") from None
+
+
+def request(cell, folder: Path | None):
+    """The request of a cell. All metadata is given, so no token count depends on what is sampled;
+    planning leaves bpm open, which is what makes its first phase run."""
+    music = {"caption": CAPTION, "lyrics": LYRICS, "duration": float(cell["duration_s"])} | METADATA
+    batch = 1
+    if cell.kind == "plan":
+        batch = cell["batch"]
+        music |= {"thinking": cell["thinking"], "bpm": None}
+    elif cell.kind == "generate":
+        batch = cell["batch"]
+        music |= {"thinking": cell["thinking"], "inference_steps": cell["steps"]}
+    elif cell.kind == "solver":
+        scale = {"guidance_scale": 1.0}
+        guidance = scale if cell["guidance"] == "none" else {"guidance_mode": cell["guidance"]}
+        music |= {"inference_steps": 8, "infer_method": cell["method"]} | guidance
+    elif cell["task"] == "reference":
+        music |= {"reference_audio": (recording(cell["duration_s"], folder),)}
+    else:
+        music |= {"task_type": cell["task"], "src_audio": recording(cell["duration_s"], folder)}
+    seeds = commit_module("acestep.request").item_seeds(SEED, batch)
+    return made("GenerationParams", **music), made("GenerationConfig", batch_size=batch, seeds=seeds)
+
+
+def recording(duration_s: int, folder: Path) -> str:
+    """A file of two decaying chords a second."""
+    import numpy as np
+    import soundfile
+
+    second = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    tones = sum(np.sin(2 * np.pi * pitch * second) for pitch in (220.0, 277.2, 329.6))
+    wave = np.tile(0.2 * tones * np.exp(-6 * (second % 0.5)), duration_s)
+    path = folder / "recording.wav"
+    soundfile.write(path, wave, SAMPLE_RATE_HZ, subtype="PCM_16")
+    return str(path)
+
+
+def text_request(cell):
+    """What a text mode reads. The lyrics are a fixed number of tokens, whatever is sampled."""
+    codes = "".join(f"<|audio_code_{(7919 * i) % 64_000}|>" for i in range(150))
+    words = {"understand": {"audio_codes": codes}, "create": {"query": CAPTION}}
+    given = words.get(cell["mode"], {"caption": CAPTION, "lyrics": LYRICS})
+    fixed = {"seed": SEED, "max_lyrics_tokens": TEXT_TOKENS, "max_caption_tokens": TEXT_TOKENS}
+    return made("DescriptionParams", **given, **METADATA, duration=30, ignore_eos=True, **fixed)
+
+
+class Engines:
+    """One engine at a time: cells come in the order of what they load. What failed is not tried again."""
+
+    def __init__(self):
+        self._name, self._engine = None, None
+        self._refused: dict[str, Exception] = {}
+
+    def get(self, name: str):
+        """The engine `name`, held to what it should be. Raises Unsupported where it is not to be had."""
+        if name in self._refused:
+            raise self._refused[name]
+        if name != self._name:
+            if self._engine and self._engine.environment["lm_backend"] != "pt":
+                self._engine.planner.backend.close()
+            self._name = self._engine = None  # before the next one is loaded: two may not fit
+            try:
+                self._engine = load(name)
+            except Exception as error:
+                self._refused[name] = error.with_traceback(None)
+                raise
+            self._name = name
+        return self._engine
+
+
+def load(name: str):
+    """A fresh engine `name` of the matrix. Nothing is left to the tier of the card, and nothing stands in."""
+    check_compile(name)
+    chosen, known = matrix.ENGINES[name], known_choices()
+    if unknown := chosen.keys() - known:
+        raise Unsupported(f"this commit's engine has no {', '.join(sorted(unknown))}")
+    told = {what: value for what, value in (matrix.UNLESS_SAID | chosen).items() if what in known}
+    try:
+        engine = commit_module("acestep.engine").Engine.load(lm=LM, **told)
+    except commit_module("harness.errors").MissingPrerequisite as error:
+        if name == matrix.PLAIN:
+            raise
+        raise Unsupported(str(error)) from None
+    if told.keys() >= matrix.UNLESS_SAID.keys():  # an engine from before all of them is plain
+        wrong = {
+            what: (found, told[what]) for what, found in what_runs(engine).items() if found != told[what]
+        }
+        if wrong:
+            raise RuntimeError(f"engine {name} is not what it should be: (found, told) of {wrong}")
+    return engine
+
+
+def known_choices() -> set[str]:
+    """What the engine of the commit can be told."""
+    parameters = inspect.signature(commit_module("acestep.engine").Engine.load).parameters
+    if "choices" in parameters:
+        parameters = inspect.signature(commit_module("acestep.setup").Setup.choose).parameters
+    return set(parameters)
+
+
+def check_compile(name: str) -> None:
+    """Raise Unsupported where engine `name` is compiled, which neither the tier nor a filter asks for."""
+    if not matrix.ENGINES[name].get("compile") or matrix.asked_for("compile", True):
+        return
+    if not commit_module("acestep.setup").Setup.choose(lm=LM).compile:
+        raise Unsupported("the tier of this device compiles nothing; compile=True asks for it")
+
+
+def what_runs(engine) -> dict[str, object]:
+    """The choices of an engine, read from its weights. Raises RuntimeError where any is on another device."""
+    stored = commit_module("harness.residency").stored
+    models, backend = engine.models, engine.planner.backend
+    modules = {"dit": models.ace_step.decoder} | ({"lm": models.lm} if backend.name == "pt" else {})
+    with models.residency.using(*modules):
+        weights = [part for m in modules.values() for p in m.parameters() for part in stored(p)]
+        places = {weight.device.type for weight in weights}
+    if backend.name != "pt":
+        found = re.findall("cpu|cuda|mps|gpu", backend.facts()["device"])
+        places |= {"mps" if place == "gpu" else place for place in found}  # MLX's name of it
+    device = engine.environment["device"].partition(":")[0]
+    if places != {device}:
+        raise RuntimeError(f"weights are on {', '.join(sorted(places))}, the engine is on {device}")
+    layers = models.ace_step.decoder.layers
+    return {
+        "lm_backend": backend.name,
+        "quantization": commit_module("harness.quantization").scheme(layers) or "none",
+        "compile": all(layer._compiled_call_impl is not None for layer in layers),
+    }
+
+
+def measure_cell(engines, cell) -> dict:
+    """One discarded run, then REPEATS timed ones."""
+    engine = engines.get(cell.engine)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if cell.kind == "text":
+            params = text_request(cell)
+
+            def run():
+                return getattr(engine, cell["mode"])(params)
+        else:
+            params, config = request(cell, folder)
+            generate_music = commit_module("acestep.engine").generate_music
+
+            def run():
+                if cell.kind == "plan":
+                    return engine.plan(params, config)
+                return generate_music(engine, params, config, save_dir=folder)
+
+        results = [run() for _ in range(1 + REPEATS)]
+    runs = [{"wall_s": result.wall_s, "stages_s": dict(result.stages_s)} for result in results[1:]]
+    return {"runs": runs, "counts": dataclasses.asdict(results[-1].counts)}
+
+
+def timing() -> tuple[dict, list, Callable]:
+    import engine_parity
+
+    engines = Engines()
+    engine = engines.get(matrix.PLAIN)
+    parity = engine_parity.Parity(engines)
+    facts = {"environment": dict(engine.environment), "load_s": engine.load_s, "repeats": REPEATS}
+
+    def run(cell) -> dict:
+        return parity.measure(cell) if cell.kind == "parity" else measure_cell(engines, cell)
+
+    return facts, matrix.timing_cells(engine.environment["source"]), run

@@ -1,0 +1,59 @@
+"""The process that measures: every cell of one kind, each model loaded once.
+
+    python -P benchmarks/worker/measure.py timing /tmp/timing.jsonl      # by hand, with the installed engine
+
+Only this folder loads an engine, and it takes the one of the commit under test: `-P` keeps it off the import
+path and asv puts the commit's checkout on it. asv looks for benchmarks in packages, which this folder is not.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+
+CELL_TIMEOUT_S = 3600.0
+KINDS = {
+    "timing": "ace_step.timing",
+    "memory": "tiers.memory",
+    "cold": "cold_start.cold",
+    "costs": "predictions.costs",
+    "subject": "subjects.subject",
+}
+
+
+def main(kind: str, path: Path, *arguments: str) -> None:
+    """Measure, and append a record to `path` as soon as it is there. `arguments`: more for some kinds."""
+    # OpenMP threads that spin while they wait turn one busy core into times a hundred times too long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
+    import _records
+    from commit import Unsupported
+
+    facts = {"commit": os.environ.get("ASV_COMMIT"), "env": os.environ.get("ASV_ENV_NAME"), "kind": kind}
+    module, name = KINDS[kind].split(".")
+    try:
+        found, cells, measure = getattr(import_module(module), name)(*arguments)
+    except Unsupported as error:
+        _records.append(path, facts | {"status": "unsupported", "reason": str(error)})
+        return
+    found |= {"source": found["environment"]["source"], "planned": [cell.name for cell in cells]}
+    _records.append(path, facts | found | {"status": "ok"})
+    for cell in cells:
+        faulthandler.dump_traceback_later(CELL_TIMEOUT_S, exit=True)
+        try:
+            record = {"status": "ok"} | measure(cell)
+        except Unsupported as error:
+            record = {"status": "unsupported", "reason": str(error)}
+        except Exception as error:
+            traceback.print_exc()
+            record = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+        _records.append(path, {"cell": cell.name} | record)
+
+
+if __name__ == "__main__":
+    here = Path(__file__).parent
+    sys.path += [str(here), str(here.parent)]  # last: nothing here may shadow the commit under test
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

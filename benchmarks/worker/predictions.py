@@ -1,0 +1,81 @@
+"""Predictions of the commit's engine: the same in every process with the same torch. Part of the worker.
+
+Shapes are the published ones whatever the source of weights, and the card is one card: what a commit changes
+is then the only thing that changes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
+
+import _matrix as matrix
+import ace_step
+from commit import commit_module
+
+PROCESSES = 2
+
+
+@cache
+def card():
+    """The card of every prediction; its memory is the tier's where there is one."""
+    return commit_module("harness.cards").find(matrix.COST_CARD)
+
+
+def costs() -> tuple[dict, list, Callable]:
+    """All of them under way, in two processes that trace each layer once. Nothing is loaded or computed."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    cells = matrix.predicted_cells()
+    processes = ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn"))
+    under_way = {cell: processes.submit(measure, cell) for cell in cells}
+    facts = {"environment": {"source": matrix.COST_SOURCE}, "torch": version("torch").partition("+")[0]}
+    return facts, cells, lambda cell: under_way[cell].result()
+
+
+def measure(cell) -> dict:
+    """The record of a prediction."""
+    return _peak(cell) if cell.kind == "predicted" else _stages(cell)
+
+
+def _stages(cell) -> dict:
+    """Work by stage of one planned request: nothing of it is the tier's choice."""
+    predict = commit_module("harness.trace.predict").predict
+    subject = commit_module("acestep.subject").SUBJECT
+    setup = commit_module("acestep.setup").Setup.choose(
+        matrix.COST_SOURCE,
+        dit=matrix.COST_DITS[cell["variant"]],
+        lm=ace_step.LM,
+        lm_backend="pt",
+        quantization="none",
+        compile=False,
+        offload_to_cpu=False,
+        offload_dit_to_cpu=False,
+        no_limits=True,
+        accelerator=commit_module("acestep.gpu_config").Accelerator(
+            "cuda", card().name, card().memory_gib, simulated=True
+        ),
+    )
+    size = {"duration_s": cell["duration_s"], "batch": cell["batch"]}
+    size |= {"thinking": True, "steps": matrix.STEPS[0]}
+    params, config = ace_step.request(matrix.cell("generate", **size), None)
+    cost = predict(subject, commit_module("acestep.resolver").resolve(params, config, setup), card())
+    if not cost.fits:
+        raise RuntimeError(f"does not fit {card().name}: {cost.out_of_memory}")
+    return {"stages": {stage.stage: asdict(stage) | stage.work._asdict() for stage in cost.running}}
+
+
+def _peak(cell) -> dict:
+    """The verdict on one tier."""
+    case = commit_module("tiersim").Case(
+        cell["tier_gb"],
+        source=matrix.COST_SOURCE,
+        duration_s=matrix.GUIDE_DURATIONS_S[0],
+        variant=cell["variant"],
+        card=card(),
+    )
+    return asdict(commit_module("tiersim.prediction").predict_case(case))

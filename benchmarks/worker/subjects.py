@@ -1,0 +1,68 @@
+"""Requests and components of any subject, through the protocol of `harness.subject`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import _matrix as matrix
+from commit import REPEATS, Unsupported, commit_module
+
+
+def subject(name: str, choices: str, cells: str) -> tuple[dict, list, Callable]:
+    """Cells of the subject `name` on the setup of its `choices`, which is loaded once; both are JSON."""
+    registry, errors = commit_module("harness.registry"), commit_module("harness.errors")
+    try:
+        measured = registry.subject(name)
+    except errors.UsageError as error:
+        raise Unsupported(f"this commit: {error}") from None
+    setup = measured.setup(**json.loads(choices))
+    engine = measured.load(setup)
+
+    def run(cell) -> dict:
+        fields = {field: value for field, value in cell.params if field != "subject"}
+        if cell.kind == "component":
+            return component(measured.components(setup.source)[fields["component"]], fields["size"], setup)
+        return request(measured, engine, measured.resolve(measured.request(**fields), setup))
+
+    facts = {"environment": dict(engine.environment), "load_s": engine.load_s, "repeats": REPEATS}
+    return facts, [matrix.cell(kind, **params) for kind, params in json.loads(cells)], run
+
+
+def request(subject, engine, plan) -> dict:
+    """One discarded run of `plan`, then REPEATS timed ones, the last of which is checked."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = [engine.run(plan, Path(folder)) for _ in range(1 + REPEATS)]
+    if problem := subject.check(results[-1], plan):
+        raise RuntimeError(problem)
+    runs = [{"wall_s": result.wall_s, "stages_s": dict(result.stages_s)} for result in results[1:]]
+    return {"runs": runs, "counts": dataclasses.asdict(results[-1].counts)}
+
+
+def component(network, size: int, setup) -> dict:
+    """One discarded call of a network on inputs of `size`, then REPEATS timed ones."""
+    import torch
+
+    devices = commit_module("harness.device")
+    device = devices.resolve_device(setup.device)
+    dtype = devices.resolve_dtype(setup.dtype, device, "float32")
+    wait = devices.synchroniser(device) or (lambda: None)
+    model = network.build(device, dtype)
+    inputs = [
+        value.to(device, dtype if value.is_floating_point() else None)
+        for value in network.inputs(size, torch.Generator().manual_seed(0))
+    ]
+    runs = []
+    with torch.inference_mode():
+        for _ in range(1 + REPEATS):
+            wait()
+            start = time.perf_counter()
+            network.run(model, *inputs)
+            wait()
+            runs.append({"wall_s": time.perf_counter() - start, "stages_s": {}})
+    flop, size_bytes = network.work(size, dtype.itemsize)
+    return {"runs": runs[1:], "counts": {"flop": flop, "bytes": size_bytes}}
