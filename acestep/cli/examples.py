@@ -126,5 +126,5 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _beside(path: Path, value: Any) -> Any:
     """Audio paths in an example are relative to it. What is no path stays, to be refused as it was given."""
     paths = value if isinstance(value, list) else [value]
-    found = [str(path.parent / name) if isinstance(name, str) and name else name for name in paths]
-    return found if isinstance(value, list) else found[0]
+    beside = [str(path.parent / name) if isinstance(name, str) and name else name for name in paths]
+    return beside if isinstance(value, list) else beside[0]

@@ -66,9 +66,9 @@ def _example(name: str, origins: dict[str, str]) -> tuple[GenerationParams, Gene
         raise UsageError(f"example: {shown(name)} is not allowed; name a .json file of examples/text2music")
     path = MUSIC / name
     request = load_example(path)
-    for said in json.loads(read_text(path)):
-        if origins.get(said) == "default" and said not in PLANNING:
-            origins[said] = "example"
+    for field in json.loads(read_text(path)):
+        if origins.get(field) == "default" and field not in PLANNING:
+            origins[field] = "example"
     return request
 
 
@@ -105,10 +105,10 @@ def _described(
 def _rewritten(params: GenerationParams, settings: Mapping[str, Any], seed: int | None) -> DescriptionParams:
     """Caption, lyrics and metadata of an example."""
     shared = ("caption", "lyrics", "bpm", "keyscale", "timesignature", "vocal_language")
-    given: dict[str, Any] = {name: getattr(params, name) for name in shared}
+    values: dict[str, Any] = {name: getattr(params, name) for name in shared}
     if params.duration is not None:
-        given["duration"] = int(params.duration)
-    return _sampled(DescriptionParams(**given), settings, seed)
+        values["duration"] = int(params.duration)
+    return _sampled(DescriptionParams(**values), settings, seed)
 
 
 def _sampled(params: DescriptionParams, settings: Mapping[str, Any], seed: int | None) -> DescriptionParams:

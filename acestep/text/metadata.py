@@ -71,15 +71,15 @@ def parse(text: str) -> Metadata:
     spaces, and lines of tags are skipped. Single quotes are undone (upstream keeps them, so that a quoted
     caption would gain a pair each time it is planned and written again).
     """
-    found: dict[str, list[str]] = {}
+    lines: dict[str, list[str]] = {}
     name = ""
     for line in END_OF_THOUGHT.split(text, maxsplit=1)[0].split("\n"):
         if line.startswith((" ", "\t")):
-            found.setdefault(name, []).append(line.strip())
+            lines.setdefault(name, []).append(line.strip())
         elif ":" in line and not line.startswith("<"):
             name, value = line.split(":", 1)
-            found[name] = [value.strip()]
-    values = {name: _value(name, " ".join(filter(None, found.get(name, [])))) for name in FIELDS}
+            lines[name] = [value.strip()]
+    values = {name: _value(name, " ".join(filter(None, lines.get(name, [])))) for name in FIELDS}
     return Metadata(**values)  # type: ignore[arg-type]
 
 
