@@ -41,6 +41,7 @@ lint: .stamps/test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 site: .stamps/bench
 	$(BIN)/asv publish

@@ -6,7 +6,7 @@
 import sys
 from collections.abc import Sequence
 
-from acestep.profiler.cli import main
+from acestep.profiler.command import main
 
 
 def tier_test(arguments: Sequence[str]) -> int:

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acestep.cli import commands
+from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.lm.backends.registry import BACKENDS
-from acestep.request import AUDIO_FORMATS, DEFAULT_EXAMPLE, DEFAULT_SEED
+from acestep.request import AUDIO_FORMATS
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
 from harness import console

@@ -29,6 +29,7 @@ from acestep import components
 from acestep.audio import waveform
 from acestep.audio.decode import Decoded, decode
 from acestep.audio.inputs import AudioInputs, encode_inputs
+from acestep.defaults import length_s
 from acestep.diffusion import canvas, sampler
 from acestep.diffusion.canvas import Canvas
 from acestep.diffusion.compiling import Compiled
@@ -36,7 +37,6 @@ from acestep.diffusion.guidance import Guidance
 from acestep.diffusion.schedule import start_at
 from acestep.lm.planner import Plan, Planner
 from acestep.models.dit import Conditions, Modulation
-from acestep.request import length_s
 from acestep.resolver import EffectivePlan
 from acestep.result import Audio, Counts
 from acestep.tasks import instruction

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_SEED
 from acestep.tasks import TASKS, TRACKS
 from acestep.text import audio_codes
 from harness.checks import flag, one_of, path, sequence, shown, text, within
@@ -29,9 +30,6 @@ KEYSCALES = [
 TIME_SIGNATURES = ["2", "3", "4", "6"]
 BPM_RANGE = (30, 300)
 DURATION_RANGE_S = (1.0, 600.0)
-DEFAULT_DURATION_S = 30.0
-DEFAULT_SEED = 42  # of the first item
-DEFAULT_EXAMPLE = "example_05.json"  # of examples/text2music
 AUDIO_FORMATS = ["wav", "flac"]
 INFER_METHODS = ["ode", "sde", "heun"]
 GUIDANCE_MODES = ["apg", "adg", "cfg"]
@@ -282,11 +280,6 @@ class DescriptionParams:
         within("seed", self.seed, 0, MAX_SEED, kind=int)
         within("max_caption_tokens", self.max_caption_tokens, 1, 512, kind=int)
         within("max_lyrics_tokens", self.max_lyrics_tokens, 1, 4096, kind=int)
-
-
-def length_s(*durations_s: float | None) -> float:
-    """Seconds of audio: the first of `durations_s` that is known, or the default where none is."""
-    return next(filter(None, durations_s), DEFAULT_DURATION_S)
 
 
 def item_seeds(seed: int, batch_size: int) -> tuple[int, ...]:

@@ -15,8 +15,9 @@ from typing import Any
 
 from acestep import components, gpu_config
 from acestep.audio import files as audio_file
+from acestep.defaults import length_s
 from acestep.diffusion.schedule import TURBO_SHIFTS, TURBO_STEPS, nearest, schedule
-from acestep.request import DURATION_RANGE_S, GenerationConfig, GenerationParams, length_s
+from acestep.request import DURATION_RANGE_S, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.tasks import TASKS, Task, instruction
 from acestep.text import audio_codes

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acestep import resolver
-from acestep.audio.files import SAMPLE_RATE
-from acestep.request import DEFAULT_DURATION_S, DEFAULT_SEED, GenerationConfig, GenerationParams, item_seeds
+from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_SEED
+from acestep.models.rates import FRAME_SAMPLES, SAMPLE_RATE, SHORTEST_S
+from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.tier_case import TierCases
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from harness.trace.fake_card import FakeCard
 
 PLANNING, DIFFUSION, DECODING = ("lm_prefill", "lm_decode"), ("diffuse",), ("vae_decode",)  # stages
-SAMPLES_PER_FRAME = 1920  # of latents
-SHORTEST_S = 5.12  # 128 latent frames: the model makes nothing shorter, and a shorter request gets that
 
 
 class Request(NamedTuple):
@@ -70,7 +69,7 @@ class AceStep(TierCases):
         return Engine.from_setup(setup, budget=budget)
 
     def load_fake(self, setup: Setup, card: FakeCard, budget: MemoryBudget) -> Engine:
-        from acestep.costs import fake_engine
+        from acestep.tracing import fake_engine
 
         return fake_engine.load(setup, card, budget)
 
@@ -81,7 +80,7 @@ class AceStep(TierCases):
         }
 
     def repeated(self) -> tuple[type[nn.Module], ...]:
-        from acestep.costs.fake_engine import REPEATED
+        from acestep.tracing.fake_engine import REPEATED
 
         return REPEATED
 
@@ -92,7 +91,7 @@ class AceStep(TierCases):
             return f"{len(result.audios)} items came back, {batch_size} were asked for"
         for index, audio in enumerate(result.audios):
             samples = audio.tensor.shape[-1]
-            if duration_s is not None and abs(samples - samples_of(duration_s)) > SAMPLES_PER_FRAME:
+            if duration_s is not None and abs(samples - samples_of(duration_s)) > FRAME_SAMPLES:
                 return f"item {index} lasts {samples / SAMPLE_RATE:.2f} s, {duration_s:g} s were asked for"
             if not bool(audio.tensor.isfinite().all()):
                 return f"item {index} has samples that are not numbers"

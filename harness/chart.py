@@ -1,19 +1,17 @@
-"""Memory over time as an SVG: coloured by what was going on, the cap as a dashed line.
-
-`STYLE` is that of the pages it is on, which load nothing and run nothing.
-"""
+"""Memory over time as an SVG: coloured by what was going on, the cap as a dashed line."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from html import escape
 from itertools import cycle, groupby
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
+from markupsafe import Markup
+
 from harness.memory import GIB
-from harness.text import harmless
+from harness.page import safe
 from harness.trace.cost import LOADING
 
 MIB = 2**20
@@ -32,24 +30,6 @@ PALETTE = (
 LOADING_COLOUR = "#9aa5b1"
 OTHER = "#7f7f7f"  # of what is no stage
 LINE = "currentColor"
-
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8886; --faint: light-dark(#666, #aaa) }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin: 2.2rem 0 .4rem }
-table { border-collapse: collapse; width: 100%; font-size: .9rem }
-th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-pre { overflow-x: auto; font-size: .8rem; line-height: 1.35 }
-.ok { color: light-dark(#2e7d32, #81c784) } .partly { color: light-dark(#9a5b00, #ffb74d) }
-.failed { color: light-dark(#c62828, #ef9a9a) }
-.skip, .facts { color: var(--faint) }
-svg { width: 100%; height: auto } svg text { font-size: 11px; fill: currentColor }
-.legend span { margin-right: 1rem; white-space: nowrap }
-.legend i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border-radius: 2px }
-.scroll { overflow-x: auto } .scroll svg { min-width: 36rem }
-"""
 
 
 class Sample(Protocol):
@@ -101,7 +81,7 @@ class Chart:
         self._points = self._drawn(samples, reserved_bytes or [0] * len(samples))
         self._stages = dict.fromkeys(point.stage for point in self._points)  # in the order they ran
 
-    def svg(self) -> str:
+    def svg(self) -> Markup:
         """The picture and, below it, what its colours mean."""
         parts = "".join((*self._grid(), *self._areas(), *self._reserved(), *self._cap(), *self._seconds()))
         shown = {stage: self._colours.get(stage, OTHER) for stage in self._stages}
@@ -113,7 +93,7 @@ class Chart:
         picture = (
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="memory over time">{parts}</svg>'
         )
-        return f'{picture}<p class="legend">{legend}</p>'
+        return Markup(f'{picture}<p class="legend">{legend}</p>')
 
     def _x(self, t_s: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (t_s - self._start_s) / self._span_s
@@ -177,11 +157,6 @@ class Chart:
         for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end")):
             t_s = self._start_s + share * self._span_s
             yield _label(self._x(t_s), HEIGHT - 10, f"{t_s:.{1 if self._span_s >= 1 else 3}f} s", anchor)
-
-
-def safe(text: str) -> str:
-    """`text` for a page: escaped, and without characters that would hide or reorder what follows."""
-    return escape(harmless(text, keep="\n"))
 
 
 def size(size_bytes: float | None) -> str:

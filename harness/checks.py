@@ -49,9 +49,9 @@ def text(name: str, value: object, most: int) -> str:
     value = value.replace("\r\n", "\n")
     if len(value) > most:
         raise UsageError(f"{name}: {len(value):,} characters are too many; use at most {most:,}")
-    if found := CONTROL.search(value):
+    if control := CONTROL.search(value):
         raise UsageError(
-            f"{name}: control character U+{ord(found[0]):04X} at position {found.start()}; remove it"
+            f"{name}: control character U+{ord(control[0]):04X} at position {control.start()}; remove it"
         )
     try:
         value.encode()
@@ -61,10 +61,10 @@ def text(name: str, value: object, most: int) -> str:
 
 
 def path(name: str, value: object) -> str:
-    found = fspath(value) if isinstance(value, PathLike) else value
-    if not isinstance(found, str) or not 0 < len(found) <= MAX_PATH_CHARS or "\0" in found:
+    place = fspath(value) if isinstance(value, PathLike) else value
+    if not isinstance(place, str) or not 0 < len(place) <= MAX_PATH_CHARS or "\0" in place:
         raise UsageError(f"{name}: {shown(value)} is not the path of an audio file")
-    return found
+    return place
 
 
 def sequence(name: str, value: object, most: int) -> tuple:

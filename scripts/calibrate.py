@@ -60,10 +60,10 @@ def told_by_driver() -> tuple[int, str]:
     def ask(card: object) -> tuple[int, str]:
         return int(pynvml.nvmlDeviceGetMemoryInfo(card).used), str(pynvml.nvmlSystemGetDriverVersion())
 
-    told = ask_card(0, os.environ.get("CUDA_VISIBLE_DEVICES"), ask)
-    if told is None:
+    answer = ask_card(0, os.environ.get("CUDA_VISIBLE_DEVICES"), ask)
+    if answer is None:
         raise MissingPrerequisite("NVML, which says how large a context is, does not know this card")
-    return told
+    return answer
 
 
 def _convolution_copies(channels: int, dilation: int, places: int) -> float:
@@ -78,9 +78,9 @@ def _convolution_copies(channels: int, dilation: int, places: int) -> float:
     cuda.synchronize()
     held_bytes = cuda.memory_allocated()
     cuda.reset_peak_memory_stats()
-    made = F.conv1d(x, weight, padding=3 * dilation, dilation=dilation)
+    output = F.conv1d(x, weight, padding=3 * dilation, dilation=dilation)
     cuda.synchronize()
-    return (cuda.max_memory_allocated() - held_bytes - made.nbytes) / x.nbytes
+    return (cuda.max_memory_allocated() - held_bytes - output.nbytes) / x.nbytes
 
 
 def calibrate() -> int:

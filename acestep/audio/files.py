@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from acestep.models.rates import SAMPLE_RATE
 from harness.errors import MissingPrerequisite, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from soundfile import SoundFile
 
-SAMPLE_RATE = 48_000
 CHANNELS = 2
 RATES = (1_000, 768_000)  # samples per second of anything that is a recording
 LONGEST_S = 1_000_000  # twelve days: a header that claims more does not know

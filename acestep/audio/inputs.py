@@ -9,6 +9,7 @@ followed by silence.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +20,13 @@ from acestep.audio import files as audio_file
 from acestep.audio import reference
 from acestep.audio.encode import Encoded, encode
 from acestep.diffusion import canvas
-from acestep.resolver import EffectivePlan
 from acestep.weights.loading import Models
 from harness.adjustments import Fallback
 from harness.memory import MemoryBudget
 from harness.spans import span
+
+if TYPE_CHECKING:
+    from acestep.resolver import EffectivePlan
 
 
 @dataclass(frozen=True)

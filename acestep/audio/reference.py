@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from acestep.audio.files import SAMPLE_RATE
+from acestep.models.rates import SAMPLE_RATE
 
 WINDOW = 10 * SAMPLE_RATE
 CLIP = 3 * WINDOW

@@ -18,14 +18,8 @@ from acestep import components, resolver
 from acestep.audio import files as audio_file
 from acestep.cli import report
 from acestep.cli.examples import load_description, load_example, music_example, read_text
-from acestep.request import (
-    DEFAULT_SEED,
-    MAX_SEED,
-    DescriptionParams,
-    GenerationConfig,
-    GenerationParams,
-    item_seeds,
-)
+from acestep.defaults import DEFAULT_SEED
+from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.weights.layout import DEFAULT_DIT, LMS

@@ -16,14 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from acestep.request import (
-    DEFAULT_EXAMPLE,
-    DEFAULT_SEED,
-    DescriptionParams,
-    GenerationConfig,
-    GenerationParams,
-    item_seeds,
-)
+from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from harness.checks import shown
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 
@@ -126,5 +120,5 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _beside(path: Path, value: Any) -> Any:
     """Audio paths in an example are relative to it. What is no path stays, to be refused as it was given."""
     paths = value if isinstance(value, list) else [value]
-    found = [str(path.parent / name) if isinstance(name, str) and name else name for name in paths]
-    return found if isinstance(value, list) else found[0]
+    beside = [str(path.parent / name) if isinstance(name, str) and name else name for name in paths]
+    return beside if isinstance(value, list) else beside[0]

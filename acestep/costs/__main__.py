@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from acestep.request import DEFAULT_EXAMPLE
+from acestep.defaults import DEFAULT_EXAMPLE
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness import console
 from harness.cards import DEFAULT

@@ -17,13 +17,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
-from acestep.models.configs import DiTConfig, VAEConfig
+from acestep.models.configs import SINUSOID_SIZE, DiTConfig, VAEConfig
 from acestep.weights.layout import SYNTHETIC, VAE
 from acestep.weights.sources import dit_config
 from acestep.weights.synthetic_configs import CONFIGS
 from harness.nn.config import BlockConfig, Qwen3Config, parse_config, read_json
-
-SINUSOID_SIZE = 256  # of a time, in acestep/models/dit.py, which imports torch
 
 
 @dataclass(frozen=True, slots=True)

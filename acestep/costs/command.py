@@ -68,11 +68,11 @@ def _request(options: argparse.Namespace) -> tuple[GenerationParams, GenerationC
     """The example's request with the flags over it; it plans where the flags say so, as when profiled."""
     params, config = load_example(music_example(options.example or None))
     flags = {"duration": options.duration, "inference_steps": options.steps}
-    given = {name: value for name, value in flags.items() if value is not None}
+    changes = {name: value for name, value in flags.items() if value is not None}
     size = config.batch_size if options.batch is None else options.batch
     config = GenerationConfig(size)
     seeds = item_seeds(0, size)
-    return replace(params, thinking=options.thinking, **given), replace(config, seeds=seeds)
+    return replace(params, thinking=options.thinking, **changes), replace(config, seeds=seeds)
 
 
 def _setup(options: argparse.Namespace, card: Card) -> Setup:

@@ -1,28 +1,25 @@
-"""A prediction as one HTML file: verdict, stages, memory over the predicted time, what each peak is made of.
-
-Nothing is loaded from elsewhere and nothing is a trace. Every text is escaped.
-"""
+"""A prediction as one HTML file: verdict, stages, memory over the predicted time, what each peak is of."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from acestep.costs import report
 from acestep.subject import SUBJECT
-from harness.chart import STYLE, Chart, safe, size
+from harness.chart import Chart, size
+from harness.page import render
 from harness.trace.cost import Cost, StageCost
 from harness.trace.stage_costs import PS
 
-UNITS = (
-    "Memory: GB of 2³⁰ bytes, as cards are sold. Moved, over the link: GB of 10⁹, as bandwidths are given. "
-    "Seconds: each kernel by what bounds it; the last line is without loading."
-)
+TEMPLATE = Path(__file__).with_name("page.html")
 HEADS = (
     *("Stage", "Seconds", "Bound by", "TFLOP", "GB moved", "Launches", "Syncs", "GB over link"),
     *("Allocated", "Reserved"),
 )
 RESOURCE_HEADS = ("Resource", "Asked for", "The card's", "Seconds")
+PEAK_HEADS = ("Stage", "Allocated", "Made of")
 TEXTS = ("Stage", "Bound by", "Resource", "Made of")
 
 
@@ -36,32 +33,23 @@ class Moment(NamedTuple):
 
 def page(cost: Cost) -> str:
     """The whole document."""
-    title = f"{cost.card.name}: {'fits' if cost.fits else 'does not fit'}"
-    sections = (
-        ("Stages", _table(HEADS, _stages(cost)) + _paragraph(UNITS)),
-        ("Memory over the predicted time, loading included", _chart(cost)),
-        ("Resources: what each alone would take", _table(RESOURCE_HEADS, _resources(cost))),
-        ("What each peak is made of", _table(("Stage", "Allocated", "Made of"), _peaks(cost))),
+    return render(
+        TEMPLATE,
+        title=f"{cost.card.name}: {'fits' if cost.fits else 'does not fit'}",
+        heading="What a generation would cost",
+        label=report.label(cost),
+        facts=[*report.facts(cost).items(), *report.facts_of_verdict(cost)],
+        kind="ok" if cost.fits else "failed",
+        texts=TEXTS,
+        stage_heads=HEADS,
+        stages=_stages(cost),
+        chart=_chart(cost),
+        context=size(cost.card.context_bytes),
+        resource_heads=RESOURCE_HEADS,
+        resources=_resources(cost),
+        peak_heads=PEAK_HEADS,
+        peaks=_peaks(cost),
     )
-    body = "".join(f"<h2>{safe(head)}</h2>{content}" for head, content in sections)
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{safe(title)}</title><style>{STYLE}</style></head><body>"
-        f"<h1>What a generation would cost</h1>{_paragraph(report.label(cost))}{_facts(cost)}{body}"
-        "</body></html>\n"
-    )
-
-
-def _facts(cost: Cost) -> str:
-    """Card, plan and verdict, a line each."""
-    kind = "ok" if cost.fits else "failed"
-    told = [*report.facts(cost).items(), *report.facts_of_verdict(cost)]
-    rows = (
-        f"<tr><th>{safe(name)}</th><td{f' class={kind}' if name == 'verdict' else ''}>{safe(fact)}</td></tr>"
-        for name, fact in told
-    )
-    return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
 def _stages(cost: Cost) -> Iterable[Sequence[str]]:
@@ -101,27 +89,4 @@ def _chart(cost: Cost) -> str:
     if len(moments) < 2:
         return ""
     reserved_bytes = [sample.reserved_bytes for sample in cost.samples]
-    picture = Chart(moments, cost.cap_bytes, SUBJECT.stages, reserved_bytes).svg()
-    held = size(cost.card.context_bytes)
-    return f'<div class="scroll">{picture}</div>' + _paragraph(
-        f"Filled: allocated. The cap is the card less {held} of context."
-    )
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are text; its lines are kept."""
-    classes = ["" if head in TEXTS else ' class="n"' for head in heads]
-    top = "".join(f"<th{kind}>{safe(head)}</th>" for head, kind in zip(heads, classes, strict=True))
-    lines = "".join(
-        f"<tr>{''.join(f'<td{k}>{_lines(cell)}</td>' for cell, k in zip(row, classes, strict=True))}</tr>"
-        for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
-
-
-def _lines(cell: str) -> str:
-    return safe(cell).replace("\n", "<br>")
-
-
-def _paragraph(told: str) -> str:
-    return f'<p class="facts">{safe(told)}</p>'
+    return Chart(moments, cost.cap_bytes, SUBJECT.stages, reserved_bytes).svg()

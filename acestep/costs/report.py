@@ -34,8 +34,8 @@ HEADS = (
 
 def text(cost: Cost) -> str:
     """All of it: what was resolved, the stages, the verdict, and what the highest peak is made of."""
-    verdict = [line for name, told in facts_of_verdict(cost) for line in _wrapped(name, told)]
-    resolved = [line for name, told in facts(cost).items() for line in _wrapped(name, told)]
+    verdict = [line for name, fact in facts_of_verdict(cost) for line in _wrapped(name, fact)]
+    resolved = [line for name, fact in facts(cost).items() for line in _wrapped(name, fact)]
     resolved.append(label(cost))
     blocks = (resolved, _table(cost), verdict, _sites(cost))
     return "\n\n".join("\n".join(block) for block in blocks)
@@ -155,9 +155,9 @@ def _short(amount: float) -> str:
     return f"{amount:.0f}" if amount >= 1000 else f"{amount:.1f}" if amount >= 100 else f"{amount:.2f}"
 
 
-def _wrapped(name: str, told: str) -> list[str]:
+def _wrapped(name: str, fact: str) -> list[str]:
     return textwrap.wrap(
-        harmless(told),
+        harmless(fact),
         COLUMNS,
         initial_indent=f"{name:<{LABEL}}",
         subsequent_indent=" " * LABEL,

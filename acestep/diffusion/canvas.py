@@ -22,13 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from acestep.audio.files import SAMPLE_RATE
 from acestep.models.ace_step import AceStep
+from acestep.models.rates import FRAME_SAMPLES, FRAMES_PER_SECOND, MIN_FRAMES, SAMPLE_RATE
+from acestep.text.audio_codes import CODES_PER_SECOND
 
-FRAMES_PER_SECOND = 25
-FRAME_SAMPLES = SAMPLE_RATE // FRAMES_PER_SECOND
-FRAMES_PER_CODE = 5
-MIN_FRAMES = 128  # 5.12 s; shorter requests are padded to it and not trimmed back
+FRAMES_PER_CODE = FRAMES_PER_SECOND // CODES_PER_SECOND
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from acestep.defaults import length_s
 from acestep.lm import describe
 from acestep.lm.backends.interface import Backend, DecodeLoop
 from acestep.lm.describe import Description
 from acestep.lm.grammar.constraint import Constraint, MetadataConstraint
 from acestep.lm.grammar.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
 from acestep.lm.sampling import Sampling
-from acestep.request import DescriptionParams, GenerationParams, length_s
+from acestep.request import DescriptionParams, GenerationParams
 from acestep.result import Counts
 from acestep.text.audio_codes import CODES_PER_SECOND
 from acestep.text.metadata import Metadata, merge, parse

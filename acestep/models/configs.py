@@ -14,6 +14,8 @@ import msgspec
 
 from harness.nn.config import BlockConfig
 
+SINUSOID_SIZE = 256  # of the embedding of a time
+
 
 class DiTConfig(BlockConfig, frozen=True, kw_only=True):
     """The file that holds DiT, condition encoder, audio tokenizer and detokenizer.

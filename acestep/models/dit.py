@@ -25,10 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acestep.models.configs import DiTConfig
+from acestep.models.configs import SINUSOID_SIZE, DiTConfig
 from harness.nn.blocks import MLP, Attend, Attention, RMSNorm, Rope, full, rope_table, sliding
-
-SINUSOID_SIZE = 256
 
 
 class TimeEmbedding(nn.Module):

@@ -1,49 +1,22 @@
-"""The command `profile_inference.py`: from a command line to a mode, and every mistake to one line.
-
-    python profile_inference.py --thinking --duration 60
-    python profile_inference.py --mode benchmark --budget 10m --benchmark-output results.json
-
-Exit codes: 0 done, 1 a run failed, 2 usage, 3 a device, weights or a part of the engine is missing,
-4 the harness itself failed, 130 and 143 interrupted. Whatever can be refused is refused before torch is
-imported.
-"""
+"""What the options come to on this machine: the card, the engine, and what is said before it runs."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from acestep import gpu_config
-from acestep.profiler.flags import BENCHMARK, TIER_TEST, WORDS
-from acestep.profiler.options import Options, named, parse
+from acestep.profiler.flags import BENCHMARK, WORDS
+from acestep.profiler.options import Options, named
 from acestep.profiler.request import COT_SWITCHES
 from acestep.resolver import EffectivePlan
 from acestep.setup import NONE, Setup
-from harness import cards, console
-from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator
+from harness import cards
+from harness.accelerators import Accelerator
 from harness.cards import Card
 from harness.errors import MissingPrerequisite
 from harness.text import harmless
 
 USEFUL_TURBO_STEPS = 20
-
-
-def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str]], int]) -> int:
-    """Run what a command line asks for; returns the exit code. `tier_test` runs tiersim's command line."""
-
-    def command() -> int:
-        options = parse(argv)
-        if options.mode == TIER_TEST:
-            return tier_test(options.tiersim)
-        if options.max_vram_gb is not None:
-            os.environ[MAX_VRAM_VARIABLE] = f"{options.max_vram_gb:g}"
-        from acestep.profiler import modes
-
-        with named(options.origins):
-            return modes.run(options)
-
-    return console.run("profile_inference", command)
 
 
 def card(options: Options) -> Card | None:

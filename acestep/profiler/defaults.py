@@ -48,13 +48,13 @@ def load(environ: Mapping[str, str], folder: Path) -> dict[str, Default]:
     MissingPrerequisite for a file that cannot be.
     """
     lines = read_env_file(folder / FILE)
-    found = {}
+    ambient = {}
     for flag, variable in VARIABLES.items():
         for origin, values in (("env", environ), (FILE, lines)):
             if value := values.get(variable, ""):
-                found[flag] = Default(text(variable, value, MAX_VALUE_CHARS), origin)
+                ambient[flag] = Default(text(variable, value, MAX_VALUE_CHARS), origin)
                 break
-    return found
+    return ambient
 
 
 def read_env_file(path: Path) -> dict[str, str]:
@@ -77,9 +77,9 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def _pair(line: str, where: str) -> tuple[str, str]:
-    name, found, rest = line.partition("=")
+    name, equals, rest = line.partition("=")
     key = KEY.fullmatch(name.rstrip())
-    if not found or key is None:
+    if not equals or key is None:
         raise UsageError(f"{where}: {shown(line)} is not KEY=VALUE; write that, or # before a comment")
     value = rest.strip()
     if value[:1] not in ("'", '"'):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.lm.backends.registry import BACKENDS
-from acestep.request import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness.checks import shown

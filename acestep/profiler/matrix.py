@@ -14,11 +14,12 @@ from typing import Any
 from msgspec.structs import replace as changed
 
 from acestep import resolver
+from acestep.defaults import DEFAULT_SEED, length_s
 from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
-from acestep.request import DEFAULT_SEED, GenerationConfig, GenerationParams, item_seeds, length_s
+from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.subject import SUBJECT

@@ -17,13 +17,13 @@ from acestep import components, resolver
 from acestep.cli import report
 from acestep.costs.closed_form import Networks, networks
 from acestep.costs.report import label
+from acestep.defaults import length_s
 from acestep.profiler import cli, devices, instruments, matrix, roofline, tables
 from acestep.profiler.flags import BENCHMARK, PROFILE
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
 from acestep.profiler.recording import Recording
 from acestep.profiler.roofline import Ceilings
-from acestep.request import length_s
 from acestep.resolver import EffectivePlan
 from acestep.result import Counts
 from acestep.setup import Setup

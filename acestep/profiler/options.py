@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from acestep.defaults import DEFAULT_EXAMPLE
 from acestep.lm.backends.registry import BACKENDS
 from acestep.profiler import defaults
 from acestep.profiler.flags import BENCHMARK, PROFILE, TIER_TEST, WORDS, flag_of, parser
 from acestep.profiler.request import COT_SWITCHES, requested
-from acestep.request import DEFAULT_EXAMPLE, DescriptionParams, GenerationConfig, GenerationParams
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import AUTO, NONE
 from acestep.weights.layout import LMS
 from harness import accelerators

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from acestep.cli.examples import FOLDER, MUSIC, load_description, load_example, read_text
+from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.profiler.flags import CREATE, FORMAT, UNDERSTAND
 from acestep.request import (
-    DEFAULT_EXAMPLE,
-    DEFAULT_SEED,
     DURATION_RANGE_S,
     DescriptionParams,
     GenerationConfig,
@@ -65,9 +64,9 @@ def _example(name: str, origins: dict[str, str]) -> tuple[GenerationParams, Gene
         raise UsageError(f"example: {shown(name)} is not allowed; name a .json file of examples/text2music")
     path = MUSIC / name
     request = load_example(path)
-    for said in json.loads(read_text(path)):
-        if origins.get(said) == "default" and said not in PLANNING:
-            origins[said] = "example"
+    for field in json.loads(read_text(path)):
+        if origins.get(field) == "default" and field not in PLANNING:
+            origins[field] = "example"
     return request
 
 
@@ -104,10 +103,10 @@ def _described(
 def _rewritten(params: GenerationParams, settings: Mapping[str, Any], seed: int | None) -> DescriptionParams:
     """Caption, lyrics and metadata of an example."""
     shared = ("caption", "lyrics", "bpm", "keyscale", "timesignature", "vocal_language")
-    given: dict[str, Any] = {name: getattr(params, name) for name in shared}
+    values: dict[str, Any] = {name: getattr(params, name) for name in shared}
     if params.duration is not None:
-        given["duration"] = int(params.duration)
-    return _sampled(DescriptionParams(**given), settings, seed)
+        values["duration"] = int(params.duration)
+    return _sampled(DescriptionParams(**values), settings, seed)
 
 
 def _sampled(params: DescriptionParams, settings: Mapping[str, Any], seed: int | None) -> DescriptionParams:

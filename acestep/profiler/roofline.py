@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 from acestep.costs import closed_form
 from acestep.costs.closed_form import Networks
+from acestep.models.rates import FRAMES_PER_SECOND
 from acestep.result import Counts
 from acestep.text.audio_codes import CODES, CODES_PER_SECOND
 from acestep.text.tokenizer import TEXT_VOCAB
 from harness.nn.config import Qwen3Config
 
-LATENT_FRAMES_PER_SECOND = 25
 # Texts are not tokenised before a run: some paragraphs of lyrics stand in for them.
 TYPICAL_PROMPT_TOKENS = 600
 TYPICAL_ENCODER_TOKENS = 400
@@ -69,7 +69,7 @@ def expected_counts(duration_s: float, steps: int, *, codes: bool, rows: int = 1
 
     `codes`: the language model writes them; `rows`: items, times 2 with guidance of the language model.
     """
-    frames, written = round(duration_s * LATENT_FRAMES_PER_SECOND), int(duration_s * CODES_PER_SECOND)
+    frames, written = round(duration_s * FRAMES_PER_SECOND), int(duration_s * CODES_PER_SECOND)
     prompts = rows * TYPICAL_PROMPT_TOKENS if codes else 0
     return Counts(
         audio_s=duration_s,

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 
 import yaml
 
-from acestep.request import length_s
+from acestep.defaults import length_s
 
 # Where a chain of thought ends: its closing tag at the start of a line, or any special token after it.
 END_OF_THOUGHT = re.compile(r"^</think>|<\|(?:im_end|endoftext|audio_code_\d+)\|>", re.MULTILINE)
@@ -73,15 +73,15 @@ def parse(text: str) -> Metadata:
     spaces, and lines of tags are skipped. Single quotes are undone (upstream keeps them, so that a quoted
     caption would gain a pair each time it is planned and written again).
     """
-    found: dict[str, list[str]] = {}
+    lines: dict[str, list[str]] = {}
     name = ""
     for line in END_OF_THOUGHT.split(text, maxsplit=1)[0].split("\n"):
         if line.startswith((" ", "\t")):
-            found.setdefault(name, []).append(line.strip())
+            lines.setdefault(name, []).append(line.strip())
         elif ":" in line and not line.startswith("<"):
             name, value = line.split(":", 1)
-            found[name] = [value.strip()]
-    values = {name: _value(name, " ".join(filter(None, found.get(name, [])))) for name in FIELDS}
+            lines[name] = [value.strip()]
+    values = {name: _value(name, " ".join(filter(None, lines.get(name, [])))) for name in FIELDS}
     return Metadata(**values)  # type: ignore[arg-type]
 
 

@@ -34,7 +34,6 @@ from acestep.models.vae import Oobleck, published_shapes
 from acestep.text.tokenizer import Tokenizer
 from acestep.weights.checkpoint import SILENCE_FRAMES
 from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, TEXT_ENCODER, VAE
-from acestep.weights.sources import dit_config
 from acestep.weights.synthetic_configs import CONFIGS
 from acestep.weights.synthetic_tokenizer import synthetic_tokenizer, tokenizer_files
 from harness.checkpoint import Shape, on_meta, parameter_shapes
@@ -150,7 +149,7 @@ def write(
     for folder, config in configs.items():
         path = root / folder
         path.mkdir(parents=True, exist_ok=True)
-        xl = folder in DITS and dit_config(source.name, folder).is_xl
+        xl = folder in DITS and parse_config(config, DiTConfig, folder).is_xl
         stem = "diffusion_pytorch_model" if folder == VAE else "model"
         _write_weights(path, stem, source.weights(folder), XL_SHARDS if xl else 1)
         files = {"config.json": _json(config)}

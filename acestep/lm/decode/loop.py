@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from acestep.lm.backends.interface import Prompt
 from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, TokenSelector
 from acestep.lm.grammar.constraint import Constraint
 from acestep.result import Counts
 from harness.spans import span
+
+if TYPE_CHECKING:
+    from acestep.lm.backends.interface import Prompt
 
 
 class KVState(Protocol):

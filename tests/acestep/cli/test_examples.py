@@ -10,8 +10,9 @@ from places import EXAMPLES
 from acestep.cli.examples import MUSIC, load_description, load_example, music_example
 from acestep.costs import __main__ as costs
 from acestep.costs import command
+from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.profiler import options
-from acestep.request import DEFAULT_EXAMPLE, DEFAULT_SEED, DescriptionParams, item_seeds
+from acestep.request import DescriptionParams, item_seeds
 from harness.errors import MissingPrerequisite, UsageError
 
 REQUESTS = sorted((EXAMPLES / "text2music").glob("*.json"))

@@ -15,14 +15,14 @@ import torch
 from allocations import BASE, CARD, TINY, setup, song
 
 from acestep.audio.tile_size import VAE_CHUNK
-from acestep.costs.planning import Sampled
-from acestep.costs.weightless import Weightless
 from acestep.diffusion import sampler as diffusion
 from acestep.engine import Engine
 from acestep.lm.backends.pt_backend import PT
 from acestep.request import GenerationConfig
 from acestep.result import Counts
 from acestep.setup import Setup
+from acestep.tracing.planning import Sampled
+from acestep.tracing.weightless import Weightless
 from acestep.weights.checkpoint import Source
 from acestep.weights.sources import open_source
 from harness import spans

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from allocations import TINY, cost, setup, song
 
-from acestep.costs import planning
+from acestep.tracing import planning
 from acestep.weights.layout import LMS
 from acestep.weights.synthetic_configs import CONFIGS
 from harness.trace.cost import Cost, StageCost

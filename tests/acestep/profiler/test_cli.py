@@ -16,7 +16,7 @@ from places import ROOT
 import acestep.profiler
 from acestep import resolver
 from acestep.lm.backends import registry as backend
-from acestep.profiler import cli
+from acestep.profiler import cli, command
 from acestep.profiler.defaults import VARIABLES
 from acestep.profiler.flags import MODES, flag_of, parser
 from acestep.profiler.options import Options, parse
@@ -136,7 +136,7 @@ def run(monkeypatch, tmp_path, capsys):
     tiersim: list[str] = []
 
     def go(line: str) -> tuple[int, str, list[str]]:
-        code = cli.main(shlex.split(line), tier_test=lambda given: tiersim.extend(given) or 0)
+        code = command.main(shlex.split(line), tier_test=lambda given: tiersim.extend(given) or 0)
         return code, capsys.readouterr().err, tiersim
 
     return go
@@ -170,7 +170,7 @@ def test_every_flag_has_a_refusal_or_takes_nothing():
 
 def test_nothing_that_is_refused_imports_torch_and_mistakes_work_from_any_folder(tmp_path):
     code = (
-        "import json, shlex, sys\nfrom acestep.profiler.cli import main\n"
+        "import json, shlex, sys\nfrom acestep.profiler.command import main\n"
         "lines = json.loads(sys.stdin.read())\n"
         "codes = [main(shlex.split(line), tier_test=len) for line in lines]\n"
         "print(json.dumps([codes, 'torch' in sys.modules]))"

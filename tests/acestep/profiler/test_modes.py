@@ -17,7 +17,7 @@ from guides import GUIDES
 from places import ROOT
 
 from acestep import resolver
-from acestep.profiler import cli, matrix, measure, modes, progress, request
+from acestep.profiler import matrix, measure, modes, progress, request
 from harness.records import machine
 from harness.records import writer as output
 from harness.records.schema import Item
@@ -50,7 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
 
     def command(*arguments: str):
         monkeypatch.setattr(sys, "argv", ["profile_inference.py", *arguments])
-        code = cli.main(arguments, tier_test=lambda line: tiersim.main([*line, "--dry-run"]))
+        code = command.main(arguments, tier_test=lambda line: tiersim.main([*line, "--dry-run"]))
         return code, *capsys.readouterr()
 
     return command
@@ -178,7 +178,7 @@ def test_a_file_that_holds_no_such_run_is_not_replaced_in_silence(run, tmp_path,
 
 KILLED = """
 import os, signal, sys
-from acestep.profiler import cli, measure
+from acestep.profiler import command, measure
 from harness.records import machine
 machine.revision = lambda: ("0" * 40, False)
 music, calls = measure.Bench.music, []
@@ -192,7 +192,7 @@ def counted(self, *arguments):
     return item
 DIES = sys.argv[1] == "die"
 measure.Bench.music = counted
-sys.exit(cli.main(sys.argv[2:], tier_test=None))
+sys.exit(command.main(sys.argv[2:], tier_test=None))
 """
 
 
@@ -283,7 +283,7 @@ def test_every_line_of_the_guides_runs_or_says_why_not(run, line, code, monkeypa
 
 def test_a_dry_run_loads_nothing(tmp_path):
     code = (
-        "import sys\nfrom acestep.profiler.cli import main\n"
+        "import sys\nfrom acestep.profiler.command import main\n"
         "for mode in ('profile', 'benchmark', 'understand'):\n"
         "    assert main(['--mode', mode, '--dry-run', '--source', 'synthetic-tiny'], tier_test=None) == 0\n"
         "sys.exit('torch' in sys.modules)"

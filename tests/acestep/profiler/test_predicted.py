@@ -14,6 +14,7 @@ import pytest
 from places import ROOT
 
 from acestep.profiler import cli, matrix
+from acestep.profiler.command import main
 from acestep.profiler.options import parse
 from harness import cards
 from harness.memory import GIB
@@ -37,7 +38,7 @@ def dry(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str):
-        code = cli.main(["--mode", "benchmark", *CELL, *arguments], tier_test=lambda _: 9)
+        code = main(["--mode", "benchmark", *CELL, *arguments], tier_test=lambda _: 9)
         return code, *capsys.readouterr()
 
     return run

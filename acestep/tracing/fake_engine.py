@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from acestep.costs.planning import Sampled
-from acestep.costs.weightless import Weightless
 from acestep.engine import Engine
 from acestep.lm.backends.pt_backend import PT
 from acestep.models.dit import DiTLayer
 from acestep.models.vae import OobleckDecoder, OobleckEncoder
 from acestep.setup import Setup
+from acestep.tracing.planning import Sampled
+from acestep.tracing.weightless import Weightless
 from acestep.weights.sources import open_source
 from harness.device import VIRTUAL
 from harness.memory import MemoryBudget

@@ -1,0 +1,12 @@
+"""What a request comes to where nobody said: one constant each. No torch import here."""
+
+from __future__ import annotations
+
+DEFAULT_DURATION_S = 30.0
+DEFAULT_SEED = 42  # of the first item
+DEFAULT_EXAMPLE = "example_05.json"  # of examples/text2music
+
+
+def length_s(*durations_s: float | None) -> float:
+    """Seconds of audio: the first of `durations_s` that is known, or the default where none is."""
+    return next(filter(None, durations_s), DEFAULT_DURATION_S)

@@ -1,0 +1,1 @@
+"""The engine without values, for a fake card to trace."""

@@ -1,0 +1,38 @@
+"""Pages of HTML: a template over `base.html`, of which every value is text.
+
+A page loads nothing and runs nothing, so it can be mailed. A value is escaped where it is printed; filters of
+a template would come before that, so templates have none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from harness.text import harmless
+
+
+def render(template: Path, **values: Any) -> str:
+    """The page of `template`, a file that may extend `base.html`; an unknown name in it is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
+        autoescape=True,
+        finalize=lambda value: safe(value) if isinstance(value, str) else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template.name).render(values)
+
+
+def safe(text: str) -> Markup:
+    """`text` for a page: escaped, and without characters that would hide or reorder what follows.
+
+    What is markup already stays as it is.
+    """
+    return text if isinstance(text, Markup) else escape(harmless(text, keep="\n"))
