@@ -12,7 +12,6 @@ from acestep.request import DEFAULT_DURATION_S, DEFAULT_SEED, GenerationConfig, 
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.tier_case import TierCases
-from harness.subject import Component
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from acestep.engine import Engine
     from acestep.result import GenerationResult
     from harness.memory import MemoryBudget
+    from harness.subject import Component
     from harness.trace.fake_card import FakeCard
 
 PLANNING, DIFFUSION, DECODING = ("lm_prefill", "lm_decode"), ("diffuse",), ("vae_decode",)  # stages
@@ -101,7 +101,9 @@ class AceStep(TierCases):
         return None
 
     def components(self, source: str) -> dict[str, Component]:
-        return {}
+        from acestep.components import components
+
+        return components(source)
 
 
 def samples_of(duration_s: float) -> float:
