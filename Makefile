@@ -19,6 +19,8 @@ PINS := pyproject.toml constraints.txt
 
 # Threads that spin while they wait are slow beyond reason on a machine that does anything else.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Hundreds of processes start from our modules: the first compiles them for all.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: bench test test-backends lint site gate clean
 

@@ -1,192 +1,47 @@
-"""The networks of ACE-Step one by one, as `harness.subject.Component`: inputs, a call, its oracle, its cost.
+"""The networks that are loaded and moved as one each, and who needs which. No torch import here.
 
-Bytes of a call are those of the weights, of what goes in and of what comes out, each once.
+    component      of                          needed by
+    dit            ace_step.decoder            every generation
+    condition      ace_step.encoder            every generation
+    vae            vae.decoder                 every generation
+    text_encoder   all of it                   every generation
+    vae_encoder    vae.encoder                 source and reference audio
+    timbre         ace_step.encoder            reference audio
+    tokenizer      ace_step.tokenizer          covers of a recording
+    detokenizer    quantizer, detokenizer      audio codes
+    lm             all of it                   planning and describing
+
+What one request needs is `acestep.resolver.EffectivePlan.components`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Collection
 
-import torch
-from torch import Tensor, nn
-
-from acestep import oracles
-from acestep.costs import closed_form
-from acestep.models.condition import ConditionEncoder
-from acestep.models.configs import DiTConfig, VAEConfig
-from acestep.models.dit import DiT
-from acestep.models.vae import OobleckDecoder, OobleckEncoder
-from acestep.weights.layout import DEFAULT_DIT, LMS, TEXT_ENCODER
-from acestep.weights.loading import Models
-from acestep.weights.sources import open_source
-from harness.checkpoint import on_meta
-from harness.nn.config import Qwen3Config
-from harness.residency import Residency
-from harness.subject import Component
-
-FRAMES, TOKENS = "latent frames", "tokens"
-TIME = 0.7  # of the DiT's one step
-PROMPT_TOKENS = 32  # what it is conditioned on
-CAPTION_TOKENS = 16  # before lyrics of a size
+DIT, CONDITION, VAE, TEXT_ENCODER = GENERATION = ("dit", "condition", "vae", "text_encoder")
+VAE_ENCODER, TIMBRE, TOKENIZER, DETOKENIZER, LM = "vae_encoder", "timbre", "tokenizer", "detokenizer", "lm"
+COMPONENTS = (*GENERATION, VAE_ENCODER, TIMBRE, TOKENIZER, DETOKENIZER, LM)  # in the order they are loaded
+ENCODING = (VAE_ENCODER, TOKENIZER, DETOKENIZER)  # a recording to its codes
+TEXT = (LM,)  # text modes
+PLANNING = (DETOKENIZER, LM)  # audio codes planned by the language model, and their latents
 
 
-def components(source: str) -> dict[str, Component]:
-    """DiT, VAE decoder and encoder, text encoder, language model and condition encoder of `source`.
-
-    Raises CheckpointError for a bad config.json.
-    """
-    networks = closed_form.networks(source, DEFAULT_DIT, LMS[0], dtype_bytes=4)
-    text = closed_form.networks(source, None, TEXT_ENCODER, dtype_bytes=4).lm
-    assert networks.dit and networks.lm and text
-    parts = (
-        _dit(source, networks.dit),
-        _vae_decoder(source, networks.vae),
-        _vae_encoder(source, networks.vae),
-        _qwen3("text_encoder", source, text, lambda models: models.text_encoder),
-        _qwen3("lm", source, networks.lm, lambda models: models.lm),
-        _condition(source, networks.dit),
-    )
-    return {component.name: component for component in parts}
+def usual(lm: bool) -> tuple[str, ...]:
+    """What most requests need of an engine, with or without a language model: loaded before the first."""
+    return (*GENERATION, *(PLANNING if lm else ()))
 
 
-def _dit(source: str, config: DiTConfig) -> Component:
-    latent, context = config.audio_acoustic_hidden_dim, config.in_channels - config.audio_acoustic_hidden_dim
-    width, weights = config.encoder.hidden_size, _parameters(lambda: DiT(config))
-
-    def run(network: DiT, x: Tensor, context: Tensor, encoded: Tensor) -> Tensor:
-        modulation = network.modulate(torch.tensor([TIME], dtype=x.dtype, device=x.device))
-        return network.velocity(x, network.condition(context, encoded), modulation, 0)
-
-    def work(frames: int, element_bytes: int) -> tuple[int, int]:
-        tokens = -(-frames // config.patch_size)
-        flop = closed_form.dit_modulate_flop(config, steps=1) + closed_form.dit_flop(
-            config, tokens, PROMPT_TOKENS
-        )
-        flop += closed_form.dit_condition_flop(config, tokens, PROMPT_TOKENS)
-        values = frames * (2 * latent + context) + PROMPT_TOKENS * width
-        return flop, element_bytes * (weights + values)
-
-    return Component(
-        name="dit",
-        config=config,
-        unit=FRAMES,
-        build=_build(source, lambda models: models.ace_step.decoder, "dit"),
-        inputs=lambda frames, generator: (
-            torch.randn(1, frames, latent, generator=generator),
-            torch.randn(1, frames, context, generator=generator),
-            torch.randn(1, PROMPT_TOKENS, width, generator=generator),
-        ),
-        run=run,
-        work=work,
-        oracle=partial(oracles.velocity, config, TIME),
-    )
+def offloaded(offload_to_cpu: bool, offload_dit_to_cpu: bool) -> tuple[str, ...]:
+    """Components that wait on the host until they are used: the DiT has a switch of its own."""
+    return tuple(name for name in COMPONENTS if (offload_dit_to_cpu if name == DIT else offload_to_cpu))
 
 
-def _vae_decoder(source: str, config: VAEConfig) -> Component:
-    weights = _parameters(lambda: OobleckDecoder(config))
-    values = config.decoder_input_channels + config.audio_channels * config.hop
-    return Component(
-        name="vae_decoder",
-        config=config,
-        unit=FRAMES,
-        build=_build(source, lambda models: models.vae.decoder, "vae"),
-        inputs=lambda frames, generator: (
-            torch.randn(1, config.decoder_input_channels, frames, generator=generator),
-        ),
-        run=lambda network, latents: network(latents),
-        work=lambda frames, element_bytes: (
-            closed_form.vae_decode_flop(config, frames),
-            element_bytes * (weights + frames * values),
-        ),
-        oracle=partial(oracles.autoencoder, config, "decoder"),
-    )
-
-
-def _vae_encoder(source: str, config: VAEConfig) -> Component:
-    weights = _parameters(lambda: OobleckEncoder(config))
-    values = config.audio_channels * config.hop + config.encoder_hidden_size
-    return Component(
-        name="vae_encoder",
-        config=config,
-        unit=FRAMES,
-        build=_build(source, lambda models: models.vae.encoder, "vae_encoder"),
-        inputs=lambda frames, generator: (
-            torch.randn(1, config.audio_channels, frames * config.hop, generator=generator),
-        ),
-        run=lambda network, audio: network(audio),
-        work=lambda frames, element_bytes: (
-            closed_form.vae_encode_flop(config, frames),
-            element_bytes * (weights + frames * values),
-        ),
-        oracle=partial(oracles.autoencoder, config, "encoder"),
-    )
-
-
-def _qwen3(name: str, source: str, config: Qwen3Config, network_of: Callable[[Models], Any]) -> Component:
-    weights, hidden = closed_form.qwen3_weights(config), config.hidden_size
-    return Component(
-        name=name,
-        config=config,
-        unit=TOKENS,
-        build=_build(source, network_of, name),
-        inputs=lambda tokens, generator: (
-            torch.randint(config.vocab_size, (1, tokens), generator=generator),
-        ),
-        run=lambda network, ids: network(ids),
-        work=lambda tokens, element_bytes: (
-            closed_form.qwen3_flop(config, tokens),
-            element_bytes * (weights + 2 * tokens * hidden),
-        ),
-        oracle=partial(oracles.hidden_states, config),
-    )
-
-
-def _condition(source: str, config: DiTConfig) -> Component:
-    text, clip, width = config.text_hidden_dim, config.timbre_fix_frame, config.encoder.hidden_size
-    latent, weights = config.audio_acoustic_hidden_dim, _parameters(lambda: ConditionEncoder(config))
-
-    def run(network: ConditionEncoder, caption: Tensor, lyrics: Tensor, recording: Tensor) -> Tensor:
-        return network(caption, None, lyrics, None, network.timbre_encoder(recording)[None])[0]
-
-    def work(tokens: int, element_bytes: int) -> tuple[int, int]:
-        flop = closed_form.condition_flop(config, CAPTION_TOKENS, tokens) + closed_form.timbre_flop(config)
-        prompt = CAPTION_TOKENS + tokens
-        return flop, element_bytes * (weights + prompt * text + clip * latent + (prompt + 1) * width)
-
-    return Component(
-        name="condition",
-        config=config,
-        unit=f"{TOKENS} of lyrics",
-        build=_build(source, lambda models: models.ace_step.encoder, "condition", "timbre"),
-        inputs=lambda tokens, generator: (
-            torch.randn(1, CAPTION_TOKENS, text, generator=generator),
-            torch.randn(1, tokens, text, generator=generator),
-            torch.randn(1, clip, latent, generator=generator),
-        ),
-        run=run,
-        work=work,
-        oracle=partial(oracles.condition, config),
-    )
-
-
-def _build(
-    source: str, network_of: Callable[[Models], nn.Module], *parts: str
-) -> Callable[[torch.device, torch.dtype], nn.Module]:
-    """What loads `parts` of the source's models, and gives the network they make up."""
-
-    def build(device: torch.device, dtype: torch.dtype) -> nn.Module:
-        lm = LMS[0] if "lm" in parts else None
-        models = Models.open(
-            open_source(source), DEFAULT_DIT, device, lambda stored: dtype, lm, Residency(device)
-        )
-        models.need(*parts)
-        return network_of(models)
-
-    return build
-
-
-def _parameters(network: Callable[[], nn.Module]) -> int:
-    """How many weights a network has; none are made."""
-    return sum(parameter.numel() for parameter in on_meta(network).parameters())
+def describe(names: Collection[str], device: str) -> str:
+    """In words: offloaded are `names`, of an engine on `device`."""
+    if not names:
+        return f"every part stays on {device}"
+    if device == "cpu":
+        return "nothing is offloaded: the device is the host"
+    if DIT in names:
+        return f"{'every part' if len(names) > 1 else 'the DiT'} is on the host until used"
+    return "every part but the DiT is on the host until used"

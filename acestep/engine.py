@@ -3,8 +3,8 @@
     engine = Engine.load("synthetic-tiny", dit="acestep-v15-base")
     result = engine.generate(GenerationParams(caption="slow dub techno", duration=10))
 
-What a request does on its way is `pipeline`; what it may do here is `resolver`. This file is where the two
-meet a clock: everything a request needs is loaded before its time starts.
+What a request may do here is decided by `resolver`; the stages that it runs are those of `pipeline`. Here
+they are timed: everything a request needs is loaded before its clock starts.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from acestep import resolver
+from acestep import components, resolver
 from acestep.diffusion.compiling import Compiled
 from acestep.lm.backends.registry import open_backend
 from acestep.lm.describe import Description
 from acestep.lm.planner import Planner
-from acestep.pipeline import ENCODING, Run
+from acestep.pipeline import Generation
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
 from acestep.resolver import EffectivePlan
 from acestep.result import DescriptionResult, GenerationResult, PlanResult
@@ -31,7 +31,7 @@ from acestep.setup import Setup
 from acestep.text import audio_codes
 from acestep.weights.checkpoint import Source
 from acestep.weights.layout import LMS
-from acestep.weights.loading import ALWAYS, WITH_LM, Models
+from acestep.weights.loading import Models
 from acestep.weights.sources import open_source
 from harness.device import (
     describe,
@@ -97,45 +97,31 @@ class Engine:
     ) -> Engine:
         """Load what a setup says. Raises as `load` does.
 
-        `preload`: parts of the models to load now (`acestep.weights.loading` names them); None is what a
-        generation needs. Others follow when a request first needs them, before its clock starts. `weights`:
-        the setup's source, where it is open already.
+        `preload`: names of the components to load now (`acestep.components`); None is what most generations
+        need. Others follow when a request first needs them, before its clock starts. `weights`: the setup's
+        source, where it is open already.
         """
         start = time.perf_counter()
         if threads:
             torch.set_num_threads(threads)
-        place = resolve_device(setup.device)
+        device = resolve_device(setup.device)
         if budget is None:  # nobody has seen to a cap
-            card = setup.accelerator
-            simulated = card.simulated and place.type == "cuda"
-            budget = hold_to(place, card.memory_gib) if simulated else MemoryBudget(place)
+            budget = _budget(setup, device)
         return_freed_memory()  # while loading: of what passes through, nothing is needed again
-        residency = Residency(place, offload=setup.offload_to_cpu, offload_dit=setup.offload_dit_to_cpu)
-        wanted = (*ALWAYS, *(WITH_LM if setup.lm else ())) if preload is None else preload
         weights = weights or open_source(setup.source)
-        models = Models.open(
-            weights,
-            setup.dit,
-            place,
-            lambda stored: resolve_dtype(setup.dtype, place, stored),
-            setup.lm if setup.lm_backend == "pt" else None,
-            residency,
-            setup.quantization,
-        )
-        models.need(*(part for part in wanted if part != "lm"))
+        models = _models(setup, device, weights)
         planner = None
         if setup.lm:
             backend = open_backend(setup.lm_backend, models, weights, setup.lm)
             planner = Planner(backend, weights.tokenizer(setup.lm))
-            if "lm" in wanted:
-                backend.load()
-        keep_freed_memory(place)
+        _load(models, planner, components.usual(bool(setup.lm)) if preload is None else preload)
+        keep_freed_memory(device)
         compiled = Compiled(models.ace_step.decoder) if setup.compile else None
-        if sync := synchroniser(place):
+        if sync := synchroniser(device):
             sync()
         environment = {
-            "device": str(place),
-            "device_name": describe(place),
+            "device": str(device),
+            "device_name": describe(device),
             "dtype": str(models.dtype).removeprefix("torch."),
             "source": setup.source,
             "source_origin": setup.source_origin,
@@ -144,7 +130,7 @@ class Engine:
             "lm_backend": planner.backend.name if planner else None,
             "quantization": scheme(models.ace_step.decoder.layers),
             "compile": compiled is not None,
-            "offload": residency.describe(),
+            "offload": components.describe(setup.offloaded, str(device)),
             "torch": str(torch.__version__),
             "threads": torch.get_num_threads(),
         }
@@ -154,26 +140,6 @@ class Engine:
     def resolve(self, params: GenerationParams, config: GenerationConfig | None = None) -> EffectivePlan:
         """What a request would run here."""
         return resolver.resolve(params, config or GenerationConfig(), self.setup)
-
-    def plan(self, params: GenerationParams, config: GenerationConfig | None = None) -> PlanResult:
-        """Run the language model's part of a request by itself."""
-        plan = self.resolve(params, config)
-        run = self._run(plan)
-        if self.planner and (plan.lm_metadata or plan.lm_codes):
-            self.planner.backend.load()
-        with torch.inference_mode(), record(self._sync) as times:
-            made = run.planned()
-            codes = None if made.codes is None else tuple(row.cpu() for row in made.codes)
-        return PlanResult(
-            metadata=tuple(asdict(metadata) for metadata in made.metadata),
-            codes=codes,
-            wall_s=times.wall_s,
-            stages_s=times.stages(),
-            details_s=times.details(),
-            counts=made.counts,
-            environment=self.environment,
-            warnings=plan.warnings,
-        )
 
     def generate(
         self, params: GenerationParams, config: GenerationConfig | None = None, save_dir: Path | None = None
@@ -188,29 +154,74 @@ class Engine:
         Raises MissingPrerequisite for a recording that cannot be read, BenchError when the result is not
         music (NaN, all zero).
         """
-        run = self._run(plan)
-        self._need(run.parts())
-        if save_dir is not None or "vae_encoder" in run.parts():
+        generation = self.generation(plan)
+        if save_dir is not None or components.VAE_ENCODER in plan.components:
             import soundfile  # noqa: F401  # a third of a second, which is no stage's
             import soxr  # noqa: F401
         self.budget.reset_peak()
         with torch.inference_mode(), record(self._sync) as times:
-            audios = run.audio(save_dir)
-        silent = [str(item.seed) for item in audios if item.silent]
-        told = (f"silent audio for seed {', '.join(silent)}",) if silent else ()
+            generated = generation.run(save_dir)
+        silent = ", ".join(str(item.seed) for item in generated.audios if item.silent)
+        silence = (f"silent audio for seed {silent}",) if silent else ()
         return GenerationResult(
-            audios=audios,
+            audios=generated.audios,
             wall_s=times.wall_s,
             stages_s=times.stages(),
             details_s=times.details(),
             steps_s=tuple(times.samples("diffuse/step")),
-            counts=run.counts,
+            counts=generated.counts,
             plan=plan.as_dict(),
             environment=self.environment,
             peak_memory_bytes=self.budget.peak_bytes(),
-            fallbacks=tuple(run.fallbacks),
-            warnings=(*plan.warnings, *map(str, run.fallbacks), *told),
+            fallbacks=generated.fallbacks,
+            warnings=(*plan.warnings, *map(str, generated.fallbacks), *silence),
         )
+
+    def generation(self, plan: EffectivePlan, loaded: Sequence[str] | None = None) -> Generation:
+        """The stages of a plan, its components loaded, for who looks at what is between them.
+
+        `loaded`: the components to load, where not all stages are to run. Raises CheckpointError or
+        MissingPrerequisite for one that cannot be loaded.
+        """
+        _load(self.models, self.planner, plan.components if loaded is None else loaded)
+        seeds = plan.config.seeds
+        if seeds is None:
+            seeds = tuple(random.randint(0, MAX_SEED) for _ in range(plan.config.batch_size))
+        return Generation(self.models, self.planner, self.budget, plan, seeds, self.compiled)
+
+    def plan(self, params: GenerationParams, config: GenerationConfig | None = None) -> PlanResult:
+        """`run_lm` what a request comes to here. Raises as `generate` does."""
+        return self.run_lm(self.resolve(params, config))
+
+    def run_lm(self, plan: EffectivePlan) -> PlanResult:
+        """The language model's part of a plan by itself."""
+        generation = self.generation(plan, [name for name in plan.components if name == components.LM])
+        with torch.inference_mode(), record(self._sync) as times:
+            items = generation.lm()
+            codes = None if items.codes is None else tuple(row.cpu() for row in items.codes)
+        return PlanResult(
+            metadata=tuple(asdict(metadata) for metadata in items.metadata),
+            codes=codes,
+            wall_s=times.wall_s,
+            stages_s=times.stages(),
+            details_s=times.details(),
+            counts=items.counts,
+            environment=self.environment,
+            warnings=plan.warnings,
+        )
+
+    def audio_codes(self, path: str | Path) -> str:
+        """`encode` as much of a recording as this setup lets through."""
+        return self.encode(resolver.resolve_recording(str(path), self.setup))
+
+    def encode(self, plan: EffectivePlan) -> str:
+        """The audio codes of a plan's recording, as text.
+
+        Raises MissingPrerequisite when it cannot be read.
+        """
+        generation = self.generation(plan, components.ENCODING)
+        with torch.inference_mode():
+            return audio_codes.join(generation.source_codes().tolist())
 
     def understand(self, params: DescriptionParams) -> DescriptionResult:
         """What a song is, from its audio codes: metadata, caption, lyrics."""
@@ -224,56 +235,63 @@ class Engine:
         """A caption and lyrics, rewritten the way the model was trained on them."""
         return self._describe(params, Planner.format)
 
-    def audio_codes(self, path: str | Path) -> str:
-        """The codes of a recording, as text: of as much of it as `resolve` lets through.
-
-        Raises MissingPrerequisite when it cannot be read.
-        """
-        params = GenerationParams(task_type="cover", src_audio=str(path))
-        run = self._run(self.resolve(params))
-        self.models.need(*ENCODING)
-        with torch.inference_mode():
-            return audio_codes.join(run.source_codes().tolist())
-
-    def _need(self, parts: Sequence[str]) -> None:
-        """Load those of `parts` that are not; the language model may not be one of ours."""
-        self.models.need(*(part for part in parts if part != "lm"))
-        if "lm" in parts and self.planner:
-            self.planner.backend.load()
-
-    def _run(self, plan: EffectivePlan) -> Run:
-        seeds = plan.config.seeds
-        if seeds is None:
-            seeds = tuple(random.randint(0, MAX_SEED) for _ in range(plan.config.batch_size))
-        return Run(self.models, self.planner, self.budget, plan, seeds, self.compiled)
-
     def _describe(
         self, params: DescriptionParams, mode: Callable[[Planner, DescriptionParams], Description]
     ) -> DescriptionResult:
         if self.planner is None:
             raise MissingPrerequisite(f"lm: no language model is loaded; load one, such as {LMS[0]}")
-        self.planner.backend.load()
+        _load(self.models, self.planner, components.TEXT)
         with torch.inference_mode(), record(self._sync) as times, self.planner.backend.using():
-            said = mode(self.planner, params)
-        found = said.metadata
+            description = mode(self.planner, params)
+        metadata = description.metadata
         return DescriptionResult(
-            caption=found.caption or "",
-            lyrics=said.lyrics,
-            bpm=found.bpm,
-            duration=found.duration,
-            keyscale=found.keyscale or "",
-            language=found.language or "",
-            timesignature=found.timesignature or "",
-            genres=found.genres or "",
-            instrumental=said.instrumental,
-            truncated=said.truncated,
+            caption=metadata.caption or "",
+            lyrics=description.lyrics,
+            bpm=metadata.bpm,
+            duration=metadata.duration,
+            keyscale=metadata.keyscale or "",
+            language=metadata.language or "",
+            timesignature=metadata.timesignature or "",
+            genres=metadata.genres or "",
+            instrumental=description.instrumental,
+            truncated=description.truncated,
             wall_s=times.wall_s,
             stages_s=times.stages(),
             details_s=times.details(),
-            counts=said.counts,
+            counts=description.counts,
             environment=self.environment,
             warnings=self.setup.warnings,
         )
+
+
+def _budget(setup: Setup, device: torch.device) -> MemoryBudget:
+    """The memory of `device`, held to the size of the card that the setup simulates, if it does."""
+    card = setup.accelerator
+    if card.simulated and device.type == "cuda":
+        return hold_to(device, card.memory_gib)
+    return MemoryBudget(device)
+
+
+def _models(setup: Setup, device: torch.device, weights: Source) -> Models:
+    """The models of a setup, none of them loaded."""
+    return Models.open(
+        weights,
+        setup.dit,
+        device,
+        lambda stored: resolve_dtype(setup.dtype, device, stored),
+        setup.lm if setup.lm_backend == "pt" else None,
+        Residency(device, components.COMPONENTS, setup.offloaded),
+        setup.quantization,
+    )
+
+
+def _load(models: Models, planner: Planner | None, names: Sequence[str]) -> None:
+    """Load the components that are not loaded; the language model, if there is one, through its backend."""
+    for name in names:
+        if name != components.LM:
+            models.need(name)
+        elif planner:
+            planner.backend.load()
 
 
 def generate_music(

@@ -1,16 +1,17 @@
-"""One request on its way through the stages, from its plan to saved audio.
+"""The stages of a generation, from a plan to saved audio. Each takes what the stages before it returned.
 
-    listen      recordings -> latents                          load_audio, vae_encode
-    planned     caption, lyrics -> metadata, audio codes       lm_prefill, lm_decode
-    read        caption, lyrics, metadata -> text states       text_encode
-    condition   text, timbre, canvas -> what the DiT sees      condition
-    compile     shapes not met before -> graphs                compile
-    diffuse     noise -> latents                               diffuse
-    decode      latents -> waveforms                           vae_decode
-    finish      waveforms -> files                             post, save
+    encode_inputs   recordings -> latents                         spans load_audio, vae_encode
+    lm              caption, lyrics -> metadata, audio codes      spans lm_prefill, lm_decode
+    text_encode     caption, lyrics, metadata -> text states
+    condition       text, timbre, canvas -> what the DiT sees
+    compile         shapes not met before -> graphs
+    diffuse         noise -> latents
+    vae_decode      latents -> waveforms
+    post            waveforms -> measured items
+    save            items -> files
 
-Items whose plans came out alike (same words, same length) are one batch of the DiT. Others run one after
-another: beyond some fifteen seconds of audio the DiT is bound by arithmetic, so padding unequal items
+Items whose plans came out alike (same words, same length) are one micro-batch of the DiT. Others run one
+after another: beyond some fifteen seconds of audio the DiT is bound by arithmetic, so padding unequal items
 to one shape would only add work, and an item would come to depend on what it is batched with.
 """
 
@@ -18,56 +19,87 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from acestep.audio import waveform as audio
-from acestep.audio.decode import decode
+from acestep import components
+from acestep.audio import waveform
+from acestep.audio.decode import Decoded, decode
 from acestep.audio.inputs import AudioInputs, encode_inputs
-from acestep.diffusion import canvas
-from acestep.diffusion import sampler as diffusion
+from acestep.diffusion import canvas, sampler
 from acestep.diffusion.canvas import Canvas
 from acestep.diffusion.compiling import Compiled
 from acestep.diffusion.guidance import Guidance
 from acestep.diffusion.schedule import start_at
 from acestep.lm.planner import Plan, Planner
-from acestep.models.dit import Conditions
-from acestep.request import DEFAULT_DURATION_S
+from acestep.models.dit import Conditions, Modulation
+from acestep.request import length_s
 from acestep.resolver import EffectivePlan
 from acestep.result import Audio, Counts
 from acestep.tasks import instruction
 from acestep.text import audio_codes, conditioning
+from acestep.text.conditioning import EncodedText
 from acestep.text.metadata import Metadata
 from acestep.text.prompts import INSTRUMENTAL
-from acestep.weights.loading import ALWAYS, Models
+from acestep.weights.loading import Models
 from harness.adjustments import Fallback
 from harness.memory import MemoryBudget
 from harness.spans import span
 
-ENCODING = ("vae_encoder", "tokenizer", "detokenizer")  # a recording to its codes
-CONDITIONING = {"timbre", "tokenizer", "detokenizer"}  # what may help the condition encoder
 
+@dataclass(frozen=True)
+class MicroBatch:
+    """Items of the same metadata and length, which the DiT runs as one batch.
 
-@dataclass
-class Group:
-    """Items that share words and length, and what the stages have made of them."""
+    `items`: their places in the request. `codes`: audio codes int64 `[n]` per item, or none at all.
+    """
 
     metadata: Metadata
     frames: int
-    items: list[int] = field(default_factory=list)  # places in the request's batch
-    codes: list[Tensor] = field(default_factory=list)  # [n] per item, or none at all
-    texts: list[conditioning.EncodedText] = field(default_factory=list)
-    canvas: Canvas | None = None
-    conditions: list[Conditions] = field(default_factory=list)
-    latents: Tensor | None = None  # [items, T, 64]
-    waves: Tensor | None = None  # [items, 2, samples]
+    items: tuple[int, ...]
+    codes: tuple[Tensor, ...]
 
 
-class Run:
-    """One request: each method is a stage, and leaves what it made for the next."""
+@dataclass(frozen=True)
+class Conditioned:
+    """A micro-batch and what all its diffusion steps share.
+
+    `conditions`: those of the task, and those of text to music where the later steps leave the source. They
+    are taken out when they have been used: they hold views of weights, which are to leave the device.
+    """
+
+    batch: MicroBatch
+    canvas: Canvas
+    modulation: Modulation
+    conditions: list[Conditions]
+    encoder_tokens: int
+
+
+@dataclass(frozen=True)
+class Diffused:
+    """`latents [items, T, 64]` of a micro-batch, and how many forward passes of the DiT they took."""
+
+    latents: Tensor
+    passes: int
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The items in the order of their seeds, the work they took, and what memory did not allow."""
+
+    audios: tuple[Audio, ...]
+    counts: Counts
+    fallbacks: tuple[Fallback, ...]
+
+
+class Generation:
+    """A plan on loaded models. The methods are the stages; `run` is all of them.
+
+    `seeds`: one per item. The components of the plan are loaded; the caller is in inference mode.
+    """
 
     def __init__(
         self,
@@ -85,51 +117,61 @@ class Run:
         self.params = plan.params
         self.seeds = seeds
         self.compiled = compiled
-        self.counts = Counts()
-        self.fallbacks: list[Fallback] = []
-        self.inputs = AudioInputs()
-        self.groups: list[Group] = []
         self.times = start_at(plan.times, plan.params.cover_noise_strength)
+        self.guidance = _guidance(plan)
 
-    def parts(self) -> tuple[str, ...]:
-        """Models this request runs."""
-        params, plan = self.params, self.plan
-        covers = params.task_type == "cover"
-        needs = {
-            "lm": plan.lm_metadata or plan.lm_codes,
-            "vae_encoder": params.src_audio or params.reference_audio,
-            "timbre": params.reference_audio,
-            "tokenizer": covers and params.src_audio,
-            "detokenizer": covers or params.audio_codes or plan.lm_codes,
-        }
-        return (*ALWAYS, *(part for part, needed in needs.items() if needed))
-
-    def audio(self, save_dir: Path | None) -> tuple[Audio, ...]:
+    def run(self, save_dir: Path | None) -> Generated:
         """Every stage in order; files under `save_dir` when it is given."""
-        self.encode_inputs()
-        self.group(self.planned())
-        self.read()
-        with self.models.residency.using("dit"):
-            self.condition()
-            self.compile()
-            self.diffuse()
-        self.decode()
-        return self.finish(save_dir)
+        inputs = self.encode_inputs()
+        plan = self.lm()
+        batches = self.micro_batches(plan, inputs)
+        texts = self.text_encode(batches)
+        with self.models.residency.using(components.DIT):
+            conditioned = self.condition(batches, texts, inputs)
+            self.compile(conditioned)
+            diffused = self.diffuse(conditioned, inputs)
+        decoded = self.vae_decode(diffused)
+        audios = self.save(self.post(conditioned, decoded), save_dir)
+        return Generated(
+            audios=audios,
+            counts=self._counts(inputs, plan, conditioned, diffused, decoded),
+            fallbacks=(*inputs.fallbacks, *(fallback for part in decoded for fallback in part.fallbacks)),
+        )
 
-    def encode_inputs(self) -> None:
-        """Recordings to latents."""
-        self.inputs = encode_inputs(self.models, self.budget, self.plan)
-        self.fallbacks += self.inputs.fallbacks
+    def intermediates(self) -> dict[str, Tensor]:
+        """What the DiT and the VAE return for the first micro-batch, to be compared with another engine's.
+
+        `velocity [B, T, 64]` of the first step, unguided; `latents [B, T, 64]`; `audio [B, 2, samples]` as
+        decoded. On the device, or where memory put them.
+        """
+        inputs = self.encode_inputs()
+        batches = self.micro_batches(self.lm(), inputs)[:1]
+        texts = self.text_encode(batches)
+        with self.models.residency.using(components.DIT):
+            conditioned = self.condition(batches, texts, inputs)
+            self.compile(conditioned)
+            (part,) = conditioned
+            velocity = self.models.ace_step.decoder.velocity(
+                self.noise(part.batch), part.conditions[0], part.modulation, 0
+            )
+            (diffused,) = self.diffuse(conditioned, inputs)
+        (decoded,) = self.vae_decode([diffused])
+        return {"velocity": velocity, "latents": diffused.latents, "audio": decoded.audio}
+
+    def encode_inputs(self) -> AudioInputs:
+        """Latents of the recordings that the request names."""
+        return encode_inputs(self.models, self.budget, self.plan)
 
     def source_codes(self) -> Tensor:
-        """Audio codes `[ceil(T / 5)]` of the recording by itself; needs `ENCODING`."""
-        self.encode_inputs()
-        assert self.inputs.source is not None
-        with self.models.residency.using("tokenizer", "detokenizer"):
-            _, codes = canvas.cover(self.models.ace_step, self.inputs.source, self.models.silence)
-        return codes[0, : -(-self.inputs.frames // canvas.FRAMES_PER_CODE)]
+        """Audio codes `[ceil(T / 5)]` of the recording by itself; needs `components.ENCODING`."""
+        inputs = self.encode_inputs()
+        if inputs.source is None:
+            raise ValueError("plan: has no recording")
+        with self.models.residency.using(components.TOKENIZER, components.DETOKENIZER):
+            _, codes = canvas.cover(self.models.ace_step, inputs.source, self.models.silence)
+        return codes[0, : -(-inputs.frames // canvas.FRAMES_PER_CODE)]
 
-    def planned(self) -> Plan:
+    def lm(self) -> Plan:
         """Metadata and codes of every item, from the language model or from the request itself."""
         params, plan = self.params, self.plan
         user = Metadata(
@@ -138,10 +180,10 @@ class Run:
             keyscale=params.keyscale or None,
             timesignature=params.timesignature or None,
         )
-        made = Plan((user,) * len(self.seeds), None, Counts())
-        if self.planner and (plan.lm_metadata or plan.lm_codes):
+        items = Plan((user,) * len(self.seeds), None, Counts())
+        if self.planner and components.LM in plan.components:
             with self.planner.backend.using():
-                made = self.planner.plan(
+                items = self.planner.plan(
                     params,
                     user,
                     self.seeds,
@@ -151,206 +193,219 @@ class Run:
                     codes=plan.lm_codes,
                 )
         if params.audio_codes:
-            given = torch.tensor(audio_codes.parse(params.audio_codes), device=self.models.device)
-            made = replace(made, codes=(given,) * len(self.seeds))
-        return made
+            codes = torch.tensor(audio_codes.parse(params.audio_codes), device=self.models.device)
+            items = replace(items, codes=(codes,) * len(self.seeds))
+        return items
 
-    def group(self, made: Plan) -> None:
-        """Put items of the same words and length together."""
-        self.counts = replace(made.counts, vae_encode_tiles=self.inputs.tiles)
-        alike: dict[tuple[Metadata, int], Group] = {}
-        for item, metadata in enumerate(made.metadata):
-            codes = None if made.codes is None else made.codes[item]
-            key = metadata, self._frames(metadata, codes)
-            group = alike.setdefault(key, Group(*key))
-            group.items.append(item)
-            if codes is not None:
-                group.codes.append(codes)
-        self.groups = list(alike.values())
+    def micro_batches(self, plan: Plan, inputs: AudioInputs) -> list[MicroBatch]:
+        """Items of the same metadata and length together, in the order of their first."""
+        alike: dict[tuple[Metadata, int], list[int]] = {}
+        for item, metadata in enumerate(plan.metadata):
+            codes = None if plan.codes is None else plan.codes[item]
+            alike.setdefault((metadata, self._frames(metadata, codes, inputs)), []).append(item)
+        return [
+            MicroBatch(*key, tuple(items), () if plan.codes is None else tuple(plan.codes[i] for i in items))
+            for key, items in alike.items()
+        ]
 
-    def _frames(self, metadata: Metadata, codes: Tensor | None) -> int:
+    def _frames(self, metadata: Metadata, codes: Tensor | None, inputs: AudioInputs) -> int:
         """Latent frames of an item; never fewer than the model makes."""
-        if self.inputs.source is not None:
-            return self.inputs.source.shape[1]
+        if inputs.source is not None:
+            return inputs.source.shape[1]
         if codes is not None:
             return max(len(codes) * canvas.FRAMES_PER_CODE, canvas.MIN_FRAMES)
-        return canvas.latent_frames(self.params.duration or metadata.duration or DEFAULT_DURATION_S)
+        return canvas.latent_frames(length_s(self.params.duration, metadata.duration))
 
-    def read(self) -> None:
-        """Words to text states. What leaves its source on the way is read as text to music as well."""
+    def text_encode(self, batches: Sequence[MicroBatch]) -> list[list[EncodedText]]:
+        """Text states of each micro-batch: two where later steps leave the source, as text to music."""
         models, params = self.models, self.params
-        sentences = [self.plan.instruction]
+        instructions = [self.plan.instruction]
         if params.audio_cover_strength < 1:
-            sentences.append(instruction("text2music"))
-        with models.residency.using("text_encoder"), span("text_encode"):
-            for group in self.groups:
-                group.texts = [
+            instructions.append(instruction("text2music"))
+        with models.residency.using(components.TEXT_ENCODER), span("text_encode"):
+            return [
+                [
                     conditioning.encode_text(
                         models.text_encoder,
                         models.text_tokenizer,
                         instruction=instruction,
-                        caption=group.metadata.caption or params.caption,
+                        caption=batch.metadata.caption or params.caption,
                         lyrics=INSTRUMENTAL if params.instrumental else params.lyrics,
-                        language=group.metadata.language or params.vocal_language,
-                        metadata=group.metadata,
+                        language=batch.metadata.language or params.vocal_language,
+                        metadata=batch.metadata,
                     )
-                    for instruction in sentences
+                    for instruction in instructions
                 ]
+                for batch in batches
+            ]
 
-    def condition(self) -> None:
-        """Everything the diffusion steps share."""
+    def condition(
+        self, batches: Sequence[MicroBatch], texts: Sequence[Sequence[EncodedText]], inputs: AudioInputs
+    ) -> list[Conditioned]:
+        """What the diffusion steps of each micro-batch share."""
         models, model = self.models, self.models.ace_step
         null = model.null_condition_emb if self.plan.guided else None
-        also = CONDITIONING.intersection(self.parts())
-        with models.residency.using("condition", *also), span("condition"):
-            self.modulation = diffusion.modulate(model.decoder, self.times, models.dtype, models.device)
-            timbre = self._timbre()
-            for group in self.groups:
-                group.canvas = self._canvas(group)
-                canvases = [group.canvas, canvas.silent(models.silence, group.frames)]
-                for text, before in zip(group.texts, canvases, strict=False):
+        helpers = (components.TIMBRE, components.TOKENIZER, components.DETOKENIZER)
+        used = (name for name in helpers if name in self.plan.components)
+        conditioned = []
+        with models.residency.using(components.CONDITION, *used), span("condition"):
+            modulation = sampler.modulate(model.decoder, self.times, models.dtype, models.device)
+            timbre = self._timbre(inputs)
+            for batch, encoded_texts in zip(batches, texts, strict=True):
+                batch, task_canvas = self._canvas(batch, inputs)
+                canvases = [task_canvas, canvas.silent(models.silence, batch.frames)]
+                conditions: list[Conditions] = []
+                tokens = 0
+                for text, before in zip(encoded_texts, canvases, strict=False):
                     encoded = conditioning.encode(model, text, timbre)
-                    context = before.context(len(group.items))
-                    group.conditions.append(model.decoder.condition(context, encoded, null))
-                    self.counts = replace(
-                        self.counts, encoder_tokens=max(self.counts.encoder_tokens, encoded.shape[1])
-                    )
+                    context = before.context(len(batch.items))
+                    conditions.append(model.decoder.condition(context, encoded, null))
+                    tokens = max(tokens, encoded.shape[1])
+                conditioned.append(Conditioned(batch, task_canvas, modulation, conditions, tokens))
+        return conditioned
 
-    def _timbre(self) -> Tensor:
+    def _timbre(self, inputs: AudioInputs) -> Tensor:
         """One vector per reference clip `[1, N, D]`; that of silence without any."""
-        if not self.inputs.clips:
-            assert self.models.timbre_of_silence is not None
+        if not inputs.clips:
             return self.models.timbre_of_silence
-        return self.models.ace_step.encoder.timbre_encoder(torch.cat(self.inputs.clips))[None]
+        return self.models.ace_step.encoder.timbre_encoder(torch.cat(inputs.clips))[None]
 
-    def _canvas(self, group: Group) -> Canvas:
-        """What the DiT is given to fill."""
-        models, task = self.models, self.params.task_type
-        if self.inputs.source is not None and task == "cover":
-            made, codes = canvas.cover(models.ace_step, self.inputs.source, models.silence)
-            group.codes = [codes[0]] * len(group.items)
-            return made
-        if self.inputs.source is not None:
-            return canvas.kept(
-                self.inputs.source, models.silence, self.inputs.region, erase=task == "repaint"
-            )
-        if group.codes:
-            return canvas.from_codes(models.ace_step, torch.stack(group.codes), models.silence, group.frames)
-        return canvas.silent(models.silence, group.frames)
+    def _canvas(self, batch: MicroBatch, inputs: AudioInputs) -> tuple[MicroBatch, Canvas]:
+        """What the DiT is to fill, and the micro-batch with the codes of a recording that is covered."""
+        model, silence, task = self.models.ace_step, self.models.silence, self.params.task_type
+        if inputs.source is not None and task == "cover":
+            filled, codes = canvas.cover(model, inputs.source, silence)
+            return replace(batch, codes=(codes[0],) * len(batch.items)), filled
+        if inputs.source is not None:
+            return batch, canvas.kept(inputs.source, silence, inputs.region, erase=task == "repaint")
+        if batch.codes:
+            return batch, canvas.from_codes(model, torch.stack(batch.codes), silence, batch.frames)
+        return batch, canvas.silent(silence, batch.frames)
 
-    def _guidance(self) -> Guidance | None:
-        params = self.params
-        if not self.plan.guided:
-            return None
-        return Guidance(
-            params.guidance_scale or 1.0,
-            params.guidance_mode,
-            params.cfg_interval_start,
-            params.cfg_interval_end,
-        )
-
-    def compile(self) -> None:
+    def compile(self, conditioned: Sequence[Conditioned]) -> None:
         """Graphs for the steps to come, where the engine compiles and has not met their shapes."""
         if self.compiled is None:
             return
-        guidance = self._guidance()
-        kinds = {guidance is not None and guidance.active(t) for t in self.times}
-        for group in self.groups:
+        kinds = {self.guidance is not None and self.guidance.active(t) for t in self.times}
+        for part in conditioned:
             for guided in sorted(kinds):
-                self.compiled.warm(group.conditions[0], self.modulation, guided)
+                self.compiled.warm(part.conditions[0], part.modulation, guided)
 
-    def diffuse(self) -> None:
-        """Noise to latents."""
-        models, params = self.models, self.params
-        times, guidance = self.times, self._guidance()
+    def noise(self, batch: MicroBatch) -> Tensor:
+        """`[items, T, 64]` in the models' dtype, where diffusion starts."""
+        seeds = [self.seeds[item] for item in batch.items]
+        return sampler.noise(seeds, batch.frames, self.models.dtype, self.models.device)
+
+    def diffuse(self, conditioned: Sequence[Conditioned], inputs: AudioInputs) -> list[Diffused]:
+        """Noise to latents. The conditions are used up."""
+        params, times = self.params, self.times
         frozen = self.compiled.frozen if self.compiled else nullcontext
+        diffused = []
         with span("diffuse"), frozen():
-            for group in self.groups:
-                seeds = [self.seeds[item] for item in group.items]
-                x = diffusion.noise(seeds, group.frames, models.dtype, models.device)
-                if group.canvas and params.cover_noise_strength > 0:
-                    x = diffusion.blend_start(x, group.canvas.source, times[0])
-                group.latents, passes = diffusion.denoise(
-                    models.ace_step.decoder,
+            for part in conditioned:
+                x = self.noise(part.batch)
+                if params.cover_noise_strength > 0:
+                    x = sampler.blend_start(x, part.canvas.source, times[0])
+                latents, passes = sampler.denoise(
+                    self.models.ace_step.decoder,
                     x,
-                    group.conditions[0],
-                    self.modulation,
+                    part.conditions[0],
+                    part.modulation,
                     times,
                     method=params.infer_method,
-                    guidance=guidance,
-                    later=group.conditions[1] if len(group.conditions) > 1 else None,
+                    guidance=self.guidance,
+                    later=part.conditions[1] if len(part.conditions) > 1 else None,
                     later_from=int(len(times) * params.audio_cover_strength),
-                    repaint=self._repaint(group),
-                    seeds=seeds,
+                    repaint=self._repaint(part.canvas, inputs),
+                    seeds=[self.seeds[item] for item in part.batch.items],
                 )
-                self._count(dit_calls=passes)
-                group.conditions.clear()  # they hold views of the weights, which are to leave the device
-        longest = max(group.frames for group in self.groups)
-        self.counts = replace(
-            self.counts,
-            audio_s=longest / canvas.FRAMES_PER_SECOND,
-            latent_frames=longest,
-            dit_tokens=-(-longest // 2),
-            dit_steps=len(times),
-        )
+                diffused.append(Diffused(latents, passes))
+                part.conditions.clear()
+        return diffused
 
-    def _repaint(self, group: Group) -> diffusion.Repaint | None:
+    def _repaint(self, painted: Canvas, inputs: AudioInputs) -> sampler.Repaint | None:
         params = self.params
-        if params.task_type != "repaint" or self.inputs.source is None or group.canvas is None:
+        if params.task_type != "repaint" or inputs.source is None:
             return None
-        return diffusion.Repaint(
-            self.inputs.source,
-            group.canvas.mask,
-            params.repaint_injection_ratio,
-            params.repaint_crossfade_frames,
+        return sampler.Repaint(
+            inputs.source, painted.mask, params.repaint_injection_ratio, params.repaint_crossfade_frames
         )
 
-    def decode(self) -> None:
-        """Latents to waveforms."""
-        models = self.models
-        with models.residency.using("vae"):
-            for group in self.groups:
-                assert group.latents is not None
+    def vae_decode(self, diffused: Sequence[Diffused]) -> list[Decoded]:
+        """Latents to waveforms. Raises BenchError for latents that are not music."""
+        models, decoded = self.models, []
+        with models.residency.using(components.VAE):
+            for part in diffused:
                 with span("vae_decode"):
-                    audio.check_latents(group.latents)
-                    done = decode(models.vae.decoder, group.latents, models.hop, self.budget)
-                group.waves = done.audio
-                self.fallbacks += done.fallbacks
-                self._count(vae_tiles=done.tiles)
-                level = max(self.counts.vae_level, done.level)
-                self.counts = replace(self.counts, vae_level=level, vae_tile_frames=done.tile_frames)
+                    waveform.check_latents(part.latents)
+                    decoded.append(decode(models.vae.decoder, part.latents, models.hop, self.budget))
+        return decoded
 
-    def finish(self, save_dir: Path | None) -> tuple[Audio, ...]:
-        """Waveforms to measured and saved items, in the order of their seeds."""
-        finished: dict[int, Audio] = {}
-        for group in self.groups:
-            assert group.waves is not None
-            with span("post"):
-                waves = audio.protect(group.waves).cpu()
-                measured = [audio.levels(wave) for wave in waves]
-                codes = [audio_codes.join(row.tolist()) for row in group.codes] or [""] * len(waves)
-            with span("save"):
-                for item, wave, (peak, rms), text in zip(group.items, waves, measured, codes, strict=True):
-                    made = Audio(
+    def post(self, conditioned: Sequence[Conditioned], decoded: Sequence[Decoded]) -> tuple[Audio, ...]:
+        """Waveforms to measured items on the host, in the order of their seeds."""
+        audios: dict[int, Audio] = {}
+        with span("post"):
+            for part, waves in zip(conditioned, decoded, strict=True):
+                batch = part.batch
+                protected = waveform.protect(waves.audio).cpu()
+                codes = [audio_codes.join(row.tolist()) for row in batch.codes] or [""] * len(batch.items)
+                for item, wave, text in zip(batch.items, protected, codes, strict=True):
+                    peak, rms = waveform.levels(wave)
+                    audios[item] = Audio(
                         tensor=wave,
                         sample_rate=self.models.sample_rate,
                         seed=self.seeds[item],
                         peak=peak,
                         rms=rms,
-                        silent=audio.is_silent(peak, rms),
-                        metadata=asdict(group.metadata),
+                        silent=waveform.is_silent(peak, rms),
+                        metadata=asdict(batch.metadata),
                         codes=text,
                     )
-                    finished[item] = self._saved(made, save_dir)
-        return tuple(finished[item] for item in range(len(self.seeds)))
+        return tuple(audios[item] for item in range(len(self.seeds)))
 
-    def _saved(self, made: Audio, save_dir: Path | None) -> Audio:
-        if save_dir is None or made.silent:
-            return made
-        path = save_dir / f"seed-{made.seed}.{self.plan.config.audio_format}"
-        audio.save(made.tensor, path, made.sample_rate)
-        return replace(made, path=path)
+    def save(self, audios: Sequence[Audio], save_dir: Path | None) -> tuple[Audio, ...]:
+        """Items to files of `save_dir` where there is one, named by their seeds; silent ones are left out."""
+        with span("save"):
+            return tuple(self._saved(audio, save_dir) for audio in audios)
 
-    def _count(self, **done: int) -> None:
-        added = {name: getattr(self.counts, name) + count for name, count in done.items()}
-        self.counts = replace(self.counts, **added)
+    def _saved(self, audio: Audio, save_dir: Path | None) -> Audio:
+        if save_dir is None or audio.silent:
+            return audio
+        path = save_dir / f"seed-{audio.seed}.{self.plan.config.audio_format}"
+        waveform.save(audio.tensor, path, audio.sample_rate)
+        return replace(audio, path=path)
+
+    def _counts(
+        self,
+        inputs: AudioInputs,
+        plan: Plan,
+        conditioned: Sequence[Conditioned],
+        diffused: Sequence[Diffused],
+        decoded: Sequence[Decoded],
+    ) -> Counts:
+        longest = max(part.batch.frames for part in conditioned)
+        return replace(
+            plan.counts,
+            audio_s=longest / canvas.FRAMES_PER_SECOND,
+            latent_frames=longest,
+            dit_tokens=-(-longest // 2),
+            encoder_tokens=max(part.encoder_tokens for part in conditioned),
+            dit_steps=len(self.times),
+            dit_calls=sum(part.passes for part in diffused),
+            vae_tiles=sum(part.tiles for part in decoded),
+            vae_tile_frames=decoded[-1].tile_frames,
+            vae_level=max(part.level for part in decoded),
+            vae_encode_tiles=inputs.tiles,
+        )
+
+
+def _guidance(plan: EffectivePlan) -> Guidance | None:
+    params = plan.params
+    if not plan.guided:
+        return None
+    return Guidance(
+        params.guidance_scale or 1.0,
+        params.guidance_mode,
+        params.cfg_interval_start,
+        params.cfg_interval_end,
+    )

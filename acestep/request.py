@@ -29,7 +29,7 @@ KEYSCALES = [
 TIME_SIGNATURES = ["2", "3", "4", "6"]
 BPM_RANGE = (30, 300)
 DURATION_RANGE_S = (1.0, 600.0)
-DEFAULT_DURATION_S = 30.0  # when nobody says: what the caption prompt says then, too
+DEFAULT_DURATION_S = 30.0
 DEFAULT_SEED = 42  # of the first item
 DEFAULT_EXAMPLE = "example_05.json"  # of examples/text2music
 AUDIO_FORMATS = ["wav", "flac"]
@@ -52,7 +52,7 @@ class GenerationParams:
 
     caption: str = ""
     lyrics: str = "[Instrumental]"
-    duration: float | None = 30.0  # seconds; None: the source's, the codes', the LM's, else 30
+    duration: float | None = DEFAULT_DURATION_S  # None: the source's, the codes', the LM's, else 30
     bpm: int | None = None
     keyscale: str = ""
     timesignature: str = ""
@@ -185,9 +185,19 @@ class GenerationParams:
         return self.bpm is not None and self.duration is not None and named
 
     @property
-    def wants_metadata(self) -> bool:
-        """Whether planning needs its first phase: metadata by chain of thought."""
-        return self.use_cot_metas and not self.metadata_complete
+    def plans_metadata(self) -> bool:
+        """Whether the language model fills in metadata, its first phase. A recording needs none."""
+        return self.use_cot_metas and not self.metadata_complete and not TASKS[self.task_type].source
+
+    @property
+    def plans_codes(self) -> bool:
+        """Whether the language model plans audio codes, its second phase. A recording has its own."""
+        return self.thinking and not self.audio_codes and not TASKS[self.task_type].source
+
+    @property
+    def uses_lm(self) -> bool:
+        """Whether the language model has work in this request."""
+        return self.plans_metadata or self.plans_codes
 
 
 def check_metadata(bpm: object, keyscale: object, timesignature: object, language: object) -> None:
@@ -206,16 +216,11 @@ def check_metadata(bpm: object, keyscale: object, timesignature: object, languag
 
 @dataclass(frozen=True, slots=True)
 class GenerationConfig:
-    """How the run is made. `seeds`: one per batch item; None draws them, and the result reports them.
-
-    `strict`: a limit that would change the request is an error. `no_limits`: there are none.
-    """
+    """How the run is made. `seeds`: one per batch item; None draws them, and the result reports them."""
 
     batch_size: int = 1
     seeds: tuple[int, ...] | None = None
     audio_format: str = "wav"
-    strict: bool = False
-    no_limits: bool = False
 
     def __post_init__(self) -> None:
         within("batch_size", self.batch_size, 1, MAX_BATCH, kind=int)
@@ -229,8 +234,6 @@ class GenerationConfig:
             for seed in seeds:
                 within("seeds", seed, 0, MAX_SEED, kind=int)
             object.__setattr__(self, "seeds", seeds)
-        for name in ("strict", "no_limits"):
-            flag(name, getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +282,11 @@ class DescriptionParams:
         within("seed", self.seed, 0, MAX_SEED, kind=int)
         within("max_caption_tokens", self.max_caption_tokens, 1, 512, kind=int)
         within("max_lyrics_tokens", self.max_lyrics_tokens, 1, 4096, kind=int)
+
+
+def length_s(*durations_s: float | None) -> float:
+    """Seconds of audio: the first of `durations_s` that is known, or the default where none is."""
+    return next(filter(None, durations_s), DEFAULT_DURATION_S)
 
 
 def item_seeds(seed: int, batch_size: int) -> tuple[int, ...]:

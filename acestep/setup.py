@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from acestep import gpu_config
+from acestep import components, gpu_config
 from acestep.audio.tile_size import vae_overrides
 from acestep.diffusion.compiling import unavailable as uncompiled
 from acestep.gpu_config import GPUConfig
@@ -36,7 +36,8 @@ NONE = "none"
 class Setup:
     """What is loaded, and where: chosen once, whoever asks.
 
-    `limits`: of the card's tier, None where nothing limits (a plain CPU).
+    `limits`: of the card's tier, None where nothing limits (a plain CPU, or `no_limits`). `strict`: a limit
+    that would change a request is an error.
 
     `lm_backend`: what runs the language model, and `lm_backend_reason` why; both empty without one.
     `quantization`: of the DiT's matrices, or None.
@@ -59,6 +60,8 @@ class Setup:
     compile: bool
     adjustments: tuple[Adjustment, ...] = ()
     notes: tuple[str, ...] = ()  # defaults of the tier that this machine cannot do
+    strict: bool = False
+    no_limits: bool = False
 
     @classmethod
     def choose(
@@ -90,21 +93,21 @@ class Setup:
         Raises UsageError or MissingPrerequisite, naming what and where.
         """
         vae_overrides()  # a bad one is refused here, not after minutes of diffusion
-        found = accelerator or accelerators.detect(device)
-        name, origin = choose_source(source, accelerator=found.device != "cpu")
+        card = accelerator or accelerators.detect(device)
+        name, origin = choose_source(source, accelerator=card.device != "cpu")
         folder = choose_dit(name, dit)
-        plain_cpu = found.device == "cpu" and not found.simulated
-        tier = gpu_config.config_for(found)
+        plain_cpu = card.device == "cpu" and not card.simulated
+        tier = gpu_config.config_for(card)
         changes, notes = Adjustments(strict), []
         chosen = _choose_lm(lm, want_lm, None if plain_cpu else tier, no_limits, changes)
-        runs, why = backends.choose(lm_backend, chosen, found, tier)
+        runs, reason = backends.choose(lm_backend, chosen, card, tier)
         offload = tier.offload_to_cpu if offload_to_cpu is None else offload_to_cpu
-        if chosen and chosen.removeprefix(LM_PREFIX) in tier.lm_needs_offload and found.device == "cuda":
+        if chosen and chosen.removeprefix(LM_PREFIX) in tier.lm_needs_offload and card.device == "cuda":
             if not offload:
                 changes.note("offload_to_cpu", False, True, f"does not hold {chosen} on {tier.tier}")
             offload = True
         return cls(
-            device=found.device if device == AUTO else device,
+            device=card.device if device == AUTO else device,
             dtype=dtype,
             source=name,
             source_origin=origin,
@@ -112,16 +115,23 @@ class Setup:
             turbo=dit_config(name, folder).is_turbo,
             lm=chosen,
             lm_backend=runs,
-            lm_backend_reason=why,
-            accelerator=found,
+            lm_backend_reason=reason,
+            accelerator=card,
             limits=None if plain_cpu or no_limits else tier,
             offload_to_cpu=offload,
             offload_dit_to_cpu=tier.offload_dit_to_cpu if offload_dit_to_cpu is None else offload_dit_to_cpu,
-            quantization=_choose_quantization(quantization, found, tier, notes),
-            compile=_choose_compile(compile, found, tier, notes),
+            quantization=_choose_quantization(quantization, card, tier, notes),
+            compile=_choose_compile(compile, card, tier, notes),
             adjustments=tuple(changes),
             notes=tuple(notes),
+            strict=strict,
+            no_limits=no_limits,
         )
+
+    @property
+    def offloaded(self) -> tuple[str, ...]:
+        """Names of the components that wait on the host until they are used."""
+        return components.offloaded(self.offload_to_cpu, self.offload_dit_to_cpu)
 
     @property
     def max_duration_s(self) -> float:
@@ -151,37 +161,37 @@ class Setup:
 
 
 def _choose_lm(
-    asked: str | None, want: bool, tier: GPUConfig | None, no_limits: bool, changes: Adjustments
+    choice: str | None, want: bool, tier: GPUConfig | None, no_limits: bool, changes: Adjustments
 ) -> str | None:
-    if asked is not None and asked not in (AUTO, *LMS):
-        raise UsageError(f"lm: {asked!r} is not allowed; use one of {AUTO}, {', '.join(LMS)}, or none")
-    if asked != AUTO:
-        if asked is None or tier is None or no_limits or asked.removeprefix(LM_PREFIX) in tier.lm_sizes:
-            return asked
+    if choice is not None and choice not in (AUTO, *LMS):
+        raise UsageError(f"lm: {choice!r} is not allowed; use one of {AUTO}, {', '.join(LMS)}, or none")
+    if choice != AUTO:
+        if choice is None or tier is None or no_limits or choice.removeprefix(LM_PREFIX) in tier.lm_sizes:
+            return choice
         applied = LM_PREFIX + tier.lm_sizes[-1] if tier.lm_sizes else None
-        changes.note("lm", asked, applied, f"is over the limit of {tier.tier}")
+        changes.note("lm", choice, applied, f"is over the limit of {tier.tier}")
         return applied
     if tier is None:
         return LMS[0]
     return tier.default_lm_name if tier.load_lm or want else None
 
 
-def _choose_quantization(asked: str, found: Accelerator, tier: GPUConfig, notes: list[str]) -> str | None:
-    one_of("quantization", asked, (AUTO, NONE, *QUANTIZATIONS))
-    name = tier.quantization if asked == AUTO else None if asked == NONE else asked
-    why = unquantized(name, found.device, found.capability) if name else None
-    if why and asked != AUTO:
-        raise MissingPrerequisite(f"quantization: {name} {why}")
-    if why:
-        notes.append(f"quantization: {name}, the default of {tier.tier}, {why}; using {NONE}")
-    return None if why else name
+def _choose_quantization(choice: str, card: Accelerator, tier: GPUConfig, notes: list[str]) -> str | None:
+    one_of("quantization", choice, (AUTO, NONE, *QUANTIZATIONS))
+    name = tier.quantization if choice == AUTO else None if choice == NONE else choice
+    reason = unquantized(name, card.device, card.capability) if name else None
+    if reason and choice != AUTO:
+        raise MissingPrerequisite(f"quantization: {name} {reason}")
+    if reason:
+        notes.append(f"quantization: {name}, the default of {tier.tier}, {reason}; using {NONE}")
+    return None if reason else name
 
 
-def _choose_compile(asked: bool | None, found: Accelerator, tier: GPUConfig, notes: list[str]) -> bool:
-    wanted = tier.compile if asked is None else asked
-    why = uncompiled(found.device) if wanted else None
-    if why and asked:
-        raise MissingPrerequisite(f"compile: {why}")
-    if why:
-        notes.append(f"compile: the default of {tier.tier} {why}; nothing is compiled")
-    return wanted and not why
+def _choose_compile(choice: bool | None, card: Accelerator, tier: GPUConfig, notes: list[str]) -> bool:
+    wanted = tier.compile if choice is None else choice
+    reason = uncompiled(card.device) if wanted else None
+    if reason and choice:
+        raise MissingPrerequisite(f"compile: {reason}")
+    if reason:
+        notes.append(f"compile: the default of {tier.tier} {reason}; nothing is compiled")
+    return wanted and not reason

@@ -101,7 +101,7 @@ class AceStep(TierCases):
         return None
 
     def components(self, source: str) -> dict[str, Component]:
-        from acestep.components import components
+        from acestep.networks import components
 
         return components(source)
 

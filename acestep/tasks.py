@@ -1,10 +1,10 @@
 """The six things the DiT can do to a stretch of latents, as data.
 
 Every task is the same network filling the same canvas; they differ in what the canvas holds before
-(silence, codes, a recording), which part of it is to be filled, and the sentence that says so. The
-sentences are part of the training data, so they are spelled exactly.
+(silence, codes, a recording), which part of it is to be filled, and the instruction that says so. The
+instructions are part of the training data, so they are spelled exactly.
 
-    task         canvas before               filled      sentence names
+    task         canvas before               filled      instruction names
     text2music   silence, or planned codes   all         -
     cover        codes of the recording      all         -
     repaint      recording, region silenced  the region  -
@@ -32,7 +32,7 @@ class Task:
     source: bool = True
     region: bool = False
     turbo: bool = False
-    track: str = ""  # the sentence when a track is named
+    track: str = ""  # the instruction when a track is named
 
 
 TASKS = {
@@ -58,7 +58,7 @@ TASKS = {
 
 
 def instruction(task: str, tracks: Sequence[str] = ()) -> str:
-    """The sentence of `task`; `tracks` are what lego, extract and complete are about."""
+    """The instruction of `task`; `tracks` are what lego, extract and complete are about."""
     kind = TASKS[task]
     if not tracks or not kind.track:
         return kind.instruction

@@ -1,4 +1,4 @@
-"""The matrices of the DiT's layers in eight bits: half the bytes of bf16, for a small error.
+"""The matrices of a transformer's layers in eight bits: half the bytes of bf16, for a small error.
 
     name               weights    activations        a product is
     int8_weight_only   int8       as they are        of x and the widened integers, then scaled
@@ -7,9 +7,9 @@
 
 Every output channel has a scale of its own. Integers are spread evenly over twice the channel's largest
 weight, so no error is above a 255th of that; e4m3 keeps three bits of mantissa at every size. The linears of
-attention and MLP are 96 % of the DiT; norms, embeddings, the time path and the patch convolutions stay.
+attention and MLP are nearly all of a transformer; norms, embeddings and whatever is outside the layers stay.
 Only the last scheme also computes in eight bits. The others widen a matrix whenever it is used, which costs
-time unless the DiT is compiled.
+time unless the layers are compiled.
 
     quantize(layer, "int8_weight_only")
 
@@ -59,12 +59,12 @@ def unavailable(name: str, device: str, capability: tuple[int, int] | None = Non
     return None
 
 
-def _without_fp8(found: tuple[int, int] | None) -> str | None:
+def _without_fp8(capability: tuple[int, int] | None) -> str | None:
     needed = "needs a card of compute capability 8.9 or above"
-    if found is None:
+    if capability is None:
         return f"{needed}, and there is none; use {INT8}"
-    if found < FP8_CAPABILITY:
-        return f"{needed}, and this one has {found[0]}.{found[1]}; use {INT8}"
+    if capability < FP8_CAPABILITY:
+        return f"{needed}, and this one has {capability[0]}.{capability[1]}; use {INT8}"
     return None
 
 
@@ -87,7 +87,7 @@ def _without_exact_int8() -> str | None:
 
 
 def quantize(layer: nn.Module, name: str) -> None:
-    """Quantize every linear of `layer`, one of the DiT's, in place and where it is. Raises UsageError.
+    """Quantize every linear of `layer` in place and where it is. Raises UsageError.
 
     Weights become torchao's tensors: int8 or fp8 `[out, in]` and fp32 scales `[out, 1]`, which answer to the
     shape and dtype of what they stand for. `harness.residency.stored` tells what they are made of.
@@ -111,10 +111,10 @@ def scheme(layer: nn.Module) -> str | None:
     """The quantization of all linears of `layer`, or None; names joined by "and" where they differ."""
     from torch import nn
 
-    found = {scheme_of(module.weight) for module in layer.modules() if isinstance(module, nn.Linear)}
-    if found == {None}:
+    names = {scheme_of(module.weight) for module in layer.modules() if isinstance(module, nn.Linear)}
+    if names == {None}:
         return None
-    return " and ".join(sorted(name or "none" for name in found))
+    return " and ".join(sorted(name or "none" for name in names))
 
 
 @cache

@@ -1,10 +1,10 @@
 """Which models are on the device, and when: the memory of the largest stage instead of all of them.
 
-A generation runs its models one after another, and each has to be on the device only while it works.
-Offloaded, a part's home is the host; `using` gives its tensors device copies and afterwards points them
-back at the host's. Weights never change, so nothing travels back.
+A request runs its models one after another, and each has to be on the device only while it works. Offloaded,
+a part's home is the host; `using` gives its tensors device copies and afterwards points them back at the
+host's. Weights never change, so nothing travels back.
 
-    residency = Residency(torch.device("cuda"), offload=True)
+    residency = Residency(torch.device("cuda"), parts=("encoder", "vae"), offloaded=("vae",))
     materialise(vae, read, device=residency.home("vae"), dtype=dtype)
     residency.adopt("vae", vae)
     with residency.using("vae"):
@@ -16,7 +16,7 @@ The price is the way over: at the 25 GB/s of PCIe 4.0, 0.15 s per use of a 3.7 G
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -27,10 +27,6 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from harness.memory import GIB, MemoryBudget, hand_back
 from harness.spans import span
 
-DIT = "dit"
-PARTS: tuple[str, ...] = (
-    DIT, "condition", "timbre", "tokenizer", "detokenizer", "vae", "vae_encoder", "text_encoder", "lm",
-)  # fmt: skip
 HOST = torch.device("cpu")
 UNPINNED_BYTES = 4 * GIB  # of host memory left alone: pinned pages cannot be swapped out
 
@@ -51,29 +47,28 @@ class _Weight:
 
 
 class Residency:
-    """Where the parts of an engine live; one of `PARTS` each.
+    """Where the models of an engine live.
 
-    `offload`: every part but the DiT comes to the device only while used; `offload_dit`: the DiT does.
-    On a CPU device both are without effect, as there is one memory.
+    `parts`: names of all that may be adopted. `offloaded`: those that come to the device only while used; the
+    others stay there. On a CPU device it is without effect, as there is one memory.
     """
 
-    def __init__(self, device: torch.device, *, offload: bool = False, offload_dit: bool = False):
+    def __init__(self, device: torch.device, parts: Sequence[str], offloaded: Collection[str] = ()):
         self.device = device
-        self.offload = offload
-        self.offload_dit = offload_dit
+        self.parts = tuple(parts)
+        self.offloaded = frozenset(offloaded)
         self._weights: dict[int, _Weight] = {}  # by the identity of the tensor
         self._parts: dict[str, list[_Weight]] = {}
         # Their keys never change, so other threads read them without the lock.
-        self._resident = dict.fromkeys(PARTS, 0)
-        self._host = dict.fromkeys(PARTS, 0)
+        self._resident = dict.fromkeys(self.parts, 0)
+        self._host = dict.fromkeys(self.parts, 0)
         self._lock = threading.RLock()
 
     def home(self, part: str) -> torch.device:
-        """Where to materialise `part`. Raises ValueError for a name that is none of `PARTS`."""
-        if part not in PARTS:
-            raise ValueError(f"part: {part!r} is not known; use one of {', '.join(PARTS)}")
-        asked = self.offload_dit if part == DIT else self.offload
-        return HOST if asked and self.device.type != HOST.type else self.device
+        """Where to materialise `part`. Raises ValueError for a name that is none of `parts`."""
+        if part not in self.parts:
+            raise ValueError(f"part: {part!r} is not known; use one of {', '.join(self.parts)}")
+        return HOST if part in self.offloaded and self.device.type != HOST.type else self.device
 
     def adopt(self, part: str, *modules: nn.Module) -> None:
         """Take charge of the parameters and buffers of `modules`, which are at the part's home.
@@ -82,8 +77,8 @@ class Residency:
         the device while any of them needs it. What is still on the meta device is left alone.
         """
         stays = self.home(part) == self.device
-        held = [t for module in modules for t in (*module.parameters(), *module.buffers())]
-        tensors = {id(t): t for tensor in held if not tensor.is_meta for t in stored(tensor)}
+        owned = [t for module in modules for t in (*module.parameters(), *module.buffers())]
+        tensors = {id(t): t for tensor in owned if not tensor.is_meta for t in stored(tensor)}
         with self._lock:
             for key, tensor in tensors.items():
                 if key not in self._weights:
@@ -122,16 +117,6 @@ class Residency:
     def resident_bytes(self) -> int:
         """Bytes of weights on the device now."""
         return sum(self._resident.values())
-
-    def describe(self) -> str:
-        """What is offloaded, in words."""
-        if not (self.offload or self.offload_dit):
-            return f"every part stays on {self.device}"
-        if self.device.type == HOST.type:
-            return "nothing is offloaded: the device is the host"
-        what = "every part" if self.offload else "the DiT"
-        but = " but the DiT" if self.offload and not self.offload_dit else ""
-        return f"{what}{but} is on the host until used"
 
     def _register(self, part: str, tensor: Tensor, stays: bool) -> _Weight:
         (self._resident if stays else self._host)[part] += tensor.nbytes

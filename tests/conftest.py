@@ -18,6 +18,9 @@ from places import ROOT
 # Tiny models gain nothing from a second thread, and two spinning pools on two busy cores lose tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Hundreds of processes start from our modules: the first compiles them for all.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,7 +36,12 @@ NARROW = {
     "STAGES": ("load_audio", "diffuse"),
     "TASKS": ("cover", "reference"),
     "GUIDANCE": ("none", "apg"),
+    "BACKENDS": ("pt", "vllm"),
     "QUANTIZATIONS": ("none", "int8_weight_only"),
+    "LM_STAGES": ("offload", "lm_prefill"),
+    "TEXT_MODES": ("understand",),
+    "TIERS_GB": (4, 8),
+    "COST_DURATIONS_S": (30,),
     "COST_BATCHES": (1,),
     "COST_STAGES": ("lm_decode", "diffuse"),
 }

@@ -47,14 +47,14 @@ def sweep(name: str) -> list[int]:
 
     killed: list[int] = []
     for _ in range(ROUNDS):
-        found = []
+        processes = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
                 if process.pid != os.getpid() and process.environ().get(CASE_VARIABLE) == name:
                     process.kill()
-                    found.append(process)
-        if not found:
+                    processes.append(process)
+        if not processes:
             break
-        killed += [process.pid for process in found]
-        psutil.wait_procs(found, timeout=1)
+        killed += [process.pid for process in processes]
+        psutil.wait_procs(processes, timeout=1)
     return killed

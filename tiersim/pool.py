@@ -115,10 +115,10 @@ def run_plans(
 ) -> list[Record]:
     """Run `plans`; their records in the order of the plans.
 
-    `on_record` is called here, in this thread, as cases end. `on_event` hears workers from the threads that
-    watch them, and nothing of a cluster. `gpus`: the cards to use, by default all; without any, `jobs` cases
-    run at a time on the CPU, as far as their caps together leave the machine 2 GiB. `executor`: runs cases
-    elsewhere; each of its workers has its own card. `run` is for tests.
+    `on_record` is called here, in this thread, as cases end. `on_event` is called from the threads that
+    watch workers, and never for a cluster's. `gpus`: the cards to use, by default all; without any, `jobs`
+    cases run at a time on the CPU, as far as their caps together leave the machine 2 GiB. `executor`: runs
+    cases elsewhere; each of its workers has its own card. `run` is for tests.
 
     Raises what a case raises, and on an interrupt ends every running worker before it goes on.
     """

@@ -37,7 +37,7 @@ def predict_case(case: Case, on_event: Callable[[Event], object] = lambda event:
 def predict_plan(plan: Plan, on_event: Callable[[Event], object] = lambda event: None) -> Record:
     """What `plan` would come to on its card. Whatever goes wrong is a record, as it is of a run.
 
-    The trace is made in this process, one at a time, and imports torch. `on_event` hears how far it is.
+    The trace is made in this process, one at a time, and imports torch. `on_event` is told how far it is.
     """
     if plan.skip:
         return record_of(plan, "skip", plan.skip, {})

@@ -4,8 +4,8 @@ On a terminal one line per running case, redrawn in place below what is printed;
 and then. What is expected is the mean of the cases that have ended, and says nothing
 before the first has.
 
-    with Progress(len(cases)) as progress:
-        run_cases(cases, on_record=progress.on_record, on_event=progress.on_event)
+    with Progress(len(plans)) as progress:
+        run_plans(plans, on_record=progress.on_record, on_event=progress.on_event)
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Running:
     used_bytes: int = 0
     cap_bytes: int = 0
 
-    def hear(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         self.used_bytes = event.get("used_bytes", self.used_bytes)
         if event["event"] == "cap":
             self.cap_bytes = event["bytes"]
@@ -105,7 +105,7 @@ class Progress:
         """A worker said something."""
         with self._lock:
             running = self._running.setdefault(case, _Running(case, self._clock()))
-            running.hear(event)
+            running.update(event)
             now = self._clock()
             if self._live is None and now - running.shown_s >= PLAIN_EVERY_S:
                 running.shown_s = now

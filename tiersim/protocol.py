@@ -100,7 +100,7 @@ class EventWriter:
 class EventReader:
     """The supervisor's end: bytes in, whole events out. A line cut short by a kill is dropped.
 
-    `on_event` hears each event as it is read.
+    `on_event` is called with each event as it is read.
     """
 
     def __init__(self, on_event: Callable[[Event], object] = lambda event: None) -> None:

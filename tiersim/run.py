@@ -42,7 +42,7 @@ def run_plan(
     """Run `plan` in a fresh capped process and say what happened.
 
     Every failure of the worker is a record, never an exception. `worker`: the command that is given the job
-    (for tests). `environ`: for the worker, over what it inherits. `on_event` hears what the worker says.
+    (for tests). `environ`: for the worker, over what it inherits. `on_event` is called with its events.
     Raises Cancelled once `cancelled` is set.
     """
     if plan.skip:
@@ -84,7 +84,7 @@ def record_of(plan: Plan, status: Status, reason: str, measured: Mapping[str, An
 def _measured(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     """The part of a record that only a run can fill."""
     hello, cap, result = outcome.last("hello"), outcome.last("cap"), outcome.last("result")
-    told = result or outcome.last("oom")
+    ending = result or outcome.last("oom")
     peak_bytes, peak_source = _peak(plan, outcome)
     return {
         "cap": Cap(cap["kind"], cap["bytes"], cap["verified"]) if cap else None,
@@ -93,8 +93,8 @@ def _measured(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "phase_reached": outcome.phase_reached,
         "peak_bytes": peak_bytes,
         "peak_source": peak_source,
-        "load_peak_bytes": told.get("load_peak_bytes"),
-        "generation_peak_bytes": told.get("generation_peak_bytes"),
+        "load_peak_bytes": ending.get("load_peak_bytes"),
+        "generation_peak_bytes": ending.get("generation_peak_bytes"),
         "wall_s": result.get("wall_s"),
         "process_s": outcome.process_s,
         "stages_s": result.get("stages_s", {}),
@@ -110,12 +110,12 @@ def _measured(plan: Plan, outcome: Outcome) -> dict[str, Any]:
 
 def _timeline(outcome: Outcome) -> tuple[Sample, ...]:
     """Memory over time, as the worker told it."""
-    phase, told = "", []
+    phase, samples = "", []
     for event in outcome.events:
         phase = event["name"] if event["event"] == "phase" else phase
         if "used_bytes" in event:
-            told.append(Sample(event["monotonic_s"] - outcome.started_s, phase, event["used_bytes"]))
-    return thinned(told)
+            samples.append(Sample(event["monotonic_s"] - outcome.started_s, phase, event["used_bytes"]))
+    return thinned(samples)
 
 
 def thinned(samples: Sequence[Sample]) -> tuple[Sample, ...]:
@@ -141,10 +141,10 @@ def _peak(plan: Plan, outcome: Outcome) -> tuple[int | None, str | None]:
 
     Whoever ran out of memory while loading never generated, and its peak is that of loading.
     """
-    told = outcome.last("result") or outcome.last("oom")
+    ending = outcome.last("result") or outcome.last("oom")
     measured, source = (
-        told.get("generation_peak_bytes") or told.get("load_peak_bytes"),
-        told.get("peak_source"),
+        ending.get("generation_peak_bytes") or ending.get("load_peak_bytes"),
+        ending.get("peak_source"),
     )
     if measured is None:
         seen = outcome.rss_peak_bytes if plan.cap_kind == "host" else 0

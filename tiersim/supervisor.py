@@ -77,7 +77,7 @@ def supervise(
 ) -> Outcome:
     """Start a worker for `plan`, watch it to its end, leave nothing of it behind. POSIX only.
 
-    `environ`: for the worker, over what it inherits. `on_event` hears what it says.
+    `environ`: for the worker, over what it inherits. `on_event` is called with its events.
     Raises Cancelled, the worker removed, once `cancelled` is set.
     """
     started = time.monotonic()

@@ -110,34 +110,34 @@ class Report:
         count = {status: sum(r.status == status for r in records) for status in ("ok", "skip")}
         failed = len(records) - sum(count.values())
         totals = f"{len(records)} cases: {count['ok']} ok, {failed} failed, {count['skip']} skipped"
-        return self._plain("\n".join([totals, *(self._told(0, cap) for cap in _caps(records))]))
+        return self._plain("\n".join([totals, *(self._prose(0, cap) for cap in _caps(records))]))
 
     def minima(self, minima: Sequence[Minimum], conditions: str) -> str:
         """Per capability the smallest card that has it, what speaks against it, and what it holds for."""
         rows = [(m.capability, m.record.tier, _size(m.record)) if m.record else (m.capability, "N/A", "N/A")
                 for m in minima]  # fmt: skip
-        found = [
-            line for m in minima for line in (f"  {m.capability}", *(self._told(4, f) for f in _findings(m)))
+        facts = [
+            line for m in minima for line in (f"  {m.capability}", *(self._prose(4, f) for f in _findings(m)))
         ]
-        holds = self._told(2, f"Holds for: {conditions}")
-        return self._plain("\n".join([self._table(MINIMA, rows), "", *found, holds]))
+        holds = self._prose(2, f"Holds for: {conditions}")
+        return self._plain("\n".join([self._table(MINIMA, rows), "", *facts, holds]))
 
     def batches(
-        self, found: Sequence[tuple[Ladder, Ladder | None]], limits: Sequence[BatchLimit], conditions: str
+        self, ladders: Sequence[tuple[Ladder, Ladder | None]], limits: Sequence[BatchLimit], conditions: str
     ) -> str:
         """Per card the largest batch without and with a language model, then what its tier allows."""
         rows = [
             (_gb(alone.tier_gb), alone.tier.name, *_ladder_cells(alone), *_ladder_cells(lm))
-            for alone, lm in found
+            for alone, lm in ladders
         ]
         compared = [(_gb(of.tier_gb), of.tier, of.alone, of.with_lm, of.suggestion) for of in limits]
         tables = f"{self._table(BATCHES, rows)}\n\n{self._table(LIMITS, compared)}"
-        return tables + self._plain("\n\n" + self._told(2, f"Holds for: {conditions}"))
+        return tables + self._plain("\n\n" + self._prose(2, f"Holds for: {conditions}"))
 
     def _row(self, record: Record) -> str:
         note = notes(record)[:1]
         variant = record.requested.variant
-        asked = (
+        special = (
             *((variant,) if variant != "default" else ()),
             *((f"batch {record.requested.batch_size}",) if record.requested.batch_size > 1 else ()),
         )
@@ -149,7 +149,7 @@ class Report:
             self._status(record),
             _peak(record.peak_bytes),
             *((NONE if record.wall_s is None else f"{record.wall_s:.2f}s",) if self._predicted else ()),
-            ": ".join((*((", ".join(asked),) if asked else ()), *note)),
+            ": ".join((*((", ".join(special),) if special else ()), *note)),
         )
         return self._place(self._tiers, cells)
 
@@ -178,10 +178,10 @@ class Report:
         return self._place(WIDE, cells)
 
     def _status(self, record: Record) -> str:
-        said = label(record)
+        word = label(record)
         if self._ascii:
-            return said if said in MARKS else "FAIL"
-        return f"{MARKS.get(said, FAILED_MARK)} {said}"
+            return word if word in MARKS else "FAIL"
+        return f"{MARKS.get(word, FAILED_MARK)} {word}"
 
     def _table(self, layout: Layout, rows: Sequence[tuple[str, ...]]) -> str:
         return "\n".join([self._head(layout), *(self._place(layout, row) for row in rows)])
@@ -204,7 +204,7 @@ class Report:
         indent = " " * (BELOW if below else last)
         return self._plain("\n".join([line.rstrip(), *(indent + rest for rest in more)]))
 
-    def _told(self, indent: int, text: str) -> str:
+    def _prose(self, indent: int, text: str) -> str:
         """A line of prose, which goes on below itself."""
         first, *more = wrapped(text, max(self._width - indent - 2, LEAST_NOTES))
         return "\n".join([" " * indent + first, *(" " * (indent + 2) + rest for rest in more)])

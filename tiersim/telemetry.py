@@ -32,7 +32,7 @@ class Reporter:
         self._steps = steps
         self._phase = ""
         self._count = 0
-        self._told_s = 0.0
+        self._sent_s = 0.0
         self._stage_peaks: dict[str, int] = {}
         self._stopped = threading.Event()
 
@@ -52,7 +52,7 @@ class Reporter:
     def begin(self, phase: str) -> None:
         """The phase before it has ended."""
         ended = self._end_phase()
-        self._phase, self._count, self._told_s = phase, 0, time.monotonic()
+        self._phase, self._count, self._sent_s = phase, 0, time.monotonic()
         self.send("phase", name=phase, **ended, **self._memory())
 
     def peaks(self) -> dict[str, Any]:
@@ -91,8 +91,8 @@ class Reporter:
         elif inside:
             self._count += 1
             now = time.monotonic()
-            if now - self._told_s >= PROGRESS_EVERY_S:
-                self._told_s = now
+            if now - self._sent_s >= PROGRESS_EVERY_S:
+                self._sent_s = now
                 n = self._steps if path == "diffuse/step" else None
                 self.send("progress", phase=phase, i=self._count, n=n, **self._memory())
 

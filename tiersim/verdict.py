@@ -70,7 +70,7 @@ def judge(outcome: Outcome) -> tuple[Status, str]:
 def _judge(outcome: Outcome) -> tuple[Status, str]:
     if outcome.stopped:
         return outcome.stopped
-    said = _said(outcome.last("oom") or outcome.last("error"))
+    message = _message(outcome.last("oom") or outcome.last("error"))
     if outcome.exit_code == Exit.OK:
         return ("ok", "") if outcome.last("result") else ("error", "exit code 0 without a result")
     if line := host_oom_line(outcome.log):
@@ -79,15 +79,15 @@ def _judge(outcome: Outcome) -> tuple[Status, str]:
         return "crash", "SIGKILL from outside, perhaps the kernel's out-of-memory killer"
     if outcome.signal:
         return "crash", outcome.signal
-    reason = said or _last_line(outcome.log) or "no message"
+    reason = message or _last_line(outcome.log) or "no message"
     return BY_EXIT.get(outcome.exit_code, "error"), f"{reason} (exit code {outcome.exit_code})"
 
 
-def _said(told: Mapping[str, Any]) -> str:
+def _message(event: Mapping[str, Any]) -> str:
     """The worker's own words; for an out-of-memory the size that was refused says more than its text."""
-    if told.get("requested_bytes"):
-        return f"{told['error']}: {told['requested_bytes'] / MIB:.0f} MiB more were refused"
-    return ": ".join(filter(None, (told.get("error"), told.get("message"))))
+    if event.get("requested_bytes"):
+        return f"{event['error']}: {event['requested_bytes'] / MIB:.0f} MiB more were refused"
+    return ": ".join(filter(None, (event.get("error"), event.get("message"))))
 
 
 def _last_line(log: str) -> str:

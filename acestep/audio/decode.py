@@ -105,18 +105,18 @@ def _ladder(
     decoder: OobleckDecoder, latents: Tensor, hop: int, budget: MemoryBudget
 ) -> tuple[list[Rung], tuple[Fallback, ...]]:
     """The rungs to try in order, and a fallback when the device is left out for want of memory."""
-    asked = vae_overrides()
+    overrides = vae_overrides()
     batch, frames, _ = latents.shape
     device, weight = latents.device.type, decoder.conv2.weight
     hand_back()  # what the allocator only keeps is room for tiles
     free_bytes = budget.free_bytes()
-    tile = asked.tile_frames or tile_frames(free_bytes, weight.element_size())
+    tile = overrides.tile_frames or tile_frames(free_bytes, weight.element_size())
     on_device = rungs(1, tile, frames, device)
     if device == "cpu":
         return on_device, ()
-    host_tile = asked.tile_frames or tile_frames(MemoryBudget("cpu").free_bytes(), torch.float32.itemsize)
+    host_tile = overrides.tile_frames or tile_frames(MemoryBudget("cpu").free_bytes(), torch.float32.itemsize)
     on_host = rungs(3, min(host_tile, HOST_FRAMES), frames, "cpu")
-    if asked.on_cpu or weight.device.type != device:
+    if overrides.on_cpu or weight.device.type != device:
         return on_host, ()
     frame_bytes = LIVE_ACTIVATIONS * weight.shape[1] * hop * weight.element_size()
     least_bytes = on_device[-1].tile * frame_bytes

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acestep import resolver
+from acestep import components, resolver
 from acestep.audio import files as audio_file
 from acestep.cli import report
 from acestep.cli.examples import load_description, load_example, music_example, read_text
@@ -26,8 +26,8 @@ from acestep.request import (
     GenerationParams,
     item_seeds,
 )
+from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
-from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS
 from harness import console
 from harness.checks import shown, within
@@ -38,15 +38,13 @@ if TYPE_CHECKING:
     from acestep.engine import Engine
 
 MAX_THREADS = 1024  # torch dies of some ten thousand, without a word
-TEXT = ("lm",)  # all that putting music into words needs
 GIVEN = ("caption", "lyrics", "codes", "src_audio", "task")  # a request of its own needs no example
 
 
 def generate(arguments: argparse.Namespace) -> int:
     """Make music, or say what would run."""
     params, config = _request(arguments)
-    plans = not TASKS[params.task_type].source and (params.thinking or params.wants_metadata)
-    setup = _setup(arguments, want_lm=plans)
+    setup = _setup(arguments, want_lm=params.uses_lm)
     plan = resolver.resolve(params, config, setup)
     if arguments.dry_run:
         report.print_plan(plan, as_json=arguments.json)
@@ -54,8 +52,8 @@ def generate(arguments: argparse.Namespace) -> int:
     if setup.limits:
         console.say("acestep", plan.as_dict()["card"])
     _check_folder(arguments.out)
-    engine = _engine(arguments, setup)
-    result = engine.generate(params, config, arguments.out)
+    engine = _engine(arguments, setup, plan.components)
+    result = engine.run(plan, arguments.out)
     report.print_generation(result, engine.load_s, as_json=arguments.json)
     return 1 if any(item.silent for item in result.audios) else 0
 
@@ -66,12 +64,13 @@ def understand(arguments: argparse.Namespace) -> int:
         raise UsageError("--codes: given together with --audio; use one of them")
     params = _description(arguments, audio_codes=_text(arguments.codes))
     setup = _text_setup(arguments)
+    recording = None
     if arguments.audio:
         audio_file.probe(arguments.audio, "--audio")
-        _check_recording(arguments.audio, arguments, setup)
-    engine = _engine(arguments, setup, TEXT)
-    if arguments.audio:
-        params = dataclasses.replace(params, audio_codes=engine.audio_codes(arguments.audio))
+        recording = _recording(arguments.audio, setup)
+    engine = _engine(arguments, setup, components.TEXT)
+    if recording:
+        params = dataclasses.replace(params, audio_codes=engine.encode(recording))
     report.print_description(engine.understand(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -79,7 +78,7 @@ def understand(arguments: argparse.Namespace) -> int:
 def create(arguments: argparse.Namespace) -> int:
     """Describe a song from a few words about it."""
     params = _description(arguments, query=arguments.query, instrumental=arguments.instrumental)
-    engine = _engine(arguments, _text_setup(arguments), TEXT)
+    engine = _engine(arguments, _text_setup(arguments), components.TEXT)
     report.print_description(engine.create(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -87,7 +86,7 @@ def create(arguments: argparse.Namespace) -> int:
 def format(arguments: argparse.Namespace) -> int:
     """Rewrite a caption and lyrics."""
     params = _description(arguments, caption=arguments.caption, lyrics=_text(arguments.lyrics))
-    engine = _engine(arguments, _text_setup(arguments), TEXT)
+    engine = _engine(arguments, _text_setup(arguments), components.TEXT)
     report.print_description(engine.format(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -95,8 +94,8 @@ def format(arguments: argparse.Namespace) -> int:
 def codes(arguments: argparse.Namespace) -> int:
     """Print the audio codes of a recording."""
     setup = _setup(arguments)
-    _check_recording(arguments.audio, arguments, setup)
-    print(_engine(arguments, setup, ()).audio_codes(arguments.audio))
+    recording = _recording(arguments.audio, setup)
+    print(_engine(arguments, setup, components.ENCODING).encode(recording))
     return 0
 
 
@@ -114,18 +113,20 @@ def write(arguments: argparse.Namespace) -> int:
             lms=tuple(arguments.lm or LMS[:1]),
         )
     except OSError as error:
-        where = str(arguments.folder)
-        raise MissingPrerequisite(f"{where!r}: cannot write the checkpoint: {error}") from None
+        raise MissingPrerequisite(
+            f"{str(arguments.folder)!r}: cannot write the checkpoint: {error}"
+        ) from None
     for folder in folders:
         print(harmless(str(folder)))
     return 0
 
 
-def _check_recording(path: str, arguments: argparse.Namespace, setup: Setup) -> None:
-    """Refuse a recording before torch is imported, and say how much of it is left out."""
-    params = GenerationParams(task_type="cover", src_audio=path)
+def _recording(path: str, setup: Setup) -> EffectivePlan:
+    """The plan that encodes a recording; says how much of it is left out. Refuses one that cannot be read."""
     plain = dataclasses.replace(setup, adjustments=(), notes=())  # of the models; told with the result
-    report.warn(resolver.resolve(params, GenerationConfig(strict=arguments.strict), plain).warnings)
+    plan = resolver.resolve_recording(path, plain)
+    report.warn(plan.warnings)
+    return plan
 
 
 def _check_folder(folder: Path) -> None:
@@ -161,9 +162,7 @@ def _request(arguments: argparse.Namespace) -> tuple[GenerationParams, Generatio
     params = _replace(params, flags, arguments.set)
     size = config.batch_size if arguments.batch_size is None else arguments.batch_size
     first = arguments.seed if arguments.seed is not None else (config.seeds or (DEFAULT_SEED,))[0]
-    config = GenerationConfig(  # refuse a bad size before making seeds for it
-        size, audio_format=arguments.format, strict=arguments.strict, no_limits=arguments.no_limits
-    )
+    config = GenerationConfig(size, audio_format=arguments.format)  # refuse a bad size before its seeds
     return params, dataclasses.replace(config, seeds=item_seeds(first, size))
 
 
@@ -182,11 +181,11 @@ def _replace(params: Any, flags: dict[str, Any], settings: list[str]) -> Any:
     known = {field.name: str(field.type) for field in dataclasses.fields(params)}
     changes = {name: value for name, value in flags.items() if value is not None}
     for setting in settings:
-        name, found, value = setting.partition("=")
-        if not found or name not in known:
-            there = ", ".join(sorted(known))
+        name, equals, value = setting.partition("=")
+        if not equals or name not in known:
+            names = ", ".join(sorted(known))
             raise UsageError(
-                f"--set: {shown(setting)} names no field; use NAME=VALUE, where NAME is one of {there}"
+                f"--set: {shown(setting)} names no field; use NAME=VALUE, where NAME is one of {names}"
             )
         changes[name] = value if known[name].startswith("str") else _value(value)
     return dataclasses.replace(params, **changes)
@@ -239,8 +238,8 @@ def _text_setup(arguments: argparse.Namespace) -> Setup:
     return setup
 
 
-def _engine(arguments: argparse.Namespace, setup: Setup, preload: Sequence[str] | None = None) -> Engine:
-    """The engine of a setup, with all a generation needs or just the parts to `preload`."""
+def _engine(arguments: argparse.Namespace, setup: Setup, preload: Sequence[str]) -> Engine:
+    """The engine of a setup, with the components to `preload`."""
     from acestep.engine import Engine
 
     return Engine.from_setup(setup, threads=arguments.threads, preload=preload)

@@ -70,7 +70,7 @@ def _request(options: argparse.Namespace) -> tuple[GenerationParams, GenerationC
     flags = {"duration": options.duration, "inference_steps": options.steps}
     given = {name: value for name, value in flags.items() if value is not None}
     size = config.batch_size if options.batch is None else options.batch
-    config = GenerationConfig(size, strict=options.strict, no_limits=options.no_limits)
+    config = GenerationConfig(size)
     seeds = item_seeds(0, size)
     return replace(params, thinking=options.thinking, **given), replace(config, seeds=seeds)
 

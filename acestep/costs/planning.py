@@ -67,16 +67,16 @@ class SampledDecodeLoop(CachedDecodeLoop):
     decoder_type = FirstAllowed
 
     def __init__(self, writer: CachedDecodeLoop, stage_costs: StageCosts):
-        super().__init__(writer.selector, writer.open_session)
+        super().__init__(writer.selector, writer.open_state)
         self._stage_costs = stage_costs
 
-    def _decode(self, session: Any, codes: CodeDecoder) -> None:
-        tokens = codes.next(session.head, 0)
-        lengths = list(session.lengths)
+    def _decode(self, state: Any, codes: CodeDecoder) -> None:
+        tokens = codes.next(state.head, 0)
+        lengths = list(state.lengths)
         for index, times in trapezoids(codes.longest - 1):
-            session.lengths = [length + index - 1 for length in lengths[: len(session.lengths)]]
+            state.lengths = [length + index - 1 for length in lengths[: len(state.lengths)]]
             with self._stage_costs.counting(times):
-                tokens = self._step(session, codes, tokens, index)
+                tokens = self._step(state, codes, tokens, index)
 
 
 @dataclass(frozen=True)

@@ -48,52 +48,52 @@ class Description:
     counts: Counts
 
 
-def understand(writer: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+def understand(loop: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
     """Describe `params.audio_codes`."""
-    return _describe(writer, tokenizer, params, understand_prompt(audio_codes.parse(params.audio_codes)), "")
+    return _describe(loop, tokenizer, params, understand_prompt(audio_codes.parse(params.audio_codes)), "")
 
 
-def create(writer: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+def create(loop: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
     """Make up a song from `params.query`."""
     query = tokenizer.truncate(params.query, LM_CAPTION_LIMIT)
     default = INSTRUMENTAL if params.instrumental else ""
-    return _describe(writer, tokenizer, params, create_prompt(query, params.instrumental), default)
+    return _describe(loop, tokenizer, params, create_prompt(query, params.instrumental), default)
 
 
-def format_request(writer: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
+def format_request(loop: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams) -> Description:
     """Write out `params.caption` and `params.lyrics`."""
     caption = tokenizer.truncate(params.caption, LM_CAPTION_LIMIT)
     lyrics = tokenizer.truncate(params.lyrics, LYRIC_LIMIT)
-    return _describe(writer, tokenizer, params, format_prompt(caption, lyrics), params.lyrics)
+    return _describe(loop, tokenizer, params, format_prompt(caption, lyrics), params.lyrics)
 
 
 def _describe(
-    writer: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams, prompt: list[Part], default: str
+    loop: DecodeLoop, tokenizer: Tokenizer, params: DescriptionParams, prompt: list[Part], default: str
 ) -> Description:
     """Let the model write; `default`: the lyrics where it wrote none."""
-    given = _given(params)
-    constraint = _constraint(tokenizer, given, params)
+    user = _user_metadata(params)
+    constraint = _constraint(tokenizer, user, params)
     with span("lm_prefill"):
         ids = tokenizer.encode_prompt(prompt)
-    [ids] = writer.texts([[ids]], [constraint])
+    [ids] = loop.texts([[ids]], [constraint])
     end = ids.index(THINK_END) if THINK_END in ids else len(ids)
     thought, song = ids[:end], [token for token in ids[end + 1 :] if token != IM_END]
     lyrics = bare_lyrics(tokenizer.decode(song)) or default
     return Description(
-        metadata=merge(given, plausible(parse(tokenizer.decode(thought)), MAX_DURATION_S)),
+        metadata=merge(user, plausible(parse(tokenizer.decode(thought)), MAX_DURATION_S)),
         lyrics=lyrics,
         truncated=len(song) == params.max_lyrics_tokens,
         instrumental=params.instrumental or lyrics.lower() == INSTRUMENTAL.lower(),
-        counts=writer.counts(),
+        counts=loop.counts(),
     )
 
 
-def _constraint(tokenizer: Tokenizer, given: Metadata, params: DescriptionParams) -> Constraint:
+def _constraint(tokenizer: Tokenizer, user: Metadata, params: DescriptionParams) -> Constraint:
     if not params.use_constrained_decoding:
         return Unconstrained(MOST_THOUGHT_TOKENS + params.max_lyrics_tokens)
     return MetadataConstraint(
         tokenizer,
-        given,
+        user,
         caption=True,
         genres=True,
         language=True,
@@ -109,7 +109,7 @@ def bare_lyrics(text: str) -> str:
     return text[header.end() :].strip() if header else text
 
 
-def _given(params: DescriptionParams) -> Metadata:
+def _user_metadata(params: DescriptionParams) -> Metadata:
     return Metadata(
         bpm=params.bpm,
         duration=params.duration,

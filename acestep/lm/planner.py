@@ -21,7 +21,7 @@ from acestep.lm.describe import Description
 from acestep.lm.grammar.constraint import Constraint, MetadataConstraint
 from acestep.lm.grammar.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
 from acestep.lm.sampling import Sampling
-from acestep.request import DEFAULT_DURATION_S, DescriptionParams, GenerationParams
+from acestep.request import DescriptionParams, GenerationParams, length_s
 from acestep.result import Counts
 from acestep.text.audio_codes import CODES_PER_SECOND
 from acestep.text.metadata import Metadata, merge, parse
@@ -77,17 +77,17 @@ class Planner:
         sampling = Sampling(
             params.lm_temperature, params.lm_top_k, params.lm_top_p, params.lm_repetition_penalty
         )
-        writer = self.backend.decode_loop(sampling, seeds, params.lm_cfg_scale)
+        loop = self.backend.decode_loop(sampling, seeds, params.lm_cfg_scale)
         params = self._bounded(params)
         planned = (user,) * len(seeds)
         if metadata:
-            planned = self._think(writer, params, user, len(seeds), max_duration_s)
-        found = None
+            planned = self._think(loop, params, user, len(seeds), max_duration_s)
+        item_codes = None
         if codes:
-            seconds = [duration_s or item.duration or DEFAULT_DURATION_S for item in planned]
+            seconds = [length_s(duration_s, item.duration) for item in planned]
             counts = [int(CODES_PER_SECOND * s) for s in seconds]
-            found = self._codes(writer, params, planned, counts)
-        return Plan(planned, found, writer.counts())
+            item_codes = self._codes(loop, params, planned, counts)
+        return Plan(planned, item_codes, loop.counts())
 
     def understand(self, params: DescriptionParams) -> Description:
         """What `params.audio_codes` sound like."""
@@ -102,7 +102,7 @@ class Planner:
         return describe.format_request(self._describer(params), self.tokenizer, params)
 
     def _think(
-        self, writer: DecodeLoop, params: GenerationParams, user: Metadata, items: int, max_duration_s: int
+        self, loop: DecodeLoop, params: GenerationParams, user: Metadata, items: int, max_duration_s: int
     ) -> tuple[Metadata, ...]:
         """Phase 1: the metadata of each item."""
         tokenizer = self.tokenizer
@@ -112,9 +112,9 @@ class Planner:
                 tokenizer.encode_prompt(phase1_unconditional(params.lyrics, params.lm_negative_prompt)),
             ]
             constraints = [self._constraint(params, user, max_duration_s) for _ in range(items)]
-        thoughts = writer.texts([prompt] * items, constraints)
-        found = [plausible(parse(tokenizer.decode(ids)), max_duration_s) for ids in thoughts]
-        return tuple(merge(user, metadata) for metadata in found)
+        thoughts = loop.texts([prompt] * items, constraints)
+        thought = [plausible(parse(tokenizer.decode(ids)), max_duration_s) for ids in thoughts]
+        return tuple(merge(user, metadata) for metadata in thought)
 
     def _constraint(self, params: GenerationParams, user: Metadata, max_duration_s: int) -> Constraint:
         if not params.use_constrained_decoding:
@@ -128,7 +128,7 @@ class Planner:
         )
 
     def _codes(
-        self, writer: DecodeLoop, params: GenerationParams, planned: Sequence[Metadata], counts: Sequence[int]
+        self, loop: DecodeLoop, params: GenerationParams, planned: Sequence[Metadata], counts: Sequence[int]
     ) -> tuple[Tensor, ...]:
         """Phase 2: the codes of each item."""
         caption, lyrics = params.caption, params.lyrics
@@ -136,7 +136,7 @@ class Planner:
             encode = self.tokenizer.encode_prompt
             bare = encode(phase2_unconditional(caption, lyrics, params.lm_negative_prompt))
             prompts = [[encode(phase2_prompt(caption, lyrics, item.to_yaml())), bare] for item in planned]
-        return tuple(writer.codes(prompts, counts))
+        return tuple(loop.codes(prompts, counts))
 
     def _bounded(self, params: GenerationParams) -> GenerationParams:
         """The request with its texts cut to what the model reads."""

@@ -76,8 +76,8 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
             offload_dit_to_cpu=options.offload_dit_to_cpu,
             quantization=options.quantization,
             compile=options.compile,
-            strict=options.config.strict,
-            no_limits=options.config.no_limits,
+            strict=options.strict,
+            no_limits=options.no_limits,
         )
         if with_lm and made.lm is None and options.mode != BENCHMARK:
             raise MissingPrerequisite(

@@ -1,4 +1,4 @@
-"""What the device at hand can do at most: the figures of its card (`harness/cards.toml`), or a measurement.
+"""Peak rates of a device: the figures of its card (`harness/cards.toml`), or a measurement.
 
 A name is matched whole: a "4070 Ti SUPER" is not a "4070 Ti", a laptop's 4090 is not a 4090, a MIG slice
 is not its card. Where one name was sold with different chips the memory class decides. Whatever is not in

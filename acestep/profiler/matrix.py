@@ -18,7 +18,7 @@ from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
-from acestep.request import DEFAULT_SEED, GenerationConfig, GenerationParams, item_seeds
+from acestep.request import DEFAULT_SEED, GenerationConfig, GenerationParams, item_seeds, length_s
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
@@ -28,14 +28,14 @@ from harness.records.schema import Item, key_of
 from harness.trace.cost import Cost
 
 DURATIONS_S, BATCHES, THINKING, STEPS = (30.0, 60.0, 120.0, 240.0), (1, 2, 4), (False, True), (8, 16)
-# Seconds on a made-up device, for the order and the expected time: decoding audio takes about as long as
+# Seconds on a setup-up device, for the order and the expected time: decoding audio takes about as long as
 # nine steps of diffusion, planning as long as forty whatever the batch.
 VAE_STEPS, LM_STEPS = 9, 40
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: what is asked for, and the plan it comes to."""
+    """One request to measure, and the plan it comes to."""
 
     params: GenerationParams
     config: GenerationConfig
@@ -46,12 +46,13 @@ class Row:
         """How much there is to do, in arbitrary units."""
         effective, batch = self.plan.params, self.plan.config.batch_size
         steps = len(self.plan.times) + VAE_STEPS
-        return (effective.duration or 30.0) * (batch * steps + (LM_STEPS if self.plan.lm_codes else 0))
+        return length_s(effective.duration) * (batch * steps + (LM_STEPS if self.plan.lm_codes else 0))
 
     @property
     def requested(self) -> dict[str, Any]:
-        """The request as plain values, as `measure.Bench` keeps it."""
-        return asdict(self.params) | asdict(self.config)
+        """The request as plain values, for a record."""
+        policy = {"strict": self.plan.setup.strict, "no_limits": self.plan.setup.no_limits}
+        return asdict(self.params) | asdict(self.config) | policy
 
     @property
     def key(self) -> str:
@@ -65,7 +66,7 @@ class Row:
         return effective.duration, self.plan.config.batch_size, self.plan.lm_codes, len(self.plan.times)
 
 
-def rows(options: Options, made: Setup) -> list[Row]:
+def rows(options: Options, setup: Setup) -> list[Row]:
     """Every row there is, cheapest first. An axis named on the command line has that one value.
 
     A setup without a language model has no rows that think.
@@ -75,21 +76,20 @@ def rows(options: Options, made: Setup) -> list[Row]:
         return (value,) if options.origins.get(name) == "flag" else values
 
     params, config = options.params, options.config
-    found = []
+    table = []
     for duration, batch, thinking, steps in itertools.product(
         axis("duration", params.duration, DURATIONS_S),
         axis("batch_size", config.batch_size, BATCHES),
         axis("thinking", params.thinking, THINKING),
         axis("inference_steps", params.inference_steps, STEPS),
     ):
-        if thinking and made.lm is None:
+        if thinking and setup.lm is None:
             continue
-        asked = replace(params, duration=duration, thinking=thinking, inference_steps=steps)
-        sized = replace(
-            config, batch_size=batch, seeds=item_seeds((config.seeds or (DEFAULT_SEED,))[0], batch)
-        )
-        found.append(Row(asked, sized, resolver.resolve(asked, sized, made)))
-    return sorted(found, key=lambda row: row.work)
+        request = replace(params, duration=duration, thinking=thinking, inference_steps=steps)
+        seeds = item_seeds((config.seeds or (DEFAULT_SEED,))[0], batch)
+        sized = replace(config, batch_size=batch, seeds=seeds)
+        table.append(Row(request, sized, resolver.resolve(request, sized, setup)))
+    return sorted(table, key=lambda row: row.work)
 
 
 def skipped(row: Row, reason: str) -> Item:
@@ -146,8 +146,8 @@ def expected_row(row: Row, cost: Cost) -> str:
     seconds = {stage.stage: stage.seconds for stage in cost.stages} if cost.fits else {}
     lm_s = seconds.get("lm_prefill", 0.0) + seconds.get("lm_decode", 0.0)
     peak = f"{cost.peak_bytes / GIB:.2f} GiB"
-    ended = cost.out_of_memory
-    status = f"OOM in {ended.stage}" if ended else peak
+    refusal = cost.out_of_memory
+    status = f"OOM in {refusal.stage}" if refusal else peak
     return tables.benchmark_row(
         row.params.duration or 0.0,
         row.config.batch_size,

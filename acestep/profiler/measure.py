@@ -1,4 +1,4 @@
-"""One configuration measured: warm up at its very shapes, run it some times, and say what came of it.
+"""One configuration measured: warmed up at its very shapes, run some times, and summed up as a record.
 
 A failure is a result. What went wrong is reduced to a line after its `except` block, because inside it the
 traceback keeps every tensor alive that the next configuration will want.
@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from acestep.engine import Engine
-from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
+from acestep.profiler.matrix import Row
+from acestep.request import DescriptionParams
+from acestep.resolver import EffectivePlan
 from acestep.result import Counts, DescriptionResult, GenerationResult
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.oom import Failure, classify
@@ -22,6 +24,10 @@ from harness.records import making
 from harness.records.schema import AudioFacts, Cold, Item, Sample, key_of
 
 TEXT_MODES = {"understand": "understand", "create_sample": "create", "format_sample": "format"}
+DESCRIBED = (
+    *("caption", "lyrics", "bpm", "duration", "keyscale", "language", "timesignature", "genres"),
+    *("instrumental", "truncated"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,57 +46,56 @@ class Bench:
     warmup: bool
     repeats: int
 
-    def music(self, mode: str, params: GenerationParams, config: GenerationConfig) -> Item:
+    def music(self, mode: str, row: Row) -> Item:
         """Generate, files included. Raises UsageError and MissingPrerequisite; other failures are items."""
-        plan = self.engine.resolve(params, config)
-        requested = asdict(params) | asdict(config)
+        plan = row.plan
         with tempfile.TemporaryDirectory() as folder:
-            outcome = self._tried(lambda: self.engine.run(plan, Path(folder)))
-        if isinstance(outcome, Failure):
-            return making.item(mode, requested, self.engine, plan, outcome)
-        return making.item(mode, requested, self.engine, plan, outcome.results, **self._of_music(outcome))
+            measured = self._try(lambda: self.engine.run(plan, Path(folder)))
+        if isinstance(measured, Failure):
+            return making.item(mode, row.requested, self.engine, plan, measured)
+        facts = self._of_music(measured)
+        return making.item(mode, row.requested, self.engine, plan, measured.results, **facts)
 
-    def words(self, mode: str, params: DescriptionParams) -> Item:
-        """Put music into words. Raises and fails as `music` does."""
+    def text(self, mode: str, params: DescriptionParams) -> Item:
+        """Describe music. Raises and fails as `music` does."""
         requested = asdict(params)
-        configuration = {
+        facts = {
             "key": key_of(mode, requested),
             "mode": mode,
             "requested": requested,
             "effective": dict(self.engine.environment),
         }
-        outcome = self._tried(lambda: self.describe(mode, params))
-        if isinstance(outcome, Failure):
-            return Item(**configuration, status=making.STATUS[outcome.kind], error=outcome.message)
-        last: DescriptionResult = outcome.results[-1]
-        fields = ("caption", "lyrics", "bpm", "duration", "keyscale", "language", "timesignature", "genres")
+        measured = self._try(lambda: self.describe(mode, params))
+        if isinstance(measured, Failure):
+            return Item(**facts, status=making.STATUS[measured.kind], error=measured.message)
+        last: DescriptionResult = measured.results[-1]
         return Item(
-            **configuration,
+            **facts,
             status="ok",
             samples=tuple(
-                Sample(wall_s=r.wall_s, stages_s=r.stages_s, details_s=r.details_s) for r in outcome.results
+                Sample(wall_s=r.wall_s, stages_s=r.stages_s, details_s=r.details_s) for r in measured.results
             ),
-            cold=Cold(load_s=self.engine.load_s, first_call_s=outcome.first_call_s),
+            cold=Cold(load_s=self.engine.load_s, first_call_s=measured.first_call_s),
             counts=asdict(last.counts),
             memory_bytes=self._memory_bytes(),
-            text={name: getattr(last, name) for name in (*fields, "instrumental", "truncated")},
+            text={name: getattr(last, name) for name in DESCRIBED},
             warnings=last.warnings,
         )
 
     def describe(self, mode: str, params: DescriptionParams) -> DescriptionResult:
-        """One call of the engine in a mode of words."""
+        """One call of the engine in a text mode."""
         return getattr(self.engine, TEXT_MODES[mode])(params)
 
-    def unguided_plan_s(self, params: GenerationParams, config: GenerationConfig) -> float:
-        """Seconds of planning the same request without guidance: what the rows of the other branch add
-        cannot be seen inside a pass that runs both."""
-        plain = replace(params, lm_cfg_scale=1.0)
+    def unguided_lm_s(self, plan: EffectivePlan) -> float:
+        """Seconds of the language model's part of a plan without guidance: what the rows of the other branch
+        add cannot be seen inside a pass that runs both."""
+        plain = replace(plan, params=replace(plan.params, lm_cfg_scale=1.0))
         if self.warmup:
-            self.engine.plan(plain, config)
-        walls = sorted(_planning_s(self.engine.plan(plain, config).stages_s) for _ in range(self.repeats))
-        return walls[len(walls) // 2]
+            self.engine.run_lm(plain)
+        seconds = sorted(_lm_s(self.engine.run_lm(plain).stages_s) for _ in range(self.repeats))
+        return seconds[len(seconds) // 2]
 
-    def _tried(self, work: Callable[[], Any]) -> Measured | Failure:
+    def _try(self, work: Callable[[], Any]) -> Measured | Failure:
         failure = None
         try:
             return self._run(work)
@@ -140,5 +145,5 @@ def counts_of(item: Item) -> Counts:
     return Counts(**item.counts)  # type: ignore[arg-type]
 
 
-def _planning_s(stages_s: Mapping[str, float]) -> float:
+def _lm_s(stages_s: Mapping[str, float]) -> float:
     return stages_s.get("lm_prefill", 0.0) + stages_s.get("lm_decode", 0.0)

@@ -1,4 +1,4 @@
-"""The modes: what is run, in which order, and what is said about it.
+"""The modes of the profiler: what each runs, in which order, and what it prints.
 
 profile      one request: where its time goes, and how near that is to what the device can do
 benchmark    the matrix of durations, batches, thinking and steps
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from acestep import resolver
+from acestep import components, resolver
 from acestep.cli import report
 from acestep.costs.closed_form import Networks, networks
 from acestep.costs.report import label
@@ -23,6 +23,7 @@ from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
 from acestep.profiler.recording import Recording
 from acestep.profiler.roofline import Ceilings
+from acestep.request import length_s
 from acestep.resolver import EffectivePlan
 from acestep.result import Counts
 from acestep.setup import Setup
@@ -48,48 +49,48 @@ def run(options: Options) -> int:
     """
     if options.mode == PROFILE:
         return _profile(options)
-    return _benchmark(options) if options.mode == BENCHMARK else _words(options)
+    return _benchmark(options) if options.mode == BENCHMARK else _text(options)
 
 
 def _profile(options: Options) -> int:
     """One request, taken apart."""
-    made = cli.setup(options)
-    plan = resolver.resolve(options.params, options.config, made)
-    _announce(options, made)
+    setup = cli.setup(options)
+    plan = resolver.resolve(options.params, options.config, setup)
+    _announce(options, setup)
     for warning in cli.warnings(options, plan):
         console.say("profile_inference", f"warning: {warning}")
     if options.dry_run:
         report.print_plan(plan, as_json=False)
         return 0
     instruments.check(options)
-    with Recording(options, made) as recording:
-        bench = _bench(options, made)
-        device = _Device(options, made, bench)
+    with Recording(options, setup) as recording:
+        bench = _bench(options, setup, plan.components)
+        device = _Device(options, setup, bench)
         print(f"{device.before(plan)}\n", flush=True)
-        item = bench.music(PROFILE, options.params, options.config)
+        item = bench.music(PROFILE, matrix.Row(options.params, options.config, plan))
         recording.add(item)
         if item.typical is None:
             console.say("profile_inference", f"{item.status}: {item.error}")
             return 1
-        _print_times(options, bench, item)
+        _print_times(options, bench, plan, item)
         print(f"\n{device.after(item, plan)}\n")
-        found = roofline.bottleneck(item.typical.stages_s, sys.argv[1:])
-        print(f"{found.sentence}\nNext: {harmless(found.command)}")
-        instruments.run(options, lambda: bench.engine.generate(options.params, options.config))
+        bottleneck = roofline.bottleneck(item.typical.stages_s, sys.argv[1:])
+        print(f"{bottleneck.sentence}\nNext: {harmless(bottleneck.command)}")
+        instruments.run(options, lambda: bench.engine.run(plan))
     return 0 if item.status == "ok" else 1
 
 
 def _benchmark(options: Options) -> int:
     """The whole matrix, or what of it fits the budget; what an interrupted run finished is kept."""
-    made = cli.setup(options, with_lm=True)
-    todo = matrix.rows(options, made)
-    _announce(options, made)
+    setup = cli.setup(options, with_lm=True)
+    todo = matrix.rows(options, setup)
+    _announce(options, setup)
     print(tables.benchmark_head(_width()))
     if options.dry_run:
-        _list(todo, made, cli.card(options))
+        _list(todo, setup, cli.card(options))
         return 0
     with (
-        Recording(options, made, resume=options.resume) as recording,
+        Recording(options, setup, resume=options.resume) as recording,
         Progress(todo, options.budget_s) as progress,
     ):
         bench = None
@@ -100,8 +101,8 @@ def _benchmark(options: Options) -> int:
             if item is None and not in_time:
                 item = matrix.skipped(row, "no time left")
             elif item is None:
-                bench = bench or _bench(options, made)
-                item = bench.music(BENCHMARK, row.params, row.config)
+                bench = bench or _bench(options, setup)
+                item = bench.music(BENCHMARK, row)
                 measured[row.same_run] = item
                 progress.end(row)
             item = matrix.listed(item, row)
@@ -111,7 +112,7 @@ def _benchmark(options: Options) -> int:
     return 1 if failed else 0
 
 
-def _list(todo: Sequence[matrix.Row], made: Setup, card: Card | None) -> None:
+def _list(todo: Sequence[matrix.Row], setup: Setup, card: Card | None) -> None:
     """What would run; on a card also how long it would take at least, and its peak of memory."""
     if card is None:
         for row in todo:
@@ -130,16 +131,16 @@ def _list(todo: Sequence[matrix.Row], made: Setup, card: Card | None) -> None:
         print(f"\nTimes and peaks are {label(next(iter(predicted.values())))}.")
 
 
-def _words(options: Options) -> int:
-    """Understand, create_sample or format_sample."""
-    made = cli.setup(options)
-    _announce(options, made)
+def _text(options: Options) -> int:
+    """Understand, create_sample or format_sample: a text mode."""
+    setup = cli.setup(options)
+    _announce(options, setup)
     if options.dry_run:
         return 0
     instruments.check(options)
-    with Recording(options, made) as recording:
-        bench = _bench(options, made, ("lm",))
-        item = bench.words(options.mode, options.description)
+    with Recording(options, setup) as recording:
+        bench = _bench(options, setup, components.TEXT)
+        item = bench.text(options.mode, options.description)
         recording.add(item)
         print(tables.words(options.mode, item.median_s or 0.0, item.text, item.error, min(_width(), 100)))
         if options.llm_debug and item.typical:
@@ -149,48 +150,48 @@ def _words(options: Options) -> int:
     return 0 if item.status == "ok" else 1
 
 
-def _announce(options: Options, made: Setup) -> None:
+def _announce(options: Options, setup: Setup) -> None:
     commit, dirty = machine.revision()
-    told = f"{commit[:12]}{' and changes' if dirty else ''}" if commit else None
-    print("\n".join(cli.header_lines(options, made, told)), end="\n\n", flush=True)
+    revision = f"{commit[:12]}{' and changes' if dirty else ''}" if commit else None
+    print("\n".join(cli.header_lines(options, setup, revision)), end="\n\n", flush=True)
 
 
-def _bench(options: Options, made: Setup, preload: Sequence[str] | None = None) -> Bench:
+def _bench(options: Options, setup: Setup, preload: Sequence[str] | None = None) -> Bench:
     """The engine, loaded; torch is imported here."""
     from acestep.engine import Engine
     from acestep.profiler.measure import Bench
 
-    engine = Engine.from_setup(made, preload=preload)
+    engine = Engine.from_setup(setup, preload=preload)
     return Bench(engine, options.warmup, options.repeats)
 
 
 class _Device:
     """What the device could do, beside what is asked of it."""
 
-    def __init__(self, options: Options, made: Setup, bench: Bench):
-        ran = bench.engine.environment
-        dtype = ran["dtype"]
-        self._name = ran["device_name"]
+    def __init__(self, options: Options, setup: Setup, bench: Bench):
+        environment = bench.engine.environment
+        dtype = environment["dtype"]
+        self._name = environment["device_name"]
         self._networks: Networks = networks(
-            made.source, made.dit, made.lm, DTYPE_BYTES[dtype], quantized=made.quantization is not None
+            setup.source, setup.dit, setup.lm, DTYPE_BYTES[dtype], quantized=setup.quantization is not None
         )
         self._lm_guided = options.params.lm_cfg_scale > 1
         self._ceilings: Ceilings | None
         if options.measure_ceilings:
             self._ceilings = devices.measure(options.device, dtype)
         else:
-            self._ceilings = devices.lookup(self._name, made.accelerator.memory_gib, dtype)
+            self._ceilings = devices.lookup(self._name, setup.accelerator.memory_gib, dtype)
 
     def before(self, plan: EffectivePlan) -> str:
-        """The card of a run to come."""
-        duration_s = plan.params.duration or resolver.DEFAULT_DURATION_S
+        """The roofline of a run to come."""
+        duration_s = length_s(plan.params.duration)
         rows = plan.config.batch_size * (2 if self._lm_guided else 1)
         codes = plan.lm_codes
         expected = roofline.expected_counts(duration_s, len(plan.times), codes=codes, rows=rows)
         return roofline.card(self._loads(expected, plan), self._name, self._ceilings)
 
     def after(self, item: Item, plan: EffectivePlan) -> str:
-        """The card of a run, with what it achieved; no shares where items may differ in length."""
+        """The roofline of a run, with what it achieved; no shares where items may differ in length."""
         from acestep.profiler.measure import counts_of
 
         assert item.typical is not None
@@ -201,20 +202,20 @@ class _Device:
     def _loads(self, counts: Counts, plan: EffectivePlan) -> tuple[roofline.Load, ...]:
         params = plan.params
         # heun asks twice a step, but for the last one: at the step's own time and at the next.
-        asked = [*plan.times, *(plan.times[1:] if params.infer_method == "heun" else ())]
-        guided = [t for t in asked if params.cfg_interval_start <= t <= params.cfg_interval_end]
+        times = [*plan.times, *(plan.times[1:] if params.infer_method == "heun" else ())]
+        guided = [t for t in times if params.cfg_interval_start <= t <= params.cfg_interval_end]
         return roofline.loads(
             self._networks,
             counts,
             batch=plan.config.batch_size,
-            passes=len(asked),
+            passes=len(times),
             guided_passes=len(guided) if plan.guided else 0,
             lm_guided=self._lm_guided,
             lm_phases=max(1, plan.lm_metadata + plan.lm_codes),
         )
 
 
-def _print_times(options: Options, bench: Bench, item: Item) -> None:
+def _print_times(options: Options, bench: Bench, plan: EffectivePlan, item: Item) -> None:
     """The tree of the typical run, what the language model did, and what only a first run pays."""
     typical = item.typical
     assert typical is not None
@@ -222,7 +223,7 @@ def _print_times(options: Options, bench: Bench, item: Item) -> None:
     lm_s, cfg_s = typical.seconds(PLANNING), 0.0
     if lm_s and options.params.lm_cfg_scale > 1:
         # Both branches run in one pass; what the second adds shows only without it.
-        unguided_s = bench.unguided_plan_s(options.params, options.config)
+        unguided_s = bench.unguided_lm_s(plan)
         cfg_s = min(max(lm_s - unguided_s, 0.0), lm_s - constrained_s)
     breakdown = tables.Breakdown(
         wall_s=typical.wall_s,
@@ -244,8 +245,8 @@ def _print_times(options: Options, bench: Bench, item: Item) -> None:
         spread = "" if item.spread is None else f", spread {item.spread:.0%} of {len(item.samples)}"
         print(f"load {cold.load_s:.2f} s, {first}, then {typical.wall_s:.2f} s{spread}")
     if audio:
-        made = f"{audio.items} x {audio.audio_s:g} s of audio ({audio.silent} silent)"
-        print(f"{made}, real-time factor {item.rtf:.3f}")
+        facts = f"{audio.items} x {audio.audio_s:g} s of audio ({audio.silent} silent)"
+        print(f"{facts}, real-time factor {item.rtf:.3f}")
     for name, size in item.memory_bytes.items():
         print(f"peak {name} {size / 2**30:.2f} GiB")
 

@@ -21,7 +21,6 @@ from acestep.profiler.flags import BENCHMARK, PROFILE, TIER_TEST, WORDS, flag_of
 from acestep.profiler.request import COT_SWITCHES, requested
 from acestep.request import DEFAULT_EXAMPLE, DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import AUTO, NONE
-from acestep.tasks import TASKS
 from acestep.weights.layout import LMS
 from harness import accelerators
 from harness.accelerators import MAX_VRAM_VARIABLE
@@ -61,6 +60,8 @@ class Options:
     offload_dit_to_cpu: bool | None = None
     quantization: str = AUTO
     compile: bool | None = None
+    strict: bool = False
+    no_limits: bool = False
     max_vram_gb: float | None = None
     # The request.
     example: str = DEFAULT_EXAMPLE
@@ -90,9 +91,8 @@ class Options:
 
     @property
     def wants_lm(self) -> bool:
-        """Whether the language model has something to do. It plans nothing where there is a recording."""
-        plans = not TASKS[self.params.task_type].source and (self.params.thinking or self.chains)
-        return self.mode in (BENCHMARK, *WORDS) or plans
+        """Whether the language model has work; a benchmark has rows that think."""
+        return self.mode in (BENCHMARK, *WORDS) or self.params.uses_lm
 
 
 def parse(

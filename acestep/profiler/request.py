@@ -44,18 +44,17 @@ def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -
 
     Raises UsageError for a value out of range, MissingPrerequisite for a file that is not there.
     """
-    limits = {name: settings.get(name, False) for name in ("strict", "no_limits")}
     seed = settings.get("seed")
     if seed == DRAWN:
         seed = int.from_bytes(os.urandom(4))  # 0 to MAX_SEED
     if mode in WORDS_EXAMPLES:
         description = _described(mode, settings, seed, origins)
-        return {"config": GenerationConfig(**limits), "description": description}
+        return {"config": GenerationConfig(), "description": description}
     params, config = _example(settings.get("example", DEFAULT_EXAMPLE), origins)
     if mode == FORMAT:
-        return {"config": GenerationConfig(**limits), "description": _rewritten(params, settings, seed)}
+        return {"config": GenerationConfig(), "description": _rewritten(params, settings, seed)}
     (first, *_) = config.seeds or (DEFAULT_SEED,)
-    config = GenerationConfig(settings.get("batch_size", config.batch_size), **limits)
+    config = GenerationConfig(settings.get("batch_size", config.batch_size))
     config = replace(config, seeds=item_seeds(first if seed is None else seed, config.batch_size))
     return {"config": config, "params": _music(params, settings)}
 

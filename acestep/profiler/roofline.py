@@ -105,35 +105,35 @@ def loads(
     `lm_phases`: how often each prompt was opened. Every item counts as long as the longest.
     """
     rows = batch * (2 if lm_guided else 1)
-    found = []
+    stages = []
     if of.lm and counts.lm_prompt_tokens:
-        found += _lm_loads(of.lm, counts, rows, lm_phases, of.dtype_bytes)
+        stages += _lm_loads(of.lm, counts, rows, lm_phases, of.dtype_bytes)
     if of.dit and counts.dit_steps:
         passes = passes or counts.dit_steps
         size = of.dit, counts.dit_tokens, counts.encoder_tokens
         plain, guided = (closed_form.dit_flop(*size, batch, guided=on) for on in (False, True))
         flop = plain + (guided - plain) * guided_passes / passes
         song = closed_form.vae_decode_flop(of.vae, counts.latent_frames)
-        found += [
+        stages += [
             Load("condition", 1, "song", closed_form.dit_condition_flop(*size), 0),
             Load("diffuse", passes, "step", flop, of.dit_bytes * closed_form.dit_weights(of.dit)),
             Load("vae_decode", batch, "song", song, of.dtype_bytes * closed_form.vae_decoder_weights(of.vae)),
         ]
-    return tuple(found)
+    return tuple(stages)
 
 
 def _lm_loads(lm: Qwen3Config, counts: Counts, rows: int, phases: int, dtype_bytes: int) -> list[Load]:
     prompt, steps = prefilled(counts), counts.lm_decode_steps
     weights = dtype_bytes * closed_form.qwen3_weights(lm)
-    found = [Load("lm_prefill", 1, "prompt", closed_form.qwen3_flop(lm, prompt), weights)]
+    stages = [Load("lm_prefill", 1, "prompt", closed_form.qwen3_flop(lm, prompt), weights)]
     if steps:
         coding = min(max(counts.audio_codes - 1, 0), steps)
         head_rows = (coding * CODES + (steps - coding) * TEXT_VOCAB) // steps
         context = counts.lm_prompt_tokens // (rows * phases) + steps // 2
         flop = closed_form.lm_decode_flop(lm, rows, context, head_rows)
         read = closed_form.lm_decode_bytes(lm, rows, context, dtype_bytes, head_rows)
-        found.append(Load("lm_decode", steps, "token", flop, read))
-    return found
+        stages.append(Load("lm_decode", steps, "token", flop, read))
+    return stages
 
 
 def achieved(

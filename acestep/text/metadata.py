@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, fields
 
 import yaml
 
+from acestep.request import length_s
+
 # Where a chain of thought ends: its closing tag at the start of a line, or any special token after it.
 END_OF_THOUGHT = re.compile(r"^</think>|<\|(?:im_end|endoftext|audio_code_\d+)\|>", re.MULTILINE)
 
@@ -51,7 +53,7 @@ class Metadata:
             f"- bpm: {self.bpm or 'N/A'}\n"
             f"- timesignature: {self.timesignature or 'N/A'}\n"
             f"- keyscale: {self.keyscale or 'N/A'}\n"
-            f"- duration: {self.duration or 30} seconds\n"
+            f"- duration: {length_s(self.duration):g} seconds\n"
         )
 
 

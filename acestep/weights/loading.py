@@ -1,18 +1,8 @@
 """From a source to models in memory, part by part: what no request needs is never materialised.
 
-    part           of                          needed by
-    dit            ace_step.decoder            every generation
-    condition      ace_step.encoder            every generation
-    timbre         ace_step.encoder            reference audio
-    tokenizer      ace_step.tokenizer          covers of a recording
-    detokenizer    quantizer, detokenizer      audio codes
-    vae            vae.decoder                 every generation
-    vae_encoder    vae.encoder                 source and reference audio
-    text_encoder   all of it                   every generation
-    lm             all of it                   planning and describing
-
-All of a checkpoint is held against the models' names and shapes before a byte of it is read, needed or
-not. The timbre of silence, which stands in where there is no reference audio, is computed with `condition`.
+Parts are the components of `acestep.components`. All of a checkpoint is held against the models' names and
+shapes before a byte of it is read, needed or not. The timbre of silence, which stands in where there is no
+reference audio, is computed with `condition`.
 """
 
 from __future__ import annotations
@@ -26,6 +16,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from acestep import components
 from acestep.models.ace_step import AceStep
 from acestep.models.configs import DiTConfig, VAEConfig
 from acestep.models.vae import Oobleck, fold, published_shapes
@@ -91,23 +82,21 @@ class Part:
 
 # Submodules of the file that holds the DiT, and of the VAE, under the names of their weights.
 OF_DIT = {
-    "dit": ("decoder",),
-    "condition": ("encoder.text_projector", "encoder.lyric_encoder"),
-    "timbre": ("encoder.timbre_encoder",),
-    "tokenizer": ("tokenizer.audio_acoustic_proj", "tokenizer.attention_pooler"),
-    "detokenizer": ("tokenizer.quantizer", "detokenizer"),
+    components.DIT: ("decoder",),
+    components.CONDITION: ("encoder.text_projector", "encoder.lyric_encoder"),
+    components.TIMBRE: ("encoder.timbre_encoder",),
+    components.TOKENIZER: ("tokenizer.audio_acoustic_proj", "tokenizer.attention_pooler"),
+    components.DETOKENIZER: ("tokenizer.quantizer", "detokenizer"),
 }
-OF_VAE = {"vae": ("decoder",), "vae_encoder": ("encoder",)}
-ALWAYS = ("dit", "condition", "vae", "text_encoder")
-WITH_LM = ("lm", "detokenizer")
+OF_VAE = {components.VAE: ("decoder",), components.VAE_ENCODER: ("encoder",)}
 
 
 @dataclass
 class Models:
     """Everything a generation reads. Parts that are not loaded lie on the meta device (see `need`).
 
-    `timbre_of_silence [1, 1, D]` and `silence [1, 15000, 64]` are constants of the checkpoint, in `dtype`
-    on `device`, where the models compute. `hop`: samples per latent frame.
+    `silence [1, 15000, 64]` is a constant of the checkpoint, in `dtype` on `device`, where the models
+    compute. `hop`: samples per latent frame.
     """
 
     config: DiTConfig
@@ -125,7 +114,7 @@ class Models:
     residency: Residency
     parts: dict[str, Part] = field(repr=False)
     loaded: set[str] = field(default_factory=set)
-    timbre_of_silence: Tensor | None = None  # before `condition` is loaded
+    _timbre_of_silence: Tensor | None = field(default=None, repr=False)  # before `condition` is loaded
 
     @classmethod
     def open(
@@ -154,13 +143,13 @@ class Models:
         vae_config, vae, read_vae = _empty(source, VAE, VAEConfig, Oobleck, published_shapes)
         _, text_encoder, read_text = _empty(source, TEXT_ENCODER, Qwen3Config, Qwen3)
         parts = {part: Part(ace_step, names, read) for part, names in OF_DIT.items()}
-        parts["dit"] = replace(parts["dit"], quantization=quantization)
+        parts[components.DIT] = replace(parts[components.DIT], quantization=quantization)
         parts |= {part: Part(vae, names, partial(fold, read=read_vae)) for part, names in OF_VAE.items()}
-        parts["text_encoder"] = Part(text_encoder, ("",), read_text)
+        parts[components.TEXT_ENCODER] = Part(text_encoder, ("",), read_text)
         language_model = None
         if lm:
             _, language_model, read_lm = _empty(source, lm, Qwen3Config, Qwen3)
-            parts["lm"] = Part(language_model, ("",), read_lm)
+            parts[components.LM] = Part(language_model, ("",), read_lm)
         assign(ace_step, "null_condition_emb", read("null_condition_emb").to(device, dtype))
         silence = source.silence_latent(dit).to(device, dtype)
         return cls(
@@ -181,7 +170,7 @@ class Models:
         )
 
     def need(self, *parts: str) -> None:
-        """Load those of `parts` that are not, each to its home.
+        """Load those of `parts` that are not loaded, each to its home.
 
         Raises CheckpointError when a tensor cannot be read, KeyError for a part there is none of ("lm"
         without one, say).
@@ -191,11 +180,18 @@ class Models:
                 with span(f"load/{name}"):
                     self._load(name)
 
+    @property
+    def timbre_of_silence(self) -> Tensor:
+        """The vector `[1, 1, D]` that stands for no reference audio; a constant of the checkpoint."""
+        if self._timbre_of_silence is None:
+            raise RuntimeError(f"models: need({components.CONDITION!r}) comes first")
+        return self._timbre_of_silence
+
     def _load(self, name: str) -> None:
         part = self.parts[name]
-        if name == "condition":
+        if name == components.CONDITION:
             clip = self.silence[:, : self.config.timbre_fix_frame]
-            self.timbre_of_silence = _timbre(self.parts["timbre"], clip)
+            self._timbre_of_silence = _timbre(self.parts[components.TIMBRE], clip)
         part.materialise(self.residency.home(name), self.dtype)
         self.residency.adopt(name, *part.modules)
         self.loaded.add(name)

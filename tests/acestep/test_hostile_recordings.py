@@ -132,15 +132,18 @@ seconds = st.sampled_from([-600.0, -599.5, -1.0, -0.5, 0.0, 0.00001, 0.5, 1.0, 5
             "complete_track_classes": st.sampled_from([(), tuple(TRACKS)]),
         },
     ),
-    config=st.builds(
-        GenerationConfig, st.sampled_from([1, 64]), strict=st.booleans(), no_limits=st.booleans()
-    ),
+    config=st.builds(GenerationConfig, st.sampled_from([1, 64])),
+    strict=st.booleans(),
+    no_limits=st.booleans(),
 )
-def test_what_is_valid_has_a_plan_or_a_reason(recordings: Path, made, task, name, fields, config):
+def test_what_is_valid_has_a_plan_or_a_reason(
+    recordings: Path, made, task, name, fields, config, strict, no_limits
+):
+    setup = dataclasses.replace(made, strict=strict, limits=None if no_limits else made.limits)
     if TASKS[task].source and "audio_codes" not in fields:
         fields = fields | {"src_audio": str(recordings / name)}
     try:
-        plan = resolver.resolve(GenerationParams(task_type=task, **fields), config, made)
+        plan = resolver.resolve(GenerationParams(task_type=task, **fields), config, setup)
     except BenchError as error:
         assert str(error).isprintable() and len(str(error)) < 300
     else:

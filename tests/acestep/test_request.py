@@ -177,8 +177,6 @@ FIELDS: dict[type, dict[str, Values]] = {
             ),
         ),
         "audio_format": words(AUDIO_FORMATS),
-        "strict": SWITCH,
-        "no_limits": SWITCH,
     },
     DescriptionParams: METADATA
     | {

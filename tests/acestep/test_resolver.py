@@ -84,11 +84,11 @@ def test_without_a_language_model_the_limits_are_wider():
 
 def test_strict_refuses_what_would_be_changed():
     with pytest.raises(UsageError, match=r"duration: 300 .*240.*strict"):
-        resolve(CARD_8, {"lm": LMS[0]}, {"strict": True}, duration=300, **METADATA)
+        resolve(CARD_8, {"lm": LMS[0], "strict": True}, duration=300, **METADATA)
 
 
 def test_no_limits_is_no_limits():
-    plan = resolve(CARD_4, {}, {"batch_size": 9, "no_limits": True}, duration=600, **METADATA)
+    plan = resolve(CARD_4, {"no_limits": True}, {"batch_size": 9}, duration=600, **METADATA)
     assert (plan.params.duration, plan.config.batch_size, plan.adjustments) == (600, 9, ())
 
 

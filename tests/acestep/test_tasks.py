@@ -9,7 +9,6 @@ import torch
 
 from acestep import GenerationConfig, GenerationParams
 from acestep.engine import Engine
-from acestep.pipeline import Run
 from acestep.tasks import TASKS
 from acestep.text import audio_codes
 
@@ -63,23 +62,18 @@ def test_the_tasks_are_told_apart(engine: Engine, song: str):
             assert not torch.allclose(waves[first], waves[second], atol=1e-4)
 
 
-def latents(engine: Engine, **fields) -> Run:
-    run = Run(engine.models, engine.planner, engine.budget, engine.resolve(params(**fields), seeded(1)), (1,))
-    engine.models.need(*run.parts())
-    with torch.inference_mode():
-        run.audio(None)
-    return run
-
-
 @pytest.mark.parametrize("fade", [0, 10])
 def test_what_is_not_repainted_stays_to_the_bit(engine: Engine, song: str, fade: int):
     injection = {"repaint_injection_ratio": 1.0, "repaint_crossfade_frames": fade}
-    run = latents(engine, task_type="repaint", src_audio=song, **REGION, **injection)
-    made, source = run.groups[0].latents, run.heard.source
-    assert made is not None and source is not None and run.heard.region == (50, 100)
-    outside = torch.cat((made[:, : 50 - fade], made[:, 100 + fade :]), dim=1)
+    request = params(task_type="repaint", src_audio=song, **REGION, **injection)
+    generation = engine.generation(engine.resolve(request, seeded(1)))
+    with torch.inference_mode():
+        inputs, latents = generation.encode_inputs(), generation.intermediates()["latents"]
+    source = inputs.source
+    assert source is not None and inputs.region == (50, 100)
+    outside = torch.cat((latents[:, : 50 - fade], latents[:, 100 + fade :]), dim=1)
     assert torch.equal(outside, torch.cat((source[:, : 50 - fade], source[:, 100 + fade :]), dim=1))
-    assert not torch.isclose(made[:, 50:100], source[:, 50:100]).all(-1).any()
+    assert not torch.isclose(latents[:, 50:100], source[:, 50:100]).all(-1).any()
 
 
 def test_a_region_may_reach_out_of_the_recording(engine: Engine, song: str):

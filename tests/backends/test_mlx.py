@@ -66,10 +66,10 @@ def test_an_item_speaks_as_if_alone(temperature: float, mlx: MLX):
 
 def distance(backend: MLX, pt: PT) -> float:
     """How far the logits of a session are from those of our uncached model, relative, at the worst moment."""
-    from acestep.lm.backends.mlx_cache import Session
+    from acestep.lm.backends.mlx_cache import KVState
 
     rows = [[5, 6, 7, 8], [5, 6], [5, 6, 9], [5, 6]]
-    session = Session(backend.model, rows)
+    session = KVState(backend.model, rows)
     assert session.prefill_tokens == 5, "what prompts share is read once"
     worst = 0.0
 
@@ -93,7 +93,7 @@ def distance(backend: MLX, pt: PT) -> float:
     rows = [[*row, token] for row, token in zip(rows, (11, 12), strict=True)]
     compare()
     rows = [[5, 6, 7, 8], [5, 6, 9, 9, 9], [4]]
-    session = Session(backend.model, rows, known)
+    session = KVState(backend.model, rows, known)
     assert session.prefill_tokens == 1 + 2 + 1, "what was read before is not read again, but for a last token"
     compare()
     return worst
@@ -114,7 +114,7 @@ def test_weights_arrive_bit_for_bit():
     from mlx.core import uint16
     from mlx.utils import tree_flatten
 
-    from acestep.lm.backends import mlx_cache as mlx_session
+    from acestep.lm.backends import mlx_cache
 
     def patterns(name: str, weight: Tensor) -> Tensor:
         """Every pattern of 16 bits, NaNs and subnormals too."""
@@ -122,7 +122,7 @@ def test_weights_arrive_bit_for_bit():
         return bits.view(torch.bfloat16).view(weight.shape)
 
     source = Checkpoint(patterns)
-    found = dict(tree_flatten(mlx_session.load(source, LM, torch.bfloat16).parameters()))
+    found = dict(tree_flatten(mlx_cache.load(source, LM, torch.bfloat16).parameters()))
     assert {name.removeprefix("model.") for name in found} == set(source.weights(LM).shapes())
     for name, array in found.items():
         expected = source.weights(LM).read(name.removeprefix("model.")).view(torch.uint16).numpy()
@@ -169,11 +169,11 @@ def test_a_device_that_is_not_there_is_explained():
 
 @pytest.mark.parametrize("absent", ["mlx.core", "mlx_lm.models.qwen3"])
 def test_absence_is_explained(absent: str, monkeypatch: pytest.MonkeyPatch):
-    import acestep.lm
+    import acestep.lm.backends
 
     monkeypatch.setitem(sys.modules, absent, None)
     monkeypatch.delitem(sys.modules, "acestep.lm.backends.mlx_cache", raising=False)
-    monkeypatch.delattr(acestep.lm, "mlx_session", raising=False)
+    monkeypatch.delattr(acestep.lm.backends, "mlx_cache", raising=False)
     with pytest.raises(
         MissingPrerequisite, match=r"mlx is not installed .*pip install '\.\[mlx\]', or use pt"
     ):

@@ -12,7 +12,7 @@ import pytest
 from harness.processes import Processes
 
 STARTS = """
-import sys, time
+import os, sys, time
 from harness.processes import Processes
 if __name__ == "__main__":
     try:
@@ -20,7 +20,7 @@ if __name__ == "__main__":
             list(there.map(time.sleep, [600, 600]))
     except KeyboardInterrupt:
         sys.exit(130)
-print("importing", flush=True)  # as one of them does before it does anything else
+os.write(1, b"importing\\n")  # whole, as one of them does before it does anything else
 time.sleep(1)
 """
 

@@ -251,7 +251,7 @@ class FakeCard(Residency):
     """What is sent over is another tensor in host memory, and it is written down."""
 
     def __init__(self) -> None:
-        super().__init__(torch.device("cuda"), offload_dit=True)
+        super().__init__(torch.device("cuda"), parts=("dit",), offloaded=("dit",))
         self.sent_bytes = 0
 
     def _keep(self, tensor: Tensor) -> Tensor:

@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.residency import PARTS, Residency
+from acestep import components
+from acestep.components import COMPONENTS
+from harness.residency import Residency
 from harness.spans import record
 
 CUDA = torch.device("cuda")
+ALL_BUT_DIT = components.offloaded(True, False)
 WEIGHTS = (3 * 3 + 3 + 2) * 4  # bytes of a `module()`
 
 
@@ -41,22 +44,23 @@ def addresses(part: nn.Module) -> list[int]:
     ("device", "offload", "offload_dit", "on_host", "words"),
     [
         ("cuda", False, False, set(), "every part stays on cuda"),
-        ("cuda", True, False, set(PARTS) - {"dit"}, "every part but the DiT is on the host until used"),
-        ("cuda", True, True, set(PARTS), "every part is on the host until used"),
+        ("cuda", True, False, set(COMPONENTS) - {"dit"}, "every part but the DiT is on the host until used"),
+        ("cuda", True, True, set(COMPONENTS), "every part is on the host until used"),
         ("cuda", False, True, {"dit"}, "the DiT is on the host until used"),
-        ("cpu", True, True, set(PARTS), "nothing is offloaded: the device is the host"),
+        ("cpu", True, True, set(COMPONENTS), "nothing is offloaded: the device is the host"),
     ],
 )
 def test_homes(device, offload, offload_dit, on_host, words):
-    residency = Residency(torch.device(device), offload=offload, offload_dit=offload_dit)
-    assert {part for part in PARTS if residency.home(part).type == "cpu"} >= on_host
+    offloaded = components.offloaded(offload, offload_dit)
+    residency = Residency(torch.device(device), COMPONENTS, offloaded)
+    assert {part for part in COMPONENTS if residency.home(part).type == "cpu"} >= on_host
     if device == "cuda":
-        assert {part for part in PARTS if residency.home(part).type == "cpu"} == on_host
-    assert residency.describe() == words
+        assert {part for part in COMPONENTS if residency.home(part).type == "cpu"} == on_host
+    assert components.describe(offloaded, device) == words
 
 
 def test_an_offloaded_part_is_on_the_device_while_used():
-    card = FakeCard(CUDA, offload=True)
+    card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
     dit, vae = module(), module()
     card.adopt("dit", dit)
     card.adopt("vae", vae)
@@ -74,7 +78,7 @@ def test_an_offloaded_part_is_on_the_device_while_used():
 
 
 def test_uses_nest_and_the_last_to_leave_drops():
-    card = FakeCard(CUDA, offload=True)
+    card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
     vae = module()
     card.adopt("vae", vae)
     with card.using("vae"):
@@ -86,7 +90,7 @@ def test_uses_nest_and_the_last_to_leave_drops():
 
 
 def test_an_error_inside_cleans_up():
-    card = FakeCard(CUDA, offload=True)
+    card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
     card.adopt("lm", module())
     with pytest.raises(KeyError), card.using("lm"):
         raise KeyError
@@ -94,7 +98,7 @@ def test_an_error_inside_cleans_up():
 
 
 def test_no_room_on_the_way_leaves_nothing_behind():
-    card = FakeCard(CUDA, offload=True)
+    card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
     lm, vae = module(), module()
     card.adopt("vae", vae)
     card.adopt("lm", lm)
@@ -111,7 +115,7 @@ def test_no_room_on_the_way_leaves_nothing_behind():
 def test_shared_tensors_are_counted_and_moved_once():
     head, table = module(), module()
     head.weight = table.weight  # tied, as in the language model
-    card = FakeCard(CUDA, offload=True)
+    card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
     card.adopt("lm", table, head)
     with card.using("lm"):
         assert head.weight is table.weight
@@ -120,7 +124,7 @@ def test_shared_tensors_are_counted_and_moved_once():
 
 def test_parts_may_share_a_tensor():
     quantizer, pooler = module(), module()
-    card = FakeCard(CUDA, offload=True)
+    card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
     card.adopt("detokenizer", quantizer)
     card.adopt("tokenizer", quantizer, pooler)
     with card.using("tokenizer"):
@@ -137,7 +141,7 @@ def test_parts_may_share_a_tensor():
 
 
 def test_moves_are_a_stage_and_nothing_else_is():
-    card = FakeCard(CUDA, offload=True)
+    card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
     card.adopt("vae", module())
     card.adopt("dit", module())
     with record() as times:
@@ -150,7 +154,7 @@ def test_moves_are_a_stage_and_nothing_else_is():
 
 
 def test_on_a_cpu_nothing_moves():
-    residency = Residency(torch.device("cpu"), offload=True, offload_dit=True)
+    residency = Residency(torch.device("cpu"), COMPONENTS, COMPONENTS)
     vae = module()
     residency.adopt("vae", vae)
     home = addresses(vae)
@@ -161,7 +165,7 @@ def test_on_a_cpu_nothing_moves():
 
 
 def test_what_is_on_meta_is_left_alone():
-    card = FakeCard(CUDA, offload=True)
+    card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
     encoder = nn.Sequential(module(), module().to("meta"))
     card.adopt("condition", encoder)
     with card.using("condition"):
@@ -170,7 +174,7 @@ def test_what_is_on_meta_is_left_alone():
 
 
 def test_unknown_parts_are_refused():
-    card = FakeCard(CUDA, offload=True)
+    card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
     card.adopt("dit", module())
     with pytest.raises(ValueError, match=r"'ema' is not known; use one of dit, condition"):
         card.home("ema")
@@ -185,14 +189,14 @@ def test_on_a_real_card(inference: bool):
         pytest.skip("no CUDA device")
     layer = nn.Sequential(nn.Linear(1024, 1024), nn.BatchNorm1d(1024)).requires_grad_(False).eval()
     with torch.inference_mode(inference):
-        staying = Residency(CUDA)
+        staying = Residency(CUDA, COMPONENTS)
         x = torch.randn(4, 1024, device=CUDA)
         there = nn.Sequential(nn.Linear(1024, 1024), nn.BatchNorm1d(1024)).eval()
         there.load_state_dict(layer.state_dict())
         staying.adopt("vae", there.to(CUDA))
         with staying.using("vae"):
             expected = there(x)
-        residency = Residency(CUDA, offload=True)
+        residency = Residency(CUDA, COMPONENTS, ALL_BUT_DIT)
         residency.adopt("vae", layer)
         gc.collect()
         before = torch.cuda.memory_allocated()

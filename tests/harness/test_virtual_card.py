@@ -177,7 +177,7 @@ def test_offloaded_parts_take_room_only_while_used(card):
     """Control: the same parts kept on the card take it all the time."""
     part = nn.Linear(512, 512, bias=False).requires_grad_(False)
     stays = nn.Linear(512, 512, bias=False).requires_grad_(False).to(VIRTUAL)
-    residency = Residency(card.device, offload=True)
+    residency = Residency(card.device, ("dit", "vae"), ("vae",))
     residency.adopt("vae", part)
     residency.adopt("dit", stays)
     assert card.used_bytes() == MIB

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from oracles import DTYPES, LIMITS, assert_close, assert_trips, load, precision, randomise, transformers_qwen3
 from torch import Tensor
 
-from acestep.lm.decode.kv_cache import Session
+from acestep.lm.decode.kv_cache import KVState
 from harness.nn import qwen3
 from harness.nn.blocks import full, rope_table
 from harness.nn.config import Qwen3Config
@@ -112,7 +112,7 @@ def uneven(pair: Pair) -> tuple[Tensor, list[list[int]]]:
     """
     head = tokens(2, 0)
     prompts = [head + tokens(1, 1), head + tokens(7, 2), tokens(5, 3), head + tokens(1, 1)]
-    session = Session(pair.ours, prompts, 7, torch.device("cpu"))
+    session = KVState(pair.ours, prompts, 7, torch.device("cpu"))
     session.prefill()
     runs = [
         [tokens(count, 7 + row) for row, count in enumerate(counts)]
@@ -134,10 +134,10 @@ def test_rows_of_different_lengths(dtype: torch.dtype) -> None:
 def test_a_later_session_on_known_prefixes(dtype: torch.dtype) -> None:
     pair = Pair(dtype)
     first, other = tokens(6, 1), tokens(4, 2)
-    session = Session(pair.ours, [first, other], 0, torch.device("cpu"))
+    session = KVState(pair.ours, [first, other], 0, torch.device("cpu"))
     session.prefill()
     rows = [first + tokens(3, 3), other + tokens(2, 4), first, first[:3]]
-    later = Session(pair.ours, rows, 0, torch.device("cpu"))
+    later = KVState(pair.ours, rows, 0, torch.device("cpu"))
     later.prefill([session.prefix(0), session.prefix(1)])
     assert_close(later.hidden, pair.oracle_last(*rows), LIMITS[dtype], "Qwen3, ragged rows")
     assert later.prefill_tokens < session.prefill_tokens

@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
+from acestep import components
 from acestep.weights.checkpoint import Source
 from acestep.weights.layout import DEFAULT_DIT, LMS
-from acestep.weights.loading import ALWAYS, WITH_LM, Models
+from acestep.weights.loading import Models
 
 CPU = torch.device("cpu")
 XL = "acestep-v15-xl-turbo"
@@ -34,7 +35,7 @@ class AtHome:
 
 def load(source: Source, dit: str = DEFAULT_DIT, dtype: torch.dtype = torch.float32) -> Models:
     models = Models.open(source, dit, CPU, lambda stored: dtype, LMS[0], AtHome())
-    models.need(*ALWAYS, *WITH_LM)
+    models.need(*components.usual(lm=True))
     return models
 
 

@@ -1,15 +1,19 @@
 """The real worker, with the engine as it is and with output that must not pass."""
 
 import sys
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
 import torch
 from places import ZOO
+from zoo import NoRoom
 
 from harness.errors import MissingPrerequisite
-from tiersim import Case, run_case
+from harness.virtual_card import VirtualCard
+from tiersim import Case, run_case, worker
 from tiersim.case import resolve, subject_of
+from tiersim.protocol import Job
 from tiersim.telemetry import LOADING
 
 MIB = 2**20
@@ -57,24 +61,52 @@ def test_offloading_is_what_makes_room():
     assert tier.peak_bytes == tier.generation_peak_bytes + 2**29  # a card's context
 
 
-@pytest.mark.parametrize(
-    ("phase", "fields"),
-    [
-        ("load/dit", {"variant": "no-offload"}),
-        ("offload", {}),
-        ("lm_prefill", {"lm": True}),
-        ("lm_decode", {"lm": True}),
-        ("text_encode", {}),
-        ("condition", {}),
-        ("diffuse", {}),
-    ],
-)
-def test_running_out_of_memory_in_each_phase(phase, fields):
+@pytest.mark.parametrize(("phase", "fields"), [("load/dit", {"variant": "no-offload"}), ("diffuse", {})])
+def test_running_out_of_memory_is_the_records_phase(phase, fields):
     record = run_case(case(**fields), worker=(sys.executable, str(ZOO), f"no_room_from:{phase}:0"))
     assert (record.status, record.exit_code) == ("oom", 20), record.log
     assert (record.phase_reached, record.cap.verified) == (phase, True)
     assert f"were refused (exit code 20) in phase {phase}" in record.reason
     assert record.peak_bytes > 2**29 and record.stage_peaks_bytes[phase] > 0
+
+
+@pytest.fixture
+def virtual_card(monkeypatch):
+    """The worker's card, taken out again: a worker keeps it to its end."""
+    with ExitStack() as stack:
+        enter = VirtualCard.__enter__
+        leave = VirtualCard.__exit__
+
+        def until_the_test_ends(card):
+            stack.push(lambda *error: leave(card, *error))
+            return enter(card)
+
+        monkeypatch.setattr(VirtualCard, "__enter__", until_the_test_ends)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("phase", "fields"),
+    [
+        ("offload", {}),
+        ("lm_prefill", {"lm": True}),
+        ("lm_decode", {"lm": True}),
+        ("text_encode", {}),
+        ("condition", {}),
+    ],
+)
+def test_running_out_of_memory_in_each_phase(virtual_card, monkeypatch, phase, fields):
+    """In this process: how a process ends, and what becomes of it, is the same in every phase."""
+    monkeypatch.setattr(worker.cap, "loosen", lambda: None)
+    monkeypatch.setattr(worker, "Reporter", type("NoRoomFrom", (NoRoom,), {"phase": phase}))
+    events = []
+    code = worker.main(
+        Job.of(resolve(case(**fields))), lambda event, **fields: events.append((event, fields))
+    )
+    assert code == 20
+    assert [fields["name"] for event, fields in events if event == "phase"][-1] == phase
+    [ended] = [fields for event, fields in events if event == "oom"]
+    assert ended["kind"] == "device" and ended["ended_peak_bytes"] > 0
 
 
 def test_decoding_has_somewhere_to_go_when_memory_runs_out():

@@ -53,7 +53,7 @@ class MLX:
         try:
             import mlx.core as mx  # pyright: ignore[reportMissingImports]
 
-            from acestep.lm.backends import mlx_cache as mlx_session
+            from acestep.lm.backends import mlx_cache
         except ImportError as error:
             raise MissingPrerequisite(
                 f"lm_backend: mlx is not installed ({error}); pip install '.[mlx]', or use pt"
@@ -62,10 +62,10 @@ class MLX:
         if not mx.is_available(place):
             raise MissingPrerequisite(f"lm_backend: mlx finds no {self.device.type} here; use cpu, or pt")
         mx.set_default_device(place)
-        self._model = mlx_session.load(self.source, self.folder, self.dtype)
-        session = mlx_session.Session(self._model, [[0, 0]])
-        session.step(torch.zeros(1, dtype=torch.long))
-        session.head(slice(1))
+        self._model = mlx_cache.load(self.source, self.folder, self.dtype)
+        state = mlx_cache.KVState(self._model, [[0, 0]])
+        state.step(torch.zeros(1, dtype=torch.long))
+        state.head(slice(1))
 
     def using(self) -> AbstractContextManager[object]:
         """Nothing to do: the weights stay where MLX has them."""
@@ -104,9 +104,9 @@ class MLXDecodeLoop(CachedDecodeLoop):
     """A request whose tokens are chosen on the host, where MLX's logits can be read without a copy."""
 
     def __init__(self, model: Model, selector: TokenSelector, device: torch.device):
-        from acestep.lm.backends.mlx_cache import Session
+        from acestep.lm.backends.mlx_cache import KVState
 
-        super().__init__(selector, lambda prompts, _, known: Session(model, prompts, known))
+        super().__init__(selector, lambda prompts, _, known: KVState(model, prompts, known))
         self.device = device
 
     def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Qwen3 of mlx-lm: the weights of a source, and a session of rows over its batch cache.
+"""Qwen3 of mlx-lm: the weights of a source, and the KV state of rows in its batch cache.
 
 MLX computes when a value is asked for: a pass over the model runs with the head that follows it. Rows end
 together: a row that is fed less than another is padded, and the cache then moves the padding in front of it.
@@ -60,8 +60,8 @@ class Prefix:
     caches: list[KVCache]
 
 
-class Session:
-    """Rows of mlx-lm's batch cache. `hidden [R, H]` is the state that predicts each row's next token."""
+class KVState:
+    """Rows of mlx-lm's KV cache. `hidden [R, H]` is the state that predicts each row's next token."""
 
     def __init__(self, model: Model, prompts: Sequence[list[int]], known: Sequence[Prefix] = ()):
         """Read the prompts; what one of `known`, or a prompt before, begins with is taken from it."""
@@ -111,7 +111,7 @@ class Session:
             return torch.from_numpy(np.asarray((self.hidden @ some.T).astype(mx.float32)))
 
     def prefix(self, row: int) -> Prefix:
-        """A row's prompt with its keys and values, for a later session."""
+        """A row's prompt with its keys and values, for a later state."""
         ids = self.prompts[row]
         caches = [cache.extract(row) for cache in self._caches]
         trim_prompt_cache(caches, caches[0].size() - len(ids))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from acestep.lm.decode.kv_cache import Prefix, Session
+from acestep.lm.decode.kv_cache import KVState, Prefix
 from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.decode.selector import TokenSelector
 from acestep.lm.sampling import Sampling
@@ -44,7 +44,7 @@ class PT:
     def close(self) -> None:
         """Nothing to do: the model's memory is the engine's."""
 
-    def _open(self, prompts: Sequence[list[int]], new_tokens: int, known: Sequence[Prefix]) -> Session:
-        session = Session(self.model, prompts, new_tokens, self.device)
-        session.prefill(known)
-        return session
+    def _open(self, prompts: Sequence[list[int]], new_tokens: int, known: Sequence[Prefix]) -> KVState:
+        state = KVState(self.model, prompts, new_tokens, self.device)
+        state.prefill(known)
+        return state

@@ -47,16 +47,16 @@ class VLLMDecodeLoop(Tally):
     def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
         request = TextRequest(self.selector, prompts, constraints)
         self._write(request, prompts, [c.most_tokens for c in constraints])
-        found = [text.found[0] for text in request.texts]
-        self.kept += sum(map(len, found))
-        return found
+        texts = [decoder.texts[0] for decoder in request.texts]
+        self.kept += sum(map(len, texts))
+        return texts
 
     def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:
         request = CodeRequest(self.selector, counts)
         self._write(request, [prompts[item] for item in request.codes.order], request.codes.counts)
         self.kept += sum(counts)
         self.longest_codes = request.codes.longest
-        return request.codes.found()
+        return request.codes.in_order()
 
     def _write(self, request: Request, prompts: Sequence[Prompt], most: Sequence[int]) -> None:
         """Read the prompts of all rows, then write to the end of each."""

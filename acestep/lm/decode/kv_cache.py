@@ -1,4 +1,4 @@
-"""One run of the language model over a few rows: prefill once, then a few tokens at a time.
+"""The KV cache of a few rows, and the model over it: prefill once, then a few tokens at a time.
 
 Rows are batch items, each beside its unconditional twin where there is guidance. Every row has its own
 prompt and its own length; what prompts have in common is computed once and copied, and a second phase
@@ -28,8 +28,8 @@ class Prefix:
     values: Tensor
 
 
-class Session:
-    """Rows of a static cache. `hidden [R, H]` is the state that predicts each row's next token."""
+class KVState:
+    """Rows of a static KV cache. `hidden [R, H]` is the state that predicts each row's next token."""
 
     def __init__(self, model: Qwen3, prompts: Sequence[list[int]], new_tokens: int, device: torch.device):
         """One row per prompt, with room for `new_tokens` more in each."""
@@ -75,7 +75,7 @@ class Session:
             return F.linear(self.hidden, self.model.embed_tokens.weight[rows]).float()
 
     def prefix(self, row: int) -> Prefix:
-        """A row's prompt with its keys and values, for a later session."""
+        """A row's prompt with its keys and values, for a later state."""
         ids = self.prompts[row]
         keys, values = (stored[:, row, :, : len(ids)].clone() for stored in self._stored())
         return Prefix(ids, keys, values)
@@ -113,8 +113,8 @@ class Session:
         reused = max(lengths, default=0)
         if reused:
             best = known[lengths.index(reused)]
-            for stored, found in zip(self._stored(), (best.keys, best.values), strict=True):
-                stored[:, row, :, :reused] = found[:, :, :reused]
+            for stored, known_part in zip(self._stored(), (best.keys, best.values), strict=True):
+                stored[:, row, :, :reused] = known_part[:, :, :reused]
         return reused
 
     def _stored(self) -> tuple[Tensor, Tensor]:

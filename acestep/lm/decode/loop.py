@@ -1,8 +1,8 @@
-"""One request, step by step: rows are fed what their items say, until every item has said it.
+"""The decode loop: predict a token for every item, feed it to the item's rows, until every item has ended.
 
-This is the loop of the backends that hold the model themselves (pt, mlx): they differ in their `Session`.
-Forced runs are one pass; where there is a choice only the rows of the head that are allowed are multiplied,
-64,000 of 217,204 for codes. The second phase starts from the first one's prompts.
+This is the loop of the backends that run the model in this process (pt, mlx): they differ in their `KVState`.
+Tokens that the grammar forces are fed as one pass; where there is a choice only the rows of the head that are
+allowed are multiplied, 64,000 of 217,204 for codes. The second phase starts from the first one's prompts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from acestep.result import Counts
 from harness.spans import span
 
 
-class Session(Protocol):
-    """Rows of tokens, their keys and values kept. `prefill_tokens`: how many it took to read the prompts."""
+class KVState(Protocol):
+    """The KV cache of rows of tokens. `prefill_tokens`: how many it took to read the prompts."""
 
     prefill_tokens: int
 
@@ -42,16 +42,16 @@ class Session(Protocol):
         ...
 
     def prefix(self, row: int) -> Any:
-        """A row's prompt with its keys and values, for a later session."""
+        """A row's prompt with its keys and values, for a later state."""
         ...
 
 
-# A session of prompts with room for so many new tokens, from prefixes that are known.
-Open = Callable[[list[list[int]], int, list[Any]], Session]
+# The state of prompts with room for so many new tokens, from prefixes that are known.
+Open = Callable[[list[list[int]], int, list[Any]], KVState]
 
 
 class Tally:
-    """What a writer has done so far."""
+    """Counts of what a decode loop has done so far."""
 
     def __init__(self) -> None:
         self.prompt_tokens = self.prefill_tokens = self.steps = self.kept = self.longest_codes = 0
@@ -71,62 +71,62 @@ class CachedDecodeLoop(Tally):
 
     decoder_type = ConstrainedDecoder
 
-    def __init__(self, selector: TokenSelector, open_session: Open):
+    def __init__(self, selector: TokenSelector, open_state: Open):
         super().__init__()
         self.selector = selector
-        self.open_session = open_session
-        self._session: Session | None = None  # of the phase before
+        self.open_state = open_state
+        self._state: KVState | None = None  # of the phase before
 
     def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
         branches = self.selector.branches
         with span("lm_prefill"):
-            session = self._session = self._open(prompts, max(c.most_tokens for c in constraints))
+            state = self._state = self._open(prompts, max(c.most_tokens for c in constraints))
         with span("lm_decode"):
-            texts = self.decoder_type(self.selector, [prompt[0] for prompt in prompts], constraints)
-            while any(runs := texts.next(session.head)):
+            decoder = self.decoder_type(self.selector, [prompt[0] for prompt in prompts], constraints)
+            while any(runs := decoder.next(state.head)):
                 with span("forward"):
-                    session.extend([run for run in runs for _ in range(branches)])
+                    state.extend([run for run in runs for _ in range(branches)])
                 if max(map(len, runs)) == 1:
                     self.steps += 1
                 else:
                     self.prefill_tokens += branches * sum(map(len, runs))
-        self.kept += sum(map(len, texts.found))
-        return texts.found
+        self.kept += sum(map(len, decoder.texts))
+        return decoder.texts
 
     def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:
         with span("lm_prefill"):
             codes = CodeDecoder(self.selector, counts)
-            session = self._open([prompts[item] for item in codes.order], codes.longest)
+            state = self._open([prompts[item] for item in codes.order], codes.longest)
         with span("lm_decode"):
-            self._decode(session, codes)
+            self._decode(state, codes)
         self.steps += codes.longest - 1
         self.kept += sum(counts)
         self.longest_codes = codes.longest
-        return codes.found()
+        return codes.in_order()
 
-    def _decode(self, session: Session, codes: CodeDecoder) -> None:
-        tokens = codes.next(session.head, 0)
+    def _decode(self, state: KVState, codes: CodeDecoder) -> None:
+        tokens = codes.next(state.head, 0)
         for index in range(1, codes.longest):
-            tokens = self._step(session, codes, tokens, index)
+            tokens = self._step(state, codes, tokens, index)
 
-    def _step(self, session: Session, codes: CodeDecoder, tokens: Tensor, index: int) -> Tensor:
+    def _step(self, state: KVState, codes: CodeDecoder, tokens: Tensor, index: int) -> Tensor:
         """Feed the codes before `index`, as `tokens [items]`, to the items that go on; theirs at `index`."""
         live = codes.live(index)
         with span("forward"):
-            session.keep(live * self.selector.branches)
-            session.step(tokens[:live].repeat_interleave(self.selector.branches))
-        return codes.next(session.head, index)
+            state.keep(live * self.selector.branches)
+            state.step(tokens[:live].repeat_interleave(self.selector.branches))
+        return codes.next(state.head, index)
 
-    def _open(self, prompts: Sequence[Prompt], new_tokens: int) -> Session:
-        """A session of `prompts`, read as far as the session before has not read them."""
+    def _open(self, prompts: Sequence[Prompt], new_tokens: int) -> KVState:
+        """The state of `prompts`; what the state before has read of them is taken from it."""
         branches = self.selector.branches
         rows = [row for prompt in prompts for row in prompt[:branches]]
-        known = [self._session.prefix(row) for row in range(branches)] if self._session else []
-        self._session = None  # its memory is needed
-        session = self.open_session(rows, new_tokens, known)
+        known = [self._state.prefix(row) for row in range(branches)] if self._state else []
+        self._state = None  # its memory is needed
+        state = self.open_state(rows, new_tokens, known)
         self.prompt_tokens += sum(map(len, rows))
-        self.prefill_tokens += session.prefill_tokens
-        return session
+        self.prefill_tokens += state.prefill_tokens
+        return state
 
 
 def common_prefix(prompts: Sequence[list[int]]) -> int:

@@ -1,7 +1,7 @@
-"""What each item says next: guidance, grammar and sampling over the logits of its rows.
+"""The token selector: guidance, grammar and sampling over the logits of each item's rows.
 
 Items decode together and each keeps to itself: its own grammar, its own stream of uniform draws, its own
-length. So what an item says does not depend on the batch it is in, but for the rounding of matrix products.
+length. So an item's tokens do not depend on the batch it is in, but for the rounding of matrix products.
 With guidance an item is two rows, the conditional one first; both are fed the same tokens.
 
 Whatever multiplies the matrices only has to give logits of the rows of the head it is asked for (`Head`);
@@ -55,7 +55,7 @@ class TokenSelector:
 
 
 class ConstrainedDecoder:
-    """Texts, one per item, each under its own constraint to its end. `found`: as far as they are."""
+    """Constrained decoding of texts, one per item, each to its end. `texts`: their token ids so far."""
 
     def __init__(
         self, selector: TokenSelector, prompts: Sequence[list[int]], constraints: Sequence[Constraint]
@@ -63,24 +63,24 @@ class ConstrainedDecoder:
         """`prompts`: the conditional ones, which a repetition penalty counts."""
         self.selector = selector
         self.constraints = constraints
-        self.found: list[list[int]] = [[] for _ in constraints]
+        self.texts: list[list[int]] = [[] for _ in constraints]
         self._seen = selector.marks(len(prompts), TEXT_VOCAB)
         if self._seen is not None:
             for marks, prompt in zip(self._seen, prompts, strict=True):
                 marks[[token for token in prompt if token < TEXT_VOCAB]] = True
 
     def next(self, head: Head) -> list[list[int]]:
-        """What each item says now, to be fed before the next call: a forced run, or a choice and what is
-        certain after it; nothing where the text has ended, as nothing is predicted from an end.
+        """Tokens of each item to be fed before the next call: a forced run, or a choice and what is certain
+        after it; none where the text has ended, as nothing is predicted from an end.
         """
-        runs = self._say(head)
-        for item, (text, run) in enumerate(zip(self.found, runs, strict=True)):
+        runs = self._select(head)
+        for item, (text, run) in enumerate(zip(self.texts, runs, strict=True)):
             text += run
             if self._seen is not None and run:
                 self._seen[item, run] = True
         return [[] if c.done else run for c, run in zip(self.constraints, runs, strict=True)]
 
-    def _say(self, head: Head) -> list[list[int]]:
+    def _select(self, head: Head) -> list[list[int]]:
         everything = cache(lambda: self.selector.guided(head(slice(TEXT_VOCAB))))
 
         def peek(item: int) -> Callable[[], int]:
@@ -164,7 +164,7 @@ class CodeDecoder:
                 seen.scatter_(1, picked[:, None], True)
         return picked + FIRST_CODE
 
-    def found(self) -> list[Tensor]:
+    def in_order(self) -> list[Tensor]:
         """Codes int64 `[counts[i]]` of each item, in the items' own order."""
-        made = [row[:count] for row, count in zip(self._codes, self.counts, strict=True)]
-        return [made[self.order.index(item)] for item in range(len(made))]
+        codes = [row[:count] for row, count in zip(self._codes, self.counts, strict=True)]
+        return [codes[self.order.index(item)] for item in range(len(codes))]

@@ -10,9 +10,10 @@ import unicodedata
 import pytest
 import soundfile
 
+from acestep import resolver
 from acestep.__main__ import main
 from acestep.cli import commands
-from acestep.request import DescriptionParams
+from acestep.request import DescriptionParams, GenerationParams
 from acestep.text import audio_codes
 
 HEAVY = ("torch", "numpy", "tokenizers", "rich", "soundfile")
@@ -214,6 +215,14 @@ def say(engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     return run
 
 
+@pytest.fixture
+def resolved(monkeypatch: pytest.MonkeyPatch) -> list:
+    """Every plan that is resolved while the test runs."""
+    plans, resolve = [], resolver.resolve
+    monkeypatch.setattr(resolver, "resolve", lambda *request: plans.append(resolve(*request)) or plans[-1])
+    return plans
+
+
 SMALL = ("--set", "max_caption_tokens=4", "--max-tokens", "8")
 CODES = "<|audio_code_17|><|audio_code_4|>"
 ANSWERS = {
@@ -258,6 +267,29 @@ def test_no_name_of_a_file_gives_orders_to_a_terminal(say, tmp_path):
     assert said.count(r"a\x1b[2J\u202egnp.exe") == 5 and said.replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "requests"),
+    {
+        ("generate", "--caption", "x", "--duration", "5.2", "--steps", "1"): 1,
+        ("generate", "--dry-run"): 1,
+        ("codes", "examples/audio/loop.flac"): 1,
+        ("understand", "--audio", "examples/audio/voice.ogg", *SMALL): 1,  # its recording
+        ("understand", "--codes", CODES, *SMALL): 0,
+    }.items(),
+)
+def test_a_request_is_resolved_once_and_run_as_it_was_shown(say, resolved, tmp_path, arguments, requests):
+    out = ("--out", str(tmp_path), "--json") if arguments[:2] == ("generate", "--caption") else ()
+    said = say(*arguments, *out)
+    assert len(resolved) == requests
+    if out:
+        assert json.loads(said)["plan"] == json.loads(json.dumps(resolved[0].as_dict()))
+
+
+def test_a_request_given_to_the_engine_is_resolved_there(engine, resolved):
+    engine.plan(GenerationParams(duration=5, thinking=True))
+    assert len(resolved) == 1
+
+
 def test_codes_of_a_recording_are_codes_to_understand(say, tmp_path):
     said = say("codes", "examples/audio/loop.flac")
     assert said.count("\n") == 1 and len(audio_codes.parse(said)) == 40
@@ -266,7 +298,7 @@ def test_codes_of_a_recording_are_codes_to_understand(say, tmp_path):
 
 
 def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(type(engine), "audio_codes", lambda *_: CODES)
+    monkeypatch.setattr(type(engine), "encode", lambda *_: CODES)
     monkeypatch.setenv("MAX_CUDA_VRAM", "4")
     song = str(tmp_path / "song.wav")
     soundfile.write(song, [0.1] * 200_000, 1_000)
@@ -292,6 +324,18 @@ def test_a_dry_run_says_what_would_run(say):
     told = plan(say, *cover, "--set", "infer_method=sde", "--set", "timesteps=[1.0, 0.5]")
     assert (told["task_type"], told["source_s"], told["steps"]) == ("cover", 8.0, 2)
     assert told["offload_to_cpu"] and not told["offload_dit_to_cpu"] and told["infer_method"] == "sde"
+
+
+def test_a_dry_run_names_the_components_that_would_be_loaded(say):
+    always = ["dit", "condition", "vae", "text_encoder"]
+    metadata = ("--set", "bpm=90", "--set", "keyscale=A minor", "--set", "timesignature=4")
+    plain = ("--caption", "x", "--duration", "5", *metadata)
+    assert plan(say, *plain)["components"] == always
+    assert plan(say, *plain, "--thinking")["components"] == [*always, "detokenizer", "lm"]
+    recording = ("--src-audio", "examples/audio/loop.flac")
+    assert plan(say, "--task", "repaint", *recording)["components"] == [*always, "vae_encoder"]
+    covered = plan(say, "--task", "cover", *recording)["components"]
+    assert covered == [*always, "vae_encoder", "tokenizer", "detokenizer"]
 
 
 def test_text_that_reads_as_a_number_is_still_text(say):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from predictions import cost, song
+from allocations import cost, song
 from torch import Tensor
 
 from acestep.diffusion import sampler as diffusion

@@ -11,13 +11,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from allocations import cost, setup, song
 from places import ROOT, SUPPORT
-from predictions import cost, setup, song
 
 from harness.trace import fake_card as fake
 
 PROGRAM = """
-from predictions import fewer_layers
+from allocations import fewer_layers
 from tests.acestep.costs.test_determinism import digest
 with fewer_layers():
     print(digest(steps=2))

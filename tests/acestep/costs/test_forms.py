@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from allocations import BASE, CARD, TINY, TURBO, XL, cost, predicted, setup, small, song
 from msgspec.structs import replace
-from predictions import BASE, CARD, TINY, TURBO, XL, cost, predicted, setup, small, song
 
 from acestep.costs.closed_form import (
     Networks,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from predictions import BASE, CARD, TINY, setup, song
+from allocations import BASE, CARD, TINY, setup, song
 
 from acestep.audio.tile_size import VAE_CHUNK
 from acestep.costs.planning import Sampled

@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from predictions import TINY, cost, setup, song
+from allocations import TINY, cost, setup, song
 
 from acestep.costs import planning
 from acestep.weights.layout import LMS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from predictions import MIB, cost, setup
+from allocations import MIB, cost, setup
 
 from acestep.audio.tile_size import VAE_CHUNK
 from harness.trace.cost import Cost

@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 import torch
-from predictions import (
+from allocations import (
     CARD,
     LAYERS,
     Call,
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from acestep.audio.decode import decode
 from acestep.audio.tile_size import VAE_CHUNK
-from acestep.lm.decode.kv_cache import Session
+from acestep.lm.decode.kv_cache import KVState
 from harness.memory import GIB, MemoryBudget
 from harness.nn.blocks import MLP
 from harness.trace.fake_card import FakeCard
@@ -80,7 +80,7 @@ def language_model(nets: Small) -> Call:
     tokens, rows = nets.zeros(2, dtype=torch.long), slice(100, 200)
 
     def call() -> object:
-        session = Session(nets.lm, [[1, 2, 3, 4, 5], [1, 2, 9]], 8, nets.device)
+        session = KVState(nets.lm, [[1, 2, 3, 4, 5], [1, 2, 9]], 8, nets.device)
         session.prefill()
         for _ in range(2):
             session.head(rows)

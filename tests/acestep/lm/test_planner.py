@@ -7,7 +7,7 @@ import torch
 from tiny_lm import tiny_planner
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from acestep.lm.decode.kv_cache import Session
+from acestep.lm.decode.kv_cache import KVState
 from acestep.lm.grammar import constraint
 from acestep.lm.sampling import Sampling
 from acestep.request import GenerationParams
@@ -100,8 +100,8 @@ def test_the_work_is_counted():
 
 def test_a_finished_item_costs_nothing(monkeypatch: pytest.MonkeyPatch):
     fed = []
-    step = Session.step
-    monkeypatch.setattr(Session, "step", lambda self, tokens: (fed.append(len(tokens)), step(self, tokens)))
+    step = KVState.step
+    monkeypatch.setattr(KVState, "step", lambda self, tokens: (fed.append(len(tokens)), step(self, tokens)))
     made = plan(OPEN, Metadata(), (3, 4, 5), metadata=True)
     assert sum(fed) == 2 * sum(len(codes) - 1 for codes in made.codes)
 

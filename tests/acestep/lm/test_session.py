@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from tiny_lm import CPU, tiny_planner
 
-from acestep.lm.decode.kv_cache import Session
+from acestep.lm.decode.kv_cache import KVState
 from harness.nn.qwen3 import few_rows
 
 MODEL = tiny_planner().backend.model
@@ -22,8 +22,8 @@ def _inference():
         yield
 
 
-def opened(prompts: list[list[int]], new_tokens: int, known=()) -> Session:
-    session = Session(MODEL, prompts, new_tokens, CPU)
+def opened(prompts: list[list[int]], new_tokens: int, known=()) -> KVState:
+    session = KVState(MODEL, prompts, new_tokens, CPU)
     session.prefill(known)
     return session
 
@@ -32,7 +32,7 @@ def afresh(ids: list[int]) -> torch.Tensor:
     return MODEL(torch.tensor([ids]))[0, -1]
 
 
-def check(session: Session, texts: list[list[int]]) -> None:
+def check(session: KVState, texts: list[list[int]]) -> None:
     for hidden, text in zip(session.hidden, texts, strict=True):
         assert torch.allclose(hidden, afresh(text), rtol=1e-10, atol=1e-10)
 

@@ -48,7 +48,7 @@ REFUSED = {
     "--max-vram 0": (2, "--max-vram: '0' is not allowed"),
     "--max-vram lots": (2, "--max-vram: 'lots' is not allowed"),
     "--strict --max-vram 4": (2, "--duration: 200 is over the limit of tier1"),
-    "--max-vram 4 --use-cot-metas": (3, "--lm-model: tier1"),
+    "--max-vram 4 --use-cot-metas --duration -1": (3, "--lm-model: tier1"),
     "--max-vram 4 --thinking": (3, "tier1"),
     "--example absent.json": (3, "example_05.json"),
     "--example ../text/create.json": (2, "--example: '../text/create.json' is not allowed"),

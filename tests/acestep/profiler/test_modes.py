@@ -16,6 +16,7 @@ import pytest
 from guides import GUIDES
 from places import ROOT
 
+from acestep import resolver
 from acestep.profiler import cli, matrix, measure, modes, progress, request
 from harness.records import machine
 from harness.records import writer as output
@@ -55,10 +56,18 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
     return command
 
 
-def test_a_profile_adds_up_and_is_kept(run, tmp_path):
+@pytest.fixture
+def resolved(monkeypatch: pytest.MonkeyPatch) -> list:
+    """Every plan that is resolved while the test runs."""
+    plans, resolve = [], resolver.resolve
+    monkeypatch.setattr(resolver, "resolve", lambda *request: plans.append(resolve(*request)) or plans[-1])
+    return plans
+
+
+def test_a_profile_adds_up_and_is_kept(run, resolved, tmp_path):
     path = tmp_path / "profile.json"
     code, out, _ = run("--thinking", *SHORT, "--llm-debug", "--benchmark-output", str(path))
-    assert code == 0
+    assert code == 0 and len(resolved) == 1  # warmed up, run, and its plan run again without guidance
     for words in (
         "TIME COSTS BREAKDOWN",
         "CFG overhead",
@@ -126,13 +135,13 @@ def test_a_bad_place_for_what_an_instrument_finds_is_refused_before_anything_run
 @pytest.mark.parametrize("mode", ["understand", "create_sample", "format_sample"])
 def test_words_need_the_language_model_alone(run, tmp_path, mode, monkeypatch):
     loaded = []
-    words = measure.Bench.words
+    text = measure.Bench.text
 
     def watched(self, *arguments):
         loaded.append(set(self.engine.models.loaded))
-        return words(self, *arguments)
+        return text(self, *arguments)
 
-    monkeypatch.setattr(measure.Bench, "words", watched)
+    monkeypatch.setattr(measure.Bench, "text", watched)
     path = tmp_path / "words.json"
     code, out, _ = run("--mode", mode, "--no-warmup", "--benchmark-output", str(path))
     assert code == 0 and f"{mode.upper()} RESULTS" in out and "Success                 True" in out
@@ -179,7 +188,7 @@ def counted(self, *arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     sys.argv.insert(1, "die" if DIES else "live")
     item = music(self, *arguments)
-    print("measured", arguments[1].thinking, file=sys.stderr)
+    print("measured", arguments[1].params.thinking, file=sys.stderr)
     return item
 DIES = sys.argv[1] == "die"
 measure.Bench.music = counted
@@ -250,9 +259,7 @@ def test_two_rows_that_clamp_to_one_run_are_measured_once(run, monkeypatch):
     monkeypatch.setenv("MAX_CUDA_VRAM", "4")  # no language model, one item, 180 s
     monkeypatch.setattr(matrix, "DURATIONS_S", (240.0, 300.0))
     measured = []
-    monkeypatch.setattr(
-        measure.Bench, "music", lambda self, mode, params, config: measured.append(params) or DONE
-    )
+    monkeypatch.setattr(measure.Bench, "music", lambda self, mode, row: measured.append(row) or DONE)
     code, out, _ = run("--mode", "benchmark", "--inference-steps", "2")
     rows = [line for line in out.splitlines() if re.match(r"(240|300) ", line)]
     assert code == 0 and len(measured) == 1 and len(rows) == 6

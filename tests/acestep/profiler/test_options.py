@@ -3,9 +3,10 @@
 import shlex
 from pathlib import Path
 
+import pytest
 from places import ROOT
 
-from acestep import resolver
+from acestep import components, resolver
 from acestep.profiler import cli
 from acestep.profiler.options import Options, parse
 from acestep.request import MAX_SEED
@@ -40,7 +41,7 @@ def test_flags_reach_the_request():
     assert (params.duration, params.inference_steps, params.guidance_scale) == (30, 4, 3)
     assert (params.thinking, params.use_cot_caption, params.use_cot_metas) == (True, True, False)
     assert (params.lm_temperature, params.lm_cfg_scale, params.reference_audio) == (0.5, 1.5, ("a.wav",))
-    assert (config.batch_size, config.seeds, config.strict) == (2, (7, 8), True)
+    assert (config.batch_size, config.seeds, found.strict) == (2, (7, 8), True)
     assert options("--task-type cover --src-audio a.wav").params.task_type == "cover"
     assert options("--duration -1 --use-cot-metas").params.duration is None
 
@@ -81,8 +82,20 @@ def test_words_come_from_the_flag_or_from_an_example(tmp_path):
 
 def test_words_and_plans_want_a_language_model_and_a_recording_does_not():
     assert all(options(f"--mode {mode}").wants_lm for mode in ("understand", "create_sample", "benchmark"))
-    assert options("--thinking").wants_lm and options("--use-cot-metas").wants_lm
+    assert options("--thinking").wants_lm and options("--use-cot-metas --duration -1").wants_lm
     assert not options("--task-type cover --src-audio a.wav --thinking").wants_lm
+
+
+@pytest.mark.parametrize("line", ["--use-cot-caption", "--use-cot-language", "--use-cot-metas"])
+def test_a_chain_of_thought_that_does_not_run_loads_no_language_model(line):
+    asked = options(f"{TINY_CPU} {line}")  # the example names all metadata
+    plan = resolver.resolve(asked.params, asked.config, cli.setup(asked))
+    assert plan.setup.lm is None and components.LM not in plan.components
+    assert any("no chain of thought runs" in warning for warning in cli.warnings(asked, plan))
+    open_length = options(f"{TINY_CPU} {line} --use-cot-metas --duration -1")
+    plan = resolver.resolve(open_length.params, open_length.config, cli.setup(open_length))
+    assert plan.setup.lm and components.LM in plan.components
+    assert not any("no chain of thought runs" in warning for warning in cli.warnings(open_length, plan))
 
 
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_example(tmp_path):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from at_home import CPU, XL, AtHome, load, networks
 
+from acestep import components
 from acestep.weights.layout import DEFAULT_DIT, LMS
-from acestep.weights.loading import ALWAYS, WITH_LM, Models
+from acestep.weights.loading import Models
 from acestep.weights.synthetic import Synthetic
 from harness.errors import UsageError
 
@@ -25,7 +26,7 @@ def test_what_is_needed_is_loaded_and_once() -> None:
     models = load(Synthetic("synthetic-tiny"))
     home = models.residency
     assert isinstance(home, AtHome)
-    assert {part for part, _ in home.adopted} == {*ALWAYS, *WITH_LM} == models.loaded
+    assert {part for part, _ in home.adopted} == set(components.usual(lm=True)) == models.loaded
     assert on_meta(models) == {"timbre", "tokenizer", "vae_encoder"}
     pooler = models.ace_step.tokenizer.attention_pooler
     models.need("tokenizer", "timbre", "dit")
@@ -65,15 +66,15 @@ def test_a_part_can_be_loaded_by_itself() -> None:
     assert models.loaded == set() == set(models.parts) - on_meta(models)
     models.need("lm")
     assert models.loaded == {"lm"} == set(models.parts) - on_meta(models)
-    assert models.timbre_of_silence is None
+    with pytest.raises(RuntimeError, match="condition"):
+        _ = models.timbre_of_silence
     models.need("condition")
-    assert models.timbre_of_silence is not None
+    assert models.timbre_of_silence.isfinite().all()
 
 
 @pytest.mark.parametrize("dit", [DEFAULT_DIT, XL])
 def test_the_timbre_of_silence_is_that_of_the_first_clip_of_silence(dit: str) -> None:
     models = load(Synthetic("synthetic-tiny"), dit)
-    assert models.timbre_of_silence is not None
     assert models.timbre_of_silence.shape == (1, 1, models.config.encoder.hidden_size)
     models.need("timbre")
     timbre_encoder = models.ace_step.encoder.timbre_encoder

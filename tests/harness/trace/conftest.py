@@ -1,5 +1,5 @@
 """Tiny models with few layers, and a card that is entered, for every test of predictions."""
 
-from predictions import card, small_models
+from allocations import card, small_models
 
 __all__ = ["card", "small_models"]

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from predictions import cost
+from allocations import cost
 
 from harness.trace import calibration, libraries
 from harness.trace.calibration import Calibration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from predictions import CARD, clerk_of
+from allocations import CARD, clerk_of
 
 from harness.device import VIRTUAL
 from harness.trace.allocator import SMALL_SEGMENT_BYTES

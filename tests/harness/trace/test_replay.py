@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from predictions import BASE, MIB, cost, setup, song
+from allocations import BASE, MIB, cost, setup, song
 
 from acestep.audio.tile_size import VAE_CHUNK
 from harness.trace import predict as predicting
