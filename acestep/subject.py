@@ -13,7 +13,6 @@ from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.tier_case import TierCases
-from harness.subject import Component
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from acestep.engine import Engine
     from acestep.result import GenerationResult
     from harness.memory import MemoryBudget
+    from harness.subject import Component
     from harness.trace.fake_card import FakeCard
 
 PLANNING, DIFFUSION, DECODING = ("lm_prefill", "lm_decode"), ("diffuse",), ("vae_decode",)  # stages
@@ -100,7 +100,9 @@ class AceStep(TierCases):
         return None
 
     def components(self, source: str) -> dict[str, Component]:
-        return {}
+        from acestep.networks import components
+
+        return components(source)
 
 
 def samples_of(duration_s: float) -> float:

@@ -1,6 +1,6 @@
 """What a generative model offers to be measured: the protocol between a subject and everything that measures.
 
-    subject = registry.subject("acestep")
+    subject = registry.subject()
     setup = subject.setup(source="synthetic-tiny", device="cpu")       # what is loaded, and where; no torch
     plan = subject.resolve(subject.request(duration_s=10), setup)      # what runs, changes told; no torch
     result = subject.load(plan.setup).run(plan)                        # torch from here on

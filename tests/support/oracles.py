@@ -9,12 +9,13 @@ negative controls: the same models with one thing wrong in ours.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+
+from acestep.oracles import InDouble, load, precision, to_diffusers
+
+__all__ = ["InDouble", "load", "precision", "to_diffusers"]  # with the rest of this file
 
 REASON = 'needs the oracles: pip install -e ".[oracle]"'
 diffusers_dit = pytest.importorskip("diffusers.models.transformers.ace_step_transformer", reason=REASON)
@@ -25,40 +26,8 @@ transformers_qwen3 = pytest.importorskip("transformers.models.qwen3.modeling_qwe
 LIMITS = {torch.float64: 1e-10, torch.float32: 1e-5}
 DTYPES = pytest.mark.parametrize("dtype", LIMITS, ids=["fp64", "fp32"])
 
-# Published name -> diffusers name, wherever the two differ.
-DIFFUSERS_NAMES = {
-    "proj_in.1.": "proj_in_conv.",
-    "proj_out.1.": "proj_out_conv.",
-    ".q_proj.": ".to_q.",
-    ".k_proj.": ".to_k.",
-    ".v_proj.": ".to_v.",
-    ".o_proj.": ".to_out.0.",
-    ".q_norm.": ".norm_q.",
-    ".k_norm.": ".norm_k.",
-}
-
 closeness: dict[tuple[str, str], float] = {}  # (model, dtype) -> worst relative RMS seen
 tripping: dict[tuple[str, str], float] = {}  # (model, control) -> relative RMS it causes
-
-
-class InDouble(TorchFunctionMode):
-    """Whatever the code inside asks to do in float32 is done in float64.
-
-    The oracles fix norms, angles and the codebook to float32, whatever the weights are. That is 1e-7
-    of noise in a float64 comparison; lifted, the comparison is about formulas alone.
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is torch.Tensor.float:
-            func = torch.Tensor.double
-        args = [torch.float64 if arg is torch.float32 else arg for arg in args]
-        kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
-        return func(*args, **kwargs)
-
-
-def precision(dtype: torch.dtype) -> AbstractContextManager:
-    """The context in which an oracle is built and run at `dtype`."""
-    return InDouble() if dtype == torch.float64 else nullcontext()
 
 
 def random_tensor(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -80,23 +49,6 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
             value *= parameter[0].numel() ** -0.5
         parameter.copy_(value)
     return module
-
-
-def to_diffusers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict under diffusers' names."""
-    renamed = {}
-    for name, tensor in state.items():
-        for ours, theirs in DIFFUSERS_NAMES.items():
-            # A leading dot lets ".q_norm." match at the start of a name, too.
-            name = f".{name}".replace(ours, theirs)[1:]
-        renamed[name] = tensor
-    return renamed
-
-
-def load(theirs: nn.Module, state: dict[str, Tensor], dtype: torch.dtype) -> nn.Module:
-    """Give an oracle our weights; strict, so a name we got wrong is an error here."""
-    theirs.double().load_state_dict(state)
-    return theirs.to(dtype).requires_grad_(False).eval()
 
 
 def relative_rms(ours: Tensor, theirs: Tensor) -> float:

@@ -1,0 +1,182 @@
+"""Independent implementations of the networks, from diffusers and transformers, with the weights of ours.
+
+Both come with the extra `oracle` and are imported where they are used. Computed in fp64, whatever an oracle
+fixes to float32 (norms, angles) is lifted to float64: the comparison is about formulas alone.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from acestep.models.condition import ConditionEncoder
+from acestep.models.configs import DiTConfig, VAEConfig
+from harness.errors import MissingPrerequisite
+from harness.nn.config import Qwen3Config
+from harness.nn.qwen3 import Qwen3
+
+# Published name -> diffusers name, wherever the two differ.
+DIFFUSERS_NAMES = {
+    "proj_in.1.": "proj_in_conv.",
+    "proj_out.1.": "proj_out_conv.",
+    ".q_proj.": ".to_q.",
+    ".k_proj.": ".to_k.",
+    ".v_proj.": ".to_v.",
+    ".o_proj.": ".to_out.0.",
+    ".q_norm.": ".norm_q.",
+    ".k_norm.": ".norm_k.",
+}
+
+
+class InDouble(TorchFunctionMode):
+    """Whatever the code inside asks to do in float32 is done in float64."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.float:
+            func = torch.Tensor.double
+        args = [torch.float64 if arg is torch.float32 else arg for arg in args]
+        kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
+        return func(*args, **kwargs)
+
+
+def precision(dtype: torch.dtype) -> AbstractContextManager[object]:
+    """The context in which an oracle is built and run at `dtype`."""
+    return InDouble() if dtype == torch.float64 else nullcontext()
+
+
+def to_diffusers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict under diffusers' names."""
+    renamed = {}
+    for name, tensor in state.items():
+        for ours, theirs in DIFFUSERS_NAMES.items():
+            # A leading dot lets ".q_norm." match at the start of a name, too.
+            name = f".{name}".replace(ours, theirs)[1:]
+        renamed[name] = tensor
+    return renamed
+
+
+def load(theirs: nn.Module, state: dict[str, Tensor], dtype: torch.dtype) -> nn.Module:
+    """Give an oracle our weights; strict, so a name we got wrong is an error here."""
+    theirs.double().load_state_dict(state)
+    return theirs.to(dtype).requires_grad_(False).eval()
+
+
+def library(name: str) -> ModuleType:
+    """A module of an oracle's library. Raises MissingPrerequisite where it is not installed."""
+    try:
+        return import_module(name)
+    except ImportError:
+        package = name.partition(".")[0]
+        message = f'oracle: {package} is not installed; pip install -e ".[oracle]"'
+        raise MissingPrerequisite(message) from None
+
+
+def velocity(
+    config: DiTConfig, time: float, dit: nn.Module, x: Tensor, context: Tensor, encoded: Tensor
+) -> Tensor:
+    """diffusers' DiT at one time: `[B, T, 64]`."""
+    module = library("diffusers.models.transformers.ace_step_transformer")
+    with precision(x.dtype):
+        theirs = module.AceStepTransformer1DModel(
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_hidden_layers,
+            num_attention_heads=config.num_attention_heads,
+            num_key_value_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            in_channels=config.in_channels,
+            audio_acoustic_hidden_dim=config.audio_acoustic_hidden_dim,
+            sliding_window=config.sliding_window,
+            encoder_hidden_size=config.encoder.hidden_size,
+        )
+        theirs = load(theirs, to_diffusers(dit.state_dict()), x.dtype)
+        times = torch.full((len(x),), time, dtype=x.dtype)
+        return theirs(x, times, times, encoded, context, return_dict=False)[0]
+
+
+def condition(
+    config: DiTConfig, encoder: ConditionEncoder, text: Tensor, lyrics: Tensor, clip: Tensor
+) -> Tensor:
+    """diffusers' condition encoder of one prompt and one clip: `[1, N, D]`."""
+    module = library("diffusers.pipelines.ace_step.modeling_ace_step")
+    block = config.encoder
+    with precision(text.dtype):
+        theirs = module.AceStepConditionEncoder(
+            hidden_size=block.hidden_size,
+            intermediate_size=block.intermediate_size,
+            text_hidden_dim=config.text_hidden_dim,
+            timbre_hidden_dim=config.audio_acoustic_hidden_dim,
+            num_lyric_encoder_hidden_layers=config.num_lyric_encoder_hidden_layers,
+            num_timbre_encoder_hidden_layers=config.num_timbre_encoder_hidden_layers,
+            num_attention_heads=block.num_attention_heads,
+            num_key_value_heads=block.num_key_value_heads,
+            head_dim=block.head_dim,
+            sliding_window=config.sliding_window,
+        )
+        # Two tensors live elsewhere in our layout: the checkpoint's root and silence_latent.pt.
+        elsewhere = {name: theirs.state_dict()[name] for name in ("null_condition_emb", "silence_latent")}
+        theirs = load(theirs, to_diffusers(encoder.state_dict()) | elsewhere, text.dtype)
+        masks = [torch.ones(part.shape[:2], dtype=torch.long) for part in (text, lyrics)]
+        return theirs(text, masks[0], lyrics, masks[1], clip, torch.zeros(1, dtype=torch.long))[0]
+
+
+def hidden_states(config: Qwen3Config, model: Qwen3, ids: Tensor) -> Tensor:
+    """transformers' Qwen3: `[B, S, H]`."""
+    module = library("transformers.models.qwen3.modeling_qwen3")
+    dtype = model.embed_tokens.weight.dtype
+    with precision(dtype):
+        theirs = module.Qwen3Model(
+            module.Qwen3Config(
+                vocab_size=config.vocab_size,
+                hidden_size=config.hidden_size,
+                intermediate_size=config.intermediate_size,
+                num_hidden_layers=config.num_hidden_layers,
+                num_attention_heads=config.num_attention_heads,
+                num_key_value_heads=config.num_key_value_heads,
+                head_dim=config.head_dim,
+                rms_norm_eps=config.rms_norm_eps,
+                rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+                tie_word_embeddings=True,
+            )
+        )
+        return load(theirs, model.state_dict(), dtype)(input_ids=ids).last_hidden_state
+
+
+def autoencoder(config: VAEConfig, half: str, network: nn.Module, x: Tensor) -> Tensor:
+    """diffusers' `encoder` or `decoder` of the VAE, as `half` names it."""
+    module = library("diffusers.models.autoencoders.autoencoder_oobleck")
+    theirs = module.AutoencoderOobleck(
+        encoder_hidden_size=config.encoder_channels or config.encoder_hidden_size,
+        downsampling_ratios=config.downsampling_ratios,
+        channel_multiples=config.channel_multiples,
+        decoder_channels=config.decoder_channels,
+        decoder_input_channels=config.decoder_input_channels,
+        audio_channels=config.audio_channels,
+        sampling_rate=config.sampling_rate,
+    )
+    if config.encoder_channels:  # only in tiny weights: diffusers has one number for both ends
+        last = theirs.encoder.conv2
+        narrow = nn.Conv1d(last.in_channels, config.encoder_hidden_size, 3, padding=1)
+        theirs.encoder.conv2 = nn.utils.weight_norm(narrow)
+    state = dict(pair for name, value in network.state_dict().items() for pair in _unfolded(name, value))
+    return load(getattr(theirs, half), state, x.dtype)(x)
+
+
+def _unfolded(name: str, folded: Tensor) -> list[tuple[str, Tensor]]:
+    """What `acestep.models.vae.fold` makes a parameter of, in fp64."""
+    owner, _, leaf = name.rpartition(".")
+    value = folded.double()
+    if leaf == "weight":
+        norm = value.flatten(1).norm(dim=1).view(-1, 1, 1)
+        return [(f"{owner}.weight_v", value), (f"{owner}.weight_g", norm)]
+    if leaf == "frequency":
+        return [(f"{owner}.alpha", value.log())]
+    if leaf == "gain":
+        return [(f"{owner}.beta", (1 / value - 1e-9).log())]
+    return [(name, value)]
