@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from acestep import oracles
 from acestep.components import COMPONENTS
-from acestep.costs import closed_form
 from acestep.models.condition import ConditionEncoder
 from acestep.models.configs import DiTConfig, VAEConfig
 from acestep.models.dit import DiT
 from acestep.models.vae import OobleckDecoder, OobleckEncoder
+from acestep.tracing import closed_form
 from acestep.weights.layout import DEFAULT_DIT, LMS, TEXT_ENCODER
 from acestep.weights.loading import Models
 from acestep.weights.sources import open_source

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from acestep import components, resolver
 from acestep.cli import report
-from acestep.costs.closed_form import Networks, networks
 from acestep.costs.report import label
 from acestep.defaults import length_s
 from acestep.profiler import cli, devices, instruments, matrix, roofline, tables
@@ -28,6 +27,7 @@ from acestep.resolver import EffectivePlan
 from acestep.result import Counts
 from acestep.setup import Setup
 from acestep.subject import DECODING, DIFFUSION, PLANNING
+from acestep.tracing.closed_form import Networks, networks
 from harness import console
 from harness.cards import Card
 from harness.processes import Processes

@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from acestep.costs import closed_form
-from acestep.costs.closed_form import Networks
 from acestep.models.rates import FRAMES_PER_SECOND
 from acestep.result import Counts
 from acestep.text.audio_codes import CODES, CODES_PER_SECOND
 from acestep.text.tokenizer import TEXT_VOCAB
+from acestep.tracing import closed_form
+from acestep.tracing.closed_form import Networks
 from harness.nn.config import Qwen3Config
 
 # Texts are not tokenised before a run: some paragraphs of lyrics stand in for them.

@@ -17,13 +17,13 @@ from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from acestep.costs.closed_form import Networks, networks
 from acestep.models.ace_step import AceStep
 from acestep.models.vae import Oobleck
 from acestep.request import GenerationConfig, GenerationParams
 from acestep.resolver import resolve
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
+from acestep.tracing.closed_form import Networks, networks
 from acestep.weights import synthetic
 from acestep.weights.layout import LMS
 from acestep.weights.synthetic_configs import CONFIGS

@@ -10,7 +10,10 @@ import torch
 from msgspec.structs import replace
 from torch.utils.flop_counter import FlopCounterMode
 
-from acestep.costs.closed_form import (
+from acestep.models.ace_step import AceStep
+from acestep.models.condition import ConditionEncoder
+from acestep.models.vae import Oobleck
+from acestep.tracing.closed_form import (
     Networks,
     band_pairs,
     block_weights,
@@ -31,9 +34,6 @@ from acestep.costs.closed_form import (
     vae_decoder_weights,
     vae_encode_flop,
 )
-from acestep.models.ace_step import AceStep
-from acestep.models.condition import ConditionEncoder
-from acestep.models.vae import Oobleck
 from acestep.weights.layout import LMS, SYNTHETIC, TEXT_ENCODER
 from harness.nn.qwen3 import Cache, Qwen3
 

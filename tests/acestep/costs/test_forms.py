@@ -7,7 +7,9 @@ import torch
 from allocations import BASE, CARD, TINY, TURBO, XL, cost, predicted, setup, small, song
 from msgspec.structs import replace
 
-from acestep.costs.closed_form import (
+from acestep.models.configs import DiTConfig
+from acestep.text.audio_codes import CODES
+from acestep.tracing.closed_form import (
     Networks,
     condition_flop,
     detokenizer_flop,
@@ -22,8 +24,6 @@ from acestep.costs.closed_form import (
     vae_decode_flop,
     vae_encode_flop,
 )
-from acestep.models.configs import DiTConfig
-from acestep.text.audio_codes import CODES
 from acestep.weights.layout import LMS, TEXT_ENCODER
 from harness.nn.config import Qwen3Config
 from harness.trace.cost import Cost

@@ -8,7 +8,6 @@ import sys
 import pytest
 from rich.cells import cell_len
 
-from acestep.costs.closed_form import Networks, networks
 from acestep.profiler.roofline import (
     Ceilings,
     Load,
@@ -20,6 +19,7 @@ from acestep.profiler.roofline import (
     prefilled,
 )
 from acestep.result import Counts
+from acestep.tracing.closed_form import Networks, networks
 from acestep.weights.layout import LMS
 
 H200 = Ceilings(989e12, 4.8e12, "data sheet")
