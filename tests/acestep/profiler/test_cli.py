@@ -202,17 +202,6 @@ def test_the_script_itself_works_from_any_folder(tmp_path):
     assert refused.returncode == 2 and re.match("tiersim: .* 0.0 is not allowed", refused.stderr)
 
 
-def test_the_script_loads_nothing_heavy_for_help():
-    code = (
-        "import sys, runpy\nsys.argv = ['profile_inference.py', '--help']\n"
-        "try: runpy.run_path('profile_inference.py', run_name='__main__')\nexcept SystemExit: pass\n"
-        "heavy = ('torch', 'numpy', 'rich', 'soundfile', 'tokenizers', 'tiersim', 'pynvml')\n"
-        "print('loaded:', *[name for name in heavy if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.splitlines()[-1] == "loaded:", done.stderr
-
-
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
