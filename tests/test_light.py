@@ -15,7 +15,10 @@ runpy.run_path("profile_inference.py", run_name="__main__")
 LIGHT = {
     "acestep --help": ("from acestep.__main__ import main; main(['--help'])", HELP),
     "acestep generate --help": ("from acestep.__main__ import main; main(['generate', '--help'])", HELP),
-    "acestep.costs --help": ("from acestep.costs.__main__ import main; main(['--help'])", HELP),
+    "acestep.costs --help": (
+        "from acestep.costs.__main__ import main; main(['--help'])",
+        (*HELP, "acestep.costs.command"),
+    ),
     "tiersim --help": ("from tiersim.__main__ import main; main(['--help'])", HELP),
     "profile_inference.py --help": (SCRIPT, (*HELP, "tiersim")),
     "acestep": ("import acestep", HELP),

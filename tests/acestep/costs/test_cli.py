@@ -126,6 +126,12 @@ def test_what_is_refused_is_refused_before_torch_is_imported():
         assert line.startswith("acestep.costs: ") and words in line
 
 
+def test_help_names_the_flags(capsys):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--help"])
+    assert "--device-json" in capsys.readouterr().out
+
+
 def test_a_quantization_is_the_cards_to_have(capsys):
     line = [*TINY, "--quantization", "fp8_weight_only", "--card"]
     assert main([*line, "rtx4060"]) == 0
