@@ -1,9 +1,7 @@
 """`python -m tiersim` as it is: from its flags to a process, a prediction, its files."""
 
-import subprocess
-import sys
-
 import pytest
+from fresh import run_each
 
 import tiersim.__main__ as main
 from harness.records import writer as output
@@ -57,23 +55,31 @@ def test_a_prediction_from_end_to_end(capsys, tmp_path, monkeypatch):
     assert "was predicted, this would be measured; use --predict" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    ["--tiers 0", "--tiers nan", "--tiers x", "--duration 601", "--steps 0", "--batch-size 1.5", "--seed -1",
-     "--device tpu", "--case-timeout 0", "--no-such-flag", "--variants all", "--cap dmem", "--repeats 0",
-     "--batch-sizes 0", "--rerun failed", "--json-compat", "--benchmark-output a.txt", "--jobs 0",
-     "--predict --cap virtual", "--run --card rtx4090", "--card rtx4090 --device cpu", "--predict --run",
-     "--card rtx9999", "--card rtx4090 --device-json a.json", "--cap host --device cuda",
-     "--lm-backend onnx", "--lm-backend vllm --predict --with-lm", "--gpus 0 --run --device cpu",
-     "--lm-backend mlx --cap virtual --batch-boundary --tiers 8",
-     "--benchmark-output /no/such/folder/a.json", "--out /proc/no"],
-)  # fmt: skip
-def test_wrong_usage_is_exit_2_before_anything_heavy(arguments):
-    code = "import sys, tiersim.__main__ as m\n"
-    code += "try: code = m.main(sys.argv[1:])\nexcept SystemExit as e: code = e.code\n"
-    check = "assert not {'torch', 'numpy'} & set(sys.modules); sys.exit(code)"
-    done = subprocess.run(
-        [sys.executable, "-c", code + check, *arguments.split()], capture_output=True, text=True
+WRONG = [
+    "--tiers 0", "--tiers nan", "--tiers x", "--duration 601", "--steps 0", "--batch-size 1.5", "--seed -1",
+    "--device tpu", "--case-timeout 0", "--no-such-flag", "--variants all", "--cap dmem", "--repeats 0",
+    "--batch-sizes 0", "--rerun failed", "--json-compat", "--benchmark-output a.txt", "--jobs 0",
+    "--predict --cap virtual", "--run --card rtx4090", "--card rtx4090 --device cpu", "--predict --run",
+    "--card rtx9999", "--card rtx4090 --device-json a.json", "--cap host --device cuda",
+    "--lm-backend onnx", "--lm-backend vllm --predict --with-lm", "--gpus 0 --run --device cpu",
+    "--lm-backend mlx --cap virtual --batch-boundary --tiers 8",
+    "--benchmark-output /no/such/folder/a.json", "--out /proc/no",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def refusals():
+    """What each wrong line comes to in a fresh process, and what that imported."""
+    code = (
+        "import sys, tiersim.__main__ as m\n"
+        "try: code = m.main({line!r})\nexcept SystemExit as e: code = e.code\n"
+        "assert not {{'torch', 'numpy'}} & set(sys.modules); sys.exit(code)"
     )
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert "Traceback" not in done.stderr
+    return dict(zip(WRONG, run_each([code.format(line=line.split()) for line in WRONG]), strict=True))
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_usage_is_exit_2_before_anything_heavy(refusals, line):
+    code, out, err = refusals[line]
+    assert (code, out) == (2, ""), err
+    assert "Traceback" not in err

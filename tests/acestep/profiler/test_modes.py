@@ -17,6 +17,7 @@ from guides import GUIDES
 from places import ROOT
 
 from acestep import resolver
+from acestep.profiler import command as profiler
 from acestep.profiler import matrix, measure, modes, progress, request
 from harness.records import machine
 from harness.records import writer as output
@@ -50,7 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
 
     def command(*arguments: str):
         monkeypatch.setattr(sys, "argv", ["profile_inference.py", *arguments])
-        code = command.main(arguments, tier_test=lambda line: tiersim.main([*line, "--dry-run"]))
+        code = profiler.main(arguments, tier_test=lambda line: tiersim.main([*line, "--dry-run"]))
         return code, *capsys.readouterr()
 
     return command

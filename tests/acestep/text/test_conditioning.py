@@ -12,7 +12,7 @@ from acestep.weights.synthetic_tokenizer import synthetic_tokenizer
 from harness.nn.qwen3 import Qwen3
 
 REQUEST = {
-    "sentence": instruction("repaint"),
+    "instruction": instruction("repaint"),
     "caption": "a slow waltz",
     "lyrics": "[Verse]\nLa la",
     "language": "en",
@@ -51,7 +51,7 @@ def test_everything_asked_for_is_read(read):
     assert caption[-3:] == [ENDOFTEXT, NEWLINE, ENDOFTEXT] and lyrics[-2:] == [ENDOFTEXT, ENDOFTEXT]
 
 
-@pytest.mark.parametrize("field", ["sentence", "caption", "metadata"])
+@pytest.mark.parametrize("field", ["instruction", "caption", "metadata"])
 def test_what_the_caption_branch_reads(read, field: str):
     other = Metadata(bpm=91) if field == "metadata" else "something else:"
     caption, lyrics, *_ = read(**{field: other})
