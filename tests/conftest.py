@@ -26,8 +26,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What every entry point imports, and a made-up engine needs.
-LIGHT = ("harness", "acestep/__init__.py", "acestep/defaults.py", "acestep/request.py", "acestep/result.py", "acestep/tasks.py",
-         "acestep/text/__init__.py", "acestep/text/audio_codes.py")  # fmt: skip
+LIGHT = ("harness", "acestep/__init__.py", "acestep/defaults.py", "acestep/request.py", "acestep/result.py",
+         "acestep/tasks.py", "acestep/text/__init__.py", "acestep/text/audio_codes.py")  # fmt: skip
 
 # Axes as short as they can be with something to measure and something that is n/a on each.
 NARROW = {

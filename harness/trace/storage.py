@@ -140,4 +140,4 @@ def _place(file: str) -> str | None:
     if not file.startswith(OURS) or file.startswith(BEHIND_THE_SCENES):
         return None
     place = Path(file).relative_to(CHECKOUT)
-    return None if "costs" in place.parts else place.as_posix()
+    return None if "tracing" in place.parts else place.as_posix()
