@@ -1,4 +1,4 @@
-"""What the command line asks for, as one frozen record, with the origin of every value.
+"""Options of the command line, as one frozen record, with the origin of every value.
 
     flag  >  environment  >  .env  >  example  >  default
 

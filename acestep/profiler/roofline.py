@@ -1,4 +1,4 @@
-"""What a run has to do, what the device could do, and how much of that was achieved. No torch import here.
+"""The roofline of a run: FLOP and bytes, peak rates of the device, and the share achieved. No torch import.
 
 A stage cannot be faster than its arithmetic or than its memory traffic, whichever takes longer:
 
