@@ -1,4 +1,4 @@
-"""The networks that are loaded and moved as one each, and who needs which. No torch import here.
+"""The components: networks loaded and moved as one each, and which stage needs which. No torch import here.
 
     component      of                          needed by
     dit            ace_step.decoder            every generation

@@ -1,4 +1,4 @@
-"""What a request comes to where nobody said: one constant each. No torch import here."""
+"""Defaults of a request, one constant each. No torch import here."""
 
 from __future__ import annotations
 

@@ -119,21 +119,7 @@ class Engine:
         compiled = Compiled(models.ace_step.decoder) if setup.compile else None
         if sync := synchroniser(device):
             sync()
-        environment = {
-            "device": str(device),
-            "device_name": describe(device),
-            "dtype": str(models.dtype).removeprefix("torch."),
-            "source": setup.source,
-            "source_origin": setup.source_origin,
-            "dit": setup.dit,
-            "lm": setup.lm,
-            "lm_backend": planner.backend.name if planner else None,
-            "quantization": scheme(models.ace_step.decoder.layers),
-            "compile": compiled is not None,
-            "offload": components.describe(setup.offloaded, str(device)),
-            "torch": str(torch.__version__),
-            "threads": torch.get_num_threads(),
-        }
+        environment = _environment(setup, device, models, planner)
         load_s = time.perf_counter() - start
         return cls(models, setup, budget, environment, load_s, planner, compiled)
 
@@ -283,6 +269,27 @@ def _models(setup: Setup, device: torch.device, weights: Source) -> Models:
         Residency(device, components.COMPONENTS, setup.offloaded),
         setup.quantization,
     )
+
+
+def _environment(
+    setup: Setup, device: torch.device, models: Models, planner: Planner | None
+) -> dict[str, Any]:
+    """What the engine runs on and with, for records."""
+    return {
+        "device": str(device),
+        "device_name": describe(device),
+        "dtype": str(models.dtype).removeprefix("torch."),
+        "source": setup.source,
+        "source_origin": setup.source_origin,
+        "dit": setup.dit,
+        "lm": setup.lm,
+        "lm_backend": planner.backend.name if planner else None,
+        "quantization": scheme(models.ace_step.decoder.layers),
+        "compile": setup.compile,
+        "offload": components.describe(setup.offloaded, str(device)),
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _load(models: Models, planner: Planner | None, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Which limits and defaults a graphics card gets: policy as one table, no torch.
+"""Tiers of graphics cards: limits and defaults as one table, no torch.
 
 A card is sold by a nominal size and reports a little less: an "8 GB" card shows 7.66 GiB, a T4 of
 16 GB with ECC 14.56. Comparing reported bytes with round numbers therefore puts real cards one tier

@@ -3,7 +3,7 @@
     encode_inputs   recordings -> latents                         spans load_audio, vae_encode
     lm              caption, lyrics -> metadata, audio codes      spans lm_prefill, lm_decode
     text_encode     caption, lyrics, metadata -> text states
-    condition       text, timbre, canvas -> what the DiT sees
+    condition       text, timbre, canvas -> conditions        these three: `diffusion.stages`
     compile         shapes not met before -> graphs
     diffuse         noise -> latents
     vae_decode      latents -> waveforms
@@ -18,7 +18,6 @@ to one shape would only add work, and an item would come to depend on what it is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,13 +29,10 @@ from acestep.audio import waveform
 from acestep.audio.decode import Decoded, decode
 from acestep.audio.inputs import AudioInputs, encode_inputs
 from acestep.defaults import length_s
-from acestep.diffusion import canvas, sampler
-from acestep.diffusion.canvas import Canvas
+from acestep.diffusion import canvas
 from acestep.diffusion.compiling import Compiled
-from acestep.diffusion.guidance import Guidance
-from acestep.diffusion.schedule import start_at
+from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatch
 from acestep.lm.planner import Plan, Planner
-from acestep.models.dit import Conditions, Modulation
 from acestep.resolver import EffectivePlan
 from acestep.result import Audio, Counts
 from acestep.tasks import instruction
@@ -48,42 +44,6 @@ from acestep.weights.loading import Models
 from harness.adjustments import Fallback
 from harness.memory import MemoryBudget
 from harness.spans import span
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Items of the same metadata and length, which the DiT runs as one batch.
-
-    `items`: their places in the request. `codes`: audio codes int64 `[n]` per item, or none at all.
-    """
-
-    metadata: Metadata
-    frames: int
-    items: tuple[int, ...]
-    codes: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Conditioned:
-    """A micro-batch and what all its diffusion steps share.
-
-    `conditions`: those of the task, and those of text to music where the later steps leave the source. They
-    are taken out when they have been used: they hold views of weights, which are to leave the device.
-    """
-
-    batch: MicroBatch
-    canvas: Canvas
-    modulation: Modulation
-    conditions: list[Conditions]
-    encoder_tokens: int
-
-
-@dataclass(frozen=True)
-class Diffused:
-    """`latents [items, T, 64]` of a micro-batch, and how many forward passes of the DiT they took."""
-
-    latents: Tensor
-    passes: int
 
 
 @dataclass(frozen=True)
@@ -116,9 +76,7 @@ class Generation:
         self.plan = plan
         self.params = plan.params
         self.seeds = seeds
-        self.compiled = compiled
-        self.times = start_at(plan.times, plan.params.cover_noise_strength)
-        self.guidance = _guidance(plan)
+        self.diffusion = Diffusion(models, plan, seeds, compiled)
 
     def run(self, save_dir: Path | None) -> Generated:
         """Every stage in order; files under `save_dir` when it is given."""
@@ -127,9 +85,9 @@ class Generation:
         batches = self.micro_batches(plan, inputs)
         texts = self.text_encode(batches)
         with self.models.residency.using(components.DIT):
-            conditioned = self.condition(batches, texts, inputs)
-            self.compile(conditioned)
-            diffused = self.diffuse(conditioned, inputs)
+            conditioned = self.diffusion.condition(batches, texts, inputs)
+            self.diffusion.compile(conditioned)
+            diffused = self.diffusion.diffuse(conditioned, inputs)
         decoded = self.vae_decode(diffused)
         audios = self.save(self.post(conditioned, decoded), save_dir)
         return Generated(
@@ -148,13 +106,13 @@ class Generation:
         batches = self.micro_batches(self.lm(), inputs)[:1]
         texts = self.text_encode(batches)
         with self.models.residency.using(components.DIT):
-            conditioned = self.condition(batches, texts, inputs)
-            self.compile(conditioned)
+            conditioned = self.diffusion.condition(batches, texts, inputs)
+            self.diffusion.compile(conditioned)
             (part,) = conditioned
             velocity = self.models.ace_step.decoder.velocity(
-                self.noise(part.batch), part.conditions[0], part.modulation, 0
+                self.diffusion.noise(part.batch), part.conditions[0], part.modulation, 0
             )
-            (diffused,) = self.diffuse(conditioned, inputs)
+            (diffused,) = self.diffusion.diffuse(conditioned, inputs)
         (decoded,) = self.vae_decode([diffused])
         return {"velocity": velocity, "latents": diffused.latents, "audio": decoded.audio}
 
@@ -239,98 +197,6 @@ class Generation:
                 for batch in batches
             ]
 
-    def condition(
-        self, batches: Sequence[MicroBatch], texts: Sequence[Sequence[EncodedText]], inputs: AudioInputs
-    ) -> list[Conditioned]:
-        """What the diffusion steps of each micro-batch share."""
-        models, model = self.models, self.models.ace_step
-        null = model.null_condition_emb if self.plan.guided else None
-        helpers = (components.TIMBRE, components.TOKENIZER, components.DETOKENIZER)
-        used = (name for name in helpers if name in self.plan.components)
-        conditioned = []
-        with models.residency.using(components.CONDITION, *used), span("condition"):
-            modulation = sampler.modulate(model.decoder, self.times, models.dtype, models.device)
-            timbre = self._timbre(inputs)
-            for batch, encoded_texts in zip(batches, texts, strict=True):
-                batch, task_canvas = self._canvas(batch, inputs)
-                canvases = [task_canvas, canvas.silent(models.silence, batch.frames)]
-                conditions: list[Conditions] = []
-                tokens = 0
-                for text, before in zip(encoded_texts, canvases, strict=False):
-                    encoded = conditioning.encode(model, text, timbre)
-                    context = before.context(len(batch.items))
-                    conditions.append(model.decoder.condition(context, encoded, null))
-                    tokens = max(tokens, encoded.shape[1])
-                conditioned.append(Conditioned(batch, task_canvas, modulation, conditions, tokens))
-        return conditioned
-
-    def _timbre(self, inputs: AudioInputs) -> Tensor:
-        """One vector per reference clip `[1, N, D]`; that of silence without any."""
-        if not inputs.clips:
-            return self.models.timbre_of_silence
-        return self.models.ace_step.encoder.timbre_encoder(torch.cat(inputs.clips))[None]
-
-    def _canvas(self, batch: MicroBatch, inputs: AudioInputs) -> tuple[MicroBatch, Canvas]:
-        """What the DiT is to fill, and the micro-batch with the codes of a recording that is covered."""
-        model, silence, task = self.models.ace_step, self.models.silence, self.params.task_type
-        if inputs.source is not None and task == "cover":
-            filled, codes = canvas.cover(model, inputs.source, silence)
-            return replace(batch, codes=(codes[0],) * len(batch.items)), filled
-        if inputs.source is not None:
-            return batch, canvas.kept(inputs.source, silence, inputs.region, erase=task == "repaint")
-        if batch.codes:
-            return batch, canvas.from_codes(model, torch.stack(batch.codes), silence, batch.frames)
-        return batch, canvas.silent(silence, batch.frames)
-
-    def compile(self, conditioned: Sequence[Conditioned]) -> None:
-        """Graphs for the steps to come, where the engine compiles and has not met their shapes."""
-        if self.compiled is None:
-            return
-        kinds = {self.guidance is not None and self.guidance.active(t) for t in self.times}
-        for part in conditioned:
-            for guided in sorted(kinds):
-                self.compiled.warm(part.conditions[0], part.modulation, guided)
-
-    def noise(self, batch: MicroBatch) -> Tensor:
-        """`[items, T, 64]` in the models' dtype, where diffusion starts."""
-        seeds = [self.seeds[item] for item in batch.items]
-        return sampler.noise(seeds, batch.frames, self.models.dtype, self.models.device)
-
-    def diffuse(self, conditioned: Sequence[Conditioned], inputs: AudioInputs) -> list[Diffused]:
-        """Noise to latents. The conditions are used up."""
-        params, times = self.params, self.times
-        frozen = self.compiled.frozen if self.compiled else nullcontext
-        diffused = []
-        with span("diffuse"), frozen():
-            for part in conditioned:
-                x = self.noise(part.batch)
-                if params.cover_noise_strength > 0:
-                    x = sampler.blend_start(x, part.canvas.source, times[0])
-                latents, passes = sampler.denoise(
-                    self.models.ace_step.decoder,
-                    x,
-                    part.conditions[0],
-                    part.modulation,
-                    times,
-                    method=params.infer_method,
-                    guidance=self.guidance,
-                    later=part.conditions[1] if len(part.conditions) > 1 else None,
-                    later_from=int(len(times) * params.audio_cover_strength),
-                    repaint=self._repaint(part.canvas, inputs),
-                    seeds=[self.seeds[item] for item in part.batch.items],
-                )
-                diffused.append(Diffused(latents, passes))
-                part.conditions.clear()
-        return diffused
-
-    def _repaint(self, painted: Canvas, inputs: AudioInputs) -> sampler.Repaint | None:
-        params = self.params
-        if params.task_type != "repaint" or inputs.source is None:
-            return None
-        return sampler.Repaint(
-            inputs.source, painted.mask, params.repaint_injection_ratio, params.repaint_crossfade_frames
-        )
-
     def vae_decode(self, diffused: Sequence[Diffused]) -> list[Decoded]:
         """Latents to waveforms. Raises BenchError for latents that are not music."""
         models, decoded = self.models, []
@@ -390,22 +256,10 @@ class Generation:
             latent_frames=longest,
             dit_tokens=-(-longest // 2),
             encoder_tokens=max(part.encoder_tokens for part in conditioned),
-            dit_steps=len(self.times),
+            dit_steps=len(self.diffusion.times),
             dit_calls=sum(part.passes for part in diffused),
             vae_tiles=sum(part.tiles for part in decoded),
             vae_tile_frames=decoded[-1].tile_frames,
             vae_level=max(part.level for part in decoded),
             vae_encode_tiles=inputs.tiles,
         )
-
-
-def _guidance(plan: EffectivePlan) -> Guidance | None:
-    params = plan.params
-    if not plan.guided:
-        return None
-    return Guidance(
-        params.guidance_scale or 1.0,
-        params.guidance_mode,
-        params.cfg_interval_start,
-        params.cfg_interval_end,
-    )

@@ -1,4 +1,4 @@
-"""What is asked for: the frozen records every entry point shares.
+"""Requests: the frozen records that every entry point shares.
 
 `GenerationParams` says what the music is, `GenerationConfig` how the run is made, `DescriptionParams`
 what the language model is to describe. Field names are those of the upstream API where the field exists

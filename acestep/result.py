@@ -1,4 +1,4 @@
-"""What comes back from a run: audio or text, where the time went, what really ran. No torch import here."""
+"""Results of a run: audio or text, times by stage, counts of the work, environment. No torch import here."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class DescriptionResult:
 
 @dataclass(frozen=True, slots=True)
 class GenerationResult:
-    """What happened: audio, where the time went, what really ran.
+    """The result of a generation: audio, times by stage, and what really ran.
 
     `stages_s`: seconds per top-level stage plus `other`; they sum to `wall_s`. `details_s`: nested
     spans. `steps_s`: each diffusion step (host time). `plan`: the effective plan, clamps included.

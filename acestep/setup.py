@@ -1,4 +1,4 @@
-"""An engine before it is loaded: device, source of weights, variant, language model, and how they run.
+"""The setup of an engine before it is loaded: device, source of weights, DiT, language model, how they run.
 
 Each choice is the caller's or that of the card's tier. What is asked for beyond the tier is an `Adjustment`
 with its reason, and an error when `strict`. A backend or a quantization that was named and is not to be had
@@ -34,7 +34,7 @@ NONE = "none"
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is loaded, and where: chosen once, whoever asks.
+    """The choices an engine is loaded with: what is loaded, and where.
 
     `limits`: of the card's tier, None where nothing limits (a plain CPU, or `no_limits`). `strict`: a limit
     that would change a request is an error.

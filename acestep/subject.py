@@ -1,4 +1,4 @@
-"""ACE-Step 1.5 as everything that measures takes it (`harness.subject`). No torch import here."""
+"""ACE-Step 1.5 as a subject of measurement (`harness.subject`). No torch import here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PLANNING, DIFFUSION, DECODING = ("lm_prefill", "lm_decode"), ("diffuse",), ("vae
 
 
 class Request(NamedTuple):
-    """What the music is, and how the run is made."""
+    """A request as `Subject.resolve` takes it: parameters of the music and of the run."""
 
     params: GenerationParams
     config: GenerationConfig

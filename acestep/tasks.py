@@ -1,4 +1,4 @@
-"""The six things the DiT can do to a stretch of latents, as data.
+"""The six generation tasks of the DiT, as data.
 
 Every task is the same network filling the same canvas; they differ in what the canvas holds before
 (silence, codes, a recording), which part of it is to be filled, and the instruction that says so. The

@@ -1,4 +1,4 @@
-"""Latents to waveform, in exact tiles and as far down a ladder as memory asks.
+"""VAE decode: latents to waveform in exact tiles, with fallbacks where memory is short.
 
     level 1   tiles on the device, the waveform kept there: it has room for both and 1 GiB more
     level 2   tiles on the device, each one's audio copied to the host

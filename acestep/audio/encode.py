@@ -1,4 +1,4 @@
-"""Waveform to latents, in the same exact tiles as decode, cut at whole frames.
+"""VAE encode: waveform to latents, in the same exact tiles as decode, cut at whole frames.
 
 A song of N samples is floor(N / hop) frames and a tail of less than one. The tail has no frame of its
 own but the last one hears it, so every window ends with as many samples more: to the others they are

@@ -1,7 +1,7 @@
 """Recordings from disk, as the models hear them: stereo, 48 kHz, float32 in [-1, 1].
 
 A header is a claim, so nothing is sized by it. A file is read in blocks of bounded size, resampled as it
-comes (soxr, band-limited: 44.1 kHz is 147/160 of 48 kHz), and left as soon as enough is heard.
+comes (soxr, band-limited: 44.1 kHz is 147/160 of 48 kHz), and left as soon as enough is read.
 
     >>> read("examples/audio/loop.flac", "src_audio", most_s=30).shape
     (2, 384000)
@@ -57,19 +57,19 @@ def read(path: str, field: str, most_s: float) -> np.ndarray:
         rate, channels = sound.samplerate, sound.channels
         left_and_right = [0, min(1, channels - 1)]
         stream = soxr.ResampleStream(rate, SAMPLE_RATE, CHANNELS, dtype="float32")
-        heard, pieces = 0, []
-        while heard < most_s * rate:
+        frames_read, pieces = 0, []
+        while frames_read < most_s * rate:
             block = sound.read(BLOCK_VALUES // channels, dtype="float32", always_2d=True)
             if not len(block):
                 break
-            heard += len(block)
+            frames_read += len(block)
             pieces.append(stream.resample_chunk(block[:, left_and_right]))
-    if not heard:
+    if not frames_read:
         raise UsageError(f"{field}: {path!r} holds no samples; give a recording that is not empty")
     # What the filter still holds, and enough after it that rounding up always finds a sample.
     rest = np.zeros((math.ceil(rate / SAMPLE_RATE), CHANNELS), np.float32)
     pieces.append(stream.resample_chunk(rest, last=True))
-    samples = min(-(-heard * SAMPLE_RATE // rate), math.ceil(most_s * SAMPLE_RATE))
+    samples = min(-(-frames_read * SAMPLE_RATE // rate), math.ceil(most_s * SAMPLE_RATE))
     wave = np.concatenate(pieces)[:samples].T
     if not np.isfinite(wave).all():
         raise UsageError(f"{field}: {path!r} holds NaN or infinite samples; export it again")

@@ -1,4 +1,4 @@
-"""How much of a song the VAE decodes at once: what fits the memory that is free, or what the user says."""
+"""The tile size of the VAE: what fits the memory that is free, or what the user says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run looks like on the terminal: one record, as a table or as one JSON line."""
+"""Report of a run on the terminal: one record, as a table or as one JSON line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a prediction looks like on a terminal of 80 columns. No torch import here.
+"""Report of a prediction, for a terminal of 80 columns. No torch import here.
 
 Memory is in GiB, as cards are sized; what is moved in GB of 10^9 bytes, as bandwidths are given.
 """

@@ -1,4 +1,4 @@
-"""The canvas: what the DiT sees of the music before it starts, and which frames it is to fill.
+"""The canvas: source latents and mask, which say what the DiT sees and which frames it is to fill.
 
 Six tasks are one network filling 64 channels of latents, 25 frames per second, beside which lie a source
 and a mask (1 = fill, 0 = keep), constant through all steps:
@@ -31,7 +31,7 @@ FRAMES_PER_CODE = FRAMES_PER_SECOND // CODES_PER_SECOND
 
 @dataclass(frozen=True)
 class Canvas:
-    """`source [1 or B, T, 64]` and `mask [T]`, both in the model's dtype; mask 1 = fill, 0 = keep."""
+    """Source latents `[1 or B, T, 64]` and mask `[T]`, both in the model's dtype; mask 1 = fill, 0 = keep."""
 
     source: Tensor
     mask: Tensor

@@ -1,4 +1,4 @@
-"""torch.compile for the DiT: one layer is compiled, every layer runs it, and no step ever waits for it.
+"""torch.compile for the DiT: one compiled layer that every layer runs, warmed up before any step needs it.
 
 All layers are the same code at the same shapes, so a graph of one serves them all: two graphs per bucket
 (sliding attention beyond its window and full attention), one where the window holds the sequence. Compile
@@ -44,10 +44,10 @@ COMPILERS = {
 
 def cache_directory() -> Path:
     """Where graphs and kernels are kept: TORCHINDUCTOR_CACHE_DIR, else below the user's cache directory."""
-    given = os.environ.get(CACHE_VARIABLE, "")
+    directory = os.environ.get(CACHE_VARIABLE, "")
     # Importing torch._dynamo sets it, to a directory that does not survive a reboot and nobody named.
-    if given and not given.startswith(str(Path(tempfile.gettempdir(), "torchinductor_"))):
-        return Path(given)
+    if directory and not directory.startswith(str(Path(tempfile.gettempdir(), "torchinductor_"))):
+        return Path(directory)
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "acestep" / "inductor"
 
@@ -63,8 +63,8 @@ def unavailable(device: str) -> str | None:
     if kind == "cuda" and find_spec("triton") is None:
         return "needs triton, which is not installed; pip install triton"
     variable, defaults = COMPILERS[kind]
-    given = os.environ.get(variable)
-    names = (given,) if given else defaults
+    compiler = os.environ.get(variable)
+    names = (compiler,) if compiler else defaults
     if not any(map(shutil.which, names)):
         return f"needs a compiler and there is no {' or '.join(names)}; install one or name it in {variable}"
     header = Path(sysconfig.get_path("include"), "Python.h")

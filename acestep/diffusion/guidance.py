@@ -1,4 +1,4 @@
-"""Guidance: how much further than its conditions alone the model is to go.
+"""Guidance: classifier-free (CFG), adaptive projected (APG) and angle-based (ADG).
 
 Base models run twice on the same latents, told everything (c) and told nothing (u). The difference c - u
 points towards what was asked for, and each mode takes a step along it in its own way:

@@ -1,4 +1,4 @@
-"""Flow matching: noise to latents along a path that is nearly straight, in a handful of steps.
+"""The sampler of flow matching: noise to latents along a nearly straight path, in a handful of steps.
 
 x_t = t·noise + (1 - t)·data, so the velocity v = noise - data points back along the path and
 x(t') = x(t) - v·(t - t'). Time runs from 1 to 0; the last step lands on the data. From x and v at time t the

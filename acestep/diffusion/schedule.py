@@ -1,4 +1,4 @@
-"""Times of the diffusion steps: from 1 (noise) down towards 0 (music), without the final 0.
+"""The schedule: times of the diffusion steps from 1 (noise) down towards 0 (music), without the final 0.
 
     t = s·u / (s·u + 1 - u),   u = 1 - i/N,   i = 0 .. N-1
 

@@ -1,4 +1,4 @@
-"""Music in words: what audio codes sound like, a song from a few words, a request written out in full.
+"""The text modes of the language model: understand audio codes, create a sample, format a request.
 
 All three are one text by the language model: a thought that holds the metadata, closed, then lyrics.
 

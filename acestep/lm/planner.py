@@ -50,7 +50,7 @@ class Plan:
 
 
 class Planner:
-    """What is asked of the language model, whichever `backend` runs it."""
+    """Planning and the text modes of a language model, whichever `backend` runs it."""
 
     def __init__(self, backend: Backend, tokenizer: Tokenizer):
         self.backend = backend

@@ -1,4 +1,4 @@
-"""Choosing a token from logits: penalty, top-k, nucleus, temperature, one uniform draw.
+"""The sampler: a token from logits by penalty, top-k, nucleus, temperature, one uniform draw.
 
 Everything runs on the device without a host sync and without sorting: a full sort of 64,000 codes
 costs more than the model's own head. The nucleus is found by two histograms, over the upper and then the

@@ -22,11 +22,11 @@ from harness.quantization import QUANTIZATIONS
 
 PROFILE, BENCHMARK, TIER_TEST = "profile", "benchmark", "tier-test"
 UNDERSTAND, CREATE, FORMAT = "understand", "create_sample", "format_sample"
-WORDS = (UNDERSTAND, CREATE, FORMAT)  # the language model alone
-MODES = (PROFILE, BENCHMARK, TIER_TEST, *WORDS)
-MUSIC = (PROFILE, BENCHMARK)
-SINGLE = (PROFILE, *WORDS)  # one request
-MEASURED = (*MUSIC, *WORDS)  # by the profiler itself
+TEXT_MODES = (UNDERSTAND, CREATE, FORMAT)  # the language model alone
+MODES = (PROFILE, BENCHMARK, TIER_TEST, *TEXT_MODES)
+GENERATION = (PROFILE, BENCHMARK)
+SINGLE = (PROFILE, *TEXT_MODES)  # one request
+MEASURED = (*GENERATION, *TEXT_MODES)  # by the profiler itself
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -117,10 +117,10 @@ def _add_engine(flags: Flags) -> None:
 
 
 def _add_request(flags: Flags) -> None:
-    add = flags.group("request", MUSIC)
+    add = flags.group("request", GENERATION)
     add(
         "--example",
-        modes=(*MUSIC, FORMAT),
+        modes=(*GENERATION, FORMAT),
         metavar="NAME",
         help=f"a file of examples/text2music ({DEFAULT_EXAMPLE})",
     )
@@ -128,12 +128,12 @@ def _add_request(flags: Flags) -> None:
     add("--reference-audio", metavar="FILE", action="append", help="a clip whose timbre to take; repeatable")
     add("--src-audio", metavar="FILE", help="the recording to work on; all tasks but text2music")
     add("--duration", type=_number, metavar="S", help="of audio, 10 to 600; -1: the LM's (example's)")
-    add("--batch-size", type=_whole, metavar="N", modes=(*MUSIC, TIER_TEST), help="items (example's)")
+    add("--batch-size", type=_whole, metavar="N", modes=(*GENERATION, TIER_TEST), help="items (example's)")
     add(
         "--inference-steps",
         type=_whole,
         metavar="N",
-        modes=(*MUSIC, TIER_TEST),
+        modes=(*GENERATION, TIER_TEST),
         help="diffusion steps (example's; turbo 8, base 50)",
     )
     add(

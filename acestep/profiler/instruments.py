@@ -1,4 +1,4 @@
-"""Runs that are looked into: function by function with cProfile, kernel by kernel with torch's profiler.
+"""Profiled runs: function by function with cProfile, kernel by kernel with torch's profiler.
 
 Instruments slow down what they watch, and unevenly. So each has a run of its own after the timed ones, its
 times are labelled, and none of them is a sample.

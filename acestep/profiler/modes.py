@@ -2,7 +2,7 @@
 
 profile      one request: where its time goes, and how near that is to what the device can do
 benchmark    the matrix of durations, batches, thinking and steps
-the rest     one text of the language model, which is all they load
+text modes   one text of the language model, which is all they load
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from acestep import components, resolver
 from acestep.cli import report
 from acestep.costs.report import label
 from acestep.defaults import length_s
-from acestep.profiler import cli, devices, instruments, matrix, roofline, tables
+from acestep.profiler import devices, instruments, matrix, prepare, roofline, tables
 from acestep.profiler.flags import BENCHMARK, PROFILE
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
@@ -54,10 +54,10 @@ def run(options: Options) -> int:
 
 def _profile(options: Options) -> int:
     """One request, taken apart."""
-    setup = cli.setup(options)
+    setup = prepare.setup(options)
     plan = resolver.resolve(options.params, options.config, setup)
     _announce(options, setup)
-    for warning in cli.warnings(options, plan):
+    for warning in prepare.warnings(options, plan):
         console.say("profile_inference", f"warning: {warning}")
     if options.dry_run:
         report.print_plan(plan, as_json=False)
@@ -82,12 +82,12 @@ def _profile(options: Options) -> int:
 
 def _benchmark(options: Options) -> int:
     """The whole matrix, or what of it fits the budget; what an interrupted run finished is kept."""
-    setup = cli.setup(options, with_lm=True)
+    setup = prepare.setup(options, with_lm=True)
     todo = matrix.rows(options, setup)
     _announce(options, setup)
     print(tables.benchmark_head(_width()))
     if options.dry_run:
-        _list(todo, setup, cli.card(options))
+        _list(todo, setup, prepare.card(options))
         return 0
     with (
         Recording(options, setup, resume=options.resume) as recording,
@@ -133,7 +133,7 @@ def _list(todo: Sequence[matrix.Row], setup: Setup, card: Card | None) -> None:
 
 def _text(options: Options) -> int:
     """Understand, create_sample or format_sample: a text mode."""
-    setup = cli.setup(options)
+    setup = prepare.setup(options)
     _announce(options, setup)
     if options.dry_run:
         return 0
@@ -153,7 +153,7 @@ def _text(options: Options) -> int:
 def _announce(options: Options, setup: Setup) -> None:
     commit, dirty = machine.revision()
     revision = f"{commit[:12]}{' and changes' if dirty else ''}" if commit else None
-    print("\n".join(cli.header_lines(options, setup, revision)), end="\n\n", flush=True)
+    print("\n".join(prepare.header_lines(options, setup, revision)), end="\n\n", flush=True)
 
 
 def _bench(options: Options, setup: Setup, preload: Sequence[str] | None = None) -> Bench:

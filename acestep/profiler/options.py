@@ -1,9 +1,9 @@
-"""What the command line asks for, as one frozen record, with the origin of every value.
+"""Options of the command line, as one frozen record, with the origin of every value.
 
     flag  >  environment  >  .env  >  example  >  default
 
 Only what can be known without looking at the machine is decided here; device, weights and the limits of
-a card are `acestep.profiler.cli.setup`'s.
+a card are `acestep.profiler.prepare.setup`'s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from acestep.defaults import DEFAULT_EXAMPLE
 from acestep.lm.backends.registry import BACKENDS
 from acestep.profiler import defaults
-from acestep.profiler.flags import BENCHMARK, PROFILE, TIER_TEST, WORDS, flag_of, parser
+from acestep.profiler.flags import BENCHMARK, PROFILE, TEXT_MODES, TIER_TEST, flag_of, parser
 from acestep.profiler.request import COT_SWITCHES, requested
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import AUTO, NONE
@@ -43,8 +43,7 @@ ENGINE_NAMES = {"dit": "config_path", "lm": "lm_model", "seeds": "seed", MAX_VRA
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A run of the profiler. `params` and `config` are for the modes that make music, `description` for
-    those of words.
+    """A run of the profiler. `params` and `config` are for generation, `description` for the text modes.
 
     `origins` says of every flag, by name, where its value came from: flag, env, .env, example, default
     or tier (decided by the card's, when the engine is set up).
@@ -93,7 +92,7 @@ class Options:
     @property
     def wants_lm(self) -> bool:
         """Whether the language model has work; a benchmark has rows that think."""
-        return self.mode in (BENCHMARK, *WORDS) or self.params.uses_lm
+        return self.mode in (BENCHMARK, *TEXT_MODES) or self.params.uses_lm
 
 
 def parse(
@@ -105,24 +104,24 @@ def parse(
     naming the flag or variable.
     """
     flags = parser()
-    given = flags.given(argv)
-    mode = given.get("mode", PROFILE)
-    for name in given:
+    arguments = flags.given(argv)
+    mode = arguments.get("mode", PROFILE)
+    for name in arguments:
         if mode not in flags.modes_of[name]:
             homes = ", ".join(flags.modes_of[name])
             raise UsageError(f"{flag_of(name)}: has no meaning in mode {mode}; drop it, or use it in {homes}")
     ambient = defaults.load(environ, folder)
     origins = dict.fromkeys(flags.modes_of, "default") | dict.fromkeys(OF_TIER, "tier")
-    origins |= {name: found.origin for name, found in ambient.items()} | dict.fromkeys(given, "flag")
-    settings: dict[str, Any] = {name: found.value for name, found in ambient.items()} | given
+    origins |= {name: default.origin for name, default in ambient.items()} | dict.fromkeys(arguments, "flag")
+    settings: dict[str, Any] = {name: default.value for name, default in ambient.items()} | arguments
     with named(origins):
-        _refuse_contradictions(settings, given)
+        _refuse_contradictions(settings, arguments)
         _refuse_missing(settings)
         if mode == TIER_TEST:
             return Options(mode, tiersim=_tiersim(settings), origins=origins)
-        made = requested(mode, settings, origins) | _measuring(mode, settings)
-    asked = {known.name: settings[known.name] for known in fields(Options) if known.name in settings}
-    return Options(**asked | made, origins=origins)
+        values = requested(mode, settings, origins) | _measuring(mode, settings)
+    direct = {known.name: settings[known.name] for known in fields(Options) if known.name in settings}
+    return Options(**direct | values, origins=origins)
 
 
 @contextmanager
@@ -137,12 +136,12 @@ def named(origins: Mapping[str, str]) -> Iterator[None]:
         if not colon or name not in origins:
             raise
         ambient = origins[name] in ("env", ".env")
-        asked = f"{defaults.VARIABLES[name]} ({origins[name]})" if ambient else flag_of(name)
-        raise type(error)(f"{asked}:{rest}") from None
+        spelling = f"{defaults.VARIABLES[name]} ({origins[name]})" if ambient else flag_of(name)
+        raise type(error)(f"{spelling}:{rest}") from None
 
 
-def _refuse_contradictions(settings: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """What is misspelled, or has no meaning beside or without something else. `given`: as flags."""
+def _refuse_contradictions(settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """What is misspelled, or has no meaning beside or without something else. `arguments`: the flags."""
     one_of("lm_backend", settings.get("lm_backend", AUTO), (AUTO, *BACKENDS))
     one_of("quantization", settings.get("quantization", AUTO), (AUTO, NONE, *QUANTIZATIONS))
     if "no_constrained_decoding" in settings and "use_constrained_decoding" in settings:
@@ -151,7 +150,7 @@ def _refuse_contradictions(settings: Mapping[str, Any], given: Mapping[str, Any]
         raise UsageError("offload_dit_to_cpu: given with --no-offload-to-cpu; drop one of them")
     if settings.get("mode") == BENCHMARK and "card" in settings and not settings.get("dry_run"):
         raise UsageError("card: is where nothing runs and all is predicted; add --dry-run, or drop it")
-    if settings.get("mode") == BENCHMARK and {"card", "device"} <= given.keys():
+    if settings.get("mode") == BENCHMARK and {"card", "device"} <= arguments.keys():
         raise UsageError("device: given with --card, which is not here; drop one of them")
     if settings.get("json_compat") and "benchmark_output" not in settings:
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
@@ -177,12 +176,12 @@ def _tiersim(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _measuring(mode: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """How it is measured, where the flag is not the option itself."""
-    made: dict[str, Any] = {"warmup": "no_warmup" not in settings}
-    made["repeats"] = settings.get("repeats", 3 if mode == BENCHMARK else 1)
-    within("repeats", made["repeats"], 1, MAX_REPEATS, kind=int)
+    values: dict[str, Any] = {"warmup": "no_warmup" not in settings}
+    values["repeats"] = settings.get("repeats", 3 if mode == BENCHMARK else 1)
+    within("repeats", values["repeats"], 1, MAX_REPEATS, kind=int)
     if "budget" in settings:
         within("budget", settings["budget"], 1.0, MAX_BUDGET_S)
-        made["budget_s"] = settings["budget"]
+        values["budget_s"] = settings["budget"]
     if "max_vram" in settings:
-        made["max_vram_gb"] = accelerators.max_vram_gb({MAX_VRAM_VARIABLE: settings["max_vram"]})
-    return made
+        values["max_vram_gb"] = accelerators.max_vram_gb({MAX_VRAM_VARIABLE: settings["max_vram"]})
+    return values

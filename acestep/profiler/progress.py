@@ -1,4 +1,4 @@
-"""How far a matrix is: what is done, how long that took, and how long the rest is expected to take.
+"""Progress of a matrix: rows done, their time, and the time the rest is expected to take.
 
 On standard error: one line that follows the run on a terminal, a line per configuration anywhere else. It is
 drawn once a second, because drawing takes time from what is measured.

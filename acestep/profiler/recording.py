@@ -1,4 +1,4 @@
-"""The record of a run, from its first line to its last item; nothing where no file was asked for."""
+"""The record of a run, written from its first line to its last item; nothing where no file is named."""
 
 from __future__ import annotations
 

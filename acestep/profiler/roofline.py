@@ -1,4 +1,4 @@
-"""What a run has to do, what the device could do, and how much of that was achieved. No torch import here.
+"""The roofline of a run: FLOP and bytes, peak rates of the device, and the share achieved. No torch import.
 
 A stage cannot be faster than its arithmetic or than its memory traffic, whichever takes longer:
 
@@ -181,8 +181,8 @@ def bottleneck(stages_s: Mapping[str, float], argv: Sequence[str] = ()) -> Bottl
     stage = max(stages_s, key=lambda name: stages_s[name])
     why, flag = EXPLAINED.get(stage, AROUND)
     share = stages_s[stage] / (sum(stages_s.values()) or 1.0)
-    given = {argument.partition("=")[0] for argument in argv}
-    closer = [f for f in (flag, "--trace=trace.json", "--detailed") if f.partition("=")[0] not in given]
+    flags = {argument.partition("=")[0] for argument in argv}
+    closer = [f for f in (flag, "--trace=trace.json", "--detailed") if f.partition("=")[0] not in flags]
     command = shlex.join(["python", "profile_inference.py", *argv, *closer[:1]])
     return Bottleneck(stage, f"{stage} takes {share:.0%} of the wall: {why}", command)
 

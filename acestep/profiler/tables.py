@@ -1,4 +1,4 @@
-"""What a profile looks like on a terminal: the tree of one run, the table of many, and what was written.
+"""Terminal output of the profiler: the tree of one run, the table of many, and the text of a text mode.
 
 Layouts are fixed, as people and scripts read them by column. Widths are display columns: a Chinese character
 takes two, a combining mark none. A narrow terminal shortens rules and wraps text; columns never move.

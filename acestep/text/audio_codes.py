@@ -39,12 +39,12 @@ def parse(text: str) -> tuple[int, ...]:
     codes: list[int] = []
     end = 0
     while end < len(text):
-        found = NAME.match(text, end)
-        if found is None:
+        name = NAME.match(text, end)
+        if name is None:
             raise UsageError(
                 f"audio_codes: {text[end : end + 20]!r} at position {end} is no code; write {SPELLING}"
             )
-        code, end = int(found[1]), found.end()
+        code, end = int(name[1]), name.end()
         if code >= CODES:
             raise UsageError(f"audio_codes: {code} is out of range; use 0 to {CODES - 1}")
         codes.append(code)

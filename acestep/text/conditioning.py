@@ -1,4 +1,4 @@
-"""From a request's words to what the DiT attends to.
+"""Text conditioning: caption, lyrics and metadata of a request to the condition tokens of the DiT.
 
 encode_text   caption -> text-encoder states; lyrics -> rows of its token table
 encode        both and the timbre vectors -> packed condition tokens, once for a whole batch
@@ -42,16 +42,18 @@ def encode_text(
     language: str,
     metadata: Metadata,
 ) -> EncodedText:
-    """Read what is asked for. `instruction` is the task's instruction; of `metadata` the four metas are read.
+    """Text states and lyric embeddings of a request.
+
+    `instruction` is the task's instruction; of `metadata` the four metas are read.
 
     The lyrics' context is the lyric encoder's work: here they are looked up, not understood.
     """
     device = encoder.embed_tokens.weight.device
-    words = encoder_ids(tokenizer, caption_prompt(instruction, caption, metadata), CAPTION_LIMIT)
-    verses = encoder_ids(tokenizer, lyric_prompt(language, lyrics), LYRIC_LIMIT)
+    caption_ids = encoder_ids(tokenizer, caption_prompt(instruction, caption, metadata), CAPTION_LIMIT)
+    lyric_ids = encoder_ids(tokenizer, lyric_prompt(language, lyrics), LYRIC_LIMIT)
     return EncodedText(
-        encoder(torch.tensor([words], device=device)),
-        encoder.embed_tokens(torch.tensor([verses], device=device)),
+        encoder(torch.tensor([caption_ids], device=device)),
+        encoder.embed_tokens(torch.tensor([lyric_ids], device=device)),
     )
 
 

@@ -83,14 +83,14 @@ class Tokenizer:
         expected = {SPECIAL_TOKENS[i - ENDOFTEXT]: i for i in (ENDOFTEXT, IM_START, IM_END, THINK, THINK_END)}
         if audio_codes:
             expected |= {code_name(code): FIRST_CODE + code for code in (0, CODES - 1)}
-        found = {name: backend.token_to_id(name) for name in expected}
+        ids = {name: backend.token_to_id(name) for name in expected}
         for text, id_ in (("\n", NEWLINE), (" ", SPACE)):
             expected[text] = id_
-            found[text] = next(iter(self.encode(text)), None)
+            ids[text] = next(iter(self.encode(text)), None)
         for name, id_ in expected.items():
-            if found[name] != id_:
+            if ids[name] != id_:
                 raise CheckpointError(
-                    f"{path}: token {name!r} has id {found[name]}, expected {id_}; "
+                    f"{path}: token {name!r} has id {ids[name]}, expected {id_}; "
                     "use the tokenizer.json published with this model"
                 )
 

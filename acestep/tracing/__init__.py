@@ -1,1 +1,1 @@
-"""The engine without values, for a fake card to trace."""
+"""The engine on tensors without values, for a fake card to trace."""

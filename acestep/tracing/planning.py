@@ -1,4 +1,4 @@
-"""The language model traced by its shape: what it says is not known, how much it says is.
+"""Tracing the language model: the texts are not known, their lengths are.
 
 A decode step costs the same whatever the token, but for the keys and values it reads, which grow with
 the context. Phase 2 is exactly 5 codes per second, so a few steps at equal distances stand for all of them

@@ -70,8 +70,8 @@ class Folder:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise CheckpointError(f"{path}: unreadable ({reason}); download it again") from None
         if not isinstance(latent, Tensor) or tuple(latent.shape) != (1, 64, SILENCE_FRAMES):
-            found = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
-            raise CheckpointError(f"{path}: holds {found}, expected a tensor (1, 64, {SILENCE_FRAMES})")
+            contents = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
+            raise CheckpointError(f"{path}: holds {contents}, expected a tensor (1, 64, {SILENCE_FRAMES})")
         return latent.float().transpose(1, 2)
 
     def _component(self, folder: str) -> Path:

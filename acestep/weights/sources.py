@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from acestep.weights.checkpoint import Source
 
 
-def choose_source(asked: str | Path | None, accelerator: bool) -> tuple[str, str]:
+def choose_source(choice: str | Path | None, accelerator: bool) -> tuple[str, str]:
     """The source's name or path, and who chose it: `argument`, `environment` or `default`.
 
     Raises MissingPrerequisite when a path does not exist. Imports no torch.
     """
-    value, origin = (str(asked), "argument") if asked else (os.environ.get(ENVIRONMENT, ""), "environment")
+    value, origin = (str(choice), "argument") if choice else (os.environ.get(ENVIRONMENT, ""), "environment")
     if not value:
         if any(DEFAULT_ROOT.glob(f"{DIT_PREFIX}*/")):
             return str(DEFAULT_ROOT), "default"
@@ -48,8 +48,8 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def choose_dit(source: str, asked: str | None) -> str:
-    """The folder of `source` that holds the DiT: `asked`, else the default, else the only one published.
+def choose_dit(source: str, choice: str | None) -> str:
+    """The folder of `source` that holds the DiT: `choice`, else the default, else the only one published.
 
     Raises UsageError (synthetic weights) or MissingPrerequisite (a checkpoint root), naming what is there.
     Imports no torch.
@@ -58,16 +58,16 @@ def choose_dit(source: str, asked: str | None) -> str:
         there, error = list(DITS), UsageError
     else:
         there, error = sorted(p.name for p in Path(source).iterdir() if p.is_dir()), MissingPrerequisite
-    if asked:
-        if asked in there:
-            return asked
-        raise error(f"dit: {source} has no folder {asked!r}; it has {', '.join(there) or 'none'}")
+    if choice:
+        if choice in there:
+            return choice
+        raise error(f"dit: {source} has no folder {choice!r}; it has {', '.join(there) or 'none'}")
     if DEFAULT_DIT in there:
         return DEFAULT_DIT
     dits = [folder for folder in there if folder.startswith(DIT_PREFIX)]
     if len(dits) != 1:
-        found = f"{len(dits)} DiT folders ({', '.join(dits)})" if dits else f"no folder {DIT_PREFIX}*"
-        raise error(f"dit: {source} has {found}; name the one to use")
+        contents = f"{len(dits)} DiT folders ({', '.join(dits)})" if dits else f"no folder {DIT_PREFIX}*"
+        raise error(f"dit: {source} has {contents}; name the one to use")
     return dits[0]
 
 

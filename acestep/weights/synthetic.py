@@ -1,4 +1,4 @@
-"""Made-up checkpoints at the published names and shapes.
+"""Synthetic checkpoints: random weights at the published names and shapes.
 
 Time and memory of a fixed-step DiT, a VAE and a forced-length language model do not depend on the
 values of the weights, so random ones measure what the real ones would.

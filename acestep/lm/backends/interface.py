@@ -1,4 +1,4 @@
-"""The language model behind one interface, whoever multiplies its matrices.
+"""The interface of a language model backend: decode loops over weights that are loaded once.
 
     pt     our own model in eager PyTorch     every device
     vllm   vLLM                               CUDA cards; CPUs to compare with

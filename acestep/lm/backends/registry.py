@@ -31,17 +31,17 @@ PACKAGES = {"vllm": "vllm", "mlx": "mlx_lm"}
 BESIDE_LM_GB = 8.0
 
 
-def choose(asked: str, lm: str | None, accelerator: Accelerator, tier: GPUConfig) -> tuple[str, str]:
+def choose(choice: str, lm: str | None, accelerator: Accelerator, tier: GPUConfig) -> tuple[str, str]:
     """What runs the language model `lm`, and why, in a few words; both empty without one.
 
     `auto` is the tier's own backend where it is installed and has room, else pt. Raises UsageError for an
     unknown name, MissingPrerequisite for one that cannot run here.
     """
-    one_of("lm_backend", asked, (AUTO, *BACKENDS))
-    if asked != AUTO:
-        if why := unavailable(asked, accelerator.device):
-            raise MissingPrerequisite(f"lm_backend: {asked} {why}, or use pt")
-        return (asked, "asked for") if lm else ("", "")
+    one_of("lm_backend", choice, (AUTO, *BACKENDS))
+    if choice != AUTO:
+        if why := unavailable(choice, accelerator.device):
+            raise MissingPrerequisite(f"lm_backend: {choice} {why}, or use pt")
+        return (choice, "asked for") if lm else ("", "")
     if lm is None:
         return "", ""
     best = tier.lm_backend

@@ -1,4 +1,4 @@
-"""A request at vLLM: which rows there are, and what each of them says at every step.
+"""The decode loop on vLLM: the rows of a request, and the token each of them takes at every step.
 
 vLLM gives each row one token per step. So each text has a queue: a forced run goes out of it token by token,
 while the other items of the batch choose. Guidance twins get the same token in the same step.

@@ -57,11 +57,11 @@ class SourceLoader(BaseModelLoader):
         pass  # they are here
 
     def load_weights(self, model: nn.Module, model_config: Any) -> None:
-        given = self.load_config.model_loader_extra_config
-        weights = given["weights"]
+        config = self.load_config.model_loader_extra_config
+        weights = config["weights"]
         model.load_weights((f"model.{name}", weights.read(name)) for name in weights.shapes())  # type: ignore[operator]
         parameters = list(model.parameters())  # as they are now: later a CPU repacks some out of sight
-        given["facts"].update(
+        config["facts"].update(
             device=", ".join(sorted({str(p.device) for p in parameters})),
             dtype=", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in parameters})),
             weight_bytes=sum(p.nbytes for p in parameters),

@@ -1,4 +1,4 @@
-"""What may follow in a text, in the forms that differ in what they cost.
+"""Sets of allowed tokens, in the forms that differ in what they cost.
 
     Forced   one continuation      a prefill, no choice, no head
     Choice   a handful of ids      that many rows of the head

@@ -1,4 +1,4 @@
-"""What the language model may say next: the grammar of its thoughts, as a state machine.
+"""The grammar of the chain of thought, as a state machine: which tokens may come next.
 
 A thought is metadata, line by line in a fixed order. A plan stops where codes would begin; a description
 closes the thought and goes on with lyrics:
@@ -62,7 +62,7 @@ class _Step:
 
     name: str
     body: Trie | OpenText
-    given: bool = False  # by the user
+    injected: bool = False  # the user's, not the model's
 
 
 class MetadataConstraint:
@@ -91,13 +91,13 @@ class MetadataConstraint:
         most = {"duration": max_duration_s, "caption": caption_tokens or CAPTION_TOKENS}
         self._tokenizer = tokenizer
         self._skips = lyrics is not None
-        self._steps = [_Step("", _trie([[THINK, NEWLINE]]), given=True)]
+        self._steps = [_Step("", _trie([[THINK, NEWLINE]]), injected=True)]
         for name in FIELDS:
             if optional.get(name, True):
                 self._steps += _field_steps(tokenizer, name, getattr(user, name), most)
         if lyrics is not None:
-            self._steps += [_Step("", _trie([[THINK_END]]), given=True), _Step("lyrics", lyrics)]
-        self._steps.append(_Step("", _trie([[IM_END]]), given=True))
+            self._steps += [_Step("", _trie([[THINK_END]]), injected=True), _Step("lyrics", lyrics)]
+        self._steps.append(_Step("", _trie([[IM_END]]), injected=True))
         self._enter(0)
 
     @property
@@ -184,7 +184,7 @@ class MetadataConstraint:
         if not (self._skips and self._steps[self._index].name == "caption"):
             return [first]
         later = list(enumerate(self._steps))[first:]
-        last = next(index for index, step in later if step.given)
+        last = next(index for index, step in later if step.injected)
         heads = (i for i, step in later if step.name and isinstance(step.body, dict))
         return [index for index in heads if index <= last]
 
@@ -208,11 +208,11 @@ def _depth(trie: Trie) -> int:
 
 
 def _field_steps(
-    tokenizer: Tokenizer, name: str, given: int | str | None, most: Mapping[str, int]
+    tokenizer: Tokenizer, name: str, value: int | str | None, most: Mapping[str, int]
 ) -> list[_Step]:
     """One field's part of the text: its value injected, enumerated, or open. `most`: limits by name."""
-    if given is not None:
-        return [_Step(name, _field_trie(tokenizer, name, (given,)), given=True)]
+    if value is not None:
+        return [_Step(name, _field_trie(tokenizer, name, (value,)), injected=True)]
     if name in ("caption", "genres"):
         text = Caption(tokenizer, most["caption"]) if name == "caption" else Line(tokenizer, GENRES_TOKENS)
         return [_Step(name, _trie([tokenizer.encode(f"{name}:")])), _Step(name, text)]

@@ -1,4 +1,4 @@
-"""The open texts among the fields of a thought: a caption, a list of genres, and the lyrics after it.
+"""Grammars of open text: the caption and the genres of a chain of thought, and the lyrics after it.
 
 Whatever a text is, it holds no special token and no audio code, so nothing in it can end a turn. A field's
 text sits on the line of its name; a caption goes on over indented lines, as YAML folds it. After a newline

@@ -1,4 +1,4 @@
-"""Writing without the grammar, to see what the grammar costs and what it is good for.
+"""Unconstrained decoding: text without the grammar, to see what the grammar costs and what it is good for.
 
 The model says what it likes until it ends its turn. What it wrote is read as if it were a thought, and only
 values the grammar would have allowed are taken. Audio codes are counted by the duration in any case, so the
@@ -42,8 +42,8 @@ class Unconstrained:
             self._left -= not self.done
 
 
-def plausible(found: Metadata, max_duration_s: int) -> Metadata:
-    """`found` without the values no grammar would have let pass."""
+def plausible(parsed: Metadata, max_duration_s: int) -> Metadata:
+    """`parsed` without the values no grammar would have let pass."""
     known = {
         "bpm": range(BPM_RANGE[0], BPM_RANGE[1] + 1),
         "duration": range(MIN_DURATION_S, max_duration_s + 1),
@@ -52,7 +52,7 @@ def plausible(found: Metadata, max_duration_s: int) -> Metadata:
         "timesignature": TIME_SIGNATURES,
     }
     return replace(
-        found, **{name: None for name, values in known.items() if getattr(found, name) not in values}
+        parsed, **{name: None for name, values in known.items() if getattr(parsed, name) not in values}
     )
 
 

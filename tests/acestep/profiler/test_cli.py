@@ -16,7 +16,7 @@ from places import ROOT
 import acestep.profiler
 from acestep import resolver
 from acestep.lm.backends import registry as backend
-from acestep.profiler import cli, command
+from acestep.profiler import command, prepare
 from acestep.profiler.defaults import VARIABLES
 from acestep.profiler.flags import MODES, flag_of, parser
 from acestep.profiler.options import Options, parse
@@ -115,7 +115,7 @@ REFUSED = {
 
 def resolved(options: Options) -> int:
     """What a mode does first: it decides all that can be decided without torch."""
-    resolver.resolve(options.params, options.config, cli.setup(options))
+    resolver.resolve(options.params, options.config, prepare.setup(options))
     return 0
 
 

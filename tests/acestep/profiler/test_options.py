@@ -7,7 +7,7 @@ import pytest
 from places import ROOT
 
 from acestep import components, resolver
-from acestep.profiler import cli
+from acestep.profiler import prepare
 from acestep.profiler.options import Options, parse
 from acestep.request import MAX_SEED
 from acestep.setup import Setup
@@ -89,13 +89,13 @@ def test_words_and_plans_want_a_language_model_and_a_recording_does_not():
 @pytest.mark.parametrize("line", ["--use-cot-caption", "--use-cot-language", "--use-cot-metas"])
 def test_a_chain_of_thought_that_does_not_run_loads_no_language_model(line):
     asked = options(f"{TINY_CPU} {line}")  # the example names all metadata
-    plan = resolver.resolve(asked.params, asked.config, cli.setup(asked))
+    plan = resolver.resolve(asked.params, asked.config, prepare.setup(asked))
     assert plan.setup.lm is None and components.LM not in plan.components
-    assert any("no chain of thought runs" in warning for warning in cli.warnings(asked, plan))
+    assert any("no chain of thought runs" in warning for warning in prepare.warnings(asked, plan))
     open_length = options(f"{TINY_CPU} {line} --use-cot-metas --duration -1")
-    plan = resolver.resolve(open_length.params, open_length.config, cli.setup(open_length))
+    plan = resolver.resolve(open_length.params, open_length.config, prepare.setup(open_length))
     assert plan.setup.lm and components.LM in plan.components
-    assert not any("no chain of thought runs" in warning for warning in cli.warnings(open_length, plan))
+    assert not any("no chain of thought runs" in warning for warning in prepare.warnings(open_length, plan))
 
 
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_example(tmp_path):
@@ -111,7 +111,7 @@ def test_a_flag_wins_over_the_environment_over_the_file_over_the_example(tmp_pat
 
 def test_the_header_says_what_runs_and_who_decided_it():
     asked = options(f"{TINY_CPU} --thinking --no-warmup --lm-model acestep-5Hz-lm-4B")
-    lines = cli.header_lines(asked, cli.setup(asked), "abc1234")
+    lines = prepare.header_lines(asked, prepare.setup(asked), "abc1234")
     facts = {line[:13].strip(): line[13:] for line in lines}
     assert facts["device"] == "cpu (flag)" and facts["source"] == "synthetic-tiny (flag)"
     assert (
@@ -125,7 +125,7 @@ def test_the_header_says_what_runs_and_who_decided_it():
 
 def test_the_header_of_words_names_no_dit():
     asked = options(f"{TINY_CPU} --mode understand")
-    text = "\n".join(cli.header_lines(asked, cli.setup(asked), None))
+    text = "\n".join(prepare.header_lines(asked, prepare.setup(asked), None))
     assert "acestep-5Hz-lm-1.7B (default)" in text and "DiT" not in text and "CoT" not in text
 
 
@@ -133,7 +133,7 @@ def test_a_tiers_own_choice_shows_beside_what_was_asked():
     asked = options("--source synthetic-tiny --thinking --lm-model acestep-5Hz-lm-4B --duration 30")
     card = Accelerator("cuda", "RTX 4060", 7.66)
     made = Setup.choose("synthetic-tiny", lm=asked.lm_model, accelerator=card)
-    text = "\n".join(cli.header_lines(asked, made, None))
+    text = "\n".join(prepare.header_lines(asked, made, None))
     assert "acestep-5Hz-lm-0.6B (acestep-5Hz-lm-4B by flag)" in text and "8 GB class → tier4" in text
     assert "commit       unknown" in text
 
@@ -141,8 +141,8 @@ def test_a_tiers_own_choice_shows_beside_what_was_asked():
 def test_what_a_request_may_not_have_meant_is_a_warning():
     def said(line: str) -> str:
         asked = options(f"{TINY_CPU} {line}")
-        plan = resolver.resolve(asked.params, asked.config, cli.setup(asked))
-        return "\n".join(cli.warnings(asked, plan))
+        plan = resolver.resolve(asked.params, asked.config, prepare.setup(asked))
+        return "\n".join(prepare.warnings(asked, plan))
 
     assert "--inference-steps: 21" in said("--inference-steps 21") and said("--inference-steps 20") == ""
     assert said("--config-path acestep-v15-base --inference-steps 50") == ""

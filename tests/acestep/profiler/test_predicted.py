@@ -13,7 +13,7 @@ import psutil
 import pytest
 from places import ROOT
 
-from acestep.profiler import cli, matrix
+from acestep.profiler import matrix, prepare
 from acestep.profiler.command import main
 from acestep.profiler.options import parse
 from harness import cards
@@ -47,7 +47,7 @@ def dry(monkeypatch, tmp_path, capsys):
 def predicted(*arguments):
     """The rows of a command line, each with its cost, made here."""
     options = parse([*DRY, *CELL, *arguments], {}, Path("/nowhere"))
-    made, card = cli.setup(options, with_lm=True), cli.card(options)
+    made, card = prepare.setup(options, with_lm=True), prepare.card(options)
     assert card
     return [(row, matrix.expected(card, row)) for row in matrix.rows(options, made)]
 

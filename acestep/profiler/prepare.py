@@ -1,11 +1,11 @@
-"""What the options come to on this machine: the card, the engine, and what is said before it runs."""
+"""Preparation of a run on this machine: the card, the setup of the engine, the header and the warnings."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from acestep import gpu_config
-from acestep.profiler.flags import BENCHMARK, WORDS
+from acestep.profiler.flags import BENCHMARK, TEXT_MODES
 from acestep.profiler.options import Options, named
 from acestep.profiler.request import COT_SWITCHES
 from acestep.resolver import EffectivePlan
@@ -23,8 +23,8 @@ def card(options: Options) -> Card | None:
     """The card to predict for, as large as --max-vram says; None where nothing is predicted."""
     if options.card is None:
         return None
-    found = cards.find(options.card)
-    return found if options.max_vram_gb is None else replace(found, memory_gib=options.max_vram_gb)
+    chosen = cards.find(options.card)
+    return chosen if options.max_vram_gb is None else replace(chosen, memory_gib=options.max_vram_gb)
 
 
 def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
@@ -35,12 +35,12 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
     """
     with_lm = options.wants_lm if with_lm is None else with_lm
     with named(options.origins):
-        absent = card(options)
-        made = Setup.choose(
+        simulated = card(options)
+        setup = Setup.choose(
             options.source,
             device=options.device,
-            accelerator=absent
-            and Accelerator("cuda", absent.name, absent.memory_gib, capability=absent.capability),
+            accelerator=simulated
+            and Accelerator("cuda", simulated.name, simulated.memory_gib, capability=simulated.capability),
             dit=options.config_path,
             lm=options.lm_model if with_lm else None,
             want_lm=with_lm,
@@ -52,45 +52,45 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
             strict=options.strict,
             no_limits=options.no_limits,
         )
-        if with_lm and made.lm is None and options.mode != BENCHMARK:
+        if with_lm and setup.lm is None and options.mode != BENCHMARK:
             raise MissingPrerequisite(
-                f"lm_model: {made.whose()} has room for no language model; drop what asks for one, "
+                f"lm_model: {setup.whose()} has room for no language model; drop what asks for one, "
                 "or give --no-limits"
             )
-    return made
+    return setup
 
 
-def header_lines(options: Options, made: Setup, commit: str | None) -> list[str]:
+def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str]:
     """What is about to run, and in brackets who decided it. `commit`: of the repository, None if unknown."""
 
-    def said(name: str, value: object) -> str:
-        asked = getattr(options, name, None)
-        instead = asked is not None and not isinstance(asked, bool) and str(asked) != str(value)
-        return f"{value} ({f'{asked} by ' if instead else ''}{options.origins[name]})"
+    def with_origin(name: str, value: object) -> str:
+        option = getattr(options, name, None)
+        instead = option is not None and not isinstance(option, bool) and str(option) != str(value)
+        return f"{value} ({f'{option} by ' if instead else ''}{options.origins[name]})"
 
     def switch(name: str, on: bool) -> str:
-        return said(name, "on" if on else "off")
+        return with_origin(name, "on" if on else "off")
 
     params = options.params
-    request = options.description if options.mode in WORDS else params
+    request = options.description if options.mode in TEXT_MODES else params
     constrained = request.use_constrained_decoding
     chain = [
         f"{name.removeprefix('use_cot_')} {switch(name, getattr(params, name))}" for name in COT_SWITCHES
     ]
     facts = {
-        "mode": said("mode", options.mode),
-        "device": said("device", made.accelerator.device),
-        "card": gpu_config.describe(made.accelerator) if made.limits else made.accelerator.name,
-        "source": said("source", made.source),
-        "DiT": said("config_path", made.dit),
-        "LM": said("lm_model", made.lm) if made.lm else "none",
-        "LM backend": f"{said('lm_backend', made.lm_backend)}: {made.lm_backend_reason}"
-        if made.lm
+        "mode": with_origin("mode", options.mode),
+        "device": with_origin("device", setup.accelerator.device),
+        "card": gpu_config.describe(setup.accelerator) if setup.limits else setup.accelerator.name,
+        "source": with_origin("source", setup.source),
+        "DiT": with_origin("config_path", setup.dit),
+        "LM": with_origin("lm_model", setup.lm) if setup.lm else "none",
+        "LM backend": f"{with_origin('lm_backend', setup.lm_backend)}: {setup.lm_backend_reason}"
+        if setup.lm
         else "none",
-        "offload": switch("offload_to_cpu", made.offload_to_cpu),
-        "offload DiT": switch("offload_dit_to_cpu", made.offload_dit_to_cpu),
-        "quantization": said("quantization", made.quantization or NONE),
-        "compile": switch("compile", made.compile),
+        "offload": switch("offload_to_cpu", setup.offload_to_cpu),
+        "offload DiT": switch("offload_dit_to_cpu", setup.offload_dit_to_cpu),
+        "quantization": with_origin("quantization", setup.quantization or NONE),
+        "compile": switch("compile", setup.compile),
         "thinking": switch("thinking", params.thinking),
         "CoT": ", ".join(chain),
         "constrained": switch(f"{'use' if constrained else 'no'}_constrained_decoding", constrained),
@@ -98,18 +98,22 @@ def header_lines(options: Options, made: Setup, commit: str | None) -> list[str]
         "commit": commit or "unknown",
     }
     idle = (
-        ("DiT", "offload DiT", "quantization", "compile", "thinking", "CoT") if options.mode in WORDS else ()
+        ("DiT", "offload DiT", "quantization", "compile", "thinking", "CoT")
+        if options.mode in TEXT_MODES
+        else ()
     )
     return [f"{name:<13}{harmless(fact)}" for name, fact in facts.items() if name not in idle]
 
 
 def warnings(options: Options, plan: EffectivePlan) -> tuple[str, ...]:
     """The plan's own warnings, and what the request may not have meant."""
-    mine = []
+    advice = []
     if plan.setup.turbo and len(plan.times) > USEFUL_TURBO_STEPS:
-        mine.append(
+        advice.append(
             f"--inference-steps: {len(plan.times)} are no better on a turbo model, which is meant for 8"
         )
     if options.chains and not plan.lm_metadata:
-        mine.append("--use-cot-*: no chain of thought runs; it needs --use-cot-metas and metadata left open")
-    return (*plan.warnings, *mine)
+        advice.append(
+            "--use-cot-*: no chain of thought runs; it needs --use-cot-metas and metadata left open"
+        )
+    return (*plan.warnings, *advice)
