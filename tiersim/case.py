@@ -1,4 +1,4 @@
-"""What is tested: a case, and the case as it will run on this machine.
+"""Cases of a tier test, and the plan by which a case runs on this machine.
 
 A case runs on the accelerator that is here, or on a simulated card: the CPU under a virtual cap, which counts
 the bytes a card would hold and keeps that card's own policy of offloading and quantization. A case that names
