@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-DEFAULT_DURATION_S = 30.0
-DEFAULT_SEED = 42  # of the first item
+from harness.subject import DEFAULT_DURATION_S as DEFAULT_DURATION_S
+from harness.subject import DEFAULT_SEED as DEFAULT_SEED
+
 DEFAULT_EXAMPLE = "example_05.json"  # of examples/text2music
 
 

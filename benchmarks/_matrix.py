@@ -1,4 +1,4 @@
-"""What is measured: the axes, as data.
+"""The benchmark matrix: the axes of what is measured, as data.
 
 The axes are the guide's. How much of them is run depends on where the weights come from: the tiny synthetic
 model is for minutes on two CPU cores, everything else runs every combination of the guide's lengths. asv is

@@ -1,4 +1,4 @@
-"""Run a worker, read its records: the file between the process that measures and those that ask.
+"""Records of a benchmark run: the file between the worker that measures and the processes that read.
 
 A worker appends one JSON line per cell as soon as the cell is done, so whatever kills it (a segfault,
 the kernel's OOM killer, Ctrl-C) costs only the cells that were still to come. Those are then written as
@@ -27,8 +27,8 @@ def predict(planned: set[str], torch: str) -> dict[str, dict]:
     """Records of predictions. Those of a commit never change: what an earlier round found is read again."""
     known = _folder().glob(f"*-{_commit()}-costs.jsonl") if _commit() != WORKTREE else ()
     for header, records in map(read, known):
-        made = {name for name, record in records.items() if record["status"] != "failed"}
-        if header.get("torch") == torch and made == planned:
+        measured = {name for name, record in records.items() if record["status"] != "failed"}
+        if header.get("torch") == torch and measured == planned:
             return {"header": header} | records
     return measure("costs")
 

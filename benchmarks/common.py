@@ -1,7 +1,7 @@
-"""What every benchmark class shares: measure once, read many.
+"""Base classes of the benchmarks: measure once, read many.
 
 asv runs each parameter combination in a process of its own. Loading a model in each would cost far more
-than what is measured, so the first class to need numbers has `_worker.py` measure every cell in one
+than what is measured, so the first class to need numbers has `worker/measure.py` measure every cell in one
 child that loads the model once, and asv hands the records to all classes. A benchmark names its cell and
 picks a number out of the record. Returning the samples, not their mean, gets asv's full statistics.
 """
@@ -95,5 +95,5 @@ class SubjectSuite(Suite):
     def measured(self) -> dict[str, dict]:
         """Records of every combination of the parameters."""
         cells = [self.cell(*params) for params in product(*self.params)]
-        asked = [(cell.kind, dict(cell.params)) for cell in cells]
-        return measure("subject", self.subject, dumps(dict(self.choices)), dumps(asked))
+        named = [(cell.kind, dict(cell.params)) for cell in cells]
+        return measure("subject", self.subject, dumps(dict(self.choices)), dumps(named))

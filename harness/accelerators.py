@@ -1,4 +1,4 @@
-"""The card a process would run on, asked of the driver: no torch, no CUDA context.
+"""Detection of the accelerator a process would run on, by its driver: no torch, no CUDA context.
 
 A card is sold by a nominal size and reports a little less: an "8 GB" card shows 7.66 GiB, a T4 of 16 GB with
 ECC 14.56. `snap` gives the size it was sold by; `MAX_CUDA_VRAM` replaces what is reported, on any device.
@@ -59,17 +59,21 @@ def detect(device: str = "auto", environ: Mapping[str, str] = os.environ) -> Acc
     named = re.fullmatch(r"auto|mps|cpu|cuda(?::(\d+))?", device)
     if named is None:
         raise UsageError(f"device: {device!r} is not known; use auto, cuda, cuda:N, mps or cpu")
-    found = None
+    accelerator = None
     if device == "auto" or device.startswith("cuda"):
-        found = _cuda(int(named[1] or 0), environ.get("CUDA_VISIBLE_DEVICES"))
-    if device == "mps" or (device == "auto" and found is None):
-        found = _mps()
-    if device == "cpu" or (device == "auto" and found is None):
-        found = Accelerator("cpu", "CPU", _ram_gib())
-    if found is None:
+        accelerator = _cuda(int(named[1] or 0), environ.get("CUDA_VISIBLE_DEVICES"))
+    if device == "mps" or (device == "auto" and accelerator is None):
+        accelerator = _mps()
+    if device == "cpu" or (device == "auto" and accelerator is None):
+        accelerator = Accelerator("cpu", "CPU", _ram_gib())
+    if accelerator is None:
         raise MissingPrerequisite(f"device: {device} is not available here; use --device auto or cpu")
     simulated_gib = max_vram_gb(environ)
-    return found if simulated_gib is None else replace(found, memory_gib=simulated_gib, simulated=True)
+    return (
+        accelerator
+        if simulated_gib is None
+        else replace(accelerator, memory_gib=simulated_gib, simulated=True)
+    )
 
 
 def max_vram_gb(environ: Mapping[str, str] = os.environ) -> float | None:

@@ -1,4 +1,4 @@
-"""What was asked for and is not done that way: a record each, or an error when strict. Imports no torch."""
+"""Adjustments: where a run departs from its request, a record each, or an error when strict. No torch."""
 
 from __future__ import annotations
 

@@ -93,11 +93,11 @@ class Card:
 @functools.cache
 def cards() -> tuple[Card, ...]:
     """Every card of the table, in its order."""
-    found = []
+    rows: list[Card] = []
     for family in _table()["family"]:
         shared = {key: value for key, value in family.items() if key != "cards"}
-        found += [_card(shared | row, TABLE.name) for row in family["cards"]]
-    return tuple(found)
+        rows += [_card(shared | row, TABLE.name) for row in family["cards"]]
+    return tuple(rows)
 
 
 def find(name: str) -> Card:
@@ -107,11 +107,11 @@ def find(name: str) -> Card:
     names.
     """
     wanted = _key(name)
-    found = [card for card in cards() if wanted in _keys(card)]
-    if len(found) == 1:
-        return found[0]
-    what = "was sold in several sizes" if found else "is not known"
-    near = found or sorted(cards(), key=lambda card: _distance(wanted, card))[:NEAREST]
+    matches = [card for card in cards() if wanted in _keys(card)]
+    if len(matches) == 1:
+        return matches[0]
+    what = "was sold in several sizes" if matches else "is not known"
+    near = matches or sorted(cards(), key=lambda card: _distance(wanted, card))[:NEAREST]
     names = ", ".join(map(_sized, near))
     raise UsageError(f"card: {checks.shown(name)} {what}; use e.g. {names}, or --device-json FILE")
 

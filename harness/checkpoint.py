@@ -42,16 +42,16 @@ class SafetensorsFile:
     def __init__(self, folder: Path, stem: str):
         self.where = str(folder / f"{stem}.safetensors")
         self._home: dict[str, Path] = {}
-        found: dict[str, Shape] = {}
+        shapes: dict[str, Shape] = {}
         for path in self._paths(folder, stem):
             with _opened(path) as file:
                 for name in file.keys():  # noqa: SIM118  # not a dict: it has no iterator
                     self._home[name] = path
-                    found[name] = tuple(file.get_slice(name).get_shape())
+                    shapes[name] = tuple(file.get_slice(name).get_shape())
         # Published language models carry a prefix or not, depending on who saved them.
-        prefixed = bool(found) and all(name.startswith("model.") for name in found)
+        prefixed = bool(shapes) and all(name.startswith("model.") for name in shapes)
         self._prefix = "model." if prefixed else ""
-        self._shapes = {name.removeprefix(self._prefix): shape for name, shape in found.items()}
+        self._shapes = {name.removeprefix(self._prefix): shape for name, shape in shapes.items()}
 
     @staticmethod
     def _paths(folder: Path, stem: str) -> list[Path]:
@@ -91,14 +91,14 @@ def _is_shard(name: Any) -> bool:
 
 def check_shapes(expected: Mapping[str, Shape], weights: Weights) -> None:
     """Hold a model's names and shapes against a file; CheckpointError for the first difference."""
-    found = weights.shapes()
-    if missing := expected.keys() - found.keys():
+    shapes = weights.shapes()
+    if missing := expected.keys() - shapes.keys():
         raise CheckpointError(f"{weights.where}: {_some(missing)} missing; is this another architecture?")
-    if unexpected := found.keys() - expected.keys():
+    if unexpected := shapes.keys() - expected.keys():
         raise CheckpointError(f"{weights.where}: {_some(unexpected)} not of this architecture")
     for name, shape in expected.items():
-        if tuple(found[name]) != tuple(shape):
-            raise CheckpointError(f"{weights.where}: {name} is {found[name]}, expected {shape}")
+        if tuple(shapes[name]) != tuple(shape):
+            raise CheckpointError(f"{weights.where}: {name} is {shapes[name]}, expected {shape}")
 
 
 def _some(names: set[str]) -> str:

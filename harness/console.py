@@ -1,4 +1,4 @@
-"""A command around its own work: what it prints and how it ends, whatever goes wrong.
+"""Command-line entry points: error lines, exit codes and interrupts, the same for every command.
 
     0 done · 1 failed · 2 usage · 3 a prerequisite is missing · 4 a bug, or a full disk · 128 + n signal n
 

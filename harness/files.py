@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, synced to the disk, then renamed into it."""
+"""Atomic file writes: written beside their place, synced to the disk, then renamed into it."""
 
 from __future__ import annotations
 

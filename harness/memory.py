@@ -115,7 +115,7 @@ def hold_to(device: torch.device, size_gib: float) -> MemoryBudget:
 
 
 class _Cuda:
-    """The caching allocator's books; the CUDA context (CONTEXT_BYTES) is outside them."""
+    """The caching allocator's counters; the CUDA context (CONTEXT_BYTES) is outside them."""
 
     peak_source = "torch.cuda.max_memory_reserved"
 
@@ -197,10 +197,10 @@ class _Cpu:
 
     def _high_water_bytes(self) -> int | None:
         try:
-            found = re.search(r"^VmHWM:\s+(\d+) kB", self.STATUS.read_text(), re.MULTILINE)
+            match = re.search(r"^VmHWM:\s+(\d+) kB", self.STATUS.read_text(), re.MULTILINE)
         except OSError:
             return None
-        return int(found[1]) * 1024 if found else None
+        return int(match[1]) * 1024 if match else None
 
     def total_bytes(self) -> int:
         return self._psutil.virtual_memory().total

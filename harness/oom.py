@@ -1,4 +1,4 @@
-"""Is this failure an out-of-memory, and of which memory?
+"""Out-of-memory errors: is a failure one, and of which memory?
 
 Types are asked first, texts second: only `torch.OutOfMemoryError` and `MemoryError` say it by type,
 while PyTorch's CPU and MPS allocators, cuBLAS and mmap all raise a plain RuntimeError. The answer holds
@@ -111,6 +111,6 @@ def _kind(error: BaseException) -> Kind:
 
 def _failure(kind: Kind, error: BaseException) -> Failure:
     message = str(error).strip()
-    asked = REQUESTED.search(message)
-    requested_bytes = int(float(asked[1]) * UNITS[asked[2]]) if asked else None
+    requested = REQUESTED.search(message)
+    requested_bytes = int(float(requested[1]) * UNITS[requested[2]]) if requested else None
     return Failure(kind, type(error).__name__, message.partition("\n")[0], requested_bytes)

@@ -1,4 +1,4 @@
-"""How far one result is from another that should be the same: of a quantization, a compiler, a device.
+"""Numerical parity: the distance between two results that should be equal (quantized, compiled, elsewhere).
 
     compare(velocity, quantized.velocity)    Parity(relative_rms=0.008, max_abs=0.05, snr_db=41.9)
 

@@ -1,9 +1,9 @@
-"""Processes that predict: each imports torch once and serves many predictions.
+"""A pool of worker processes for predictions: each imports torch once and serves many.
 
     with Processes() as processes:
         for cost in processes.map(partial(predict, setup, card), requests): ...
 
-A prediction rests on what it is given alone, so it does not matter which process makes it. A process takes
+A prediction depends on its arguments alone, so it does not matter which process makes it. A process takes
 0.4 GB. It ends with whoever started it, however that ends, and an interrupt is its parent's to act on.
 """
 
@@ -20,20 +20,22 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Self, TypeVar
 
-Asked = TypeVar("Asked")
-Made = TypeVar("Made")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Processes:
-    """At most `jobs` processes, None one per core; `begin(*given)`, if any, is the first thing each does.
+    """At most `jobs` processes, None one per core; `begin(*arguments)`, if any, is the first thing each does.
 
     Entered, they are there until the end of the block. An error ends them at once, whatever they are doing.
     """
 
-    def __init__(self, jobs: int | None = None, begin: Callable[..., object] | None = None, *given: object):
+    def __init__(
+        self, jobs: int | None = None, begin: Callable[..., object] | None = None, *arguments: object
+    ):
         spawn = multiprocessing.get_context("spawn")  # a fork would copy the locks of this process's threads
-        theirs, self._hold = spawn.Pipe(duplex=False)
-        self._executor = ProcessPoolExecutor(jobs or _cores(), spawn, _begin, (theirs, begin, *given))
+        child, self._hold = spawn.Pipe(duplex=False)
+        self._executor = ProcessPoolExecutor(jobs or _cores(), spawn, _begin, (child, begin, *arguments))
 
     def __enter__(self) -> Self:
         return self
@@ -44,13 +46,13 @@ class Processes:
         self._executor.shutdown(cancel_futures=True)
         self._hold.close()
 
-    def map(self, work: Callable[[Asked], Made], asked: Sequence[Asked]) -> Iterator[Made]:
-        """`work` of each, in their order, as they are ready. Raises ChildProcessError when a process was
+    def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """`work` of each of `items`, in order, as results come. Raises ChildProcessError when a process was
         ended from outside."""
         with _uninterrupted():  # here they are started, and what they are started with they keep
-            made = self._executor.map(work, asked)
+            results = self._executor.map(work, items)
         try:
-            yield from made
+            yield from results
         except BrokenProcessPool:
             raise ChildProcessError(
                 "a process that predicts was ended from outside, perhaps for its memory"
@@ -71,15 +73,15 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(held: Connection, begin: Callable[..., object] | None, *given: object) -> None:
+def _begin(parent: Connection, begin: Callable[..., object] | None, *arguments: object) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # nothing is computed
-    threading.Thread(target=_follow, args=(held,), daemon=True).start()
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     if begin:
-        begin(*given)
+        begin(*arguments)
 
 
-def _follow(held: Connection) -> None:
-    """Live while the parent holds on to the other end."""
+def _follow(parent: Connection) -> None:
+    """End this process when the parent closes the other end of the pipe."""
     with suppress(EOFError, OSError):
-        held.recv()
+        parent.recv()
     os._exit(0)

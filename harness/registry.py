@@ -1,4 +1,4 @@
-"""The one place that names what is measured. Everything else takes it from here.
+"""The registry of subjects: the one place that names them.
 
 A subject is a folder that offers an object of the protocol of `harness.subject`, and a row here. A name
 that is no row is the module of a subject of one's own, which offers it as `SUBJECT`.

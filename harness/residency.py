@@ -1,4 +1,4 @@
-"""Which models are on the device, and when: the memory of the largest stage instead of all of them.
+"""Offloading: models are on the device only while they are used, so the largest stage decides the memory.
 
 A request runs its models one after another, and each has to be on the device only while it works. Offloaded,
 a part's home is the host; `using` gives its tensors device copies and afterwards points them back at the
@@ -33,7 +33,7 @@ UNPINNED_BYTES = 4 * GIB  # of host memory left alone: pinned pages cannot be sw
 
 @dataclass(slots=True, eq=False)
 class _Weight:
-    """A parameter or buffer or a part of one, its values at home, and how many uses want it on the device."""
+    """A parameter or buffer or a part of one, its values in `home`, and how many uses want it on device."""
 
     tensor: Tensor
     part: str
@@ -71,7 +71,7 @@ class Residency:
         return HOST if part in self.offloaded and self.device.type != HOST.type else self.device
 
     def adopt(self, part: str, *modules: nn.Module) -> None:
-        """Take charge of the parameters and buffers of `modules`, which are at the part's home.
+        """Take charge of the parameters and buffers of `modules`, which are where the part is kept.
 
         A tensor that modules or parts share is counted once, for the part that came first, and is on
         the device while any of them needs it. What is still on the meta device is left alone.

@@ -1,4 +1,4 @@
-"""Stage times: where the wall clock of one generation went.
+"""Spans: the wall time of one generation, by stage.
 
 A span is a named piece of work. Top-level spans are the *stages* of the pipeline: the device is
 synchronised when one begins and ends, so asynchronous kernels are charged to the stage that queued

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from harness.memory import MemoryBudget
     from harness.trace.fake_card import FakeCard
 
+DEFAULT_DURATION_S = 30.0  # of a request that names no length
+DEFAULT_SEED = 42  # of the first item
+
 
 @dataclass(frozen=True)
 class Component:

@@ -1,4 +1,4 @@
-"""Long audio in pieces that fit: exact tiles, and a retreat to smaller ones. No torch import here.
+"""Tiled decoding of long audio: exact tiles, and smaller ones where memory runs out. No torch import here.
 
 A network of convolutions computes each frame from a bounded stretch around it, its `halo`. A tile's
 outer frames lack neighbours, so only what lies a halo inside is kept, except at the ends of the song;
@@ -47,7 +47,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What `run` did: tiles finished, the rung it ended on, and each step down."""
+    """The outcome of `run`: tiles finished, the rung it ended on, and each step down."""
 
     tiles: int
     rung: Rung

@@ -1,4 +1,4 @@
-"""A graphics card made of host memory: a torch device `virtual` with so many bytes and no more.
+"""A simulated graphics card in host memory: the torch device `virtual`, with a fixed number of bytes.
 
 What is on the card is known the way torch knows it. A tensor is there when it was made there or sent
 there (`device="virtual"`, `.to("virtual")`) or came out of an operation on something that is; `.cpu()` and
@@ -40,7 +40,7 @@ MOVES = (torch.Tensor.to, torch.Tensor.cpu)
 
 
 class VirtualCard:
-    """Books of a card of `cap_bytes`. Entered, it takes part in every torch call of this thread.
+    """A simulated card of `cap_bytes`. Entered, it takes part in every torch call of this thread.
 
     The counts may be read from any thread. Raises torch.OutOfMemoryError, out of the call that asked,
     for what does not fit; the count never exceeds the cap.
@@ -76,7 +76,7 @@ class VirtualCard:
         return any(key_of(part) in self._sizes for part in plain(tensor))
 
     def device_of(self, tensor: Tensor) -> torch.device:
-        """Where `tensor` is, as it is to be told."""
+        """The device that `tensor` reports."""
         return self.device if self.holds(tensor) else READ_DEVICE(tensor)
 
     def beneath(self, tensor: Tensor) -> str:
@@ -84,25 +84,25 @@ class VirtualCard:
         return "cpu"
 
     def take(self, tensor: Tensor) -> None:
-        """Count what `tensor` lies in, if it is not counted yet. Raises torch.OutOfMemoryError."""
+        """Count the storage of `tensor`, if it is not counted yet. Raises torch.OutOfMemoryError."""
         for part in plain(tensor):
             storage = part.untyped_storage()
             if storage._cdata not in self._sizes and not part.is_meta:
                 self._keep(storage)
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What an operator makes of what it is given, here or there."""
-        made = func(*args, **kwargs)
-        self._account(list(tensors((args, kwargs.values()))), tensors((made,)))
-        return made
+        """The output of an operator, counted where it is on the card."""
+        output = func(*args, **kwargs)
+        self._account(list(tensors((args, kwargs.values()))), tensors((output,)))
+        return output
 
     def make(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """What a function makes that was told to make it on the card."""
+        """A tensor that a factory function makes on the card."""
         shape_of = {name: value for name, value in kwargs.items() if name != "generator"}
         self.check(func(*args, **shape_of | {"device": "meta"}).nbytes)  # before it costs host memory
-        made = func(*args, **kwargs | {"device": "cpu"})
-        self.take(made)
-        return made
+        tensor = func(*args, **kwargs | {"device": "cpu"})
+        self.take(tensor)
+        return tensor
 
     def check(self, size: int) -> None:
         """Raise torch.OutOfMemoryError unless `size` more bytes fit."""
@@ -113,18 +113,18 @@ class VirtualCard:
                 f"{_amount(self.cap_bytes)} of which {_amount(free)} is free."
             )
 
-    def _account(self, given: Sequence[Tensor], made: Iterable[Tensor]) -> None:
-        """Take what an operator made of what it was given. A view, or what was written to, stays put."""
-        old = set(map(key_of, given))
+    def _account(self, inputs: Sequence[Tensor], outputs: Iterable[Tensor]) -> None:
+        """Count new outputs on the card. A view, or an output that was written in place, stays put."""
+        old = set(map(key_of, inputs))
         there = self._moving_to_card
         if there is None:
             there = not old.isdisjoint(self._sizes)
-        for tensor in made if there else ():
+        for tensor in outputs if there else ():
             if key_of(tensor) not in old:
                 self.take(tensor)
 
     def _keep(self, storage: torch.UntypedStorage) -> None:
-        """Count a storage until it dies."""
+        """Count a storage until it is freed."""
         size = storage.nbytes()
         self.check(size)
         self._sizes[storage._cdata] = size
@@ -134,7 +134,7 @@ class VirtualCard:
 
     @contextmanager
     def moving(self, to_card: bool) -> Iterator[None]:
-        """Inside, results go to the card, or not, whatever they are made of."""
+        """Inside, results go to the card, or not, whatever they come from."""
         self._moving_to_card = to_card
         try:
             yield
@@ -233,9 +233,9 @@ def _generators_of(card: torch.device) -> Iterator[None]:
     class Generator(plain):
         def __new__(cls, device: str | torch.device = "cpu") -> Generator:
             place = torch.device(device)
-            made = super().__new__(cls, "cpu" if place == card else place)
-            made.place = place
-            return made
+            generator = super().__new__(cls, "cpu" if place == card else place)
+            generator.place = place
+            return generator
 
         device = property(lambda self: self.place)
 

@@ -1,11 +1,11 @@
-"""Random programs for PyTorch's caching allocator, run by the real one and by our books of it.
+"""Random programs for PyTorch's caching allocator, run by the real one and by our model of it.
 
     python -m scripts.allocator_vectors RECORDER --write tests/data/allocator/programs.json.gz
     python -m scripts.allocator_vectors RECORDER --compare --steps 20000 --seed 7
 
 RECORDER is `tests/data/allocator/recorder.cpp`, built as the README beside it says: PyTorch's library on a
 card that does nothing. A program is a list of steps, `["m", bytes]`, `["f", number of the block]`, `["e"]` to
-empty the cache and `["p"]` to reset the peaks; its books are one row per step, of the columns in `ROW`.
+empty the cache and `["p"]` to reset the peaks; its counters are one row per step, of the columns in `ROW`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def steps_of(
 
 
 def record(recorder: Path, program: dict[str, Any]) -> list[list[int]]:
-    """The program's books as PyTorch's library keeps them."""
+    """The counters after each step, as PyTorch's library has them."""
     text = "\n".join(" ".join(map(str, step)) for step in program["steps"])
     command = [str(recorder), str(program["cap_bytes"]), str(program["card_bytes"])]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
@@ -103,15 +103,15 @@ def record(recorder: Path, program: dict[str, Any]) -> list[list[int]]:
 
 
 def replay(program: dict[str, Any]) -> list[list[int]]:
-    """The program's books as `harness.trace.allocator` keeps them."""
-    books = Allocator(program["cap_bytes"])
+    """The counters after each step, as `harness.trace.allocator` has them."""
+    allocator = Allocator(program["cap_bytes"])
     blocks: list[Block | None] = []
     rows = []
     for kind, *rest in program["steps"]:
         address = 0
         if kind == "m":
             try:
-                block = books.malloc(*rest)
+                block = allocator.malloc(*rest)
                 blocks.append(block)
                 address = block.address
             except NoMemory:
@@ -119,22 +119,23 @@ def replay(program: dict[str, Any]) -> list[list[int]]:
                 address = NO_MEMORY
         elif kind == "f":
             if block := blocks[rest[0]]:
-                books.free(block)
+                allocator.free(block)
         elif kind == "e":
-            books.empty_cache()
+            allocator.empty_cache()
         else:
-            books.reset_peak()
+            allocator.reset_peak()
         rows.append(
             [
-                address, books.allocated_bytes, books.reserved_bytes, books.live_bytes,
-                books.peak_allocated_bytes, books.peak_reserved_bytes, books.peak_live_bytes, books.retries,
+                address, allocator.allocated_bytes, allocator.reserved_bytes, allocator.live_bytes,
+                allocator.peak_allocated_bytes, allocator.peak_reserved_bytes, allocator.peak_live_bytes,
+                allocator.retries,
             ]
         )  # fmt: skip
     return rows
 
 
 def difference(program: dict[str, Any], truth: list[list[int]]) -> str | None:
-    """The first step after which our books are not `truth`, in words; None if there is none."""
+    """The first step after which our counters are not `truth`, in words; None if there is none."""
     ours = replay(program)
     if len(ours) != len(truth):
         return f"{len(ours)} steps for {len(truth)}"
@@ -146,12 +147,12 @@ def difference(program: dict[str, Any], truth: list[list[int]]) -> str | None:
 
 
 def main() -> int:
-    """The command; returns its exit code: 1 where our books differ."""
+    """The command; returns its exit code: 1 where ours differ."""
     return console.run("allocator_vectors", compare)
 
 
 def compare() -> int:
-    """Run the programs by the real one, and write its books down or hold ours against them."""
+    """Run the programs by the real one, and write its counters down or hold ours against them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("recorder", type=Path)
     parser.add_argument("--steps", type=int, default=400, help="in each program")
@@ -161,16 +162,16 @@ def compare() -> int:
     what.add_argument("--compare", action="store_true")
     options = parser.parse_args()
     drawn = list(programs(options.steps, options.seed))
-    books = [record(options.recorder, program) for program in drawn]
+    runs = [record(options.recorder, program) for program in drawn]
     if options.write:
-        recorded = [program | {"books": rows} for program, rows in zip(drawn, books, strict=True)]
+        recorded = [program | {"books": rows} for program, rows in zip(drawn, runs, strict=True)]
         data = json.dumps(recorded, separators=(",", ":")).encode()
         write_whole(options.write, gzip.compress(data, mtime=0))
         return 0
-    wrong = [text for program, rows in zip(drawn, books, strict=True) if (text := difference(program, rows))]
-    refused = sum(row[0] == NO_MEMORY for rows in books for row in rows)
-    retried = sum(rows[-1][-1] for rows in books)
-    print(f"{sum(map(len, books))} steps, {refused} refused, {retried} retries, {len(wrong)} differences")
+    wrong = [text for program, rows in zip(drawn, runs, strict=True) if (text := difference(program, rows))]
+    refused = sum(row[0] == NO_MEMORY for rows in runs for row in rows)
+    retried = sum(rows[-1][-1] for rows in runs)
+    print(f"{sum(map(len, runs))} steps, {refused} refused, {retried} retries, {len(wrong)} differences")
     for line in wrong:
         print(line, file=sys.stderr)
     return 1 if wrong else 0

@@ -39,7 +39,7 @@ def measure() -> Calibration:
     with torch.inference_mode():
         copies = max(_convolution_copies(c, d, n) for c in CHANNELS for d in DILATIONS for n in PLACES)
     cuda.empty_cache()
-    used_bytes, driver = told_by_driver()
+    used_bytes, driver = driver_reading()
     return Calibration(
         capability="{}.{}".format(*cuda.get_device_capability()),
         card=cuda.get_device_name(),
@@ -53,7 +53,7 @@ def measure() -> Calibration:
     )
 
 
-def told_by_driver() -> tuple[int, str]:
+def driver_reading() -> tuple[int, str]:
     """Bytes of the card that are in use, and the driver's version. Raises MissingPrerequisite."""
     import pynvml
 

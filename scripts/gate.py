@@ -149,15 +149,15 @@ def _fresh(conf: config.Config, machine: str, commit: str, since: float) -> Resu
 def table(series: list[Series], verdict: str, base: str, head: str, command: str) -> str:
     """The outcome as Markdown: what is not `same`, a line of counts, the command to see it again."""
     counts = Counter(one.verdict for one in series)
-    told = [one for one in series if one.verdict not in ("same", "n/a")]
-    told.sort(key=lambda one: (one.verdict in NOT_MEASURED, -one.ratio if one.ratio == one.ratio else 0))
+    changed = [one for one in series if one.verdict not in ("same", "n/a")]
+    changed.sort(key=lambda one: (one.verdict in NOT_MEASURED, -one.ratio if one.ratio == one.ratio else 0))
     lines = [f"**{verdict}**: {head[:8]} against {base[:8]}", ""]
-    if told:
+    if changed:
         lines += ["| | before | after | ratio | benchmark |", "|---|---:|---:|---:|---|"]
         lines += [
             f"| {one.verdict} | {_show(one.base, one.unit)} | {_show(one.head, one.unit)}"
             f" | {one.ratio:.2f} | `{one.name}` |"
-            for one in told
+            for one in changed
         ]
         lines.append("")
     lines += [", ".join(f"{n} {word}" for word, n in counts.most_common()) or "nothing was compared", ""]

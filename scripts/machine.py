@@ -55,8 +55,8 @@ def cpu_model() -> str:
     """Marketing name of the CPU, without trademarks and clock."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    name = found[1] if found else platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    name = match[1] if match else platform.processor() or platform.machine()
     return re.sub(r"\s+", " ", re.sub(r"\((R|TM)\)|\bCPU\b|@.*$", " ", name)).strip()
 
 

@@ -47,14 +47,14 @@ def stage_table(header: dict, records: dict[str, dict], thinking: bool) -> Table
     for duration_s, _ in columns:
         table.add_column(f"{duration_s} s", justify="right")
     for stage in STAGES:
-        times = [_ms(run["stages_s"].get(stage) for run in found["runs"]) for _, found in columns]
+        times = [_ms(run["stages_s"].get(stage) for run in record["runs"]) for _, record in columns]
         if any(times):
             table.add_row(stage, *times)
     table.add_section()
     table.add_row(
-        "wall", *(_ms(run["wall_s"] for run in found["runs"]) for _, found in columns), style="bold"
+        "wall", *(_ms(run["wall_s"] for run in record["runs"]) for _, record in columns), style="bold"
     )
-    rtf = [median(run["wall_s"] for run in found["runs"]) / duration_s for duration_s, found in columns]
+    rtf = [median(run["wall_s"] for run in record["runs"]) / duration_s for duration_s, record in columns]
     table.add_row("real-time factor", *(f"{value:.4f}" for value in rtf))
     return table
 
@@ -62,11 +62,11 @@ def stage_table(header: dict, records: dict[str, dict], thinking: bool) -> Table
 def throughput_table(records: dict[str, dict]) -> Table:
     """What the language model does per second, over both planning phases."""
     table = _table("Planning: tokens/s", "", "prefill", "decode")
-    for name, found in records.items():
-        if name.startswith("plan") and "thinking=True" in name and found["status"] == "ok":
+    for name, record in records.items():
+        if name.startswith("plan") and "thinking=True" in name and record["status"] == "ok":
             rates = (
-                found["counts"][f"lm_{phase}_tokens"]
-                / median(run["stages_s"][f"lm_{phase}"] for run in found["runs"])
+                record["counts"][f"lm_{phase}_tokens"]
+                / median(run["stages_s"][f"lm_{phase}"] for run in record["runs"])
                 for phase in ("prefill", "decode")
             )
             table.add_row(
@@ -79,9 +79,9 @@ def memory_table(records: dict[str, dict]) -> Table:
     """Peak of one generation per tier, or the word for why there is none."""
     table = _table("Peak memory of one capped process: MiB", "tier", "without LM", "with LM")
     for tier in TIERS_GB:
-        found = [records.get(cell("memory", tier_gb=tier, lm=lm).name, {"status": ""}) for lm in WITH_LM]
+        cases = [records.get(cell("memory", tier_gb=tier, lm=lm).name, {"status": ""}) for lm in WITH_LM]
         shown = (
-            f"{one['peak_bytes'] / 2**20:,.0f}" if one["status"] == "ok" else one["status"] for one in found
+            f"{one['peak_bytes'] / 2**20:,.0f}" if one["status"] == "ok" else one["status"] for one in cases
         )
         table.add_row(f"{tier} GB", *shown)
     return table
@@ -100,9 +100,9 @@ def _ms(samples_s) -> str:
 
 
 def _facts(header: dict) -> str:
-    found = header["environment"]
-    weights = f"{found['source']}, {found['dtype']}, LM {found['lm']} on {found['lm_backend']}"
-    device = f"{found['device_name']} ({found['device']}), {found['threads']} threads, torch {found['torch']}"
+    facts = header["environment"]
+    weights = f"{facts['source']}, {facts['dtype']}, LM {facts['lm']} on {facts['lm_backend']}"
+    device = f"{facts['device_name']} ({facts['device']}), {facts['threads']} threads, torch {facts['torch']}"
     return f"weights  {weights}\ndevice   {device}"
 
 

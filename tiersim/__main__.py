@@ -57,9 +57,23 @@ def _add_cases(add: Callable[..., object]) -> None:
     )
     add("--variants", nargs="+", default=VARIANTS[:1], choices=VARIANTS, help="of each tier's settings")
     add("--source", help="synthetic-tiny, synthetic-full or a checkpoint folder (default: ACESTEP_SOURCE)")
-    add("--duration", "--tier-duration", type=float, default=DEFAULTS.duration_s, metavar="S", help="30")
-    add("--batch-size", type=int, default=DEFAULTS.batch_size, metavar="N", help="1")
-    add("--steps", "--inference-steps", type=int, default=DEFAULTS.steps, metavar="N", help="8")
+    add(
+        "--duration",
+        "--tier-duration",
+        type=float,
+        default=DEFAULTS.duration_s,
+        metavar="S",
+        help=f"{DEFAULTS.duration_s:g}",
+    )
+    add("--batch-size", type=int, default=DEFAULTS.batch_size, metavar="N", help=f"{DEFAULTS.batch_size}")
+    add(
+        "--steps",
+        "--inference-steps",
+        type=int,
+        default=DEFAULTS.steps,
+        metavar="N",
+        help=f"{DEFAULTS.steps}",
+    )
     add("--seed", type=int, default=DEFAULTS.seed, metavar="N", help=f"{DEFAULTS.seed}")
     add("--repeats", type=int, default=1, metavar="N", help="runs of each case")
     add("--skip-compile", "--tier-skip-compile", action="store_true", help="where nothing is quantized")

@@ -1,4 +1,4 @@
-"""This run beside an earlier one: what no longer passes, and what needs more memory.
+"""Comparison with an earlier run: cases that no longer pass, and cases that need more memory.
 
 Cases are matched by what ran, whatever the code. Times are left out: a capped process runs once and cold,
 and how fast the engine is asks for other measurements (`make gate`).

@@ -1,4 +1,4 @@
-"""Where a capability begins: what a sweep says of quantization, offloading and batch sizes.
+"""Boundaries: the smallest card for each capability (no quantization, no offloading, a batch size).
 
 A card has a capability when it and every larger card tested pass. The first pass from below is no minimum
 while a larger card fails; that is said, as non-monotonic. Only running out of memory is a failure here: a

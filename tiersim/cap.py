@@ -1,4 +1,4 @@
-"""Put this process under a memory cap, and prove that the cap holds.
+"""Memory caps: limit what this process may allocate, and prove that the limit holds.
 
     cuda      the caching allocator's fraction: checked before each new segment, against reserved bytes.
               The driver context is outside it, which is why the caller subtracts a reference context.

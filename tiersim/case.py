@@ -1,4 +1,4 @@
-"""What is tested: a case, and the case as it will run on this machine.
+"""Cases of a tier test, and the plan by which a case runs on this machine.
 
 A case runs on the accelerator that is here, or on a simulated card: the CPU under a virtual cap, which counts
 the bytes a card would hold and keeps that card's own policy of offloading and quantization. A case that names
@@ -21,6 +21,7 @@ from harness.cards import MIB, Card
 from harness.checks import one_of
 from harness.errors import UsageError
 from harness.memory import CONTEXT_BYTES, GIB
+from harness.subject import DEFAULT_DURATION_S, DEFAULT_SEED
 from harness.tiers import Target, Tier, TierSubject, tier_subject
 
 Variant = Literal["default", "no-quant", "no-offload"]  # each takes away more than the one before
@@ -52,10 +53,10 @@ class Case:
     lm: bool = False
     source: str | None = None
     device: str = "auto"
-    duration_s: float = 30.0
+    duration_s: float = DEFAULT_DURATION_S
     batch_size: int = 1
     steps: int = 8
-    seed: int = 42
+    seed: int = DEFAULT_SEED
     timeout_s: float = 1800.0
     variant: Variant = "default"
     cap: str = "auto"

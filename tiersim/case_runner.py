@@ -1,4 +1,4 @@
-"""A whole tier test: plans in, records out, each written down and shown as soon as it is there."""
+"""The run of a whole tier test: plans in, records out, each kept and shown as soon as it is there."""
 
 from __future__ import annotations
 

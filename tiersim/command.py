@@ -1,4 +1,4 @@
-"""What the command does: plan, run, analyse, keep. Imported once the command line is known to be one."""
+"""The command: plan, run, analyse, keep results. Imported once the command line is known to be one."""
 
 from __future__ import annotations
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from harness.records import making
 from harness.records.schema import Header, Item, Sample, TierResult, Used
 from tiersim.case import Case, Plan, subject_of
@@ -19,8 +17,8 @@ TIER_TEST = "tier-test"  # the mode of these records
 def header(plan: Plan, argv: Sequence[str]) -> Header:
     """What a run is. Its cases differ in the language model, so none is named here."""
     setup, dit = plan.engine_plan.setup, plan.settings.dit
-    of_subject = making.header(subject_of(plan.requested), setup, TIER_TEST, argv=argv, dit=dit)
-    return msgspec.structs.replace(of_subject, device=plan.device)
+    subject = subject_of(plan.requested)
+    return making.header(subject, setup, TIER_TEST, argv=argv, dit=dit, device=plan.device)
 
 
 def item(record: Record) -> Item:

@@ -1,4 +1,4 @@
-"""A worker must not outlive its supervisor, nor anything a worker started outlive the worker.
+"""Process lifetime: no worker outlives its supervisor, and nothing a worker started outlives the worker.
 
 Down: the worker's standard input is a pipe that nobody writes to, and ends with the supervisor. On Linux
 the kernel then kills the worker's process group, without a turn of an interpreter that native code may hold;

@@ -1,4 +1,4 @@
-"""What a record is called in a table: one word for how it ended, and what is worth knowing beside it."""
+"""Labels of records in a table: the status in one word, and notes beside it."""
 
 from __future__ import annotations
 

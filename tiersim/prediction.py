@@ -1,4 +1,4 @@
-"""A case that is predicted: the engine is traced on a card that is not here, operator by
+"""Prediction of a case: the engine is traced on a card that is not here, operator by
 operator (`harness.trace`).
 
     from harness.cards import find

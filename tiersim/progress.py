@@ -1,4 +1,4 @@
-"""What runs now: phase, step, memory, time passed and expected.
+"""The progress display of running cases: phase, step, memory, time passed and expected.
 
 On a terminal one line per running case, redrawn in place below what is printed; elsewhere a plain line now
 and then. What is expected is the mean of the cases that have ended, and says nothing
@@ -31,7 +31,7 @@ PLAIN_EVERY_S = 10.0  # per case
 
 @dataclass
 class _Running:
-    """The latest word of one worker."""
+    """The latest event of one worker."""
 
     case: Case
     started_s: float
@@ -102,7 +102,7 @@ class Progress:
             self._live.stop()
 
     def on_event(self, case: Case, event: Event) -> None:
-        """A worker said something."""
+        """Take an event of a worker."""
         with self._lock:
             running = self._running.setdefault(case, _Running(case, self._clock()))
             running.update(event)

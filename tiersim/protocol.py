@@ -1,4 +1,4 @@
-"""What worker and supervisor agree on: exit codes, and events as JSON lines on a private pipe.
+"""The protocol between worker and supervisor: exit codes, and events as JSON lines on a private pipe.
 
 The pipe is inherited by number (TIERSIM_EVENTS_FD); standard output is never parsed, so a library that
 prints cannot forge or tear an event.
@@ -51,7 +51,7 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker is told, as JSON in its first argument: the plan it runs as it is, and the cap.
+    """The task of a worker, as JSON in its first argument: the plan it runs as it is, and the cap.
 
     `plan`: of `subject`, with its setup. `steps`: how many its progress is told of.
     """

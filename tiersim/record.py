@@ -1,4 +1,4 @@
-"""What happened to a case: one frozen record, from which every table and series is read.
+"""The record of a case: one frozen value, from which every table and series is read.
 
 `dataclasses.asdict` and `msgspec` both write it; it holds plain values only.
 """

@@ -1,4 +1,4 @@
-"""From a plan to its record: supervise, judge, write down."""
+"""Running a plan: supervise a worker, judge how it ended, and return the record."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _measured(plan: Plan, outcome: Outcome) -> dict[str, Any]:
 
 
 def _timeline(outcome: Outcome) -> tuple[Sample, ...]:
-    """Memory over time, as the worker told it."""
+    """Memory over time, as the worker reported it."""
     phase, samples = "", []
     for event in outcome.events:
         phase = event["name"] if event["event"] == "phase" else phase

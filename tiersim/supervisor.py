@@ -1,4 +1,4 @@
-"""Watch one worker process to its end, and outlive whatever happens to it.
+"""The supervisor: starts one worker process, watches it to its end, and survives whatever happens to it.
 
 The worker leads its own session, so that it and everything it starts can be ended together; what left the
 session is found by name (`lifeline`). While it runs the supervisor wakes every 20 ms to read events, to
@@ -58,7 +58,7 @@ HEART_S = 5.0  # without a beat: native code holds the interpreter, or the proce
 
 
 class Cancelled(Exception):
-    """Nobody wants the outcome any more."""
+    """The run was cancelled."""
 
 
 def patience_s(phase: str, device: str) -> float:

@@ -1,4 +1,4 @@
-"""What a worker says while it works: phases, progress, memory, and that it is alive.
+"""Events of a running worker: phases, progress, memory, and a heartbeat.
 
 Liveness is not progress. The heart is a thread of its own: it beats through a hang in Python and stops
 only when native code keeps the interpreter. Progress is told by the engine's spans: each stage is a

@@ -1,4 +1,4 @@
-"""From how a worker ended to what that means: one status, one line of reason.
+"""The verdict on a worker that has ended: one status, one line of reason.
 
     limits the supervisor enforced   timeout, host-oom
     the worker's own exit code       ok, oom, host-oom, invalid, refused, error

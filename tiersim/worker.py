@@ -1,4 +1,4 @@
-"""The process of one case: cap first, engine second, one plan, one verdict.
+"""The worker process of one case: it installs the cap, loads the engine, runs one plan and reports.
 
     python -m tiersim.worker '<job>'      started by tiersim.supervisor; nothing else should
 

@@ -47,9 +47,9 @@ def measure(engine: str, duration_s: int) -> dict:
     runs = []
     for _ in range(1 + min(SAMPLES, REPEATS)):
         with tempfile.TemporaryDirectory() as folder:
-            said = Path(folder, "phases.json")
-            command = [sys.executable, "-P", "-c", PROCESS, engine, str(duration_s), str(said)]
-            born = subprocess.run(
+            output = Path(folder, "phases.json")
+            command = [sys.executable, "-P", "-c", PROCESS, engine, str(duration_s), str(output)]
+            process = subprocess.run(
                 [*command, repr(time.monotonic())],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -57,14 +57,14 @@ def measure(engine: str, duration_s: int) -> dict:
                 errors="replace",
                 timeout=TIMEOUT_S,
             )
-            sys.stderr.write(born.stderr)
-            if born.returncode:
-                last = (born.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
-                raise RuntimeError(f"the process ended with status {born.returncode}; last words: {last}")
-            found = json.loads(said.read_text())
-        if "unsupported" in found:
-            raise Unsupported(found["unsupported"])
-        runs.append(found)
+            sys.stderr.write(process.stderr)
+            if process.returncode:
+                last = (process.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
+                raise RuntimeError(f"the process ended with status {process.returncode}; last words: {last}")
+            record = json.loads(output.read_text())
+        if "unsupported" in record:
+            raise Unsupported(record["unsupported"])
+        runs.append(record)
     return {"runs": runs[1:]}
 
 
@@ -107,9 +107,9 @@ def phases(engine: str, duration_s: int, begun_s: float, folder: Path) -> dict:
     return {"phases_s": clock.without_compiling(first.stages_s)}
 
 
-def main(engine: str, duration_s: str, said: str, begun_s: str) -> None:
+def main(engine: str, duration_s: str, output: str, begun_s: str) -> None:
     try:
-        found = phases(engine, int(duration_s), float(begun_s), Path(said).parent)
+        record = phases(engine, int(duration_s), float(begun_s), Path(output).parent)
     except Unsupported as error:
-        found = {"unsupported": str(error)}
-    Path(said).write_text(json.dumps(found))
+        record = {"unsupported": str(error)}
+    Path(output).write_text(json.dumps(record))

@@ -1,4 +1,4 @@
-"""How far what an engine makes is from what the plain one makes of the same weights and the same noise.
+"""Parity of engines: how far an output is from the plain engine's, of the same weights and the same noise.
 
     velocity    of the first step                          relative RMS, max abs, SNR
     latents     after all steps                            the same
@@ -43,22 +43,22 @@ class Parity:
     def __init__(self, engines):
         self._engines = engines
         self._reference: dict[Callable, dict] = {}  # by what makes them
-        self._found: tuple[object, dict] = None, {}
+        self._latest: tuple[object, dict] = None, {}
 
     def measure(self, cell) -> dict:
         """The record of a cell, failed where it is beyond its limit."""
         commit_module("harness.parity")
-        make = music if cell["output"] in matrix.DIT_OUTPUTS else codes
-        if make not in self._reference:
-            self._reference[make] = make(self._engines.get(matrix.PLAIN))
+        outputs_of = music if cell["output"] in matrix.DIT_OUTPUTS else codes
+        if outputs_of not in self._reference:
+            self._reference[outputs_of] = outputs_of(self._engines.get(matrix.PLAIN))
         engine = self._engines.get(cell.engine)
-        if self._found[0] != (make, cell.engine):
-            self._found = (make, cell.engine), make(engine)
-        reference, found = self._reference[make][cell["output"]], self._found[1][cell["output"]]
+        if self._latest[0] != (outputs_of, cell.engine):
+            self._latest = (outputs_of, cell.engine), outputs_of(engine)
+        reference, output = self._reference[outputs_of][cell["output"]], self._latest[1][cell["output"]]
         dtype = engine.environment["dtype"]
-        if make is codes:
-            return codes_apart(cell, reference, found, dtype)
-        return apart(cell, reference, found, limit(cell, dtype))
+        if outputs_of is codes:
+            return codes_apart(cell, reference, output, dtype)
+        return apart(cell, reference, output, limit(cell, dtype))
 
 
 def limit(cell, dtype: str) -> float:
@@ -68,9 +68,9 @@ def limit(cell, dtype: str) -> float:
     return math.hypot(LIMITS[name][output], ROUNDING.get(dtype, ROUNDING_16)[output])
 
 
-def apart(cell, reference, found, most: float) -> dict:
+def apart(cell, reference, output, most: float) -> dict:
     """Distance of two tensors; what is not finite is None."""
-    distance = dataclasses.asdict(commit_module("harness.parity").compare(reference, found))
+    distance = dataclasses.asdict(commit_module("harness.parity").compare(reference, output))
     numbers = {name: value if math.isfinite(value) else None for name, value in distance.items()}
     if distance["relative_rms"] <= most:
         return {"parity": numbers, "limit": most}
@@ -79,12 +79,12 @@ def apart(cell, reference, found, most: float) -> dict:
     return {"status": "failed", "reason": reason, "parity": numbers, "limit": most}
 
 
-def codes_apart(cell, reference, found, dtype: str) -> dict:
+def codes_apart(cell, reference, output, dtype: str) -> dict:
     """Share of places in which two tensors of codes differ."""
     most = CODES_APART.get(dtype, CODES_APART_16).get(cell["output"])
     if most is None:
         raise Unsupported(f"rounding to {dtype} tips draws; greedy codes can be compared")
-    share = (reference != found).double().mean().item()
+    share = (reference != output).double().mean().item()
     record = {"parity": {"disagreement": share}, "limit": most}
     if share <= most:
         return record

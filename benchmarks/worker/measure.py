@@ -35,12 +35,12 @@ def main(kind: str, path: Path, *arguments: str) -> None:
     facts = {"commit": os.environ.get("ASV_COMMIT"), "env": os.environ.get("ASV_ENV_NAME"), "kind": kind}
     module, name = KINDS[kind].split(".")
     try:
-        found, cells, measure = getattr(import_module(module), name)(*arguments)
+        facts_of_kind, cells, measure = getattr(import_module(module), name)(*arguments)
     except Unsupported as error:
         _records.append(path, facts | {"status": "unsupported", "reason": str(error)})
         return
-    found |= {"source": found["environment"]["source"], "planned": [cell.name for cell in cells]}
-    _records.append(path, facts | found | {"status": "ok"})
+    facts |= {"source": facts_of_kind["environment"]["source"], "planned": [cell.name for cell in cells]}
+    _records.append(path, facts | facts_of_kind | {"status": "ok"})
     for cell in cells:
         faulthandler.dump_traceback_later(CELL_TIMEOUT_S, exit=True)
         try:

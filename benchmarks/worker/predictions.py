@@ -46,8 +46,8 @@ def _stages(cell) -> dict:
     """Work by stage of one planned request: nothing of it is the tier's choice."""
     predict = commit_module("harness.trace.predict").predict
     subject = commit_module("acestep.subject").SUBJECT
-    setup = commit_module("acestep.setup").Setup.choose(
-        matrix.COST_SOURCE,
+    setup = subject.setup(
+        source=matrix.COST_SOURCE,
         dit=matrix.COST_DITS[cell["variant"]],
         lm=ace_step.LM,
         lm_backend="pt",
@@ -56,14 +56,14 @@ def _stages(cell) -> dict:
         offload_to_cpu=False,
         offload_dit_to_cpu=False,
         no_limits=True,
-        accelerator=commit_module("acestep.gpu_config").Accelerator(
+        accelerator=commit_module("harness.accelerators").Accelerator(
             "cuda", card().name, card().memory_gib, simulated=True
         ),
     )
     size = {"duration_s": cell["duration_s"], "batch": cell["batch"]}
     size |= {"thinking": True, "steps": matrix.STEPS[0]}
-    params, config = ace_step.request(matrix.cell("generate", **size), None)
-    cost = predict(subject, commit_module("acestep.resolver").resolve(params, config, setup), card())
+    request = ace_step.request(matrix.cell("generate", **size), None)
+    cost = predict(subject, subject.resolve(request, setup), card())
     if not cost.fits:
         raise RuntimeError(f"does not fit {card().name}: {cost.out_of_memory}")
     return {"stages": {stage.stage: asdict(stage) | stage.work._asdict() for stage in cost.running}}

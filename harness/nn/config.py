@@ -62,9 +62,9 @@ def parse_config(data: dict[str, Any], kind: type[Config], where: str) -> Config
     model type when the folder holds another architecture.
     """
     expected = getattr(kind, "MODEL_TYPE", None)
-    found = data.get("model_type")
-    if expected and found != expected:
-        raise CheckpointError(f"{where}: model_type is {found!r}, expected {expected!r}; wrong folder?")
+    model_type = data.get("model_type")
+    if expected and model_type != expected:
+        raise CheckpointError(f"{where}: model_type is {model_type!r}, expected {expected!r}; wrong folder?")
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:

@@ -92,11 +92,11 @@ def read(environ: Mapping[str, str] = os.environ) -> Machine:
 
 def versions() -> dict[str, str]:
     """Versions of the installed libraries, and of CUDA and cuDNN once torch is loaded."""
-    found = {name: _version(name) for name in LIBRARIES}
+    installed = {name: _version(name) for name in LIBRARIES}
     torch: Any = sys.modules.get("torch")
     if torch:
-        found |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-    return {name: str(value) for name, value in found.items() if value is not None}
+        installed |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {name: str(value) for name, value in installed.items() if value is not None}
 
 
 def package_version() -> str | None:
@@ -139,8 +139,8 @@ def _cpu_name() -> str | None:
         text = CPUINFO.read_text(errors="replace")
     except OSError:
         text = ""
-    found = re.search(r"^model name\s*:\s*(.*\S)", text, re.MULTILINE)
-    return found[1] if found else platform.processor() or None
+    match = re.search(r"^model name\s*:\s*(.*\S)", text, re.MULTILINE)
+    return match[1] if match else platform.processor() or None
 
 
 def _gpus() -> tuple[GPU, ...]:
@@ -151,34 +151,34 @@ def _gpus() -> tuple[GPU, ...]:
     except pynvml.NVMLError:
         return ()
     try:
-        return tuple(_gpu(index) for index in range(_told(pynvml.nvmlDeviceGetCount) or 0))
+        return tuple(_gpu(index) for index in range(_answer(pynvml.nvmlDeviceGetCount) or 0))
     finally:
-        _told(pynvml.nvmlShutdown)
+        _answer(pynvml.nvmlShutdown)
 
 
 def _gpu(index: int) -> GPU:
     import pynvml
 
-    card = _told(pynvml.nvmlDeviceGetHandleByIndex, index)
+    card = _answer(pynvml.nvmlDeviceGetHandleByIndex, index)
     if card is None:
         return GPU()
-    memory = _told(pynvml.nvmlDeviceGetMemoryInfo, card)
-    limit_mw = _told(pynvml.nvmlDeviceGetEnforcedPowerLimit, card)
-    mig = _told(pynvml.nvmlDeviceGetMigMode, card)  # what it is now, what it will be after a reset
+    memory = _answer(pynvml.nvmlDeviceGetMemoryInfo, card)
+    limit_mw = _answer(pynvml.nvmlDeviceGetEnforcedPowerLimit, card)
+    mig = _answer(pynvml.nvmlDeviceGetMigMode, card)  # what it is now, what it will be after a reset
     return GPU(
-        name=_told(pynvml.nvmlDeviceGetName, card),
-        uuid=_told(pynvml.nvmlDeviceGetUUID, card),
+        name=_answer(pynvml.nvmlDeviceGetName, card),
+        uuid=_answer(pynvml.nvmlDeviceGetUUID, card),
         total_bytes=None if memory is None else int(memory.total),
-        driver=_told(pynvml.nvmlSystemGetDriverVersion),
+        driver=_answer(pynvml.nvmlSystemGetDriverVersion),
         power_limit_w=None if limit_mw is None else limit_mw / 1000,
-        sm_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, card, pynvml.NVML_CLOCK_SM),
-        memory_clock_mhz=_told(pynvml.nvmlDeviceGetClockInfo, card, pynvml.NVML_CLOCK_MEM),
-        temperature_c=_told(pynvml.nvmlDeviceGetTemperature, card, pynvml.NVML_TEMPERATURE_GPU),
+        sm_clock_mhz=_answer(pynvml.nvmlDeviceGetClockInfo, card, pynvml.NVML_CLOCK_SM),
+        memory_clock_mhz=_answer(pynvml.nvmlDeviceGetClockInfo, card, pynvml.NVML_CLOCK_MEM),
+        temperature_c=_answer(pynvml.nvmlDeviceGetTemperature, card, pynvml.NVML_TEMPERATURE_GPU),
         mig=None if mig is None else mig[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
     )
 
 
-def _told(question: Callable[..., Any], *about: Any) -> Any:
+def _answer(question: Callable[..., Any], *about: Any) -> Any:
     """The driver's answer, None where it has none."""
     import pynvml
 

@@ -30,8 +30,12 @@ def header(
     dit: str = "",
     lm: str | None = None,
     lm_backend: str | None = None,
+    device: str | None = None,
 ) -> Header:
-    """What a run of `mode` on `setup` is: this code, on this machine, from now on."""
+    """What a run of `mode` on `setup` is: this code, on this machine, from now on.
+
+    `device`: what it runs on, where that is not the setup's accelerator.
+    """
     commit, dirty = machine.revision()
     return Header(
         id=uuid4().hex,
@@ -47,7 +51,7 @@ def header(
         dit=dit,
         lm=lm,
         lm_backend=lm_backend,
-        device=setup.accelerator.device,
+        device=device or setup.accelerator.device,
         origins=dict(origins),
         versions=machine.versions(),
         subject=msgspec.UNSET if subject.name == registry.DEFAULT else subject.name,

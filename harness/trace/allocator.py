@@ -1,4 +1,4 @@
-"""The books of PyTorch's caching allocator on a CUDA card, kept without a card. No torch import here.
+"""A model of PyTorch's CUDA caching allocator, which needs no card. No torch import here.
 
 A card hands out memory slowly, so PyTorch asks it for large pieces, *segments*, and cuts tensors out of
 them. It holds (reserves) at least what its tensors fill (allocate), and that is at least what was asked for
@@ -17,12 +17,12 @@ This is the allocator of torch 2.13 to 2.15 with default settings: no expandable
 `max_split_size_mb`, no `garbage_collection_threshold`, no rounding to powers of two; one stream, no CUDA
 graphs, no private pools. Earlier versions choose otherwise among equal blocks. Addresses here only count up,
 segment by segment; the driver's play no part in PyTorch either. `tests/harness/trace/test_allocator.py` holds
-these books to PyTorch's own, step by step.
+this model to PyTorch's own, step by step.
 
-    books = Allocator(cap_bytes=8 * 2**30)
-    block = books.malloc(3 * 2**20)  # 3 MiB allocated, 20 MiB reserved
-    books.free(block)                # nothing allocated, 20 MiB reserved
-    books.empty_cache()              # nothing reserved
+    allocator = Allocator(cap_bytes=8 * 2**30)
+    block = allocator.malloc(3 * 2**20)  # 3 MiB allocated, 20 MiB reserved
+    allocator.free(block)                # nothing allocated, 20 MiB reserved
+    allocator.empty_cache()              # nothing reserved
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Block:
 
 
 class Allocator:
-    """The books of a card of `cap_bytes`, or of the share that `set_per_process_memory_fraction` leaves.
+    """The allocator of a card of `cap_bytes`, or of the share that `set_per_process_memory_fraction` leaves.
 
     `allocated_bytes` and `reserved_bytes` are torch.cuda.memory_allocated and memory_reserved, `live_bytes`
     is `requested_bytes` of torch.cuda.memory_stats, `retries` its `num_alloc_retries`.

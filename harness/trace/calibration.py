@@ -1,4 +1,4 @@
-"""What was measured of cards below PyTorch: `calibration.json`, written on a card by `scripts.calibrate`.
+"""Calibration: memory measured below PyTorch on real cards, in `calibration.json` (`scripts.calibrate`).
 
 A prediction rests on three figures that no rule of PyTorch's gives: what a process holds outside its
 allocator, the workspace of cuBLAS, and that of cuDNN's convolutions, in copies of their input. They hold for

@@ -1,4 +1,4 @@
-"""What a generation would cost on a card: records, as predicted. No torch import here."""
+"""Predicted cost of a generation on a card, as records. No torch import here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A graphics card on which nothing is stored or computed, and every byte and every kernel is counted.
+"""A fake CUDA device for traces: it stores and computes nothing, and counts every byte and every kernel.
 
 Tensors on it, and weights on their way to it, are fake: torch's meta device gives them shapes, dtypes and
 lifetimes, and no memory. The engine is told what it would see: this card, the host. So it runs as it does
@@ -31,7 +31,7 @@ from harness.cards import Card
 from harness.trace import kernels
 from harness.trace.allocator import Block
 from harness.trace.libraries import CUDA, attend
-from harness.trace.replay import CachedTrace, Recorder
+from harness.trace.replay import CachedTrace, TraceCache
 from harness.trace.stage_costs import Work
 from harness.trace.storage import META, FakeStorage, site
 from harness.trace.tracker import Alloc
@@ -44,7 +44,7 @@ aten = torch.ops.aten
 
 
 class FakeCard(FakeStorage):
-    """A card's `books` of memory and work.
+    """A card of which a `tracker` counts memory and work.
 
     `libraries`: what lies below PyTorch; None is a CPU, which has no rules. `traces`: where layers are kept
     that were traced once, which may be shared, of the module types `repeated`; None traces every layer each
@@ -61,7 +61,7 @@ class FakeCard(FakeStorage):
     ):
         super().__init__(card, cap_bytes)
         self.libraries = libraries
-        self._recorder = None if traces is None else Recorder(self, traces, repeated)
+        self._trace_cache = None if traces is None else TraceCache(self, traces, repeated)
         self.answers |= {IS_META: self.is_empty, Tensor.tolist: self._values}
         # What stays on the host is pinned there where memory is not short, and sent without waiting.
         self.answers[Tensor.is_pinned] = self.is_fake
@@ -71,8 +71,8 @@ class FakeCard(FakeStorage):
             gc.disable()  # so that what is freed is freed where the last reference goes, every time
             self._entered.callback(gc.enable)
         self._entered.enter_context(_patched(torch.cuda, "empty_cache", self.tracker.empty_cache))
-        if self._recorder:
-            self._entered.enter_context(self._recorder)
+        if self._trace_cache:
+            self._entered.enter_context(self._trace_cache)
         super().__enter__()
         return self
 
@@ -82,27 +82,27 @@ class FakeCard(FakeStorage):
             self.obtain(Alloc(self.libraries.blas_bytes, "cublas", "cuBLAS workspace"))
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = list(tensors((args, kwargs.values())))
-        on_card = [tensor for tensor in given if self.holds(tensor)]
+        inputs = list(tensors((args, kwargs.values())))
+        on_card = [tensor for tensor in inputs if self.holds(tensor)]
         there = bool(on_card) if self._moving_to_card is None else self._moving_to_card
-        if not there and not any(map(self.is_fake, given)):
-            return self._on_host(func, args, kwargs, given)
+        if not there and not any(map(self.is_fake, inputs)):
+            return self._on_host(func, args, kwargs, inputs)
         if func is aten._local_scalar_dense.default:
             return self._value(args[0])
         if func is aten.scaled_dot_product_attention.default:
             return attend(self, *args, **kwargs)
         if func.namespace == "aten":
             with self.operators:
-                made = func.decompose(*args, **kwargs)
-            if made is not NotImplemented:
-                return made
-        made = self._infer(func, args, kwargs)
+                output = func.decompose(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
+        output = self._infer(func, args, kwargs)
         if there or on_card:
-            self._operate(func, args, kwargs, on_card, made)
-        for tensor in tensors((made,)):
+            self._operate(func, args, kwargs, on_card, output)
+        for tensor in tensors((output,)):
             if not self.holds(tensor):
                 self.host(tensor.untyped_storage())
-        return made
+        return output
 
     def make(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         kwargs = {name: value for name, value in kwargs.items() if name != "generator"}
@@ -114,8 +114,8 @@ class FakeCard(FakeStorage):
             return func(*args, **kwargs | {"device": "meta"})
 
     def replay(self, trace: CachedTrace) -> Tensor:
-        """Do over what a call did; what it made."""
-        taken: dict[int, Block] = {}  # and not yet given, by their numbers
+        """Repeat the events of a call; its result."""
+        taken: dict[int, Block] = {}  # and not yet freed, by their numbers
         count = 0
         try:
             for event in trace.events:
@@ -130,58 +130,58 @@ class FakeCard(FakeStorage):
             for block in taken.values():
                 self.tracker.give(block)
             raise
-        number, size, stride, dtype = trace.made
-        made = torch.empty_strided(size, stride, dtype=dtype, device=META)
+        number, size, stride, dtype = trace.output
+        output = torch.empty_strided(size, stride, dtype=dtype, device=META)
         if number is None:
-            self.host(made.untyped_storage())
+            self.host(output.untyped_storage())
         else:
-            self.hold(made.untyped_storage(), taken[number])
-        return made
+            self.hold(output.untyped_storage(), taken[number])
+        return output
 
     def _infer(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What `func` makes of tensors of those shapes, without values."""
+        """The result of `func`, as tensors with shapes and no values."""
         if _names_a_device(func):
             kwargs = kwargs | {"device": META} | {name: None for name in HOST_ONLY if name in kwargs}
-        key = (func, _known_by(args), _known_by(tuple(kwargs.items()))) if _makes_anew(func) else None
+        key = (func, _signature(args), _signature(tuple(kwargs.items()))) if _returns_new(func) else None
         if key in _inferred:
             size, stride, dtype = _inferred[key]
             return torch.empty_strided(size, stride, dtype=dtype, device=META)
         args, kwargs = _shapes(args), {name: _shapes(value) for name, value in kwargs.items()}
-        made = func(*args, **kwargs)
-        if key and _fills_its_own(made, (args, kwargs.values())):
-            _inferred[key] = made.shape, made.stride(), made.dtype
-        return made
+        output = func(*args, **kwargs)
+        if key and _owns_storage(output, (args, kwargs.values())):
+            _inferred[key] = output.shape, output.stride(), output.dtype
+        return output
 
     def _operate(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor], made: Any
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[Tensor], output: Any
     ) -> None:
-        """Book an operator: memory for what it makes, and what it does."""
+        """Count an operator: memory for its results, and its work."""
         self.operator = func._schema.name
-        results = list(tensors((made,)))
-        if self._crosses(func, args, kwargs, given, results):
+        results = list(tensors((output,)))
+        if self._crosses(func, args, kwargs, inputs, results):
             return
-        if kernels.moves_nothing(func, given, results):
-            return self._take_new(given, results)
+        if kernels.moves_nothing(func, inputs, results):
+            return self._take_new(inputs, results)
         stray = [tensor for tensor in tensors(args) if tensor.dim() and not self.holds(tensor)]
-        if stray and given and func._overloadpacket not in kernels.TAKES_HOST_TENSORS:
+        if stray and inputs and func._overloadpacket not in kernels.TAKES_HOST_TENSORS:
             raise RuntimeError(f"{self.operator}: a tensor on the host meets one on the card")
-        sent = [self._send(tensor) for tensor in stray] if given else []
-        self._take_new(given, results)
+        sent = [self._send(tensor) for tensor in stray] if inputs else []
+        self._take_new(inputs, results)
         for block in sent:
             self.tracker.give(block)
         space = self.libraries.workspace_bytes(func, args) if self.libraries else 0
         if space:
             self.tracker.give(self.obtain(Alloc(space, self.operator, "workspace")))
-        self.tracker.charge(kernels.work(func, args, kwargs, given, made))
+        self.tracker.charge(kernels.work(func, args, kwargs, inputs, output))
 
     def _send(self, index: Tensor) -> Block:
         """An index that is written as a list goes over before the operator that uses it."""
         self.tracker.charge(Work(to_card_bytes=index.nbytes, launches=1, syncs=1))
         return self.obtain(Alloc(index.nbytes, self.operator, site()))
 
-    def _take_new(self, given: Sequence[Tensor], made: Sequence[Tensor]) -> None:
-        old = set(map(key_of, given))
-        for tensor in made:
+    def _take_new(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        old = set(map(key_of, inputs))
+        for tensor in outputs:
             if key_of(tensor) not in old:
                 self.take(tensor)
 
@@ -190,10 +190,10 @@ class FakeCard(FakeStorage):
         func: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        given: list[Tensor],
-        made: list[Tensor],
+        inputs: list[Tensor],
+        outputs: list[Tensor],
     ) -> bool:
-        """Book what goes over the link, if this does. The host waits for it unless it was told not to.
+        """Count a copy over the link, if this is one. The host waits for it unless it was told not to.
 
         A copy in another dtype is converted where it comes from: on its way to the host it is there twice.
         """
@@ -202,10 +202,10 @@ class FakeCard(FakeStorage):
             target, source = args[:2]
             to_card, from_card = self.holds(target), self.holds(source)
         elif packet is aten._to_copy or packet is aten.clone:
-            target, source = made[0], args[0]
-            to_card, from_card = self._moving_to_card is not False, bool(given)
-        elif packet in (aten.lift_fresh, aten.lift_fresh_copy) and not given:
-            target, to_card, from_card = made[0], True, False
+            target, source = outputs[0], args[0]
+            to_card, from_card = self._moving_to_card is not False, bool(inputs)
+        elif packet in (aten.lift_fresh, aten.lift_fresh_copy) and not inputs:
+            target, to_card, from_card = outputs[0], True, False
             source = target
         else:
             return False
@@ -213,7 +213,7 @@ class FakeCard(FakeStorage):
             return False
         waits = int(not kwargs.get("non_blocking"))
         if to_card:
-            self._take_new(given, made)
+            self._take_new(inputs, outputs)
             self.tracker.charge(Work(to_card_bytes=target.nbytes, launches=1, syncs=waits))
             return True
         if source.dtype != target.dtype:
@@ -224,14 +224,14 @@ class FakeCard(FakeStorage):
         return True
 
     def _on_host(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: Sequence[Tensor]
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Sequence[Tensor]
     ) -> Any:
-        """An operator on real tensors only. What is made of none, and is large, is fake."""
-        if not given and _names_a_device(func) and kwargs.get("device") != META:
-            made = self._infer(func, args, kwargs)
-            if isinstance(made, Tensor) and made.nbytes > HOST_REAL_BYTES:
-                self.host(made.untyped_storage())
-                return made
+        """An operator on real tensors only. A large result of no inputs is fake."""
+        if not inputs and _names_a_device(func) and kwargs.get("device") != META:
+            output = self._infer(func, args, kwargs)
+            if isinstance(output, Tensor) and output.nbytes > HOST_REAL_BYTES:
+                self.host(output.untyped_storage())
+                return output
         return func(*args, **kwargs)
 
     def _value(self, tensor: Tensor) -> bool | float | int:
@@ -250,34 +250,34 @@ class FakeCard(FakeStorage):
         return value
 
 
-# What operators make: size, stride and dtype, by what is `_known_by` their arguments.
+# Results of operators, as size, stride and dtype, by the `_signature` of their arguments.
 _inferred: dict[Any, tuple[torch.Size, tuple[int, ...], torch.dtype]] = {}
 
 
-def _known_by(value: Any) -> Any:
-    """What of an argument decides what an operator makes of it."""
+def _signature(value: Any) -> Any:
+    """The parts of an argument that the shape of a result depends on."""
     if isinstance(value, Tensor):
         return value.shape, value.stride(), value.dtype, value.storage_offset()
     if isinstance(value, (tuple, list)):
-        return type(value), *map(_known_by, value)
+        return type(value), *map(_signature, value)
     return type(value), value
 
 
 @cache
-def _makes_anew(func: Any) -> bool:
-    """Whether `func` makes one tensor, by its schema no view and nothing that was there."""
+def _returns_new(func: Any) -> bool:
+    """Whether `func` returns one new tensor: by its schema no view, nothing written in place."""
     schema = func._schema
     aliases = [value.alias_info for value in (*schema.arguments, *schema.returns)]
     return len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor" and not any(aliases)
 
 
-def _fills_its_own(made: Any, given: Any) -> bool:
-    """Whether `made` is all of a storage of its own, which not every schema tells."""
-    if type(made) is not Tensor or made.storage_offset():
+def _owns_storage(result: Any, inputs: Any) -> bool:
+    """Whether `result` is all of a storage of its own, which not every schema tells."""
+    if type(result) is not Tensor or result.storage_offset():
         return False
-    like = torch.empty_strided(made.shape, made.stride(), dtype=made.dtype, device=META)
-    same = made.untyped_storage().nbytes() == like.untyped_storage().nbytes()
-    return same and all(key_of(made) != key_of(tensor) for tensor in tensors(given))
+    like = torch.empty_strided(result.shape, result.stride(), dtype=result.dtype, device=META)
+    same = result.untyped_storage().nbytes() == like.untyped_storage().nbytes()
+    return same and all(key_of(result) != key_of(tensor) for tensor in tensors(inputs))
 
 
 @cache

@@ -1,7 +1,7 @@
-"""What one operator of ATen does on a card: FLOP, bytes, launches.
+"""Work of one ATen operator on a card: FLOP, bytes, launches.
 
-One operator is one kernel, unless it only looks at memory in another way. It reads what it is given once and
-writes what it makes once: caches inside the card are no model's business. A multiply-add is 2 FLOP, counted
+One operator is one kernel, unless it only looks at memory in another way. It reads its inputs once and
+writes its outputs once: caches inside the card are no model's business. A multiply-add is 2 FLOP, counted
 for matrices, convolutions and attention; the rest is traffic. FLOP are those of torch's own counter.
 """
 
@@ -29,30 +29,30 @@ OVERWRITES = {aten.copy_, aten.fill_, aten.zero_, aten.normal_, aten.uniform_, a
 TAKES_HOST_TENSORS = {aten.copy_, aten.index, aten.index_put_, aten._index_put_impl_}
 
 
-def moves_nothing(func: Any, given: Sequence[Tensor], made: Sequence[Tensor]) -> bool:
-    """Whether `func` made no value: a view, or memory that nobody has written to."""
+def moves_nothing(func: Any, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
+    """Whether `func` writes no values: it returns a view, or uninitialised memory."""
     if func._overloadpacket in EMPTY:
         return True
-    old = set(map(key_of, given))
-    return not func._schema.is_mutable and all(key_of(tensor) in old for tensor in made)
+    old = set(map(key_of, inputs))
+    return not func._schema.is_mutable and all(key_of(tensor) in old for tensor in outputs)
 
 
 def work(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: Sequence[Tensor], made: Any
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Sequence[Tensor], output: Any
 ) -> Work:
-    """What `func` does, of tensors `given` on the card, to come to `made`."""
+    """Work of `func` from the tensors `inputs` on the card to `output`."""
     packet = func._overloadpacket
-    results = [made] if isinstance(made, Tensor) else [t for t in made or () if isinstance(t, Tensor)]
+    results = [output] if isinstance(output, Tensor) else [t for t in output or () if isinstance(t, Tensor)]
     written = sum(map(reach_bytes, results))
     if packet in PUTS:
-        written = sum(map(reach_bytes, given[1:]))
+        written = sum(map(reach_bytes, inputs[1:]))
         read = written
     elif packet in PICKS:
-        read = written + sum(map(reach_bytes, given[1:]))
+        read = written + sum(map(reach_bytes, inputs[1:]))
     else:
-        read = sum(map(reach_bytes, given[1:] if packet in OVERWRITES else given))
+        read = sum(map(reach_bytes, inputs[1:] if packet in OVERWRITES else inputs))
     count = flop_registry.get(packet)
-    flop = count(*_sizes(args), **_sizes(kwargs), out_val=_sizes(made)) if count else 0
+    flop = count(*_sizes(args), **_sizes(kwargs), out_val=_sizes(output)) if count else 0
     if packet is aten._scaled_dot_product_flash_attention_for_cpu:  # which torch's counter does not know
         flop = attention_flop(*args[:3])
     return Work(flop=int(flop), read_bytes=read, written_bytes=written, launches=1)

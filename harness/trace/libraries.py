@@ -1,4 +1,4 @@
-"""What lies below PyTorch on a CUDA card: which attention kernel serves, and what memory libraries ask for.
+"""CUDA libraries below PyTorch: the attention kernel that serves, and the workspaces libraries allocate.
 
     attention   flash       fp16 or bf16 from capability 8.0, no mask                    one kernel
                 efficient   any mask, no grouped heads                                   one kernel
@@ -49,13 +49,13 @@ class CUDA:
 
     @property
     def blas_bytes(self) -> int:
-        """What the first matrix product leaves allocated."""
+        """The workspace that the first matrix product leaves allocated."""
         if self.measured:
             return self.measured.blas_bytes
         return BLAS_BYTES_HOPPER if self.capability[0] == HOPPER[0] else BLAS_BYTES
 
     def workspace_bytes(self, func: Any, args: tuple[Any, ...]) -> int:
-        """What an operator has allocated while it runs, beside what it makes."""
+        """The workspace of an operator while it runs, beside its results."""
         if func._overloadpacket not in CONVOLUTIONS:
             return 0
         copies = self.measured.convolution_copies if self.measured else 1
@@ -105,13 +105,13 @@ def _fused(card: FakeCard, kernel: str, q: Tensor, k: Tensor, v: Tensor, mask: T
     batch, heads, queries, _ = q.shape
     out = card.fresh((batch, queries, heads, v.shape[-1]), q.dtype).transpose(1, 2)
     sums = card.fresh((batch, heads, queries), torch.float32) if kernel == "flash" else None
-    given = [tensor for tensor in (q, k, v, mask) if tensor is not None]
-    made = [tensor for tensor in (out, sums) if tensor is not None]
+    inputs = [tensor for tensor in (q, k, v, mask) if tensor is not None]
+    outputs = [tensor for tensor in (out, sums) if tensor is not None]
     card.tracker.charge(
         Work(
             flop=kernels.attention_flop(q, k, v),
-            read_bytes=sum(map(kernels.reach_bytes, given)),
-            written_bytes=sum(map(kernels.reach_bytes, made)),
+            read_bytes=sum(map(kernels.reach_bytes, inputs)),
+            written_bytes=sum(map(kernels.reach_bytes, outputs)),
             launches=1,
         )
     )

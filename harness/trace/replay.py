@@ -1,9 +1,9 @@
-"""A layer that runs again on the same shapes is not traced again: what it did the first time is done over.
+"""A cache of traces: a module that is called again with the same shapes is replayed, not traced again.
 
 A model is one block many times over, a schedule one model many times over, a long song one tile many times
-over. What a call does to a card follows from the shapes of what it sees, so the first call of a kind is
-written down as allocations, releases and work, and others repeat that. Allocations are still made one by one:
-the books are those of tracing every call, and a card that is too small refuses at the same operator.
+over. What a call does to a card follows from the shapes of its arguments, so the first call of a kind is
+recorded as allocations, frees and work, and later ones replay that. Allocations are still made one by one:
+the totals are those of tracing every call, and a card that is too small refuses at the same operator.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ PLAIN = (Tensor, nn.Parameter)
 
 
 class Free(NamedTuple):
-    """What was taken as the `number`th in this trace was let go."""
+    """The `number`th allocation of this trace is freed."""
 
     number: int
 
 
 class Output(NamedTuple):
-    """A tensor that outlives the call, in what was taken as the `number`th; None is host memory."""
+    """The tensor a call returns, in the `number`th allocation of its trace; None is host memory."""
 
     number: int | None
     size: tuple[int, ...]
@@ -42,19 +42,19 @@ class Output(NamedTuple):
 
 
 class CachedTrace:
-    """What one call did."""
+    """The allocations, frees and work of one call, and the tensor it returned."""
 
     def __init__(self) -> None:
         self.events: list[Alloc | Free | Work] = []
-        self.made: Output
+        self.output: Output
         self.repeatable = True
         self._numbers: dict[int, int] = {}  # by the identity of a block
         self._taken = 0
 
-    def on_alloc(self, block: Block, what: Alloc) -> None:
+    def on_alloc(self, block: Block, alloc: Alloc) -> None:
         self._numbers[id(block)] = self._taken
         self._taken += 1
-        self.events.append(what)
+        self.events.append(alloc)
 
     def on_free(self, block: Block) -> None:
         number = self._numbers.pop(id(block), None)
@@ -66,18 +66,18 @@ class CachedTrace:
     def on_op(self, work: Work) -> None:
         self.events.append(work)
 
-    def end(self, made: Tensor, block: Block | None) -> None:
-        """Note what the call returned, in `block`. What was there before, or a part of a tensor, cannot be
-        done over.
+    def end(self, result: Tensor, block: Block | None) -> None:
+        """Note the `result` of the call, in `block`. A tensor that was there before, or a part of one, cannot
+        be replayed.
         """
         number = None if block is None else self._numbers.pop(id(block), -1)
-        self.made = Output(number, tuple(made.shape), made.stride(), made.dtype)
+        self.output = Output(number, tuple(result.shape), result.stride(), result.dtype)
         # Nothing else may be left behind.
-        self.repeatable &= number != -1 and made.storage_offset() == 0 and not self._numbers
+        self.repeatable &= number != -1 and result.storage_offset() == 0 and not self._numbers
 
 
-class Recorder:
-    """Entered, calls of modules of the types `repeated` are cached in `traces`, and replayed from there."""
+class TraceCache:
+    """A context in which calls of modules of the types `repeated` are cached in `traces` and replayed."""
 
     def __init__(self, card: FakeCard, traces: dict[Any, CachedTrace], repeated: Sequence[type[nn.Module]]):
         self.traces = traces
@@ -85,7 +85,7 @@ class Recorder:
         self._card = card
         self._entered = ExitStack()
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> TraceCache:
         for kind in self._repeated:
             self._entered.enter_context(_forward_of(kind, self._through(kind.forward)))
         return self
@@ -95,20 +95,20 @@ class Recorder:
 
     def _through(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(module: nn.Module, *args: Any) -> Tensor:
-            seen = tuple(_signatures(self._card, (args, tuple(module.parameters()))))
-            key = (forward, self._card.libraries, seen)
+            signature = tuple(_signatures(self._card, (args, tuple(module.parameters()))))
+            key = (forward, self._card.libraries, signature)
             trace = self.traces.get(key)
             if trace is not None and trace.repeatable:
                 return self._card.replay(trace)
             trace = CachedTrace()
             self._card.tracker.listeners.append(trace)
             try:
-                made = forward(module, *args)
+                result = forward(module, *args)
             finally:
                 self._card.tracker.listeners.remove(trace)
-            trace.end(made, self._card.block_of(made))
+            trace.end(result, self._card.block_of(result))
             self.traces[key] = trace
-            return made
+            return result
 
         return call
 
@@ -124,7 +124,7 @@ def _forward_of(kind: type[nn.Module], forward: Callable[..., Any]) -> Iterator[
 
 
 def _signatures(card: FakeCard, value: Any) -> Iterator[Any]:
-    """What of `value` decides what a call with it does: shapes of tensors, and whatever is not one."""
+    """The parts of `value` that a trace depends on: shapes of tensors, and everything that is no tensor."""
     if isinstance(value, Tensor):
         kind = type(value) if type(value) in PLAIN else scheme_of(value)  # quantizations share a type
         yield kind, value.shape, value.stride(), value.dtype, card.holds(value)

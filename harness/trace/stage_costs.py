@@ -1,4 +1,4 @@
-"""Work and memory by stage: what a trace adds up to. No torch import here.
+"""Work and memory of a trace, summed by stage. No torch import here.
 
 A kernel takes as long as the longest of its arithmetic, its traffic and its launch; what crosses the link
 between host and card comes on top. That is a roofline, not a bound: caches and launches that run ahead of the
@@ -24,7 +24,7 @@ RESOURCES = ("compute", "memory", "launches", "link")
 
 
 class Work(NamedTuple):
-    """What one operator does. Bytes are of the card's memory, or of the link where they cross it."""
+    """Work of one operator. Bytes are of the card's memory, or of the link where they cross it."""
 
     flop: int = 0
     read_bytes: int = 0
@@ -48,7 +48,7 @@ class Sample(NamedTuple):
 class Stage:
     """One stage's sums. `ps`: picoseconds by the resource that bounds each kernel.
 
-    `sites`: bytes alive at the peak of allocated memory, by the place in the engine that asked for them.
+    `sites`: bytes alive at the peak of allocated memory, by the call site in the engine that allocated them.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Stage:
     sites: dict[str, int] = field(default_factory=dict)
 
     def total(self) -> Work:
-        """The sums of its work."""
+        """Its work, summed."""
         return Work(*map(round, self.work))
 
 
@@ -75,42 +75,42 @@ class StageCosts:
         self._link_bytes_per_s = int(card.link_bytes_per_s)
         self._launch_ps = round(card.launch_s * PS)
         self._grain_bytes = card.memory_bytes // 400  # a smaller change of memory is not drawn
-        self._took: dict[Work, tuple[str, int, int]] = {}
+        self._durations: dict[Work, tuple[str, int, int]] = {}
         self._clock_ps: int | Fraction = 0
 
     def stage(self) -> Stage:
         """The stage that is running."""
         name = spans.stage() or OUTSIDE
-        found = self.stages.get(name)
-        if found is None:
-            found = self.stages[name] = Stage(name)
-        return found
+        stage = self.stages.get(name)
+        if stage is None:
+            stage = self.stages[name] = Stage(name)
+        return stage
 
     def charge(self, work: Work) -> None:
-        """Add what an operator did to the stage that is running."""
+        """Add the work of an operator to the stage that is running."""
         stage = self.stage()
         for index, amount in enumerate(work):
             if amount:
                 stage.work[index] += amount
-        known = self._took.get(work)
-        if known is None:
-            known = self._took[work] = self._takes(work)
-        bound, took_ps, link_ps = known
-        stage.ps[bound] += took_ps
+        duration = self._durations.get(work)
+        if duration is None:
+            duration = self._durations[work] = self._duration(work)
+        bound, kernel_ps, link_ps = duration
+        stage.ps[bound] += kernel_ps
         stage.ps["link"] += link_ps
-        self._clock_ps += took_ps + link_ps
+        self._clock_ps += kernel_ps + link_ps
 
-    def _takes(self, work: Work) -> tuple[str, int, int]:
+    def _duration(self, work: Work) -> tuple[str, int, int]:
         """What bounds a kernel, how long that takes, and how long its way over the link."""
         moved_bytes = work.read_bytes + work.written_bytes
-        took_ps = {
+        kernel_ps = {
             "compute": work.flop * PS // self._flop_per_s,
             "memory": moved_bytes * PS // self._bytes_per_s,
             "launches": work.launches * self._launch_ps,
         }
-        bound = max(took_ps, key=took_ps.__getitem__)
+        bound = max(kernel_ps, key=kernel_ps.__getitem__)
         crossed_bytes = work.to_card_bytes + work.to_host_bytes
-        return bound, took_ps[bound], crossed_bytes * PS // self._link_bytes_per_s
+        return bound, kernel_ps[bound], crossed_bytes * PS // self._link_bytes_per_s
 
     def memory(self, live: int, allocated: int, reserved: int) -> bool:
         """Note what is in use now; whether it is the most that the stage has allocated."""

@@ -1,4 +1,4 @@
-"""Where fake tensors are: on a card whose books are kept, or on the host. None of them has memory.
+"""Storage of fake tensors: blocks of a simulated card, or of the host. None of them has memory.
 
 A tensor of torch's meta device is fake if its storage is known here; any other belongs to a model that is not
 loaded. A block of the card is a storage's until the storage dies.
@@ -31,7 +31,7 @@ META = torch.device("meta")
 class FakeStorage(VirtualCard):
     """`card`, of which `cap_bytes` are left to the allocator (what its context leaves, where not said).
 
-    `books` has what was taken. Raises torch.OutOfMemoryError out of the call that asked for too much.
+    `tracker` counts allocations. Raises torch.OutOfMemoryError out of the call that asked for too much.
     """
 
     wrapped_on = "meta"
@@ -69,35 +69,35 @@ class FakeStorage(VirtualCard):
 
     def elsewhere(self, shape: Sequence[int]) -> Tensor:
         """A fake tensor on the host."""
-        made = torch.empty(shape, device=META)
-        self.host(made.untyped_storage())
-        return made
+        tensor = torch.empty(shape, device=META)
+        self.host(tensor.untyped_storage())
+        return tensor
 
     def fresh(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """A tensor on the card that nobody has written to."""
-        made = torch.empty(shape, dtype=dtype, device=META)
-        self.take(made)
-        return made
+        """An uninitialised tensor on the card."""
+        tensor = torch.empty(shape, dtype=dtype, device=META)
+        self.take(tensor)
+        return tensor
 
     def take(self, tensor: Tensor) -> None:
         for part in plain(tensor):
             if key_of(part) not in self._blocks:
                 self._keep(part.untyped_storage())
 
-    def obtain(self, what: Alloc) -> Block:
-        """A block of the card, of no storage yet."""
+    def obtain(self, alloc: Alloc) -> Block:
+        """Allocate a block of the card, of no storage yet."""
         try:
-            return self.tracker.take(what)
+            return self.tracker.take(alloc)
         except NoMemory as refusal:
-            raise torch.OutOfMemoryError(f"{what.operator}: {refusal}") from None
+            raise torch.OutOfMemoryError(f"{alloc.operator}: {refusal}") from None
 
     def hold(self, storage: torch.UntypedStorage, block: Block) -> None:
-        """`block` is that storage's until it dies."""
+        """Bind `block` to a storage until that is freed."""
         self._blocks[storage._cdata] = block
         weakref.finalize(storage, self._release, storage._cdata).atexit = False
 
     def host(self, storage: torch.UntypedStorage) -> None:
-        """A fake tensor on the host lies in that storage until it dies."""
+        """Mark a storage as a fake tensor's on the host until it is freed."""
         if storage._cdata not in self._hosted and storage.device == META:
             self._hosted.add(storage._cdata)
             weakref.finalize(storage, self._hosted.discard, storage._cdata).atexit = False
@@ -136,7 +136,7 @@ def site() -> str:
 
 @cache
 def _place(file: str) -> str | None:
-    """A file of ours as sites name it; None for one of a library, or of what keeps the books."""
+    """A file of ours as sites name it; None for one of a library, or of the tracing itself."""
     if not file.startswith(OURS) or file.startswith(BEHIND_THE_SCENES):
         return None
     place = Path(file).relative_to(CHECKOUT)

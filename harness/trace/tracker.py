@@ -1,4 +1,4 @@
-"""The books of a card: who took memory and gave it back, what was done, what each peak is made of."""
+"""The memory tracker of a card: allocations, frees and work by stage, and the call sites of each peak."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.trace.stage_costs import Stage, StageCosts, Work
 
 
 class Alloc(NamedTuple):
-    """Memory was asked for, by an operator at a place in the engine."""
+    """A request for `size` bytes, by an `operator` at a `site` in the engine."""
 
     size: int
     operator: str
@@ -19,9 +19,9 @@ class Alloc(NamedTuple):
 
 
 class TraceListener(Protocol):
-    """Who is told of every entry."""
+    """An observer of every allocation, free and operator."""
 
-    def on_alloc(self, block: Block, what: Alloc) -> None: ...
+    def on_alloc(self, block: Block, alloc: Alloc) -> None: ...
 
     def on_free(self, block: Block) -> None: ...
 
@@ -29,9 +29,9 @@ class TraceListener(Protocol):
 
 
 class MemoryTracker:
-    """Memory (`allocator`) and work (`ledger`) of `card`, with `cap_bytes` to allocate.
+    """Memory (`allocator`) and work (`stage_costs`) of `card`, with `cap_bytes` to allocate.
 
-    `refused`: every time that was too little. `listeners` are told of each entry as it is made.
+    `refused`: every time that was too little. `listeners` are called with each event as it happens.
     """
 
     def __init__(self, card: Card, cap_bytes: int):
@@ -47,49 +47,49 @@ class MemoryTracker:
         # depends on the frames that hold it.
         self._unwinding = False
 
-    def take(self, what: Alloc) -> Block:
-        """A block for what is asked for. Raises NoMemory, and notes where that was."""
+    def take(self, alloc: Alloc) -> Block:
+        """Allocate a block. Raises NoMemory, and notes where that was."""
         self._unwinding = False
         stage = self._enter()
         try:
-            block = self.allocator.malloc(what.size)
+            block = self.allocator.malloc(alloc.size)
         except NoMemory:
-            self.refused.append(Refusal(stage.name, what.operator, what.site, what.size))
+            self.refused.append(Refusal(stage.name, alloc.operator, alloc.site, alloc.size))
             self._unwinding = True
             raise
-        self._open[id(block)] = what
-        self._by_site[what.site] = self._by_site.get(what.site, 0) + what.size
+        self._open[id(block)] = alloc
+        self._by_site[alloc.site] = self._by_site.get(alloc.site, 0) + alloc.size
         for listener in self.listeners:
-            listener.on_alloc(block, what)
+            listener.on_alloc(block, alloc)
         self._measure()
         return block
 
     def give(self, block: Block) -> None:
-        """`block` is free."""
+        """Free `block`."""
         self._enter()
         self._note_peak()
-        what = self._open.pop(id(block))
-        self._by_site[what.site] -= what.size
+        alloc = self._open.pop(id(block))
+        self._by_site[alloc.site] -= alloc.size
         for listener in self.listeners:
             listener.on_free(block)
         self.allocator.free(block)
         self._measure()
 
     def charge(self, work: Work) -> None:
-        """Add what an operator did."""
+        """Add the work of an operator."""
         self._enter()
         for listener in self.listeners:
             listener.on_op(work)
         self.stage_costs.charge(work)
 
     def empty_cache(self) -> None:
-        """Give back to the card what is only kept."""
+        """Return cached segments to the card."""
         self._enter()
         self.allocator.empty_cache()
         self._measure()
 
     def close(self) -> None:
-        """Nothing more will happen."""
+        """The end of the trace."""
         self._note_peak()
 
     def _enter(self) -> Stage:
@@ -109,7 +109,7 @@ class MemoryTracker:
             self._at_peak = True
 
     def _note_peak(self) -> None:
-        """What is taken now is what the peak of the stage is made of."""
+        """Note the call sites of what is allocated now: the stage is at its peak."""
         if self._at_peak and self._stage:
             self._stage.sites = {site: size for site, size in self._by_site.items() if size}
         self._at_peak = False
