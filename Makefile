@@ -1,5 +1,6 @@
 # make bench   benchmark HEAD, build the site, print where to look
 # make test    every test
+# make properties    the property tests alone; HYPOTHESIS_PROFILE=nightly tries twenty times as much
 # make test-backends    the language model in vLLM and MLX beside our own, in an environment of their own
 # make lint    what CI checks before it runs anything
 # make site    the site again, from results that are there
@@ -22,7 +23,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Hundreds of processes start from our modules: the first compiles them for all.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench test test-backends lint site gate clean
+.PHONY: bench test properties test-backends lint site gate clean
 
 # A failed cell stops neither the site nor the table, which says why it failed.
 bench: .stamps/bench
@@ -31,7 +32,10 @@ bench: .stamps/bench
 	    || failed=$$?; $(BIN)/asv publish && $(BIN)/python -m scripts.summary && exit $${failed:-0}
 
 test: .stamps/test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+properties: .stamps/test
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m hypothesis --timeout 1800
 
 # Each engine in a process of its own: they change what they share.
 test-backends: .stamps/backends

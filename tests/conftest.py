@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from places import ROOT
 
 # Tiny models gain nothing from a second thread, and two spinning pools on two busy cores lose tenfold.
@@ -20,6 +21,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Hundreds of processes start from our modules: the first compiles them for all.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# HYPOTHESIS_PROFILE names one. Where a test says how many examples it wants, it gets as many in both.
+settings.register_profile("ci", settings.default)
+settings.register_profile("nightly", max_examples=20 * settings.default.max_examples, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -31,10 +37,12 @@ LIGHT = ("harness", "acestep/__init__.py", "acestep/defaults.py", "acestep/reque
 
 # Axes as short as they can be with something to measure and something that is n/a on each.
 NARROW = {
+    "TINY_DURATIONS_S": (5,),
     "GUIDE_DURATIONS_S": (30,),
-    "BATCHES": (1, 2),
+    "BATCHES": (1,),
     "STAGES": ("load_audio", "diffuse"),
     "TASKS": ("cover", "reference"),
+    "METHODS": ("ode", "heun"),
     "GUIDANCE": ("none", "apg"),
     "BACKENDS": ("pt", "vllm"),
     "QUANTIZATIONS": ("none", "int8_weight_only"),

@@ -51,13 +51,19 @@ def filled(unit: str, most: int) -> str:
 # Texts
 
 
-@pytest.mark.parametrize("name", UNITS)
-def test_the_longest_texts_of_any_kind_make_music_and_words(engine: Engine, name: str):
-    caption, lyrics = filled(UNITS[name], MAX_CAPTION_CHARS), filled(UNITS[name], MAX_LYRICS_CHARS)
-    texts = {"caption": caption, "lyrics": lyrics, "lm_negative_prompt": caption}
-    generate(engine, **texts, bpm=None)
+KINDS = list(UNITS)
+
+
+@pytest.mark.parametrize("names", [KINDS[start::4] for start in range(4)], ids=", ".join)
+def test_the_longest_texts_of_any_kind_make_music_and_words(engine: Engine, names: list[str]):
+    """Each kind as the caption, the lyrics, or what is not wanted."""
+    caption, lyrics, unwanted = (
+        filled(UNITS[name], most)
+        for name, most in zip(names, (MAX_CAPTION_CHARS, MAX_LYRICS_CHARS, MAX_CAPTION_CHARS), strict=True)
+    )
+    generate(engine, caption=caption, lyrics=lyrics, lm_negative_prompt=unwanted, bpm=None)
     for found in (
-        engine.create(DescriptionParams(query=caption, **FEW)),
+        engine.create(DescriptionParams(query=unwanted, **FEW)),
         engine.format(DescriptionParams(caption=caption, lyrics=lyrics, **FEW)),
     ):
         assert found.caption and found.bpm and found.counts.lm_prompt_tokens < 512 + 2048 + 200

@@ -19,6 +19,8 @@ FREE = GenerationParams(
     caption="dub", use_cot_metas=True, thinking=True, use_constrained_decoding=False, lm_cfg_scale=2.0
 )
 
+FEW = {"max_caption_tokens": 4, "max_lyrics_tokens": 1}
+
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch):
@@ -71,7 +73,7 @@ def test_a_plan_without_the_grammar_is_a_plan(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("mode", ["understand", "create", "format"])
 def test_a_description_without_the_grammar_is_a_description(mode: str):
-    asked = DescriptionParams(audio_codes="<|audio_code_1|>", query="x", caption="x", max_lyrics_tokens=1)
+    asked = DescriptionParams(audio_codes="<|audio_code_1|>", query="x", caption="x", **FEW)
     params = replace(asked, use_constrained_decoding=False)
     with torch.inference_mode():
         found = getattr(PLANNER, mode)(params)
