@@ -156,8 +156,8 @@ def write(
         if folder in DITS:
             latent = source.silence_latent(folder).transpose(1, 2).contiguous()
             # Through a file: torch writes the name of a path into the archive, and that of a part is its own.
-            with replacing(path / "silence_latent.pt") as part, part.open("wb") as file:
-                torch.save(latent, file)
+            with replacing(path / "silence_latent.pt") as part, part.open("wb") as part_file:
+                torch.save(latent, part_file)
         elif folder != VAE:
             files |= tokenizer_files("text" if folder == TEXT_ENCODER else "lm")
         for name, content in files.items():
