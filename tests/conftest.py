@@ -120,12 +120,13 @@ def generate_music(engine, params, config, save_dir=None):
 
 
 def copy(names: Iterable[str], folder: Path) -> None:
-    """Files and folders of this repository, to the same places below `folder`."""
+    """Files and folders of this repository, to the same places below `folder`; of parity made-up engines have
+    none."""
     for name in names:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "parity.py"))
         else:
             shutil.copy(source, target)
 
