@@ -77,12 +77,10 @@ def library(name: str) -> ModuleType:
         raise MissingPrerequisite(message) from None
 
 
-def velocity(
-    config: DiTConfig, time: float, dit: nn.Module, x: Tensor, context: Tensor, encoded: Tensor
-) -> Tensor:
-    """diffusers' DiT at one time: `[B, T, 64]`."""
+def diffusers_dit(config: DiTConfig, dit: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """diffusers' DiT with the weights of `dit`."""
     module = library("diffusers.models.transformers.ace_step_transformer")
-    with precision(x.dtype):
+    with precision(dtype):
         theirs = module.AceStepTransformer1DModel(
             hidden_size=config.hidden_size,
             intermediate_size=config.intermediate_size,
@@ -95,18 +93,26 @@ def velocity(
             sliding_window=config.sliding_window,
             encoder_hidden_size=config.encoder.hidden_size,
         )
-        theirs = load(theirs, to_diffusers(dit.state_dict()), x.dtype)
+    return load(theirs, to_diffusers(dit.state_dict()), dtype)
+
+
+def velocity(
+    config: DiTConfig, time: float, dit: nn.Module, x: Tensor, context: Tensor, encoded: Tensor
+) -> Tensor:
+    """diffusers' DiT at one time: `[B, T, 64]`."""
+    theirs = diffusers_dit(config, dit, x.dtype)
+    with precision(x.dtype):
         times = torch.full((len(x),), time, dtype=x.dtype)
         return theirs(x, times, times, encoded, context, return_dict=False)[0]
 
 
-def condition(
-    config: DiTConfig, encoder: ConditionEncoder, text: Tensor, lyrics: Tensor, clip: Tensor
-) -> Tensor:
-    """diffusers' condition encoder of one prompt and one clip: `[1, N, D]`."""
+def diffusers_condition_encoder(
+    config: DiTConfig, encoder: ConditionEncoder, dtype: torch.dtype
+) -> nn.Module:
+    """diffusers' condition encoder with the weights of `encoder`."""
     module = library("diffusers.pipelines.ace_step.modeling_ace_step")
     block = config.encoder
-    with precision(text.dtype):
+    with precision(dtype):
         theirs = module.AceStepConditionEncoder(
             hidden_size=block.hidden_size,
             intermediate_size=block.intermediate_size,
@@ -119,9 +125,17 @@ def condition(
             head_dim=block.head_dim,
             sliding_window=config.sliding_window,
         )
-        # Two tensors live elsewhere in our layout: the checkpoint's root and silence_latent.pt.
-        elsewhere = {name: theirs.state_dict()[name] for name in ("null_condition_emb", "silence_latent")}
-        theirs = load(theirs, to_diffusers(encoder.state_dict()) | elsewhere, text.dtype)
+    # Two tensors live elsewhere in our layout: the checkpoint's root and silence_latent.pt.
+    elsewhere = {name: theirs.state_dict()[name] for name in ("null_condition_emb", "silence_latent")}
+    return load(theirs, to_diffusers(encoder.state_dict()) | elsewhere, dtype)
+
+
+def condition(
+    config: DiTConfig, encoder: ConditionEncoder, text: Tensor, lyrics: Tensor, clip: Tensor
+) -> Tensor:
+    """diffusers' condition encoder of one prompt and one clip: `[1, N, D]`."""
+    theirs = diffusers_condition_encoder(config, encoder, text.dtype)
+    with precision(text.dtype):
         masks = [torch.ones(part.shape[:2], dtype=torch.long) for part in (text, lyrics)]
         return theirs(text, masks[0], lyrics, masks[1], clip, torch.zeros(1, dtype=torch.long))[0]
 

@@ -19,15 +19,13 @@ from oracles import (
     LIMITS,
     assert_close,
     assert_trips,
-    diffusers_encoders,
-    load,
     precision,
     random_tensor,
     randomise,
-    to_diffusers,
 )
 from torch import Tensor, nn
 
+from acestep import oracles
 from acestep.models import condition
 from acestep.models.condition import ConditionEncoder
 from acestep.models.configs import DiTConfig
@@ -83,23 +81,7 @@ class Pair:
     def __init__(self, dtype: torch.dtype, config: DiTConfig = CONFIG):
         self.dtype = dtype
         self.ours = randomise(ConditionEncoder(config))
-        block = config.encoder
-        with precision(dtype):
-            theirs = diffusers_encoders.AceStepConditionEncoder(
-                hidden_size=block.hidden_size,
-                intermediate_size=block.intermediate_size,
-                text_hidden_dim=config.text_hidden_dim,
-                timbre_hidden_dim=config.audio_acoustic_hidden_dim,
-                num_lyric_encoder_hidden_layers=config.num_lyric_encoder_hidden_layers,
-                num_timbre_encoder_hidden_layers=config.num_timbre_encoder_hidden_layers,
-                num_attention_heads=block.num_attention_heads,
-                num_key_value_heads=block.num_key_value_heads,
-                head_dim=block.head_dim,
-                sliding_window=config.sliding_window,
-            )
-        # Two tensors live elsewhere in our layout: the checkpoint's root and silence_latent.pt.
-        elsewhere = {name: theirs.state_dict()[name] for name in ("null_condition_emb", "silence_latent")}
-        self.theirs = load(theirs, to_diffusers(self.ours.state_dict()) | elsewhere, dtype)
+        self.theirs = oracles.diffusers_condition_encoder(config, self.ours, dtype)
         self.ours.to(dtype)
         if config is XL_CONFIG:
             timbre = self.theirs.timbre_encoder

@@ -21,16 +21,14 @@ from oracles import (
     LIMITS,
     assert_close,
     assert_trips,
-    diffusers_dit,
-    load,
     precision,
     random_tensor,
     randomise,
     relative_rms,
-    to_diffusers,
 )
 from torch import Tensor
 
+from acestep import oracles
 from acestep.diffusion.schedule import schedule
 from acestep.models import dit as dit_module
 from acestep.models.configs import DiTConfig
@@ -63,20 +61,7 @@ class Pair:
     def __init__(self, config: DiTConfig, dtype: torch.dtype):
         self.config, self.dtype = config, dtype
         self.ours = randomise(DiT(config))
-        with precision(dtype):
-            theirs = diffusers_dit.AceStepTransformer1DModel(
-                hidden_size=config.hidden_size,
-                intermediate_size=config.intermediate_size,
-                num_hidden_layers=config.num_hidden_layers,
-                num_attention_heads=config.num_attention_heads,
-                num_key_value_heads=config.num_key_value_heads,
-                head_dim=config.head_dim,
-                in_channels=config.in_channels,
-                audio_acoustic_hidden_dim=config.audio_acoustic_hidden_dim,
-                sliding_window=config.sliding_window,
-                encoder_hidden_size=config.encoder.hidden_size,
-            )
-        self.theirs = load(theirs, to_diffusers(self.ours.state_dict()), dtype)
+        self.theirs = oracles.diffusers_dit(config, self.ours, dtype)
         self.ours.to(dtype)
 
     def inputs(self, batch: int, frames: int, encoded: int = 6) -> tuple[Tensor, Tensor, Tensor]:
