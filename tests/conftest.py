@@ -54,7 +54,37 @@ NARROW = {
     "COST_STAGES": ("lm_decode", "diffuse"),
 }
 
-# An engine whose times are made up from the request, so no test depends on a clock.
+# An engine whose times are made up from the request, so no test depends on a clock; and how it is had.
+SETUP = """
+class Setup:
+    @classmethod
+    def choose(cls, lm="auto", dit=None):
+        return cls()
+"""
+SUBJECT = """
+from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.setup import Setup
+
+
+class Subject:
+    def setup(self, **choices):
+        return Setup.choose(**choices)
+
+    def request(self, duration_s, batch_size, seed, **music):
+        config = GenerationConfig(batch_size=batch_size, seeds=item_seeds(seed, batch_size))
+        return GenerationParams(duration=duration_s, **music), config
+
+    def resolve(self, request, setup):
+        return request
+
+    def load(self, setup):
+        from acestep.engine import Engine
+
+        return Engine(setup)
+
+
+SUBJECT = Subject()
+"""
 ENGINE = """
 from dataclasses import dataclass
 from acestep.result import Counts
@@ -81,17 +111,26 @@ class Engine:
         "lm": "lm", "lm_backend": "pt", "torch": "0", "threads": 2,
     }
 
-    @classmethod
-    def load(cls, lm="auto", dit=None):
-        engine = cls()
-        engine.dit = dit
-        return engine
+    def __init__(self, setup):
+        self.setup = setup
 
-    def plan(self, params, config):
+    def run_lm(self, plan):
+        params, config = plan
         tokens = int(5 * params.duration) * config.batch_size
         counts = Counts(audio_s=params.duration, lm_prefill_tokens=100, lm_decode_tokens=tokens)
         return Result({"lm_prefill": jitter(0.1), "lm_decode": jitter(0.002 * tokens), "other": 1e-4}, counts)
 
+    def run(self, plan, save_dir=None):
+        params, config = plan
+        hook(params, config)
+        planned = self.run_lm(plan)
+        work = params.duration * config.batch_size
+        stages = planned.stages_s if params.thinking else {}
+        stages |= {
+            "diffuse": jitter(0.001 * work * (params.inference_steps or 8) * SLOWER),
+            "vae_decode": jitter(0.01 * work), "save": jitter(0.001), "other": 1e-4,
+        }
+        return Result(stages, planned.counts)
 
     def create(self, params):
         counts = Counts(lm_prefill_tokens=100, lm_decode_tokens=params.max_lyrics_tokens)
@@ -105,17 +144,6 @@ def jitter(seconds):
     calls += 1
     return seconds * (1 + calls % 7 / 1000)
 
-
-def generate_music(engine, params, config, save_dir=None):
-    hook(params, config)
-    planned = engine.plan(params, config)
-    work = params.duration * config.batch_size
-    stages = planned.stages_s if params.thinking else {}
-    stages |= {
-        "diffuse": jitter(0.001 * work * (params.inference_steps or 8) * SLOWER),
-        "vae_decode": jitter(0.01 * work), "save": jitter(0.001), "other": 1e-4,
-    }
-    return Result(stages, planned.counts)
 """
 
 
@@ -129,6 +157,12 @@ def copy(names: Iterable[str], folder: Path) -> None:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "parity.py"))
         else:
             shutil.copy(source, target)
+
+
+def write_engine(acestep: Path, engine: str) -> None:
+    """A commit's engine, into the folder of its package."""
+    for name, text in {"setup": SETUP, "subject": SUBJECT, "engine": engine}.items():
+        (acestep / f"{name}.py").write_text(text)
 
 
 @dataclass(frozen=True)
@@ -149,7 +183,7 @@ class History:
 
     def commit(self, subject: str, engine: str | None) -> str:
         if engine is not None:
-            (self.path / "acestep" / "engine.py").write_text(engine)
+            write_engine(self.path / "acestep", engine)
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "--allow-empty", "-m", subject)
         return self.run("git", "rev-parse", "HEAD").stdout.strip()
@@ -170,7 +204,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         project = tmp_path / "env" / "project"
         copy(LIGHT, project)
         if engine is not None:
-            (project / "acestep" / "engine.py").write_text(engine + hook)
+            write_engine(project / "acestep", engine + hook)
         for name, value in {"ASV_CONF_DIR": tmp_path, "ASV_ENV_DIR": tmp_path / "env"}.items():
             monkeypatch.setenv(name, str(value))
         monkeypatch.setenv("PYTHONPATH", str(project))

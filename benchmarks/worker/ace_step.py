@@ -25,19 +25,23 @@ TEXT_TOKENS = 64  # of a caption, and of lyrics
 SAMPLE_RATE_HZ = 48_000
 
 
-def made(kind: str, **fields):
-    """A record of the commit's request module. Raises Unsupported where it has no such kind or field."""
-    api = commit_module("acestep.request")
+def subject():
+    """ACE-Step as the commit under test offers it. Raises Unsupported where it offers none."""
+    return commit_module("acestep.subject").SUBJECT
+
+
+def record(kind: Callable, **fields):
+    """A request of a kind. Raises Unsupported where the commit's has no such field."""
     try:
-        return getattr(api, kind)(**fields)
-    except (AttributeError, TypeError) as error:
+        return kind(**fields)
+    except TypeError as error:
         raise Unsupported(f"this commit: {error}") from None
 
 
 def request(cell, folder: Path | None):
     """The request of a cell. All metadata is given, so no token count depends on what is sampled;
     planning leaves bpm open, which is what makes its first phase run."""
-    music = {"caption": CAPTION, "lyrics": LYRICS, "duration": float(cell["duration_s"])} | METADATA
+    music = {"caption": CAPTION, "lyrics": LYRICS, "duration_s": float(cell["duration_s"])} | METADATA
     batch = 1
     if cell.kind == "plan":
         batch = cell["batch"]
@@ -53,8 +57,7 @@ def request(cell, folder: Path | None):
         music |= {"reference_audio": (recording(cell["duration_s"], folder),)}
     else:
         music |= {"task_type": cell["task"], "src_audio": recording(cell["duration_s"], folder)}
-    seeds = commit_module("acestep.request").item_seeds(SEED, batch)
-    return made("GenerationParams", **music), made("GenerationConfig", batch_size=batch, seeds=seeds)
+    return record(subject().request, batch_size=batch, seed=SEED, **music)
 
 
 def recording(duration_s: int, folder: Path) -> str:
@@ -76,7 +79,8 @@ def text_request(cell):
     words = {"understand": {"audio_codes": codes}, "create": {"query": CAPTION}}
     given = words.get(cell["mode"], {"caption": CAPTION, "lyrics": LYRICS})
     fixed = {"seed": SEED, "max_lyrics_tokens": TEXT_TOKENS, "max_caption_tokens": TEXT_TOKENS}
-    return made("DescriptionParams", **given, **METADATA, duration=30, ignore_eos=True, **fixed)
+    kind = commit_module("acestep.request").DescriptionParams
+    return record(kind, **given, **METADATA, duration=30, ignore_eos=True, **fixed)
 
 
 class Engines:
@@ -105,39 +109,37 @@ class Engines:
 
 def load(name: str):
     """A fresh engine `name` of the matrix. Nothing is left to the tier of the card, and nothing stands in."""
-    check_compile(name)
-    chosen, known = matrix.ENGINES[name], known_choices()
-    if unknown := chosen.keys() - known:
-        raise Unsupported(f"this commit's engine has no {', '.join(sorted(unknown))}")
-    told = {what: value for what, value in (matrix.UNLESS_SAID | chosen).items() if what in known}
+    check_choices(name)
+    known, choices = known_choices(), matrix.UNLESS_SAID | matrix.ENGINES[name]
+    choices = {choice: value for choice, value in choices.items() if choice in known}
     try:
-        engine = commit_module("acestep.engine").Engine.load(lm=LM, **told)
+        engine = subject().load(subject().setup(lm=LM, **choices))
     except commit_module("harness.errors").MissingPrerequisite as error:
         if name == matrix.PLAIN:
             raise
         raise Unsupported(str(error)) from None
-    if told.keys() >= matrix.UNLESS_SAID.keys():  # an engine from before all of them is plain
-        wrong = {
-            what: (found, told[what]) for what, found in what_runs(engine).items() if found != told[what]
-        }
+    if choices.keys() >= matrix.UNLESS_SAID.keys():  # an engine from before all of them is plain
+        running = what_runs(engine).items()
+        wrong = {what: (value, choices[what]) for what, value in running if value != choices[what]}
         if wrong:
-            raise RuntimeError(f"engine {name} is not what it should be: (found, told) of {wrong}")
+            raise RuntimeError(f"engine {name} is not what it should be: (running, chosen) of {wrong}")
     return engine
 
 
-def known_choices() -> set[str]:
-    """What the engine of the commit can be told."""
-    parameters = inspect.signature(commit_module("acestep.engine").Engine.load).parameters
-    if "choices" in parameters:
-        parameters = inspect.signature(commit_module("acestep.setup").Setup.choose).parameters
-    return set(parameters)
+def known_choices() -> frozenset[str]:
+    """What the setup of the commit can be told."""
+    return frozenset(inspect.signature(commit_module("acestep.setup").Setup.choose).parameters)
 
 
-def check_compile(name: str) -> None:
-    """Raise Unsupported where engine `name` is compiled, which neither the tier nor a filter asks for."""
-    if not matrix.ENGINES[name].get("compile") or matrix.asked_for("compile", True):
+def check_choices(name: str) -> None:
+    """Raise Unsupported where the commit does not know a choice of engine `name`, and where that is compiled
+    which neither the tier nor a filter asks for."""
+    choices = matrix.ENGINES[name]
+    if unknown := choices.keys() - known_choices():
+        raise Unsupported(f"this commit's engine has no {', '.join(sorted(unknown))}")
+    if not choices.get("compile") or matrix.asked_for("compile", True):
         return
-    if not commit_module("acestep.setup").Setup.choose(lm=LM).compile:
+    if not subject().setup(lm=LM).compile:
         raise Unsupported("the tier of this device compiles nothing; compile=True asks for it")
 
 
@@ -150,8 +152,8 @@ def what_runs(engine) -> dict[str, object]:
         weights = [part for m in modules.values() for p in m.parameters() for part in stored(p)]
         places = {weight.device.type for weight in weights}
     if backend.name != "pt":
-        found = re.findall("cpu|cuda|mps|gpu", backend.facts()["device"])
-        places |= {"mps" if place == "gpu" else place for place in found}  # MLX's name of it
+        devices = re.findall("cpu|cuda|mps|gpu", backend.facts()["device"])
+        places |= {"mps" if device == "gpu" else device for device in devices}  # MLX's name of it
     device = engine.environment["device"].partition(":")[0]
     if places != {device}:
         raise RuntimeError(f"weights are on {', '.join(sorted(places))}, the engine is on {device}")
@@ -174,13 +176,10 @@ def measure_cell(engines, cell) -> dict:
             def run():
                 return getattr(engine, cell["mode"])(params)
         else:
-            params, config = request(cell, folder)
-            generate_music = commit_module("acestep.engine").generate_music
+            plan = subject().resolve(request(cell, folder), engine.setup)
 
             def run():
-                if cell.kind == "plan":
-                    return engine.plan(params, config)
-                return generate_music(engine, params, config, save_dir=folder)
+                return engine.run_lm(plan) if cell.kind == "plan" else engine.run(plan, folder)
 
         results = [run() for _ in range(1 + REPEATS)]
     runs = [{"wall_s": result.wall_s, "stages_s": dict(result.stages_s)} for result in results[1:]]

@@ -43,7 +43,7 @@ def cold() -> tuple[dict, list, Callable]:
 
 def measure(engine: str, duration_s: int) -> dict:
     """The record of a cold cell: seconds of each phase, per process."""
-    ace_step.check_compile(engine)
+    ace_step.check_choices(engine)
     runs = []
     for _ in range(1 + min(SAMPLES, REPEATS)):
         with tempfile.TemporaryDirectory() as folder:
@@ -94,15 +94,16 @@ def phases(engine: str, duration_s: int, begun_s: float, folder: Path) -> dict:
     import torch  # noqa: F401
 
     clock.end("import_torch")
-    generate_music = commit_module("acestep.engine").generate_music
+    commit_module("acestep.engine")
     clock.end("import_engine")
     loaded = ace_step.load(engine)
     clock.end("load")
     size = {"duration_s": duration_s, "batch": 1, "thinking": True, "steps": matrix.STEPS[0]}
-    params, config = ace_step.request(matrix.cell("generate", **size), folder)
-    first = generate_music(loaded, params, config, save_dir=folder)
+    request = ace_step.request(matrix.cell("generate", **size), folder)
+    plan = ace_step.subject().resolve(request, loaded.setup)
+    first = loaded.run(plan, folder)
     clock.end("first")
-    generate_music(loaded, params, config, save_dir=folder)
+    loaded.run(plan, folder)
     clock.end("steady")
     return {"phases_s": clock.without_compiling(first.stages_s)}
 

@@ -95,10 +95,9 @@ def music(engine) -> dict:
     """Velocity and latents `[1, T, 64]`, audio `[1, 2, samples]`, of one item without the language model."""
     import torch
 
-    if not hasattr(engine, "generation"):
-        raise Unsupported("this commit: its engine does not show what is between the stages")
     size = {"duration_s": shortest_s(engine), "batch": 1, "thinking": False, "steps": matrix.STEPS[0]}
-    plan = engine.resolve(*ace_step.request(matrix.cell("generate", **size), None))
+    request = ace_step.request(matrix.cell("generate", **size), None)
+    plan = ace_step.subject().resolve(request, engine.setup)
     with torch.inference_mode():
         outputs = engine.generation(plan).intermediates()
     return {name: tensor.cpu() for name, tensor in outputs.items()}
@@ -108,11 +107,14 @@ def codes(engine) -> dict:
     """Audio codes int64 `[ITEMS, 5·seconds]` after a chain of thought, greedy and drawn."""
     import torch
 
-    params, config = ace_step.request(
-        matrix.cell("plan", duration_s=shortest_s(engine), batch=ITEMS, thinking=True), None
-    )
-    ways = {"greedy": dataclasses.replace(params, lm_temperature=0.0), "drawn": params}
-    return {name: torch.stack(engine.plan(way, config).codes) for name, way in ways.items()}
+    size = {"duration_s": shortest_s(engine), "batch": ITEMS, "thinking": True}
+    drawn = ace_step.request(matrix.cell("plan", **size), None)
+    greedy = drawn._replace(params=dataclasses.replace(drawn.params, lm_temperature=0.0))
+    plans = {
+        name: ace_step.subject().resolve(request, engine.setup)
+        for name, request in (("greedy", greedy), ("drawn", drawn))
+    }
+    return {name: torch.stack(engine.run_lm(plan).codes) for name, plan in plans.items()}
 
 
 def shortest_s(engine) -> int:

@@ -2,21 +2,21 @@
 
 import pytest
 
-from acestep.engine import Engine
 from acestep.setup import Setup
+from acestep.subject import AceStep
 from harness.errors import MissingPrerequisite
 
 
 @pytest.fixture
 def ignores(monkeypatch):
-    """A function that makes the engine ignore some of its choices."""
-    load = Engine.load
+    """A function that makes the subject ignore some of its choices."""
 
     def make(*names):
-        def loaded(**choices):
-            return load(**{name: value for name, value in choices.items() if name not in names})
-
-        monkeypatch.setattr(Engine, "load", loaded)
+        monkeypatch.setattr(
+            AceStep,
+            "setup",
+            lambda self, **choices: Setup.choose(**{k: v for k, v in choices.items() if k not in names}),
+        )
 
     return make
 
@@ -38,11 +38,12 @@ def test_an_engine_that_is_another_is_a_failure(here, ignores, monkeypatch, name
 
 
 def test_an_engine_is_told_even_what_the_tier_would_choose(here, monkeypatch):
-    told = {}
-    monkeypatch.setattr(Engine, "load", lambda **choices: told.update(choices))
+    chosen = {}
+    monkeypatch.setattr(AceStep, "setup", lambda self, **choices: chosen.update(choices))
+    monkeypatch.setattr(AceStep, "load", lambda self, setup: None)
     monkeypatch.setattr(here.ace_step, "what_runs", lambda engine: {})
     here.ace_step.load(here._matrix.PLAIN)
-    assert told == {"lm": here.ace_step.LM, "lm_backend": "pt", "quantization": "none", "compile": False}
+    assert chosen == {"lm": here.ace_step.LM, "lm_backend": "pt", "quantization": "none", "compile": False}
 
 
 def test_weights_elsewhere_are_a_failure(here, ignores):
@@ -56,11 +57,11 @@ def test_weights_elsewhere_are_a_failure(here, ignores):
 def test_what_is_missing_is_not_applicable_and_tried_once(here, monkeypatch):
     tries = []
 
-    def load(**choices):
+    def setup(self, **choices):
         tries.append(choices["lm_backend"])
         raise MissingPrerequisite("lm_backend: mlx is not installed")
 
-    monkeypatch.setattr(Engine, "load", load)
+    monkeypatch.setattr(AceStep, "setup", setup)
     engines = here.ace_step.Engines()
     for _ in range(2):
         with pytest.raises(here.commit.Unsupported, match="mlx is not installed"):
@@ -72,11 +73,11 @@ def test_what_is_missing_is_not_applicable_and_tried_once(here, monkeypatch):
 
 def test_nothing_is_compiled_that_neither_tier_nor_filter_asks_for(here, monkeypatch):
     with pytest.raises(here.commit.Unsupported, match="tier of this device compiles nothing"):
-        here.ace_step.check_compile("compiled")
-    here.ace_step.check_compile(here._matrix.PLAIN)
+        here.ace_step.check_choices("compiled")
+    here.ace_step.check_choices(here._matrix.PLAIN)
     monkeypatch.setenv("ACESTEP_BENCH_CELLS", "compile=True")
-    here.ace_step.check_compile("compiled")
+    here.ace_step.check_choices("compiled")
     monkeypatch.delenv("ACESTEP_BENCH_CELLS")
-    choose = Setup.choose
-    monkeypatch.setattr(Setup, "choose", lambda **choices: choose(**choices, compile=True))
-    here.ace_step.check_compile("compiled")
+    setup = AceStep.setup
+    monkeypatch.setattr(AceStep, "setup", lambda self, **choices: setup(self, **choices, compile=True))
+    here.ace_step.check_choices("compiled")
