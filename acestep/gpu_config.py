@@ -73,7 +73,6 @@ TIERS = (
     GPUConfig("tier6b",    24,       NO,  480, 480, 4, 8, LARGE,  "1.7B", YES, NO,  NO,  None),
     GPUConfig("unlimited", math.inf, YES, 600, 600, 8, 8, LARGE,  "4B",   YES, NO,  NO,  None),
 )  # fmt: skip
-TIER_ALIASES = {"tier6": "tier6b"}
 TESTED_GB = (4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 24.0)  # the sizes of a tier test
 
 # A device that is not a CUDA card keeps its tier's limits and loses what it cannot do.
@@ -91,15 +90,6 @@ def tier_for(class_gb: float) -> GPUConfig:
         if class_gb < config.up_to_gb or (config.up_to_included and class_gb == config.up_to_gb):
             return replace(config, class_gb=class_gb)
     raise UsageError(f"memory class: {class_gb!r} GB is not a number")
-
-
-def tier_named(name: str) -> GPUConfig:
-    """The table's row for a tier name. Raises UsageError with the names there are."""
-    rows = {config.tier: config for config in TIERS}
-    try:
-        return rows[TIER_ALIASES.get(name, name)]
-    except KeyError:
-        raise UsageError(f"tier: {name!r} is not known; use one of {', '.join(rows)}") from None
 
 
 def config_for(accelerator: Accelerator) -> GPUConfig:

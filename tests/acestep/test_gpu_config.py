@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acestep import gpu_config
-from acestep.gpu_config import config_for, describe, tier_for, tier_named
+from acestep.gpu_config import config_for, describe, tier_for
 from harness import accelerators
 from harness.accelerators import Accelerator, detect, snap
 from harness.errors import MissingPrerequisite, UsageError
@@ -124,12 +124,6 @@ def test_the_published_table():
 def test_default_lm_is_a_checkpoint_name():
     assert tier_for(8).default_lm_name == "acestep-5Hz-lm-0.6B"
     assert tier_for(4).default_lm_name is None
-
-
-def test_tier6_is_an_alias():
-    assert tier_named("tier6") is tier_named("tier6b")
-    with pytest.raises(UsageError, match=r"tier7.*unlimited"):
-        tier_named("tier7")
 
 
 @pytest.mark.parametrize(("device", "backend"), [("mps", "mlx"), ("cpu", "pt")])
