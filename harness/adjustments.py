@@ -23,7 +23,7 @@ class Adjustment:
 
 def _shown(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 60 else f"{text[:20]}...{text[-37:]}"  # of a path the end is the name
 
 
 class Adjustments(list[Adjustment]):
@@ -32,10 +32,12 @@ class Adjustments(list[Adjustment]):
     def __init__(self, strict: bool):
         self._strict = strict
 
-    def note(self, field: str, requested: Any, applied: Any, reason: str) -> None:
+    def note(self, field: str, requested: Any, applied: Any, reason: str, *, remedy: str = "") -> None:
+        """`remedy`: what to do instead, where it is not to ask for what is applied."""
         adjustment = Adjustment(field, requested, applied, reason)
         if self._strict:
-            raise UsageError(f"{field}: {_shown(requested)} {reason}; ask for {_shown(applied)} (strict)")
+            remedy = remedy or f"ask for {_shown(applied)}"
+            raise UsageError(f"{field}: {_shown(requested)} {reason}; {remedy} (strict)")
         self.append(adjustment)
 
 
