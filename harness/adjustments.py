@@ -18,7 +18,8 @@ class Adjustment:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.field}: {_shown(self.requested)} {self.reason}; using {_shown(self.applied)}"
+        instead = "left out" if self.applied is None else f"using {_shown(self.applied)}"
+        return f"{self.field}: {_shown(self.requested)} {self.reason}; {instead}"
 
 
 def _shown(value: Any) -> str:
@@ -36,8 +37,8 @@ class Adjustments(list[Adjustment]):
         """`remedy`: what to do instead, where it is not to ask for what is applied."""
         adjustment = Adjustment(field, requested, applied, reason)
         if self._strict:
-            remedy = remedy or f"ask for {_shown(applied)}"
-            raise UsageError(f"{field}: {_shown(requested)} {reason}; {remedy} (strict)")
+            instead = "leave it out" if applied is None else f"ask for {_shown(applied)}"
+            raise UsageError(f"{field}: {_shown(requested)} {reason}; {remedy or instead} (strict)")
         self.append(adjustment)
 
 

@@ -70,17 +70,16 @@ def writable(name: str, path: Path) -> Path:
 def regular(path: Path) -> Path:
     """`path`, which names a regular file: opening a pipe waits, and reading a device need not end.
 
-    Raises OSError, whose `strerror` says what is wrong; FileNotFoundError also for what can be no name.
+    Raises FileNotFoundError where there is none, and OSError; `strerror` says what there is instead.
     """
     try:
         mode = path.stat().st_mode
     except ValueError:  # a NUL, a lone surrogate
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder", path)
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "it is a pipe or a device, no regular file", path)
-    return path
+        raise FileNotFoundError(errno.ENOENT, "no file can have this name", path) from None
+    if stat.S_ISREG(mode):
+        return path
+    kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+    raise FileNotFoundError(errno.ENOENT, f"it is {kind}", path)
 
 
 def _part(path: Path, token: str = "") -> Path:

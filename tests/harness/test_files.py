@@ -51,8 +51,8 @@ def test_only_a_regular_file_is_regular(tmp_path: Path):
         with pytest.raises(OSError) as caught:
             regular(tmp_path / name)
         assert caught.value.strerror and "\n" not in caught.value.strerror
-    for name in ("none", "a\0b", "\ud800"):
-        with pytest.raises(FileNotFoundError):
+    for name, kind in {"": "a folder", "pipe": "a pipe", "zero": "a device", "a\0b": "no file can"}.items():
+        with pytest.raises(FileNotFoundError, match=kind):
             regular(tmp_path / name)
 
 

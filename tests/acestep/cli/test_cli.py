@@ -301,7 +301,7 @@ def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, mon
     monkeypatch.setattr(type(engine), "encode", lambda *_: CODES)
     monkeypatch.setenv("MAX_CUDA_VRAM", "4")
     song = str(tmp_path / "song.wav")
-    soundfile.write(song, [0.1] * 200_000, 1_000)
+    soundfile.write(song, [0.1, -0.1] * 100_000, 1_000)
     warned = "duration: 200 is over the limit of tier1 (4 GB class, {} LM)"
     assert main(["codes", song]) == 0
     assert capsys.readouterr().err.startswith(f"acestep: warning: {warned.format('without')}; using 180")
@@ -310,7 +310,7 @@ def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, mon
     assert main(["codes", song, "--no-limits"]) == 0
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("MAX_CUDA_VRAM", "6.5")
-    soundfile.write(song, [0.1] * 300_000, 1_000)
+    soundfile.write(song, [0.1, -0.1] * 150_000, 1_000)
     assert main(["understand", "--audio", song, *SMALL]) == 0
     assert "300 is over the limit of tier3" in capsys.readouterr().err
 
