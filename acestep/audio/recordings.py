@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acestep.audio import files
@@ -53,10 +54,8 @@ class Recording:
         speakers = self.layout.speakers
         if speakers is None or len(speakers) <= 2:
             return None
-        names, lfe = " ".join(speakers), ", without LFE" if "LFE" in speakers else ""
-        return (
-            f"{self.field}: {len(speakers)} channels ({names}) are mixed down to stereo by ITU-R BS.775{lfe}"
-        )
+        named = f"{self.field}: {Path(self.path).name} has {len(speakers)} channels ({' '.join(speakers)})"
+        return f"{named}, mixed down to stereo by ITU-R BS.775{', without LFE' if 'LFE' in speakers else ''}"
 
     def note(self, changes: Adjustments, when_silent: str | None) -> None:
         """Note what is not heard as it stands in the file.
