@@ -59,11 +59,14 @@ class View:
 
     def read(self, count: int) -> bytes:
         place, start = self._place, self._start
-        if self._end <= self._size - ID3V1_BYTES <= place:  # mpg123 gives up where it cannot look for a tag
+        endless = self._size > self._end  # mpg123 gives up where it cannot look for a tag,
+        if endless and place >= self._size - ID3V1_BYTES:
             data = bytearray(count)
         else:
             self._file.seek(place)
             data = bytearray(self._file.read(max(min(count, self._end - place), 0)))
+            if data and endless:  # and where a frame is cut
+                data += bytes(count - len(data))
         low, high = max(place, start), min(place + len(data), start + len(self._patch))
         if low < high:
             data[low - place : high - place] = self._patch[low - start : high - start]

@@ -315,6 +315,20 @@ def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, mon
     assert "300 is over the limit of tier3" in capsys.readouterr().err
 
 
+def test_what_a_recording_is_not_heard_as_is_said_before_and_after(say, tmp_path, capsys):
+    song = str(tmp_path / "loud.wav")
+    soundfile.write(song, [4.0, -4.0] * 50_000, 48_000, subtype="FLOAT")
+    cover, words = (
+        ("generate", "--task", "cover", "--src-audio", song),
+        "loud.wav peaks 12.0 dB over full scale",
+    )
+    assert words in say(*cover, "--dry-run")
+    assert main([*cover, "--dry-run", "--strict"]) == 2
+    assert capsys.readouterr().err.strip().endswith("; turn it down (strict)")
+    assert main([*cover, "--set", "inference_steps=1", "--out", str(tmp_path)]) == 0
+    assert words in capsys.readouterr().err
+
+
 def plan(say, *arguments: str) -> dict:
     return json.loads(say("generate", "--dry-run", "--json", *arguments))
 
