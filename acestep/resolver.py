@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from acestep import components, gpu_config
-from acestep.audio import files as audio_file
+from acestep.audio import recordings
 from acestep.defaults import length_s
 from acestep.diffusion.schedule import TURBO_SHIFTS, TURBO_STEPS, nearest, schedule
 from acestep.request import DURATION_RANGE_S, GenerationConfig, GenerationParams
@@ -117,9 +117,9 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     changes.extend(setup.adjustments)
     task = TASKS[params.task_type]
     config = _batch(config, setup, changes)
-    for clip in params.reference_audio:
-        audio_file.probe(clip, "reference_audio")
-    params, source_s = _duration(params, task, setup, changes)
+    audio = recordings.survey(params, setup.max_duration_s, changes)
+    params = replace(params, reference_audio=audio.references)
+    params = _duration(params, audio.source_s, task, setup, changes)
     params = _planning(params, task, setup, changes)
     params = _variant(params, setup, changes)
     steps = params.inference_steps or TURBO_STEPS
@@ -132,9 +132,9 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
         times=tuple(schedule(steps, params.shift, turbo=setup.turbo, timesteps=params.timesteps)),
         lm_metadata=setup.lm is not None and params.plans_metadata,
         lm_codes=params.plans_codes,
-        source_s=source_s,
+        source_s=audio.source_s,
         adjustments=tuple(changes),
-        notes=(*setup.notes, *_notes(params, task, setup)),
+        notes=(*setup.notes, *audio.notes, *_notes(params, task, setup)),
     )
 
 
@@ -152,17 +152,16 @@ def _batch(config: GenerationConfig, setup: Setup, changes: Adjustments) -> Gene
 
 
 def _duration(
-    params: GenerationParams, task: Task, setup: Setup, changes: Adjustments
-) -> tuple[GenerationParams, float | None]:
-    """Length of the result: the recording's, the codes', or the request's; and that of the recording.
+    params: GenerationParams, source_s: float | None, task: Task, setup: Setup, changes: Adjustments
+) -> GenerationParams:
+    """Length of the result: the recording's, the codes', or the request's.
 
     Codes over the limit are cut here, a recording when it is read.
     """
     limit = setup.max_duration_s
-    source_s = None
     duration_s = params.duration
-    if params.src_audio:
-        source_s = duration_s = audio_file.probe(params.src_audio, "src_audio")
+    if source_s is not None:
+        duration_s = source_s
         if task.region:
             params, duration_s = _region(params, source_s, limit)
     elif codes := audio_codes.parse(params.audio_codes):
@@ -175,7 +174,7 @@ def _duration(
         duration_s = limit
     if duration_s is not None:
         duration_s = max(duration_s, DURATION_RANGE_S[0])
-    return replace(params, duration=duration_s), source_s
+    return replace(params, duration=duration_s)
 
 
 def _region(params: GenerationParams, source_s: float, limit: float) -> tuple[GenerationParams, float]:

@@ -18,12 +18,13 @@ class Adjustment:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.field}: {_shown(self.requested)} {self.reason}; using {_shown(self.applied)}"
+        instead = "left out" if self.applied is None else f"using {_shown(self.applied)}"
+        return f"{self.field}: {_shown(self.requested)} {self.reason}; {instead}"
 
 
 def _shown(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 60 else f"{text[:20]}...{text[-37:]}"  # of a path the end is the name
 
 
 class Adjustments(list[Adjustment]):
@@ -32,10 +33,12 @@ class Adjustments(list[Adjustment]):
     def __init__(self, strict: bool):
         self._strict = strict
 
-    def note(self, field: str, requested: Any, applied: Any, reason: str) -> None:
+    def note(self, field: str, requested: Any, applied: Any, reason: str, *, remedy: str = "") -> None:
+        """`remedy`: what to do instead, where it is not to ask for what is applied."""
         adjustment = Adjustment(field, requested, applied, reason)
         if self._strict:
-            raise UsageError(f"{field}: {_shown(requested)} {reason}; ask for {_shown(applied)} (strict)")
+            instead = "leave it out" if applied is None else f"ask for {_shown(applied)}"
+            raise UsageError(f"{field}: {_shown(requested)} {reason}; {remedy or instead} (strict)")
         self.append(adjustment)
 
 

@@ -1,10 +1,15 @@
-"""Atomic file writes: written beside their place, synced to the disk, then renamed into it."""
+"""Atomic file writes: written beside their place, synced to the disk, then renamed into it.
+
+Reads that cannot hang: of regular files only (`regular`).
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,6 +65,21 @@ def writable(name: str, path: Path) -> Path:
             "name a file in a folder that is there and can be written"
         ) from None
     return place
+
+
+def regular(path: Path) -> Path:
+    """`path`, which names a regular file: opening a pipe waits, and reading a device need not end.
+
+    Raises FileNotFoundError where there is none, and OSError; `strerror` says what there is instead.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError:  # a NUL, a lone surrogate
+        raise FileNotFoundError(errno.ENOENT, "no file can have this name", path) from None
+    if stat.S_ISREG(mode):
+        return path
+    kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+    raise FileNotFoundError(errno.ENOENT, f"it is {kind}", path)
 
 
 def _part(path: Path, token: str = "") -> Path:

@@ -42,6 +42,11 @@ LIGHT = {
         "r.resolve(GenerationParams(), GenerationConfig(), Setup.choose('synthetic-full', device='cpu'))",
         ("torch",),
     ),
+    "a recording": (
+        "from acestep import resolver as r; from acestep.setup import Setup\n"
+        "r.resolve_recording('examples/audio/loop.flac', Setup.choose('synthetic-tiny', device='cpu'))",
+        ("torch", "soxr"),
+    ),
     "files": ("import acestep.audio.files", ("torch", "numpy", "soundfile", "soxr")),
     "probe": ("import acestep.audio.files as f; f.probe('examples/audio/loop.flac', 'f')", ("torch",)),
     "tables": ("import acestep.profiler.tables, acestep.profiler.devices", ("torch",)),

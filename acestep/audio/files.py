@@ -1,7 +1,7 @@
 """Recordings from disk, as the models hear them: stereo, 48 kHz, float32 in [-1, 1].
 
-A header is a claim, so nothing is sized by it. A file is read in blocks of bounded size, resampled as it
-comes (soxr, band-limited: 44.1 kHz is 147/160 of 48 kHz), and left as soon as enough is read.
+A header is a claim, so nothing is sized by it. A file is read in blocks of bounded size, mixed down and
+resampled as it comes (soxr, band-limited: 44.1 kHz is 147/160 of 48 kHz), and left as soon as enough is read.
 
     >>> read("examples/audio/loop.flac", "src_audio", most_s=30).shape
     (2, 384000)
@@ -13,39 +13,82 @@ No torch import here.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from acestep.audio.channels import Layout, layout
+from acestep.audio.views import View, view
 from acestep.models.rates import SAMPLE_RATE
 from harness.errors import MissingPrerequisite, UsageError
+from harness.files import regular
 
 if TYPE_CHECKING:
     import numpy as np
     from soundfile import SoundFile
 
-CHANNELS = 2
 RATES = (1_000, 768_000)  # samples per second of anything that is a recording
 LONGEST_S = 1_000_000  # twelve days: a header that claims more does not know
+LOUDEST = 1e36  # what mixing and resampling cannot carry beyond all numbers
 BLOCK_VALUES = 2**18  # samples times channels in memory at once
 FORMATS = "wav, flac, ogg, mp3, or what else libsndfile reads"
+# What libsndfile's log says where a header claims more bytes than there are, and claims that are none.
+CLAIM = re.compile(
+    r"^ *(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
+UNKNOWN_BYTES = 2**31 - 2**16
 
 
-def probe(path: str, field: str) -> float:
-    """Seconds of audio the header of `path` claims; what can be read may be less.
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """An open recording and its header. `claimed_s`: its seconds, None where it claims none."""
+
+    name: str  # who asked, and the path, for messages
+    file: SoundFile
+    format: str  # libsndfile's name of it
+    rate: int
+    layout: Layout
+    claimed_s: float | None
+    cut: bool  # the file ends before its last sample
+
+    def blocks(self, most_s: float) -> Iterator[np.ndarray]:
+        """Samples as they are in the file, float32 `[n, channels]`, until `most_s` seconds are read.
+
+        Raises UsageError where there are none, or they are no numbers.
+        """
+        import numpy as np
+
+        frames = 0
+        while frames < most_s * self.rate:
+            count = BLOCK_VALUES // self.layout.channels
+            block = self.file.read(count, dtype="float32", always_2d=True)
+            if not len(block):
+                break
+            if not np.abs(block).max() <= LOUDEST:
+                raise UsageError(f"{self.name} holds NaN or infinite samples; export it again")
+            frames += len(block)
+            yield block
+        if not frames:
+            raise _nothing(self.name)
+
+
+def probe(path: str, field: str) -> float | None:
+    """Seconds of audio the header of `path` claims, None where it claims none; what can be read may be less.
 
     Raises as `read` does, except for what only the samples show.
     """
-    with _opened(path, field) as sound:
-        return sound.frames / sound.samplerate
+    with opened(path, field) as sound:
+        return sound.claimed_s
 
 
 def read(path: str, field: str, most_s: float) -> np.ndarray:
-    """The first `most_s` seconds of `path`: float32 `[2, N]` at 48 kHz, clamped to [-1, 1].
+    """The first `most_s` seconds of `path`: float32 `[2, N]` at 48 kHz, turned down to [-1, 1].
 
-    Mono is doubled; of more than two channels the first two are taken. N is the length in seconds times
-    48,000, rounded up: one sample is audio, too. `field` is who asked, for messages.
+    Mono is doubled; more than two channels are mixed down (`acestep.audio.channels`). N is the length in
+    seconds times 48,000, rounded up: one sample is audio, too. `field` is who asked, for messages.
 
     Raises MissingPrerequisite when there is no such file or it is not (or no longer) audio, UsageError
     when it holds no samples or NaN.
@@ -53,61 +96,80 @@ def read(path: str, field: str, most_s: float) -> np.ndarray:
     import numpy as np
     import soxr
 
-    with _opened(path, field) as sound:
-        rate, channels = sound.samplerate, sound.channels
-        left_and_right = [0, min(1, channels - 1)]
-        stream = soxr.ResampleStream(rate, SAMPLE_RATE, CHANNELS, dtype="float32")
-        frames_read, pieces = 0, []
-        while frames_read < most_s * rate:
-            block = sound.read(BLOCK_VALUES // channels, dtype="float32", always_2d=True)
-            if not len(block):
-                break
-            frames_read += len(block)
-            pieces.append(stream.resample_chunk(block[:, left_and_right]))
-    if not frames_read:
-        raise UsageError(f"{field}: {path!r} holds no samples; give a recording that is not empty")
+    with opened(path, field) as sound:
+        gains = np.array(sound.layout.gains, np.float32)
+        stream = soxr.ResampleStream(sound.rate, SAMPLE_RATE, gains.shape[1], dtype="float32")
+        frames, pieces = 0, []
+        for block in sound.blocks(most_s):
+            frames += len(block)
+            pieces.append(stream.resample_chunk(block @ gains))
+        rate = sound.rate
     # What the filter still holds, and enough after it that rounding up always finds a sample.
-    rest = np.zeros((math.ceil(rate / SAMPLE_RATE), CHANNELS), np.float32)
+    rest = np.zeros((math.ceil(rate / SAMPLE_RATE), gains.shape[1]), np.float32)
     pieces.append(stream.resample_chunk(rest, last=True))
-    samples = min(-(-frames_read * SAMPLE_RATE // rate), math.ceil(most_s * SAMPLE_RATE))
-    wave = np.concatenate(pieces)[:samples].T
-    if not np.isfinite(wave).all():
-        raise UsageError(f"{field}: {path!r} holds NaN or infinite samples; export it again")
-    return np.clip(wave, -1, 1, order="C")
+    samples = min(-(-frames * SAMPLE_RATE // rate), math.ceil(most_s * SAMPLE_RATE))
+    wave = np.ascontiguousarray(np.concatenate(pieces)[:samples].T)
+    return wave / max(np.abs(wave).max(), np.float32(1))
 
 
 @contextmanager
-def _opened(path: str, field: str) -> Iterator[SoundFile]:
+def opened(path: str, field: str) -> Iterator[Sound]:
+    """A recording to be read once, from its beginning. Raises as `read` does, in its body, too."""
     import soundfile
 
+    name = f"{field}: {path!r}"
     try:
-        if not Path(path).is_file():  # a pipe would be waited for
-            raise MissingPrerequisite(f"{field}: no file at {path!r}; give the path of a recording")
         # Opened here, so that the name's ending has no say in what the file is.
-        with (
-            Path(path).open("rb") as file,
-            soundfile.SoundFile(file.fileno(), closefd=False) as sound,
-        ):
-            _check_header(sound, path, field)
-            yield sound
+        with regular(Path(path)).open("rb", buffering=0) as file:
+            seen = view(file)
+            file.seek(0)
+            source: Any = seen or file.fileno()
+            with soundfile.SoundFile(source, closefd=False) as sound:
+                yield _sound(sound, seen, name)
+    except FileNotFoundError as error:
+        raise MissingPrerequisite(
+            f"{field}: no file at {path!r} ({error.strerror}); give the path of a recording"
+        ) from None
     except OSError as error:
-        raise MissingPrerequisite(f"{field}: {path!r} cannot be read: {error.strerror}") from None
+        raise MissingPrerequisite(f"{name} cannot be read: {error.strerror}") from None
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
         raise MissingPrerequisite(
-            f"{field}: {path!r} is no audio, or damaged ({reason}); use a whole file of {FORMATS}"
+            f"{name} is no audio, or damaged ({reason}); use a whole file of {FORMATS}"
         ) from None
 
 
-def _check_header(sound: SoundFile, path: str, field: str) -> None:
+def _sound(sound: SoundFile, seen: View | None, name: str) -> Sound:
     low, high = RATES
-    if not low <= sound.samplerate <= high:
-        raise MissingPrerequisite(
-            f"{field}: {path!r} says {sound.samplerate} samples per second; use {low} to {high}"
-        )
-    if sound.frames > LONGEST_S * sound.samplerate:
-        raise MissingPrerequisite(
-            f"{field}: {path!r} does not say how long it is; write it again, for instance as wav"
-        )
-    if not sound.frames:
-        raise UsageError(f"{field}: {path!r} holds no samples; give a recording that is not empty")
+    rate, frames = sound.samplerate, sound.frames
+    if not low <= rate <= high:
+        raise MissingPrerequisite(f"{name} says {rate} samples per second; use {low} to {high}")
+    if seen:  # whose length is none
+        claimed = seen.claimed
+    elif frames > LONGEST_S * rate:
+        raise MissingPrerequisite(f"{name} does not say how long it is; write it again, for instance as wav")
+    elif not frames:
+        raise _nothing(name)
+    else:
+        claimed = _claimed(sound)
+    return Sound(
+        name=name,
+        file=sound,
+        format=sound.format,
+        rate=rate,
+        layout=layout(sound.channels, sound.format, sound.extra_info),
+        claimed_s=None if claimed is None else claimed / rate,
+        cut=bool(seen and seen.cut),
+    )
+
+
+def _nothing(name: str) -> UsageError:
+    return UsageError(f"{name} holds no samples; give a recording that is not empty")
+
+
+def _claimed(sound: SoundFile) -> float:
+    """Samples the header says there are; libsndfile counts only those that the file has room for."""
+    for claimed_bytes, held_bytes in CLAIM.findall(sound.extra_info):
+        if int(claimed_bytes) < UNKNOWN_BYTES:
+            return round(sound.frames * int(claimed_bytes) / max(int(held_bytes), 1))
+    return sound.frames

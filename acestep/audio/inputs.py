@@ -19,6 +19,7 @@ from acestep import components
 from acestep.audio import files as audio_file
 from acestep.audio import reference
 from acestep.audio.encode import Encoded, encode
+from acestep.audio.recordings import REFERENCE_S
 from acestep.diffusion import canvas
 from acestep.weights.loading import Models
 from harness.adjustments import Fallback
@@ -65,7 +66,7 @@ def encode_inputs(models: Models, budget: MemoryBudget, plan: EffectivePlan) -> 
             region = canvas.region_frames(start, end, frames)
         source = canvas.fit(latents, models.silence, max(frames, canvas.MIN_FRAMES))
     for path in params.reference_audio:
-        clip = reference.windows(load_audio("reference_audio", path, reference.MOST_S))
+        clip = reference.windows(load_audio("reference_audio", path, REFERENCE_S))
         if clip is not None:
             encoded.append(vae_encode(clip, models, budget))
             clips.append(encoded[-1].latents)

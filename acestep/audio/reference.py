@@ -11,12 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from acestep.audio.recordings import INAUDIBLE
 from acestep.models.rates import SAMPLE_RATE
 
 WINDOW = 10 * SAMPLE_RATE
 CLIP = 3 * WINDOW
-MOST_S = 600.0  # of a longer recording only the beginning is read
-INAUDIBLE = 1e-6
 
 
 def windows(wave: Tensor) -> Tensor | None:

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from harness import console
+from harness.adjustments import Adjustment
 from harness.text import harmless
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_plain, value))
     if isinstance(value, dict):
-        return f"{value['field']} {_plain(value['requested'])} -> {_plain(value['applied'])}"
+        return str(Adjustment(**value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

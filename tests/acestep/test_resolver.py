@@ -158,7 +158,7 @@ def song(tmp_path):
     import soundfile
 
     path = tmp_path / "song.wav"
-    soundfile.write(path, np.zeros((80_000, 1)) + 0.1, 8_000)
+    soundfile.write(path, 0.1 * np.sin(np.arange(80_000)), 8_000)
     return str(path)
 
 

@@ -301,7 +301,7 @@ def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, mon
     monkeypatch.setattr(type(engine), "encode", lambda *_: CODES)
     monkeypatch.setenv("MAX_CUDA_VRAM", "4")
     song = str(tmp_path / "song.wav")
-    soundfile.write(song, [0.1] * 200_000, 1_000)
+    soundfile.write(song, [0.1, -0.1] * 100_000, 1_000)
     warned = "duration: 200 is over the limit of tier1 (4 GB class, {} LM)"
     assert main(["codes", song]) == 0
     assert capsys.readouterr().err.startswith(f"acestep: warning: {warned.format('without')}; using 180")
@@ -310,9 +310,23 @@ def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, mon
     assert main(["codes", song, "--no-limits"]) == 0
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("MAX_CUDA_VRAM", "6.5")
-    soundfile.write(song, [0.1] * 300_000, 1_000)
+    soundfile.write(song, [0.1, -0.1] * 150_000, 1_000)
     assert main(["understand", "--audio", song, *SMALL]) == 0
     assert "300 is over the limit of tier3" in capsys.readouterr().err
+
+
+def test_what_a_recording_is_not_heard_as_is_said_before_and_after(say, tmp_path, capsys):
+    song = str(tmp_path / "loud.wav")
+    soundfile.write(song, [4.0, -4.0] * 50_000, 48_000, subtype="FLOAT")
+    cover, words = (
+        ("generate", "--task", "cover", "--src-audio", song),
+        "loud.wav peaks 12.0 dB over full scale",
+    )
+    assert words in say(*cover, "--dry-run")
+    assert main([*cover, "--dry-run", "--strict"]) == 2
+    assert capsys.readouterr().err.strip().endswith("; turn it down (strict)")
+    assert main([*cover, "--set", "inference_steps=1", "--out", str(tmp_path)]) == 0
+    assert words in capsys.readouterr().err
 
 
 def plan(say, *arguments: str) -> dict:

@@ -1,0 +1,161 @@
+"""Views of compressed files, in which libsndfile finds samples that it would leave out.
+
+Two formats have no length of their own, and libsndfile reads no further than its guess at one:
+
+    MP3   without a Xing header it is the file's bytes over those of its first frames; with one it is what the
+          header says, however much follows. A view claims to be endless, and reading ends where the file does
+    OGG   it is where the last page ends, and a page that is cut off is none. A view has a page of the packets
+          that are whole
+
+A view is what soundfile takes for a file. Whatever else is wrong with a file is left to libsndfile.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from zlib import crc32
+
+ENDLESS_BYTES = 2**48
+ENDLESS_FRAMES = 2**31 - 1
+HEAD_BYTES = 4096  # of an MP3, in which its first frame begins
+XING_REACH_BYTES = 4 + 2 + 32  # header, checksum, side information
+XING_SLACK = 0.01  # of the bytes: tags behind the music
+ID3V1_BYTES = 128
+OGG_HEADER_BYTES = 27
+OGG_PAGE_BYTES = OGG_HEADER_BYTES + 255 + 255 * 255  # of the longest there can be
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+class View:
+    """The first `end` bytes of `file`, with `patch` over those from `start` on; readers are told of `size`.
+
+    `claimed`: samples the header says there are, where it does and cannot be believed. `cut`: the file ends
+    before its last sample.
+    """
+
+    def __init__(
+        self,
+        file: io.FileIO,
+        end: int,
+        start: int = 0,
+        patch: bytes = b"",
+        size: int | None = None,
+        claimed: int | None = None,
+        cut: bool = False,
+    ):
+        self.claimed, self.cut = claimed, cut
+        self._file, self._end, self._start, self._patch = file, end, start, patch
+        self._size = end if size is None else size
+        self._place = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + (0, self._place, self._size)[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def read(self, count: int) -> bytes:
+        place, start = self._place, self._start
+        endless = self._size > self._end  # mpg123 gives up where it cannot look for a tag,
+        if endless and place >= self._size - ID3V1_BYTES:
+            data = bytearray(count)
+        else:
+            self._file.seek(place)
+            data = bytearray(self._file.read(max(min(count, self._end - place), 0)))
+            if data and endless:  # and where a frame is cut
+                data += bytes(count - len(data))
+        low, high = max(place, start), min(place + len(data), start + len(self._patch))
+        if low < high:
+            data[low - place : high - place] = self._patch[low - start : high - start]
+        self._place += len(data)
+        return bytes(data)
+
+
+def view(file: io.FileIO) -> View | None:
+    """The view of a file that needs one. Raises OSError."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    magic = file.read(4)
+    if magic == b"OggS":
+        return _ogg(file, end)
+    if magic.startswith(b"ID3") or _syncs(magic):
+        return _mpeg(file, end)
+    return None
+
+
+def _mpeg(file: io.FileIO, end: int) -> View | None:
+    place = _after_tags(file)
+    file.seek(place)
+    head = file.read(HEAD_BYTES)
+    first = next((i for i in range(len(head) - 4) if _syncs(head[i:])), None)
+    if first is None or b"VBRI" in head[first : first + XING_REACH_BYTES + 4]:
+        return None
+    reach = head[first : first + XING_REACH_BYTES + 16]
+    tag = max(reach.find(b"Xing"), reach.find(b"Info"))
+    if tag < 0:
+        return View(file, end, size=ENDLESS_BYTES)
+    flags, frames, size = (int.from_bytes(reach[tag + i : tag + i + 4], "big") for i in (4, 8, 12))
+    if flags & 3 != 3 or abs(end - place - size) <= XING_SLACK * size:
+        return None
+    samples = 1152 if head[first + 1] & 0x08 else 576  # of a frame: MPEG-1, or a later one of lower rates
+    patch = ENDLESS_FRAMES.to_bytes(4, "big") + (end - place).to_bytes(4, "big")
+    return View(file, end, place + first + tag + 8, patch, claimed=frames * samples)
+
+
+def _after_tags(file: io.FileIO) -> int:
+    """Where an MP3 begins behind its ID3v2 tags."""
+    place = 0
+    while True:
+        file.seek(place)
+        head = file.read(10)
+        if len(head) < 10 or not head.startswith(b"ID3"):
+            return place
+        size = sum((byte & 127) << 7 * i for i, byte in enumerate(reversed(head[6:])))
+        place += 10 + size + (10 if head[5] & 0x10 else 0)
+
+
+def _syncs(head: bytes) -> bool:
+    """Whether a frame of MPEG audio can begin so: eleven bits of sync, a layer and a rate that exist."""
+    return len(head) >= 3 and head[0] == 255 and head[1] >= 0xE0 and head[1] & 6 != 0 and head[2] & 12 != 12
+
+
+def _ogg(file: io.FileIO, end: int) -> View | None:
+    begin = max(end - 2 * OGG_PAGE_BYTES, 0)
+    file.seek(begin)
+    tail = file.read(end - begin)
+    at = tail.rfind(b"OggS")
+    if at < 0:
+        return None
+    page = tail[at:]
+    laces = page[OGG_HEADER_BYTES : OGG_HEADER_BYTES + page[26]] if len(page) > 26 else b""
+    body = OGG_HEADER_BYTES + len(laces)
+    if len(laces) and len(laces) == page[26] and len(page) >= body + sum(laces):
+        return None if page[5] & 4 else View(file, end, cut=True)
+    whole = max(_packet_ends(laces, len(page) - body), default=(0, 0))
+    patch = _page(page, *whole, body) if whole[0] else b""
+    return View(file, begin + at + len(patch), begin + at, patch, cut=True)
+
+
+def _packet_ends(laces: bytes, held_bytes: int) -> Iterator[tuple[int, int]]:
+    """How many lacing values and bytes it is to the end of each packet that lies within `held_bytes`."""
+    size = 0
+    for number, lace in enumerate(laces, 1):
+        size += lace
+        if lace < 255 and size <= held_bytes:
+            yield number, size
+
+
+def _page(page: bytes, laces: int, size: int, body: int) -> bytes:
+    """The page with only its first `laces` lacing values and the `size` bytes they stand for."""
+    head = page[:22] + bytes(4) + bytes([laces]) + page[OGG_HEADER_BYTES : OGG_HEADER_BYTES + laces]
+    data = head + page[body : body + size]
+    return data[:22] + _checksum(data).to_bytes(4, "little") + data[26:]
+
+
+def _checksum(data: bytes) -> int:
+    """Ogg's CRC-32: zlib's polynomial with the bits the other way round, and nothing inverted."""
+    mirrored = crc32(data.translate(MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{mirrored:032b}"[::-1], 2)
