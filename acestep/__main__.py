@@ -25,6 +25,8 @@ from harness.console import Parser
 from harness.errors import BenchError
 from harness.quantization import QUANTIZATIONS
 
+FLAGS = {"lm": "--lm", "dit": "--dit"}  # by the choice of a setup
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code (0, 1 failed, 2 usage, 3 missing prerequisite, 4 a bug)."""
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser().parse_args(argv)
         return arguments.run(arguments)
 
-    return console.run("acestep", command, unwritten=BenchError.exit_code)
+    return console.run("acestep", command, unwritten=BenchError.exit_code, flags=FLAGS)
 
 
 def _parser() -> argparse.ArgumentParser:

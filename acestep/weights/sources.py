@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acestep.weights.layout import DEFAULT_DIT, DEFAULT_ROOT, DIT_PREFIX, DITS, ENVIRONMENT, SYNTHETIC
+from acestep.weights.layout import DEFAULT_DIT, DEFAULT_ROOT, DIT_PREFIX, DITS, ENVIRONMENT, LMS, SYNTHETIC
 from harness.errors import MissingPrerequisite, UsageError
 
 if TYPE_CHECKING:
@@ -83,6 +83,27 @@ def dit_config(source: str, dit: str) -> DiTConfig:
     path = Path(source) / dit / "config.json"
     config = CONFIGS[source][dit] if source in SYNTHETIC else read_json(path)
     return parse_config(config, DiTConfig, str(path))
+
+
+def check_whole(source: str, dit: str) -> None:
+    """Raise CheckpointError where a component of every request is missing from `source` or cut short.
+
+    Imports no torch. `dit`: folder of the DiT.
+    """
+    from acestep.weights.contents import check_root
+
+    if source not in SYNTHETIC:
+        check_root(Path(source), dit)
+
+
+def language_models(source: str) -> dict[str, str | None]:
+    """Names of the language models of `source`, smallest first, each with why it cannot be loaded, or None.
+
+    Imports no torch.
+    """
+    from acestep.weights import contents
+
+    return dict.fromkeys(LMS) if source in SYNTHETIC else contents.language_models(Path(source))
 
 
 def open_source(value: str) -> Source:
