@@ -141,7 +141,7 @@ def language_model(source: str) -> str | None:
     root = Path(source)
     if not any(root.glob("acestep-*/")):
         return LMS[0]  # made-up weights have them all
-    return next((name for name in LMS if (root / name / "config.json").is_file()), None)
+    return next((name for name in LMS if any((root / name).glob("model*.safetensors"))), None)
 
 
 def durations_s(source: str) -> tuple[int, ...]:
