@@ -6,11 +6,12 @@ in for the default, and a note says so. Nothing is loaded and torch is not impor
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 from acestep.gpu_config import GPUConfig
 from acestep.weights.layout import LM_PREFIX, LMS
-from acestep.weights.sources import language_models
+from acestep.weights.sources import lacks, language_models
 from harness.adjustments import Adjustments
 from harness.errors import CheckpointError, MissingPrerequisite, UsageError
 
@@ -34,10 +35,17 @@ class LanguageModels:
         self._source = source
         self._tier = tier
         self._limits = tier if limited else None
-        self._lacks = language_models(source)
-        self._whole = tuple(name for name, lacks in self._lacks.items() if lacks is None)
+        self._there = language_models(source)
         self._allowed = tuple(LM_PREFIX + size for size in self._limits.lm_sizes) if self._limits else LMS
-        self._usable = tuple(name for name in self._whole if name in self._allowed)
+
+    @cached_property
+    def _lacks(self) -> dict[str, str | None]:
+        """What each of those that are there lacks, None where it is whole: files are read for it."""
+        return {name: lacks(self._source, name) for name in self._there}
+
+    @cached_property
+    def _usable(self) -> tuple[str, ...]:
+        return tuple(name for name in self._allowed if name in self._lacks and not self._lacks[name])
 
     def named(self, name: str | None, changes: Adjustments) -> Choice:
         """What is loaded where `name`, or none, was asked for.
@@ -45,7 +53,7 @@ class LanguageModels:
         Raises UsageError for an unknown name, MissingPrerequisite for a model that is not there or not whole.
         """
         if name is None:
-            example = next(iter(self._usable), LMS[0])
+            example = next((name for name in self._allowed if name in self._there), LMS[0])
             return Choice(None, f"no language model is loaded; load one, such as {example}")
         if name not in LMS:
             raise UsageError(f"lm: {name!r} is not allowed; use one of {AUTO}, {', '.join(LMS)}, or none")
@@ -62,6 +70,8 @@ class LanguageModels:
 
         A tier that loads none by itself does when one is wanted.
         """
+        if not self._allowed:
+            return self._none()
         if self._tier and not (self._tier.load_lm or want):
             return self.named(None, changes)
         best = usual or (self._tier and self._tier.default_lm_name) or LMS[0]
@@ -71,7 +81,7 @@ class LanguageModels:
             return self.named(usual, changes)
         if not self._usable:
             choice = self._none()
-            notes += [f"lm: {choice.reason}"] if self._allowed else []
+            notes.append(f"lm: {choice.reason}")
             return choice
         nearest = min(self._usable, key=lambda name: _order(name, best))
         why = self._lacks.get(best) or f"{self._source} has no folder of this name"
@@ -80,8 +90,8 @@ class LanguageModels:
 
     def _missing(self, name: str) -> MissingPrerequisite:
         others = f"; use {' or '.join(self._usable)}, or none" if self._usable else "; add it, or use none"
-        if lacks := self._lacks.get(name):
-            return CheckpointError(lacks + others)
+        if lack := self._lacks.get(name):
+            return CheckpointError(lack + others)
         return MissingPrerequisite(f"lm: {self._source} has no folder {name!r}{others}")
 
     def _none(self) -> Choice:
@@ -89,12 +99,12 @@ class LanguageModels:
         tier = self._limits and self._limits.tier
         if not self._allowed:
             return Choice(None, f"{tier} has room for no language model; give --no-limits")
-        if lacks := next((self._lacks[name] for name in self._allowed if self._lacks.get(name)), None):
-            return Choice(None, f"no language model is whole ({lacks.partition(';')[0]}); download it again")
-        if not self._whole:
+        if lack := next((self._lacks[name] for name in self._allowed if self._lacks.get(name)), None):
+            return Choice(None, f"no language model is whole ({lack.partition(';')[0]}); download it again")
+        if not self._there:
             return Choice(None, f"{self._source} has no language model; add {self._allowed[0]}")
         limit = f"{tier} allows no language model over {self._allowed[-1]}, {self._source} has"
-        return Choice(None, f"{limit} {', '.join(self._whole)}; give --no-limits, or add the smaller one")
+        return Choice(None, f"{limit} {', '.join(self._there)}; give --no-limits, or add the smaller one")
 
 
 def _order(name: str, best: str) -> tuple[bool, int]:

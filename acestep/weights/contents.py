@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from acestep.models.configs import DiTConfig, VAEConfig
-from acestep.weights.layout import LMS, TEXT_ENCODER, VAE, weights_stem
+from acestep.weights.layout import TEXT_ENCODER, VAE, weights_stem
 from harness.errors import CheckpointError
 from harness.nn.config import Config, Qwen3Config, parse_config, read_json
 from harness.weight_files import opened, weight_files
@@ -45,14 +45,10 @@ def component(root: Path, folder: str) -> Path:
     return path
 
 
-def language_models(root: Path) -> dict[str, str | None]:
-    """Names of the language models that are there, each with what it lacks, or None for one that is whole."""
-    return {name: _lacks(root, name) for name in LMS if (root / name).is_dir()}
-
-
-def _lacks(root: Path, name: str) -> str | None:
+def lacks(root: Path, lm: str) -> str | None:
+    """What the language model `lm` lacks, as its error says, or None for one that is whole."""
     try:
-        check_component(root, name, Qwen3Config)
+        check_component(root, lm, Qwen3Config)
     except CheckpointError as error:
         return str(error)
     return None

@@ -96,14 +96,16 @@ def check_whole(source: str, dit: str) -> None:
         check_root(Path(source), dit)
 
 
-def language_models(source: str) -> dict[str, str | None]:
-    """Names of the language models of `source`, smallest first, each with why it cannot be loaded, or None.
+def language_models(source: str) -> tuple[str, ...]:
+    """Names of the language models of `source`, whole or not, smallest first. Imports no torch."""
+    return LMS if source in SYNTHETIC else tuple(name for name in LMS if (Path(source) / name).is_dir())
 
-    Imports no torch.
-    """
+
+def lacks(source: str, lm: str) -> str | None:
+    """What the language model `lm` of `source` lacks, or None for one that is whole. Imports no torch."""
     from acestep.weights import contents
 
-    return dict.fromkeys(LMS) if source in SYNTHETIC else contents.language_models(Path(source))
+    return None if source in SYNTHETIC else contents.lacks(Path(source), lm)
 
 
 def open_source(value: str) -> Source:
