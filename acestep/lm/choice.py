@@ -70,7 +70,7 @@ class LanguageModels:
 
         A tier that loads none by itself does when one is wanted.
         """
-        if not self._allowed:
+        if not self._allowed and not usual:
             return self._none()
         if self._tier and not (self._tier.load_lm or want):
             return self.named(None, changes)
