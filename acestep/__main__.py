@@ -79,7 +79,12 @@ def _engine_flags() -> Parser:
         help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (ACESTEP_SOURCE, then this machine's)",
     )
     add("--dit", metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
-    add("--lm", default="auto", choices=["auto", *LMS, "none"], help="5 Hz language model (the tier's)")
+    add(
+        "--lm",
+        default="auto",
+        choices=["auto", *LMS, "none"],
+        help="5 Hz language model (the tier's, or the nearest there)",
+    )
     add("--lm-backend", default="auto", choices=["auto", *BACKENDS], help="what runs it (the device's)")
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--dtype", default="auto", choices=["auto", "bf16", "fp16", "fp32"], help="(%(default)s)")
