@@ -1,5 +1,6 @@
 """Make music, put it into words, or write a synthetic checkpoint; every command says what it costs.
 
+python -m acestep                                   # what the card here is: tier, limits, defaults
 python -m acestep generate --example example_05.json
 python -m acestep generate --task cover --src-audio song.flac --dry-run
 python -m acestep create "a sea shanty about maintenance" --json
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from acestep.cli import commands
+from acestep.cli import card, commands
 from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.lm.backends.registry import BACKENDS
 from acestep.request import AUDIO_FORMATS
@@ -25,15 +26,23 @@ from harness.console import Parser
 from harness.errors import BenchError
 from harness.quantization import QUANTIZATIONS
 
+FLAGS = {"lm": "--lm", "dit": "--dit"}  # by the choice of a setup
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code (0, 1 failed, 2 usage, 3 missing prerequisite, 4 a bug)."""
+    """Run a command, or without one say what the card here is; returns the exit code.
+
+    That is 0 done, 1 failed, 2 usage, 3 a prerequisite is missing, 4 a bug.
+    """
+    words = sys.argv[1:] if argv is None else argv
 
     def command() -> int:
-        arguments = _parser().parse_args(argv)
+        if not words:
+            return card.show()
+        arguments = _parser().parse_args(words)
         return arguments.run(arguments)
 
-    return console.run("acestep", command, unwritten=BenchError.exit_code)
+    return console.run("acestep", command, unwritten=BenchError.exit_code, flags=FLAGS)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +79,12 @@ def _engine_flags() -> Parser:
         help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (ACESTEP_SOURCE, then this machine's)",
     )
     add("--dit", metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
-    add("--lm", default="auto", choices=["auto", *LMS, "none"], help="5 Hz language model (the tier's)")
+    add(
+        "--lm",
+        default="auto",
+        choices=["auto", *LMS, "none"],
+        help="5 Hz language model (the tier's, or the nearest there)",
+    )
     add("--lm-backend", default="auto", choices=["auto", *BACKENDS], help="what runs it (the device's)")
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--dtype", default="auto", choices=["auto", "bf16", "fp16", "fp32"], help="(%(default)s)")

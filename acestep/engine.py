@@ -30,7 +30,6 @@ from acestep.result import DescriptionResult, GenerationResult, PlanResult
 from acestep.setup import Setup
 from acestep.text import audio_codes
 from acestep.weights.checkpoint import Source
-from acestep.weights.layout import LMS
 from acestep.weights.loading import Models
 from acestep.weights.sources import open_source
 from harness.device import (
@@ -225,7 +224,7 @@ class Engine:
         self, params: DescriptionParams, mode: Callable[[Planner, DescriptionParams], Description]
     ) -> DescriptionResult:
         if self.planner is None:
-            raise MissingPrerequisite(f"lm: no language model is loaded; load one, such as {LMS[0]}")
+            raise MissingPrerequisite(f"lm: {self.setup.no_lm}")
         _load(self.models, self.planner, components.TEXT)
         with torch.inference_mode(), record(self._sync) as times, self.planner.backend.using():
             description = mode(self.planner, params)

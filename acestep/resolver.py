@@ -22,7 +22,6 @@ from acestep.setup import Setup
 from acestep.tasks import TASKS, Task, instruction
 from acestep.text import audio_codes
 from acestep.text.audio_codes import CODES_PER_SECOND
-from acestep.weights.layout import LMS
 from harness.adjustments import Adjustment, Adjustments
 from harness.errors import MissingPrerequisite, UsageError
 
@@ -198,11 +197,7 @@ def _planning(params: GenerationParams, task: Task, setup: Setup, changes: Adjus
         changes.note("thinking", True, False, f"has no use where {source} is given")
         return replace(params, thinking=False)
     if setup.lm is None:
-        if setup.limits and not setup.limits.lm_sizes:
-            raise MissingPrerequisite(
-                f"thinking: {setup.limits.tier} has room for no language model; drop it"
-            )
-        raise MissingPrerequisite(f"thinking: no language model is loaded; load one, such as {LMS[0]}")
+        raise MissingPrerequisite(f"thinking: {setup.no_lm}; --no-thinking does without")
     return params
 
 

@@ -1,9 +1,9 @@
 """The setup of an engine before it is loaded: device, source of weights, DiT, language model, how they run.
 
 Each choice is the caller's or that of the card's tier. What is asked for beyond the tier is an `Adjustment`
-with its reason, and an error when `strict`. A backend or a quantization that was named and is not to be had
-here is an error in any case; where it is only the tier's default, the setup goes without it and says so.
-Nothing is loaded and torch is not imported.
+with its reason, and an error when `strict`. A model, a backend or a quantization that was named and is not
+to be had here is an error in any case; where it is only a default, the setup goes without it and says so.
+Weights that are missing or cut short are refused. Nothing is loaded and torch is not imported.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from acestep.audio.tile_size import vae_overrides
 from acestep.diffusion.compiling import unavailable as uncompiled
 from acestep.gpu_config import GPUConfig
 from acestep.lm.backends import registry as backends
+from acestep.lm.choice import AUTO, LanguageModels
 from acestep.request import DURATION_RANGE_S
-from acestep.weights.layout import LM_PREFIX, LMS
-from acestep.weights.sources import choose_dit, choose_source, dit_config
+from acestep.weights.layout import LM_PREFIX
+from acestep.weights.sources import check_whole, choose_dit, choose_source, dit_config
 from harness import accelerators
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustment, Adjustments
 from harness.checks import one_of
-from harness.errors import MissingPrerequisite, UsageError
+from harness.errors import MissingPrerequisite
 from harness.quantization import QUANTIZATIONS
 from harness.quantization import unavailable as unquantized
 
-AUTO = "auto"
 NONE = "none"
 
 
@@ -39,7 +39,8 @@ class Setup:
     `limits`: of the card's tier, None where nothing limits (a plain CPU, or `no_limits`). `strict`: a limit
     that would change a request is an error.
 
-    `lm_backend`: what runs the language model, and `lm_backend_reason` why; both empty without one.
+    `no_lm`: why there is no language model, and what to do about it; empty with one. `lm_backend`: what runs
+    it, and `lm_backend_reason` why; both empty without one.
     `quantization`: of the DiT's matrices, or None.
     """
 
@@ -62,6 +63,7 @@ class Setup:
     notes: tuple[str, ...] = ()  # defaults of the tier that this machine cannot do
     strict: bool = False
     no_limits: bool = False
+    no_lm: str = ""
 
     @classmethod
     def choose(
@@ -72,6 +74,7 @@ class Setup:
         dtype: str = AUTO,
         dit: str | None = None,
         lm: str | None = AUTO,
+        lm_default: str | None = None,
         want_lm: bool = False,
         lm_backend: str = AUTO,
         offload_to_cpu: bool | None = None,
@@ -84,11 +87,10 @@ class Setup:
     ) -> Setup:
         """Decide everything about an engine that can be decided before loading it.
 
-        `lm` "auto" is the tier's default where the tier loads one, or when `want_lm`; on a plain CPU the
-        smallest. `dtype` is a name of
-        `harness.device`, or what suits the device ("auto"). `quantization` is a name, "none", or the tier's
-        ("auto"). Switches left None are the tier's.
-        `accelerator`: a card to simulate.
+        `lm` "auto" is the tier's default, or `lm_default`, where the tier loads one, or when `want_lm`; on a
+        plain CPU the smallest. Where that is not there, it is the nearest that is, and a note says so.
+        `dtype` is a name of `harness.device`, or what suits the device ("auto"). `quantization` is a name,
+        "none", or the tier's ("auto"). Switches left None are the tier's. `accelerator`: a card to simulate.
 
         Raises UsageError or MissingPrerequisite, naming what and where.
         """
@@ -96,10 +98,14 @@ class Setup:
         card = accelerator or accelerators.detect(device)
         name, origin = choose_source(source, accelerator=card.device != "cpu")
         folder = choose_dit(name, dit)
+        check_whole(name, folder)
         plain_cpu = card.device == "cpu" and not card.simulated
         tier = gpu_config.config_for(card)
         changes, notes = Adjustments(strict), []
-        chosen = _choose_lm(lm, want_lm, None if plain_cpu else tier, no_limits, changes)
+        models = LanguageModels(name, None if plain_cpu else tier, limited=not no_limits)
+        chosen, no_lm = (
+            models.default(lm_default, want_lm, changes, notes) if lm == AUTO else models.named(lm, changes)
+        )
         runs, reason = backends.choose(lm_backend, chosen, card, tier)
         offload = tier.offload_to_cpu if offload_to_cpu is None else offload_to_cpu
         if chosen and chosen.removeprefix(LM_PREFIX) in tier.lm_needs_offload and card.device == "cuda":
@@ -126,6 +132,7 @@ class Setup:
             notes=tuple(notes),
             strict=strict,
             no_limits=no_limits,
+            no_lm=no_lm,
         )
 
     @property
@@ -158,22 +165,6 @@ class Setup:
             return "this engine"
         lm = "with" if self.lm else "without"
         return f"{self.limits.tier} ({self.limits.class_gb:g} GB class, {lm} LM)"
-
-
-def _choose_lm(
-    choice: str | None, want: bool, tier: GPUConfig | None, no_limits: bool, changes: Adjustments
-) -> str | None:
-    if choice is not None and choice not in (AUTO, *LMS):
-        raise UsageError(f"lm: {choice!r} is not allowed; use one of {AUTO}, {', '.join(LMS)}, or none")
-    if choice != AUTO:
-        if choice is None or tier is None or no_limits or choice.removeprefix(LM_PREFIX) in tier.lm_sizes:
-            return choice
-        applied = LM_PREFIX + tier.lm_sizes[-1] if tier.lm_sizes else None
-        changes.note("lm", choice, applied, f"is over the limit of {tier.tier}")
-        return applied
-    if tier is None:
-        return LMS[0]
-    return tier.default_lm_name if tier.load_lm or want else None
 
 
 def _choose_quantization(choice: str, card: Accelerator, tier: GPUConfig, notes: list[str]) -> str | None:

@@ -86,7 +86,7 @@ class TierCases:
         tier = gpu_config.config_for(target.accelerator)
         if case.variant == "no-offload" and tier.offload_to_cpu and tier.class_gb < NO_OFFLOAD_FROM_GB:
             return f"not tried below {NO_OFFLOAD_FROM_GB:g} GB"
-        return None
+        return (_setup(case, target).no_lm or None) if case.lm and tier.lm_sizes else None
 
     def identity(self, plan: EffectivePlan) -> Mapping[str, Any]:
         return {name: value for name, value in plan.as_dict().items() if name not in NOT_WHAT_RUNS}

@@ -16,6 +16,7 @@ import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 TINY = "synthetic-tiny"
@@ -55,6 +56,9 @@ COMPILE = (False, True)
 DIT_OUTPUTS = ("velocity", "latents", "audio")  # of a step, of all steps, and what is heard of it
 TOKENS = ("greedy", "drawn")  # the likeliest, and those that the same random numbers choose
 PHASES = ("start", "import_torch", "import_engine", "load", "compile", "first", "steady")
+
+# The first that is there, on every machine: a tier's own choice would make machines incomparable.
+LMS = tuple(f"acestep-5Hz-lm-{size}" for size in ("0.6B", "1.7B", "4B"))
 
 COST_SOURCE = "synthetic-full"
 COST_CARD = "RTX 4090"
@@ -130,6 +134,14 @@ def cell(kind: str, **params: Any) -> Cell:
     """The cell of a kind and parameters. None is no parameter, and what goes without saying is left out."""
     unsaid = dict.fromkeys(params) | UNSAID.get(kind, {})
     return Cell(kind, tuple((name, value) for name, value in params.items() if value != unsaid[name]))
+
+
+def language_model(source: str) -> str | None:
+    """The language model that is measured with weights from `source`: the smallest that is there, or None."""
+    root = Path(source)
+    if not any(root.glob("acestep-*/")):
+        return LMS[0]  # made-up weights have them all
+    return next((name for name in LMS if any((root / name).glob("model*.safetensors"))), None)
 
 
 def durations_s(source: str) -> tuple[int, ...]:

@@ -15,7 +15,9 @@ import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
@@ -40,6 +42,25 @@ class Accelerator:
     memory_gib: float
     simulated: bool = False
     capability: tuple[int, int] | None = None  # of CUDA, of a card that is not here; None: ask the driver
+
+
+class TorchBuild(NamedTuple):
+    """The torch that is installed: its version, and that of the CUDA it was built for, None for none."""
+
+    version: str
+    cuda: str | None
+
+
+def torch_build() -> TorchBuild | None:
+    """What torch says of itself in its files; None where there is none. It is not imported."""
+    spec = find_spec("torch")
+    file = spec and spec.origin and Path(spec.origin).with_name("version.py")
+    if not file or not file.is_file():
+        return None
+    facts = dict(
+        re.findall(r"^(__version__|cuda)\b[^=\n]*= *'([^']+)'", file.read_text("utf-8"), re.MULTILINE)
+    )
+    return TorchBuild(facts.get("__version__", ""), facts.get("cuda"))
 
 
 def snap(reported_gib: float) -> float:

@@ -7,17 +7,15 @@ never more than one tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from harness.errors import CheckpointError
-from harness.nn.config import read_json
+from harness.weight_files import opened, weight_files
 
 Shape = tuple[int, ...]
 
@@ -43,8 +41,8 @@ class SafetensorsFile:
         self.where = str(folder / f"{stem}.safetensors")
         self._home: dict[str, Path] = {}
         shapes: dict[str, Shape] = {}
-        for path in self._paths(folder, stem):
-            with _opened(path) as file:
+        for path in weight_files(folder, stem):
+            with opened(path, "pt") as file:
                 for name in file.keys():  # noqa: SIM118  # not a dict: it has no iterator
                     self._home[name] = path
                     shapes[name] = tuple(file.get_slice(name).get_shape())
@@ -53,40 +51,14 @@ class SafetensorsFile:
         self._prefix = "model." if prefixed else ""
         self._shapes = {name.removeprefix(self._prefix): shape for name, shape in shapes.items()}
 
-    @staticmethod
-    def _paths(folder: Path, stem: str) -> list[Path]:
-        index = folder / f"{stem}.safetensors.index.json"
-        if not index.exists():
-            return [folder / f"{stem}.safetensors"]
-        names = read_json(index).get("weight_map")
-        if not isinstance(names, dict) or not all(map(_is_shard, names.values())):
-            raise CheckpointError(f"{index}: weight_map must name files of its own folder")
-        return [folder / name for name in sorted(set(names.values()))]
-
     def shapes(self) -> Mapping[str, Shape]:
         return self._shapes
 
     def read(self, name: str) -> Tensor:
         """The tensor, in memory of its own. Raises CheckpointError when its bytes cannot be read."""
         name = self._prefix + name
-        with _opened(self._home[name]) as file:
+        with opened(self._home[name], "pt") as file:
             return file.get_tensor(name).clone()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; is the download complete?") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: unreadable ({error}); download it again") from None
-
-
-def _is_shard(name: Any) -> bool:
-    """Whether `name` is a plain file name: an index may not point outside its folder."""
-    return isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
 
 
 def check_shapes(expected: Mapping[str, Shape], weights: Weights) -> None:

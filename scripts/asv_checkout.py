@@ -20,6 +20,7 @@ from asv.environment import Environment
 from acestep.weights.layout import ENVIRONMENT as SOURCE
 from acestep.weights.layout import SYNTHETIC
 from acestep.weights.sources import choose_source
+from benchmarks._matrix import LMS, language_model
 from scripts.machine import NONE, gpu_facts
 
 
@@ -33,9 +34,7 @@ class Checkout(Environment):
         self._source = source if source in SYNTHETIC else str(Path(source).resolve())
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         self._requirements = {"torch": version("torch").partition("+")[0]}
-        # The last part of a checkpoint path names the series; the path itself stays private.
-        label = {("nobuild", SOURCE): Path(self._source).name}
-        super().__init__(conf, python, self._requirements, label)
+        super().__init__(conf, python, self._requirements, {("nobuild", SOURCE): series(self._source)})
 
     @classmethod
     def matches(cls, python):
@@ -57,3 +56,12 @@ class Checkout(Environment):
     def run(self, args, **kwargs):
         environ = kwargs.pop("env", os.environ) | {SOURCE: self._source, "ASV_PYTHONPATH": self._build_root}
         return self.run_executable("python", args, env=environ, **kwargs)
+
+
+def series(source: str) -> str:
+    """The name that series of a source of weights carry: the last part of a path, the rest stays private.
+
+    The language model that is measured follows where it is not the usual one.
+    """
+    lm = language_model(source)
+    return Path(source).name + (f"+{lm}" if lm not in (LMS[0], None) else "")

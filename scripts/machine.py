@@ -9,12 +9,12 @@ result and become filters on the site. torch is read, never imported.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import re
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from harness.accelerators import torch_build
 
 NONE = "none"
 
@@ -41,14 +41,10 @@ def gpu_facts() -> dict[str, str]:
 
 def torch_facts() -> dict[str, str]:
     """Versions of torch and of the CUDA it was built for, from the installed files."""
-    try:
-        torch = version("torch").partition("+")[0]
-    except PackageNotFoundError:
+    torch = torch_build()
+    if torch is None:
         return {"torch": NONE, "cuda": NONE}
-    spec = importlib.util.find_spec("torch")
-    built = Path(spec.origin).with_name("version.py").read_text() if spec and spec.origin else ""
-    cuda = re.search(r"^cuda\b[^=]*= '([\d.]+)'", built, re.MULTILINE)
-    return {"torch": torch, "cuda": cuda[1] if cuda else NONE}
+    return {"torch": torch.version.partition("+")[0], "cuda": torch.cuda or NONE}
 
 
 def cpu_model() -> str:

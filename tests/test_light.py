@@ -13,6 +13,7 @@ sys.argv[1:] = ["--help"]
 runpy.run_path("profile_inference.py", run_name="__main__")
 """
 LIGHT = {
+    "acestep, of the card": ("from acestep.__main__ import main; main([])", TORCH),
     "acestep --help": ("from acestep.__main__ import main; main(['--help'])", HELP),
     "acestep generate --help": ("from acestep.__main__ import main; main(['generate', '--help'])", HELP),
     "acestep.costs --help": (

@@ -228,7 +228,7 @@ def _text_setup(arguments: argparse.Namespace) -> Setup:
     """A setup with a language model; without one there are no words."""
     setup = _setup(arguments, want_lm=True)
     if setup.lm is None:
-        raise MissingPrerequisite(f"--lm: no language model is loaded; load one, such as {LMS[0]}")
+        raise MissingPrerequisite(f"--lm: {setup.no_lm}")
     return setup
 
 

@@ -85,6 +85,8 @@ def _benchmark(options: Options) -> int:
     setup = prepare.setup(options, with_lm=True)
     todo = matrix.rows(options, setup)
     _announce(options, setup)
+    if setup.no_lm:
+        console.say("profile_inference", f"warning: rows that think are left out: {setup.no_lm}")
     print(tables.benchmark_head(_width()))
     if options.dry_run:
         _list(todo, setup, prepare.card(options))

@@ -9,7 +9,7 @@ from acestep.profiler.flags import BENCHMARK, TEXT_MODES
 from acestep.profiler.options import Options, named
 from acestep.profiler.request import COT_SWITCHES
 from acestep.resolver import EffectivePlan
-from acestep.setup import NONE, Setup
+from acestep.setup import AUTO, NONE, Setup
 from harness import cards
 from harness.accelerators import Accelerator
 from harness.cards import Card
@@ -42,7 +42,10 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
             accelerator=simulated
             and Accelerator("cuda", simulated.name, simulated.memory_gib, capability=simulated.capability),
             dit=options.config_path,
-            lm=options.lm_model if with_lm else None,
+            lm=(AUTO if options.origins.get("lm_model") == "default" else options.lm_model)
+            if with_lm
+            else None,
+            lm_default=options.lm_model,
             want_lm=with_lm,
             lm_backend=options.lm_backend,
             offload_to_cpu=options.offload_to_cpu,
@@ -53,10 +56,7 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
             no_limits=options.no_limits,
         )
         if with_lm and setup.lm is None and options.mode != BENCHMARK:
-            raise MissingPrerequisite(
-                f"lm_model: {setup.whose()} has room for no language model; drop what asks for one, "
-                "or give --no-limits"
-            )
+            raise MissingPrerequisite(f"lm_model: {setup.no_lm}")
     return setup
 
 

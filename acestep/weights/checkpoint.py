@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from acestep.text.tokenizer import Tokenizer
-from acestep.weights.layout import TEXT_ENCODER, VAE
+from acestep.weights.contents import component
+from acestep.weights.layout import TEXT_ENCODER, weights_stem
 from harness.checkpoint import SafetensorsFile, Weights
 from harness.errors import CheckpointError
 from harness.nn.config import read_json
@@ -49,19 +50,17 @@ class Folder:
         self.name = str(root)
 
     def config(self, folder: str) -> dict[str, Any]:
-        return read_json(self._component(folder) / "config.json")
+        return read_json(component(self.root, folder) / "config.json")
 
     def weights(self, folder: str) -> Weights:
-        return SafetensorsFile(
-            self._component(folder), "diffusion_pytorch_model" if folder == VAE else "model"
-        )
+        return SafetensorsFile(component(self.root, folder), weights_stem(folder))
 
     def tokenizer(self, folder: str) -> Tokenizer:
-        return Tokenizer.from_folder(self._component(folder), audio_codes=folder != TEXT_ENCODER)
+        return Tokenizer.from_folder(component(self.root, folder), audio_codes=folder != TEXT_ENCODER)
 
     def silence_latent(self, dit: str) -> Tensor:
         """`[1, 15000, 64]` fp32: what the VAE encodes silence to, as the folder `dit` keeps it."""
-        path = self._component(dit) / "silence_latent.pt"
+        path = component(self.root, dit) / "silence_latent.pt"
         try:
             latent = torch.load(path, weights_only=True, map_location="cpu")
         except FileNotFoundError:
@@ -73,11 +72,3 @@ class Folder:
             contents = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
             raise CheckpointError(f"{path}: holds {contents}, expected a tensor (1, 64, {SILENCE_FRAMES})")
         return latent.float().transpose(1, 2)
-
-    def _component(self, folder: str) -> Path:
-        path = self.root / folder
-        if not path.is_dir():
-            folders = self.root.iterdir() if self.root.is_dir() else ()
-            there = ", ".join(sorted(p.name for p in folders if p.is_dir())) or "nothing"
-            raise CheckpointError(f"{path}: no such folder; {self.root} holds {there}")
-        return path

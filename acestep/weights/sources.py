@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acestep.weights.layout import DEFAULT_DIT, DEFAULT_ROOT, DIT_PREFIX, DITS, ENVIRONMENT, SYNTHETIC
+from acestep.weights.layout import DEFAULT_DIT, DEFAULT_ROOT, DIT_PREFIX, DITS, ENVIRONMENT, LMS, SYNTHETIC
 from harness.errors import MissingPrerequisite, UsageError
 
 if TYPE_CHECKING:
@@ -83,6 +83,29 @@ def dit_config(source: str, dit: str) -> DiTConfig:
     path = Path(source) / dit / "config.json"
     config = CONFIGS[source][dit] if source in SYNTHETIC else read_json(path)
     return parse_config(config, DiTConfig, str(path))
+
+
+def check_whole(source: str, dit: str) -> None:
+    """Raise CheckpointError where a component of every request is missing from `source` or cut short.
+
+    Imports no torch. `dit`: folder of the DiT.
+    """
+    from acestep.weights.contents import check_root
+
+    if source not in SYNTHETIC:
+        check_root(Path(source), dit)
+
+
+def language_models(source: str) -> tuple[str, ...]:
+    """Names of the language models of `source`, whole or not, smallest first. Imports no torch."""
+    return LMS if source in SYNTHETIC else tuple(name for name in LMS if (Path(source) / name).is_dir())
+
+
+def lacks(source: str, lm: str) -> str | None:
+    """What the language model `lm` of `source` lacks, or None for one that is whole. Imports no torch."""
+    from acestep.weights import contents
+
+    return None if source in SYNTHETIC else contents.lacks(Path(source), lm)
 
 
 def open_source(value: str) -> Source:

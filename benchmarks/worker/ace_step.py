@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import re
 import tempfile
 from collections.abc import Callable
@@ -20,7 +21,8 @@ SEED = 42
 CAPTION = "An unhurried piano theme over soft brushed drums and upright bass, late evening"
 LYRICS = "[Verse]\nThe lamps are low along the quay\nThe tide is turning back to sea\n[Chorus]\nStay a while"
 METADATA = {"bpm": 96, "keyscale": "D minor", "timesignature": "4", "vocal_language": "en"}
-LM = "acestep-5Hz-lm-0.6B"  # everywhere: a tier's own choice would make machines incomparable
+LM = matrix.LMS[0]
+NO_LM = "the source of weights has no language model that this device may have"
 TEXT_TOKENS = 64  # of a caption, and of lyrics
 SAMPLE_RATE_HZ = 48_000
 
@@ -28,6 +30,11 @@ SAMPLE_RATE_HZ = 48_000
 def subject():
     """ACE-Step as the commit under test offers it. Raises Unsupported where it offers none."""
     return commit_module("acestep.subject").SUBJECT
+
+
+def language_model() -> str | None:
+    """The language model of every cell, of the source in use; None where it has none."""
+    return matrix.language_model(os.environ.get("ACESTEP_SOURCE") or "checkpoints")
 
 
 def record(kind: Callable, **fields):
@@ -95,7 +102,7 @@ class Engines:
         if name in self._refused:
             raise self._refused[name]
         if name != self._name:
-            if self._engine and self._engine.environment["lm_backend"] != "pt":
+            if self._engine and self._engine.environment["lm_backend"] not in ("pt", None):
                 self._engine.planner.backend.close()
             self._name = self._engine = None  # before the next one is loaded: two may not fit
             try:
@@ -113,7 +120,7 @@ def load(name: str):
     known, choices = known_choices(), matrix.UNLESS_SAID | matrix.ENGINES[name]
     choices = {choice: value for choice, value in choices.items() if choice in known}
     try:
-        engine = subject().load(subject().setup(lm=LM, **choices))
+        engine = subject().load(subject().setup(lm=language_model(), **choices))
     except commit_module("harness.errors").MissingPrerequisite as error:
         if name == matrix.PLAIN:
             raise
@@ -139,35 +146,43 @@ def check_choices(name: str) -> None:
         raise Unsupported(f"this commit's engine has no {', '.join(sorted(unknown))}")
     if not choices.get("compile") or matrix.asked_for("compile", True):
         return
-    if not subject().setup(lm=LM).compile:
+    if not subject().setup(lm=language_model()).compile:
         raise Unsupported("the tier of this device compiles nothing; compile=True asks for it")
 
 
 def what_runs(engine) -> dict[str, object]:
     """The choices of an engine, read from its weights. Raises RuntimeError where any is on another device."""
     stored = commit_module("harness.residency").stored
-    models, backend = engine.models, engine.planner.backend
-    modules = {"dit": models.ace_step.decoder} | ({"lm": models.lm} if backend.name == "pt" else {})
+    models, backend = engine.models, engine.planner and engine.planner.backend
+    name = backend and backend.name
+    modules = {"dit": models.ace_step.decoder} | ({"lm": models.lm} if name == "pt" else {})
     with models.residency.using(*modules):
         weights = [part for m in modules.values() for p in m.parameters() for part in stored(p)]
         places = {weight.device.type for weight in weights}
-    if backend.name != "pt":
+    if name not in ("pt", None):
         devices = re.findall("cpu|cuda|mps|gpu", backend.facts()["device"])
         places |= {"mps" if device == "gpu" else device for device in devices}  # MLX's name of it
     device = engine.environment["device"].partition(":")[0]
     if places != {device}:
         raise RuntimeError(f"weights are on {', '.join(sorted(places))}, the engine is on {device}")
     layers = models.ace_step.decoder.layers
-    return {
-        "lm_backend": backend.name,
+    return ({"lm_backend": name} if name else {}) | {
         "quantization": commit_module("harness.quantization").scheme(layers) or "none",
         "compile": all(layer._compiled_call_impl is not None for layer in layers),
     }
 
 
+def check_language_model(engine) -> None:
+    """Raise Unsupported for an engine without one: its cells are n/a, those that need none run."""
+    if engine.environment["lm"] is None:
+        raise Unsupported(NO_LM)
+
+
 def measure_cell(engines, cell) -> dict:
     """One discarded run, then REPEATS timed ones."""
     engine = engines.get(cell.engine)
+    if cell.kind in ("plan", "text") or (cell.kind == "generate" and cell["thinking"]):
+        check_language_model(engine)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if cell.kind == "text":

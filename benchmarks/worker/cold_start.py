@@ -38,7 +38,8 @@ def cold() -> tuple[dict, list, Callable]:
     source = os.environ.get("ACESTEP_SOURCE", "synthetic-tiny")
     duration_s = matrix.durations_s(source)[0]
     cells = matrix.cold_cells(source)
-    return {"environment": {"source": source}}, cells, lambda cell: measure(cell.engine, duration_s)
+    environment = {"source": source, "lm": ace_step.language_model()}
+    return {"environment": environment}, cells, lambda cell: measure(cell.engine, duration_s)
 
 
 def measure(engine: str, duration_s: int) -> dict:
@@ -97,6 +98,7 @@ def phases(engine: str, duration_s: int, begun_s: float, folder: Path) -> dict:
     commit_module("acestep.engine")
     clock.end("import_engine")
     loaded = ace_step.load(engine)
+    ace_step.check_language_model(loaded)
     clock.end("load")
     size = {"duration_s": duration_s, "batch": 1, "thinking": True, "steps": matrix.STEPS[0]}
     request = ace_step.request(matrix.cell("generate", **size), folder)

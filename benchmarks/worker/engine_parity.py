@@ -107,6 +107,7 @@ def codes(engine) -> dict:
     """Audio codes int64 `[ITEMS, 5·seconds]` after a chain of thought, greedy and drawn."""
     import torch
 
+    ace_step.check_language_model(engine)
     size = {"duration_s": shortest_s(engine), "batch": ITEMS, "thinking": True}
     drawn = ace_step.request(matrix.cell("plan", **size), None)
     greedy = drawn._replace(params=dataclasses.replace(drawn.params, lm_temperature=0.0))

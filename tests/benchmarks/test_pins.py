@@ -1,10 +1,16 @@
-"""One set of versions: what asv installs is what make and CI install."""
+"""One set of versions: what asv and uv install is what make and CI install."""
 
 import json
+import pkgutil
 import re
 import tomllib
 
+import pytest
+from packaging.requirements import Requirement
 from places import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 
 
 def normal(name):
@@ -16,15 +22,43 @@ def matrix():
     return json.loads(text)["matrix"]["req"]
 
 
-def test_the_matrix_has_the_versions_of_the_constraints():
+def pins():
+    """Versions of constraints.txt, by name."""
     lines = (line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
-    pins = {normal(name): version for name, _, version in (line.partition("==") for line in lines)}
+    return {normal(name): version for name, _, version in (line.partition("==") for line in lines)}
+
+
+def test_the_matrix_has_the_versions_of_the_constraints():
     assert {normal(name): versions for name, versions in matrix().items()} == {
-        normal(name): [pins[normal(name)]] for name in matrix()
+        normal(name): [pins()[normal(name)]] for name in matrix()
     }
 
 
+def test_uv_has_the_versions_of_the_constraints():
+    lines = map(Requirement, PROJECT["tool"]["uv"]["constraint-dependencies"])
+    assert {normal(line.name): str(line.specifier) for line in lines} == {
+        name: f"=={version}" for name, version in pins().items()
+    }
+
+
+@pytest.mark.parametrize("extra", ["dependencies", *EXTRAS])
+def test_what_an_extra_asks_for_is_to_be_had(extra):
+    """uv resolves every extra at once: none may ask for a local version, or for another than the pins."""
+    unresolved = {Requirement(line).name for line in PROJECT["tool"]["uv"]["override-dependencies"]}
+    for line in EXTRAS.get(extra, PROJECT["project"]["dependencies"]):
+        asked = Requirement(line)
+        assert "+" not in str(asked.specifier)
+        if asked.name not in unresolved | {"mlx", "mlx-lm"}:  # pinned in constraints-backends.txt
+            assert pins()[normal(asked.name)] in asked.specifier
+
+
+def test_console_scripts_are_the_commands():
+    scripts = PROJECT["project"]["scripts"]
+    assert scripts.keys() == {"acestep", "tiersim"}
+    for name, place in scripts.items():
+        assert pkgutil.resolve_name(place).__module__ == f"{name}.__main__"
+
+
 def test_the_matrix_has_everything_the_engine_imports():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = {normal(re.match(r"[\w.-]+", line)[0]) for line in project["dependencies"]}
+    needed = {normal(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
     assert needed <= {normal(name) for name in matrix()}

@@ -56,7 +56,7 @@ def test_the_control_imports_torch():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "COMMAND"),
+        (("--",), "COMMAND"),
         (("sing",), "invalid choice"),
         (("generate", "--lm", "gpt"), "--lm"),
         (("generate", "--steps", "eight"), "--steps"),

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 from guides import GUIDES
 from places import ROOT
+from roots import checkpoint
 
 from acestep import resolver
 from acestep.profiler import command as profiler
 from acestep.profiler import matrix, measure, modes, progress, request
+from acestep.weights.layout import LMS
 from harness.records import machine
 from harness.records import writer as output
 from harness.records.schema import Item
@@ -265,6 +267,15 @@ def test_two_rows_that_clamp_to_one_run_are_measured_once(run, monkeypatch):
     rows = [line for line in out.splitlines() if re.match(r"(240|300) ", line)]
     assert code == 0 and len(measured) == 1 and len(rows) == 6
     assert all("CLAMPED" in row and "True" not in row for row in rows)
+
+
+@pytest.mark.parametrize(("lms", "told"), [((), True), (LMS[:1], False)])
+def test_rows_without_a_language_model_to_think_with_are_told(run, tmp_path, lms, told):
+    root = checkpoint(tmp_path / "root", *lms)
+    code, out, error = run("--mode", "benchmark", "--dry-run", "--source", str(root), "--device", "cpu")
+    rows = [line.split()[2] for line in out.splitlines() if line.endswith("dry run")]
+    assert code == 0 and ("True" in rows) is not told and "False" in rows
+    assert ("rows that think are left out: " in error) is told
 
 
 DONE = Item(key="x", mode="benchmark", requested={}, status="ok")
