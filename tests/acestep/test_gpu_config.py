@@ -160,7 +160,12 @@ def test_max_cuda_vram_goes_through_the_same_rule(size, tier):
     assert config_for(found).tier == tier
 
 
-@pytest.mark.parametrize("size", ["", "8GB", "0", "-1", "nan", "inf"])
+@pytest.mark.parametrize("size", ["", " "])
+def test_an_empty_max_cuda_vram_is_none(size):
+    assert not detect("cpu", environ={"MAX_CUDA_VRAM": size}).simulated
+
+
+@pytest.mark.parametrize("size", ["8GB", "0", "-1", "nan", "inf", "8_0", "16384", "٨", "0x8", "1e9", "8 0"])
 def test_a_bad_max_cuda_vram_is_a_usage_error(size):
     with pytest.raises(UsageError, match="MAX_CUDA_VRAM") as caught:
         detect("cpu", environ={"MAX_CUDA_VRAM": size})
