@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.flags import NUMBER
 
-KEYSCALE = re.compile(r"([A-G])([#b♯♭]?) (major|minor)", re.IGNORECASE)
+KEYSCALE = re.compile(r"([A-G])([#b♯♭]?)(?: ?(major|minor|maj|min)|((?-i:m)))", re.IGNORECASE)
 TIME_SIGNATURES = {2: "2", 3: "3", 4: "4", 6: "6", "2/4": "2", "3/4": "3", "4/4": "4", "6/8": "6"}
 BY_NAME = {"duration": None, "vocal_language": "unknown"}  # open values that are not the field's default
 
@@ -37,7 +37,10 @@ def settle(params: Any) -> None:
 
 def _keyscale(value: Any) -> Any:
     key = KEYSCALE.fullmatch(value) if isinstance(value, str) else None
-    return f"{key[1].upper()}{key[2].lower()} {key[3].lower()}" if key else value
+    if key is None:
+        return value
+    mode = "major" if (key[3] or "").lower().startswith("maj") else "minor"
+    return f"{key[1].upper()}{key[2].lower()} {mode}"
 
 
 def _timesignature(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -305,8 +306,9 @@ def test_a_field_that_can_be_left_open_takes_every_spelling_of_it(field: str):
 
 
 SPELLINGS: dict[tuple[str, Any], list[Any]] = {
-    ("keyscale", "C major"): ["C Major", "c major", "C MAJOR"],
-    ("keyscale", "Db minor"): ["Db Minor", "DB MINOR", "db minor"],
+    ("keyscale", "C major"): ["C Major", "c major", "C MAJOR", "Cmaj"],
+    ("keyscale", "Db minor"): ["Db Minor", "DB MINOR", "db minor", "Dbm", "Db min"],
+    ("keyscale", "B minor"): ["Bm", "b minor"],
     ("keyscale", "F♯ minor"): ["f♯ Minor"],
     ("timesignature", "4"): [4, 4.0, "4/4"],
     ("timesignature", "6"): [6, "6/8"],
@@ -318,6 +320,14 @@ SPELLINGS: dict[tuple[str, Any], list[Any]] = {
 @pytest.mark.parametrize(("field", "ours"), SPELLINGS)
 def test_metadata_has_one_spelling(kind: type, field: str, ours: str):
     assert {getattr(kind(**{field: value}), field) for value in (ours, *SPELLINGS[field, ours])} == {ours}
+
+
+@pytest.mark.parametrize("key", ["C", "CM", "Bb", "H major", "C##m", "C  major", "Cm ", "C dorian"])
+def test_a_key_without_a_plain_mode_is_refused(key: str):
+    with pytest.raises(
+        UsageError, match=re.escape(f"keyscale: {key!r} is not allowed; use a note from A to")
+    ):
+        GenerationParams(keyscale=key)
 
 
 @pytest.mark.parametrize("value", [True, 5, 4.5, "4/8", [4]])
