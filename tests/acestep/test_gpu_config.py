@@ -175,7 +175,7 @@ def test_a_bad_max_cuda_vram_is_a_usage_error(size):
 
 def test_devices_are_known_or_refused():
     assert detect("cpu", environ={}).device == "cpu"
-    for device in ("gpu", "cuda:", "cuda:x", "cpu:0", ""):
+    for device in ("gpu", "cuda:", "cuda:x", "cuda:٠", "cuda:99999999999", "cpu:0", ""):
         with pytest.raises(UsageError, match="device"):
             detect(device, environ={})
     with pytest.raises(MissingPrerequisite):
@@ -211,7 +211,8 @@ def test_a_card_is_found_through_nvml(one_card, visible):
 
 
 @pytest.mark.parametrize(
-    ("device", "visible"), [("cuda:1", None), ("cuda", ""), ("cuda", "-1"), ("cuda:1", "0")]
+    ("device", "visible"),
+    [("cuda:1", None), *(("cuda", hidden) for hidden in ("", "-1", "²", "٠", "0_0")), ("cuda:1", "0")],
 )
 def test_a_hidden_or_absent_card_is_missing(one_card, device, visible):
     with pytest.raises(MissingPrerequisite, match=device):

@@ -325,6 +325,20 @@ def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, mon
     assert "300 is over the limit of tier3" in capsys.readouterr().err
 
 
+def test_what_an_example_chose_is_said_of_the_example(tmp_path, capsys):
+    path = tmp_path / "cover.json"
+    path.write_text('{"task_type": "cover", "src_audio": "absent.wav"}')
+    command = ["generate", "--source", "synthetic-tiny", "--dry-run", "--example", str(path)]
+    assert main(command) == 3
+    assert capsys.readouterr().err.startswith(f"acestep: example '{path}': src_audio: no file at '{tmp_path}")
+    assert main([*command, "--src-audio", "other.wav"]) == 3
+    assert capsys.readouterr().err.startswith("acestep: --src-audio: no file at 'other.wav'")
+    assert main([*command, "--set", "src_audio=third.wav"]) == 3
+    assert capsys.readouterr().err.startswith("acestep: --set src_audio: no file at 'third.wav'")
+    assert main([*command, "--task", "text2music"]) == 2
+    assert capsys.readouterr().err.startswith(f"acestep: example '{path}': src_audio: text2music has no")
+
+
 def plan(say, *arguments: str) -> dict:
     return json.loads(say("generate", "--dry-run", "--json", *arguments))
 
