@@ -61,9 +61,11 @@ class Request(NamedTuple):
 
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Run the command that was parsed from `argv`; an error names the flag that was typed."""
-    flags_typed = flags.spellings(arguments.parser, argv, FIELDS)
-    settings = [setting.partition("=")[0] for setting in getattr(arguments, "set", ())]
-    with spelled(flags_typed | {name: f"--set {name}" for name in settings}):
+    kind = GenerationParams if arguments.run is generate else DescriptionParams
+    fields = [field.name for field in dataclasses.fields(kind)]
+    words = [setting.partition("=")[0] for setting in getattr(arguments, "set", ())]
+    settings = {field_name(word, fields): f"--set {word}" for word in words}
+    with spelled(flags.spellings(arguments.parser, argv, FIELDS) | settings):
         return arguments.run(arguments)
 
 

@@ -90,7 +90,7 @@ def test_every_rate_has_a_twin_that_gates(discovered):
 @pytest.mark.parametrize("text", ["0", "-1", "1_0", "٣", "1e2", "2.5", "1000", "many"])
 def test_repeats_are_a_whole_number(inside, text):
     assert inside.commit._repeats("12") == 12
-    with pytest.raises(SystemExit, match="ACESTEP_BENCH_REPEATS: .* use a whole number from 1 to 999"):
+    with pytest.raises(SystemExit, match=r"ACESTEP_BENCH_REPEATS: .* use a whole number from 1 to 999"):
         inside.commit._repeats(text)
 
 

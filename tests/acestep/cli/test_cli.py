@@ -120,6 +120,8 @@ REFUSED = {
     ("generate", "--set", "thinking=yes"): (2, "--set thinking: 'yes' is not allowed; use true or false"),
     ("generate", "--set", "keyscale=H major"): (2, "--set keyscale: 'H major'"),
     ("generate", "--set", "lm_top_p=NaN"): (2, "--set lm_top_p: nan"),
+    ("generate", "--set", "language=tlh"): (2, "--set language: 'tlh'"),
+    ("create", "--set", "lm_temperature=9"): (2, "--set lm_temperature: 9 is"),
     ("generate", "--set", "task_type=karaoke"): (2, "--set task_type: 'karaoke'"),
     ("generate", "--lm", "none", "--thinking", "--example", "example_01.json"): (3, "no language model"),
     ("generate", "--out", "/dev/null/x"): (3, "--out: '/dev/null/x': cannot write audio"),
