@@ -24,9 +24,8 @@ from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
 from harness import console
 from harness.console import Parser
 from harness.errors import BenchError
+from harness.flags import number, whole
 from harness.quantization import QUANTIZATIONS
-
-FLAGS = {"lm": "--lm", "dit": "--dit"}  # by the choice of a setup
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,10 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> int:
         if not words:
             return card.show()
-        arguments = _parser().parse_args(words)
-        return arguments.run(arguments)
+        return commands.run(_parser().parse_args(words), words)
 
-    return console.run("acestep", command, unwritten=BenchError.exit_code, flags=FLAGS)
+    return console.run("acestep", command, unwritten=BenchError.exit_code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m acestep",
         description="ACE-Step 1.5 music generation, measured.",
     )
-    add = parser.add_subparsers(required=True, metavar="COMMAND").add_parser
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = subparsers.add_parser
     engine = _engine_flags()
     _generate(add("generate", help="make music: one of six tasks", parents=[engine]))
     _understand(add("understand", help="metadata, caption and lyrics of audio codes", parents=[engine]))
@@ -65,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     write.add_argument("folder", type=Path, help="checkpoint root to create or complete")
     write.add_argument("--dit", action="append", choices=DITS, help=f"DiT variants ({DEFAULT_DIT})")
     write.add_argument("--lm", action="append", choices=LMS, help="language models (0.6B)")
-    write.add_argument("--seed", type=int, default=0, help="same seed, same bytes (%(default)s)")
+    write.add_argument("--seed", type=whole, default=0, help="same seed, same bytes (%(default)s)")
+    for command in subparsers.choices.values():
+        command.set_defaults(parser=command)
     return parser
 
 
@@ -88,7 +89,7 @@ def _engine_flags() -> Parser:
     add("--lm-backend", default="auto", choices=["auto", *BACKENDS], help="what runs it (the device's)")
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--dtype", default="auto", choices=["auto", "bf16", "fp16", "fp32"], help="(%(default)s)")
-    add("--threads", type=int, help="CPU threads (torch's choice)")
+    add("--threads", type=whole, help="CPU threads (torch's choice)")
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
     schemes = ["auto", "none", *QUANTIZATIONS]
@@ -110,13 +111,13 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--codes", help="audio codes instead of planned ones, as text or @FILE")
     add("--caption", help="what the music is")
     add("--lyrics", help="text or @FILE")
-    add("--duration", type=float, help="seconds of audio")
-    add("--steps", type=int, help="diffusion steps (turbo 8, base 50)")
+    add("--duration", type=number, help="seconds of audio")
+    add("--steps", type=whole, help="diffusion steps (turbo 8, base 50)")
     add("--thinking", action=switch, help="plan audio codes with the language model")
     add("--set", metavar="NAME=VALUE", action="append", default=[], help="any other field of a request")
-    add("--batch-size", type=int, help="items (1)")
-    add("--seed", type=int, help=f"seed of the first item ({DEFAULT_SEED})")
-    add("--format", default="wav", choices=AUDIO_FORMATS, help="audio format (%(default)s)")
+    add("--batch-size", type=whole, help="items (1)")
+    add("--seed", type=whole, help=f"seed of the first item ({DEFAULT_SEED})")
+    add("--format", choices=AUDIO_FORMATS, help=f"audio format ({AUDIO_FORMATS[0]})")
     add("--out", type=Path, default=Path("outputs"), help="folder for the audio (%(default)s)")
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
 
@@ -125,8 +126,8 @@ def _describe_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--example", type=Path, help="a request file")
     add("--language", help="of the lyrics")
-    add("--max-tokens", type=int, help="of the lyrics (2048)")
-    add("--seed", type=int, help=f"({DEFAULT_SEED})")
+    add("--max-tokens", type=whole, help="of the lyrics (2048)")
+    add("--seed", type=whole, help=f"({DEFAULT_SEED})")
     add("--set", metavar="NAME=VALUE", action="append", default=[], help="any other field of a request")
 
 

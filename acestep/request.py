@@ -12,6 +12,7 @@ import itertools
 from dataclasses import dataclass
 
 from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_SEED
+from acestep.spelling import settle
 from acestep.tasks import TASKS, TRACKS
 from acestep.text import audio_codes
 from harness.checks import flag, one_of, path, sequence, shown, text, within
@@ -92,6 +93,7 @@ class GenerationParams:
     cfg_interval_end: float = 1.0
 
     def __post_init__(self) -> None:
+        settle(self)
         self._check_words()
         self._check_task()
         switches = ("thinking", "use_cot_metas", "use_cot_caption", "use_cot_language")
@@ -264,6 +266,7 @@ class DescriptionParams:
     use_constrained_decoding: bool = True
 
     def __post_init__(self) -> None:
+        settle(self)
         limits = {"query": MAX_CAPTION_CHARS, "caption": MAX_CAPTION_CHARS, "lyrics": MAX_LYRICS_CHARS}
         for name, most in limits.items():
             object.__setattr__(self, name, text(name, getattr(self, name), most))

@@ -9,7 +9,7 @@ ECC 14.56. `snap` gives the size it was sold by; `MAX_CUDA_VRAM` replaces what i
 
 from __future__ import annotations
 
-import math
+import argparse
 import os
 import platform
 import re
@@ -19,12 +19,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from harness import flags
+from harness.checks import shown
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
 
 Answer = TypeVar("Answer")
 
 MAX_VRAM_VARIABLE = "MAX_CUDA_VRAM"
+MAX_GB = 1024  # a size beyond was meant in MB
 
 NOMINAL_GB = (4, 5, 6, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 141, 192)
 # ECC and firmware take up to 9.2 % of a nominal size (T4: 14.56 of 16); 10 and 11 are in the list so
@@ -77,7 +80,7 @@ def detect(device: str = "auto", environ: Mapping[str, str] = os.environ) -> Acc
     `MAX_CUDA_VRAM` (GB) replaces the reported size, on any device. Raises UsageError for an unknown
     device or a bad MAX_CUDA_VRAM, MissingPrerequisite for a device that was named and is not there.
     """
-    named = re.fullmatch(r"auto|mps|cpu|cuda(?::(\d+))?", device)
+    named = re.fullmatch(r"auto|mps|cpu|cuda(?::([0-9]{1,4}))?", device)
     if named is None:
         raise UsageError(f"device: {device!r} is not known; use auto, cuda, cuda:N, mps or cpu")
     accelerator = None
@@ -98,17 +101,20 @@ def detect(device: str = "auto", environ: Mapping[str, str] = os.environ) -> Acc
 
 
 def max_vram_gb(environ: Mapping[str, str] = os.environ) -> float | None:
-    """`MAX_CUDA_VRAM` in GB, or None where it is not set. Raises UsageError unless it is above 0."""
-    text = environ.get(MAX_VRAM_VARIABLE)
-    if text is None:
-        return None
+    """`MAX_CUDA_VRAM` in GB, or None where it is not set or empty. Raises as `size_gb` does."""
+    text = environ.get(MAX_VRAM_VARIABLE, "")
+    return size_gb(MAX_VRAM_VARIABLE, text) if text.strip() else None
+
+
+def size_gb(name: str, text: str) -> float:
+    """The size of a card in GB that `text` is. Raises UsageError, about `name`, unless it is one."""
     try:
-        size_gb = float(text)
-    except ValueError:
-        size_gb = math.nan
-    if not 0 < size_gb < math.inf:
-        raise UsageError(f"{MAX_VRAM_VARIABLE}: {text!r} is not allowed; use GB above 0, e.g. 8")
-    return size_gb
+        size = flags.number(text)
+    except argparse.ArgumentTypeError:
+        size = 0.0
+    if not 0 < size <= MAX_GB:
+        raise UsageError(f"{name}: {shown(text)} is not allowed; use GB above 0 and up to {MAX_GB}, e.g. 8")
+    return size
 
 
 def _cuda(index: int, visible: str | None) -> Accelerator | None:
@@ -147,7 +153,7 @@ def _nvml_handle(index: int, visible: str | None):
     entry = str(index) if visible is None else [v.strip() for v in visible.split(",")][index]
     if entry.startswith(("GPU-", "MIG-")):
         return pynvml.nvmlDeviceGetHandleByUUID(entry)
-    if not entry.isdigit():  # "" and "-1" hide every card
+    if not re.fullmatch("[0-9]{1,4}", entry):  # "" and "-1" hide every card
         raise IndexError(entry)
     return pynvml.nvmlDeviceGetHandleByIndex(int(entry))
 

@@ -23,7 +23,7 @@ class Adjustment:
 
 
 def _shown(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:20]}...{text[-37:]}"  # of a path the end is the name
 
 

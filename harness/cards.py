@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import checks
-from harness.accelerators import snap
+from harness.accelerators import MAX_GB, snap
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
+from harness.reading import decode
 
 TABLE = Path(__file__).with_name("cards.toml")
 DEFAULT = "RTX 4090"  # whose speed predictions are for, where none is named
@@ -40,7 +41,7 @@ MOST_CHARS = 200
 MOST_ALIASES = 20
 NEAREST = 5
 RANGES = {
-    "memory_gib": (1, 4096),
+    "memory_gib": (1, MAX_GB),
     "tflop_per_s": (0.01, 1e6),
     "gb_per_s": (1, 1e6),
     "launch_us": (0, 1e4),
@@ -134,7 +135,7 @@ def read(path: Path) -> Card:
     if len(data) > MOST_BYTES:
         raise UsageError(f"{where}: over {MOST_BYTES:,} bytes are too many; name a card's JSON file")
     try:
-        row = json.loads(data.decode(), object_pairs_hook=functools.partial(_object, where))
+        row = json.loads(decode(data), object_pairs_hook=functools.partial(_object, where))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: not JSON: {error}") from None
     if not isinstance(row, dict):

@@ -13,9 +13,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import NoReturn
 
 from harness.errors import BenchError, UsageError
@@ -38,12 +37,11 @@ def run(
     *,
     failed: int = BenchError.exit_code,
     unwritten: int = BUG,
-    flags: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Run `command`; returns its exit code, or that of what it raised, which is told after `name`.
 
     `failed`: the code of an error that is neither usage nor a prerequisite. `unwritten`: of an OSError, as of
-    a full disk. `flags`: how fields that begin an error are spelled on this command line.
+    a full disk.
     """
     # Threads that spin while they wait turn one busy core into a run five times as long. OpenMP reads
     # this once, when torch is imported.
@@ -57,8 +55,7 @@ def run(
             print(end="", flush=True)
         return code
     except BenchError as error:
-        field, colon, rest = str(error).partition(":")
-        say(name, f"{flags.get(field, field)}{colon}{rest}")
+        say(name, str(error))
         return failed if type(error) is BenchError else error.exit_code
     except KeyboardInterrupt as interrupt:
         say(name, "interrupted")

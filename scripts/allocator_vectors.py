@@ -22,6 +22,7 @@ from typing import Any
 
 from harness import console
 from harness.files import write_whole
+from harness.flags import whole
 from harness.trace.allocator import Allocator, Block, NoMemory
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -155,8 +156,8 @@ def compare() -> int:
     """Run the programs by the real one, and write its counters down or hold ours against them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("recorder", type=Path)
-    parser.add_argument("--steps", type=int, default=400, help="in each program")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=whole, default=400, help="in each program")
+    parser.add_argument("--seed", type=whole, default=0)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--write", type=Path, metavar="FILE")
     what.add_argument("--compare", action="store_true")

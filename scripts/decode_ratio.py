@@ -26,7 +26,9 @@ from acestep.weights.layout import LMS, SYNTHETIC
 from acestep.weights.sources import open_source
 from harness import console
 from harness.checkpoint import materialise, on_meta
+from harness.checks import within
 from harness.device import DTYPES, describe, resolve_device, synchroniser
+from harness.flags import whole
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
 
@@ -104,9 +106,11 @@ def compare() -> int:
     parser.add_argument("--source", default=SYNTHETIC[1], help="(%(default)s)")
     parser.add_argument("--device", default="auto", help="(%(default)s)")
     parser.add_argument("--dtype", default="bf16", choices=DTYPES, help="(%(default)s)")
-    parser.add_argument("--tokens", type=int, default=50, help="decoded per sample (%(default)s)")
-    parser.add_argument("--pairs", type=int, default=5, help="(%(default)s)")
+    parser.add_argument("--tokens", type=whole, default=50, help="decoded per sample (%(default)s)")
+    parser.add_argument("--pairs", type=whole, default=5, help="(%(default)s)")
     arguments = parser.parse_args()
+    for name in ("tokens", "pairs"):
+        within(f"--{name}", getattr(arguments, name), 1, 10_000, kind=int)
     device = resolve_device(arguments.device)
     sync = synchroniser(device) or (lambda: None)
     with torch.inference_mode():

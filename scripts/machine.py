@@ -26,7 +26,7 @@ def gpu_facts() -> dict[str, str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     try:
         pynvml.nvmlInit()
-        by_index = visible.isdigit()
+        by_index = visible.isascii() and visible.isdigit()
         lookup = pynvml.nvmlDeviceGetHandleByIndex if by_index else pynvml.nvmlDeviceGetHandleByUUID
         device = lookup(int(visible) if by_index else visible)
         vram_gib = round(pynvml.nvmlDeviceGetMemoryInfo(device).total / 2**30)

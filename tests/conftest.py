@@ -33,7 +33,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 # What every entry point imports, and a made-up engine needs.
 LIGHT = ("harness", "acestep/__init__.py", "acestep/defaults.py", "acestep/request.py", "acestep/result.py",
-         "acestep/tasks.py", "acestep/text/__init__.py", "acestep/text/audio_codes.py")  # fmt: skip
+         "acestep/spelling.py", "acestep/tasks.py", "acestep/text/__init__.py",
+         "acestep/text/audio_codes.py")  # fmt: skip
 
 # Axes as short as they can be with something to measure and something that is n/a on each.
 NARROW = {

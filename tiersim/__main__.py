@@ -23,11 +23,17 @@ from pathlib import Path
 from harness import console
 from harness.cards import DEFAULT
 from harness.console import Parser
+from harness.flags import number, spelled, spellings, whole
 from tiersim.case import CAPS, VARIANTS, Case, subject_of
 
 BATCHES = (1, 2, 4, 8)
 DEFAULTS = Case(tier_gb=8)
-FLAGS = {"tier_gb": "tiers", "timeout_s": "case_timeout", "inference_steps": "steps"}  # by a case's field
+FIELDS = {
+    "tier_gb": "tiers",
+    "timeout_s": "case_timeout",
+    "duration_s": "duration",
+    "inference_steps": "steps",
+}
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -47,7 +53,7 @@ def arguments() -> argparse.ArgumentParser:
 def _add_cases(add: Callable[..., object]) -> None:
     subject = subject_of(DEFAULTS)
     sizes = " ".join(f"{size:g}" for size in subject.tested_gb)
-    add("--tiers", type=float, nargs="+", default=subject.tested_gb, metavar="GB", help=sizes)
+    add("--tiers", type=number, nargs="+", default=subject.tested_gb, metavar="GB", help=sizes)
     add("--with-lm", "--tier-with-lm", action="store_true", help="load the tier's LM where it has one")
     add(
         "--lm-backend",
@@ -60,22 +66,22 @@ def _add_cases(add: Callable[..., object]) -> None:
     add(
         "--duration",
         "--tier-duration",
-        type=float,
+        type=number,
         default=DEFAULTS.duration_s,
         metavar="S",
         help=f"{DEFAULTS.duration_s:g}",
     )
-    add("--batch-size", type=int, default=DEFAULTS.batch_size, metavar="N", help=f"{DEFAULTS.batch_size}")
+    add("--batch-size", type=whole, default=DEFAULTS.batch_size, metavar="N", help=f"{DEFAULTS.batch_size}")
     add(
         "--steps",
         "--inference-steps",
-        type=int,
+        type=whole,
         default=DEFAULTS.steps,
         metavar="N",
         help=f"{DEFAULTS.steps}",
     )
-    add("--seed", type=int, default=DEFAULTS.seed, metavar="N", help=f"{DEFAULTS.seed}")
-    add("--repeats", type=int, default=1, metavar="N", help="runs of each case")
+    add("--seed", type=whole, default=DEFAULTS.seed, metavar="N", help=f"{DEFAULTS.seed}")
+    add("--repeats", type=whole, default=1, metavar="N", help="runs of each case")
     add("--skip-compile", "--tier-skip-compile", action="store_true", help="where nothing is quantized")
     add("--strict", action="store_true", help="refuse a case over its tier's limits")
     add("--no-limits", action="store_true", help="test a case over its tier's limits")
@@ -89,20 +95,20 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     either.add_argument("--predict", action="store_true", help="trace each case on a card that is not here")
     either.add_argument("--run", action="store_true", help="generate in a process that is held to the size")
     add = group.add_argument
-    add("--jobs", type=int, metavar="N", help="cases at a time (a run: 1; predicted: one per core)")
+    add("--jobs", type=whole, metavar="N", help="cases at a time (a run: 1; predicted: one per core)")
     add("--card", metavar="NAME", help=f"predict for this card, of the tier's memory ({DEFAULT})")
     add("--device-json", type=Path, metavar="FILE", help="for the card that a file describes")
     add("--device", help="run on auto, cuda, cuda:N, mps or cpu")
     add("--cap", choices=CAPS, help="run, with memory limited in this way (the device's own)")
     add("--gpus", nargs="+", metavar="ID", help="run on these, one case on each at a time (all)")
     add("--scheduler", metavar="ADDRESS", help="run on the workers of a dask scheduler")
-    add("--case-timeout", type=float, default=DEFAULTS.timeout_s, metavar="S", help="wall clock of a run")
+    add("--case-timeout", type=number, default=DEFAULTS.timeout_s, metavar="S", help="wall clock of a run")
 
 
 def _add_boundaries(add: Callable[..., object]) -> None:
     add("--boundary", "--tier-boundary", action="store_true", help="all variants, and where each begins")
     add("--batch-boundary", "--tier-batch-boundary", action="store_true", help="the largest batch")
-    add("--batch-sizes", type=int, nargs="+", default=BATCHES, metavar="N", help="1 2 4 8")
+    add("--batch-sizes", type=whole, nargs="+", default=BATCHES, metavar="N", help="1 2 4 8")
 
 
 def _add_results(add: Callable[..., object]) -> None:
@@ -120,12 +126,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
 
     def test() -> int:
-        options = arguments().parse_args(argv)
+        words, parser = sys.argv[1:] if argv is None else argv, arguments()
+        options = parser.parse_args(words)
         from tiersim import command
 
-        return command.run(options, sys.argv[1:] if argv is None else argv)
+        with spelled(spellings(parser, words, FIELDS)):
+            return command.run(options, words)
 
-    return console.run("tiersim", test, failed=console.BUG, flags=FLAGS)  # 1 is for what was tested
+    return console.run("tiersim", test, failed=console.BUG)  # 1 is for what was tested
 
 
 if __name__ == "__main__":

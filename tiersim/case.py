@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from harness import accelerators, registry
-from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator, snap
+from harness.accelerators import MAX_GB, MAX_VRAM_VARIABLE, Accelerator, snap
 from harness.adjustments import Adjustment
 from harness.cards import MIB, Card
 from harness.checks import one_of
@@ -30,6 +29,7 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PREDICTED = "predicted"
 CapKind = Literal["cuda", "mps", "host", "virtual", "predicted"]
 DEVICE_OF: dict[str, str] = {"cuda": "cuda", "mps": "mps", "host": "cpu", "virtual": "cpu"}
+MAX_TIMEOUT_S = 7 * 24 * 3600.0
 CAPS = ("auto", *DEVICE_OF)
 CAP_ON = {"cuda": "cuda", "mps": "mps", "cpu": "virtual"}  # what auto takes
 
@@ -68,10 +68,10 @@ class Case:
     subject: str = registry.DEFAULT
 
     def __post_init__(self) -> None:
-        for name in ("tier_gb", "timeout_s"):
+        for name, most in {"tier_gb": MAX_GB, "timeout_s": MAX_TIMEOUT_S}.items():
             value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise UsageError(f"{name}: {value!r} is not allowed; use a number above 0")
+            if not 0 < value <= most:
+                raise UsageError(f"{name}: {value!r} is not allowed; use a number above 0 and up to {most:g}")
         if self.seed < 0:
             raise UsageError(f"seed: {self.seed!r} is not allowed; use a whole number from 0")
         one_of("variant", self.variant, VARIANTS)

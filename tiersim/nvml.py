@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,9 +38,11 @@ def used_bytes(name: str) -> int | None:
     """Memory of a card in use by anybody, or None where the driver does not say."""
     import pynvml
 
+    by_uuid = name.startswith(("GPU-", "MIG-"))
+    if not by_uuid and not re.fullmatch("[0-9]{1,4}", name):
+        return None
     try:
         with _nvml() as nvml:
-            by_uuid = name.startswith(("GPU-", "MIG-"))
             handle = nvml.nvmlDeviceGetHandleByUUID(name) if by_uuid else None
             handle = handle or nvml.nvmlDeviceGetHandleByIndex(int(name))
             return int(nvml.nvmlDeviceGetMemoryInfo(handle).used)

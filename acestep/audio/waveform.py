@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from harness.errors import BenchError, MissingPrerequisite
@@ -23,7 +24,11 @@ def protect(audio: Tensor) -> Tensor:
 def check_latents(latents: Tensor) -> None:
     """Raise BenchError when `latents [B, T, 64]` are not finite or all zero: nothing to decode."""
     if not bool(latents.isfinite().all()):
-        raise BenchError("diffusion: latents are NaN or infinite; try another dtype (--dtype fp32)")
+        dtype = str(latents.dtype).removeprefix("torch.")
+        cause = "are the weights damaged? download them again"
+        if latents.dtype != torch.float32:
+            cause = "its range may be too small: try python -m acestep generate --dtype fp32"
+        raise BenchError(f"diffusion: latents are NaN or infinite in {dtype}; {cause}")
     if not bool(latents.any()):
         raise BenchError("diffusion: latents are all zero; is the checkpoint complete?")
 

@@ -10,22 +10,25 @@ import argparse
 import dataclasses
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acestep import components, resolver
 from acestep.audio import files as audio_file
 from acestep.cli import report
-from acestep.cli.examples import load_description, load_example, music_example, read_text
+from acestep.cli.examples import load_description, load_example, music_example
+from acestep.cli.upstream import LeftOut, field_name
 from acestep.defaults import DEFAULT_SEED
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.weights.layout import DEFAULT_DIT, LMS
-from harness import console
+from harness import console, flags
+from harness.adjustments import Adjustments
 from harness.checks import shown, within
-from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.errors import MissingPrerequisite, UsageError
+from harness.flags import spelled
 from harness.text import harmless
 
 if TYPE_CHECKING:
@@ -33,13 +36,49 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 1024  # torch dies of some ten thousand, without a word
 GIVEN = ("caption", "lyrics", "codes", "src_audio", "task")  # a request of its own needs no example
+FIELDS = {  # that a flag has another name for
+    "inference_steps": "steps",
+    "audio_codes": "codes",
+    "task_type": "task",
+    "vocal_language": "language",
+    "max_lyrics_tokens": "max_tokens",
+    "src_audio": "audio",
+    "seeds": "seed",
+    "audio_format": "format",
+    "offload_to_cpu": "offload",
+    "offload_dit_to_cpu": "offload_dit",
+}
+
+
+class Request(NamedTuple):
+    """What a command line asks to generate. `origins`: how errors name the fields that an example chose."""
+
+    params: GenerationParams
+    config: GenerationConfig
+    left_out: LeftOut
+    origins: Mapping[str, str]
+
+
+def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Run the command that was parsed from `argv`; an error names the flag that was typed."""
+    kind = GenerationParams if arguments.run is generate else DescriptionParams
+    fields = [field.name for field in dataclasses.fields(kind)]
+    words = [setting.partition("=")[0] for setting in getattr(arguments, "set", ())]
+    settings = {field_name(word, fields): f"--set {word}" for word in words}
+    with spelled(flags.spellings(arguments.parser, argv, FIELDS) | settings):
+        return arguments.run(arguments)
 
 
 def generate(arguments: argparse.Namespace) -> int:
     """Make music, or say what would run."""
-    params, config = _request(arguments)
-    setup = _setup(arguments, want_lm=params.uses_lm)
-    plan = resolver.resolve(params, config, setup)
+    request = _request(arguments)
+    with spelled(request.origins):
+        return _generate(arguments, request)
+
+
+def _generate(arguments: argparse.Namespace, request: Request) -> int:
+    setup = _setup(arguments, want_lm=request.params.uses_lm)
+    plan = request.left_out.told_in(resolver.resolve(request.params, request.config, setup))
     if arguments.dry_run:
         report.print_plan(plan, as_json=arguments.json)
         return 0
@@ -56,7 +95,7 @@ def understand(arguments: argparse.Namespace) -> int:
     """Put audio codes, or a recording, into words."""
     if arguments.codes and arguments.audio:
         raise UsageError("--codes: given together with --audio; use one of them")
-    params = _description(arguments, audio_codes=_text(arguments.codes))
+    params = _description(arguments, audio_codes=_text("--codes", arguments.codes))
     setup = _text_setup(arguments)
     recording = None
     if arguments.audio:
@@ -79,7 +118,7 @@ def create(arguments: argparse.Namespace) -> int:
 
 def format(arguments: argparse.Namespace) -> int:
     """Rewrite a caption and lyrics."""
-    params = _description(arguments, caption=arguments.caption, lyrics=_text(arguments.lyrics))
+    params = _description(arguments, caption=arguments.caption, lyrics=_text("--lyrics", arguments.lyrics))
     engine = _engine(arguments, _text_setup(arguments), components.TEXT)
     report.print_description(engine.format(params), engine.load_s, as_json=arguments.json)
     return 0
@@ -133,56 +172,81 @@ def _check_folder(folder: Path) -> None:
         raise MissingPrerequisite(f"--out: {str(folder)!r}: cannot write audio: {error.strerror}") from None
 
 
-def _request(arguments: argparse.Namespace) -> tuple[GenerationParams, GenerationConfig]:
+def _request(arguments: argparse.Namespace) -> Request:
     """The example's request, or an empty one, with the flags over it."""
-    example = arguments.example
-    if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
-        params, config = GenerationParams(), GenerationConfig(seeds=(DEFAULT_SEED,))
-        if arguments.duration is None:
-            params = dataclasses.replace(params, duration=None)
-    else:
-        params, config = load_example(music_example(example))
-    flags = {
+    values = {
         "task_type": arguments.task,
         "src_audio": arguments.src_audio,
         "reference_audio": arguments.reference_audio,
-        "audio_codes": _text(arguments.codes),
+        "audio_codes": _text("--codes", arguments.codes),
         "caption": arguments.caption,
-        "lyrics": _text(arguments.lyrics),
+        "lyrics": _text("--lyrics", arguments.lyrics),
         "duration": arguments.duration,
         "inference_steps": arguments.steps,
         "thinking": arguments.thinking,
     }
-    params = _replace(params, flags, arguments.set)
+    changes = _changes(GenerationParams, values, arguments.set)
+    left_out = LeftOut(Adjustments(arguments.strict))
+    example = arguments.example
+    if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
+        params, config = GenerationParams(duration=None), GenerationConfig(seeds=(DEFAULT_SEED,))
+        origins = {}
+    else:
+        path = music_example(example)
+        params, config = load_example(path, left_out)
+        origins = _origins(path, params, changes)
+    with spelled(origins):
+        params = dataclasses.replace(params, **changes)
+    return Request(params, _config(arguments, config), left_out, origins)
+
+
+def _origins(path: Path, params: GenerationParams, changes: Container[str]) -> dict[str, str]:
+    """How errors name the fields that the example at `path` has chosen and no flag has changed."""
+    return {
+        field.name: f"example {str(path)!r}: {field.name}"
+        for field in dataclasses.fields(params)
+        if field.name not in changes and getattr(params, field.name) != field.default
+    }
+
+
+def _config(arguments: argparse.Namespace, config: GenerationConfig) -> GenerationConfig:
+    """The run an example asks for, with the flags over it."""
     size = config.batch_size if arguments.batch_size is None else arguments.batch_size
-    first = arguments.seed if arguments.seed is not None else (config.seeds or (DEFAULT_SEED,))[0]
-    config = GenerationConfig(size, audio_format=arguments.format)  # refuse a bad size before its seeds
-    return params, dataclasses.replace(config, seeds=item_seeds(first, size))
+    first = next(iter(config.seeds or ()), None) if arguments.seed is None else arguments.seed
+    seeds = config.seeds if arguments.seed is None and size == config.batch_size else None
+    # A bad size is refused before its seeds.
+    config = GenerationConfig(size, seeds, arguments.format or config.audio_format)
+    if seeds is None and first is not None:
+        seeds = item_seeds(first, size)
+    return dataclasses.replace(config, seeds=seeds)
 
 
-def _description(arguments: argparse.Namespace, **flags: Any) -> DescriptionParams:
-    params = load_description(arguments.example) if arguments.example else DescriptionParams()
-    shared = {
+def _description(arguments: argparse.Namespace, **values: Any) -> DescriptionParams:
+    left_out = LeftOut(Adjustments(arguments.strict))
+    params = load_description(arguments.example, left_out) if arguments.example else DescriptionParams()
+    report.warn([*map(str, left_out.changes), *left_out.notes])
+    values |= {
         "vocal_language": arguments.language,
         "max_lyrics_tokens": arguments.max_tokens,
         "seed": arguments.seed,
     }
-    return _replace(params, flags | shared, arguments.set)
+    return dataclasses.replace(params, **_changes(DescriptionParams, values, arguments.set))
 
 
-def _replace(params: Any, flags: dict[str, Any], settings: list[str]) -> Any:
-    """`params` with the flags that were given, and with `name=value` settings."""
-    known = {field.name: str(field.type) for field in dataclasses.fields(params)}
-    changes = {name: value for name, value in flags.items() if value is not None}
+def _changes(kind: type, values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """What flags and `name=value` settings give, by fields of `kind`; `values` of None were not given."""
+    known = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    changes = {name: value for name, value in values.items() if value is not None}
     for setting in settings:
-        name, equals, value = setting.partition("=")
+        word, equals, value = setting.partition("=")
+        name = field_name(word, known)
         if not equals or name not in known:
             names = ", ".join(sorted(known))
             raise UsageError(
                 f"--set: {shown(setting)} names no field; use NAME=VALUE, where NAME is one of {names}"
             )
         changes[name] = value if known[name].startswith("str") else _value(value)
-    return dataclasses.replace(params, **changes)
+    return changes
 
 
 def _value(text: str) -> Any:
@@ -193,14 +257,9 @@ def _value(text: str) -> Any:
         return text
 
 
-def _text(value: str | None) -> str | None:
-    """A flag's text; `@FILE` is what the file holds."""
-    if value is None or not value.startswith("@"):
-        return value
-    try:
-        return read_text(Path(value[1:])).strip("\n")
-    except BenchError as error:
-        raise type(error)(f"{value!r}: {error}") from None
+def _text(name: str, value: str | None) -> str | None:
+    """The text of the flag `name`, or of the file it names; None where it was not given."""
+    return None if value is None else flags.text(name, value)
 
 
 def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:

@@ -1,32 +1,38 @@
-"""Example requests: the JSON files of `examples/`, one request each.
+"""Requests in files: JSON, one request each, such as those of `examples/`.
 
     {"caption": "slow dub techno", "duration": 30, "think": true, "seed": 7}
 
-A key is a field of `GenerationParams` or `DescriptionParams` (two have upstream's shorter names), or of
-the run. Paths of audio files are relative to the example's own folder.
+A key is a field of `GenerationParams` or `DescriptionParams`, or of the run, by our name or upstream's
+(`acestep.cli.upstream`); null is what nobody chose. Paths of audio are relative to the file's own folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from acestep.cli.upstream import LeftOut, field_name, translate
 from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
-from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, item_seeds
+from acestep.request import AUDIO_FORMATS, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
+from acestep.spelling import open_values
+from harness.adjustments import Adjustments
 from harness.checks import shown
 from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.reading import read_text
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"  # whatever the working directory
 MUSIC = FOLDER / "text2music"
-ALIASES = {"think": "thinking", "language": "vocal_language"}
-RUN_FIELDS = ("batch_size", "seed")
+RUN_FIELDS = ("batch_size", "seed", "seeds", "audio_format")
 PATH_FIELDS = ("src_audio", "reference_audio")
-MAX_FILE_CHARS = 2**20  # the longest request there can be is a tenth of it
+DRAWN = (None, "", -1)  # as a seed
+SEED = re.compile(r"-?[0-9]{1,20}")
 MAX_LISTED = 12
 
 
@@ -36,40 +42,35 @@ def music_example(name: str | None) -> Path:
     return path if exists(path) or path.parent != Path() else MUSIC / path
 
 
-def load_example(path: Path) -> tuple[GenerationParams, GenerationConfig]:
-    """Read a request to generate; `batch_size` and `seed` (DEFAULT_SEED) are of the run.
+def load_example(path: Path, left_out: LeftOut | None = None) -> tuple[GenerationParams, GenerationConfig]:
+    """Read a request to generate; `batch_size`, `seed` (DEFAULT_SEED; -1 draws) and format are of the run.
 
-    Raises MissingPrerequisite when the file is absent or is not JSON, UsageError for a field that is
+    `left_out` learns what the file says and nothing here does; without it, a request for such is refused.
+    Raises MissingPrerequisite when the file is absent or is not JSON, UsageError for fields that are
     unknown, given twice or out of range; both name the file.
     """
     with _named(path):
-        data = _read(path, GenerationParams, RUN_FIELDS)
-        batch, seed = data.pop("batch_size", 1), data.pop("seed", DEFAULT_SEED)
-        config = GenerationConfig(batch_size=batch)
-        return GenerationParams(**data), dataclasses.replace(config, seeds=item_seeds(seed, batch))
+        fields = _read(path, GenerationParams, left_out, RUN_FIELDS)
+        run = {name: fields.pop(name) for name in RUN_FIELDS if name in fields}
+        run = {name: value for name, value in run.items() if name == "seed" or value not in (None, "")}
+        return GenerationParams(**fields), _config(**run)
 
 
-def load_description(path: Path) -> DescriptionParams:
+def load_description(path: Path, left_out: LeftOut | None = None) -> DescriptionParams:
     """Read a request to understand, create or format. Raises as `load_example` does."""
     with _named(path):
-        return DescriptionParams(**_read(path, DescriptionParams))
+        return DescriptionParams(**_read(path, DescriptionParams, left_out))
 
 
-def read_text(path: Path) -> str:
-    """The text of a file, at most a million characters of it: a device that never ends is none.
-
-    Raises MissingPrerequisite when it cannot be read, UsageError when it is longer.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_FILE_CHARS + 1)
-    except OSError as error:
-        raise MissingPrerequisite(f"cannot be read: {error.strerror}") from None
-    except ValueError as error:  # bytes that are no UTF-8, a path that no file can have
-        raise MissingPrerequisite(f"cannot be read as text: {error}") from None
-    if len(text) > MAX_FILE_CHARS:
-        raise UsageError(f"over {MAX_FILE_CHARS:,} characters are too many; use a smaller file")
-    return text
+def _config(
+    batch_size: int = 1, seed: Any = DEFAULT_SEED, seeds: Any = None, audio_format: str = AUDIO_FORMATS[0]
+) -> GenerationConfig:
+    """How a file says the run is made. `seed`, as a number or its text: of the first item."""
+    config = GenerationConfig(batch_size, audio_format=audio_format)
+    first: Any = int(seed) if isinstance(seed, str) and SEED.fullmatch(seed) else seed
+    if seeds is None and first not in DRAWN:
+        seeds = item_seeds(first, batch_size)
+    return dataclasses.replace(config, seeds=seeds)
 
 
 def exists(path: Path) -> bool:
@@ -89,29 +90,27 @@ def _named(path: Path) -> Iterator[None]:
         raise type(error)(f"example {str(path)!r}: {error}") from None
 
 
-def _read(path: Path, kind: type, more: tuple[str, ...] = ()) -> dict[str, Any]:
+def _read(path: Path, kind: type, left_out: LeftOut | None, more: tuple[str, ...] = ()) -> dict[str, Any]:
     """Fields of the JSON object in `path`, by the names `kind` has for them."""
     if not exists(path):
         there = sorted(beside.name for beside in path.parent.glob("*.json"))[:MAX_LISTED]
         raise MissingPrerequisite(f"no such file; beside it: {', '.join(there) or 'no other'}")
+    names = [*(field.name for field in dataclasses.fields(kind)), *more]
     try:
-        data = json.loads(read_text(path), object_pairs_hook=_fields)
+        data = json.loads(read_text(path), object_pairs_hook=partial(_fields, names))
     except (ValueError, RecursionError) as error:
         raise MissingPrerequisite(f"not JSON: {error}") from None
     if not isinstance(data, dict):
         raise UsageError(f"the top level is a {type(data).__name__}, not an object")
-    known = [*(field.name for field in dataclasses.fields(kind)), *more]
-    for name in data:
-        if ALIASES.get(name, name) not in known:
-            allowed = ", ".join([*known, *(alias for alias, ours in ALIASES.items() if ours in known)])
-            raise UsageError(f"unknown field {shown(name)}; allowed: {allowed}")
-    fields = {ALIASES.get(str(name), str(name)): value for name, value in data.items()}
+    fields = translate(data, names, left_out or LeftOut(Adjustments(strict=True)))
+    may_be_open = {*open_values(kind), *more}
+    fields = {name: value for name, value in fields.items() if value is not None or name in may_be_open}
     return {name: _beside(path, value) if name in PATH_FIELDS else value for name, value in fields.items()}
 
 
-def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _fields(names: Sequence[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object. What is given twice, under whichever name, has no one meaning."""
-    for name, times in Counter(ALIASES.get(name, name) for name, _ in pairs).items():
+    for name, times in Counter(field_name(name, names) for name, _ in pairs).items():
         if times > 1:
             raise UsageError(f"field {shown(name)} is given twice; keep one of them")
     return dict(pairs)

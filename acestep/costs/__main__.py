@@ -24,16 +24,26 @@ from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness import console
 from harness.cards import DEFAULT
 from harness.console import Parser
+from harness.flags import number, spelled, spellings, whole
+
+FIELDS = {  # that a flag has another name for
+    "batch_size": "batch",
+    "inference_steps": "steps",
+    "offload_to_cpu": "offload",
+    "offload_dit_to_cpu": "offload_dit",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
 
     def predict() -> int:
-        options = arguments().parse_args(argv)
+        words, parser = sys.argv[1:] if argv is None else argv, arguments()
+        options = parser.parse_args(words)
         from acestep.costs import command
 
-        return command.run(options)
+        with spelled(spellings(parser, words, FIELDS)):
+            return command.run(options)
 
     return console.run("acestep.costs", predict, failed=console.BUG)  # 1 says that it does not fit
 
@@ -56,16 +66,16 @@ def arguments() -> argparse.ArgumentParser:
 def _add_card(add: Callable[..., object]) -> None:
     add("--card", metavar="NAME", help=f"one of --list-cards ({DEFAULT})")
     add("--device-json", type=Path, metavar="FILE", help="a card of one's own instead, as a JSON object")
-    add("--max-vram", type=float, metavar="GB", help="as if it had so much memory, with the tier's policy")
+    add("--max-vram", type=number, metavar="GB", help="as if it had so much memory, with the tier's policy")
     add("--list-cards", action="store_true", help="the cards there are")
 
 
 def _add_request(add: Callable[..., object]) -> None:
     name = f"a request, or a name of examples/text2music ({DEFAULT_EXAMPLE})"
     add("--example", metavar="FILE", help=name)
-    add("--duration", type=float, metavar="S", help="seconds of audio (the example's)")
-    add("--batch", type=int, metavar="N", help="items (the example's)")
-    add("--steps", type=int, metavar="N", help="diffusion steps (turbo 8, base 50)")
+    add("--duration", type=number, metavar="S", help="seconds of audio (the example's)")
+    add("--batch", type=whole, metavar="N", help="items (the example's)")
+    add("--steps", type=whole, metavar="N", help="diffusion steps (turbo 8, base 50)")
     add("--thinking", action="store_true", help="plan audio codes with the language model")
 
 

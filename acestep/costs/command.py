@@ -9,12 +9,14 @@ from pathlib import Path
 
 from acestep import resolver
 from acestep.cli.examples import load_example, music_example
+from acestep.cli.upstream import LeftOut
 from acestep.costs import page, report
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
 from acestep.subject import SUBJECT
 from harness import cards, console
 from harness.accelerators import Accelerator
+from harness.adjustments import Adjustments
 from harness.cards import Card
 from harness.checks import within
 from harness.errors import UsageError
@@ -34,9 +36,9 @@ def run(options: argparse.Namespace) -> int:
     html_file = writable("--html", options.html) if options.html else None
     if json_file and json_file == html_file:
         raise UsageError(f"--json: {options.json!r} is the file of --html as well; name another")
-    params, config = _request(options)
-    setup = _setup(options, card)
-    plan = resolver.resolve(params, config, setup)
+    left_out = LeftOut(Adjustments(options.strict))
+    params, config = _request(options, left_out)
+    plan = left_out.told_in(resolver.resolve(params, config, _setup(options, card)))
     for warning in plan.warnings:
         console.say("acestep.costs", f"warning: {warning}")
     from harness.trace.predict import predict
@@ -64,9 +66,11 @@ def _card(options: argparse.Namespace) -> Card:
     return replace(card, memory_gib=options.max_vram)
 
 
-def _request(options: argparse.Namespace) -> tuple[GenerationParams, GenerationConfig]:
+def _request(
+    options: argparse.Namespace, left_out: LeftOut | None = None
+) -> tuple[GenerationParams, GenerationConfig]:
     """The example's request with the flags over it; it plans where the flags say so, as when profiled."""
-    params, config = load_example(music_example(options.example or None))
+    params, config = load_example(music_example(options.example or None), left_out)
     flags = {"duration": options.duration, "inference_steps": options.steps}
     changes = {name: value for name, value in flags.items() if value is not None}
     size = config.batch_size if options.batch is None else options.batch

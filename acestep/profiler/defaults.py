@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from acestep.cli.examples import read_text
 from acestep.weights.layout import ENVIRONMENT as SOURCE_VARIABLE
 from harness.accelerators import MAX_VRAM_VARIABLE
 from harness.checks import shown, text
 from harness.errors import BenchError, UsageError
+from harness.reading import read_text
 
 VARIABLES = {
     "config_path": "ACESTEP_CONFIG_PATH",

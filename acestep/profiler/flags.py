@@ -18,6 +18,7 @@ from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness.checks import shown
 from harness.errors import UsageError
+from harness.flags import number, whole
 from harness.quantization import QUANTIZATIONS
 
 PROFILE, BENCHMARK, TIER_TEST = "profile", "benchmark", "tier-test"
@@ -127,27 +128,25 @@ def _add_request(flags: Flags) -> None:
     add("--task-type", metavar="TASK", help=f"{', '.join(TASKS)} (text2music)")
     add("--reference-audio", metavar="FILE", action="append", help="a clip whose timbre to take; repeatable")
     add("--src-audio", metavar="FILE", help="the recording to work on; all tasks but text2music")
-    add("--duration", type=_number, metavar="S", help="of audio, 10 to 600; -1: the LM's (example's)")
-    add("--batch-size", type=_whole, metavar="N", modes=(*GENERATION, TIER_TEST), help="items (example's)")
+    add("--duration", type=number, metavar="S", help="of audio, 10 to 600; -1: the LM's (example's)")
+    add("--batch-size", type=whole, metavar="N", modes=(*GENERATION, TIER_TEST), help="items (example's)")
     add(
         "--inference-steps",
-        type=_whole,
+        type=whole,
         metavar="N",
         modes=(*GENERATION, TIER_TEST),
         help="diffusion steps (example's; turbo 8, base 50)",
     )
-    add(
-        "--seed", type=_whole, modes=MODES, metavar="N", help=f"-1 draws one (example's, else {DEFAULT_SEED})"
-    )
-    add("--guidance-scale", type=_number, metavar="X", help="of the DiT; turbo has none (7.0)")
+    add("--seed", type=whole, modes=MODES, metavar="N", help=f"-1 draws one (example's, else {DEFAULT_SEED})")
+    add("--guidance-scale", type=number, metavar="X", help="of the DiT; turbo has none (7.0)")
     add("--thinking", action="store_true", help="plan audio codes with the language model")
     add("--use-cot-metas", action="store_true", help="let it fill empty metadata")
     add("--use-cot-caption", action="store_true", help="let it rewrite the caption")
     add("--use-cot-language", action="store_true", help="let it name the vocal language")
     add("--use-constrained-decoding", modes=MEASURED, action="store_true", help="plan by the grammar (on)")
     add("--no-constrained-decoding", modes=MEASURED, action="store_true", help="plan without it")
-    add("--lm-temperature", type=_number, modes=MEASURED, metavar="X", help="sampling of the LM (0.85)")
-    add("--lm-cfg-scale", type=_number, metavar="X", help="guidance of the LM (2.0)")
+    add("--lm-temperature", type=number, modes=MEASURED, metavar="X", help="sampling of the LM (0.85)")
+    add("--lm-cfg-scale", type=number, metavar="X", help="guidance of the LM (2.0)")
     add("--audio-codes", modes=(UNDERSTAND,), metavar="TEXT", help="as text or @FILE (an example's)")
     add("--sample-query", modes=(CREATE,), metavar="TEXT", help="a few words on the song (an example's)")
     add("--instrumental", modes=(CREATE,), action="store_true", help="no voice")
@@ -156,7 +155,7 @@ def _add_request(flags: Flags) -> None:
 def _add_measuring(flags: Flags) -> None:
     add = flags.group("measuring", MEASURED)
     add("--no-warmup", action="store_true", help="keep the cold figures: load, first call")
-    add("--repeats", type=_whole, metavar="N", help="timed runs of each request (benchmark 3, else 1)")
+    add("--repeats", type=whole, metavar="N", help="timed runs of each request (benchmark 3, else 1)")
     add("--detailed", modes=SINGLE, action="store_true", help="functions by cProfile")
     add("--llm-debug", modes=SINGLE, action="store_true", help="tokens, rates and shares of the LM")
     add("--trace", type=Path, modes=SINGLE, metavar="FILE", help="torch profiler trace, for Perfetto")
@@ -185,9 +184,9 @@ def _add_measuring(flags: Flags) -> None:
 
 def _add_tiers(flags: Flags) -> None:
     add = flags.group("tiers", (TIER_TEST,))
-    add("--tiers", type=_number, nargs="+", metavar="GB", help="card sizes (4 6 8 12 16 20 24)")
+    add("--tiers", type=number, nargs="+", metavar="GB", help="card sizes (4 6 8 12 16 20 24)")
     add("--tier-with-lm", action="store_true", help="plan with the tier's language model")
-    add("--tier-duration", type=_number, metavar="S", help="of audio (30)")
+    add("--tier-duration", type=number, metavar="S", help="of audio (30)")
     add("--tier-skip-compile", action="store_true", help="compile nothing that is not quantized")
     add("--tier-boundary", action="store_true", help="where quantization and offloading can go")
     add("--tier-batch-boundary", action="store_true", help="the largest batch of each card")
@@ -208,24 +207,10 @@ def _mode(value: str) -> str:
     raise argparse.ArgumentTypeError(f"{shown(value)} is not allowed; use one of {', '.join(MODES)}; {hint}")
 
 
-def _number(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{shown(value)} is not allowed; use a number") from None
-
-
-def _whole(value: str) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{shown(value)} is not allowed; use a whole number") from None
-
-
 def _span(value: str) -> float:
     """Seconds of `90`, `90s`, `10m` or `1.5h`."""
     unit = value[-1:] if value[-1:] in SECONDS else ""
     try:
-        return float(value.removesuffix(unit)) * SECONDS[unit or "s"]
-    except ValueError:
+        return number(value.removesuffix(unit)) * SECONDS[unit or "s"]
+    except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{shown(value)} is not a time; use 90s, 10m or 1h") from None

@@ -9,8 +9,8 @@ a card are `acestep.profiler.prepare.setup`'s.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from acestep.request import DescriptionParams, GenerationConfig, GenerationParam
 from acestep.setup import AUTO, NONE
 from acestep.weights.layout import LMS
 from harness import accelerators
-from harness.accelerators import MAX_VRAM_VARIABLE
 from harness.checks import one_of, shown, within
-from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.errors import MissingPrerequisite, UsageError
+from harness.flags import spelled
 from harness.quantization import QUANTIZATIONS
 
 OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile")
@@ -38,7 +38,7 @@ TIERSIM_FLAGS = (
     *("dry_run", "benchmark_output", "json_compat", "predict", "run", "card", "device_json"),
 )
 # The engine's names for what a flag calls differently.
-ENGINE_NAMES = {"dit": "config_path", "lm": "lm_model", "seeds": "seed", MAX_VRAM_VARIABLE: "max_vram"}
+ENGINE_NAMES = {"dit": "config_path", "lm": "lm_model", "seeds": "seed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +124,14 @@ def parse(
     return Options(**direct | values, origins=origins)
 
 
-@contextmanager
-def named(origins: Mapping[str, str]) -> Iterator[None]:
+def named(origins: Mapping[str, str]) -> AbstractContextManager[None]:
     """Errors name the flag or the variable to change, not the engine's field."""
-    try:
-        yield
-    except BenchError as error:
-        start, colon, rest = str(error).partition(":")
-        name = start.removesuffix(" (argument)")
-        name = ENGINE_NAMES.get(name, name)
-        if not colon or name not in origins:
-            raise
-        ambient = origins[name] in ("env", ".env")
-        spelling = f"{defaults.VARIABLES[name]} ({origins[name]})" if ambient else flag_of(name)
-        raise type(error)(f"{spelling}:{rest}") from None
+    spellings = {}
+    for name, origin in origins.items():
+        ambient = origin in ("env", ".env")
+        spellings[name] = f"{defaults.VARIABLES[name]} ({origin})" if ambient else flag_of(name)
+    spellings |= {field: spellings[name] for field, name in ENGINE_NAMES.items() if name in spellings}
+    return spelled(spellings | {f"{name} (argument)": spelling for name, spelling in spellings.items()})
 
 
 def _refuse_contradictions(settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
@@ -183,5 +177,5 @@ def _measuring(mode: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         within("budget", settings["budget"], 1.0, MAX_BUDGET_S)
         values["budget_s"] = settings["budget"]
     if "max_vram" in settings:
-        values["max_vram_gb"] = accelerators.max_vram_gb({MAX_VRAM_VARIABLE: settings["max_vram"]})
+        values["max_vram_gb"] = accelerators.size_gb("max_vram", settings["max_vram"])
     return values

@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from acestep.cli.examples import FOLDER, MUSIC, load_description, load_example, read_text
+from acestep.cli.examples import FOLDER, MUSIC, load_description, load_example
 from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.profiler.flags import CREATE, FORMAT, UNDERSTAND
 from acestep.request import (
@@ -24,7 +24,9 @@ from acestep.request import (
     item_seeds,
 )
 from harness.checks import shown, within
-from harness.errors import BenchError, UsageError
+from harness.errors import UsageError
+from harness.flags import text
+from harness.reading import read_text
 
 WORDS_EXAMPLES = {
     UNDERSTAND: FOLDER / "text" / "understand.json",
@@ -91,7 +93,7 @@ def _described(
     """The codes or the query on the command line, else an example's."""
     flag, name = WORDS_INPUTS[mode]
     if flag in settings:
-        params = replace(DescriptionParams(), **{name: _text(flag, settings[flag])})
+        params = replace(DescriptionParams(), **{name: text(flag, settings[flag])})
     else:
         params = load_description(WORDS_EXAMPLES[mode])
         origins[flag] = "example"
@@ -115,13 +117,3 @@ def _sampled(params: DescriptionParams, settings: Mapping[str, Any], seed: int |
     constrained = "no_constrained_decoding" not in settings
     seed = params.seed if seed is None else seed
     return replace(params, temperature=temperature, seed=seed, use_constrained_decoding=constrained)
-
-
-def _text(name: str, value: str) -> str:
-    """A flag's text; `@FILE` is what the file holds."""
-    if not value.startswith("@"):
-        return value
-    try:
-        return read_text(Path(value[1:])).strip("\n")
-    except BenchError as error:
-        raise type(error)(f"{name}: {value!r}: {error}") from None

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from acestep.text.audio_codes import CODES, code_name
 from harness.errors import CheckpointError, UsageError
+from harness.reading import decode
 
 if TYPE_CHECKING:
     import tokenizers
@@ -72,7 +73,7 @@ class Tokenizer:
                 f"{path}: no such file; the folder must hold the checkpoint's tokenizer.json"
             )
         try:
-            backend = tokenizers.Tokenizer.from_file(str(path))
+            backend = tokenizers.Tokenizer.from_str(decode(path.read_bytes()))
         except Exception as error:  # the library raises no narrower class
             raise CheckpointError(f"{path}: not a tokenizer file: {error}") from None
         tokenizer = cls(backend)

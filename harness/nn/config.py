@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from harness.errors import CheckpointError
+from harness.reading import decode
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 
@@ -43,7 +44,7 @@ class Qwen3Config(BlockConfig, frozen=True, kw_only=True):
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from `path`; CheckpointError when it is missing or is not one."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(decode(path.read_bytes()))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file; is the download complete?") from None
     except OSError as error:

@@ -9,6 +9,7 @@ The format is versioned by its `schema` field, and `json_schema()` describes it.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -238,6 +239,7 @@ def decode(data: bytes) -> Profile:
 
     Raises MissingPrerequisite with one line when it is cut short, of another version, or none at all.
     """
+    data = data.removeprefix(codecs.BOM_UTF8)  # of an editor
     try:
         return msgspec.json.decode(data, type=Profile)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -154,7 +154,12 @@ def test_max_cuda_vram_goes_through_the_same_rule(size, tier):
     assert config_for(found).tier == tier
 
 
-@pytest.mark.parametrize("size", ["", "8GB", "0", "-1", "nan", "inf"])
+@pytest.mark.parametrize("size", ["", " "])
+def test_an_empty_max_cuda_vram_is_none(size):
+    assert not detect("cpu", environ={"MAX_CUDA_VRAM": size}).simulated
+
+
+@pytest.mark.parametrize("size", ["8GB", "0", "-1", "nan", "inf", "8_0", "16384", "٨", "0x8", "1e9", "8 0"])
 def test_a_bad_max_cuda_vram_is_a_usage_error(size):
     with pytest.raises(UsageError, match="MAX_CUDA_VRAM") as caught:
         detect("cpu", environ={"MAX_CUDA_VRAM": size})
@@ -164,7 +169,7 @@ def test_a_bad_max_cuda_vram_is_a_usage_error(size):
 
 def test_devices_are_known_or_refused():
     assert detect("cpu", environ={}).device == "cpu"
-    for device in ("gpu", "cuda:", "cuda:x", "cpu:0", ""):
+    for device in ("gpu", "cuda:", "cuda:x", "cuda:٠", "cuda:99999999999", "cpu:0", ""):
         with pytest.raises(UsageError, match="device"):
             detect(device, environ={})
     with pytest.raises(MissingPrerequisite):
@@ -200,7 +205,8 @@ def test_a_card_is_found_through_nvml(one_card, visible):
 
 
 @pytest.mark.parametrize(
-    ("device", "visible"), [("cuda:1", None), ("cuda", ""), ("cuda", "-1"), ("cuda:1", "0")]
+    ("device", "visible"),
+    [("cuda:1", None), *(("cuda", hidden) for hidden in ("", "-1", "²", "٠", "0_0")), ("cuda:1", "0")],
 )
 def test_a_hidden_or_absent_card_is_missing(one_card, device, visible):
     with pytest.raises(MissingPrerequisite, match=device):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from acestep.request import (
     GenerationParams,
     item_seeds,
 )
+from acestep.spelling import open_values
 from acestep.tasks import TASKS, TRACKS
 from acestep.text import audio_codes
 from harness.checks import shown
@@ -39,8 +41,13 @@ class Values(NamedTuple):
     bad: Sequence[Any]
     beside: Mapping[str, Any] = MappingProxyType({})
 
-    def or_none(self) -> "Values":
-        return self._replace(good=[*self.good, None], bad=[value for value in self.bad if value is not None])
+    def or_open(self) -> "Values":
+        bad = [value for value in self.bad if value is not None and not is_empty_text(value)]
+        return self._replace(good=[*self.good, None, ""], bad=bad)
+
+
+def is_empty_text(value: Any) -> bool:
+    return isinstance(value, str) and not value
 
 
 def number(low: float, high: float) -> Values:
@@ -52,9 +59,8 @@ def whole(low: int, high: int) -> Values:
     return Values((low, high), (low - 1, high + 1, low + 0.5, float(low), None, *NO_NUMBERS))
 
 
-def words(allowed: Sequence[str], empty: bool = False) -> Values:
-    good = [*allowed, *[""] * empty]
-    return Values(good, [b for b in (*NO_TEXTS, "", "x" * 1000, f"{good[0]} ") if b not in good])
+def words(allowed: Sequence[str]) -> Values:
+    return Values(allowed, [*NO_TEXTS, "", "x" * 1000, f"{allowed[0]} "])
 
 
 def text(most: int) -> Values:
@@ -67,35 +73,33 @@ CODES = Values(
     (*NO_TEXTS, "17", "<|audio_code_64000|>", "<|audio_code_99999|>", audio_codes.join([5] * 3001)),
 )
 METADATA = {
-    "bpm": whole(30, 300).or_none(),
-    "keyscale": words(KEYSCALES, empty=True),
-    "timesignature": words(TIME_SIGNATURES, empty=True),
-    "vocal_language": words(LANGUAGES),
+    "bpm": whole(30, 300).or_open(),
+    "keyscale": words(KEYSCALES).or_open(),
+    "timesignature": words(TIME_SIGNATURES).or_open(),
+    "vocal_language": words(LANGUAGES).or_open(),
     "instrumental": SWITCH,
 }
 FIELDS: dict[type, dict[str, Values]] = {
     GenerationParams: METADATA
     | {
-        "caption": text(4_096),
+        "caption": text(4_096).or_open(),
         "lyrics": text(16_384),
-        "duration": number(1.0, 600.0).or_none(),
+        "duration": number(1.0, 600.0).or_open(),
         "task_type": words([*TASKS][1:])._replace(beside={"src_audio": "song.wav"}),
         "src_audio": Values(
             ("song.wav", "夜/曲.flac", "x" * 4_096),
-            ("", "a\0b", "x" * 4_097, 0, True, math.nan, ["song.wav"], {}, b"song.wav"),
+            ("a\0b", "x" * 4_097, 0, True, math.nan, ["song.wav"], {}, b"song.wav"),
             {"task_type": "cover"},
         ),
         "reference_audio": Values(
-            ((), "a.wav", ["a.wav"], ("a.wav",) * 8),
-            (None, "", [""], ["a.wav"] * 9, ["a.wav"] * 10**6, [None], [["a.wav"]], 7, {}, "a\0b"),
+            (None, "", (), "a.wav", ["a.wav"], ("a.wav",) * 8),
+            ([""], ["a.wav"] * 9, ["a.wav"] * 10**6, [None], [["a.wav"]], 7, {}, "a\0b"),
         ),
-        "audio_codes": CODES,
-        "track_name": words(TRACKS, empty=True),
+        "audio_codes": CODES.or_open(),
+        "track_name": words(TRACKS).or_open(),
         "complete_track_classes": Values(
-            ((), "drums", ["drums"], TRACKS),
+            (None, "", (), "drums", ["drums"], TRACKS),
             (
-                None,
-                "",
                 ["Drums"],
                 [None],
                 [["drums"]],
@@ -123,12 +127,11 @@ FIELDS: dict[type, dict[str, Values]] = {
         "lm_top_p": number(0.0, 1.0),
         "lm_repetition_penalty": number(0.1, 10.0),
         "lm_negative_prompt": text(4_096),
-        "inference_steps": whole(1, 200).or_none(),
+        "inference_steps": whole(1, 200).or_open(),
         "shift": number(0.1, 20.0),
         "timesteps": Values(
-            ((), 1.0, [1.0, 0.5, 0.0], [1.0 - i / 200 for i in range(200)]),
+            (None, "", (), 1.0, [1.0, 0.5, 0.0], [1.0 - i / 200 for i in range(200)]),
             (
-                None,
                 0.0,
                 [0.5, 0.5],
                 [0.1, 0.2],
@@ -148,7 +151,7 @@ FIELDS: dict[type, dict[str, Values]] = {
             ),
         ),
         "infer_method": words(INFER_METHODS),
-        "guidance_scale": number(1.0, 30.0).or_none(),
+        "guidance_scale": number(1.0, 30.0).or_open(),
         "guidance_mode": words(GUIDANCE_MODES),
         "cfg_interval_start": number(0.0, 1.0),
         "cfg_interval_end": number(0.0, 1.0),
@@ -180,11 +183,11 @@ FIELDS: dict[type, dict[str, Values]] = {
     },
     DescriptionParams: METADATA
     | {
-        "audio_codes": CODES,
-        "query": text(4_096),
-        "caption": text(4_096),
-        "lyrics": text(16_384),
-        "duration": whole(10, 600).or_none(),
+        "audio_codes": CODES.or_open(),
+        "query": text(4_096).or_open(),
+        "caption": text(4_096).or_open(),
+        "lyrics": text(16_384).or_open(),
+        "duration": whole(10, 600).or_open(),
         "temperature": number(0.0, 2.0),
         "top_k": whole(0, 1_000_000),
         "top_p": number(0.0, 1.0),
@@ -286,6 +289,52 @@ def test_fields_that_contradict_each_other_are_refused(fields: dict[str, Any], w
     with pytest.raises(UsageError) as caught:
         GenerationParams(**fields)
     assert words in str(caught.value) and is_one_line(str(caught.value))
+
+
+OPEN = {"duration": [None, ""], "bpm": [None, ""], "inference_steps": [None, ""]}
+OPEN |= {"guidance_scale": [None, ""], "src_audio": [None, ""], "caption": [None, ""]}
+OPEN |= {name: [None, "", (), []] for name in ("reference_audio", "timesteps", "complete_track_classes")}
+OPEN |= {name: [None, ""] for name in ("keyscale", "timesignature", "audio_codes", "track_name")}
+OPEN |= {"vocal_language": [None, "", "unknown"]}
+
+
+@pytest.mark.parametrize("field", OPEN)
+def test_a_field_that_can_be_left_open_takes_every_spelling_of_it(field: str):
+    assert set(OPEN) == set(open_values(GenerationParams))
+    opened = {getattr(GenerationParams(**{field: value}), field) for value in OPEN[field]}
+    assert opened == {open_values(GenerationParams)[field]}
+
+
+SPELLINGS: dict[tuple[str, Any], list[Any]] = {
+    ("keyscale", "C major"): ["C Major", "c major", "C MAJOR", "Cmaj"],
+    ("keyscale", "Db minor"): ["Db Minor", "DB MINOR", "db minor", "Dbm", "Db min"],
+    ("keyscale", "B minor"): ["Bm", "b minor"],
+    ("keyscale", "F♯ minor"): ["f♯ Minor"],
+    ("timesignature", "4"): [4, 4.0, "4/4"],
+    ("timesignature", "6"): [6, "6/8"],
+    ("vocal_language", "zh"): ["ZH", "Zh"],
+}
+
+
+@pytest.mark.parametrize("kind", [GenerationParams, DescriptionParams], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(("field", "ours"), SPELLINGS)
+def test_metadata_has_one_spelling(kind: type, field: str, ours: str):
+    assert {getattr(kind(**{field: value}), field) for value in (ours, *SPELLINGS[field, ours])} == {ours}
+
+
+@pytest.mark.parametrize("key", ["C", "CM", "Bb", "H major", "C##m", "C  major", "Cm ", "C dorian"])
+def test_a_key_without_a_plain_mode_is_refused(key: str):
+    with pytest.raises(
+        UsageError, match=re.escape(f"keyscale: {key!r} is not allowed; use a note from A to")
+    ):
+        GenerationParams(keyscale=key)
+
+
+@pytest.mark.parametrize("value", [True, 5, 4.5, "4/8", [4]])
+def test_a_time_signature_that_is_none_is_named_as_it_was_given(value: Any):
+    with pytest.raises(UsageError) as caught:
+        GenerationParams(timesignature=value)
+    assert str(caught.value).startswith(f"timesignature: {shown(value)} is not allowed; use one of 2, 3")
 
 
 def test_a_cover_of_codes_needs_no_recording():

@@ -118,7 +118,7 @@ def test_a_card_of_ones_own(tmp_path):
         ("[]", "holds a list; use an object"),
         ({"name": "Mine"}, "no capability, no memory_gib, no tflop_per_s, no gb_per_s; a card needs them"),
         (MINE | {"family": []}, "'family' is no key of a card; use name, capability"),
-        (MINE | {"memory_gib": 0}, "memory_gib: 0 is not allowed; use a number from 1 to 4096"),
+        (MINE | {"memory_gib": 0}, "memory_gib: 0 is not allowed; use a number from 1 to 1024"),
         (MINE | {"tflop_per_s": "60"}, "tflop_per_s: '60' is not allowed; use a number"),
         (json.dumps(MINE | {"gb_per_s": float("nan")}), "gb_per_s: nan is not allowed"),
         (MINE | {"launch_us": True}, "launch_us: True is not allowed"),

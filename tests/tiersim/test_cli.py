@@ -164,7 +164,7 @@ def test_each_case_is_resolved_once(monkeypatch):
 
 def test_strict_refuses_what_a_tier_would_clamp(outcomes, capsys):
     assert go("--strict --tiers 4 --batch-size 2") == 2
-    assert "batch_size: 2 is over the limit of tier1" in capsys.readouterr().err
+    assert "tiersim: --batch-size: 2 is over the limit of tier1" in capsys.readouterr().err
     assert go("--tiers 4 --batch-size 2") == 0
 
 
@@ -305,7 +305,7 @@ def test_wide_and_ascii(outcomes, capsys):
 @pytest.mark.parametrize("flag", ["tiers", "case-timeout", "steps", "duration", "batch-sizes"])
 def test_a_wrong_value_is_said_of_its_flag(capsys, flag):
     assert main.main([f"--{flag}", "-1"]) == 2
-    assert capsys.readouterr().err.startswith(f"tiersim: {flag.replace('-', '_')}: -1")
+    assert capsys.readouterr().err.startswith(f"tiersim: --{flag}: -1")
 
 
 def test_a_missing_device_or_baseline_is_exit_3(monkeypatch, capsys):

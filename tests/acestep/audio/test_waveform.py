@@ -30,6 +30,16 @@ def test_latents_that_are_no_music_are_refused():
             audio.check_latents(latents)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_nobody_is_advised_the_dtype_that_failed_or_a_flag_that_is_not_there(dtype: torch.dtype):
+    with pytest.raises(BenchError) as caught:
+        audio.check_latents(torch.full((1, 8, 64), torch.nan, dtype=dtype))
+    assert f"in {str(dtype).removeprefix('torch.')}; " in str(caught.value)
+    wide = dtype == torch.float32
+    assert ("python -m acestep generate --dtype fp32" in str(caught.value)) is not wide
+    assert ("weights" in str(caught.value)) is wide
+
+
 def test_silence_is_a_matter_of_peak_and_rms():
     wave = torch.zeros(2, 48_000)
     assert audio.is_silent(*audio.levels(wave))

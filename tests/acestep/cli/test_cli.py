@@ -75,15 +75,18 @@ def test_flags_that_are_none_are_refused_in_one_line(arguments: tuple[str, ...],
 LONG = "x" * 300
 ODD = "a\nb\x1b[2J"
 REFUSED = {
-    ("generate", "--steps", "0"): (2, "inference_steps: 0"),
-    ("generate", "--steps", "9" * 400): (2, "inference_steps: 9999"),
-    ("generate", "--duration", "nan"): (2, "duration: nan"),
-    ("generate", "--duration", "1e400"): (2, "duration: inf"),
+    ("generate", "--steps", "0"): (2, "--steps: 0"),
+    ("generate", "--steps", "9" * 400): (2, "--steps: 9999"),
+    ("generate", "--duration", "nan"): (2, "--duration: 'nan' is not allowed; use a number"),
+    ("generate", "--duration", "1e400"): (2, "--duration: '1e400' is not allowed; use a number"),
+    ("generate", "--duration", "8_0"): (2, "--duration: '8_0' is not allowed; use a number"),
+    ("generate", "--steps", "٨"): (2, "--steps: '٨' is not allowed; use a whole number"),
+    ("generate", "--seed", "9" * 5000): (2, "--seed: '9999"),
     ("generate", "--threads", "0"): (2, "--threads: 0"),
     ("generate", "--threads", "1000000"): (2, "--threads: 1000000"),
-    ("generate", "--batch-size", "1000000000"): (2, "batch_size: 1000000000"),
-    ("generate", "--seed", "-1"): (2, "seed: -1"),
-    ("generate", "--device", "tpu"): (2, "device: 'tpu'"),
+    ("generate", "--batch-size", "1000000000"): (2, "--batch-size: 1000000000"),
+    ("generate", "--seed", "-1"): (2, "--seed: -1"),
+    ("generate", "--device", "tpu"): (2, "--device: 'tpu'"),
     ("generate", "--dit", "../base"): (2, "'../base'"),
     ("generate", "--source", "no/such/folder"): (3, "synthetic-tiny"),
     ("generate", "--source", ODD): (3, "no folder"),
@@ -93,45 +96,54 @@ REFUSED = {
     ("generate", "--example", LONG): (3, "no such file"),
     ("generate", "--example", ""): (3, "Is a directory"),
     ("generate", "--example", "/dev/zero"): (2, "characters are too many"),
-    ("generate", "--task", "cover"): (2, "src_audio: cover works on a recording"),
-    ("generate", "--task", "repaint", "--src-audio", "absent.wav"): (3, "src_audio: no file at 'absent.wav'"),
+    ("generate", "--task", "cover"): (2, "--src-audio: cover works on a recording"),
+    ("generate", "--task", "repaint", "--src-audio", "absent.wav"): (
+        3,
+        "--src-audio: no file at 'absent.wav'",
+    ),
     ("generate", "--task", "lego", "--src-audio", "README.md"): (3, "is no audio, or damaged"),
-    ("generate", "--src-audio", "examples/audio/loop.flac"): (2, "text2music has no source"),
-    ("generate", "--caption", "x", "--reference-audio", "absent.wav"): (3, "reference_audio: no file"),
-    ("generate", "--codes", "17"): (2, "'17' at position 0 is no code"),
-    ("generate", "--codes", "@absent.codes"): (3, "'@absent.codes': cannot be read: No such file"),
+    ("generate", "--src-audio", "examples/audio/loop.flac"): (2, "--src-audio: text2music has no source"),
+    ("generate", "--caption", "x", "--reference-audio", "absent.wav"): (3, "--reference-audio: no file"),
+    ("generate", "--codes", "17"): (2, "--codes: '17' at position 0 is no code"),
+    ("generate", "--codes", "@absent.codes"): (3, "--codes: '@absent.codes': cannot be read: No such file"),
     ("generate", "--codes", "@"): (3, "Is a directory"),
     ("generate", "--lyrics", "@/dev/zero"): (2, "characters are too many"),
     ("generate", "--lyrics", "@examples/audio/loop.flac"): (3, "cannot be read as text"),
-    ("generate", "--caption", ODD): (2, "caption: control character U+001B at position 3"),
-    ("generate", "--caption", "\udcff"): (2, "caption: not valid Unicode"),
+    ("generate", "--caption", ODD): (2, "--caption: control character U+001B at position 3"),
+    ("generate", "--caption", "\udcff"): (2, "--caption: not valid Unicode"),
     ("generate", "--set", "bpm"): (2, "--set: 'bpm' names no field"),
     ("generate", "--set", f"{LONG}=1"): (2, "names no field"),
     ("generate", "--set", "seed=3"): (2, "names no field"),
-    ("generate", "--set", "bpm=300.5"): (2, "bpm: 300.5 is not allowed; use a whole number"),
-    ("generate", "--set", "bpm=" + "9" * 5000): (2, "bpm: '9999"),
-    ("generate", "--set", "timesteps=" + "[" * 10**5): (2, "timesteps: '[[["),
-    ("generate", "--set", "thinking=yes"): (2, "thinking: 'yes' is not allowed; use true or false"),
-    ("generate", "--set", "keyscale=H major"): (2, "keyscale: 'H major'"),
-    ("generate", "--set", "lm_top_p=NaN"): (2, "lm_top_p: nan"),
-    ("generate", "--set", "task_type=karaoke"): (2, "task_type: 'karaoke'"),
+    ("generate", "--set", "bpm=300.5"): (2, "--set bpm: 300.5 is not allowed; use a whole number"),
+    ("generate", "--set", "bpm=" + "9" * 5000): (2, "--set bpm: '9999"),
+    ("generate", "--set", "timesteps=" + "[" * 10**5): (2, "--set timesteps: '[[["),
+    ("generate", "--set", "thinking=yes"): (2, "--set thinking: 'yes' is not allowed; use true or false"),
+    ("generate", "--set", "keyscale=H major"): (2, "--set keyscale: 'H major'"),
+    ("generate", "--set", "lm_top_p=NaN"): (2, "--set lm_top_p: nan"),
+    ("generate", "--set", "language=tlh"): (2, "--set language: 'tlh'"),
+    ("create", "--set", "lm_temperature=9"): (2, "--set lm_temperature: 9 is"),
+    ("generate", "--set", "task_type=karaoke"): (2, "--set task_type: 'karaoke'"),
     ("generate", "--lm", "none", "--thinking", "--example", "example_01.json"): (3, "no language model"),
     ("generate", "--out", "/dev/null/x"): (3, "--out: '/dev/null/x': cannot write audio"),
-    ("understand", "--codes", "<|audio_code_64000|>"): (2, "64000 is out of range"),
+    ("understand", "--codes", "<|audio_code_64000|>"): (2, "--codes: 64000 is out of range"),
     ("understand", "--codes", "<|audio_code_1|>", "--audio", "a.wav"): (2, "--codes: given together"),
     ("understand", "--audio", "absent.wav"): (3, "--audio: no file"),
     ("understand", "--audio", "/dev/zero"): (3, "--audio: no file"),
     ("understand", "--lm", "none"): (3, "--lm: no language model"),
     ("create", "x" * 5000): (2, "query: 5,000 characters are too many"),
     ("create", "a song", "--lm", "none"): (3, "--lm: no language model"),
-    ("create", "a song", "--language", "tlh"): (2, "vocal_language: 'tlh'"),
-    ("create", "a song", "--max-tokens", "0"): (2, "max_lyrics_tokens: 0"),
+    ("create", "--language", "zh-cn"): (2, "--language: 'zh-cn' is not allowed; use one of ar, az"),
+    ("create", "a song", "--language", "tlh"): (2, "--language: 'tlh'"),
+    ("create", "a song", "--max-tokens", "0"): (2, "--max-tokens: 0"),
     ("create", "a song", "--seed", "4294967296"): (2, "use a whole number from 0 to 4294967295"),
     ("create", "--example", "examples/text2music/example_01.json"): (2, "unknown field 'think'"),
-    ("format", "--lyrics", "@absent.txt"): (3, "'@absent.txt': cannot be read"),
-    ("format", "--set", "duration=9"): (2, "duration: 9 is not allowed; use a whole number from 10 to 600"),
-    ("codes", "absent.wav"): (3, "src_audio: no file"),
-    ("codes", "examples"): (3, "src_audio: no file"),
+    ("format", "--lyrics", "@absent.txt"): (3, "--lyrics: '@absent.txt': cannot be read"),
+    ("format", "--set", "duration=9"): (
+        2,
+        "--set duration: 9 is not allowed; use a whole number from 10 to 600",
+    ),
+    ("codes", "absent.wav"): (3, "acestep: audio: no file"),
+    ("codes", "examples"): (3, "acestep: audio: no file"),
     ("codes", "README.md"): (3, "is no audio, or damaged"),
     ("write-checkpoint", "synthetic-tiny", "out", "--seed", "9" * 30): (2, "--seed: 9999"),
 }
@@ -329,6 +341,20 @@ def test_what_a_recording_is_not_heard_as_is_said_before_and_after(say, tmp_path
     assert words in capsys.readouterr().err
 
 
+def test_what_an_example_chose_is_said_of_the_example(tmp_path, capsys):
+    path = tmp_path / "cover.json"
+    path.write_text('{"task_type": "cover", "src_audio": "absent.wav"}')
+    command = ["generate", "--source", "synthetic-tiny", "--dry-run", "--example", str(path)]
+    assert main(command) == 3
+    assert capsys.readouterr().err.startswith(f"acestep: example '{path}': src_audio: no file at '{tmp_path}")
+    assert main([*command, "--src-audio", "other.wav"]) == 3
+    assert capsys.readouterr().err.startswith("acestep: --src-audio: no file at 'other.wav'")
+    assert main([*command, "--set", "src_audio=third.wav"]) == 3
+    assert capsys.readouterr().err.startswith("acestep: --set src_audio: no file at 'third.wav'")
+    assert main([*command, "--task", "text2music"]) == 2
+    assert capsys.readouterr().err.startswith(f"acestep: example '{path}': src_audio: text2music has no")
+
+
 def plan(say, *arguments: str) -> dict:
     return json.loads(say("generate", "--dry-run", "--json", *arguments))
 
@@ -374,7 +400,9 @@ def test_strict_refuses_what_a_card_limits_and_no_limits_does_not(say, monkeypat
     long = ("--example", "example_05.json", "--no-thinking")
     assert plan(say, *long)["adjustments"][0]["requested"] == 200
     assert main(["generate", "--dry-run", *long, "--strict"]) == 2
-    assert capsys.readouterr().err.startswith("acestep: duration: 200 is over the limit of tier1")
+    assert "example_05.json': duration: 200 is over the limit of tier1" in capsys.readouterr().err
+    assert main(["generate", "--dry-run", *long, "--duration", "190", "--strict"]) == 2
+    assert capsys.readouterr().err.startswith("acestep: --duration: 190 is over the limit of tier1")
     assert plan(say, *long, "--strict", "--no-limits")["duration_s"] == 200
 
 

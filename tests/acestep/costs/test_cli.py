@@ -32,8 +32,8 @@ SMALL |= {"tflop_per_s": 10, "gb_per_s": 100}
 REFUSED = (
     (2, ("--card", "rtx409"), "GeForce RTX 4090"),
     (2, ("--card", "rtx4090", "--device-json", "x.json"), "use one of them"),
-    (2, ("--duration", "9999"), "duration"),
-    (2, ("--batch", "99"), "batch_size"),
+    (2, ("--duration", "9999"), "--duration: 9999"),
+    (2, ("--batch", "99"), "--batch: 99"),
     (2, ("--max-vram", "0"), "--max-vram"),
     (2, ("--frobnicate",), "--frobnicate"),
     (2, ("--lm", "large"), "acestep-5Hz-lm-0.6B"),

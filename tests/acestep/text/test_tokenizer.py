@@ -1,5 +1,6 @@
 """The tokenizer: ids where the models expect them, and no text that turns into a special token."""
 
+import codecs
 import hashlib
 import json
 import subprocess
@@ -198,6 +199,14 @@ def test_a_misplaced_token_is_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
     with pytest.raises(CheckpointError, match=r"token '<\|im_start\|>' has id 151645, expected 151644"):
         Tokenizer.from_folder(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_tokenizer(tmp_path):
+    write_files("text", tmp_path)
+    path = tmp_path / "tokenizer.json"
+    ids = Tokenizer.from_folder(tmp_path).encode("waltz")
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert Tokenizer.from_folder(tmp_path).encode("waltz") == ids
 
 
 def test_a_language_model_needs_its_audio_codes(tmp_path):

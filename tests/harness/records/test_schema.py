@@ -1,5 +1,6 @@
 """What is written is what is read, is what the schema says, and nothing else is read."""
 
+import codecs
 import json
 from datetime import UTC
 from typing import Any
@@ -116,7 +117,7 @@ def fits(value: Any, rule: dict[str, Any], root: dict[str, Any]) -> bool:
 @given(profiles)
 def test_what_is_written_is_read_and_obeys_the_schema(profile):
     data = record.encode(profile)
-    assert record.decode(data) == profile
+    assert record.decode(data) == record.decode(codecs.BOM_UTF8 + data) == profile
     schema = record.json_schema()
     assert fits(msgspec.json.decode(data), schema, schema)
 

@@ -1,0 +1,76 @@
+"""Flags of a command line: how a number is written, and how an error names what the user typed.
+
+A number is plain decimal digits, with a sign, a point and an exponent where it needs them. Python would read
+more: 8_0 as 80, the digits of every script, nan and inf.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+from harness.checks import shown
+from harness.errors import BenchError
+from harness.reading import read_text
+
+WHOLE = re.compile(r"[+-]?[0-9]{1,1000}")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def whole(text: str) -> int:
+    """The whole number that `text` is. Raises ArgumentTypeError, as argparse has it of a type."""
+    if not WHOLE.fullmatch(text.strip(" ")):
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not allowed; use a whole number")
+    return int(text)
+
+
+def number(text: str) -> float:
+    """The finite number that `text` is. Raises ArgumentTypeError, as argparse has it of a type."""
+    value = float(text) if NUMBER.fullmatch(text.strip(" ")) else math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not allowed; use a number")
+    return value
+
+
+def text(name: str, value: str) -> str:
+    """A flag's text; `@FILE` is what the file holds. Raises as `read_text` does, about the flag `name`."""
+    if not value.startswith("@"):
+        return value
+    try:
+        return read_text(Path(value[1:])).strip("\n")
+    except BenchError as error:
+        raise type(error)(f"{name}: {value!r}: {error}") from None
+
+
+@contextmanager
+def spelled(spellings: Mapping[str, str]) -> Iterator[None]:
+    """An error that begins with the name of a field begins with its spelling instead."""
+    try:
+        yield
+    except BenchError as error:
+        names, colon, rest = str(error).partition(":")
+        spelling = ", ".join(spellings.get(name, name) for name in names.split(", "))
+        if not colon or spelling == names:
+            raise
+        raise type(error)(f"{spelling}:{rest}") from None
+
+
+def spellings(
+    parser: argparse.ArgumentParser, argv: Sequence[str], fields: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """The flags of `parser`, for `spelled`: as they stand in `argv`, by the name of their value.
+
+    `fields`: names of values elsewhere, by what they have the flag of.
+    """
+    typed = {word.partition("=")[0] for word in argv}
+    flags = {}
+    for action in parser._actions:
+        ways = action.option_strings or [action.dest]
+        flag = next((flag for flag in ways if flag in typed), ways[0])
+        flags |= {action.dest: flag, f"{action.dest} (argument)": flag}
+    return flags | {field: flags[name] for field, name in fields.items() if name in flags}
