@@ -90,7 +90,7 @@ def test_it_runs_and_tells_in_the_plan_too(write, capsys):
     assert (change["field"], change["requested"], change["applied"]) == ("fade_in_duration", 2.0, None)
     assert "cot_lyrics" in plan["notes"][0]
     assert main([*command, "--strict"]) == 2
-    assert "fade_in_duration: 2 has no counterpart here; ask for none (strict)" in capsys.readouterr().err
+    assert "fade_in_duration: 2 has no counterpart here; leave it out (strict)" in capsys.readouterr().err
 
 
 SIMPLE = {"description": "a lullaby", "instrumental": False, "vocal_language": "it"}
