@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-REPEATS = int(os.environ.get("ACESTEP_BENCH_REPEATS", "3"))
+import _matrix as matrix
+
+REPEATS = matrix.repeats()
 OURS = ("harness", "acestep", "subjects", "tiersim")
 
 
