@@ -1,11 +1,18 @@
 """asv itself on a small history: the contracts with it that no documentation promises."""
 
+import contextlib
 import json
+import signal
+import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
+from benchmarks import _records
 from benchmarks.dit import TimeDiT
+from scripts.machine import machine_facts
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -22,8 +29,7 @@ def results(history):
 
 
 def run(history, *commits, bench="TimeDiT"):
-    history.run(sys.executable, "-m", "scripts.machine")
-    return history.asv("run", "-E", "checkout", "--launch-method", "forkserver", "--bench", bench, *commits)
+    return history.asv("run", "-E", "checkout", "--bench", bench, *commits)
 
 
 def test_a_range_measures_each_commits_own_engine(history):
@@ -64,3 +70,69 @@ def test_the_environment_is_named_after_what_is_installed(history):
     assert data["requirements"] == {"torch": version("torch").partition("+")[0]}
     assert data["env_vars"] == {"ACESTEP_SOURCE": "synthetic-tiny"}
     assert str(history.path.parent) not in file.read_text()
+
+
+def test_a_fresh_home_has_the_machine_by_its_facts(history):
+    run(history, "HEAD^!", bench="TimeVAEDecode")
+    facts = machine_facts()
+    (file,) = (history.path / ".asv" / "results").glob("*/machine.json")
+    assert file.parent.name == facts["machine"]
+    assert facts.items() <= json.loads(file.read_text()).items()
+
+
+def known(row):
+    """What is known of each measured combination of a benchmark, by the combination's number."""
+    columns = [name for name in row if name == "result" or name.startswith("stats_")]
+    values = [value if value == value else None for value in row["result"]]
+    return {n: [row[name][n] for name in columns] for n, value in enumerate(values) if value is not None}
+
+
+def test_what_was_not_asked_for_is_neither_measured_nor_touched(history):
+    cells = "duration_s=5 batch={} steps=8 quantization=none"
+    history.environ["ACESTEP_BENCH_CELLS"] = cells.format(1)
+    run(history, "HEAD^!", bench="TimeDiT|TimeVAEDecode")
+    first = results(history)["The engine"]
+    history.environ["ACESTEP_BENCH_CELLS"] = cells.format(2)
+    run(history, "HEAD^!")
+    second = results(history)["The engine"]
+    before, after = (known(rows["dit.TimeDiT.track_diffuse"]) for rows in (first, second))
+    assert (len(before), len(after)) == (1, 2) and before.items() <= after.items()
+    other = "vae.TimeVAEDecode.track_vae_decode"
+    assert second[other] == first[other]
+    planned = {name for file in (history.path / ".asv/records").iterdir() for name in _records.read(file)[1]}
+    assert planned == {f"generate duration_s=5 batch={batch} thinking=False steps=8" for batch in (1, 2)}
+
+
+STUCK = """
+import subprocess, sys, time
+def hook(params, config):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    open("stuck", "w").close()
+    time.sleep(600)
+"""
+
+
+def processes(history):
+    """Those that have the home of this history, which nobody else has."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("HOME") == history.environ["HOME"]:
+                yield process
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
+def test_nothing_outlives_asv(history, how, tmp_path):
+    stuck = tmp_path / "stuck"
+    history.commit("Get stuck", history.engine + STUCK.replace('"stuck"', repr(str(stuck))))
+    command = [sys.executable, "-m", "asv", "run", "-E", "checkout", "--bench", "TimeVAEDecode", "HEAD^!"]
+    with (tmp_path / "output").open("w") as output:
+        asv = subprocess.Popen(command, cwd=history.path, env=history.environ, stdout=output, stderr=output)
+    while not stuck.exists() and asv.poll() is None:
+        time.sleep(0.05)
+    alive = list(processes(history))
+    asv.send_signal(how)
+    asv.wait()
+    # asv, its fork server, setup_cache, the worker, and what the engine started
+    assert len(alive) >= 5, (tmp_path / "output").read_text()
+    _, left = psutil.wait_procs(alive, timeout=60)
+    assert left == list(processes(history)) == []
