@@ -56,6 +56,7 @@ def test_direction_and_unit_reach_the_published_index(history):
     run(history, "HEAD^!", bench="TrackTokensPerSec")
     history.asv("publish")
     index = json.loads((history.path / ".asv/html/index.json").read_text())
+    assert {name.split(".")[1] for name in index["benchmarks"]} == {"TrackTokensPerSec"}  # what has a graph
     shown = index["benchmarks"]["lm.TrackTokensPerSec.track_decode_rate"]
     assert (shown["unit"], shown["less_is_better"]) == ("tokens/s", False)
     assert {"gpu", "vram", "driver", "torch", "cuda"} <= index["params"].keys()
