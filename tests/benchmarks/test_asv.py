@@ -2,13 +2,16 @@
 
 import contextlib
 import json
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+from places import ROOT
 
 from benchmarks import _records
 from benchmarks.dit import TimeDiT
@@ -73,8 +76,12 @@ def test_the_environment_is_named_after_what_is_installed(history):
     assert str(history.path.parent) not in file.read_text()
 
 
-def test_a_fresh_home_has_the_machine_by_its_facts(history):
-    run(history, "HEAD^!", bench="TimeVAEDecode")
+def test_what_the_readme_prints_works_in_a_fresh_home(history):
+    lines = (ROOT / "README.md").read_text().splitlines()
+    (words,) = (shlex.split(line, comments=True) for line in lines if line.startswith("    asv run "))
+    assert not list(Path(history.environ["HOME"]).glob(".asv*"))
+    history.asv(*words[1:-1], "--bench", "TimeVAEDecode", words[-1].replace("~10", "~1"))
+    assert set(results(history)) == {"The engine"}
     facts = machine_facts()
     (file,) = (history.path / ".asv" / "results").glob("*/machine.json")
     assert file.parent.name == facts["machine"]
