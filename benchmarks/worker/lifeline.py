@@ -4,7 +4,8 @@
 
 Standard input is a pipe that nobody writes to, and ends with who holds its other end. On Linux the kernel
 then kills the group, without a turn of an interpreter that native code may hold; elsewhere a thread does.
-The script may be that of any commit: it needs to know nothing of this.
+The script may be that of any commit: it needs to know nothing of this. What leaves the group is not reached;
+of what a worker starts that is the capped processes, which see to it themselves.
 """
 
 from __future__ import annotations

@@ -13,12 +13,13 @@ from places import ROOT
 from benchmarks import _matrix, cold, costs, dit, generate, lm, memory, parity, tasks, vae
 from scripts import asv_selection
 
-CLASSES = (
-    dit.TimeDiT, dit.TimeCompiledDiT, lm.TimeLMPlanning, lm.TimeTextMode, vae.TimeVAEDecode, tasks.TimeTask,
-    tasks.TimeSolver, generate.TimeGenerate, generate.TrackStages, memory.PeakMemTier, cold.TrackColdStart,
-    memory.TrackTierBoundary, parity.TrackParity, parity.TrackTokenParity, costs.TrackCost,
-    costs.TrackPredictedPeak,
-)  # fmt: skip
+MODULES = (cold, costs, dit, generate, lm, memory, parity, tasks, vae)
+CLASSES = [
+    cls
+    for module in MODULES
+    for name, cls in vars(module).items()
+    if isinstance(cls, type) and cls.__module__ == module.__name__ and not name.startswith("_")
+]
 TINY = ["synthetic-tiny"]
 
 
@@ -64,6 +65,13 @@ def test_everything_is_everything_that_is_measured():
     assert announced.isdisjoint(read_by_nobody)
 
 
+@pytest.mark.parametrize("source", ["synthetic-tiny", "a-checkpoint"])
+def test_every_benchmark_has_something_to_measure(source):
+    assert {name.split(".")[1] for name in asv_selection.narrow(benchmarks(), [source])} == {
+        cls.__name__ for cls in CLASSES
+    }
+
+
 @pytest.mark.parametrize(
     ("bench", "kinds"),
     [
@@ -73,7 +81,7 @@ def test_everything_is_everything_that_is_measured():
         ("PeakMemTier", {"memory": 14}),
         ("ColdStart", {"cold": 2}),
         (r"TimeDiT.*\(5, 1, 8, 'none'\)", {"generate": 1}),
-        (r"TimeTask|TimeSolver.*\('ode', 'none'", {"task": 6 * 1, "solver": 1}),
+        (r"TimeTask|TimeSolver.*\('ode', 'none'", {"task": 6, "solver": 1}),
     ],
 )
 def test_one_benchmark_has_only_its_cells_measured(bench, kinds):
