@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -128,9 +129,17 @@ def processes(history):
                 yield process
 
 
+@pytest.fixture
+def short_folder():
+    """A folder whose path leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
-def test_nothing_outlives_asv(history, how, tmp_path):
+def test_nothing_outlives_asv(history, how, tmp_path, short_folder):
     stuck = tmp_path / "stuck"
+    history.environ["TMPDIR"] = str(short_folder)
     history.commit("Get stuck", history.engine + STUCK.replace('"stuck"', repr(str(stuck))))
     command = [sys.executable, "-m", "asv", "run", "-E", "checkout", "--bench", "TimeVAEDecode", "HEAD^!"]
     with (tmp_path / "output").open("w") as output:
@@ -144,3 +153,6 @@ def test_nothing_outlives_asv(history, how, tmp_path):
     assert len(alive) >= 5, (tmp_path / "output").read_text()
     _, left = psutil.wait_procs(alive, timeout=60)
     assert left == list(processes(history)) == []
+    assert len(list(short_folder.iterdir())) == 1
+    history.asv("publish")  # the next one takes it away, and its own
+    assert list(short_folder.iterdir()) == []
