@@ -17,7 +17,8 @@ from pathlib import Path
 SCRIPT, ASV = "ACESTEP_ASV_SCRIPT", "ACESTEP_ASV_PID"
 PR_SET_PDEATHSIG = 1
 PATIENCE_S = 0.5  # of a system that tells nobody of the end of a parent
-FOLDERS, LOCK = "asv-", "of-acestep-bench"  # each with a random rest; and a file in it
+FOLDERS = "asv-"  # and a random rest
+LOCK = "of-acestep-bench"  # a file in each of them
 LONGEST = 55  # of a path below which asv's socket, in one more folder, is within what a system allows
 
 
@@ -44,9 +45,11 @@ def one_temporary_folder() -> None:
     if len(str(everyones)) > LONGEST:
         return
     for left in everyones.glob(f"{FOLDERS}*/{LOCK}"):
-        with suppress(OSError), left.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its run goes on
-            shutil.rmtree(left.parent)
+        with suppress(OSError):
+            if left.lstat().st_uid == os.getuid():
+                with left.open() as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its run goes on
+                    shutil.rmtree(left.parent)
     folder = tempfile.mkdtemp(prefix=FOLDERS)
     fcntl.flock(os.open(f"{folder}/new", os.O_CREAT | os.O_WRONLY), fcntl.LOCK_EX)  # as long as this process
     Path(folder, "new").rename(Path(folder, LOCK))

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from importlib import import_module
 
 from asv.benchmarks import Benchmarks
+from asv.results import Results
 
 from benchmarks import _matrix
 from harness import console
@@ -29,15 +30,20 @@ def setup() -> None:
     """Called by asv once it has imported its plugins. Exits with code 2 where the filter is wrong."""
     if code := main("asv"):
         sys.exit(code)
+    select_cells()
+    keep_samples()
+
+
+def select_cells() -> None:
+    """Have asv select what is measured of what it is asked for."""
     discover, filter_out = Benchmarks.discover, Benchmarks.filter_out
 
     def discover_selected(conf, repo, environments, *arguments, **options):
         benchmarks = discover(conf, repo, environments, *arguments, **options)
         sources = sorted({one.env_vars.get(SOURCE, _matrix.TINY) for one in environments})
         if benchmarks and not narrow(benchmarks, sources):
-            console.say(
-                "asv", f"{_matrix.FILTER} and --bench leave nothing to measure of {', '.join(sources)}"
-            )
+            cause = f"{_matrix.FILTER} and --bench leave nothing"
+            console.say("asv", f"{cause} to measure of {', '.join(sources)}; see benchmarks/_matrix.py")
             sys.exit(UsageError.exit_code)
         announce(benchmarks)
         return benchmarks
@@ -48,6 +54,19 @@ def setup() -> None:
         return left
 
     Benchmarks.discover, Benchmarks.filter_out = discover_selected, filter_out_selected
+
+
+def keep_samples() -> None:
+    """Have asv drop the samples of what is measured anew, and not of all combinations of the benchmark."""
+    add_result = Results.add_result
+
+    def add_selected(results, benchmark, *arguments, selected_idx=None, record_samples=False, **options):
+        options |= {"selected_idx": selected_idx, "record_samples": True}
+        add_result(results, benchmark, *arguments, **options)
+        if not record_samples:
+            results.remove_samples(benchmark["name"], selected_idx)
+
+    Results.add_result = add_selected
 
 
 def main(name: str = "selection") -> int:
