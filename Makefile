@@ -27,9 +27,10 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # A failed cell stops neither the site nor the table, which says why it failed.
 bench: .stamps/bench
+	@$(BIN)/python -m scripts.asv_selection
 	@echo "Measuring the commit HEAD. Each cell appears in .asv/records/ when it is done."
-	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" --launch-method forkserver 'HEAD^!' \
-	    || failed=$$?; $(BIN)/asv publish && $(BIN)/python -m scripts.summary && exit $${failed:-0}
+	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" 'HEAD^!' || failed=$$?; \
+	    $(BIN)/asv publish && $(BIN)/python -m scripts.summary && exit $${failed:-0}
 
 test: .stamps/test
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -7,15 +7,17 @@ in use is n/a, not missing.
 
     ACESTEP_BENCH_CELLS="duration_s=30 batch=1,2" asv run -E checkout HEAD^!
 
-narrows any axis to some of its values; the rest of the cells are n/a for that run.
+narrows any of the AXES to some of its values; what an earlier run measured of the other cells stays.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,29 @@ PHASES = ("start", "import_torch", "import_engine", "load", "compile", "first", 
 
 # The first that is there, on every machine: a tier's own choice would make machines incomparable.
 LMS = tuple(f"acestep-5Hz-lm-{size}" for size in ("0.6B", "1.7B", "4B"))
+
+# What ACESTEP_BENCH_CELLS may narrow, and to what.
+AXES: dict[str, tuple] = {
+    "duration_s": DURATIONS_S,
+    "batch": BATCHES,
+    "thinking": THINKING,
+    "steps": STEPS,
+    "task": TASKS,
+    "mode": TEXT_MODES,
+    "method": METHODS,
+    "guidance": GUIDANCE,
+    "backend": BACKENDS,
+    "quantization": QUANTIZATIONS,
+    "compile": COMPILE,
+    "output": (*DIT_OUTPUTS, *TOKENS),
+    "tier_gb": TIERS_GB,
+    "lm": WITH_LM,
+    "variant": VARIANTS,
+}
+FILTER, REPEATS = "ACESTEP_BENCH_CELLS", "ACESTEP_BENCH_REPEATS"
+SELECTED = (
+    "ACESTEP_BENCH_SELECTED"  # names of the cells that the benchmarks asv was asked for read, one a line
+)
 
 COST_SOURCE = "synthetic-full"
 COST_CARD = "RTX 4090"
@@ -166,7 +191,7 @@ def timing_cells(source: str) -> list[Cell]:
         cells += [
             cell("parity", output=name, engine=runs) for name, engines in outputs.items() for runs in engines
         ]
-    return sorted(cells, key=lambda cell: list(ENGINES).index(cell.engine))
+    return selected(sorted(cells, key=lambda cell: list(ENGINES).index(cell.engine)))
 
 
 def generate_cells(source: str) -> list[Cell]:
@@ -199,24 +224,47 @@ def cold_cells(source: str) -> list[Cell]:
     """Every way to start: eager, and compiled."""
     if not _axis("duration_s", durations_s(source)[:1]):
         return []
-    return [cell("cold", engine=engine(compile=compile)) for compile in _axis("compile", COMPILE)]
+    return selected(cell("cold", engine=engine(compile=compile)) for compile in _axis("compile", COMPILE))
+
+
+def memory_cells() -> list[Cell]:
+    """Every memory case."""
+    return selected(_product("memory", tier_gb=TIERS_GB, lm=WITH_LM, variant=VARIANTS))
 
 
 def tier_cells() -> list[Cell]:
-    """Every memory case."""
-    return _product("memory", tier_gb=TIERS_GB, lm=WITH_LM, variant=VARIANTS)
+    """Every memory case, and those that a boundary follows from."""
+    asked, followed = memory_cells(), {cell["lm"] for cell in boundary_cells()}
+    every = itertools.product(TIERS_GB, WITH_LM, VARIANTS)
+    cells = [cell("memory", tier_gb=tier_gb, lm=lm, variant=variant) for tier_gb, lm, variant in every]
+    return [cell for cell in cells if cell in asked or cell["lm"] in followed]
 
 
 def boundary_cells() -> list[Cell]:
-    """What is found once every memory case has run."""
-    return _product("boundary", variant=VARIANTS[1:], lm=WITH_LM)
+    """What is found once every memory case has run. Of some tiers only, it would be another number."""
+    if _axis("tier_gb", TIERS_GB) != TIERS_GB:
+        return []
+    return selected(_product("boundary", variant=VARIANTS[1:], lm=WITH_LM))
 
 
 def predicted_cells() -> list[Cell]:
     """Everything that is predicted. It does not depend on the source of weights."""
     sizes = _sizes({"duration_s": COST_DURATIONS_S, "batch": COST_BATCHES})
     costs = [cell("cost", variant=variant, **size) for size in sizes for variant in COST_DITS]
-    return [*costs, *_product("predicted", tier_gb=TIERS_GB, variant=VARIANTS)]
+    return selected([*costs, *_product("predicted", tier_gb=TIERS_GB, variant=VARIANTS)])
+
+
+def every_cell(source: str) -> list[Cell]:
+    """Everything that is asked for with weights from `source`."""
+    by_source = timing_cells(source) + cold_cells(source)
+    return by_source + memory_cells() + boundary_cells() + predicted_cells()
+
+
+def selected(cells: Iterable[Cell]) -> list[Cell]:
+    """Those that some benchmark reads which asv was asked for; all, where nobody asked asv."""
+    if (names := os.environ.get(SELECTED)) is None:
+        return list(cells)
+    return [cell for cell in cells if cell.name in names.splitlines()]
 
 
 def _dits() -> list[str]:
@@ -243,15 +291,47 @@ def _sizes(axes: Mapping[str, tuple]) -> list[dict[str, Any]]:
 
 def asked_for(name: str, value: object) -> bool:
     """Whether ACESTEP_BENCH_CELLS names a value of an axis."""
-    return str(value) in _chosen().get(name, ())
+    return str(value) in chosen().get(name, ())
 
 
 def _axis(name: str, values: tuple) -> tuple:
     """The values of one axis that ACESTEP_BENCH_CELLS leaves."""
-    chosen = _chosen()
-    return tuple(value for value in values if name not in chosen or str(value) in chosen[name])
+    left = chosen()
+    return tuple(value for value in values if name not in left or str(value) in left[name])
 
 
-def _chosen() -> dict[str, list[str]]:
-    words = (word.split("=", 1) for word in os.environ.get("ACESTEP_BENCH_CELLS", "").split())
-    return {name: values.split(",") for name, values in words}
+class SettingError(ValueError):
+    """A variable of the environment asks for what there is not."""
+
+
+def repeats() -> int:
+    """How often a cell is timed. Raises SettingError where ACESTEP_BENCH_REPEATS is no such number."""
+    text = os.environ.get(REPEATS, "3")
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise SettingError(f"{REPEATS}: {text[:60]!r} is not a whole number from 1 to 9999")
+    return int(text)
+
+
+def chosen() -> dict[str, list[str]]:
+    """The values of each axis that ACESTEP_BENCH_CELLS names. Raises SettingError, one line with all AXES."""
+    return _parsed(os.environ.get(FILTER, ""))
+
+
+@cache
+def _parsed(text: str) -> dict[str, list[str]]:
+    axes: dict[str, list[str]] = {}
+    for word in text.split():
+        name, _, values = word.partition("=")
+        known = [str(value) for value in AXES.get(name, ())]
+        if not known:
+            problem = f"{name[:60]!r} is not an axis"
+        elif name in axes:
+            problem = f"{name} is there twice"
+        elif wrong := [value for value in values.split(",") if value not in known]:
+            problem = f"{wrong[0][:60]!r} is not a value of {name}"
+        else:
+            axes[name] = values.split(",")
+            continue
+        every = " ".join(f"{name}={','.join(map(str, values))}" for name, values in AXES.items())
+        raise SettingError(f"{FILTER}: {problem}; use some of {every}")
+    return axes

@@ -15,11 +15,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 WORKTREE = "worktree"  # in place of a commit
 WORKER = Path(__file__).parent / "worker" / "measure.py"
+LIFELINE = WORKER.with_name("lifeline.py")
 OWN_WORKER = Path("benchmarks", "_worker.py")  # of a commit from before `harness`
 
 
@@ -28,7 +31,7 @@ def predict(planned: set[str], torch: str) -> dict[str, dict]:
     known = _folder().glob(f"*-{_commit()}-costs.jsonl") if _commit() != WORKTREE else ()
     for header, records in map(read, known):
         measured = {name for name, record in records.items() if record["status"] != "failed"}
-        if header.get("torch") == torch and measured == planned:
+        if header.get("torch") == torch and planned <= measured:
             return {"header": header} | records
     return measure("costs")
 
@@ -40,15 +43,13 @@ def measure(kind: str, *arguments: str) -> dict[str, dict]:
     is measured by its own worker, which gives the same cells the same names; what that one fails at is n/a.
     """
     path, own = _new_file(kind), _own_worker()
-    command = [sys.executable, "-P", str(own or WORKER), kind, str(path), *arguments]
-    worker = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
-    sys.stderr.write(worker.stderr)
+    how_it_ended = _run(str(own or WORKER), kind, str(path), *arguments)
     header, records = read(path)
     for cell in set(header.get("planned", ())) - records.keys():
-        records[cell] = {"cell": cell, "status": "failed", "reason": _how_it_ended(worker)}
+        records[cell] = {"cell": cell, "status": "failed", "reason": how_it_ended}
         append(path, records[cell])
     if not header:
-        header = {"status": "failed", "reason": _how_it_ended(worker)}
+        header = {"status": "failed", "reason": how_it_ended}
         append(path, header)
     records = {"header": header} | records
     if own:
@@ -56,6 +57,31 @@ def measure(kind: str, *arguments: str) -> dict[str, dict]:
             if record["status"] == "failed":
                 record |= {"status": "unsupported", "reason": f"this commit's own worker: {record['reason']}"}
     return records
+
+
+def _run(*command: str) -> str:
+    """Run a worker; returns how it ended. Nothing it started outlives it, nor it this process."""
+    # Standard input is never written to: its end is ours. A pipe for errors would stay open with any child.
+    with (
+        tempfile.TemporaryFile() as stderr,
+        subprocess.Popen(
+            [sys.executable, "-P", str(LIFELINE), *command],
+            stdin=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        ) as worker,
+    ):
+        try:
+            code = worker.wait()
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(worker.pid, signal.SIGKILL)
+        stderr.seek(0)
+        text = stderr.read().decode(errors="replace")
+    sys.stderr.write(text)
+    last = (text.strip().splitlines() or ["nothing on stderr"])[-1]
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    return f"the worker {how} before this cell was done; last words: {last}"
 
 
 def append(path: Path, record: dict) -> None:
@@ -98,10 +124,3 @@ def _folder() -> Path:
 
 def _commit() -> str:
     return os.environ.get("ASV_COMMIT", WORKTREE)[:12]
-
-
-def _how_it_ended(worker: subprocess.CompletedProcess) -> str:
-    last = (worker.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
-    code = worker.returncode
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-    return f"the worker {how} before this cell was done; last words: {last}"

@@ -13,7 +13,7 @@ from itertools import product
 from json import dumps
 from typing import Any
 
-from ._matrix import Cell, cell
+from ._matrix import Cell, cell, selected
 from ._records import measure
 
 SETUP_CACHE_TIMEOUT_S = 4 * 3600
@@ -94,6 +94,6 @@ class SubjectSuite(Suite):
 
     def measured(self) -> dict[str, dict]:
         """Records of every combination of the parameters."""
-        cells = [self.cell(*params) for params in product(*self.params)]
+        cells = selected(self.cell(*params) for params in product(*self.params))
         named = [(cell.kind, dict(cell.params)) for cell in cells]
         return measure("subject", self.subject, dumps(dict(self.choices)), dumps(named))

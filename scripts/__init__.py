@@ -1,1 +1,1 @@
-"""Around asv: the zero-install environment, machine facts, the site, the gate, the closing table."""
+"""Around asv: the zero-install environment, selection, machine facts, the site, the gate, a closing table."""

@@ -40,6 +40,8 @@ class Site(OutputPublisher):
             for file in html.glob(pattern):
                 file.unlink()
         install(html)
+        for name in [name for name in benchmarks if not graphs.get_graph_group(name)]:
+            del benchmarks[name]  # of the index that follows: nothing of it was measured, so there is no file
         optional = {
             "commits.json": {commit: subject(commit) for commit in revisions},
             "profiles.json": {"paths": {}},

@@ -38,6 +38,7 @@ from asv.results import Results, iter_results_for_machine_and_hash
 from asv.util import human_value
 
 from harness import console
+from scripts import asv_selection
 from scripts.machine import register
 
 ROUNDS = 4
@@ -45,6 +46,7 @@ FACTOR = 1.1
 FLOOR_S = 0.002
 MIN_SAMPLES = 10
 UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart"
+GATED = f"^(?!.*({UNGATED}))"
 EXACT, EXACT_FACTOR = "TrackCost|TrackPredictedPeak", 1.005
 EXIT = {"same": 0, "slower": 1, "not measured": 2}
 NOT_MEASURED = ("failed", "lost", "few samples")
@@ -125,15 +127,16 @@ def cells(result: Results | None, benchmark: dict) -> Iterator[tuple[str, Measur
 
 
 def compare(conf: config.Config, machine: str, base: str, head: str, since: float) -> list[Series]:
-    """Pair up what was measured for both commits after `since`; anything older is another run's."""
+    """Pair up what was measured for both commits after `since`; anything else is another run's."""
     sides = [_fresh(conf, machine, commit, since) for commit in (base, head)]
+    benchmarks = Benchmarks.load(conf, regex=GATED)
+    asv_selection.narrow(benchmarks, {side.env_vars[asv_selection.SOURCE] for side in sides if side})
     series = []
-    for benchmark in Benchmarks.load(conf).values():
-        if any(word in benchmark["name"] for word in UNGATED.split("|")):
-            continue
-        pairs = zip(cells(sides[0], benchmark), cells(sides[1], benchmark), strict=True)
-        for (label, before), (_, after) in pairs:
-            exact = re.search(EXACT, benchmark["name"]) is not None
+    for name, benchmark in benchmarks.items():
+        pairs = list(zip(cells(sides[0], benchmark), cells(sides[1], benchmark), strict=True))
+        for index in benchmarks.benchmark_selection[name] or (0,):
+            (label, before), (_, after) = pairs[index]
+            exact = re.search(EXACT, name) is not None
             verdict = judge(before, after, benchmark["unit"], exact=exact)
             series.append(Series(label, benchmark["unit"], before, after, verdict))
     return series
@@ -185,15 +188,15 @@ def gate() -> int:
     parser.add_argument("base")
     parser.add_argument("head", nargs="?", default="HEAD")
     options = parser.parse_args()
+    asv_selection.check()
     base, head = _commit(options.base), _commit(options.head)
     if not base or not head or base == head:
         console.say("gate", f"{options.base} and {options.head} are not two commits of this repository")
         return EXIT["not measured"]
     machine, since = register(), time.time()
     arguments = [
-        "continuous", "-E", "checkout", "--machine", machine, "--launch-method", "forkserver",
-        "--interleave-rounds", "-a", f"rounds={ROUNDS}", "--factor", str(FACTOR),
-        "--bench", f"^(?!.*({UNGATED}))", base, head,
+        "continuous", "-E", "checkout", "--machine", machine, "--interleave-rounds", "-a", f"rounds={ROUNDS}",
+        "--factor", str(FACTOR), "--bench", GATED, base, head,
     ]  # fmt: skip
     subprocess.run([sys.executable, "-m", "asv", *arguments], check=False)
     series = compare(config.Config.load("asv.conf.json"), machine, base, head, since)

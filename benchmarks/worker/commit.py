@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
-REPEATS_VARIABLE = "ACESTEP_BENCH_REPEATS"
+import _matrix as matrix
+
+REPEATS = matrix.repeats()
 OURS = ("harness", "acestep", "subjects", "tiersim")
 
 
 class Unsupported(Exception):
     """The commit under test has no such feature: its cells are n/a."""
-
-
-def _repeats(text: str) -> int:
-    """Measured runs of a cell. Ends the worker where `text` is no whole number from 1 to 999."""
-    if not re.fullmatch("[1-9][0-9]{0,2}", text):
-        raise SystemExit(f"{REPEATS_VARIABLE}: {text!r} is not allowed; use a whole number from 1 to 999")
-    return int(text)
-
-
-REPEATS = _repeats(os.environ.get(REPEATS_VARIABLE) or "3")
 
 
 def only_the_commit() -> None:

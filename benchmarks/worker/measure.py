@@ -8,6 +8,7 @@ path and asv puts the commit's checkout on it. asv looks for benchmarks in packa
 
 from __future__ import annotations
 
+import argparse
 import faulthandler
 import os
 import sys
@@ -29,7 +30,10 @@ def main(kind: str, path: Path, *arguments: str) -> None:
     """Measure, and append a record to `path` as soon as it is there. `arguments`: more for some kinds."""
     # OpenMP threads that spin while they wait turn one busy core into times a hundred times too long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
+    import _matrix
     import _records
+
+    _matrix.chosen()  # before anything heavy
     from commit import Unsupported
 
     facts = {"commit": os.environ.get("ASV_COMMIT"), "env": os.environ.get("ASV_ENV_NAME"), "kind": kind}
@@ -56,4 +60,15 @@ def main(kind: str, path: Path, *arguments: str) -> None:
 if __name__ == "__main__":
     here = Path(__file__).parent
     sys.path += [str(here), str(here.parent)]  # last: nothing here may shadow the commit under test
-    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
+    from _matrix import SettingError
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("path", type=Path, help="of the records, one JSON line per cell")
+    parser.add_argument("arguments", nargs="*", help="of some kinds")
+    options = parser.parse_args()
+    try:
+        main(options.kind, options.path, *options.arguments)
+    except SettingError as error:
+        print(f"measure: {error}", file=sys.stderr)
+        sys.exit(2)

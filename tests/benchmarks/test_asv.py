@@ -1,11 +1,22 @@
 """asv itself on a small history: the contracts with it that no documentation promises."""
 
+import contextlib
 import json
+import shlex
+import signal
+import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
+import psutil
 import pytest
+from places import ROOT
 
+from benchmarks import _records
 from benchmarks.dit import TimeDiT
+from scripts.machine import machine_facts
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -22,8 +33,7 @@ def results(history):
 
 
 def run(history, *commits, bench="TimeDiT"):
-    history.run(sys.executable, "-m", "scripts.machine")
-    return history.asv("run", "-E", "checkout", "--launch-method", "forkserver", "--bench", bench, *commits)
+    return history.asv("run", "-E", "checkout", "--bench", bench, *commits)
 
 
 def test_a_range_measures_each_commits_own_engine(history):
@@ -50,6 +60,7 @@ def test_direction_and_unit_reach_the_published_index(history):
     run(history, "HEAD^!", bench="TrackTokensPerSec")
     history.asv("publish")
     index = json.loads((history.path / ".asv/html/index.json").read_text())
+    assert {name.split(".")[1] for name in index["benchmarks"]} == {"TrackTokensPerSec"}  # what has a graph
     shown = index["benchmarks"]["lm.TrackTokensPerSec.track_decode_rate"]
     assert (shown["unit"], shown["less_is_better"]) == ("tokens/s", False)
     assert {"gpu", "vram", "driver", "torch", "cuda"} <= index["params"].keys()
@@ -64,3 +75,85 @@ def test_the_environment_is_named_after_what_is_installed(history):
     assert data["requirements"] == {"torch": version("torch").partition("+")[0]}
     assert data["env_vars"] == {"ACESTEP_SOURCE": "synthetic-tiny"}
     assert str(history.path.parent) not in file.read_text()
+
+
+def test_what_the_readme_prints_works_in_a_fresh_home(history):
+    lines = (ROOT / "README.md").read_text().splitlines()
+    (words,) = (shlex.split(line, comments=True) for line in lines if line.startswith("    asv run "))
+    assert not list(Path(history.environ["HOME"]).glob(".asv*"))
+    history.asv(*words[1:-1], "--bench", "TimeVAEDecode", words[-1].replace("~10", "~1"))
+    assert set(results(history)) == {"The engine"}
+    facts = machine_facts()
+    (file,) = (history.path / ".asv" / "results").glob("*/machine.json")
+    assert file.parent.name == facts["machine"]
+    assert facts.items() <= json.loads(file.read_text()).items()
+
+
+def known(row):
+    """What is known of each measured combination of a benchmark, by the combination's number."""
+    columns = [name for name in row if name in ("result", "samples") or name.startswith("stats_")]
+    values = [value if value == value else None for value in row["result"]]
+    return {n: [row[name][n] for name in columns] for n, value in enumerate(values) if value is not None}
+
+
+def test_what_was_not_asked_for_is_neither_measured_nor_touched(history):
+    cells = "duration_s=5 batch={} steps=8 quantization=none"
+    history.environ["ACESTEP_BENCH_CELLS"] = cells.format(1)
+    run(history, "--record-samples", "HEAD^!", bench="TimeDiT|TimeVAEDecode")
+    first = results(history)["The engine"]
+    history.environ["ACESTEP_BENCH_CELLS"] = cells.format(2)
+    run(history, "HEAD^!")
+    second = results(history)["The engine"]
+    before, after = (known(rows["dit.TimeDiT.track_diffuse"]) for rows in (first, second))
+    assert (len(before), len(after)) == (1, 2)
+    assert all(after[index] == before[index] and len(before[index][-1]) == 3 for index in before)
+    other = "vae.TimeVAEDecode.track_vae_decode"
+    assert second[other] == first[other]
+    planned = {name for file in (history.path / ".asv/records").iterdir() for name in _records.read(file)[1]}
+    assert planned == {f"generate duration_s=5 batch={batch} thinking=False steps=8" for batch in (1, 2)}
+
+
+STUCK = """
+import subprocess, sys, time
+def hook(params, config):
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    open("stuck", "w").close()
+    time.sleep(600)
+"""
+
+
+def processes(history):
+    """Those that have the home of this history, which nobody else has."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("HOME") == history.environ["HOME"]:
+                yield process
+
+
+@pytest.fixture
+def short_folder():
+    """A folder whose path leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
+def test_nothing_outlives_asv(history, how, tmp_path, short_folder):
+    stuck = tmp_path / "stuck"
+    history.environ["TMPDIR"] = str(short_folder)
+    history.commit("Get stuck", history.engine + STUCK.replace('"stuck"', repr(str(stuck))))
+    command = [sys.executable, "-m", "asv", "run", "-E", "checkout", "--bench", "TimeVAEDecode", "HEAD^!"]
+    with (tmp_path / "output").open("w") as output:
+        asv = subprocess.Popen(command, cwd=history.path, env=history.environ, stdout=output, stderr=output)
+    while not stuck.exists() and asv.poll() is None:
+        time.sleep(0.05)
+    alive = list(processes(history))
+    asv.send_signal(how)
+    asv.wait()
+    # asv, its fork server, setup_cache, the worker, and what the engine started
+    assert len(alive) >= 5, (tmp_path / "output").read_text()
+    _, left = psutil.wait_procs(alive, timeout=60)
+    assert left == list(processes(history)) == []
+    assert len(list(short_folder.iterdir())) == 1
+    history.asv("publish")  # the next one takes it away, and its own
+    assert list(short_folder.iterdir()) == []

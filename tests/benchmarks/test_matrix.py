@@ -39,9 +39,78 @@ def test_the_filter_narrows_an_axis(monkeypatch):
     assert tiers == [(8, False), (8, True)]
 
 
-def test_a_value_outside_the_axis_selects_nothing(monkeypatch):
-    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=11 mode=sing")
-    assert _matrix.timing_cells("synthetic-tiny") == []
+WRONG = [
+    ("Batch=1", "'Batch' is not an axis"),
+    ("stage=diffuse", "'stage' is not an axis"),
+    ("batch = 1", "'' is not a value of batch"),
+    ("batch", "'' is not a value of batch"),
+    ("=1", "'' is not an axis"),
+    ("duration_s=5s", "'5s' is not a value of duration_s"),
+    ("duration_s=11", "'11' is not a value of duration_s"),
+    ("duration_s=5.0", "'5.0' is not a value of duration_s"),
+    ("tier_gb=8GB lm=True", "'8GB' is not a value of tier_gb"),
+    ("thinking=true", "'true' is not a value of thinking"),
+    ("batch=", "'' is not a value of batch"),
+    ("batch=1,", "'' is not a value of batch"),
+    ("batch=1;steps=8", "'1;steps=8' is not a value of batch"),
+    ("batch=1 steps=8 batch=2", "batch is there twice"),
+    ("\x1b[2J=1", r"'\x1b[2J' is not an axis"),
+]
+
+
+@pytest.mark.parametrize(("words", "problem"), WRONG)
+def test_a_filter_that_names_what_there_is_not_is_refused_with_what_there_is(monkeypatch, words, problem):
+    monkeypatch.setenv("ACESTEP_BENCH_CELLS", words)
+    for cells in (
+        _matrix.tier_cells,
+        lambda: _matrix.timing_cells("synthetic-tiny"),
+        _matrix.predicted_cells,
+    ):
+        with pytest.raises(_matrix.SettingError, match=r"^ACESTEP_BENCH_CELLS: ") as caught:
+            cells()
+        message = str(caught.value)
+        assert problem in message and message.isprintable()
+        assert all(f" {name}=" in message for name in _matrix.AXES)
+        assert "duration_s=5,15,30,60,120,240 batch=1,2,4 " in message
+
+
+@pytest.mark.parametrize("name", _matrix.AXES)
+def test_every_value_of_every_axis_can_be_asked_for(monkeypatch, name):
+    sources = ("synthetic-tiny", "synthetic-full")
+    for value in _matrix.AXES[name]:
+        monkeypatch.setenv("ACESTEP_BENCH_CELLS", f"{name}={value}")
+        left = [cell for source in sources for cell in _matrix.every_cell(source)]
+        values = [cell[name] for cell in left if name in dict(cell.params) and cell.kind != "cost"]
+        assert left and set(values) <= {value}
+
+
+def test_a_boundary_is_found_among_every_tier_or_not_at_all(monkeypatch):
+    assert len(_matrix.boundary_cells()) == 4
+    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "tier_gb=8,16")
+    assert _matrix.boundary_cells() == []
+
+
+def test_what_asv_selected_is_measured_and_what_a_boundary_follows_from(monkeypatch):
+    monkeypatch.setenv(
+        "ACESTEP_BENCH_SELECTED", "text mode=create\ncold engine=plain\nmemory tier_gb=8 lm=True"
+    )
+    assert [cell.name for cell in _matrix.timing_cells("synthetic-tiny")] == ["text mode=create"]
+    assert [cell.name for cell in _matrix.cold_cells("synthetic-tiny")] == ["cold engine=plain"]
+    assert [cell.name for cell in _matrix.tier_cells()] == ["memory tier_gb=8 lm=True"]
+    assert _matrix.predicted_cells() == _matrix.boundary_cells() == []
+    monkeypatch.setenv("ACESTEP_BENCH_SELECTED", "boundary variant=no-quant lm=False")
+    tiers = [(cell["tier_gb"], cell["variant"]) for cell in _matrix.tier_cells()]
+    assert tiers == list(itertools.product(_matrix.TIERS_GB, _matrix.VARIANTS))
+    assert not any(cell["lm"] for cell in _matrix.tier_cells())
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "3x", "", "1.5", "٣", "9" * 5000])
+def test_a_cell_is_timed_a_whole_number_of_times(monkeypatch, text):
+    monkeypatch.setenv("ACESTEP_BENCH_REPEATS", text)
+    with pytest.raises(
+        _matrix.SettingError, match=r"^ACESTEP_BENCH_REPEATS: .* is not a whole number from 1"
+    ):
+        _matrix.repeats()
 
 
 def test_other_engines_run_the_least_and_each_is_loaded_once():
@@ -73,10 +142,10 @@ def test_every_backend_and_quantization_is_measured():
     [
         ("quantization=none compile=False backend=pt", {"plain", "base"}),
         (
-            "quantization=fp8_weight_only compile=False backend=mlx method=none",
-            {"plain", "fp8_weight_only", "mlx"},
+            "quantization=fp8_weight_only compile=False backend=mlx",
+            {"plain", "base", "fp8_weight_only", "mlx"},
         ),
-        ("compile=True quantization=none backend=pt method=none", {"plain", "compiled"}),
+        ("compile=True quantization=none backend=pt", {"plain", "base", "compiled"}),
     ],
 )
 def test_the_filter_takes_engines_away(monkeypatch, words, engines):

@@ -2,10 +2,16 @@
 
 import math
 import sys
+from types import SimpleNamespace
 
 import pytest
+from asv.benchmarks import Benchmarks
+from asv.machine import Machine
+from asv.results import Results
+from asv.runner import BenchmarkResult
 from asv_runner.statistics import compute_stats
 
+from benchmarks.vae import TimeVAEDecode
 from scripts import gate
 from scripts.gate import Measured, Series
 
@@ -83,6 +89,31 @@ def test_the_outcome(verdicts, outcome, code):
     series = [Series("x", "seconds", measured(1.0), measured(1.0), verdict) for verdict in verdicts]
     assert gate.decide(series) == outcome
     assert gate.EXIT[outcome] == code
+
+
+@pytest.mark.parametrize(
+    ("cells", "verdicts"),
+    [("duration_s=5 batch=1", ["same"]), ("duration_s=5", ["same", "few samples", "few samples"])],
+)
+def test_what_an_earlier_run_left_is_not_compared(tmp_path, monkeypatch, cells, verdicts):
+    monkeypatch.setenv("ACESTEP_BENCH_CELLS", cells)
+    monkeypatch.setenv("ACESTEP_BENCH_SELECTED", "")  # restored afterwards
+    conf = SimpleNamespace(results_dir=str(tmp_path), benchmark_dir="benchmarks")
+    axes = [[repr(value) for value in axis] for axis in TimeVAEDecode.params]
+    name, count = "vae.TimeVAEDecode.track_vae_decode", math.prod(map(len, axes))
+    benchmark = {"name": name, "params": axes, "unit": "seconds", "version": TimeVAEDecode.version}
+    Benchmarks(conf, [benchmark]).save()
+    machine = Machine()
+    machine.machine = "here"
+    machine.save(conf.results_dir)
+    samples = [[1.0, 1.1] * 6] + [[1.0]] * (count - 1)  # batch 1 of the shortest, and the rest
+    measured = BenchmarkResult([True] * count, samples, [1] * count, 0, "", None)
+    for commit in ("base", "head"):
+        source = {"ACESTEP_SOURCE": "synthetic-tiny"}
+        result = Results({"machine": "here"}, {}, commit, 0, "3.11", "checkout", source)
+        result.add_result(benchmark, measured, record_samples=True)
+        result.save(conf.results_dir)
+    assert [one.verdict for one in gate.compare(conf, "here", "base", "head", 0)] == verdicts
 
 
 @pytest.mark.timeout(300)

@@ -63,3 +63,29 @@ def test_registering_adds_to_what_asv_knows_and_imports_no_torch(tmp_path, monke
     assert torch_imported == "False"
     assert {"other", name} <= known.keys()
     assert known[name]["torch"] == machine.torch_facts()["torch"]
+
+
+@pytest.mark.parametrize(
+    ("known", "ours"),
+    [
+        ([], True),
+        (["ours"], True),  # and its facts are today's
+        (["mine"], False),  # asv takes the only one there is
+        (["host", "other"], False),
+        (["other", "another"], True),
+    ],
+)
+def test_asv_knows_the_machine_unless_its_user_named_it(tmp_path, monkeypatch, known, ours):
+    facts = machine.machine_facts()
+    names = {"ours": facts["machine"], "host": platform.node()}
+    entries = {name: {"machine": name, "torch": "of old"} for name in (names.get(one, one) for one in known)}
+    file = tmp_path / ".asv-machine.json"
+    if known:
+        file.write_text(json.dumps({"version": 1} | entries))
+    before = file.read_text() if known else None
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert machine.name() == (facts["machine"] if ours else next(iter(entries)))
+    if ours:
+        assert json.loads(file.read_text())[facts["machine"]] == facts
+    else:
+        assert file.read_text() == before

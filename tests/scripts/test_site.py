@@ -3,7 +3,6 @@
 import functools
 import http.server
 import shutil
-import sys
 import threading
 from pathlib import Path
 
@@ -29,8 +28,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def address(history, tmp_path):
     """The published history, served from a folder below the root as GitHub Pages does."""
     history.commit("Slower", history.engine.replace("SLOWER = 1.0", "SLOWER = 1.5"))
-    history.run(sys.executable, "-m", "scripts.machine")
-    history.asv("run", "-E", "checkout", "--launch-method", "forkserver", "HEAD~2..HEAD")
+    history.asv("run", "-E", "checkout", "HEAD~2..HEAD")
     history.asv("publish")
     shutil.copytree(history.path / ".asv/html", tmp_path / "www" / "some" / "path")
     handler = functools.partial(Quiet, directory=str(tmp_path / "www"))
@@ -100,8 +98,7 @@ def test_a_bundle_that_has_changed_is_an_error_and_not_a_page_nobody_can_read(tm
 
 
 def test_the_stock_pages_are_gone(history):
-    history.run(sys.executable, "-m", "scripts.machine")
-    history.asv("run", "-E", "checkout", "--launch-method", "forkserver", "--bench", "TimeDiT", "HEAD^!")
+    history.asv("run", "-E", "checkout", "--bench", "TimeDiT", "HEAD^!")
     history.asv("publish")
     html = history.path / ".asv/html"
     assert not list(html.glob("*.js")) and not (html / "error.html").exists()

@@ -1,11 +1,79 @@
-"""The workflows: what runs in them is pinned, limited, and not made of what a stranger wrote."""
+"""The workflows: what runs in them is pinned, limited, and not made of what a stranger wrote; what may write
+runs nothing that is measured."""
 
 import re
 
 import pytest
+import yaml
 from places import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+# All that a job which may write does: move data, by git and by a script that uses nothing of the repository.
+ACTIONS = ("actions/checkout", "actions/download-artifact", "actions/deploy-pages")
+COMMANDS = (
+    r"(if )?git (fetch|worktree add|-C \S+ (add|commit|push)) .*|python3 -I \.github/\S+\.py .*|else|fi"
+)
+
+
+def faults(workflow):
+    """What a workflow gives away to the code that runs in it, in words."""
+    wrong = [f"on: {event}" for event in workflow[True] if event in ("pull_request_target", "workflow_run")]
+    if workflow.get("permissions") != {"contents": "read"}:
+        wrong.append("every job may do more than read")
+    for name, job in workflow["jobs"].items():
+        allowed = job.get("permissions", {"contents": "read"})
+        commands = [line.strip() for step in job["steps"] for line in step.get("run", "").splitlines()]
+        foreign = [line for line in commands if not re.fullmatch(COMMANDS, line)]
+        if allowed != {"contents": "read"}:
+            actions = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
+            wrong += [f"{name} may write and runs {line}" for line in foreign]
+            wrong += [f"{name} may write and uses {action}" for action in actions if action not in ACTIONS]
+            wrong += [] if "needs" in job else [f"{name} may write and takes nothing from another job"]
+        for step in job["steps"]:
+            lines = [line.strip() for line in step.get("run", "").splitlines()]
+            secret = re.search(r"github\.token|secrets\.", str({**step, "env": step.get("env")}))
+            if secret and ("uses" in step or not all(re.fullmatch(COMMANDS, line) for line in lines)):
+                wrong.append(f"{name} shows a token to {step.get('uses', lines)}")
+        if re.search(r"github\.token|secrets\.", str(job.get("env", ""))):
+            wrong.append(f"{name} shows a token to every step")
+    return wrong
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_what_may_write_runs_nothing_that_is_measured(path):
+    assert faults(yaml.safe_load(path.read_text())) == []
+
+
+ONE_JOB = """
+on: {event}
+permissions: {{contents: read}}
+jobs:
+  bench:
+    permissions: {{contents: write}}
+    steps:
+      - uses: actions/setup-python@0
+      - run: make bench
+        env: {{TOKEN: "{token}"}}
+      - run: git -C .asv/results push "$REMOTE" results
+"""
+
+
+def test_one_job_for_both_is_a_fault():
+    workflow = yaml.safe_load(ONE_JOB.format(event="[push]", token="${{ github.token }}"))
+    assert faults(workflow) == [
+        "bench may write and runs make bench",
+        "bench may write and uses actions/setup-python",
+        "bench may write and takes nothing from another job",
+        "bench shows a token to ['make bench']",
+    ]
+    workflow["jobs"]["bench"] |= {"permissions": {"contents": "read"}, "env": {"TOKEN": "${{ secrets.X }}"}}
+    workflow |= {True: ["pull_request_target"], "permissions": "write-all"}
+    assert faults(workflow) == [
+        "on: pull_request_target",
+        "every job may do more than read",
+        "bench shows a token to ['make bench']",
+        "bench shows a token to every step",
+    ]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -26,5 +94,5 @@ def test_what_a_workflow_runs_is_there(path):
     asked = re.findall(r"\bmake ([\w-]+)", re.sub(r"#.*", "", text))
     assert all(re.search(rf"^{target}:", targets, re.M) for target in asked)
     assert ".ci/run" not in text or (ROOT / ".ci" / "run").stat().st_mode & 0o111
-    kept = re.findall(r"cache-dependency-path: (.+)", text)
-    assert all((ROOT / name).is_file() for name in kept)
+    kept = re.findall(r"cache-dependency-path: (.+)|python3 -I (\S+)", text)
+    assert all((ROOT / "".join(name)).is_file() for name in kept)

@@ -1,0 +1,147 @@
+"""What asv is asked for and what is measured are one thing: no more, no less, and nothing else is touched."""
+
+import itertools
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from asv.benchmarks import Benchmarks
+from places import ROOT
+
+from benchmarks import _matrix, cold, costs, dit, generate, lm, memory, parity, tasks, vae
+from scripts import asv_selection
+
+MODULES = (cold, costs, dit, generate, lm, memory, parity, tasks, vae)
+CLASSES = [
+    cls
+    for module in MODULES
+    for name, cls in vars(module).items()
+    if isinstance(cls, type) and cls.__module__ == module.__name__ and not name.startswith("_")
+]
+TINY = ["synthetic-tiny"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said(monkeypatch):
+    monkeypatch.delenv(_matrix.FILTER, raising=False)
+    monkeypatch.setenv(_matrix.SELECTED, "")  # restored afterwards
+
+
+def benchmarks(regex=None):
+    """The classes as asv has them once it has applied `--bench`."""
+    listed = [
+        {"name": f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}.{method}",
+         "params": [[repr(value) for value in axis] for axis in cls.params]}
+        for cls in CLASSES
+        for method in dir(cls)
+        if method.startswith("track_")
+    ]  # fmt: skip
+    return Benchmarks(SimpleNamespace(benchmark_dir="benchmarks"), listed, regex=regex)
+
+
+def read(selected):
+    """The cells that are announced for what is selected, by kind."""
+    asv_selection.announce(selected)
+    kinds = {}
+    for name in os.environ[_matrix.SELECTED].splitlines():
+        kinds.setdefault(name.split()[0], []).append(name)
+    return kinds
+
+
+def combinations(selected, name):
+    """The values of each selected combination of a benchmark."""
+    values = list(itertools.product(*selected[name]["params"]))
+    return [values[index] for index in selected.benchmark_selection[name]]
+
+
+def test_everything_is_everything_that_is_measured():
+    read(asv_selection.narrow(benchmarks(), TINY))
+    announced = set(os.environ.pop(_matrix.SELECTED).splitlines())
+    read_by_nobody = {f"memory tier_gb={t} lm={m} variant={v}" for t, m, v in itertools.product(
+        _matrix.TIERS_GB, _matrix.WITH_LM, _matrix.VARIANTS[1:])}  # fmt: skip
+    assert announced == {cell.name for cell in _matrix.every_cell("synthetic-tiny")} - read_by_nobody
+    assert announced.isdisjoint(read_by_nobody)
+
+
+@pytest.mark.parametrize("source", ["synthetic-tiny", "a-checkpoint"])
+def test_every_benchmark_has_something_to_measure(source):
+    assert {name.split(".")[1] for name in asv_selection.narrow(benchmarks(), [source])} == {
+        cls.__name__ for cls in CLASSES
+    }
+
+
+@pytest.mark.parametrize(
+    ("bench", "kinds"),
+    [
+        ("TimeTextMode", {"text": 3}),
+        ("TimeVAEDecode", {"generate": 6}),
+        ("TrackPredictedPeak", {"predicted": 21}),
+        ("PeakMemTier", {"memory": 14}),
+        ("ColdStart", {"cold": 2}),
+        (r"TimeDiT.*\(5, 1, 8, 'none'\)", {"generate": 1}),
+        (r"TimeTask|TimeSolver.*\('ode', 'none'", {"task": 6, "solver": 1}),
+    ],
+)
+def test_one_benchmark_has_only_its_cells_measured(bench, kinds):
+    selected = asv_selection.narrow(benchmarks(bench), TINY)
+    assert {kind: len(names) for kind, names in read(selected).items()} == kinds
+
+
+def test_the_filter_leaves_what_it_names_and_does_not_select_the_rest(monkeypatch):
+    monkeypatch.setenv(_matrix.FILTER, "batch=2 duration_s=5")
+    selected = asv_selection.narrow(benchmarks(), TINY)
+    assert combinations(selected, "dit.TimeDiT.track_diffuse") == [("5", "2", "8", "'none'")]
+    assert combinations(selected, "vae.TimeVAEDecode.track_vae_decode") == [("5", "2")]
+    assert "generate.TrackStages.track_stage" not in selected  # of one item
+    monkeypatch.setenv(_matrix.FILTER, "tier_gb=8,16")
+    selected = asv_selection.narrow(benchmarks("PeakMem|Boundary"), TINY)
+    assert {tier for tier, _ in combinations(selected, "memory.PeakMemTier.track_peak")} == {"8", "16"}
+    assert "memory.TrackTierBoundary.track_minimum" not in selected  # of two tiers it is another number
+
+
+@pytest.mark.parametrize(
+    ("source", "lengths"), [("synthetic-tiny", "5 15"), ("a-checkpoint", "30 60 120 240")]
+)
+def test_a_size_of_other_weights_is_not_selected(source, lengths):
+    selected = asv_selection.narrow(benchmarks("TimeVAE"), [source])
+    sizes = combinations(selected, "vae.TimeVAEDecode.track_vae_decode")
+    assert {duration_s for duration_s, _ in sizes} == {*lengths.split()}
+
+
+def test_what_is_no_class_of_cells_is_left_alone(monkeypatch):
+    listed = [{"name": name, "params": []} for name in ("dit.track_of_a_module", "common.tracks.track_x")]
+    others = Benchmarks(SimpleNamespace(benchmark_dir="benchmarks"), listed)
+    assert list(asv_selection.narrow(others, TINY)) == [one["name"] for one in listed]
+    assert read(others) == {}
+
+
+ENTRIES = {
+    "asv run": ["-m", "asv", "run", "-E", "checkout", "HEAD^!"],
+    "asv continuous": ["-m", "asv", "continuous", "-E", "checkout", "HEAD~1", "HEAD"],
+    "make bench": ["-m", "scripts.asv_selection"],
+    "scripts.gate": ["-m", "scripts.gate", "HEAD~1", "HEAD"],
+    "the worker by hand": ["-P", "benchmarks/worker/measure.py", "timing", "/nowhere/records.jsonl"],
+}
+
+
+SETTINGS = [(entry, "ACESTEP_BENCH_CELLS=Batch=1") for entry in ENTRIES]
+SETTINGS += [(entry, "ACESTEP_BENCH_REPEATS=0") for entry in ("make bench", "the worker by hand")]
+
+
+@pytest.mark.parametrize(("entry", "setting"), SETTINGS)
+def test_a_wrong_setting_is_refused_at_once_by_all_who_read_it(entry, setting, tmp_path):
+    name, _, value = setting.partition("=")
+    environ = {**os.environ, name: value, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, *ENTRIES[entry]], cwd=ROOT, env=environ, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1 and f": {name}: {value.partition('=')[0]!r} is not a" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_make_asks_before_it_measures():
+    recipe = (ROOT / "Makefile").read_text().partition("\nbench:")[2].partition("\n\n")[0]
+    assert recipe.splitlines()[1].strip() == "@$(BIN)/python -m scripts.asv_selection"
