@@ -306,7 +306,7 @@ class SettingError(ValueError):
 
 def repeats() -> int:
     """How often a cell is timed. Raises SettingError where ACESTEP_BENCH_REPEATS is no such number."""
-    text = os.environ.get(REPEATS, "3")
+    text = os.environ.get(REPEATS) or "3"
     if not re.fullmatch("[1-9][0-9]{0,3}", text):
         raise SettingError(f"{REPEATS}: {text[:60]!r} is not a whole number from 1 to 9999")
     return int(text)

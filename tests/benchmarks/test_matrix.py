@@ -104,7 +104,7 @@ def test_what_asv_selected_is_measured_and_what_a_boundary_follows_from(monkeypa
     assert not any(cell["lm"] for cell in _matrix.tier_cells())
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "3x", "", "1.5", "٣", "9" * 5000])
+@pytest.mark.parametrize("text", ["0", "-1", "3x", "1.5", "٣", "9" * 5000])
 def test_a_cell_is_timed_a_whole_number_of_times(monkeypatch, text):
     monkeypatch.setenv("ACESTEP_BENCH_REPEATS", text)
     with pytest.raises(
