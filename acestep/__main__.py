@@ -105,6 +105,17 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--format", default="wav", choices=AUDIO_FORMATS, help="audio format (%(default)s)")
     add("--out", type=Path, default=Path("outputs"), help="folder for the audio (%(default)s)")
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
+    add("--help-fields", action=_HelpFields, nargs=0, help="print which field has a use in which task")
+
+
+class _HelpFields(argparse.Action):
+    """As --help: an answer instead of a run."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from acestep import fields
+
+        print(fields.table())
+        parser.exit()
 
 
 def _describe_flags(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from harness.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """One thing that was asked for and is not done that way."""
+    """One thing that was asked for and is not done that way; `applied` None: it is not done at all."""
 
     field: str
     requested: Any
@@ -18,11 +18,13 @@ class Adjustment:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.field}: {_shown(self.requested)} {self.reason}; using {_shown(self.applied)}"
+        instead = "left out" if self.applied is None else f"using {_shown(self.applied)}"
+        return f"{self.field}: {_shown(self.requested)} {self.reason}; {instead}"
 
 
 def _shown(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = text if text.isprintable() else repr(text)[1:-1]  # lyrics have lines, a message is one
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -35,7 +37,8 @@ class Adjustments(list[Adjustment]):
     def note(self, field: str, requested: Any, applied: Any, reason: str) -> None:
         adjustment = Adjustment(field, requested, applied, reason)
         if self._strict:
-            raise UsageError(f"{field}: {_shown(requested)} {reason}; ask for {_shown(applied)} (strict)")
+            instead = "leave it out" if applied is None else f"ask for {_shown(applied)}"
+            raise UsageError(f"{field}: {_shown(requested)} {reason}; {instead} (strict)")
         self.append(adjustment)
 
 

@@ -57,7 +57,7 @@ def understand(arguments: argparse.Namespace) -> int:
     if arguments.codes and arguments.audio:
         raise UsageError("--codes: given together with --audio; use one of them")
     params = _description(arguments, audio_codes=_text(arguments.codes))
-    setup = _text_setup(arguments)
+    setup = _text_setup(arguments, params)
     recording = None
     if arguments.audio:
         audio_file.probe(arguments.audio, "--audio")
@@ -72,7 +72,7 @@ def understand(arguments: argparse.Namespace) -> int:
 def create(arguments: argparse.Namespace) -> int:
     """Describe a song from a few words about it."""
     params = _description(arguments, query=arguments.query, instrumental=arguments.instrumental)
-    engine = _engine(arguments, _text_setup(arguments), components.TEXT)
+    engine = _engine(arguments, _text_setup(arguments, params), components.TEXT)
     report.print_description(engine.create(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -80,7 +80,7 @@ def create(arguments: argparse.Namespace) -> int:
 def format(arguments: argparse.Namespace) -> int:
     """Rewrite a caption and lyrics."""
     params = _description(arguments, caption=arguments.caption, lyrics=_text(arguments.lyrics))
-    engine = _engine(arguments, _text_setup(arguments), components.TEXT)
+    engine = _engine(arguments, _text_setup(arguments, params), components.TEXT)
     report.print_description(engine.format(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -138,8 +138,6 @@ def _request(arguments: argparse.Namespace) -> tuple[GenerationParams, Generatio
     example = arguments.example
     if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
         params, config = GenerationParams(), GenerationConfig(seeds=(DEFAULT_SEED,))
-        if arguments.duration is None:
-            params = dataclasses.replace(params, duration=None)
     else:
         params, config = load_example(music_example(example))
     flags = {
@@ -224,11 +222,12 @@ def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
     )
 
 
-def _text_setup(arguments: argparse.Namespace) -> Setup:
-    """A setup with a language model; without one there are no words."""
+def _text_setup(arguments: argparse.Namespace, params: DescriptionParams) -> Setup:
+    """A setup with a language model; without one there are no words. A strict one cuts none of `params`."""
     setup = _setup(arguments, want_lm=True)
     if setup.lm is None:
         raise MissingPrerequisite(f"--lm: no language model is loaded; load one, such as {LMS[0]}")
+    resolver.description_changes(params, setup)
     return setup
 
 

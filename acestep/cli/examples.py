@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
+from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from harness.checks import shown
 from harness.errors import BenchError, MissingPrerequisite, UsageError
@@ -45,6 +45,8 @@ def load_example(path: Path) -> tuple[GenerationParams, GenerationConfig]:
     with _named(path):
         data = _read(path, GenerationParams, RUN_FIELDS)
         batch, seed = data.pop("batch_size", 1), data.pop("seed", DEFAULT_SEED)
+        if not data.keys() & {"src_audio", "audio_codes"}:  # which say how long they are
+            data.setdefault("duration", DEFAULT_DURATION_S)
         config = GenerationConfig(batch_size=batch)
         return GenerationParams(**data), dataclasses.replace(config, seeds=item_seeds(seed, batch))
 
