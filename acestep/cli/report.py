@@ -36,7 +36,7 @@ def _plain(value: Any) -> str:
         if "applied" not in value:
             return ", ".join(f"{name}={_plain(each)[:60]}" for name, each in value.items())
         applied = "left out" if value["applied"] is None else _plain(value["applied"])
-        return f"{value['field']} {_plain(value['requested'])} -> {applied}"
+        return f"{value['field']} {_plain(value['requested'])} -> {applied} ({value['reason']})"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
