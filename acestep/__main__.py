@@ -95,7 +95,7 @@ def _engine_flags() -> Parser:
     schemes = ["auto", "none", *QUANTIZATIONS]
     add("--quantization", default="auto", choices=schemes, help="of the DiT's weights (the tier's)")
     add("--compile", action=switch, help="compile the DiT (the tier's)")
-    add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")
+    add("--strict", action="store_true", help="refuse what would not be done as it was asked for")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")
     add("--json", action="store_true", help="print the record as one JSON line")
     return parser
@@ -120,6 +120,17 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=AUDIO_FORMATS, help=f"audio format ({AUDIO_FORMATS[0]})")
     add("--out", type=Path, default=Path("outputs"), help="folder for the audio (%(default)s)")
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
+    add("--help-fields", action=_HelpFields, nargs=0, help="print which field has a use in which task")
+
+
+class _HelpFields(argparse.Action):
+    """As --help: an answer instead of a run."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from acestep import fields
+
+        print(fields.table())
+        parser.exit()
 
 
 def _describe_flags(parser: argparse.ArgumentParser) -> None:

@@ -159,7 +159,7 @@ class Engine:
             environment=self.environment,
             peak_memory_bytes=self.budget.peak_bytes(),
             fallbacks=generated.fallbacks,
-            warnings=(*plan.warnings, *map(str, generated.fallbacks), *silence),
+            warnings=(*plan.warnings, *map(str, generated.fallbacks), *generated.cuts, *silence),
         )
 
     def generation(self, plan: EffectivePlan, loaded: Sequence[str] | None = None) -> Generation:
@@ -225,6 +225,7 @@ class Engine:
     ) -> DescriptionResult:
         if self.planner is None:
             raise MissingPrerequisite(f"lm: {self.setup.no_lm}")
+        changes = resolver.description_changes(params, self.setup)
         _load(self.models, self.planner, components.TEXT)
         with torch.inference_mode(), record(self._sync) as times, self.planner.backend.using():
             description = mode(self.planner, params)
@@ -245,7 +246,7 @@ class Engine:
             details_s=times.details(),
             counts=description.counts,
             environment=self.environment,
-            warnings=self.setup.warnings,
+            warnings=(*self.setup.warnings, *map(str, changes)),
         )
 
 

@@ -28,6 +28,7 @@ from acestep import components
 from acestep.audio import waveform
 from acestep.audio.decode import Decoded, decode
 from acestep.audio.inputs import AudioInputs, encode_inputs
+from acestep.cuts import caption_cut, user_metadata
 from acestep.defaults import length_s
 from acestep.diffusion import canvas
 from acestep.diffusion.compiling import Compiled
@@ -35,7 +36,6 @@ from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatc
 from acestep.lm.planner import Plan, Planner
 from acestep.resolver import EffectivePlan
 from acestep.result import Audio, Counts
-from acestep.tasks import instruction
 from acestep.text import audio_codes, conditioning
 from acestep.text.conditioning import EncodedText
 from acestep.text.metadata import Metadata
@@ -48,11 +48,13 @@ from harness.spans import span
 
 @dataclass(frozen=True)
 class Generated:
-    """The items in the order of their seeds, the work they took, and what memory did not allow."""
+    """The items in the order of their seeds, the work they took, what memory did not allow, and what of the
+    language model's captions was not read."""
 
     audios: tuple[Audio, ...]
     counts: Counts
     fallbacks: tuple[Fallback, ...]
+    cuts: tuple[str, ...] = ()
 
 
 class Generation:
@@ -94,6 +96,7 @@ class Generation:
             audios=audios,
             counts=self._counts(inputs, plan, conditioned, diffused, decoded),
             fallbacks=(*inputs.fallbacks, *(fallback for part in decoded for fallback in part.fallbacks)),
+            cuts=self._planned_cuts(batches),
         )
 
     def intermediates(self) -> dict[str, Tensor]:
@@ -132,12 +135,7 @@ class Generation:
     def lm(self) -> Plan:
         """Metadata and codes of every item, from the language model or from the request itself."""
         params, plan = self.params, self.plan
-        user = Metadata(
-            bpm=params.bpm,
-            duration=None if params.duration is None else int(params.duration),
-            keyscale=params.keyscale or None,
-            timesignature=params.timesignature or None,
-        )
+        user = user_metadata(params)
         items = Plan((user,) * len(self.seeds), None, Counts())
         if self.planner and components.LM in plan.components:
             with self.planner.backend.using():
@@ -157,10 +155,11 @@ class Generation:
 
     def micro_batches(self, plan: Plan, inputs: AudioInputs) -> list[MicroBatch]:
         """Items of the same metadata and length together, in the order of their first."""
-        alike: dict[tuple[Metadata, int], list[int]] = {}
+        alike: dict[tuple[Metadata, int, int], list[int]] = {}
         for item, metadata in enumerate(plan.metadata):
             codes = None if plan.codes is None else plan.codes[item]
-            alike.setdefault((metadata, self._frames(metadata, codes, inputs)), []).append(item)
+            frames = self._frames(metadata, codes, inputs)
+            alike.setdefault((metadata, frames, self._samples(metadata, frames, inputs)), []).append(item)
         return [
             MicroBatch(*key, tuple(items), () if plan.codes is None else tuple(plan.codes[i] for i in items))
             for key, items in alike.items()
@@ -174,12 +173,17 @@ class Generation:
             return max(len(codes) * canvas.FRAMES_PER_CODE, canvas.MIN_FRAMES)
         return canvas.latent_frames(length_s(self.params.duration, metadata.duration))
 
+    def _samples(self, metadata: Metadata, frames: int, inputs: AudioInputs) -> int:
+        """Samples of an item: as many as its duration has, of a recording no more than could be read."""
+        models = self.models
+        samples = round(length_s(self.params.duration, metadata.duration) * models.sample_rate)
+        if inputs.source is None:
+            return min(samples, frames * models.hop)
+        return min(samples, max(inputs.frames * models.hop, models.sample_rate))  # a second is the shortest
+
     def text_encode(self, batches: Sequence[MicroBatch]) -> list[list[EncodedText]]:
         """Text states of each micro-batch: two where later steps leave the source, as text to music."""
         models, params = self.models, self.params
-        instructions = [self.plan.instruction]
-        if params.audio_cover_strength < 1:
-            instructions.append(instruction("text2music"))
         with models.residency.using(components.TEXT_ENCODER), span("text_encode"):
             return [
                 [
@@ -192,10 +196,20 @@ class Generation:
                         language=batch.metadata.language or params.vocal_language,
                         metadata=batch.metadata,
                     )
-                    for instruction in instructions
+                    for instruction in self.plan.instructions
                 ]
                 for batch in batches
             ]
+
+    def _planned_cuts(self, batches: Sequence[MicroBatch]) -> tuple[str, ...]:
+        """A line for each caption of the language model that was not read whole."""
+        tokenizer, lines = self.models.text_tokenizer, []
+        for batch in batches:
+            caption, metadata = batch.metadata.caption, batch.metadata
+            cut = caption and caption_cut(caption, self.plan.instruction, metadata, lambda: tokenizer)
+            if cut:
+                lines.append(f"caption: the language model's has {cut.tokens} tokens; {cut.read} were read")
+        return tuple(lines)
 
     def vae_decode(self, diffused: Sequence[Diffused]) -> list[Decoded]:
         """Latents to waveforms. Raises BenchError for latents that are not music."""
@@ -213,7 +227,7 @@ class Generation:
         with span("post"):
             for part, waves in zip(conditioned, decoded, strict=True):
                 batch = part.batch
-                protected = waveform.protect(waves.audio).cpu()
+                protected = waveform.protect(waves.audio[..., : batch.samples]).cpu()
                 codes = [audio_codes.join(row.tolist()) for row in batch.codes] or [""] * len(batch.items)
                 for item, wave, text in zip(batch.items, protected, codes, strict=True):
                     peak, rms = waveform.levels(wave)
@@ -252,7 +266,7 @@ class Generation:
         longest = max(part.batch.frames for part in conditioned)
         return replace(
             plan.counts,
-            audio_s=longest / canvas.FRAMES_PER_SECOND,
+            audio_s=max(part.batch.samples for part in conditioned) / self.models.sample_rate,
             latent_frames=longest,
             dit_tokens=-(-longest // 2),
             encoder_tokens=max(part.encoder_tokens for part in conditioned),

@@ -11,9 +11,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_SEED
+from acestep.defaults import DEFAULT_SEED
 from acestep.spelling import settle
-from acestep.tasks import TASKS, TRACKS
+from acestep.tasks import SOURCE_TASKS, TASKS, TRACKS, takes
 from acestep.text import audio_codes
 from harness.checks import flag, one_of, path, sequence, shown, text, within
 from harness.errors import UsageError
@@ -51,7 +51,7 @@ class GenerationParams:
 
     caption: str = ""
     lyrics: str = "[Instrumental]"
-    duration: float | None = DEFAULT_DURATION_S  # None: the source's, the codes', the LM's, else 30
+    duration: float | None = None  # the source's, the codes', the LM's, else 30
     bpm: int | None = None
     keyscale: str = ""
     timesignature: str = ""
@@ -138,21 +138,21 @@ class GenerationParams:
         self._check_sources()
 
     def _check_sources(self) -> None:
-        """Each task has what it works on, and nothing that it would silently ignore."""
+        """Each task has what it works on, and nothing to work on that it does not read."""
         task = TASKS[self.task_type]
         codes_will_do = self.task_type == "cover" and self.audio_codes
         if task.source and not self.src_audio and not codes_will_do:
             raise UsageError(f"src_audio: {self.task_type} works on a recording; give the path of one")
-        if not task.source and self.src_audio:
-            others = ", ".join(name for name, other in TASKS.items() if other.source)
+        if self.src_audio and not takes(self.task_type, "src_audio"):
+            others = ", ".join(SOURCE_TASKS)
             raise UsageError(f"src_audio: text2music has no source; drop it, or set task_type to {others}")
         if self.audio_codes and self.src_audio:
             raise UsageError("audio_codes: given together with src_audio; use one of them")
-        if self.task_type not in ("text2music", "cover"):
-            if self.audio_codes:
-                raise UsageError(f"audio_codes: {self.task_type} works on a recording, not on codes")
-            if self.audio_cover_strength < 1 or self.cover_noise_strength > 0:
-                raise UsageError(f"audio_cover_strength, cover_noise_strength: {self.task_type} is no cover")
+        if self.audio_codes and not takes(self.task_type, "audio_codes"):
+            raise UsageError(f"audio_codes: {self.task_type} works on a recording, not on codes")
+        covered = self.audio_cover_strength < 1 or self.cover_noise_strength > 0
+        if covered and not takes(self.task_type, "audio_cover_strength"):
+            raise UsageError(f"audio_cover_strength, cover_noise_strength: {self.task_type} is no cover")
         end = self.repainting_end
         if task.region and 0 <= end <= self.repainting_start:
             raise UsageError(

@@ -13,26 +13,30 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from acestep import components, gpu_config
+from acestep import components, fields, gpu_config
 from acestep.audio import recordings
 from acestep.defaults import length_s
-from acestep.diffusion.schedule import TURBO_SHIFTS, TURBO_STEPS, nearest, schedule
-from acestep.request import DURATION_RANGE_S, GenerationConfig, GenerationParams
+from acestep.diffusion.schedule import BASE_STEPS, TURBO_SHIFTS, TURBO_STEPS, nearest, schedule, start_at
+from acestep.models.rates import FRAMES_PER_SECOND, MIN_FRAMES, latent_frames
+from acestep.request import DURATION_RANGE_S, DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.tasks import TASKS, Task, instruction
 from acestep.text import audio_codes
 from acestep.text.audio_codes import CODES_PER_SECOND
+from acestep.weights.sources import text_tokenizer
 from harness.adjustments import Adjustment, Adjustments
 from harness.errors import MissingPrerequisite, UsageError
 
-BASE_STEPS = 50
 BASE_GUIDANCE = 7.0
 
 
 @dataclass(frozen=True, slots=True)
 class EffectivePlan:
     """What will run. `params` and `config` hold the effective values; nothing in them is open but
-    metadata, and `duration` when the language model is to decide it."""
+    metadata, and `duration` when the language model is to decide it. What has no use is at its default.
+
+    `asked`: names of the fields that were asked for and have a use.
+    """
 
     setup: Setup
     params: GenerationParams
@@ -45,6 +49,21 @@ class EffectivePlan:
     source_s: float | None  # length of the recording, before cropping and out-painting
     adjustments: tuple[Adjustment, ...]
     notes: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The effective values of the fields that were asked for."""
+        values = {name: getattr(self.params, name, None) for name in self.asked}
+        return values | {
+            name: getattr(self.config, name) for name in self.asked if hasattr(self.config, name)
+        }
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The task's, and that of text to music where later steps leave the source."""
+        later = (instruction("text2music"),) if self.params.audio_cover_strength < 1 else ()
+        return (self.instruction, *later)
 
     @property
     def guided(self) -> bool:
@@ -101,6 +120,7 @@ class EffectivePlan:
             "infer_method": params.infer_method,
             "guidance_scale": params.guidance_scale,
             "guidance_mode": params.guidance_mode if self.guided else None,
+            "request": self.request,
             "adjustments": [asdict(a) for a in self.adjustments],
             "notes": list(self.notes),
         }
@@ -118,28 +138,45 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     config = _batch(config, setup, changes)
     audio = recordings.survey(params, setup.max_duration_s, changes)
     params = replace(params, reference_audio=audio.references)
+    params = fields.without_the_useless(_situation(params, task, setup, audio.source_s), changes)
+    asked = tuple(fields.asked(params, config))
+    _check_planning(params, setup)
     params = _duration(params, audio.source_s, task, setup, changes)
-    params = _planning(params, task, setup, changes)
     params = _variant(params, setup, changes)
-    steps = params.inference_steps or TURBO_STEPS
-    return EffectivePlan(
+    times = schedule(
+        params.inference_steps or TURBO_STEPS, params.shift, turbo=setup.turbo, timesteps=params.timesteps
+    )
+    plan = EffectivePlan(
         setup=setup,
         params=params,
         config=config,
         task=task,
         instruction=_instruction(params),
-        times=tuple(schedule(steps, params.shift, turbo=setup.turbo, timesteps=params.timesteps)),
+        times=tuple(start_at(times, params.cover_noise_strength)),
         lm_metadata=setup.lm is not None and params.plans_metadata,
         lm_codes=params.plans_codes,
         source_s=audio.source_s,
-        adjustments=tuple(changes),
+        adjustments=(),
         notes=(*setup.notes, *audio.notes, *_notes(params, task, setup)),
+        asked=asked,
     )
+    _texts(plan, changes)
+    return replace(plan, adjustments=tuple(changes))
 
 
 def resolve_recording(path: str, setup: Setup) -> EffectivePlan:
     """The plan that encodes a recording to its audio codes: of as much of it as a cover may have."""
     return resolve(GenerationParams(task_type="cover", src_audio=path), GenerationConfig(), setup)
+
+
+def description_changes(params: DescriptionParams, setup: Setup) -> tuple[Adjustment, ...]:
+    """What of a description is not done as it was asked for. Raises UsageError when the setup is strict."""
+    from acestep import cuts
+
+    changes = Adjustments(setup.strict)
+    for cut in cuts.description_cuts(params, lambda: text_tokenizer(setup.source)):
+        cut.note(changes)
+    return tuple(changes)
 
 
 def _batch(config: GenerationConfig, setup: Setup, changes: Adjustments) -> GenerationConfig:
@@ -148,6 +185,33 @@ def _batch(config: GenerationConfig, setup: Setup, changes: Adjustments) -> Gene
         return config
     changes.note("batch_size", config.batch_size, size, f"is over the limit of {setup.whose()}")
     return replace(config, batch_size=size, seeds=config.seeds[:size] if config.seeds else None)
+
+
+def _situation(
+    params: GenerationParams, task: Task, setup: Setup, source_s: float | None
+) -> fields.Situation:
+    """What says which fields have a use."""
+    length = source_s
+    start, end = params.repainting_start, params.repainting_end
+    if source_s is not None and task.region:
+        length = _painted_s(params, source_s)
+    elif params.audio_codes:
+        length = len(audio_codes.parse(params.audio_codes)) / CODES_PER_SECOND
+    return fields.Situation(
+        params,
+        setup.turbo,
+        lm=setup.lm is not None,
+        length_s=length,
+        painted_whole=source_s is not None
+        and start <= 0
+        and (end < 0 or end >= min(source_s, setup.max_duration_s)),
+    )
+
+
+def _check_planning(params: GenerationParams, setup: Setup) -> None:
+    """Refuse to plan codes without a language model."""
+    if params.thinking and setup.lm is None:
+        raise MissingPrerequisite(f"thinking: {setup.no_lm}; --no-thinking does without")
 
 
 def _duration(
@@ -162,7 +226,8 @@ def _duration(
     if source_s is not None:
         duration_s = source_s
         if task.region:
-            params, duration_s = _region(params, source_s, limit)
+            duration_s = _painted_s(params, source_s)
+            params = _region(params, source_s, limit)
     elif codes := audio_codes.parse(params.audio_codes):
         duration_s = len(codes) / CODES_PER_SECOND
         params = replace(params, audio_codes=audio_codes.join(codes[: int(limit * CODES_PER_SECOND)]))
@@ -173,45 +238,59 @@ def _duration(
         duration_s = limit
     if duration_s is not None:
         duration_s = max(duration_s, DURATION_RANGE_S[0])
+        if source_s is None and duration_s > (music_s := _music_s(duration_s, params.plans_codes)):
+            unit = "audio codes" if params.plans_codes else "latent frames"
+            changes.note("duration", duration_s, music_s, f"is no whole number of {unit}")
+            duration_s = music_s
     return replace(params, duration=duration_s)
 
 
-def _region(params: GenerationParams, source_s: float, limit: float) -> tuple[GenerationParams, float]:
-    """The region within `limit` seconds, and how long the painted whole would be without a limit."""
+def _music_s(duration_s: float, planned: bool) -> float:
+    """Seconds of music that are made of a request: of planned codes, else of whole frames."""
+    if not planned:
+        return latent_frames(duration_s) / FRAMES_PER_SECOND
+    return max(int(CODES_PER_SECOND * duration_s) / CODES_PER_SECOND, MIN_FRAMES / FRAMES_PER_SECOND)
+
+
+def _painted_s(params: GenerationParams, source_s: float) -> float:
+    """How long the recording is with what is painted before and after it, without a limit."""
+    return max(source_s, params.repainting_end) - min(params.repainting_start, 0.0)
+
+
+def _region(params: GenerationParams, source_s: float, limit: float) -> GenerationParams:
+    """The region within `limit` seconds."""
     start, end = params.repainting_start, params.repainting_end
-    whole_s = max(source_s, end) - min(start, 0.0)
     kept_s = min(source_s, limit)
     if start >= kept_s:
         raise UsageError(f"repainting_start: {start:g} is past the end of the source, {kept_s:g} s")
     start = max(start, kept_s - limit)  # what is painted before the source begins must fit beside it
     end = min(end, limit + min(start, 0.0))
-    return replace(params, repainting_start=start, repainting_end=end), whole_s
+    return replace(params, repainting_start=start, repainting_end=end)
 
 
-def _planning(params: GenerationParams, task: Task, setup: Setup, changes: Adjustments) -> GenerationParams:
-    """Whether the language model plans codes. It has nothing to add to a recording or to given codes."""
-    if not params.thinking:
-        return params
-    if not params.plans_codes:
-        source = "a recording" if task.source else "audio codes"
-        changes.note("thinking", True, False, f"has no use where {source} is given")
-        return replace(params, thinking=False)
-    if setup.lm is None:
-        raise MissingPrerequisite(f"thinking: {setup.no_lm}; --no-thinking does without")
-    return params
+def _texts(plan: EffectivePlan, changes: Adjustments) -> None:
+    """Tell of texts that are longer than what reads them."""
+    from acestep import cuts  # with a parser of YAML, which --help can do without
+
+    for cut in cuts.generation_cuts(
+        plan.params,
+        plan.instructions,
+        plans_metadata=plan.lm_metadata,
+        plans_codes=plan.lm_codes,
+        tokenizer=lambda: text_tokenizer(plan.setup.source),
+    ):
+        cut.note(changes)
 
 
 def _variant(params: GenerationParams, setup: Setup, changes: Adjustments) -> GenerationParams:
     """Steps and guidance: the variant's own where the request leaves them open."""
-    guidance = params.guidance_scale
     if not setup.turbo:
+        guidance = params.guidance_scale
         return replace(
             params,
             inference_steps=params.inference_steps or BASE_STEPS,
             guidance_scale=BASE_GUIDANCE if guidance is None else guidance,
         )
-    if guidance is not None and guidance > 1:
-        changes.note("guidance_scale", guidance, 1.0, "has no place in a turbo model: it is distilled in")
     times = [t for t in params.timesteps if t > 0]
     if times and times != (known := schedule(TURBO_STEPS, params.shift, turbo=True, timesteps=times)):
         changes.note("timesteps", times, known, "are not all times a turbo model knows")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acestep import resolver
 from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_SEED
-from acestep.models.rates import FRAME_SAMPLES, SAMPLE_RATE, SHORTEST_S
+from acestep.models.rates import FRAME_SAMPLES, SAMPLE_RATE
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
@@ -91,7 +91,7 @@ class AceStep(TierCases):
             return f"{len(result.audios)} items came back, {batch_size} were asked for"
         for index, audio in enumerate(result.audios):
             samples = audio.tensor.shape[-1]
-            if duration_s is not None and abs(samples - samples_of(duration_s)) > FRAME_SAMPLES:
+            if duration_s is not None and abs(samples - duration_s * SAMPLE_RATE) > FRAME_SAMPLES:
                 return f"item {index} lasts {samples / SAMPLE_RATE:.2f} s, {duration_s:g} s were asked for"
             if not bool(audio.tensor.isfinite().all()):
                 return f"item {index} has samples that are not numbers"
@@ -103,11 +103,6 @@ class AceStep(TierCases):
         from acestep.networks import components
 
         return components(source)
-
-
-def samples_of(duration_s: float) -> float:
-    """Samples of an item that is to last `duration_s`."""
-    return max(duration_s, SHORTEST_S) * SAMPLE_RATE
 
 
 SUBJECT = AceStep()

@@ -56,6 +56,36 @@ TASKS = {
     ),
 }
 
+SOURCE_TASKS = tuple(name for name, task in TASKS.items() if task.source)
+REGION_TASKS = tuple(name for name, task in TASKS.items() if task.region)
+CODE_TASKS = ("text2music", "cover")
+# Fields of the language model: a recording needs no planning. Those of its first phase, and those of both.
+THOUGHT_FIELDS = ("use_cot_caption", "use_cot_language", "use_constrained_decoding")
+SAMPLING_FIELDS = (
+    *("lm_temperature", "lm_cfg_scale", "lm_top_k", "lm_top_p", "lm_repetition_penalty"),
+    "lm_negative_prompt",
+)
+# The tasks that read a field of a request. What is not here is read by all: `use_cot_metas` switched off asks
+# that nothing be planned, and in the others nothing is.
+FIELD_TASKS: dict[str, Sequence[str]] = {
+    "src_audio": SOURCE_TASKS,
+    "audio_codes": CODE_TASKS,
+    "audio_cover_strength": CODE_TASKS,
+    "cover_noise_strength": CODE_TASKS,
+    "track_name": ("lego", "extract"),
+    "complete_track_classes": ("complete",),
+    "repainting_start": REGION_TASKS,
+    "repainting_end": REGION_TASKS,
+    "repaint_injection_ratio": ("repaint",),
+    "repaint_crossfade_frames": ("repaint",),
+    **dict.fromkeys(("thinking", *THOUGHT_FIELDS, *SAMPLING_FIELDS), ("text2music",)),
+}
+
+
+def takes(task: str, field: str) -> bool:
+    """Whether `task` reads a field of a request."""
+    return task in FIELD_TASKS.get(field, TASKS)
+
 
 def instruction(task: str, tracks: Sequence[str] = ()) -> str:
     """The instruction of `task`; `tracks` are what lego, extract and complete are about."""

@@ -37,7 +37,7 @@ ON_CPU = 3  # the last level of the ladder
 SHARED_FROM_GB, RESIDENT_FROM_GB, WHOLE_FROM_GB = 16, 20, 24  # where a tier's residency is its news
 
 # Of a plan's own account: how it was asked for, and what follows from the card.
-NOT_WHAT_RUNS = ("adjustments", "notes", "card", "tier", "max_duration_s", "lm_backend_reason")
+NOT_WHAT_RUNS = (*("request", "adjustments", "notes", "card", "tier", "max_duration_s", "lm_backend_reason"),)
 
 
 class TierCases:

@@ -10,7 +10,7 @@ from harness.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """One thing that was asked for and is not done that way."""
+    """One thing that was asked for and is not done that way; `applied` None: it is not done at all."""
 
     field: str
     requested: Any
@@ -24,6 +24,7 @@ class Adjustment:
 
 def _shown(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+    text = text if text.isprintable() else repr(text)[1:-1]  # lyrics have lines, a message is one
     return text if len(text) <= 60 else f"{text[:20]}...{text[-37:]}"  # of a path the end is the name
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from acestep.cli.upstream import LeftOut, field_name, translate
-from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
+from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.request import AUDIO_FORMATS, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from acestep.spelling import open_values
 from harness.adjustments import Adjustments
@@ -53,6 +53,8 @@ def load_example(path: Path, left_out: LeftOut | None = None) -> tuple[Generatio
         fields = _read(path, GenerationParams, left_out, RUN_FIELDS)
         run = {name: fields.pop(name) for name in RUN_FIELDS if name in fields}
         run = {name: value for name, value in run.items() if name == "seed" or value not in (None, "")}
+        if not fields.keys() & {"src_audio", "audio_codes"}:  # which say how long they are
+            fields.setdefault("duration", DEFAULT_DURATION_S)
         return GenerationParams(**fields), _config(**run)
 
 

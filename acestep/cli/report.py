@@ -26,14 +26,16 @@ def print_plan(plan: EffectivePlan, *, as_json: bool) -> None:
         print(json.dumps(values))
         return
     for name, value in values.items():
-        if value not in (None, [], ()):
+        if value not in (None, [], (), {}):
             print(f"{name:<19}{harmless(_plain(value))}")
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return ", ".join(map(_plain, value))
     if isinstance(value, dict):
+        if "applied" not in value:
+            return ", ".join(f"{name}={_plain(each)[:60]}" for name, each in value.items())
         return str(Adjustment(**value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

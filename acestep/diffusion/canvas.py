@@ -23,7 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acestep.models.ace_step import AceStep
-from acestep.models.rates import FRAME_SAMPLES, FRAMES_PER_SECOND, MIN_FRAMES, SAMPLE_RATE
+from acestep.models.rates import FRAME_SAMPLES, FRAMES_PER_SECOND, SAMPLE_RATE
+from acestep.models.rates import MIN_FRAMES as MIN_FRAMES
+from acestep.models.rates import latent_frames as latent_frames
 from acestep.text.audio_codes import CODES_PER_SECOND
 
 FRAMES_PER_CODE = FRAMES_PER_SECOND // CODES_PER_SECOND
@@ -87,12 +89,6 @@ def fit(latents: Tensor, silence: Tensor, frames: int) -> Tensor:
     missing = max(frames - latents.shape[1], 0)
     rest = _silence(silence, missing).expand(len(latents), -1, -1)
     return torch.cat((latents[:, :frames], rest), dim=1)
-
-
-def latent_frames(duration_s: float) -> int:
-    """Frames of a request: whole frames of the duration to a tenth of a second, at least 128."""
-    samples = int(max(0.1, round(duration_s, 1)) * SAMPLE_RATE)
-    return max(samples // FRAME_SAMPLES, MIN_FRAMES)
 
 
 def region_frames(start_s: float, end_s: float, frames: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 TURBO_STEPS = 8
+BASE_STEPS = 50
 TURBO_SHIFTS = (1.0, 2.0, 3.0)
 MOST_TURBO_TIMES = 20
 

@@ -19,7 +19,6 @@ from acestep.diffusion import canvas, sampler
 from acestep.diffusion.canvas import Canvas
 from acestep.diffusion.compiling import Compiled
 from acestep.diffusion.guidance import Guidance
-from acestep.diffusion.schedule import start_at
 from acestep.models.dit import Conditions, Modulation
 from acestep.text import conditioning
 from acestep.text.conditioning import EncodedText
@@ -36,11 +35,13 @@ if TYPE_CHECKING:
 class MicroBatch:
     """Items of the same metadata and length, which the DiT runs as one batch.
 
-    `items`: their places in the request. `codes`: audio codes int64 `[n]` per item, or none at all.
+    `frames`: what is diffused, of which the first `samples` of audio are asked for. `items`: their places in
+    the request. `codes`: audio codes int64 `[n]` per item, or none at all.
     """
 
     metadata: Metadata
     frames: int
+    samples: int
     items: tuple[int, ...]
     codes: tuple[Tensor, ...]
 
@@ -83,7 +84,7 @@ class Diffusion:
         self.params = plan.params
         self.seeds = seeds
         self.compiled = compiled
-        self.times = start_at(plan.times, plan.params.cover_noise_strength)
+        self.times = plan.times
         self.guidance = _guidance(plan)
 
     def condition(

@@ -115,7 +115,10 @@ class Planner:
             constraints = [self._constraint(params, user, max_duration_s) for _ in range(items)]
         thoughts = loop.texts([prompt] * items, constraints)
         thought = [plausible(parse(tokenizer.decode(ids)), max_duration_s) for ids in thoughts]
-        return tuple(merge(user, metadata) for metadata in thought)
+        # Without the grammar it may say what nobody asked for: a caption in place of the user's.
+        rest = {"caption": params.use_cot_caption, "language": params.use_cot_language, "genres": False}
+        unasked = dict.fromkeys(name for name, wanted in rest.items() if not wanted)
+        return tuple(merge(user, replace(metadata, **unasked)) for metadata in thought)
 
     def _constraint(self, params: GenerationParams, user: Metadata, max_duration_s: int) -> Constraint:
         if not params.use_constrained_decoding:

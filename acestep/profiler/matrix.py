@@ -7,13 +7,13 @@ the card's tier clamps to the same run are measured once and listed twice.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from msgspec.structs import replace as changed
 
-from acestep import resolver
+from acestep import fields, resolver
 from acestep.defaults import DEFAULT_SEED, length_s
 from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
@@ -23,6 +23,8 @@ from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
+from acestep.tasks import SAMPLING_FIELDS
+from harness.adjustments import Adjustment
 from harness.cards import Card
 from harness.memory import GIB
 from harness.records.schema import Item, key_of
@@ -32,6 +34,7 @@ DURATIONS_S, BATCHES, THINKING, STEPS = (30.0, 60.0, 120.0, 240.0), (1, 2, 4), (
 # Seconds on a setup-up device, for the order and the expected time: decoding audio takes about as long as
 # nine steps of diffusion, planning as long as forty whatever the batch.
 VAE_STEPS, LM_STEPS = 9, 40
+UNPLANNED = {name: fields.DEFAULTS[name] for name in SAMPLING_FIELDS}  # of rows that plan nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ def rows(options: Options, setup: Setup) -> list[Row]:
         if thinking and setup.lm is None:
             continue
         request = replace(params, duration=duration, thinking=thinking, inference_steps=steps)
+        if not request.uses_lm:
+            request = replace(request, **UNPLANNED)
         seeds = item_seeds((config.seeds or (DEFAULT_SEED,))[0], batch)
         sized = replace(config, batch_size=batch, seeds=seeds)
         table.append(Row(request, sized, resolver.resolve(request, sized, setup)))
@@ -116,7 +121,7 @@ def table_row(row: Row, item: Item) -> str:
     stages = SUBJECT.columns.values()
     times = (typical.wall_s, *map(typical.seconds, stages)) if typical else (None,) * 4
     status = item.status.upper() if item.status != "skip" else f"SKIP {item.error}"
-    if item.adjustments:
+    if _clamped(item.adjustments):
         status += " CLAMPED"
     spread_s = (item.max_s - item.min_s) / 2 if len(item.samples) > 1 and item.max_s and item.min_s else None
     params = row.params
@@ -158,8 +163,13 @@ def expected_row(row: Row, cost: Cost) -> str:
         lm_s if cost.fits else None,
         seconds.get("diffuse"),
         seconds.get("vae_decode"),
-        f"{status} CLAMPED" if row.plan.adjustments else status,
+        f"{status} CLAMPED" if _clamped(row.plan.adjustments) else status,
     )
+
+
+def _clamped(adjustments: Iterable[Adjustment]) -> bool:
+    """Whether a row runs with other values than its own; what has no use for it is only told."""
+    return any(adjustment.applied is not None for adjustment in adjustments)
 
 
 def each(todo: list[Row], progress: Progress) -> Iterator[tuple[Row, bool]]:

@@ -84,6 +84,8 @@ def _music(params: GenerationParams, settings: Mapping[str, Any]) -> GenerationP
             raise UsageError("duration: -1 leaves it to the language model; add --use-cot-metas, or name one")
     elif "duration" in changes:
         within("duration", changes["duration"], SHORTEST_S, DURATION_RANGE_S[1])
+    elif "src_audio" in changes:
+        changes["duration"] = None  # the recording's, not that of an example which knows none
     return replace(params, **changes)
 
 

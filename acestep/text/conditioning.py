@@ -16,6 +16,7 @@ from acestep.text.metadata import Metadata
 from acestep.text.prompts import (
     CAPTION_LIMIT,
     LYRIC_LIMIT,
+    bounded_caption,
     caption_prompt,
     encoder_ids,
     lyric_prompt,
@@ -44,11 +45,13 @@ def encode_text(
 ) -> EncodedText:
     """Text states and lyric embeddings of a request.
 
-    `instruction` is the task's instruction; of `metadata` the four metas are read.
+    `instruction` is the task's instruction; of `metadata` the four metas are read. What is too long is cut:
+    of the caption branch the caption, never the metas; of the lyric branch the end.
 
     The lyrics' context is the lyric encoder's work: here they are looked up, not understood.
     """
     device = encoder.embed_tokens.weight.device
+    caption = bounded_caption(tokenizer, instruction, caption, metadata)
     caption_ids = encoder_ids(tokenizer, caption_prompt(instruction, caption, metadata), CAPTION_LIMIT)
     lyric_ids = encoder_ids(tokenizer, lyric_prompt(language, lyrics), LYRIC_LIMIT)
     return EncodedText(

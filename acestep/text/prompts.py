@@ -40,6 +40,23 @@ def caption_prompt(instruction: str, caption: str, metadata: Metadata) -> list[P
     return [text, ENDOFTEXT, "\n"]
 
 
+def bounded_caption(tokenizer: Tokenizer, instruction: str, caption: str, metadata: Metadata) -> str:
+    """As much of `caption` as fits into CAPTION_LIMIT tokens with the prompt around it: it is what is cut,
+    never the metadata behind it."""
+
+    def tokens(text: str) -> int:
+        return len(tokenizer.encode_prompt(caption_prompt(instruction, text, metadata)))
+
+    limit = CAPTION_LIMIT - 1  # `encoder_ids` appends one
+    if tokens(caption) <= limit:
+        return caption
+    caption = _bare_caption(caption)
+    room = limit - tokens("") + 2  # at its edges a caption may merge with what is around it
+    while tokens(text := tokenizer.truncate(caption, max(room, 0))) > limit and room > 0:
+        room -= 1
+    return text
+
+
 def lyric_prompt(language: str, lyrics: str) -> list[Part]:
     """The lyric branch, of which the model uses the token embeddings only."""
     return [f"# Languages\n{language}\n\n# Lyric\n{lyrics}", ENDOFTEXT]

@@ -13,14 +13,25 @@ the variant can do is read from its configuration.
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acestep.weights.layout import DEFAULT_DIT, DEFAULT_ROOT, DIT_PREFIX, DITS, ENVIRONMENT, LMS, SYNTHETIC
+from acestep.weights.layout import (
+    DEFAULT_DIT,
+    DEFAULT_ROOT,
+    DIT_PREFIX,
+    DITS,
+    ENVIRONMENT,
+    LMS,
+    SYNTHETIC,
+    TEXT_ENCODER,
+)
 from harness.errors import MissingPrerequisite, UsageError
 
 if TYPE_CHECKING:
     from acestep.models.configs import DiTConfig
+    from acestep.text.tokenizer import Tokenizer
     from acestep.weights.checkpoint import Source
 
 
@@ -106,6 +117,21 @@ def lacks(source: str, lm: str) -> str | None:
     from acestep.weights import contents
 
     return None if source in SYNTHETIC else contents.lacks(Path(source), lm)
+
+
+@lru_cache(maxsize=2)
+def text_tokenizer(source: str) -> Tokenizer:
+    """The text encoder's tokenizer, read once. Imports no torch.
+
+    Raises CheckpointError when the source has none.
+    """
+    if source in SYNTHETIC:
+        from acestep.weights.synthetic_tokenizer import synthetic_tokenizer
+
+        return synthetic_tokenizer("text")
+    from acestep.text.tokenizer import Tokenizer
+
+    return Tokenizer.from_folder(Path(source) / TEXT_ENCODER)
 
 
 def open_source(value: str) -> Source:

@@ -116,9 +116,39 @@ def test_words_come_with_what_was_changed_about_the_engine(engine: Engine, monke
     assert said.warnings == ("lm: 4B is over the limit of tier4; using 0.6B", "nothing is compiled")
 
 
-def test_short_requests_are_padded_to_the_minimum(engine: Engine):
-    result = engine.generate(dataclasses.replace(PARAMS, duration=1), seeded(1))
-    assert result.counts.latent_frames == 128 and result.counts.audio_s == 5.12
+@pytest.mark.parametrize(
+    ("duration", "thinking", "frames"), [(1, False, 128), (3.1, True, 128), (10.06, False, 252)]
+)
+def test_what_the_model_makes_beyond_the_length_asked_for_is_cut_off(
+    engine: Engine, duration: float, thinking: bool, frames: int
+):
+    request = dataclasses.replace(PARAMS, duration=duration, thinking=thinking, inference_steps=1)
+    result = engine.generate(request, seeded(1))
+    assert result.counts.latent_frames == frames and result.counts.audio_s == duration
+    assert result.audios[0].tensor.shape == (2, round(duration * 48_000))
+    assert result.warnings == ()
+
+
+@pytest.mark.parametrize(("duration", "thinking", "made"), [(10.1, False, 10.08), (10.06, True, 10.0)])
+def test_where_less_is_made_than_asked_for_it_is_told(
+    engine: Engine, duration: float, thinking: bool, made: float
+):
+    plan = engine.resolve(dataclasses.replace(PARAMS, duration=duration, thinking=thinking))
+    assert [(a.field, a.requested, a.applied) for a in plan.adjustments] == [("duration", duration, made)]
+    assert plan.params.duration == made
+
+
+def test_codes_and_recordings_shorter_than_the_model_makes_keep_their_length(engine: Engine, tmp_path):
+    import soundfile
+
+    song = tmp_path / "song.wav"
+    soundfile.write(song, [0.1] * 24_000, 8_000)
+    few = {"inference_steps": 1, "duration": None}
+    codes = dataclasses.replace(PARAMS, audio_codes="<|audio_code_5|>" * 10, **few)
+    repaint = dataclasses.replace(PARAMS, task_type="repaint", src_audio=str(song), **few)
+    for request, seconds in ((codes, 2), (repaint, 3)):
+        [item] = engine.generate(request, seeded(1)).audios
+        assert item.tensor.shape[1] == seconds * 48_000
 
 
 @pytest.mark.parametrize("steps", [1, 16])

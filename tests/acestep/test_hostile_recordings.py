@@ -61,8 +61,10 @@ def used(use: str, path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("use", USES)
 def test_a_strange_recording_is_music_all_the_same(engine: Engine, recordings: Path, use: str):
+    """As long as it is, which is a second at least."""
+    seconds = 5.2 if use == "reference" else 1
     for name in ("one sample.wav", "zeros.wav", "loud.wav"):
-        assert generate(engine, **used(use, recordings / name)).shape[1] >= 128 * 1920
+        assert generate(engine, **used(use, recordings / name)).shape[1] == seconds * 48_000
 
 
 @pytest.mark.parametrize("use", USES)
@@ -156,4 +158,4 @@ def test_what_is_valid_has_a_plan_or_a_reason(
 
 @pytest.mark.parametrize("fields", [{"timesteps": (5e-324,)}, {"inference_steps": 200, "shift": 20.0}])
 def test_the_oddest_schedules_still_make_music(engine: Engine, fields: dict):
-    assert generate(engine, **{"duration": 1.0, "inference_steps": 1} | fields).shape[1] == 128 * 1920
+    assert generate(engine, **{"duration": 1.0, "inference_steps": 1} | fields).shape[1] == 48_000

@@ -113,7 +113,11 @@ def test_a_cover_that_follows_nothing_is_text_to_music(engine: Engine, song: str
 
 def test_a_cover_can_start_closer_to_its_source(engine: Engine, song: str):
     result = engine.generate(params(task_type="cover", src_audio=song, cover_noise_strength=0.5), seeded(1))
-    assert result.counts.dit_steps < 8
+    assert result.counts.dit_steps == result.plan["steps"] == len(result.plan["times"]) == 4
+    free = engine.generate(params(cover_noise_strength=0.5), seeded(1))
+    assert free.counts.dit_steps == free.plan["steps"] == 8
+    assert [a["field"] for a in free.plan["adjustments"]] == ["cover_noise_strength"]
+    assert torch.equal(free.audios[0].tensor, audio(engine)[0])
     assert not torch.allclose(result.audios[0].tensor, audio(engine, task_type="cover", src_audio=song)[0])
 
 

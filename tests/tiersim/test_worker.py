@@ -151,8 +151,9 @@ def problem_of(audios, duration_s):
     return subject_of(case()).check(SimpleNamespace(audios=audios), plan)
 
 
-def test_the_shortest_audio_there_is_satisfies_a_shorter_request():
-    assert problem_of([audio(128 * 1920)], duration_s=2) is None
+def test_a_request_shorter_than_the_model_makes_is_held_to_its_length_too():
+    assert problem_of([audio(2 * 48_000)], duration_s=2) is None
+    assert "lasts 5.12 s, 2 s" in str(problem_of([audio(128 * 1920)], duration_s=2))
 
 
 @pytest.mark.parametrize(

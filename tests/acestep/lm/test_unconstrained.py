@@ -71,6 +71,20 @@ def test_a_plan_without_the_grammar_is_a_plan(monkeypatch: pytest.MonkeyPatch):
     assert plan.counts.lm_decode_steps == (20 - 1) + (10 - 1), "a token is a step"
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_without_the_grammar_only_what_was_asked_for_is_taken(wanted: bool, monkeypatch: pytest.MonkeyPatch):
+    thought = Metadata(bpm=99, caption="another song", language="fr", genres="polka")
+    monkeypatch.setattr(planner, "parse", lambda text: thought)
+    params = replace(FREE, use_cot_caption=wanted, use_cot_language=wanted)
+    with torch.inference_mode():
+        plan = PLANNER.plan(
+            params, Metadata(), (1,), duration_s=2.0, max_duration_s=600, metadata=True, codes=False
+        )
+    [metadata] = plan.metadata
+    assert (metadata.caption, metadata.language) == (("another song", "fr") if wanted else (None, None))
+    assert (metadata.bpm, metadata.genres) == (99, None)
+
+
 @pytest.mark.parametrize("mode", ["understand", "create", "format"])
 def test_a_description_without_the_grammar_is_a_description(mode: str):
     asked = DescriptionParams(audio_codes="<|audio_code_1|>", query="x", caption="x", **FEW)

@@ -70,6 +70,17 @@ def test_long_texts_are_cut_and_closed(read):
     assert len(lyrics) == LYRIC_LIMIT and lyrics[-1] == ENDOFTEXT
 
 
+@pytest.mark.parametrize("caption", ["la " * 5000, "夜想曲、" * 900, "8" * 4096, "a. " * 300, "b\n\n" * 900])
+def test_a_long_caption_is_cut_and_never_the_metadata_behind_it(read, caption: str):
+    """Metas are the last thing of the prompt, so cutting its end would lose them first."""
+    ids, _, whole, _ = read(caption=caption)
+    metas = REQUEST["metadata"].metas()
+    assert len(ids) <= CAPTION_LIMIT and f"\n\n# Metas\n{metas}<|endoftext|>\n" in whole
+    kept = whole.partition("# Caption\n")[2].partition("\n\n# Metas")[0]
+    assert caption.startswith(kept) and len(ids) > CAPTION_LIMIT - 8
+    assert read(caption=kept)[0] == ids, "what is kept is a caption that fits"
+
+
 def test_tokens_are_lyrics_then_timbre_then_caption():
     text = EncodedText(torch.full((1, 3, 2), 3.0), torch.full((1, 2, 2), 1.0))
 

@@ -1,0 +1,199 @@
+"""Which field of a request has a use where: one table, which the resolver applies and `--help-fields` prints.
+
+A field is asked for when it is not its default. It then takes part in what runs, or it is told why not:
+because no network of the task reads it (`tasks.FIELD_TASKS`), or because of what stands beside it (`RULES`).
+
+    python -m acestep generate --help-fields
+
+No torch import here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from acestep.diffusion.schedule import BASE_STEPS, TURBO_STEPS, schedule, start_at
+from acestep.request import GenerationConfig, GenerationParams
+from acestep.tasks import FIELD_TASKS, SAMPLING_FIELDS, TASKS, THOUGHT_FIELDS, takes
+from harness.adjustments import Adjustments
+
+DEFAULTS = {
+    field.name: field.default
+    for kind in (GenerationParams, GenerationConfig)
+    for field in dataclasses.fields(kind)
+}
+# What a request that has them where no task reads them is refused for (`GenerationParams`), not just told.
+REFUSED = ("src_audio", "audio_codes", "audio_cover_strength", "cover_noise_strength")
+COVER_FIELDS = ("audio_cover_strength", "cover_noise_strength")
+GUIDANCE_FIELDS = ("guidance_mode", "cfg_interval_start", "cfg_interval_end")
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A request and what around it decides which of its fields have a use.
+
+    `length_s`: of the recording as it will be painted, or of the codes; None where the request says the
+    length. `painted_whole`: nothing of the recording is kept.
+    """
+
+    params: GenerationParams
+    turbo: bool
+    lm: bool
+    length_s: float | None = None
+    painted_whole: bool = False
+
+    @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance runs in steps at any time."""
+        scale = self.params.guidance_scale
+        return not self.turbo and (scale is None or scale > 1)
+
+    @property
+    def schedule(self) -> list[float]:
+        """Times of the whole schedule."""
+        params = self.params
+        steps = params.inference_steps or (TURBO_STEPS if self.turbo else BASE_STEPS)
+        return schedule(steps, params.shift, turbo=self.turbo, timesteps=params.timesteps)
+
+    @property
+    def times(self) -> list[float]:
+        """Times of the steps that run: a cover may start part of the way."""
+        return start_at(self.schedule, self.params.cover_noise_strength)
+
+    @property
+    def never_guided(self) -> bool:
+        """Whether no step lies in the interval of guidance."""
+        low, high = self.params.cfg_interval_start, self.params.cfg_interval_end
+        return not any(low <= time <= high for time in self.times)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`fields` have no use where it `holds`: `reason` continues "FIELD: VALUE ...".
+
+    `applied`: what is used instead; None leaves the field out. `turbo`: it holds for every turbo model.
+    """
+
+    fields: tuple[str, ...]
+    reason: str
+    holds: Callable[[Situation], bool]
+    applied: Callable[[Situation], Any] = lambda _: None
+    turbo: bool = False
+
+
+# In this order: what an earlier rule leaves out is no longer there for a later one.
+RULES = (
+    Rule(
+        ("duration",),
+        "gives way to the length of the recording or of the codes",
+        lambda it: it.length_s not in (None, it.params.duration),
+        applied=lambda it: it.length_s,
+    ),
+    Rule(("thinking",), "has no use beside audio_codes", lambda it: bool(it.params.audio_codes)),
+    Rule(
+        COVER_FIELDS,
+        "has no use without a recording or audio codes",
+        lambda it: not (it.params.src_audio or it.params.audio_codes or it.params.thinking),
+    ),
+    Rule(
+        ("cover_noise_strength",),
+        "is less than half of the first step",
+        lambda it: it.times == it.schedule,
+    ),
+    Rule(
+        ("lyrics",),
+        "has no use beside instrumental",
+        lambda it: it.params.instrumental and bool(it.params.lyrics),
+    ),
+    Rule(
+        ("repaint_injection_ratio", "repaint_crossfade_frames"),
+        "has no use where the whole recording is painted",
+        lambda it: it.painted_whole,
+    ),
+    Rule(("inference_steps", "shift"), "has no use beside timesteps", lambda it: bool(it.params.timesteps)),
+    Rule(("shift",), "has no use in a schedule of one step", lambda it: len(it.schedule) == 1),
+    Rule(("infer_method",), "has no use where one step runs", lambda it: len(it.times) == 1),
+    Rule(
+        ("guidance_scale",),
+        "has no place in a turbo model: it is distilled in",
+        lambda it: it.turbo and it.params.guidance_scale != 1,
+        applied=lambda _: 1.0,
+        turbo=True,
+    ),
+    Rule(GUIDANCE_FIELDS, "has no use in a turbo model", lambda it: it.turbo, turbo=True),
+    Rule(GUIDANCE_FIELDS, "has no use at guidance_scale 1", lambda it: not it.guided),
+    Rule(
+        ("guidance_scale", "guidance_mode"),
+        "has no use where no step lies between cfg_interval_start and cfg_interval_end",
+        lambda it: it.guided and it.never_guided,
+    ),
+    Rule(
+        THOUGHT_FIELDS,
+        "has no use where all metadata is given",
+        lambda it: it.params.metadata_complete,
+    ),
+    Rule(THOUGHT_FIELDS, "has no use without use_cot_metas", lambda it: not it.params.use_cot_metas),
+    Rule(
+        SAMPLING_FIELDS,
+        "has no use where the language model plans nothing",
+        lambda it: not it.params.uses_lm,
+    ),
+    Rule((*THOUGHT_FIELDS, *SAMPLING_FIELDS), "has no use without a language model", lambda it: not it.lm),
+    Rule(
+        ("vocal_language",),
+        "has no use beside use_cot_language",
+        lambda it: it.params.use_cot_language and it.params.use_constrained_decoding,
+    ),
+    Rule(("lm_top_k", "lm_top_p"), "has no use at lm_temperature 0", lambda it: not it.params.lm_temperature),
+    Rule(("lm_negative_prompt",), "has no use at lm_cfg_scale 1", lambda it: it.params.lm_cfg_scale == 1),
+)
+
+
+def asked(*records: GenerationParams | GenerationConfig) -> dict[str, Any]:
+    """The fields that are not their defaults."""
+    values = (
+        (field.name, getattr(record, field.name))
+        for record in records
+        for field in dataclasses.fields(record)
+    )
+    return {name: value for name, value in values if value != DEFAULTS[name]}
+
+
+def without_the_useless(situation: Situation, changes: Adjustments) -> GenerationParams:
+    """The request with every field that has no use at its default, each told."""
+    for rule in (*_task_rules(situation.params.task_type), *RULES):
+        for name in rule.fields:
+            params = situation.params
+            value = getattr(params, name)
+            if value != DEFAULTS[name] and rule.holds(situation):
+                changes.note(name, value, rule.applied(situation), rule.reason)
+                params = dataclasses.replace(params, **{name: DEFAULTS[name]})
+                situation = dataclasses.replace(situation, params=params)
+    return situation.params
+
+
+def _task_rules(task: str) -> Iterator[Rule]:
+    for name in FIELD_TASKS:
+        if not takes(task, name):
+            yield Rule((name,), f"has no use in {task}", lambda _: True)
+
+
+def table() -> str:
+    """Every field against the tasks and the variants, and the rules beside it, as text."""
+    columns = (*TASKS, "turbo", "base")
+    width = max(map(len, DEFAULTS)) + 2
+    lines = ["".join((f"{'field':<{width}}", *(f"{name:<12}" for name in columns))).rstrip()]
+    for name in (field.name for field in dataclasses.fields(GenerationParams)):
+        turbo = any(rule.turbo and name in rule.fields for rule in RULES)
+        cells = [*(_cell(name, task) for task in TASKS), "-" if turbo else "yes", "yes"]
+        lines.append("".join((f"{name:<{width}}", *(f"{cell:<12}" for cell in cells))).rstrip())
+    lines += ["", "-: has no use there, which is told, and refused under --strict. Everywhere:", ""]
+    lines += [f"  {', '.join(rule.fields)}: {rule.reason}" for rule in RULES]
+    return "\n".join(lines)
+
+
+def _cell(name: str, task: str) -> str:
+    return "yes" if takes(task, name) else "refused" if name in REFUSED else "-"

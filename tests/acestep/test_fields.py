@@ -1,0 +1,261 @@
+"""Every field of a request, in every task and variant: it takes part in what runs, or it is told why not."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from places import ROOT
+
+from acestep import fields
+from acestep.__main__ import main
+from acestep.request import GenerationConfig, GenerationParams
+from acestep.resolver import EffectivePlan, resolve
+from acestep.setup import Setup
+from acestep.tasks import TASKS
+from acestep.text import audio_codes
+from harness.accelerators import Accelerator
+from harness.errors import MissingPrerequisite, UsageError
+
+CPU = Accelerator("cpu", "CPU", 16.0)
+SETUPS = {
+    (variant, lm): Setup.choose("synthetic-tiny", accelerator=CPU, dit=f"acestep-v15-{variant}", lm=lm)
+    for variant in ("turbo", "base")
+    for lm in ("auto", None)
+}
+METADATA = {"bpm": 96, "keyscale": "D minor", "timesignature": "4"}
+CODES = audio_codes.join(range(65))
+# Values other than the default, each of which asks for something else.
+VALUES: dict[str, tuple[Any, ...]] = {
+    "caption": ("a waltz", "slow dub " * 400),
+    "lyrics": ("[Verse]\nLa la", ""),
+    "duration": (3.3, 12.0, 47.0),
+    "bpm": (96,),
+    "keyscale": ("D minor",),
+    "timesignature": ("3",),
+    "vocal_language": ("en",),
+    "instrumental": (True,),
+    "reference_audio": ("SONG",),
+    "audio_codes": (CODES,),
+    "track_name": ("drums",),
+    "complete_track_classes": (("bass", "drums"),),
+    "repainting_start": (-2.0, 1.5),
+    "repainting_end": (4.0, 9.0),
+    "repaint_injection_ratio": (0.0, 1.0),
+    "repaint_crossfade_frames": (0, 25),
+    "audio_cover_strength": (0.0, 0.5),
+    "cover_noise_strength": (0.01, 0.5, 1.0),
+    "thinking": (True,),
+    "use_cot_metas": (False,),
+    "use_cot_caption": (True,),
+    "use_cot_language": (True,),
+    "use_constrained_decoding": (False,),
+    "lm_temperature": (0.0, 1.2),
+    "lm_cfg_scale": (1.0, 3.0),
+    "lm_top_k": (50,),
+    "lm_top_p": (0.5,),
+    "lm_repetition_penalty": (1.2,),
+    "lm_negative_prompt": ("noise",),
+    "inference_steps": (1, 5),
+    "shift": (2.0, 3.0),
+    "timesteps": ((1.0,), (1.0, 0.75, 0.5)),
+    "infer_method": ("sde", "heun"),
+    "guidance_scale": (1.0, 4.0),
+    "guidance_mode": ("adg", "cfg"),
+    "cfg_interval_start": (0.3, 1.0),
+    "cfg_interval_end": (0.7, 0.001),
+}
+PLACES = ("task_type", "src_audio")  # where the others are tried
+# What asks for nothing to be done is done where nothing would be.
+NOTHING = {"use_cot_metas": False, "guidance_scale": 1.0}
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory) -> str:
+    """Six seconds of a recording."""
+    path = tmp_path_factory.mktemp("audio") / "song.wav"
+    soundfile.write(path, [0.1] * 48_000, 8_000)
+    return str(path)
+
+
+def params(song: str, task: str, **changes: Any) -> GenerationParams:
+    """A request of `task`; a cover may have codes for its recording."""
+    covered = task == "cover" and "audio_codes" in changes
+    source = {"src_audio": song} if TASKS[task].source and not covered else {}
+    values = {name: (song,) if value == "SONG" else value for name, value in changes.items()}
+    return GenerationParams(task_type=task, **source | values)
+
+
+def runs(plan: EffectivePlan) -> Mapping[str, Any]:
+    """What the stages read of a plan, each under the condition under which they read it. Written down beside
+    the stages, and not from the table that is tested."""
+    request, times = plan.params, plan.times
+    covers = bool(request.src_audio if request.task_type == "cover" else False) or bool(
+        request.audio_codes or plan.lm_codes
+    )
+    painted = request.task_type in ("repaint", "lego")
+    start, end = request.repainting_start, request.repainting_end
+    whole = painted and start <= 0 and not 0 <= end < (plan.source_s or 0)
+    guided = not plan.setup.turbo and request.guidance_scale != 1
+    guided = guided and any(request.cfg_interval_start <= t <= request.cfg_interval_end for t in times)
+    lm, thinks = plan.lm_metadata or plan.lm_codes, plan.lm_metadata
+    names_language = thinks and request.use_cot_language and request.use_constrained_decoding
+    read = {
+        "always": (times, plan.instructions, plan.components, request.caption, request.duration),
+        "song": (request.bpm, request.keyscale, request.timesignature, request.src_audio),
+        "inputs": (request.reference_audio, request.audio_codes, plan.lm_metadata, plan.lm_codes),
+        "lyrics": request.instrumental or request.lyrics,
+        "language": names_language or request.vocal_language,
+        "method": len(times) > 1 and request.infer_method,
+        "region": painted and (start, end),
+        "kept": request.task_type == "repaint"
+        and not whole
+        and (request.repaint_injection_ratio, request.repaint_crossfade_frames),
+        "cover": covers and (request.audio_cover_strength, request.cover_noise_strength),
+        "scale": guided and (request.guidance_scale, request.guidance_mode),
+        "interval": not plan.setup.turbo
+        and request.guidance_scale != 1
+        and (request.cfg_interval_start, request.cfg_interval_end),
+        "thought": thinks
+        and (request.use_cot_caption, request.use_cot_language, request.use_constrained_decoding),
+        "sampling": lm and (request.lm_temperature, request.lm_cfg_scale, request.lm_repetition_penalty),
+        "nucleus": lm and request.lm_temperature > 0 and (request.lm_top_k, request.lm_top_p),
+        "negative": lm and request.lm_cfg_scale > 1 and request.lm_negative_prompt,
+    }
+    return read
+
+
+def told(plan: EffectivePlan) -> set[str]:
+    return {adjustment.field for adjustment in plan.adjustments}
+
+
+def silent_fields(
+    song: str, task: str, setup: Setup, changes: Mapping[str, Any], names: Iterable[str] | None = None
+) -> list[str]:
+    """Which of the changed fields (`names`, or all) neither change what runs nor are told."""
+    plan = resolve(params(song, task, **changes), GenerationConfig(), setup)
+    silent = []
+    for name in changes if names is None else names:
+        if name in told(plan) or NOTHING.get(name) == changes[name]:
+            continue
+        others = {other: value for other, value in changes.items() if other != name}
+        if runs(plan) == runs(resolve(params(song, task, **others), GenerationConfig(), setup)):
+            silent.append(name)
+    return silent
+
+
+def test_no_field_is_forgotten():
+    assert {*VALUES, *PLACES} == {field.name for field in dataclasses.fields(GenerationParams)}
+    table = fields.table()
+    assert all(f"\n{name} " in table for name in (*VALUES, *PLACES))
+
+
+@pytest.mark.parametrize("variant", ["turbo", "base"])
+@pytest.mark.parametrize("task", TASKS)
+def test_a_field_by_itself_changes_what_runs_or_is_told(song: str, task: str, variant: str):
+    for lm in ("auto", None):
+        setup = SETUPS[variant, lm]
+        for name, values in VALUES.items():
+            for value in values:
+                try:
+                    assert not silent_fields(song, task, setup, {name: value}), (name, value)
+                except UsageError as error:
+                    assert name in str(error)
+                except MissingPrerequisite as error:
+                    assert name == "thinking" in str(error) and lm is None
+
+
+def test_the_table_is_what_is_told(song: str):
+    """Where the printed table has no use for a field, the resolver says so or the request is refused."""
+    head, *rows = (line.split() for line in fields.table().partition("\n\n")[0].splitlines())
+    assert head == ["field", *TASKS, "turbo", "base"]
+    for name, *cells in rows:
+        for place, cell in zip(head[1:], cells, strict=True):
+            task = place if place in TASKS else "text2music"
+            setup = SETUPS["base" if place == "base" else "turbo", "auto"]
+            if cell == "yes":
+                continue
+            changes = {name: song if name in PLACES else VALUES[name][-1]}
+            if cell == "refused":
+                with pytest.raises(UsageError, match=name):
+                    params(song, task, **{"src_audio": song} | changes)
+            else:
+                assert told(resolve(params(song, task, **changes), GenerationConfig(), setup)) == {name}
+
+
+CASES = [
+    ("text2music", {"track_name": "drums"}, "track_name: drums has no use in text2music; left out"),
+    ("text2music", {"audio_cover_strength": 0.5}, "audio_cover_strength: 0.5 has no use without a recording"),
+    ("text2music", {"cover_noise_strength": 0.5}, "cover_noise_strength: 0.5 has no use without a recording"),
+    ("cover", {"repainting_end": 4.0}, "repainting_end: 4 has no use in cover; left out"),
+    ("cover", {"duration": 30.0}, "duration: 30 gives way to the length of the recording"),
+    ("cover", {"audio_codes": CODES, "duration": 3.0}, "duration: 3 gives way to the length .*; using 13"),
+    ("extract", {"complete_track_classes": ("bass",)}, "complete_track_classes: .* has no use in extract"),
+    ("text2music", {"guidance_mode": "cfg"}, "guidance_mode: cfg has no use in a turbo model"),
+    ("text2music", {"timesteps": (1.0, 0.5), "shift": 3.0}, "shift: 3 has no use beside timesteps"),
+    ("text2music", {"timesteps": (1.0, 0.5), "inference_steps": 5}, "inference_steps: 5 has no use beside"),
+    ("text2music", METADATA | {"duration": 12, "use_cot_caption": True}, "use_cot_caption: True has no use"),
+    (
+        "text2music",
+        {"instrumental": True, "lyrics": "[Verse]\nLa"},
+        r"lyrics: \[Verse\]\\nLa has no use beside",
+    ),
+    ("repaint", {"repaint_injection_ratio": 1.0}, "repaint_injection_ratio: 1 has no use where the whole"),
+    ("text2music", {"lm_top_k": 9, "lm_temperature": 0.0}, "lm_top_k: 9 has no use at lm_temperature 0"),
+]
+
+
+@pytest.mark.parametrize(("task", "changes", "words"), CASES, ids=lambda value: None)
+def test_what_has_no_use_is_told_in_one_line_and_refused_when_strict(song, task, changes, words):
+    setup = SETUPS["turbo", "auto"]
+    request = params(song, task, **changes)
+    plan = resolve(request, GenerationConfig(), setup)
+    [line] = map(str, plan.adjustments)
+    assert re.match(words, line) and line.isprintable()
+    [field] = told(plan)
+    assert field == "duration" or getattr(plan.params, field) in (fields.DEFAULTS[field], 8)
+    assert field not in plan.request or field == "duration"
+    with pytest.raises(UsageError, match=rf"^{field}: .*\(strict\)$"):
+        resolve(request, GenerationConfig(), dataclasses.replace(setup, strict=True))
+
+
+def test_without_the_rules_the_same_fields_are_silent(song: str, monkeypatch: pytest.MonkeyPatch):
+    changes = {"guidance_mode": "cfg", "cover_noise_strength": 0.01}
+    assert not silent_fields(song, "cover", SETUPS["turbo", None], changes)
+    monkeypatch.setattr(fields, "RULES", ())
+    assert silent_fields(song, "cover", SETUPS["turbo", None], changes) == ["guidance_mode"]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_change_of_a_request_is_silent(song: str, data: st.DataObject):
+    """One or two fields changed, as `--dry-run --strict` resolves them: an error that names one of them, or a
+    plan that each of them changes."""
+    task = data.draw(st.sampled_from([*TASKS]))
+    setup = data.draw(st.sampled_from([*SETUPS.values()]))
+    names = {data.draw(st.sampled_from([*VALUES])) for _ in range(2)}
+    changes = {name: data.draw(st.sampled_from(VALUES[name])) for name in sorted(names)}
+    if data.draw(st.booleans()):  # beside metadata that leaves nothing to plan
+        changes = METADATA | {"duration": 12.0} | changes
+    strict = dataclasses.replace(setup, strict=True)
+    try:
+        plan = resolve(params(song, task, **changes), GenerationConfig(), strict)
+    except (UsageError, MissingPrerequisite) as error:
+        assert any(name in str(error) for name in changes)
+    else:
+        assert not plan.adjustments
+        assert not silent_fields(song, task, setup, changes)
+        assert set(plan.request) >= set(changes) - {"audio_codes"}
+
+
+def test_the_table_is_printed_and_is_the_documents(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        main(["generate", "--help-fields"])
+    assert not end.value.code
+    printed = capsys.readouterr().out
+    assert printed == f"{fields.table()}\n"
+    assert f"```\n{printed}```\n" in (ROOT / "docs/fields.md").read_text(encoding="utf-8")
