@@ -78,7 +78,7 @@ NOTHING = {"use_cot_metas": False, "guidance_scale": 1.0}
 def song(tmp_path_factory) -> str:
     """Six seconds of a recording."""
     path = tmp_path_factory.mktemp("audio") / "song.wav"
-    soundfile.write(path, [0.1] * 48_000, 8_000)
+    soundfile.write(path, [0.1, -0.1] * 24_000, 8_000)
     return str(path)
 
 
