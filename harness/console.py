@@ -19,9 +19,10 @@ from types import MappingProxyType
 from typing import NoReturn
 
 from harness.errors import BenchError, UsageError
-from harness.text import harmless
+from harness.text import PLAINLY, harmless
 
 BUG = 4
+TRACEBACK_CHARS = 20_000
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -50,7 +51,7 @@ def run(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # not every terminal has every script
+            stream.reconfigure(errors=PLAINLY)  # not every terminal has every script
     try:
         with _interrupted_by(ENDING):
             code = command()
@@ -73,7 +74,7 @@ def run(
     except Exception:
         import traceback
 
-        print(harmless(traceback.format_exc(), keep="\n"), end="", file=sys.stderr)
+        print(harmless(traceback.format_exc(), keep="\n", most=TRACEBACK_CHARS), end="", file=sys.stderr)
         return BUG
 
 
