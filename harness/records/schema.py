@@ -31,7 +31,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What a run is: its command, its code, its machine, its weights.
 
     `origins`: where the value of each flag came from (flag, env, .env, example, default, tier).
-    `ended_utc` is None until the run is through. `dirty`: whether the code differs from `commit`.
+    `ended_utc` is None until the run is through. `dirty`: whether the code differs from `commit`, and
+    `changes` a digest of it where that does not name it.
     `subject`: what was measured, absent where it is the first of `harness.registry`; `dit`, `lm` and
     `lm_backend` are that one's, and empty elsewhere.
     """
@@ -54,13 +55,16 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     origins: Mapping[str, str]
     versions: Mapping[str, str]
     subject: str | msgspec.UnsetType = msgspec.UNSET
+    changes: str | msgspec.UnsetType = msgspec.UNSET
 
     def continues(self, other: Header) -> bool:
         """Whether what `other` measured need not be measured again: same code, weights and machine."""
-        same = ("mode", "commit", "package_version", "subject", "source", "dit", "lm", "lm_backend", "device")
+        same = (
+            *("mode", "commit", "dirty", "changes", "package_version", "subject"),
+            *("source", "dit", "lm", "lm_backend", "device"),
+        )
         return (
-            self.dirty is False
-            and other.dirty is False
+            (self.dirty is False or self.changes is not msgspec.UNSET)
             and all(getattr(self, name) == getattr(other, name) for name in same)
             and self.versions.get("torch") == other.versions.get("torch")
             and self.machine.lasting == other.machine.lasting
