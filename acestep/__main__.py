@@ -21,7 +21,7 @@ from acestep.request import AUDIO_FORMATS
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
 from harness import console
-from harness.console import Parser
+from harness.console import Parser, named
 from harness.errors import BenchError
 from harness.quantization import QUANTIZATIONS
 
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _format(add("format", help="caption and lyrics as the model knows them", parents=[engine]))
     codes = add("codes", help="audio codes of a recording, as text", parents=[engine])
     codes.set_defaults(run=commands.codes)
-    codes.add_argument("audio", help="any file soundfile reads")
+    codes.add_argument("audio", type=named, help="any file soundfile reads")
     write = add("write-checkpoint", help="write a synthetic checkpoint folder")
     write.set_defaults(run=commands.write)
     write.add_argument("source", choices=SYNTHETIC)
@@ -67,9 +67,10 @@ def _engine_flags() -> Parser:
     add, switch = group.add_argument, argparse.BooleanOptionalAction
     add(
         "--source",
+        type=named,
         help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (ACESTEP_SOURCE, then this machine's)",
     )
-    add("--dit", metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
+    add("--dit", type=named, metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
     add("--lm", default="auto", choices=["auto", *LMS, "none"], help="5 Hz language model (the tier's)")
     add("--lm-backend", default="auto", choices=["auto", *BACKENDS], help="what runs it (the device's)")
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
@@ -89,10 +90,16 @@ def _engine_flags() -> Parser:
 def _generate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=commands.generate)
     add, switch = parser.add_argument, argparse.BooleanOptionalAction
-    add("--example", help=f"a request file, or a name of examples/text2music ({DEFAULT_EXAMPLE})")
+    add("--example", type=named, help=f"a request file, or a name of examples/text2music ({DEFAULT_EXAMPLE})")
     add("--task", choices=list(TASKS), help="what to do (text2music)")
-    add("--src-audio", metavar="FILE", help="the recording to work on; all tasks but text2music")
-    add("--reference-audio", metavar="FILE", action="append", help="a clip whose timbre to take; repeatable")
+    add("--src-audio", type=named, metavar="FILE", help="the recording to work on; all tasks but text2music")
+    add(
+        "--reference-audio",
+        type=named,
+        metavar="FILE",
+        action="append",
+        help="a clip whose timbre to take; repeatable",
+    )
     add("--codes", help="audio codes instead of planned ones, as text or @FILE")
     add("--caption", help="what the music is")
     add("--lyrics", help="text or @FILE")
@@ -119,7 +126,7 @@ def _describe_flags(parser: argparse.ArgumentParser) -> None:
 def _understand(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=commands.understand)
     parser.add_argument("--codes", help="audio codes as text or @FILE")
-    parser.add_argument("--audio", metavar="FILE", help="a recording, whose codes are made first")
+    parser.add_argument("--audio", type=named, metavar="FILE", help="a recording, whose codes are made first")
     _describe_flags(parser)
 
 

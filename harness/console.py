@@ -15,8 +15,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from harness.errors import BenchError, UsageError
 from harness.text import PLAINLY, harmless
@@ -26,8 +27,22 @@ TRACEBACK_CHARS = 20_000
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+def named(text: str) -> str:
+    """The value of a flag that names something. Raises ArgumentTypeError for an empty one.
+
+    A variable of a shell that is not set stands neither for the default nor for the working directory.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; give it a name, or drop it")
+    return text
+
+
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError where argparse would print how all of it is used."""
+    """Raises UsageError where argparse would print how all of it is used; no path is empty."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.register("type", Path, lambda text: Path(named(text)))
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{' '.join(message.split())}; see --help")

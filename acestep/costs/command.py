@@ -30,10 +30,10 @@ def run(options: argparse.Namespace) -> int:
         print(report.listing(cards.cards()))
         return 0
     card = _card(options)
-    json_file = writable("--json", Path(options.json)) if options.json else None
+    json_file = writable("--json", options.json) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html) if options.html else None
     if json_file and json_file == html_file:
-        raise UsageError(f"--json: {options.json!r} is the file of --html as well; name another")
+        raise UsageError(f"--json: {str(options.json)!r} is the file of --html as well; name another")
     params, config = _request(options)
     setup = _setup(options, card)
     plan = resolver.resolve(params, config, setup)
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     line = json.dumps(cost.as_dict()) if options.json is not None else ""
     if json_file:
         write_whole(json_file, f"{line}\n".encode())
-    print(line if options.json == "" else report.text(cost))
+    print(line if options.json is True else report.text(cost))
     return 0 if cost.fits else 1
 
 
@@ -66,7 +66,7 @@ def _card(options: argparse.Namespace) -> Card:
 
 def _request(options: argparse.Namespace) -> tuple[GenerationParams, GenerationConfig]:
     """The example's request with the flags over it; it plans where the flags say so, as when profiled."""
-    params, config = load_example(music_example(options.example or None))
+    params, config = load_example(music_example(options.example))
     flags = {"duration": options.duration, "inference_steps": options.steps}
     changes = {name: value for name, value in flags.items() if value is not None}
     size = config.batch_size if options.batch is None else options.batch
