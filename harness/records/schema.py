@@ -25,6 +25,7 @@ from harness.registry import FORMAT
 SCHEMA = f"{FORMAT}1"
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what a machine can count
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,11 +96,11 @@ class Cold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class AudioFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was heard. Peak and RMS are the loudest item's, 1 being full scale."""
 
-    items: int
+    items: Size
     audio_s: float  # of the longest item
     peak: float
     rms: float
-    silent: int  # items
+    silent: Size  # items
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True):
@@ -107,7 +108,7 @@ class Used(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     t_s: float
     phase: str
-    used_bytes: int
+    used_bytes: Size
 
 
 class TierResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,11 +124,11 @@ class TierResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     class_gb: float
     variant: str
     cap: str | None = None
-    cap_bytes: int | None = None
+    cap_bytes: Size | None = None
     cap_verified: bool = False
-    peak_bytes: int | None = None
+    peak_bytes: Size | None = None
     peak_source: str | None = None
-    stage_peaks_bytes: Mapping[str, int] = {}
+    stage_peaks_bytes: Mapping[str, Size] = {}
     timeline: tuple[Used, ...] = ()
     phase_reached: str | None = None
     exit_code: int | None = None
@@ -154,8 +155,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     error: str = ""
     samples: tuple[Sample, ...] = ()
     cold: Cold | None = None
-    counts: Mapping[str, int | float] = {}
-    memory_bytes: Mapping[str, int] = {}
+    counts: Mapping[str, Size | float] = {}
+    memory_bytes: Mapping[str, Size] = {}
     audio: AudioFacts | None = None
     text: Mapping[str, Any] | None = None
     card: TierResult | None = None
