@@ -30,6 +30,10 @@ def check(options: Options) -> None:
             where = str(path.parent)
             raise UsageError(f"{name}: {where!r} cannot be made: {error.strerror}; name another") from None
         writable(name, path)
+    try:
+        str(options.trace).encode()
+    except UnicodeEncodeError:  # torch's profiler takes a text for a path
+        raise UsageError(f"trace: {str(options.trace)!r} is not UTF-8; name another") from None
 
 
 def run(options: Options, work: Callable[[], object]) -> None:
