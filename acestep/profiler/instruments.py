@@ -15,7 +15,7 @@ from pathlib import Path
 from acestep.profiler.options import Options
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import replacing, writable, write_whole
-from harness.text import harmless
+from harness.text import MAX_PAGE_CHARS, harmless
 
 FUNCTIONS, SHOWN = 100, 20
 DETAILS = "profile-functions.txt"
@@ -61,10 +61,10 @@ def functions(work: Callable[[], object], path: Path) -> str:
     profiler = cProfile.Profile()
     profiler.runcall(work)
     try:
-        write_whole(path, _table(profiler, FUNCTIONS).encode())
+        write_whole(path, _table(profiler, FUNCTIONS).encode(errors="backslashreplace"))
     except OSError as error:
         raise MissingPrerequisite(f"detailed: {str(path)!r} cannot be written: {error.strerror}") from None
-    return harmless(f"instrumented times, in {path}\n{_table(profiler, SHOWN)}", keep="\n")
+    return harmless(f"instrumented times, in {path}\n{_table(profiler, SHOWN)}", "\n", MAX_PAGE_CHARS)
 
 
 def _table(profiler: cProfile.Profile, rows: int) -> str:
