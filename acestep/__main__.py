@@ -110,7 +110,12 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, help="items (1)")
     add("--seed", type=int, help=f"seed of the first item ({DEFAULT_SEED})")
     add("--format", default="wav", choices=AUDIO_FORMATS, help="audio format (%(default)s)")
-    add("--out", type=Path, default=Path("outputs"), help="folder for the audio (%(default)s)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("outputs"),
+        help="folder for the audio, which replaces no file (%(default)s)",
+    )
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
 
 
