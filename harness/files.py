@@ -48,8 +48,10 @@ def add(path: Path, write: Callable[[Path], object]) -> Path:
     """Write a file that replaces none, completely or not at all; returns where it is.
 
     It is `path`, or where that is taken the first that is free of `stem-2`, `stem-3` and so on, whoever else
-    adds to the folder meanwhile. `write` is called with the path of a new file to write. Raises OSError.
+    adds to the folder meanwhile. `write` is called with the path of a new file to write. What a run that was
+    killed has left of it is removed. Raises OSError.
     """
+    _clear(path)
     with _writing(path) as part:
         write(part)
         _sync(part, os.O_RDWR)
@@ -102,9 +104,7 @@ def writable(name: str, path: Path) -> Path:
         probe = _part(place)
         probe.touch(exist_ok=False)
         probe.unlink(missing_ok=True)
-        for part in place.parent.glob(_part(place, "*").name):
-            with suppress(OSError), held(part):  # which removes it
-                pass
+        _clear(place)
     except OSError as error:
         raise UsageError(
             f"{name}: {str(path)!r} cannot be written: {error.strerror}; "
@@ -140,6 +140,13 @@ def _writing(path: Path) -> Iterator[Path]:
         yield part
     with suppress(OSError):  # not every system opens folders
         _sync(path.parent, os.O_RDONLY)
+
+
+def _clear(path: Path) -> None:
+    """Remove part files of `path` that nobody is writing."""
+    for part in path.parent.glob(_part(path, "*").name):
+        with suppress(OSError), held(part):  # which removes it
+            pass
 
 
 def _named(part: Path, place: Path) -> bool:

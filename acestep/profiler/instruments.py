@@ -29,7 +29,8 @@ def check(options: Options) -> None:
         except OSError as error:
             where = str(path.parent)
             raise UsageError(f"{name}: {where!r} cannot be made: {error.strerror}; name another") from None
-        writable(name, path)
+        if writable(name, path) == (options.benchmark_output and options.benchmark_output.resolve()):
+            raise UsageError(f"{name}: {str(path)!r} is the file of --benchmark-output as well; name another")
     try:
         str(options.trace).encode()
     except UnicodeEncodeError:  # torch's profiler takes a text for a path

@@ -123,6 +123,8 @@ def test_what_a_killed_run_left_is_removed_and_nothing_of_another_file(tmp_path:
         part.touch()
     writable("out", tmp_path / "a")
     assert list(tmp_path.iterdir()) == [other]
+    add(tmp_path / "b", lambda part: part.write_bytes(b"new"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "b"]
 
 
 def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path):

@@ -123,6 +123,10 @@ def test_words_are_looked_into_as_music_is(run, tmp_path):
         (("--trace", "/proc/trace.json"), "--trace: '/proc/trace.json' cannot be written"),
         (("--trace", "taken/trace.json"), "--trace: 'taken' cannot be made"),
         (("--trace", "a\udcff.json"), r"--trace: 'a\udcff.json' is not UTF-8; name another"),
+        (
+            ("--trace", "x/../a.json", "--benchmark-output", "a.json"),
+            "--trace: 'x/../a.json' is the file of --benchmark-output as well",
+        ),
         (("--detailed", "--benchmark-output", "taken/a.json"), "--detailed: 'taken' cannot be made"),
     ],
 )
