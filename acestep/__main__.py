@@ -22,7 +22,7 @@ from acestep.request import AUDIO_FORMATS
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
 from harness import console
-from harness.console import Parser
+from harness.console import Parser, named
 from harness.errors import BenchError
 from harness.flags import number, whole
 from harness.quantization import QUANTIZATIONS
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _format(add("format", help="caption and lyrics as the model knows them", parents=[engine]))
     codes = add("codes", help="audio codes of a recording, as text", parents=[engine])
     codes.set_defaults(run=commands.codes)
-    codes.add_argument("audio", help="any file soundfile reads")
+    codes.add_argument("audio", type=named, help="any file soundfile reads")
     write = add("write-checkpoint", help="write a synthetic checkpoint folder")
     write.set_defaults(run=commands.write)
     write.add_argument("source", choices=SYNTHETIC)
@@ -77,9 +77,10 @@ def _engine_flags() -> Parser:
     add, switch = group.add_argument, argparse.BooleanOptionalAction
     add(
         "--source",
+        type=named,
         help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (ACESTEP_SOURCE, then this machine's)",
     )
-    add("--dit", metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
+    add("--dit", type=named, metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
     add(
         "--lm",
         default="auto",
@@ -104,10 +105,16 @@ def _engine_flags() -> Parser:
 def _generate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=commands.generate)
     add, switch = parser.add_argument, argparse.BooleanOptionalAction
-    add("--example", help=f"a request file, or a name of examples/text2music ({DEFAULT_EXAMPLE})")
+    add("--example", type=named, help=f"a request file, or a name of examples/text2music ({DEFAULT_EXAMPLE})")
     add("--task", choices=list(TASKS), help="what to do (text2music)")
-    add("--src-audio", metavar="FILE", help="the recording to work on; all tasks but text2music")
-    add("--reference-audio", metavar="FILE", action="append", help="a clip whose timbre to take; repeatable")
+    add("--src-audio", type=named, metavar="FILE", help="the recording to work on; all tasks but text2music")
+    add(
+        "--reference-audio",
+        type=named,
+        metavar="FILE",
+        action="append",
+        help="a clip whose timbre to take; repeatable",
+    )
     add("--codes", help="audio codes instead of planned ones, as text or @FILE")
     add("--caption", help="what the music is")
     add("--lyrics", help="text or @FILE")
@@ -118,7 +125,12 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=whole, help="items (1)")
     add("--seed", type=whole, help=f"seed of the first item ({DEFAULT_SEED})")
     add("--format", choices=AUDIO_FORMATS, help=f"audio format ({AUDIO_FORMATS[0]})")
-    add("--out", type=Path, default=Path("outputs"), help="folder for the audio (%(default)s)")
+    add(
+        "--out",
+        type=Path,
+        default=Path("outputs"),
+        help="folder for the audio, which replaces no file (%(default)s)",
+    )
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
     add("--help-fields", action=_HelpFields, nargs=0, help="print which field has a use in which task")
 
@@ -145,7 +157,7 @@ def _describe_flags(parser: argparse.ArgumentParser) -> None:
 def _understand(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=commands.understand)
     parser.add_argument("--codes", help="audio codes as text or @FILE")
-    parser.add_argument("--audio", metavar="FILE", help="a recording, whose codes are made first")
+    parser.add_argument("--audio", type=named, metavar="FILE", help="a recording, whose codes are made first")
     _describe_flags(parser)
 
 

@@ -244,7 +244,7 @@ class Generation:
         return tuple(audios[item] for item in range(len(self.seeds)))
 
     def save(self, audios: Sequence[Audio], save_dir: Path | None) -> tuple[Audio, ...]:
-        """Items to files of `save_dir` where there is one, named by their seeds; silent ones are left out."""
+        """Items to new files of `save_dir` where there is one, named by their seeds; no silent ones."""
         with span("save"):
             return tuple(self._saved(audio, save_dir) for audio in audios)
 
@@ -252,8 +252,7 @@ class Generation:
         if save_dir is None or audio.silent:
             return audio
         path = save_dir / f"seed-{audio.seed}.{self.plan.config.audio_format}"
-        waveform.save(audio.tensor, path, audio.sample_rate)
-        return replace(audio, path=path)
+        return replace(audio, path=waveform.save(audio.tensor, path, audio.sample_rate))
 
     def _counts(
         self,

@@ -15,17 +15,33 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from harness.errors import BenchError, UsageError
-from harness.text import harmless
+from harness.text import PLAINLY, harmless
 
 BUG = 4
+TRACEBACK_CHARS = 20_000
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+def named(text: str) -> str:
+    """The value of a flag that names something. Raises ArgumentTypeError for an empty one.
+
+    A variable of a shell that is not set stands neither for the default nor for the working directory.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; give it a name, or drop it")
+    return text
+
+
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError where argparse would print how all of it is used."""
+    """Raises UsageError where argparse would print how all of it is used; no path is empty."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.register("type", Path, lambda text: Path(named(text)))
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{' '.join(message.split())}; see --help")
@@ -48,7 +64,7 @@ def run(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # not every terminal has every script
+            stream.reconfigure(errors=PLAINLY)  # not every terminal has every script
     try:
         with _interrupted_by(ENDING):
             code = command()
@@ -70,7 +86,7 @@ def run(
     except Exception:
         import traceback
 
-        print(harmless(traceback.format_exc(), keep="\n"), end="", file=sys.stderr)
+        print(harmless(traceback.format_exc(), keep="\n", most=TRACEBACK_CHARS), end="", file=sys.stderr)
         return BUG
 
 

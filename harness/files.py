@@ -1,6 +1,9 @@
-"""Atomic file writes: written beside their place, synced to the disk, then renamed into it.
+"""Atomic file writes: written beside their place, synced to the disk, then given their name.
 
 Reads that cannot hang: of regular files only (`regular`).
+
+Two runs may write into one folder, and one name, at once: each has part files of its own, which are locked
+while they are written, so that a run clears away what a killed one has left and nothing else.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
 
 from harness.errors import UsageError
+
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # what a file system says that has no hard links
 
 
 @contextmanager
@@ -25,24 +30,64 @@ def replacing(path: Path) -> Iterator[Path]:
     Both the file and its folder are on the disk then, and a file that was there has kept its permissions.
     When the block, or the disk, fails, `path` is as before and nothing is left beside it. Raises OSError.
     """
-    part = _part(path)
-    try:
+    with _writing(path) as part:
         yield part
         _sync(part, os.O_RDWR)
         with suppress(FileNotFoundError):
             shutil.copymode(path, part)
         part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # not every system opens folders
-        _sync(path.parent, os.O_RDONLY)
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write `path` completely or not at all. Raises OSError."""
     with replacing(path) as part:
         part.write_bytes(data)
+
+
+def add(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write a file that replaces none, completely or not at all; returns where it is.
+
+    It is `path`, or where that is taken the first that is free of `stem-2`, `stem-3` and so on, whoever else
+    adds to the folder meanwhile. `write` is called with the path of a new file to write. What a run that was
+    killed has left of it is removed. Raises OSError.
+    """
+    _clear(path)
+    with _writing(path) as part:
+        write(part)
+        _sync(part, os.O_RDWR)
+        number = 1
+        place = path
+        while not _named(part, place):
+            number += 1
+            place = path.with_stem(f"{path.stem}-{number}")
+    return place
+
+
+def keep(path: Path) -> Path:
+    """Copy what `path` holds to a name of its own beside it, before something else replaces it; returns that.
+
+    Raises OSError.
+    """
+    return add(path.with_stem(f"{path.stem}-kept"), lambda part: shutil.copyfile(path, part))
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock `path`, an empty file, until the block ends; the kernel lets go of it with the process.
+
+    Raises BlockingIOError while another holds it, OSError where the file system has no locks.
+    """
+    descriptor = _locked(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def lock_of(path: Path) -> Path:
+    """The lock that is held while a run writes to `path`."""
+    return _beside(path, "lock")
 
 
 def writable(name: str, path: Path) -> Path:
@@ -56,9 +101,10 @@ def writable(name: str, path: Path) -> Path:
             raise UsageError(f"{name}: {str(path)!r} is there and is no file; name another")
         if place.exists() and not os.access(place, os.W_OK):
             raise UsageError(f"{name}: {str(path)!r} is read-only; name another")
-        _part(place).touch(exist_ok=False)
-        for part in place.parent.glob(_part(place, "*").name):
-            part.unlink()
+        probe = _part(place)
+        probe.touch(exist_ok=False)
+        probe.unlink(missing_ok=True)
+        _clear(place)
     except OSError as error:
         raise UsageError(
             f"{name}: {str(path)!r} cannot be written: {error.strerror}; "
@@ -82,9 +128,68 @@ def regular(path: Path) -> Path:
     raise FileNotFoundError(errno.ENOENT, f"it is {kind}", path)
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """A part file of `path`, which is locked, and gone when the block ends, however it does."""
+    part = _part(path)
+    with ExitStack() as stack:
+        stack.callback(part.unlink, missing_ok=True)
+        with suppress(OSError):  # no locks here; what is wrong with the place is told where it is written
+            stack.enter_context(held(part))
+        yield part
+    with suppress(OSError):  # not every system opens folders
+        _sync(path.parent, os.O_RDONLY)
+
+
+def _clear(path: Path) -> None:
+    """Remove part files of `path` that nobody is writing."""
+    for part in path.parent.glob(_part(path, "*").name):
+        with suppress(OSError), held(part):  # which removes it
+            pass
+
+
+def _named(part: Path, place: Path) -> bool:
+    """Whether `part` has got the name `place`; not where that is another file's."""
+    try:
+        os.link(part, place)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if place.exists():
+            return False
+        part.replace(place)
+    return True
+
+
 def _part(path: Path, token: str = "") -> Path:
-    """A name beside `path` that is nobody else's; short, as a name as long as one can be has one, too."""
-    return path.with_name(f".{crc32(os.fsencode(path.name)):08x}-{token or secrets.token_hex(8)}.part")
+    """A name beside `path` that is nobody else's."""
+    return _beside(path, f"{token or secrets.token_hex(8)}.part")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A hidden name of `path`; short, as a name as long as one can be has one, too."""
+    return path.with_name(f".{crc32(os.fsencode(path.name)):08x}-{ending}")
+
+
+def _locked(path: Path) -> int:
+    """The descriptor of a file that is locked, and is still the one of that name."""
+    try:
+        import fcntl
+    except ImportError:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), path) from None
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from harness.text import harmless
+from harness.text import MAX_PAGE_CHARS, harmless
 
 
 def render(template: Path, **values: Any) -> str:
@@ -35,4 +35,4 @@ def safe(text: str) -> Markup:
 
     What is markup already stays as it is.
     """
-    return text if isinstance(text, Markup) else escape(harmless(text, keep="\n"))
+    return text if isinstance(text, Markup) else escape(harmless(text, keep="\n", most=MAX_PAGE_CHARS))

@@ -5,18 +5,34 @@ Widths are display columns: a Chinese character takes two, a combining mark none
 
 from __future__ import annotations
 
+import codecs
 import re
 
 # Control characters, line separators, marks that reverse text, halves of characters: what gives orders
 # to a terminal, or cannot be printed at all.
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+MAX_CHARS = 2_000  # of one text in a line or a cell
+MAX_PAGE_CHARS = 2**20  # of one that has a page to itself, as a log has
+
+# What a terminal without these characters gets instead, in as many columns.
+PLAIN = {
+    "—": "-", "─": "-", "→": ">", "≥": "+", "×": "x", "≤": "<", "…": ".", "±": "+", "·": ".", "µ": "u",
+    "├": "|", "└": "`", "✅": "+ ", "❌": "x ", "➖": "- ", "⚠": "!", "\ufe0f": " ",
+}  # fmt: skip
+PLAINLY = "plainly"  # the name of the error handler below
 
 
-def harmless(text: str, keep: str = "") -> str:
-    """`text` with control characters spelled out, but for those to `keep`.
+def harmless(text: str, keep: str = "", most: int = MAX_CHARS) -> str:
+    """`text` with control characters spelled out, but for those to `keep`, and without the middle of what is
+    over `most` characters.
 
-    What a model, a file or a user wrote gives no orders to a terminal, and hides or reorders nothing.
+    What a model, a file or a user wrote gives no orders to a terminal, hides or reorders nothing, and fills
+    no screen. How an error begins stays, and how it ends, which is what to do.
     """
+    if len(text) > most:
+        half = most // 2
+        left_out = f" ... {len(text) - 2 * half:,} characters ... "
+        return harmless(text[:half], keep, most) + left_out + harmless(text[-half:], keep, most)
     return UNSAFE.sub(
         lambda match: match[0] if match[0] in keep else match[0].encode("unicode_escape").decode(), text
     )
@@ -34,3 +50,15 @@ def wrapped(text: str, width: int) -> list[str]:
             continue
         lines += chop_cells(word, width) or [word]  # nothing to chop: a mark alone has no width
     return lines[1:] or [""]
+
+
+def _plainly(error: UnicodeError) -> tuple[str | bytes, int]:
+    """A likeness of the first character that cannot be encoded, so that tables stay tables, or its number."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    error.end = error.start + 1
+    likeness = PLAIN.get(error.object[error.start])
+    return codecs.backslashreplace_errors(error) if likeness is None else (likeness, error.end)
+
+
+codecs.register_error(PLAINLY, _plainly)

@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import rename_privateuse1_backend
@@ -279,11 +279,11 @@ def _introduce() -> None:
 
 
 def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    """Every tensor in `values`, however deep."""
+    """Every tensor in `values`, however deep. A storage has none, and would be gone through byte by byte."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
-        elif isinstance(value, Iterable) and not isinstance(value, str):
+        elif isinstance(value, Iterable) and not isinstance(value, (str, UntypedStorage)):
             yield from tensors(value)
 
 

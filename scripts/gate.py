@@ -38,6 +38,7 @@ from asv.results import Results, iter_results_for_machine_and_hash
 from asv.util import human_value
 
 from harness import console
+from harness.errors import MissingPrerequisite
 from scripts import asv_selection
 from scripts.machine import register
 
@@ -174,7 +175,10 @@ def _show(measured: Measured, unit: str) -> str:
 
 def _commit(name: str) -> str:
     command = ["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError as error:
+        raise MissingPrerequisite(f"git: cannot be run: {error.strerror}; install it") from None
 
 
 def main() -> int:

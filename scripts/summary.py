@@ -5,18 +5,20 @@ python -m scripts.summary
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks._matrix import STAGES, STEPS, THINKING, TIERS_GB, WITH_LM, cell
 from benchmarks._records import read
 from harness import console
+from harness.errors import MissingPrerequisite
+from harness.records import machine
 from harness.text import harmless
 
 RECORDS = Path(".asv/records")
@@ -81,7 +83,8 @@ def memory_table(records: dict[str, dict]) -> Table:
     for tier in TIERS_GB:
         cases = [records.get(cell("memory", tier_gb=tier, lm=lm).name, {"status": ""}) for lm in WITH_LM]
         shown = (
-            f"{one['peak_bytes'] / 2**20:,.0f}" if one["status"] == "ok" else one["status"] for one in cases
+            f"{one['peak_bytes'] / 2**20:,.0f}" if one["status"] == "ok" else escape(harmless(one["status"]))
+            for one in cases
         )
         table.add_row(f"{tier} GB", *shown)
     return table
@@ -103,12 +106,16 @@ def _facts(header: dict) -> str:
     facts = header["environment"]
     weights = f"{facts['source']}, {facts['dtype']}, LM {facts['lm']} on {facts['lm_backend']}"
     device = f"{facts['device_name']} ({facts['device']}), {facts['threads']} threads, torch {facts['torch']}"
-    return f"weights  {weights}\ndevice   {device}"
+    return f"weights  {harmless(weights)}\ndevice   {harmless(device)}"
 
 
 def _head() -> str:
-    command = ["git", "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    commit, _ = machine.revision(Path.cwd())
+    if commit is None:
+        raise MissingPrerequisite(
+            "git: the commit of this folder is not known; run it in the root of the repository, where git is"
+        )
+    return commit
 
 
 def main() -> int:
@@ -123,9 +130,9 @@ def summary() -> int:
     header, records = newest("timing", commit)
     if header.get("status") != "ok":
         reason = header.get("reason", "no records; run make bench")
-        terminal.print(f"summary: nothing was measured for {commit[:12]}: {reason}", markup=False)
+        terminal.print(harmless(f"summary: nothing was measured for {commit[:12]}: {reason}"), markup=False)
         return 1
-    terminal.print(f"\ncommit   {commit[:12]}\n{_facts(header)}\n", highlight=False)
+    terminal.print(f"\ncommit   {commit[:12]}\n{_facts(header)}\n", highlight=False, markup=False)
     for thinking in THINKING:
         terminal.print(stage_table(header, records, thinking))
     terminal.print(throughput_table(records))
@@ -136,7 +143,10 @@ def summary() -> int:
     failed = [one for one in every if one["status"] == "failed"]
     for one in failed:
         terminal.print(harmless(f"failed: {one['cell']}: {one['reason']}"), markup=False, soft_wrap=True)
-    terminal.print(f"\nsite     {SITE.resolve()}  (asv preview serves it)", highlight=False, soft_wrap=True)
+    site = harmless(str(SITE.resolve()))
+    terminal.print(
+        f"\nsite     {site}  (asv preview serves it)", highlight=False, markup=False, soft_wrap=True
+    )
     return bool(failed)
 
 

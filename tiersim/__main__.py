@@ -22,7 +22,7 @@ from pathlib import Path
 
 from harness import console
 from harness.cards import DEFAULT
-from harness.console import Parser
+from harness.console import Parser, named
 from harness.flags import number, spelled, spellings, whole
 from tiersim.case import CAPS, VARIANTS, Case, subject_of
 
@@ -62,7 +62,8 @@ def _add_cases(add: Callable[..., object]) -> None:
         help="what runs it (the tier's)",
     )
     add("--variants", nargs="+", default=VARIANTS[:1], choices=VARIANTS, help="of each tier's settings")
-    add("--source", help="synthetic-tiny, synthetic-full or a checkpoint folder (default: ACESTEP_SOURCE)")
+    sources = "synthetic-tiny, synthetic-full or a checkpoint folder (default: ACESTEP_SOURCE)"
+    add("--source", type=named, help=sources)
     add(
         "--duration",
         "--tier-duration",
@@ -101,7 +102,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     add("--device", help="run on auto, cuda, cuda:N, mps or cpu")
     add("--cap", choices=CAPS, help="run, with memory limited in this way (the device's own)")
     add("--gpus", nargs="+", metavar="ID", help="run on these, one case on each at a time (all)")
-    add("--scheduler", metavar="ADDRESS", help="run on the workers of a dask scheduler")
+    add("--scheduler", type=named, metavar="ADDRESS", help="run on the workers of a dask scheduler")
     add("--case-timeout", type=number, default=DEFAULTS.timeout_s, metavar="S", help="wall clock of a run")
 
 

@@ -72,10 +72,11 @@ def _change(item: Item, was: Item) -> Change | None:
     more = used - used_before
     if abs(more) <= min(MORE_SHARE * used_before, MORE_BYTES):
         return None
-    sizes = f"peak {used_before / MIB:,.1f} MiB before, {used / MIB:,.1f} now"
-    return Change(more > 0, f"{name}: {sizes} ({more / used_before:+.1%})")
+    share = f" ({more / used_before:+.1%})" if used_before else ""
+    return Change(more > 0, f"{name}: peak {used_before / MIB:,.1f} MiB before, {used / MIB:,.1f} now{share}")
 
 
 def _name(item: Item, card: TierResult) -> str:
-    lm = with_lm(item.effective.get("lm"))
+    lm = item.effective.get("lm")
+    lm = with_lm(None if lm is None else str(lm))
     return f"{card.tier_gb:g}GB {card.variant}, {lm}, batch {item.effective.get('batch_size')}"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from harness import cards
+from harness import cards, console
 from harness.cards import Card
 from harness.checks import within
 from harness.errors import UsageError
+from harness.records import forms
 from harness.records import writer as output
 from harness.records.schema import Header, Profile
 from harness.text import harmless
@@ -149,13 +150,15 @@ def _base(options: argparse.Namespace, card: Card | None) -> Case:
     )
 
 
-def _writers(options: argparse.Namespace, header: Header) -> list[output.Writer]:
-    writers = []
-    if options.benchmark_output:
-        writers.append(output.Writer(options.benchmark_output, header, json_compat=options.json_compat))
-    if options.out:
-        writers.append(output.Writer(options.out / "results.json", header))
-    return writers
+def _writers(options: argparse.Namespace, header: Header) -> Iterator[output.Writer]:
+    """Files of results; what one of them held of other work is kept, and told."""
+    kept = options.out and options.out / "results.json"
+    for path, json_compat in dict.fromkeys(((options.benchmark_output, options.json_compat), (kept, False))):
+        if path:
+            writer = output.Writer(path, header, resume=True, json_compat=json_compat)
+            if writer.kept_as:
+                console.say("tiersim", writer.kept_note)
+            yield writer
 
 
 def _runner(options: argparse.Namespace, card: Card | None, stack: ExitStack) -> Runner:
@@ -222,8 +225,8 @@ def _conclude(folder: Path, header: Header, records: Sequence[Record], findings:
     report = Report(FILE_COLUMNS, predicted=header.device == PREDICTED)
     tables = [table(report) for table in findings.tables]
     profile = Profile(run=header, items=tuple(map(document.item, records)))
-    blocks = "".join(f"\n```text\n{table}\n```\n" for table in tables)
-    write(folder / "summary.md", output.markdown(profile) + blocks.encode())
+    blocks = "".join(map(forms.fenced, tables))
+    write(folder / "summary.md", forms.markdown(profile) + blocks.encode())
     write(folder / "report.html", html.page(header, records, tables).encode())
 
 

@@ -12,15 +12,16 @@ A run that is killed, however suddenly, is taken up where it was by the same com
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Literal, Self
+from typing import Literal, Self
 
 import msgspec
 
-from harness import registry
 from harness.errors import BenchError, UsageError
-from harness.files import write_whole
+from harness.files import held, write_whole
 from harness.records import machine
+from harness.records.schema import encode
 from tiersim.case import Plan
 from tiersim.record import Record, Status
 
@@ -29,7 +30,6 @@ RERUNS: tuple[Rerun, ...] = ("failed", "all")
 # What would end the same way again. A timeout or a crash may not.
 SETTLED: frozenset[Status] = frozenset({"ok", "oom", "host-oom", "invalid", "refused"})
 KEPT: dict[Rerun | None, frozenset[Status]] = {None: SETTLED, "failed": frozenset({"ok"}), "all": frozenset()}
-ROOT = Path(__file__).parents[1]  # of the packages
 
 
 class Results:
@@ -40,14 +40,18 @@ class Results:
         self._cases = folder / "cases"
         self._kept = KEPT[rerun]
         self._stamps: dict[str, str] = {}
+        self._lock = ExitStack()
         try:
             self._cases.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("w")
+            self._lock.enter_context(held(folder / "lock"))
+        except BlockingIOError:
+            raise UsageError(
+                f"out: another run is writing {str(folder)!r}; wait for it, or name another"
+            ) from None
         except OSError as error:
             raise UsageError(
                 f"out: {str(folder)!r} cannot be written: {error.strerror}; name another"
             ) from None
-        _lock(self._lock, folder)
 
     def find(self, plan: Plan) -> Record | None:
         """The record of an earlier run of the same case, unless it has to be run again."""
@@ -59,7 +63,7 @@ class Results:
 
     def add(self, plan: Plan, record: Record) -> None:
         """Write a record down. Raises BenchError when it cannot be."""
-        write(self._path(plan), msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+        write(self._path(plan), msgspec.json.format(encode(record)) + b"\n")
 
     def __enter__(self) -> Self:
         return self
@@ -91,28 +95,11 @@ def stamp(source: str) -> str:
     The code is its text, so that an uncommitted change counts, and a comment too. Weights of a folder are
     told by the names, sizes and times of their files.
     """
-    digest = hashlib.sha256()
-    for path in sorted(file for package in registry.PACKAGES for file in (ROOT / package).rglob("*.py")):
-        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    facts = [source, *_files(Path(source)), machine.read().lasting, machine.versions()]
-    digest.update(msgspec.json.encode(facts, order="deterministic"))
-    return digest.hexdigest()
+    facts = [machine.code(), source, *_files(Path(source)), machine.read().lasting, machine.versions()]
+    return hashlib.sha256(encode(facts, order="deterministic")).hexdigest()
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
     facts = ((path.relative_to(folder), path.stat()) for path in files)
     return [(str(name), stat.st_size, stat.st_mtime_ns) for name, stat in facts]
-
-
-def _lock(file: IO[str], folder: Path) -> None:
-    """The kernel lets go of it with the process, however that ends."""
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise UsageError(
-            f"out: another run is writing {str(folder)!r}; wait for it, or name another"
-        ) from None

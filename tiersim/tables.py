@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from harness.memory import GIB
-from harness.text import harmless, wrapped
+from harness.text import PLAINLY, harmless, wrapped
 from tiersim.boundary import BatchLimit, Ladder, Minimum
 from tiersim.case import Plan, Settings, subject_of
 from tiersim.notes import NONE, label, lm_size, notes, predicted_on
@@ -22,7 +22,6 @@ from tiersim.telemetry import LOADING
 
 MARKS = {"OK": "✅", "OK*": "⚠️", "SKIP": "➖"}
 FAILED_MARK = "❌"
-PLAIN = str.maketrans({"—": "-", "─": "-", "→": ">", "≥": "+", "×": "x", "≤": "<", "…": "."})
 PREDICTED_AS = "nothing ran, times are a roofline"
 LEAST_NOTES = 16  # columns of the last cell beside the others
 BELOW = 4  # where it starts when it has fewer
@@ -212,7 +211,7 @@ class Report:
     def _plain(self, text: str) -> str:
         if not self._ascii:
             return text
-        return text.translate(PLAIN).encode("ascii", "replace").decode()
+        return text.encode("ascii", PLAINLY).decode()
 
 
 def _caps(records: Sequence[Record]) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import BenchError, MissingPrerequisite
-from harness.files import replacing
+from harness.files import add
 
 SILENCE = 1e-5  # both RMS and peak at or below this: nothing to hear
 
@@ -42,20 +42,24 @@ def is_silent(peak: float, rms: float) -> bool:
     return peak <= SILENCE and rms <= SILENCE
 
 
-def save(audio: Tensor, path: Path, sample_rate: int) -> None:
+def save(audio: Tensor, path: Path, sample_rate: int) -> Path:
     """Write `[2, N]` in [-1, 1] as 16-bit wav or flac, by the suffix; complete or not at all.
 
+    Returns where it is: `path`, with a number behind its stem where that is another file's.
     Raises MissingPrerequisite when the place cannot be written.
     """
     import soundfile
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part, part.open("wb") as file:
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
             # By descriptor: a name need not be text.
             kind = path.suffix.removeprefix(".")
             samples = audio.T.numpy()
             soundfile.write(file.fileno(), samples, sample_rate, "PCM_16", format=kind, closefd=False)
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return add(path, write)
     except OSError as error:
         raise MissingPrerequisite(f"{path}: cannot write audio: {error}") from None
     except soundfile.LibsndfileError as error:  # it keeps the reason to itself

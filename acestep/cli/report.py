@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import console
 from harness.adjustments import Adjustment
-from harness.text import harmless
+from harness.text import MAX_PAGE_CHARS, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,8 +93,8 @@ def print_description(result: DescriptionResult, load_s: float, *, as_json: bool
         return
     for name in ("bpm", "keyscale", "timesignature", "duration", "language", "genres", "caption"):
         if values[name] not in (None, ""):
-            print(f"{name:<14}{harmless(str(values[name]), keep=LAYOUT)}")
-    print(f"\n{harmless(result.lyrics, keep=LAYOUT)}\n")
+            print(f"{name:<14}{harmless(str(values[name]), LAYOUT, MAX_PAGE_CHARS)}")
+    print(f"\n{harmless(result.lyrics, LAYOUT, MAX_PAGE_CHARS)}\n")
     _print_stages(result.stages_s, result.wall_s)
     facts = {"load": f"{load_s:.2f} s (not in the wall)", "ran": _what_ran(result.environment)}
     _print_facts(facts | _tokens(result.counts, result.stages_s, result.environment))

@@ -23,7 +23,7 @@ from acestep.defaults import DEFAULT_EXAMPLE
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness import console
 from harness.cards import DEFAULT
-from harness.console import Parser
+from harness.console import Parser, named
 from harness.flags import number, spelled, spellings, whole
 
 FIELDS = {  # that a flag has another name for
@@ -72,7 +72,7 @@ def _add_card(add: Callable[..., object]) -> None:
 
 def _add_request(add: Callable[..., object]) -> None:
     name = f"a request, or a name of examples/text2music ({DEFAULT_EXAMPLE})"
-    add("--example", metavar="FILE", help=name)
+    add("--example", type=named, metavar="FILE", help=name)
     add("--duration", type=number, metavar="S", help="seconds of audio (the example's)")
     add("--batch", type=whole, metavar="N", help="items (the example's)")
     add("--steps", type=whole, metavar="N", help="diffusion steps (turbo 8, base 50)")
@@ -83,9 +83,10 @@ def _add_engine(add: Callable[..., object]) -> None:
     switch = argparse.BooleanOptionalAction
     add(
         "--source",
+        type=named,
         help=f"{', '.join(SYNTHETIC)} or a checkpoint folder ({SYNTHETIC[1]}); values are not read",
     )
-    add("--dit", metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
+    add("--dit", type=named, metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
     add("--lm", default="auto", metavar="NAME", help=f"e.g. {LMS[0]}, or none (the tier's)")
     add("--quantization", default="auto", metavar="NAME", help="of the DiT's weights, or none (the tier's)")
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
@@ -95,7 +96,14 @@ def _add_engine(add: Callable[..., object]) -> None:
 
 
 def _add_output(add: Callable[..., object]) -> None:
-    add("--json", nargs="?", const="", metavar="FILE", help="the whole prediction, printed or as a file")
+    add(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="the whole prediction, printed or as a file",
+    )
     add("--html", type=Path, metavar="FILE", help="a page with the memory over time")
 
 

@@ -32,10 +32,10 @@ def run(options: argparse.Namespace) -> int:
         print(report.listing(cards.cards()))
         return 0
     card = _card(options)
-    json_file = writable("--json", Path(options.json)) if options.json else None
+    json_file = writable("--json", options.json) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html) if options.html else None
     if json_file and json_file == html_file:
-        raise UsageError(f"--json: {options.json!r} is the file of --html as well; name another")
+        raise UsageError(f"--json: {str(options.json)!r} is the file of --html as well; name another")
     left_out = LeftOut(Adjustments(options.strict))
     params, config = _request(options, left_out)
     plan = left_out.told_in(resolver.resolve(params, config, _setup(options, card)))
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     line = json.dumps(cost.as_dict()) if options.json is not None else ""
     if json_file:
         write_whole(json_file, f"{line}\n".encode())
-    print(line if options.json == "" else report.text(cost))
+    print(line if options.json is True else report.text(cost))
     return 0 if cost.fits else 1
 
 
@@ -70,7 +70,7 @@ def _request(
     options: argparse.Namespace, left_out: LeftOut | None = None
 ) -> tuple[GenerationParams, GenerationConfig]:
     """The example's request with the flags over it; it plans where the flags say so, as when profiled."""
-    params, config = load_example(music_example(options.example or None), left_out)
+    params, config = load_example(music_example(options.example), left_out)
     flags = {"duration": options.duration, "inference_steps": options.steps}
     changes = {name: value for name, value in flags.items() if value is not None}
     size = config.batch_size if options.batch is None else options.batch

@@ -17,6 +17,7 @@ from acestep.lm.backends.registry import BACKENDS
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness.checks import shown
+from harness.console import Parser, named
 from harness.errors import UsageError
 from harness.flags import number, whole
 from harness.quantization import QUANTIZATIONS
@@ -36,7 +37,7 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-class Flags(argparse.ArgumentParser):
+class Flags(Parser):
     """A parser whose mistakes are UsageErrors of one line, and whose flags belong to modes."""
 
     def __init__(self) -> None:
@@ -97,14 +98,14 @@ def _add_shared(flags: Flags) -> None:
     add = flags.group("shared", MODES)
     add("--mode", type=_mode, metavar="MODE", help=f"{', '.join(MODES)} ({PROFILE})")
     add("--device", help="auto, cuda, cuda:N, mps or cpu (auto)")
-    add("--source", help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (this machine's)")
+    add("--source", type=named, help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (this machine's)")
     add("--benchmark-output", type=Path, metavar="FILE", help="results, as .json, .csv or .md")
 
 
 def _add_engine(flags: Flags) -> None:
     switch = argparse.BooleanOptionalAction
     add = flags.group("engine", MEASURED)
-    add("--config-path", metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
+    add("--config-path", type=named, metavar="FOLDER", help=f"DiT variant, of the source ({DEFAULT_DIT})")
     add("--lm-model", metavar="NAME", help=f"one of {', '.join(LMS)} ({LMS[1]})")
     backends = f"auto, {', '.join(BACKENDS)} (auto)"
     add("--lm-backend", modes=(*MEASURED, TIER_TEST), metavar="NAME", help=backends)
@@ -121,13 +122,20 @@ def _add_request(flags: Flags) -> None:
     add = flags.group("request", GENERATION)
     add(
         "--example",
+        type=named,
         modes=(*GENERATION, FORMAT),
         metavar="NAME",
         help=f"a file of examples/text2music ({DEFAULT_EXAMPLE})",
     )
     add("--task-type", metavar="TASK", help=f"{', '.join(TASKS)} (text2music)")
-    add("--reference-audio", metavar="FILE", action="append", help="a clip whose timbre to take; repeatable")
-    add("--src-audio", metavar="FILE", help="the recording to work on; all tasks but text2music")
+    add(
+        "--reference-audio",
+        type=named,
+        metavar="FILE",
+        action="append",
+        help="a clip whose timbre to take; repeatable",
+    )
+    add("--src-audio", type=named, metavar="FILE", help="the recording to work on; all tasks but text2music")
     add("--duration", type=number, metavar="S", help="of audio, 10 to 600; -1: the LM's (example's)")
     add("--batch-size", type=whole, metavar="N", modes=(*GENERATION, TIER_TEST), help="items (example's)")
     add(

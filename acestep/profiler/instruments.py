@@ -15,7 +15,7 @@ from pathlib import Path
 from acestep.profiler.options import Options
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import replacing, writable, write_whole
-from harness.text import harmless
+from harness.text import MAX_PAGE_CHARS, harmless
 
 FUNCTIONS, SHOWN = 100, 20
 DETAILS = "profile-functions.txt"
@@ -29,7 +29,12 @@ def check(options: Options) -> None:
         except OSError as error:
             where = str(path.parent)
             raise UsageError(f"{name}: {where!r} cannot be made: {error.strerror}; name another") from None
-        writable(name, path)
+        if writable(name, path) == (options.benchmark_output and options.benchmark_output.resolve()):
+            raise UsageError(f"{name}: {str(path)!r} is the file of --benchmark-output as well; name another")
+    try:
+        str(options.trace).encode()
+    except UnicodeEncodeError:  # torch's profiler takes a text for a path
+        raise UsageError(f"trace: {str(options.trace)!r} is not UTF-8; name another") from None
 
 
 def run(options: Options, work: Callable[[], object]) -> None:
@@ -57,10 +62,10 @@ def functions(work: Callable[[], object], path: Path) -> str:
     profiler = cProfile.Profile()
     profiler.runcall(work)
     try:
-        write_whole(path, _table(profiler, FUNCTIONS).encode())
+        write_whole(path, _table(profiler, FUNCTIONS).encode(errors="backslashreplace"))
     except OSError as error:
         raise MissingPrerequisite(f"detailed: {str(path)!r} cannot be written: {error.strerror}") from None
-    return harmless(f"instrumented times, in {path}\n{_table(profiler, SHOWN)}", keep="\n")
+    return harmless(f"instrumented times, in {path}\n{_table(profiler, SHOWN)}", "\n", MAX_PAGE_CHARS)
 
 
 def _table(profiler: cProfile.Profile, rows: int) -> str:

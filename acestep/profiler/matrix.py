@@ -7,8 +7,8 @@ the card's tier clamps to the same run are measured once and listed twice.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from msgspec.structs import replace as changed
@@ -39,11 +39,12 @@ UNPLANNED = {name: fields.DEFAULTS[name] for name in SAMPLING_FIELDS}  # of rows
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request to measure, and the plan it comes to."""
+    """One request to measure, and the plan it comes to. `engine`: what flags ask of the engine."""
 
     params: GenerationParams
     config: GenerationConfig
     plan: EffectivePlan
+    engine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def work(self) -> float:
@@ -56,7 +57,7 @@ class Row:
     def requested(self) -> dict[str, Any]:
         """The request as plain values, for a record."""
         policy = {"strict": self.plan.setup.strict, "no_limits": self.plan.setup.no_limits}
-        return asdict(self.params) | asdict(self.config) | policy
+        return asdict(self.params) | asdict(self.config) | policy | dict(self.engine)
 
     @property
     def key(self) -> str:
@@ -94,7 +95,7 @@ def rows(options: Options, setup: Setup) -> list[Row]:
             request = replace(request, **UNPLANNED)
         seeds = item_seeds((config.seeds or (DEFAULT_SEED,))[0], batch)
         sized = replace(config, batch_size=batch, seeds=seeds)
-        table.append(Row(request, sized, resolver.resolve(request, sized, setup)))
+        table.append(Row(request, sized, resolver.resolve(request, sized, setup), options.engine))
     return sorted(table, key=lambda row: row.work)
 
 

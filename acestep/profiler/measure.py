@@ -49,12 +49,15 @@ class Bench:
     def music(self, mode: str, row: Row) -> Item:
         """Generate, files included. Raises UsageError and MissingPrerequisite; other failures are items."""
         plan = row.plan
-        with tempfile.TemporaryDirectory() as folder:
-            measured = self._try(lambda: self.engine.run(plan, Path(folder)))
+        measured = self._try(lambda: self._generate(plan))
         if isinstance(measured, Failure):
             return making.item(mode, row.requested, self.engine, plan, measured)
         facts = self._of_music(measured)
         return making.item(mode, row.requested, self.engine, plan, measured.results, **facts)
+
+    def _generate(self, plan: EffectivePlan) -> GenerationResult:
+        with tempfile.TemporaryDirectory() as folder:
+            return self.engine.run(plan, Path(folder))
 
     def text(self, mode: str, params: DescriptionParams) -> Item:
         """Describe music. Raises and fails as `music` does."""

@@ -67,7 +67,7 @@ def _profile(options: Options) -> int:
         bench = _bench(options, setup, plan.components)
         device = _Device(options, setup, bench)
         print(f"{device.before(plan)}\n", flush=True)
-        item = bench.music(PROFILE, matrix.Row(options.params, options.config, plan))
+        item = bench.music(PROFILE, matrix.Row(options.params, options.config, plan, options.engine))
         recording.add(item)
         if item.typical is None:
             console.say("profile_inference", f"{item.status}: {item.error}")

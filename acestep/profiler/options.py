@@ -90,6 +90,11 @@ class Options:
         return any(getattr(self.params, name) for name in COT_SWITCHES)
 
     @property
+    def engine(self) -> dict[str, Any]:
+        """What flags ask of the engine, where the card's tier would decide."""
+        return {name: getattr(self, name) for name in OF_TIER if self.origins.get(name) == "flag"}
+
+    @property
     def wants_lm(self) -> bool:
         """Whether the language model has work; a benchmark has rows that think."""
         return self.mode in (BENCHMARK, *TEXT_MODES) or self.params.uses_lm

@@ -15,7 +15,6 @@ from acestep.setup import Setup
 from acestep.subject import SUBJECT
 from harness import console
 from harness.records import machine
-from harness.records import writer as output
 from harness.records.making import header as header_of
 from harness.records.schema import Item
 from harness.records.writer import Writer
@@ -42,11 +41,16 @@ class Recording:
                 lm=setup.lm,
                 lm_backend=setup.lm_backend or None,
             )
-            if resume and path.is_file():
-                self.kept = output.done(path, header)
-                console.say("profile_inference", _taken_over(path, len(self.kept)))
-            self._writer = Writer(path, header, self.kept.values(), json_compat=options.json_compat)
+            self._writer = Writer(path, header, resume=resume, json_compat=options.json_compat)
             self.path: Path = path
+            self.kept = self._writer.finished
+            if self._writer.kept_as:
+                console.say("profile_inference", self._writer.kept_note)
+            elif self.kept:
+                console.say(
+                    "profile_inference",
+                    f"kept from {str(path)!r}: {len(self.kept)}; --no-resume runs everything again",
+                )
 
     def add(self, item: Item) -> None:
         """Write an item down, at once."""
@@ -63,14 +67,7 @@ class Recording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer and kind is None:
-            self._writer.close()
-            print(f"results  {harmless(str(self.path))}")
-
-
-def _taken_over(path: Path, rows: int) -> str:
-    if rows:
-        return f"kept from {str(path)!r}: {rows}; --no-resume runs everything again"
-    return (
-        f"no finished row of {str(path)!r} is of this commit, unchanged, on this machine; it is written anew"
-    )
+        if self._writer:
+            self._writer.__exit__(kind, error, trace)
+            if kind is None:
+                print(f"results  {harmless(str(self.path))}")

@@ -24,6 +24,7 @@ from acestep.text.tokenizer import TEXT_VOCAB
 from acestep.tracing import closed_form
 from acestep.tracing.closed_form import Networks
 from harness.nn.config import Qwen3Config
+from harness.text import harmless
 
 # Texts are not tokenised before a run: some paragraphs of lyrics stand in for them.
 TYPICAL_PROMPT_TOKENS = 600
@@ -196,7 +197,7 @@ def card(
     """The run by stage: FLOP and bytes of a token, step or song, and the floor. With `stages_s`, what was
     achieved as well.
     """
-    lines = [f"{device}: {_peaks(ceilings)}"]
+    lines = [f"{harmless(device)}: {_peaks(ceilings)}"]
     columns = ["stage", "work", "FLOP each", "bytes each", "floor", "limit"]
     rows = [[*_work(load), *_floor(load, ceilings)] for load in loads]
     if stages_s is not None:

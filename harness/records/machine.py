@@ -9,6 +9,7 @@ nothing here raises. The driver is asked through NVML, so no torch is imported a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -22,7 +23,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from harness.registry import PACKAGE
+from harness.registry import PACKAGE, PACKAGES
 
 LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors")
 MATTERS = re.compile("(PYTORCH|OMP|CUDA|ACESTEP)_.*|MAX_CUDA_VRAM")
@@ -115,6 +116,14 @@ def revision(root: Path = ROOT) -> tuple[str | None, bool | None]:
         return None, None
     changes = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no")
     return commit, None if changes is None else bool(changes)
+
+
+def code() -> str:
+    """Digest of the text of our packages: an uncommitted change counts, and a comment too."""
+    digest = hashlib.sha256()
+    for path in sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py")):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -55,6 +55,7 @@ def header(
         origins=dict(origins),
         versions=machine.versions(),
         subject=msgspec.UNSET if subject.name == registry.DEFAULT else subject.name,
+        changes=msgspec.UNSET if dirty is False else machine.code(),
     )
 
 

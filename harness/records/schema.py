@@ -26,13 +26,15 @@ from harness.registry import FORMAT
 SCHEMA = f"{FORMAT}1"
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what a machine can count
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a run is: its command, its code, its machine, its weights.
 
     `origins`: where the value of each flag came from (flag, env, .env, example, default, tier).
-    `ended_utc` is None until the run is through. `dirty`: whether the code differs from `commit`.
+    `ended_utc` is None until the run is through. `dirty`: whether the code differs from `commit`, and
+    `changes` a digest of it where that does not name it.
     `subject`: what was measured, absent where it is the first of `harness.registry`; `dit`, `lm` and
     `lm_backend` are that one's, and empty elsewhere.
     """
@@ -55,13 +57,16 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     origins: Mapping[str, str]
     versions: Mapping[str, str]
     subject: str | msgspec.UnsetType = msgspec.UNSET
+    changes: str | msgspec.UnsetType = msgspec.UNSET
 
     def continues(self, other: Header) -> bool:
         """Whether what `other` measured need not be measured again: same code, weights and machine."""
-        same = ("mode", "commit", "package_version", "subject", "source", "dit", "lm", "lm_backend", "device")
+        same = (
+            *("mode", "commit", "dirty", "changes", "package_version", "subject"),
+            *("source", "dit", "lm", "lm_backend", "device"),
+        )
         return (
-            self.dirty is False
-            and other.dirty is False
+            (self.dirty is False or self.changes is not msgspec.UNSET)
             and all(getattr(self, name) == getattr(other, name) for name in same)
             and self.versions.get("torch") == other.versions.get("torch")
             and self.machine.lasting == other.machine.lasting
@@ -92,11 +97,11 @@ class Cold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class AudioFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was heard. Peak and RMS are the loudest item's, 1 being full scale."""
 
-    items: int
+    items: Size
     audio_s: float  # of the longest item
     peak: float
     rms: float
-    silent: int  # items
+    silent: Size  # items
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, array_like=True):
@@ -104,7 +109,7 @@ class Used(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     t_s: float
     phase: str
-    used_bytes: int
+    used_bytes: Size
 
 
 class TierResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,11 +125,11 @@ class TierResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     class_gb: float
     variant: str
     cap: str | None = None
-    cap_bytes: int | None = None
+    cap_bytes: Size | None = None
     cap_verified: bool = False
-    peak_bytes: int | None = None
+    peak_bytes: Size | None = None
     peak_source: str | None = None
-    stage_peaks_bytes: Mapping[str, int] = {}
+    stage_peaks_bytes: Mapping[str, Size] = {}
     timeline: tuple[Used, ...] = ()
     phase_reached: str | None = None
     exit_code: int | None = None
@@ -151,8 +156,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     error: str = ""
     samples: tuple[Sample, ...] = ()
     cold: Cold | None = None
-    counts: Mapping[str, int | float] = {}
-    memory_bytes: Mapping[str, int] = {}
+    counts: Mapping[str, Size | float] = {}
+    memory_bytes: Mapping[str, Size] = {}
     audio: AudioFacts | None = None
     text: Mapping[str, Any] | None = None
     card: TierResult | None = None

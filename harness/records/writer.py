@@ -7,49 +7,67 @@
 Each `add` writes the whole file anew (`harness.files`), so there is a complete one at any moment. `.json` is
 the record, and the only form that can be read back and resumed; `.csv` has a row per item and `.md` a table
 to paste. `json_compat` writes the bare list of upstream's profiler instead.
+
+Nothing measured is lost: one run writes a file at a time, what is no record is left alone, and a record that
+is not gone on from is copied to another name first.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 from msgspec.structs import replace
 
-from harness import registry
-from harness.checks import CONTROL
+from harness.checks import shown
 from harness.errors import BenchError, MissingPrerequisite, UsageError
-from harness.files import writable, write_whole
+from harness.files import held, keep, lock_of, regular, writable, write_whole
 from harness.records import schema as record
-from harness.records.schema import Header, Item, Profile, Sample, TierResult
+from harness.records.forms import form_of, only_shown
+from harness.records.schema import Header, Item, Profile
 
-FORMULA = ("=", "+", "-", "@", "\t")  # what a spreadsheet would compute
-BEFORE_LOADED = ("", "start", "import", "cap", "load")  # phases of a tier test until its models are there
-MARKUP = re.compile(r"([\\`*\[\]<>|&~])")
+FIELD = "benchmark_output"
+MAX_BYTES = 2**28  # of a record that is read
 
 
 class Writer:
-    """A file of results in the making.
+    """A file of results in the making, which no other run writes meanwhile.
 
-    `header` may be completed on the way, as when the engine is loaded. `kept`: items an earlier run
-    finished (`done`); they are in the file from the first write on.
+    `header` may be completed on the way, as when the engine is loaded. With `resume` the items of an earlier
+    run of the same work stay in the file, from the first write on, and `finished` are those that ended well,
+    by key. The same work is that of the same code, with the same weights on the same machine. Anything else
+    that we wrote there has been copied to `kept_as`, None where nothing was.
 
-    Raises UsageError when the suffix or the place will not do.
+    Raises UsageError when the suffix or the place will not do, when another run is writing there, and when
+    the file is no record, or one of another mode.
     """
 
     def __init__(
-        self, path: Path, header: Header, kept: Iterable[Item] = (), *, json_compat: bool = False
+        self, path: Path, header: Header, *, resume: bool = False, json_compat: bool = False
     ) -> None:
         self.header = header
-        self._form = _form(path, json_compat)
-        self._path = writable("benchmark_output", path)
-        self._items = {item.key: item for item in kept}
+        self.kept_as: Path | None = None
+        self._form = form_of(path, json_compat)
+        self._path = writable(FIELD, path)
+        self._items: dict[str, Item] = {}
+        with ExitStack() as lock:
+            _hold(lock, path, self._path)
+            if self._path.exists() and self._path.stat().st_size:
+                earlier = _earlier(path, self._path, header.mode)
+                if resume and not json_compat and earlier and header.continues(earlier.run):
+                    self._items = {item.key: item for item in earlier.items}
+                else:
+                    self.kept_as = _kept(path, self._path)
+            self._lock = lock.pop_all()
+        self.finished = {key: item for key, item in self._items.items() if item.status == "ok"}
+
+    @property
+    def kept_note(self) -> str:
+        """Where what the file held is now, for whoever asked for this run."""
+        return f"{str(self._path)!r} is of another run; it is kept as {str(self.kept_as)!r}, and begun anew"
 
     def add(self, item: Item) -> None:
         """Write the file with one more item, in place of one of the same key.
@@ -62,9 +80,10 @@ class Writer:
         self._write()
 
     def close(self) -> None:
-        """Write the file with the time the run ended."""
-        self.header = replace(self.header, ended_utc=datetime.now(UTC))
-        self._write()
+        """Write the file with the time the run ended, and let others write it."""
+        with self._lock:
+            self.header = replace(self.header, ended_utc=datetime.now(UTC))
+            self._write()
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +91,7 @@ class Writer:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:
             self.close()
+        self._lock.close()
 
     def _write(self) -> None:
         data = self._form(Profile(run=self.header, items=tuple(self._items.values())))
@@ -85,7 +105,7 @@ class Writer:
 def load(path: Path) -> tuple[Header, list[Item]]:
     """Read a record. Raises MissingPrerequisite naming the file and what is wrong with it."""
     try:
-        profile = record.decode(path.read_bytes())
+        profile = record.decode(_read(path))
     except OSError as error:
         raise MissingPrerequisite(f"{str(path)!r}: cannot be read: {error.strerror}") from None
     except MissingPrerequisite as error:
@@ -93,172 +113,50 @@ def load(path: Path) -> tuple[Header, list[Item]]:
     return profile.run, list(profile.items)
 
 
-def done(path: Path, header: Header) -> dict[str, Item]:
-    """Items that an earlier run of the same work finished, by key; none where `path` holds no such run.
+def _read(path: Path) -> bytes:
+    with regular(path).open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise MissingPrerequisite(f"is over {MAX_BYTES >> 20} MiB, which no record is")
+    return data
 
-    The same work is that of a clean checkout at the same commit, with the same weights on the same
-    machine. A failed item is not finished.
-    """
+
+def _hold(lock: ExitStack, path: Path, place: Path) -> None:
     try:
-        earlier, items = load(path)
-    except MissingPrerequisite:
-        return {}
-    return {item.key: item for item in items if item.status == "ok"} if header.continues(earlier) else {}
+        lock.enter_context(held(lock_of(place)))
+    except BlockingIOError:
+        raise UsageError(
+            f"{FIELD}: another run is writing {str(path)!r}; wait for it, or name another"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
 
 
-def _form(path: Path, json_compat: bool) -> Callable[[Profile], bytes]:
-    forms = {".json": _upstream if json_compat else _json, ".csv": _csv, ".md": markdown}
-    suffix = path.suffix.lower()
-    if suffix not in forms:
-        raise UsageError(f"benchmark_output: {str(path)!r} must end in one of {', '.join(forms)}")
-    if json_compat and suffix != ".json":
-        raise UsageError(f"json_compat: {str(path)!r} must end in .json")
-    return forms[suffix]
+def _earlier(path: Path, place: Path, mode: str) -> Profile | None:
+    """The record that is in `place`, None for one in a form that is not read back. Raises UsageError."""
+    try:
+        data = _read(place)
+        if only_shown(path, data):
+            return None
+        earlier = record.decode(data)
+    except (OSError, MissingPrerequisite) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition(";")[0]
+        raise UsageError(
+            f"{FIELD}: {str(path)!r} is there and would be lost: {reason}; name another, or move it away"
+        ) from None
+    if earlier.run.mode != mode:
+        raise UsageError(
+            f"{FIELD}: {str(path)!r} is a record of mode {shown(earlier.run.mode)}, and this is {mode}; "
+            "name another"
+        )
+    return earlier
 
 
-def _json(profile: Profile) -> bytes:
-    return msgspec.json.format(record.encode(profile)) + b"\n"
-
-
-def _columns(run: Header) -> Mapping[str, Sequence[str]]:
-    """The subject's columns of seconds, and the stages that each sums up."""
-    return registry.subject(run.subject or registry.DEFAULT).columns
-
-
-def _upstream(profile: Profile) -> bytes:
-    """The bare list under upstream's names; seconds are 0 where nothing was timed, as there."""
-    columns = _columns(profile.run)
-    entries = [
-        _upstream_case(item, item.card, columns) if item.card else _upstream_run(item, columns)
-        for item in profile.items
-    ]
-    return msgspec.json.format(record.encode(entries)) + b"\n"
-
-
-def _upstream_run(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    names = ("duration", "batch_size", "thinking", "inference_steps")
-    return {
-        "config": {name: item.requested.get(name) for name in names},
-        **_upstream_times(item, columns),
-        "success": item.status == "ok",
-        "n_audios": item.audio.items if item.audio else 0,
-    }
-
-
-def _upstream_case(item: Item, card: TierResult, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    ran = item.effective
-    return {
-        "tier_gb": card.tier_gb,
-        "tier": card.tier,
-        "test_variant": card.variant,
-        "use_lm": ran.get("lm") is not None,
-        "lm_model": ran.get("lm"),
-        "lm_backend": ran.get("lm_backend"),
-        "offload": ran.get("offload_to_cpu"),
-        "offload_dit": ran.get("offload_dit_to_cpu"),
-        "quantization": ran.get("quantization"),
-        "duration": ran.get("duration_s"),
-        "batch_size": ran.get("batch_size"),
-        "init_success": (card.phase_reached or "").partition("/")[0] not in BEFORE_LOADED,
-        "gen_success": item.status == "ok",
-        **_upstream_times(item, columns),
-        "peak_vram_gb": None if card.peak_bytes is None else card.peak_bytes / 2**30,
-        **({"predicted": True} if card.cap == "predicted" else {}),
-    }
-
-
-def _upstream_times(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    sample = item.typical or Sample(wall_s=0.0)
-    times = {f"{name[:-2]}_time": sample.seconds(stages) for name, stages in columns.items()}
-    return {"wall_time": sample.wall_s, "error": item.error or None, **times}
-
-
-def _row(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """What a table says of an item. Seconds of stages are those of the typical sample."""
-    sample = item.typical
-    return {
-        "mode": item.mode,
-        **(_card_cells(item, item.card) if item.card else {}),
-        "duration_s": item.requested.get("duration"),
-        "batch_size": item.requested.get("batch_size"),
-        "thinking": item.requested.get("thinking"),
-        "inference_steps": item.requested.get("inference_steps"),
-        "wall_s": item.median_s,
-        "spread": item.spread,
-        **{name: sample and sample.seconds(stages) for name, stages in columns.items()},
-        "rtf": item.rtf,
-        "status": item.status,
-        "error": item.error,
-        "adjusted": "; ".join(map(str, item.adjustments)),
-    }
-
-
-def _card_cells(item: Item, card: TierResult) -> dict[str, Any]:
-    """What a table says of a tier test: all items of one are."""
-    names = ("lm_backend", "offload_to_cpu", "offload_dit_to_cpu", "quantization")
-    return {
-        "tier_gb": card.tier_gb,
-        "tier": card.tier,
-        "variant": card.variant,
-        "tier_lm": item.effective.get("lm"),
-        **{name: item.effective.get(name) for name in names},
-        "cap": card.cap,
-        "peak_bytes": card.peak_bytes,
-        "notes": "; ".join(card.notes),
-    }
-
-
-def _csv(profile: Profile) -> bytes:
-    """A row per item, each with its provenance, so that files can be put together."""
-    run = profile.run
-    provenance = {"commit": run.commit, "dirty": run.dirty, "source": run.source, "dit": run.dit}
-    provenance |= {"lm": run.lm, "device": run.device, "cpu": run.machine.cpu}
-    columns = _columns(run)
-    sources = sorted({source for item in profile.items for source in item.memory_bytes})
-    rows = [
-        {"key": item.key}
-        | _row(item, columns)
-        | {"min_s": item.min_s, "max_s": item.max_s, "samples": len(item.samples)}
-        | {"first_audio_s": item.typical and item.typical.first_audio_s}
-        | {f"{source}_bytes": item.memory_bytes.get(source) for source in sources}
-        | provenance
-        for item in profile.items
-    ]
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerows(map(_cell, row) for row in _table(rows))
-    return text.getvalue().encode(errors="backslashreplace")
-
-
-def _cell(value: Any) -> Any:
-    """Text that a spreadsheet takes for text, too."""
-    if not isinstance(value, str):
-        return value
-    text = CONTROL.sub(" ", value)
-    return f"'{text}" if text.startswith(FORMULA) else text
-
-
-def _table(rows: list[dict[str, Any]]) -> list[list[Any]]:
-    """The names of the columns, then the rows."""
-    return [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
-
-
-def markdown(profile: Profile) -> bytes:
-    """A line of provenance and a table, to paste."""
-    run = profile.run
-    facts = (record.SCHEMA, run.commit, run.source, run.dit, run.lm, run.device, run.machine.cpu)
-    lines = [", ".join(_escaped(fact) for fact in facts if fact) + (" (dirty)" if run.dirty else ""), ""]
-    columns = _columns(run)
-    for number, row in enumerate(_table([_row(item, columns) for item in profile.items])):
-        lines.append(f"| {' | '.join(map(_escaped, row))} |")
-        if number == 0:
-            lines.append("|---" * len(row) + "|")
-    return "\n".join([*lines, ""]).encode(errors="backslashreplace")
-
-
-def _escaped(value: Any) -> str:
-    """A cell that stays one cell and is nothing but text."""
-    if value is None:
-        return ""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return MARKUP.sub(r"\\\1", CONTROL.sub(" ", text).replace("\n", " "))
+def _kept(path: Path, place: Path) -> Path:
+    try:
+        return keep(place)
+    except OSError as error:
+        raise UsageError(
+            f"{FIELD}: {str(path)!r} is there and cannot be copied to another name: {error.strerror}; "
+            "name another"
+        ) from None

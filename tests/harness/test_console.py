@@ -1,14 +1,20 @@
 """How a command ends: exit codes, one line of error, signals, streams; and what never reaches a terminal."""
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from acestep import __main__ as acestep
+from acestep.costs import __main__ as costs
+from acestep.profiler import flags
 from harness import console
 from harness.errors import BenchError, CheckpointError, MissingPrerequisite, UsageError
+from tiersim import __main__ as tiersim
 
 BIDI = "\u202egnp.exe\u2066"
 ORDERS = f"\x1b[2J{BIDI}\x9b2J"
@@ -123,6 +129,44 @@ def test_output_that_cannot_be_written_is_one_line(unbuffered: str):
 def test_no_output_at_all_is_no_error():
     told = in_a_shell("print('x')", ">&-")
     assert (told.returncode, told.stderr) == (0, "")
+
+
+PARSERS = {
+    "acestep": acestep._parser,
+    "acestep.costs": costs.arguments,
+    "tiersim": tiersim.arguments,
+    "profile_inference": flags.parser,
+}
+PLACES = ("FILE", "FOLDER", "DIR", "PATH", "ADDRESS")
+
+
+def every_action(parser: argparse.ArgumentParser):
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from every_action(command)
+        else:
+            yield parser, action
+
+
+@pytest.mark.parametrize("entry", PARSERS)
+def test_what_names_a_place_is_not_empty(entry: str):
+    """An empty path would be the working directory, and an empty name the default."""
+    names = [
+        (parser, action)
+        for parser, action in every_action(PARSERS[entry]())
+        if action.choices is None
+        and (
+            action.type in (Path, console.named)
+            or action.metavar in PLACES
+            or action.dest in ("source", "example", "audio", "folder")
+        )
+    ]
+    assert len(names) >= 6
+    for parser, action in names:
+        with pytest.raises(argparse.ArgumentError, match="is empty"):
+            parser._get_value(action, "")
+        assert str(parser._get_value(action, " x")) == " x"
 
 
 ENTRIES = ("acestep", "acestep.costs", "tiersim", "profile_inference", "scripts.calibrate")

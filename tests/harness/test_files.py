@@ -1,9 +1,13 @@
 """Files are written whole or not at all, and are on the disk when a writer says so."""
 
 import errno
+import fcntl
 import os
 import re
 import stat
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from acestep.profiler import instruments
 from acestep.weights import synthetic
 from harness import files
 from harness.errors import BenchError, UsageError
-from harness.files import regular, replacing, writable, write_whole
+from harness.files import add, held, keep, regular, replacing, writable, write_whole
 from scripts import calibrate
 from tiersim import results
 
@@ -25,12 +29,15 @@ PACKAGES = ("harness", "acestep", "tiersim", "scripts")
 BY_ITSELF = {
     "harness/memory.py": "a switch of the kernel",
     "tiersim/cgroup.py": "switches of the kernel",
-    "tiersim/results.py": "a lock, which is empty",
     "acestep/lm/backends/vllm_backend.py": "a temporary folder",
     "scripts/gate.py": "a log, which it adds to",
     "scripts/asv_site.py": "a site, written anew each time",
 }
 WRITES = re.compile(r"\.write_(?:text|bytes)\(|open\(\"[wax]|np\.save|torch\.save\(")
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_file_is_written_and_nothing_beside_it(tmp_path: Path):
@@ -116,6 +123,8 @@ def test_what_a_killed_run_left_is_removed_and_nothing_of_another_file(tmp_path:
         part.touch()
     writable("out", tmp_path / "a")
     assert list(tmp_path.iterdir()) == [other]
+    add(tmp_path / "b", lambda part: part.write_bytes(b"new"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "b"]
 
 
 def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path):
@@ -126,8 +135,88 @@ def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path):
         writable("out", tmp_path)
 
 
+ADDING = """
+import sys
+from pathlib import Path
+from harness.files import add, replacing, writable
+folder, text = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(20):
+    writable("out", folder / "replaced.wav")
+    with replacing(folder / "replaced.wav") as part:
+        part.write_text(text)
+    add(folder / "seed-42.wav", lambda part: part.write_text(text))
+"""
+
+
+def test_two_processes_at_once_lose_nothing_of_each_other(tmp_path: Path):
+    """The same names at the same moment, each clearing away what killed runs have left."""
+    (tmp_path / "replaced.wav").touch()
+    start = partial(subprocess.Popen, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    processes = [start([sys.executable, "-c", ADDING, str(tmp_path), text]) for text in ("first", "second")]
+    for process in processes:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.communicate("\n")
+    assert [process.returncode for process in processes] == [0, 0]
+    added = sorted(path.read_text() for path in tmp_path.glob("seed-42*.wav"))
+    assert added == ["first"] * 20 + ["second"] * 20
+    assert len(list(tmp_path.iterdir())) == 41
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_what_is_added_replaces_nothing(tmp_path: Path, monkeypatch, links: bool):
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    path = tmp_path / "seed-42.wav"
+    places = [add(path, lambda part, text=text: part.write_text(text)) for text in "abc"]
+    assert [place.name for place in places] == ["seed-42.wav", "seed-42-2.wav", "seed-42-3.wav"]
+    assert [place.read_text() for place in places] == ["a", "b", "c"]
+    assert keep(path).read_text() == "a" and len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path):
+    for _ in range(2):
+        with held(tmp_path / "lock"):
+            with pytest.raises(BlockingIOError), held(tmp_path / "lock"):
+                pass
+            assert (tmp_path / "lock").exists()  # the other one left it alone
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_that_is_being_written_is_not_cleared_away(tmp_path: Path):
+    with replacing(tmp_path / "a") as part:
+        part.write_bytes(b"new")
+        writable("out", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_without_locks_files_are_written_as_well(tmp_path: Path, monkeypatch):
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    writable("out", tmp_path / "a")
+    write_whole(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_audio_is_added_and_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"old")
+    with monkeypatch.context() as patch, pytest.raises(BenchError):
+        patch.setattr(files, "_sync", full)
+        waveform.save(torch.zeros(2, 8), path, 48_000)
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+    assert waveform.save(torch.zeros(2, 8), path, 48_000) == tmp_path / "a-2.wav"
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 2
+
+
 WRITERS = {
-    "audio": lambda path: waveform.save(torch.zeros(2, 8), path, 48_000),
     "checkpoint": lambda path: synthetic._save(
         path, synthetic.Synthetic("synthetic-tiny").weights("vae"), []
     ),
@@ -141,9 +230,6 @@ WRITERS = {
 def test_every_writer_keeps_the_old_file_when_the_disk_is_full(name: str, tmp_path: Path, monkeypatch):
     path = tmp_path / "a.wav"
     path.write_bytes(b"old")
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises((BenchError, OSError)):
         patch.setattr(files, "_sync", full)

@@ -41,6 +41,10 @@ def test_lines_of_a_text_are_kept():
     assert safe("a\nb\tc<") == r"a" "\n" r"b\tc&lt;"
 
 
+def test_a_text_without_end_has_one():
+    assert len(safe("<" * 2**22)) < 2**23
+
+
 def test_an_unknown_name_is_an_error(tmp_path: Path):
     with pytest.raises(jinja2.UndefinedError, match="absent"):
         page(tmp_path, "{{ absent }}")

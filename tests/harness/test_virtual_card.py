@@ -30,6 +30,13 @@ def on_card(mib: int) -> Tensor:
     return torch.zeros(mib * MIB, dtype=torch.uint8, device=VIRTUAL)
 
 
+def test_a_file_is_read_whole_and_not_byte_by_byte(card, tmp_path, monkeypatch):
+    """As a checkpoint's silence is: megabytes of it would take minutes."""
+    torch.save(torch.ones(64), tmp_path / "silence.pt")
+    monkeypatch.setattr(torch.UntypedStorage, "__getitem__", lambda *_: pytest.fail("went through a storage"))
+    assert torch.equal(torch.load(tmp_path / "silence.pt"), torch.ones(64))
+
+
 def test_a_card_knows_what_is_on_it(card):
     here, there = torch.ones(4), torch.ones(4, device=VIRTUAL)
     assert (here.device, there.device) == (CPU, card.device)

@@ -1,12 +1,14 @@
 """The closing table: everything from records, sane at 80 columns."""
 
 import json
+import sys
 
 import pytest
 
 from benchmarks._matrix import tier_cells, timing_cells
-from scripts import summary
+from scripts import gate, summary
 
+ORDERS = "\x1b[2J\u202e[red]"
 COMMIT = "0123456789abcdef"
 
 
@@ -55,3 +57,30 @@ def test_nothing_measured_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(summary, "_head", lambda: COMMIT)
     assert summary.main() == 1
     assert "run make bench" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("git", ["absent", "no repository"])
+@pytest.mark.parametrize("command", [summary.main, gate.main], ids=["summary", "gate"])
+def test_without_a_commit_it_is_one_line_that_says_what_is_missing(
+    tmp_path, monkeypatch, capsys, git, command
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gate", "main", "HEAD"])
+    if git == "absent":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    code = command()
+    out, err = capsys.readouterr()
+    assert code in (2, 3) and not out and err.count("\n") == 1
+    assert "git: " in err or "are not two commits of this repository" in err
+
+
+def test_what_a_record_says_gives_no_orders(written, capsys):
+    """A record is a file, and asv's records may come from another machine."""
+    for path in summary.RECORDS.iterdir():
+        text = path.read_text()
+        path.write_text(
+            text.replace("NVIDIA H200", json.dumps(ORDERS)[1:-1]).replace('"oom"', json.dumps(ORDERS))
+        )
+    assert summary.main() == 1
+    shown = capsys.readouterr().out
+    assert r"\x1b[2J\u202e" in shown and "[red]" in shown and shown.replace("\n", "").isprintable()

@@ -173,7 +173,7 @@ def test_a_folder_is_gone_on_from_and_holds_everything(outcomes, capsys, tmp_pat
     outcomes[8] = {"status": "crash", "reason": "<script>"}
     assert go(f"--tiers 6 8 --out {folder}") == 1
     assert {path.name for path in folder.iterdir()} == {
-        *("cases", "lock", "report.html", "results.json", "summary.md"),
+        *("cases", "report.html", "results.json", "summary.md"),
     }
     assert "<script>" not in (folder / "report.html").read_text()
     assert "| tier2 |" in (folder / "summary.md").read_text()

@@ -1,13 +1,16 @@
 """Records in the profiler's format: nothing that matters is lost, and old readers find their names."""
 
 import csv
+import io
 import json
 
 import msgspec
 from tier_records import record
 
+from harness.records import forms
 from harness.records import writer as output
 from harness.records.schema import Item
+from harness.text import UNSAFE
 from tiersim import document
 from tiersim.case import Case, resolve
 from tiersim.record import Sample
@@ -85,3 +88,16 @@ def test_a_row_of_a_spreadsheet_and_of_a_table(tmp_path):
     assert int(row["peak_bytes"]) == MADE.peak_bytes
     table = written(tmp_path, "a.md", record(4, "oom", reason="<b>|no|</b>"))
     assert "| tier1 |" in table and "\\<b\\>\\|no" in table
+
+
+def test_what_a_worker_wrote_gives_no_orders_in_any_form(tmp_path):
+    """Markup, marks that reverse text, controls, the end of a block, and a million characters."""
+    rude = "\u202e\x1b[2J|<b>\n```\n# [x](y)\u2028" + "x" * 10**6
+    made = record(8, "error", reason=rude, peak_source=rude, log=rude)
+    for name in ("a.md", "a.csv"):
+        text = written(tmp_path, name, made)
+        assert not UNSAFE.search(text.replace("\n", "")) and len(text) < 20_000
+        rows = text.splitlines()[2:] if name == "a.md" else list(csv.reader(io.StringIO(text)))[:-1]
+        assert len(rows) == (3 if name == "a.md" else 1)
+    assert msgspec.json.decode(written(tmp_path, "a.json", made))["items"][0]["error"] == rude
+    assert forms.fenced("a\n````\n# b").splitlines()[1::4] == ["`````text", "`````"]

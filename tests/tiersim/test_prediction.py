@@ -11,7 +11,7 @@ from acestep.subject import SUBJECT
 from harness.cards import find
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
-from harness.records import writer as output
+from harness.records import forms
 from harness.trace.predict import predict
 from tiersim import Case, Record, document, html, prediction, run_case
 from tiersim.boundary import batch_limits, ladders
@@ -96,7 +96,7 @@ def test_everything_that_shows_it_says_predicted(predicted):
     assert "<title>diffuse</title>" in page
     item = document.item(predicted)
     assert (header.device, item.effective["device"], item.card.cap) == ("predicted",) * 3
-    assert output._upstream_case(item, item.card, {})["predicted"] is True
+    assert forms._upstream_case(item, item.card, {})["predicted"] is True
     # The control: nothing of it is said of a run.
     assert "predicted" not in html.page(header, [record(8)]).replace(header.device, "", 1)
     assert "predicted" not in Report(200).header() + Report(200).footer([record(8)])

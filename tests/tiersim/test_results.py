@@ -14,6 +14,7 @@ from tier_records import record
 
 from harness import registry
 from harness.errors import UsageError
+from harness.records import machine
 from tiersim import Case, Record, results
 from tiersim.case import resolve
 from tiersim.results import Results
@@ -71,7 +72,7 @@ def test_results_rest_on_code_weights_and_machine(tmp_path, monkeypatch):
     (weights / "model.safetensors").write_bytes(b"22")
     stamps.add(results.stamp(str(weights)))
     code = tmp_path / "code"
-    monkeypatch.setattr(results, "ROOT", code)
+    monkeypatch.setattr(machine, "ROOT", code)
     stamps.add(results.stamp("synthetic-tiny"))
     for package in registry.PACKAGES:
         (code / package).mkdir(parents=True)

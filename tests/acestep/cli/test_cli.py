@@ -266,10 +266,11 @@ def test_words_on_a_terminal_give_it_no_orders(say, tmp_path, arguments: tuple[s
 
 def test_what_a_model_writes_is_shown_without_its_control_characters(say, engine, monkeypatch):
     made = engine.create(DescriptionParams(max_caption_tokens=4, max_lyrics_tokens=4))
-    rude = dataclasses.replace(made, lyrics="la\x1b[2J\x9b2J\nla\tla", caption="a\x07\u202egnp.exe")
+    song = "la la la\n" * 1_000
+    rude = dataclasses.replace(made, lyrics=f"{song}la\x1b[2J\x9b2J\nla\tla", caption="a\x07\u202egnp.exe")
     monkeypatch.setattr(type(engine), "create", lambda *_: rude)
     said = say("create", "x")
-    assert "\nla\\x1b[2J\\x9b2J\nla\tla\n" in said and "caption       a\\x07\\u202egnp.exe\n" in said
+    assert f"{song}la\\x1b[2J\\x9b2J\nla\tla\n" in said and "caption       a\\x07\\u202egnp.exe\n" in said
 
 
 def test_no_name_of_a_file_gives_orders_to_a_terminal(say, tmp_path):

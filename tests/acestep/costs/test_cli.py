@@ -191,7 +191,7 @@ raise SystemExit(arrowless or main({[*TINY]}))
     environ = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environ)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.count(b"24.00 GiB \\u2192 24 GB class") == 1
+    assert done.stdout.count(b"24.00 GiB > 24 GB class") == 1
 
 
 def test_no_place_is_taken_from_another(tmp_path, capsys):

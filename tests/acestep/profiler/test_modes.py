@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,11 @@ def test_words_are_looked_into_as_music_is(run, tmp_path):
         (("--trace", "."), "--trace: '.' is there and is no file"),
         (("--trace", "/proc/trace.json"), "--trace: '/proc/trace.json' cannot be written"),
         (("--trace", "taken/trace.json"), "--trace: 'taken' cannot be made"),
+        (("--trace", "a\udcff.json"), r"--trace: 'a\udcff.json' is not UTF-8; name another"),
+        (
+            ("--trace", "x/../a.json", "--benchmark-output", "a.json"),
+            "--trace: 'x/../a.json' is the file of --benchmark-output as well",
+        ),
         (("--detailed", "--benchmark-output", "taken/a.json"), "--detailed: 'taken' cannot be made"),
     ],
 )
@@ -167,16 +173,63 @@ def test_a_matrix_is_measured_once_and_resumed(run, tmp_path, monkeypatch):
     assert [line for line in out.splitlines() if line.startswith("10 ")] == rows
 
 
+@pytest.mark.parametrize("mode", ["benchmark", "profile", "create_sample"])
 @pytest.mark.parametrize("held", ["notes", '{"schema": "acestep-profile/1", "run": '])
-def test_a_file_that_holds_no_such_run_is_not_replaced_in_silence(run, tmp_path, monkeypatch, held):
+def test_a_file_that_is_no_record_is_refused_before_anything_runs(run, tmp_path, monkeypatch, held, mode):
+    monkeypatch.setattr(modes, "_bench", lambda *_: pytest.fail("loaded"))
     path = tmp_path / "matrix.json"
     path.write_text(held)
+    code, _, err = run("--mode", mode, "--benchmark-output", str(path))
+    assert code == 2 and "matrix.json' is there and would be lost" in err and err.count("\n") == 1
+    assert [p.read_text() for p in tmp_path.iterdir()] == [held]
+
+
+@pytest.mark.parametrize("mode", ["profile", "understand"])
+def test_a_record_of_another_mode_is_refused_before_anything_runs(run, tmp_path, monkeypatch, mode):
+    path = tmp_path / "matrix.json"
     monkeypatch.setattr(measure.Bench, "music", lambda *_: DONE)
+    assert run(*ONE_CELL, "--benchmark-output", str(path))[0] == 0
+    before = path.read_text()
+    monkeypatch.setattr(modes, "_bench", lambda *_: pytest.fail("loaded"))
+    code, _, err = run("--mode", mode, "--benchmark-output", str(path))
+    assert code == 2 and f"is a record of mode 'benchmark', and this is {mode}; name another" in err
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("revision", [("0" * 40, True), (None, None)])
+def test_what_no_commit_names_is_gone_on_from_while_it_is_the_same(run, tmp_path, monkeypatch, revision):
+    """Uncommitted changes, or no git: where the code is the same rows are kept, and where not the file."""
+    path = tmp_path / "matrix.json"
+    monkeypatch.setattr(machine, "revision", lambda: revision)
+    monkeypatch.setattr(measure.Bench, "music", lambda *_: DONE)
+    assert run(*ONE_CELL, "--benchmark-output", str(path))[0] == 0
+    before = path.read_text()
+    assert f"kept from {str(path)!r}: 2" in run(*ONE_CELL, "--benchmark-output", str(path))[2]
+    monkeypatch.setattr(machine, "code", lambda: "changed")
     code, _, err = run(*ONE_CELL, "--benchmark-output", str(path))
-    assert code == 0 and err.splitlines()[0].endswith("on this machine; it is written anew")
-    assert len(output.load(path)[1]) == 2
-    path.unlink()
-    assert "anew" not in run(*ONE_CELL, "--benchmark-output", str(path))[2]
+    kept = tmp_path / "matrix-kept.json"
+    assert code == 0 and f"it is kept as {str(kept)!r}, and begun anew" in err
+    assert output.load(kept)[1] == output.load(path)[1] and kept.read_text() != before
+
+
+def test_an_earlier_profile_is_kept_under_another_name(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(modes, "_print_times", lambda *_: None)
+    path = tmp_path / "profile.json"
+    assert run(*SHORT, "--benchmark-output", str(path))[0] == 0
+    before = path.read_text()
+    code, _, err = run(*SHORT, "--benchmark-output", str(path))
+    assert code == 0 and "profile-kept.json', and begun anew" in err
+    assert (tmp_path / "profile-kept.json").read_text() == before
+
+
+def test_rows_of_another_engine_are_others(run, tmp_path, monkeypatch):
+    """What is asked of the engine is asked of the row, or one would stand for the other."""
+    path = tmp_path / "matrix.json"
+    monkeypatch.setattr(measure.Bench, "music", lambda *_: DONE)
+    for engine, rows in (((), 2), (("--quantization", "none"), 4), (("--no-compile",), 6), ((), 6)):
+        assert run(*ONE_CELL, "--benchmark-output", str(path), *engine)[0] == 0
+        assert len(output.load(path)[1]) == rows
+    assert "matrix.json': 6; --no-resume" in run(*ONE_CELL, "--benchmark-output", str(path))[2]
 
 
 KILLED = """
@@ -217,6 +270,22 @@ def test_kill_9_in_the_middle_loses_nothing_and_repeats_nothing(tmp_path):
     header, items = output.load(path)
     assert [item.key for item in items].count(kept.key) == 1 and len(items) == 2
     assert kept in items and header.ended_utc is not None
+
+
+def test_of_two_runs_at_once_one_measures_and_the_other_says_why_not(tmp_path):
+    path = tmp_path / "matrix.json"
+    line = [sys.executable, str(ROOT / "profile_inference.py"), *ONE_CELL, "--benchmark-output", str(path)]
+    start = partial(
+        subprocess.Popen, line, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
+        env=os.environ | {"ACESTEP_SOURCE": "synthetic-tiny"},
+    )  # fmt: skip
+    both = [(process, *process.communicate()) for process in [start(), start()]]
+    codes = [process.returncode for process, _, _ in both]
+    assert len(output.load(path)[1]) == 2 and list(tmp_path.iterdir()) == [path]
+    if codes != [0, 0]:  # or one had ended before the other began
+        [told] = [err for process, _, err in both if process.returncode]
+        assert sorted(codes) == [0, 2] and told.count("\n") == 1
+        assert f"--benchmark-output: another run is writing {str(path)!r}; wait for it" in told
 
 
 def test_a_budget_ends_the_matrix_in_time(run, monkeypatch):

@@ -15,7 +15,8 @@ from places import SUPPORT
 from profiles import CARD, MACHINE, header, item, sample
 
 from harness.errors import BenchError, MissingPrerequisite, UsageError
-from harness.records.writer import Writer, done, load
+from harness.records.schema import Header, Item
+from harness.records.writer import Writer, load
 
 ITEMS = [item(duration) for duration in (30.0, 60.0, 120.0)]
 
@@ -25,6 +26,13 @@ def write(path: Path, items=ITEMS, run=None, **more) -> str:
         for made in items:
             writer.add(made)
     return path.read_text()
+
+
+def done(path: Path, run: Header) -> dict[str, Item]:
+    """What a run that resumes finds finished; it adds nothing."""
+    writer = Writer(path, run, resume=True)
+    del writer._lock  # as when its process ends
+    return writer.finished
 
 
 def test_a_record_is_written_row_by_row_and_read_back(tmp_path):
@@ -45,7 +53,8 @@ def test_a_record_is_written_row_by_row_and_read_back(tmp_path):
 
 def test_an_item_takes_the_place_of_its_key(tmp_path):
     again = replace(ITEMS[0], rtf=9.0)
-    write(tmp_path / "r.json", [again], kept=ITEMS)
+    write(tmp_path / "r.json")
+    write(tmp_path / "r.json", [again], resume=True)
     assert load(tmp_path / "r.json")[1] == [again, *ITEMS[1:]]
 
 
@@ -95,9 +104,9 @@ def test_json_compat_is_a_form_of_json(tmp_path):
 
 
 def test_looking_at_a_place_changes_nothing_there(tmp_path):
-    (tmp_path / "r.json").write_text("precious")
-    Writer(tmp_path / "r.json", header())
-    assert [p.read_text() for p in tmp_path.iterdir()] == ["precious"]
+    before = write(tmp_path / "r.json")
+    done(tmp_path / "r.json", header())
+    assert [p.read_text() for p in tmp_path.iterdir()] == [before]
 
 
 def test_a_link_stays_a_link(tmp_path):
@@ -108,14 +117,12 @@ def test_a_link_stays_a_link(tmp_path):
 
 
 def test_a_full_disk_leaves_the_last_file(tmp_path, monkeypatch):
-    writer = Writer(tmp_path / "r.json", header())
-    writer.add(ITEMS[0])
-
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(BenchError, match="No space left"):
+    with pytest.raises(BenchError, match="No space left"), Writer(tmp_path / "r.json", header()) as writer:
+        writer.add(ITEMS[0])
+        monkeypatch.setattr(os, "fsync", full)
         writer.add(ITEMS[1])
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
     assert load(tmp_path / "r.json")[1] == ITEMS[:1]
@@ -135,7 +142,6 @@ def test_a_file_that_is_no_record_is_named(tmp_path):
         with pytest.raises(MissingPrerequisite, match=name) as refused:
             load(tmp_path / name)
         assert "\n" not in str(refused.value)
-        assert done(tmp_path / name, header()) == {}
 
 
 def test_what_an_earlier_run_finished_is_not_done_again(tmp_path):
@@ -156,10 +162,10 @@ def test_a_warmer_card_is_the_same_card(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"mode": "profile"},
         {"commit": "decaf"},
         {"dirty": True},
         {"dirty": None},
+        {"dirty": True, "changes": "other"},
         {"source": "synthetic-full"},
         {"dit": "acestep-v15-base"},
         {"lm": None},
@@ -171,12 +177,95 @@ def test_a_warmer_card_is_the_same_card(tmp_path):
     ],
     ids=str,
 )
-def test_another_run_is_not_continued(tmp_path, change):
-    write(tmp_path / "r.json")
-    assert done(tmp_path / "r.json", header())
-    assert done(tmp_path / "r.json", header(**change)) == {}
-    write(tmp_path / "r.json", run=header(**change))
-    assert done(tmp_path / "r.json", header()) == {}
+def test_another_run_is_not_continued_and_not_lost(tmp_path, change):
+    for number, (earlier, later) in enumerate(((header(), header(**change)), (header(**change), header()))):
+        path = tmp_path / f"{number}.json"
+        before = write(path, run=earlier)
+        with Writer(path, later, resume=True) as writer:
+            assert writer.finished == {} and writer.kept_as == tmp_path / f"{number}-kept.json"
+            assert path.read_text() == before  # until there is something new
+        assert writer.kept_as.read_text() == before and load(path)[1] == []
+
+
+@pytest.mark.parametrize(
+    "code", [{"dirty": False}, {"dirty": True, "changes": "a"}, {"dirty": None, "changes": "a"}]
+)
+def test_the_same_code_is_continued_also_where_no_commit_names_it(tmp_path, code):
+    write(tmp_path / "r.json", run=header(**code))
+    assert done(tmp_path / "r.json", header(**code)) == {made.key: made for made in ITEMS}
+
+
+def test_what_failed_stays_until_it_is_measured_again(tmp_path):
+    failed = item(240.0, status="oom", samples=())
+    write(tmp_path / "r.json", [failed])
+    write(tmp_path / "r.json", ITEMS[:1], resume=True)
+    assert load(tmp_path / "r.json")[1] == [failed, ITEMS[0]]
+
+
+FOREIGN = {
+    "notes.json": b"precious",
+    "list.json": b'[{"a": 1}]',
+    "object.json": b'{"schema": 1}',
+    "newer.json": b'{"schema": "acestep-profile/9"}',
+    "deep.json": b"[" * 100_000,
+    "table.csv": b"name,price\n",
+    "page.md": b"# Notes\n",
+    "bytes.json": b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("name", [*FOREIGN, "torn.json"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_what_is_no_record_is_refused_and_left_alone(tmp_path, name, resume):
+    path = tmp_path / name
+    path.write_bytes(FOREIGN.get(name) or write(path).encode()[:-20])
+    before = path.read_bytes()
+    with pytest.raises(
+        UsageError, match=rf"^benchmark_output: '.*{name}' is there and would be lost: .*"
+    ) as refused:
+        Writer(path, header(), resume=resume)
+    assert "\n" not in str(refused.value)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [before]
+
+
+def test_a_record_of_another_mode_is_refused_and_left_alone(tmp_path):
+    before = write(tmp_path / "r.json", run=header(mode="tier-test"))
+    with pytest.raises(
+        UsageError, match="is a record of mode 'tier-test', and this is benchmark; name another"
+    ):
+        Writer(tmp_path / "r.json", header(), resume=True)
+    assert [p.read_text() for p in tmp_path.iterdir()] == [before]
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("r.json", {}), ("r.json", {"json_compat": True}), ("r.csv", {}), ("r.md", {})]
+)
+def test_what_is_not_gone_on_from_is_kept_under_another_name(tmp_path, name, form):
+    """Each time, as none of them is worth less than the others."""
+    path = tmp_path / name
+    held = [write(path, [made], **form) for made in ITEMS]
+    kept = [path, path.with_stem("r-kept"), path.with_stem("r-kept-2")]
+    assert [p.read_text() for p in kept] == [held[2], held[0], held[1]]
+    assert set(tmp_path.iterdir()) == set(kept)
+
+
+def test_one_run_writes_a_file_at_a_time(tmp_path):
+    path = tmp_path / "r.json"
+    (tmp_path / "link.json").symlink_to(path)
+    with Writer(path, header()) as writer:
+        for other in (path, tmp_path / "link.json"):
+            with pytest.raises(
+                UsageError, match=r"another run is writing '.*'; wait for it, or name another"
+            ):
+                Writer(other, header(), resume=True)
+        with Writer(tmp_path / "beside.json", header()):
+            pass
+        writer.add(ITEMS[0])
+    assert load(path)[1] == ITEMS[:1]
+    with pytest.raises(ZeroDivisionError), Writer(path, header(), resume=True):
+        raise ZeroDivisionError
+    write(path, ITEMS[1:], resume=True)
+    assert load(path)[1] == ITEMS
 
 
 KILLED = """
@@ -208,11 +297,10 @@ def test_a_killed_run_is_taken_up_where_it_was(tmp_path):
     assert run.ended_utc is None
     assert items == [item(10.0 + number) for number in range(5)]
 
-    finished = done(path, header())
     ran = []
-    with Writer(path, header(), finished.values()) as writer:
+    with Writer(path, header(), resume=True) as writer:
         for made in (item(10.0 + number) for number in range(10)):
-            if made.key not in finished:
+            if made.key not in writer.finished:
                 ran.append(made)
                 writer.add(made)
                 assert load(path)[1] == [*items, *ran]
@@ -262,7 +350,7 @@ def test_a_table_stays_a_table(tmp_path):
     assert facts.startswith("acestep-profile/1, c0ffee, synthetic-tiny")
     assert rule.count("---") == head.count("|") - 1 == row.replace("\\|", "").count("|") - 1
     assert "| 3 | 0.5 | 0.75 | 1 | 0.5 | 0.1 | error | " in row
-    assert "a\\|b \\<b\\>\\`\\[x\\](y)\\\\  \\[31m" in row
+    assert "a\\|b \\<b\\>\\`\\[x\\](y)\\\\ \\\\x1b\\[31m" in row
 
 
 @pytest.mark.parametrize("suffix", [".json", ".csv", ".md"])
