@@ -13,16 +13,15 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NoReturn
 
+from harness import interrupts
 from harness.errors import BenchError, UsageError
 from harness.text import harmless
 
 BUG = 4
-ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,7 +51,7 @@ def run(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # not every terminal has every script
     try:
-        with _interrupted_by(ENDING):
+        with interrupts.raised():
             code = command()
             print(end="", flush=True)
         return code
@@ -80,26 +79,6 @@ def run(
 def say(name: str, message: str) -> None:
     """A line of standard error, after the name of the command."""
     print(f"{name}: {harmless(message)}", file=sys.stderr)
-
-
-@contextmanager
-def _interrupted_by(signals: Iterable[signal.Signals]) -> Iterator[None]:
-    """Inside, `signals` end the command as Ctrl-C does, so that what is open is closed.
-
-    One that is ignored, as under nohup, or handled stays so.
-    """
-
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt(number)
-
-    unhandled = [number for number in signals if signal.getsignal(number) is signal.SIG_DFL]
-    for number in unhandled:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in unhandled:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _flush_or_discard() -> None:
