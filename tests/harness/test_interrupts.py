@@ -65,6 +65,17 @@ def test_before_a_command_runs_there_is_no_traceback(tmp_path, entry, number):
     assert run(*entry.split(), path=tmp_path) == (128 + number, "")
 
 
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_nothing_of_ours_is_imported_before_that_holds(tmp_path, entry):
+    """Packages are, as the way to their entry point; what they import would be without it."""
+    code, err = run("-X", "importtime", *entry.split(), "--help", path=tmp_path)
+    assert code == 0
+    names = [line.rpartition("|")[2].strip() for line in err.splitlines()]
+    ours = [name for name in names if name.partition(".")[0] in ("harness", "acestep", "tiersim", "scripts")]
+    first = ours[: ours.index("harness.interrupts")]
+    assert set(first) <= {"harness", "acestep", "acestep.costs", "tiersim", "scripts"}
+
+
 def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path):
     (tmp_path / "catches.py").write_text(CATCHES.format(number=int(signal.SIGINT)))
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's background jobs have it
