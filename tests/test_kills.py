@@ -14,10 +14,11 @@ import uuid
 from pathlib import Path
 
 import psutil
+import pytest
 from alive import eventually
 from places import ROOT
 
-KILLS, LATEST_S = (200, 20.0) if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else (6, 2.0)
+KILLS, LATEST_S = (200, 8.0) if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else (6, 2.0)
 NUMBERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TINY = ("--source", "synthetic-tiny", "--device", "cpu")
 CASES = (
@@ -102,6 +103,7 @@ class Place:
         return found
 
 
+@pytest.mark.kills
 def test_nothing_is_lost_and_nobody_stays(tmp_path):
     draw = random.Random(20261129)
     places: dict[str, Place] = {}
