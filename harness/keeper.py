@@ -28,7 +28,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -82,8 +82,8 @@ class Keeper:
     def _reap(self) -> bool:
         """Take leave of children that have ended; whether there are others."""
         with suppress(ChildProcessError):
-            while child := os.waitpid(-1, os.WNOHANG):
-                pid, status = child
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return True
                 if pid == self._pid:
@@ -93,17 +93,31 @@ class Keeper:
 
 def main(followed: str, joined: str, *command: str) -> int:
     """Run `command` to its end and remove what it leaves; returns its exit code, or minus its signal."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what the starter had blocked for itself
     if LINUX:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
-        handles = (
-            [0, *map(os.pidfd_open, map(int, followed.split(",")))] if hasattr(os, "pidfd_open") else [0]
-        )
+        handles = _handles(map(int, followed.split(",")))
     except ProcessLookupError:
         return -signal.SIGKILL  # already gone
     keeper = Keeper(joined, command)
     keeper.follow(handles)
     return keeper.remove()
+
+
+def _handles(followed: Iterable[int]) -> list[int]:
+    """Standard input, and what can be read once a process of `followed` is gone, where there is such a thing.
+
+    Raises ProcessLookupError for one that is gone already.
+    """
+    handles = [0]
+    try:
+        handles += map(os.pidfd_open, followed)
+    except ProcessLookupError:
+        raise
+    except (AttributeError, OSError):
+        pass  # the end of the pipe has to do
+    return handles
 
 
 def _become(command: tuple[str, ...], joined: str) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from alive import eventually, is_alive
 from places import ROOT
@@ -132,10 +133,24 @@ def test_a_signal_is_handed_on():
         assert (process.wait(60), process.stdout.read()) == (5, "asked\n")
 
 
+def test_what_the_starter_has_blocked_for_itself_is_not_blocked_below():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        process = subprocess.Popen(lifeline.kept(["sleep", "600"]), stdin=subprocess.PIPE)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    eventually(lambda: [p for p in psutil.Process(process.pid).children() if p.name() == "sleep"])
+    process.terminate()
+    assert process.wait(60) == -signal.SIGTERM
+    lifeline.end(process)
+
+
 def test_a_command_that_cannot_be_run_is_said():
     process = subprocess.Popen(lifeline.kept(["/no/such"]), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == 127 and message.startswith(b"/no/such cannot be run: [Errno 2]")
+    assert process.stderr
+    with process:
+        message = process.stderr.read()
+        assert process.wait(60) == 127 and message.startswith(b"/no/such cannot be run: [Errno 2]")
 
 
 def test_a_command_joins_its_group_before_it_runs(tmp_path):
