@@ -15,10 +15,13 @@ import _thread
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import NoReturn
+
+TYPE_CHECKING = False  # as typing has it, which would be most of the time until the first signal is handled
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+    from typing import NoReturn
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 IMPORTS = "<frozen importlib._bootstrap>"  # the file of every frame below which a module is imported
