@@ -3,6 +3,11 @@
 `--mode tier-test` is tiersim's, every other mode is the profiler's.
 """
 
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
 import sys
 from collections.abc import Sequence
 

@@ -10,6 +10,11 @@ python -m acestep write-checkpoint synthetic-tiny checkpoints
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
 import argparse
 import sys
 from collections.abc import Sequence

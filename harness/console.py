@@ -13,17 +13,16 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from harness import interrupts
 from harness.errors import BenchError, UsageError
 from harness.text import PLAINLY, harmless
 
 BUG = 4
 TRACEBACK_CHARS = 20_000
-ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def named(text: str) -> str:
@@ -66,7 +65,7 @@ def run(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=PLAINLY)  # not every terminal has every script
     try:
-        with _interrupted_by(ENDING):
+        with interrupts.raised():
             code = command()
             print(end="", flush=True)
         return code
@@ -93,26 +92,6 @@ def run(
 def say(name: str, message: str) -> None:
     """A line of standard error, after the name of the command."""
     print(f"{name}: {harmless(message)}", file=sys.stderr)
-
-
-@contextmanager
-def _interrupted_by(signals: Iterable[signal.Signals]) -> Iterator[None]:
-    """Inside, `signals` end the command as Ctrl-C does, so that what is open is closed.
-
-    One that is ignored, as under nohup, or handled stays so.
-    """
-
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt(number)
-
-    unhandled = [number for number in signals if signal.getsignal(number) is signal.SIG_DFL]
-    for number in unhandled:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in unhandled:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _flush_or_discard() -> None:

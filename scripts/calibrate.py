@@ -8,6 +8,11 @@ Run it in a process of its own on a card nobody else uses: what it finds is what
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
 import argparse
 import json
 import os

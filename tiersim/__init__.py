@@ -13,23 +13,24 @@ puts itself under the cap, proves that the cap holds, and only then loads the en
 to it (out of memory, a crash, a hang) comes back as a `Record`, and the next case starts clean.
 
 Not importing torch is more than speed: on Linux a child starts with its parent's peak memory as its
-own `ru_maxrss`, and whoever supervises must survive what kills the supervised.
+own `ru_maxrss`, and whoever supervises must survive what kills the supervised. The names below load what
+they need on first use.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tiersim.case import Case
-from tiersim.record import Record
-
 if TYPE_CHECKING:
+    from tiersim.case import Case
+    from tiersim.record import Record
     from tiersim.run import run_case
 
 __all__ = ["Case", "Record", "run_case"]
 
+_HOME = {"Case": "tiersim.case", "Record": "tiersim.record", "run_case": "tiersim.run"}
+
 
 def __getattr__(name: str) -> object:
-    if name == "run_case":  # what watches processes takes longer to import than a command line to be refused
-        from tiersim.run import run_case
-
-        return run_case
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'tiersim' has no attribute {name!r}")

@@ -15,6 +15,11 @@ promises, where the boundary lies, is expected.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
 import argparse
 import sys
 from collections.abc import Callable, Sequence

@@ -108,7 +108,12 @@ class Group:
 
     def add(self, pid: int) -> None:
         """Move a process, and what it will start, into the group."""
-        (self._folder / "cgroup.procs").write_text(str(pid))
+        self.procs.write_text(str(pid))
+
+    @property
+    def procs(self) -> Path:
+        """Where the id of a process is written to move it."""
+        return self._folder / "cgroup.procs"
 
     @property
     def killed(self) -> bool:

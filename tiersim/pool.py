@@ -26,7 +26,7 @@ from typing import Any
 from harness.errors import MissingPrerequisite, UsageError
 from tiersim import nvml
 from tiersim.case import Case, Plan
-from tiersim.protocol import Event
+from tiersim.events import Event
 from tiersim.record import Record
 from tiersim.run import run_plan
 from tiersim.supervisor import SPARE_BYTES

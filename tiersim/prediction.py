@@ -20,9 +20,10 @@ from harness.errors import BenchError
 from harness.memory import GIB
 from harness.trace.cost import LOADING, Cost
 from tiersim.case import PREDICTED, Case, Plan, resolve, subject_of
-from tiersim.protocol import Event
+from tiersim.events import Event
+from tiersim.journal import thinned
 from tiersim.record import Cap, Record, Sample
-from tiersim.run import record_of, thinned
+from tiersim.run import record_of
 from tiersim.telemetry import Reporter
 from tiersim.verdict import REASON_CHARS
 

@@ -15,9 +15,9 @@ from typing import Self
 
 from harness.processes import Processes
 from tiersim.case import Case, Plan
+from tiersim.events import Event
 from tiersim.pool import OnEvent
 from tiersim.prediction import predict_plan
-from tiersim.protocol import Event
 from tiersim.record import Record
 
 Events = SimpleQueue[tuple[Case, Event] | None]  # None is the end

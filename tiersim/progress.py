@@ -22,7 +22,7 @@ from typing import TextIO
 from harness.memory import GIB
 from harness.text import harmless
 from tiersim.case import Case
-from tiersim.protocol import Event
+from tiersim.events import Event
 from tiersim.record import Record
 
 REDRAWS_PER_S = 4

@@ -1,14 +1,7 @@
 """The protocol between worker and supervisor: exit codes, and events as JSON lines on a private pipe.
 
 The pipe is inherited by number (TIERSIM_EVENTS_FD); standard output is never parsed, so a library that
-prints cannot forge or tear an event.
-
-    hello     who runs
-    cap       the limit in force
-    phase     what begins, the memory in use and the peak of the phase that ended with it
-    progress  a step, a tile, a token: `i` of `n`, where n is known
-    hb        the interpreter still turns; no progress by itself
-    result, oom, error    one of them, last
+prints cannot forge or tear an event. `events` has the schema of each.
 
 An exit with code 0 counts only together with a `result`.
 """
@@ -19,7 +12,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
@@ -28,11 +20,9 @@ import msgspec
 
 from harness.tiers import tier_subject
 from tiersim.case import CapKind, Plan
+from tiersim.events import VERSION
 
 EVENTS_FD_VARIABLE = "TIERSIM_EVENTS_FD"
-VERSION = 1
-
-Event = Mapping[str, Any]
 
 
 class Exit(IntEnum):
@@ -85,7 +75,10 @@ class Job:
 
 
 class EventWriter:
-    """The worker's end, for any thread. One unbuffered write per event: what was sent is out."""
+    """The worker's end, for any thread. One unbuffered write per event: what was sent is out.
+
+    Half a character, as a file's name may have one, has no place in JSON and becomes a question mark.
+    """
 
     def __init__(self) -> None:
         self._fd = int(os.environ[EVENTS_FD_VARIABLE])
@@ -94,27 +87,4 @@ class EventWriter:
     def __call__(self, event: str, **more: Any) -> None:
         line = {"v": VERSION, "event": event, "monotonic_s": time.monotonic()} | more
         with self._lock:
-            os.write(self._fd, json.dumps(line).encode() + b"\n")
-
-
-class EventReader:
-    """The supervisor's end: bytes in, whole events out. A line cut short by a kill is dropped.
-
-    `on_event` is called with each event as it is read.
-    """
-
-    def __init__(self, on_event: Callable[[Event], object] = lambda event: None) -> None:
-        self._rest = b""
-        self._on_event = on_event
-        self.events: list[dict[str, Any]] = []
-
-    def feed(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and isinstance(event.get("event"), str):
-                self.events.append(event)
-                self._on_event(event)
+            os.write(self._fd, json.dumps(line, ensure_ascii=False).encode(errors="replace") + b"\n")

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
-from harness.adjustments import Fallback
 from harness.errors import UsageError
 from harness.memory import GIB
 from tiersim.case import Case, Plan, resolve
-from tiersim.protocol import Event
-from tiersim.record import Cap, Record, Sample, Status
+from tiersim.events import Event
+from tiersim.journal import thinned
+from tiersim.record import Cap, Record, Status
 from tiersim.supervisor import WORKER, supervise
 from tiersim.verdict import Outcome, judge
-
-SAMPLES = 200  # of a timeline
 
 
 def run_case(case: Case, **options: Any) -> Record:
@@ -54,11 +51,15 @@ def run_plan(
     if status == "ok" and measured["peak_bytes"] > tier_gb * GIB:
         status = "host-oom" if plan.cap_kind == "host" else "oom"
         reason = f"peak {measured['peak_bytes'] / GIB:.2f} GiB is over {tier_gb:g} GB"
-    return record_of(plan, status, reason, measured)
+    refused = outcome.journal.refused
+    notes = [f"{refused} of the lines that the worker sent were no events"] if refused else []
+    return record_of(plan, status, reason, measured, notes)
 
 
-def record_of(plan: Plan, status: Status, reason: str, measured: Mapping[str, Any]) -> Record:
-    """The record of `plan`. `measured`: the fields that a plan does not know."""
+def record_of(
+    plan: Plan, status: Status, reason: str, measured: Mapping[str, Any], notes: Sequence[str] = ()
+) -> Record:
+    """The record of `plan`. `measured`: the fields that a plan does not know; `notes`: besides its own."""
     settings = plan.settings
     return Record(
         status=status,
@@ -69,7 +70,7 @@ def record_of(plan: Plan, status: Status, reason: str, measured: Mapping[str, An
         class_gb=plan.tier.class_gb,
         device=plan.device,
         adjustments=plan.adjustments,
-        notes=plan.notes,
+        notes=(*plan.notes, *notes),
         key=plan.key,
         lm=settings.lm,
         lm_backend=settings.lm_backend,
@@ -101,39 +102,11 @@ def _measured(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "environment": {k: hello[k] for k in ("python", "platform") if k in hello}
         | result.get("environment", {}),
         "counts": result.get("counts", {}),
-        "fallbacks": tuple(Fallback(**fallback) for fallback in result.get("fallbacks", ())),
-        "timeline": _timeline(outcome),
-        "stage_peaks_bytes": _stage_peaks(outcome),
+        "fallbacks": tuple(result.get("fallbacks", ())),
+        "timeline": thinned(outcome.journal.samples),
+        "stage_peaks_bytes": outcome.journal.stage_peaks,
         "log": outcome.log,
     }
-
-
-def _timeline(outcome: Outcome) -> tuple[Sample, ...]:
-    """Memory over time, as the worker reported it."""
-    phase, samples = "", []
-    for event in outcome.events:
-        phase = event["name"] if event["event"] == "phase" else phase
-        if "used_bytes" in event:
-            samples.append(Sample(event["monotonic_s"] - outcome.started_s, phase, event["used_bytes"]))
-    return thinned(samples)
-
-
-def thinned(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """The highest sample of each of `SAMPLES` stretches."""
-    bounds = [len(samples) * i // SAMPLES for i in range(SAMPLES + 1)]
-    stretches = [samples[start:end] for start, end in pairwise(bounds)]
-    return tuple(max(stretch, key=lambda sample: sample.used_bytes) for stretch in stretches if stretch)
-
-
-def _stage_peaks(outcome: Outcome) -> dict[str, int]:
-    """The peak of each phase, which the event that followed it carries."""
-    peaks: dict[str, int] = {}
-    phase = ""
-    for event in outcome.events:
-        if "ended_peak_bytes" in event:
-            peaks[phase] = max(peaks.get(phase, 0), event["ended_peak_bytes"])
-        phase = event["name"] if event["event"] == "phase" else phase
-    return peaks
 
 
 def _peak(plan: Plan, outcome: Outcome) -> tuple[int | None, str | None]:

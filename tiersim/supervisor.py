@@ -1,16 +1,16 @@
 """The supervisor: starts one worker process, watches it to its end, and survives whatever happens to it.
 
-The worker leads its own session, so that it and everything it starts can be ended together; what left the
-session is found by name (`lifeline`). While it runs the supervisor wakes every 20 ms to read events, to
-look at the clocks and at the resident set: at that pace a process that fills memory as fast as it can
-overshoots by about a megabyte.
+The worker runs under a keeper (`harness.lifeline`), which ends it and everything it has started together, and
+does not need the supervisor for it. While it runs the supervisor wakes every 20 ms to look at the clocks, at
+the resident set and at what has come: at that pace a process that fills memory as fast as it can
+overshoots by about a megabyte. A turn reads little and keeps less, so that no flood delays the clocks.
 
     wall      `timeout_s` of the case for everything, however well it goes
     patience  per phase: how long without progress; a step, a tile or a token that ended is progress
 
 A worker that is over either is asked where it is stuck (SIGUSR1 dumps every thread's stack), asked to
-leave (SIGTERM), and removed (SIGKILL). Waiting ends with the leader, never with the pipe: an orphan that
-inherited the pipe would hold it open.
+leave (SIGTERM), and removed (SIGKILL). Waiting ends with the worker, never with a pipe: who inherited one
+would hold it open.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -29,14 +28,15 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
 
+from harness import lifeline
 from harness.accelerators import MAX_VRAM_VARIABLE
 from harness.memory import GIB
-from tiersim import lifeline
 from tiersim.case import Plan
 from tiersim.cgroup import Group
-from tiersim.protocol import EVENTS_FD_VARIABLE, Event, EventReader, Job
+from tiersim.events import Event
+from tiersim.journal import Journal
+from tiersim.protocol import EVENTS_FD_VARIABLE, Job
 from tiersim.record import Status
 from tiersim.resident_set import ResidentSet
 from tiersim.verdict import Outcome
@@ -48,6 +48,8 @@ POLL_S = 0.02
 STACK_DUMP_S = 0.3
 GRACE_S = 5.0  # a CUDA context takes seconds to tear down
 LOG_BYTES = 4000
+TURN_BYTES = 2**16  # read of a pipe in one turn
+PIPE_BYTES = 2**20  # the most a pipe holds, where nobody has raised it
 WATCHDOG_SLACK_BYTES = 64 * 2**20  # the worker's own reserve for reporting an out-of-memory
 SPARE_BYTES = 2 * GIB  # of the machine's memory, for everybody else, whatever the cap is on
 
@@ -80,68 +82,106 @@ def supervise(
     `environ`: for the worker, over what it inherits. `on_event` is called with its events.
     Raises Cancelled, the worker removed, once `cancelled` is set.
     """
-    started = time.monotonic()
+    started_s = time.monotonic()
     name = uuid.uuid4().hex
     group = Group.create(name, plan.cap_bytes) if plan.cap_kind == "host" else None
-    read_fd, write_fd = os.pipe()
+    journal, log = Journal(on_event, started_s), _Tail()
     try:
-        with tempfile.TemporaryFile() as log:
+        with _Pipe(journal.feed) as events, _Pipe(log.feed) as output:
             environment = worker_environment(plan, dict(os.environ) | dict(environ)) | {
-                EVENTS_FD_VARIABLE: str(write_fd),
-                lifeline.CASE_VARIABLE: name,
+                EVENTS_FD_VARIABLE: str(events.write_end.fileno()),
+                **lifeline.named(name),
             }
+            process = _start(plan, worker, environment, events, output, group)
             try:
-                process = _start(plan, worker, environment, write_fd, log)
+                watch = _Watch(
+                    plan, process, journal, (events, output), cancelled, _most_resident(plan, group)
+                )
+                stopped = watch.until_the_end(deadline=started_s + plan.requested.timeout_s)
             finally:
-                os.close(write_fd)
-            os.set_blocking(read_fd, False)
-            try:
-                if group:
-                    group.add(process.pid)
-                most = _most_resident(plan, group)
-                watch = _Watch(plan, process, EventReader(on_event), read_fd, cancelled, most)
-                stopped = watch.until_the_end(deadline=started + plan.requested.timeout_s)
-            finally:
-                _remove(process, name)
-            watch.read_events()
+                lifeline.end(process)
+                lifeline.sweep(name)
+            events.read(PIPE_BYTES)
+            output.read(PIPE_BYTES)
             if group and group.killed and not stopped:
                 stopped = "host-oom", f"the kernel ended it at {plan.cap_bytes / GIB:.2f} GiB (control group)"
             return Outcome(
                 exit_code=process.returncode,
-                events=watch.reader.events,
+                journal=journal,
                 stopped=stopped,
-                log=_tail(log),
+                log=log.text,
                 rss_peak_bytes=(group and group.peak_bytes) or watch.resident.peak_bytes,
-                started_s=started,
-                process_s=time.monotonic() - started,
+                process_s=time.monotonic() - started_s,
             )
     finally:
-        os.close(read_fd)
         if group:
             group.remove()
 
 
 def _start(
-    plan: Plan, worker: Sequence[str], environment: Mapping[str, str], write_fd: int, log: IO[bytes]
+    plan: Plan,
+    worker: Sequence[str],
+    environment: Mapping[str, str],
+    events: _Pipe,
+    output: _Pipe,
+    group: Group | None,
 ) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*worker, Job.of(plan).encode()],
-        stdin=subprocess.PIPE,  # never written to: its end is ours
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        pass_fds=(write_fd,),
-        env=environment,
-        start_new_session=True,
-    )
+    """The keeper of a new worker, whose ends of the pipes are its own now."""
+    command = [*worker, Job.of(plan).encode()]
+    try:
+        return subprocess.Popen(
+            lifeline.kept(command, joined=group and group.procs),
+            stdin=subprocess.PIPE,
+            stdout=output.write_end,
+            stderr=subprocess.STDOUT,
+            pass_fds=(events.write_end.fileno(),),
+            env=environment,
+            start_new_session=True,
+        )
+    finally:
+        events.write_end.close()
+        output.write_end.close()
 
 
-def _remove(process: subprocess.Popen[bytes], name: str) -> None:
-    """End the worker, its group, and what left its group."""
-    _signal_group(process, signal.SIGKILL)
-    process.wait()
-    if process.stdin:
-        process.stdin.close()
-    lifeline.sweep(name)
+class _Pipe:
+    """A pipe from a worker, read without waiting. `feed` takes what comes."""
+
+    def __init__(self, feed: Callable[[bytes], None]):
+        self.read_fd, write_fd = os.pipe()
+        self.write_end = os.fdopen(write_fd, "wb", buffering=0)
+        os.set_blocking(self.read_fd, False)
+        self.open = True
+        self._feed = feed
+
+    def read(self, most_bytes: int) -> None:
+        """Take at most about that much of what is there; at the end of the pipe it is no longer `open`."""
+        with suppress(BlockingIOError):
+            while self.open and most_bytes > 0:
+                data = os.read(self.read_fd, TURN_BYTES)
+                most_bytes -= len(data)
+                self.open = bool(data)
+                self._feed(data)
+
+    def __enter__(self) -> _Pipe:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.write_end.close()
+        os.close(self.read_fd)
+
+
+class _Tail:
+    """The end of a worker's output."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def feed(self, data: bytes) -> None:
+        self._data = (self._data + data)[-LOG_BYTES:]
+
+    @property
+    def text(self) -> str:
+        return self._data.decode(errors="replace")
 
 
 def worker_environment(plan: Plan, parent: Mapping[str, str]) -> dict[str, str]:
@@ -179,35 +219,33 @@ def _most_resident(plan: Plan, group: Group | None) -> int:
 
 
 class _Watch:
-    """Events, clocks and resident set of a running worker."""
+    """Clocks, resident set and pipes of a running worker."""
 
     def __init__(
         self,
         plan: Plan,
         process: subprocess.Popen[bytes],
-        reader: EventReader,
-        read_fd: int,
+        journal: Journal,
+        pipes: Sequence[_Pipe],
         cancelled: threading.Event | None,
         most_resident_bytes: int,
     ):
         self._plan = plan
         self._process = process
-        self._fd = read_fd
+        self._journal = journal
+        self._pipes = pipes
         self._cancelled = cancelled or threading.Event()
-        self.reader = reader
         self.resident = ResidentSet(process.pid)
         self._limit_bytes = most_resident_bytes
-        self._phase = "start"
-        self._seen = 0  # events
-        self._beat_s = self._progress_s = time.monotonic()
+        self._events = self._steps = 0
+        self._beat_s = self._step_s = time.monotonic()
 
     def until_the_end(self, deadline: float) -> tuple[Status, str] | None:
-        """Return when the worker has ended by itself, or why it had to be ended."""
-        while not self._wait(POLL_S):
+        """Return when the worker has ended by itself, or why it has to be ended."""
+        while not self._turn():
             if self._cancelled.is_set():
                 raise Cancelled
             if self.resident.look() > self._limit_bytes:
-                _signal_group(self._process, signal.SIGKILL)
                 rss_gib, limit_gib = self.resident.peak_bytes / GIB, self._limit_bytes / GIB
                 return "host-oom", f"watchdog: resident set {rss_gib:.2f} GiB, limit {limit_gib:.2f} GiB"
             if reason := self._over_time(deadline):
@@ -216,53 +254,31 @@ class _Watch:
         return None
 
     def _over_time(self, deadline: float) -> str | None:
-        now = time.monotonic()
-        for event in self.reader.events[self._seen :]:
-            self._beat_s = now
-            if event["event"] != "hb":
-                self._progress_s = now
-                self._phase = event["name"] if event["event"] == "phase" else self._phase
-        self._seen = len(self.reader.events)
-        idle_s, silent_s = now - self._progress_s, now - self._beat_s
-        if idle_s > patience_s(self._phase, self._plan.device):
+        now, journal = time.monotonic(), self._journal
+        if journal.events > self._events:
+            self._events, self._beat_s = journal.events, now
+        if journal.steps > self._steps:
+            self._steps, self._step_s = journal.steps, now
+        idle_s, silent_s = now - self._step_s, now - self._beat_s
+        if idle_s > patience_s(journal.phase or "start", self._plan.device):
             heart = f", no heartbeat for {silent_s:.0f} s" if silent_s > HEART_S else ""
             return f"no progress for {idle_s:.0f} s{heart}"
         if now > deadline:
             return f"over {self._plan.requested.timeout_s:g} s, the last progress {idle_s:.0f} s ago"
         return None
 
-    def _wait(self, seconds: float) -> bool:
-        """Read what comes within `seconds`; whether the worker has ended."""
-        ready, _, _ = select.select([self._fd], [], [], seconds)
-        if ready and not self.read_events():
-            time.sleep(seconds)  # the worker closed its end: a closed pipe is always ready
+    def _turn(self) -> bool:
+        """Wait for a moment, or for something to read; whether the worker has ended."""
+        pipes = {pipe.read_fd: pipe for pipe in self._pipes if pipe.open}
+        for ready in select.select(pipes, [], [], POLL_S)[0]:
+            pipes[ready].read(TURN_BYTES)
         return self._process.poll() is not None
-
-    def read_events(self) -> bool:
-        """Take what is in the pipe without waiting; False at its end."""
-        with suppress(BlockingIOError):
-            while data := os.read(self._fd, 65536):
-                self.reader.feed(data)
-            return False
-        return True
 
     def _ask_to_leave(self) -> None:
         """Stack dump, then SIGTERM; SIGKILL is the caller's, and comes in any case."""
         for number, grace_s in ((signal.SIGUSR1, STACK_DUMP_S), (signal.SIGTERM, GRACE_S)):
-            _signal_group(self._process, number)
+            self._process.send_signal(number)  # the keeper hands it on
             until = time.monotonic() + grace_s
             while time.monotonic() < until:
-                if self._wait(POLL_S):
+                if self._turn():
                     return
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    """Signal the worker's whole session; a group that is already gone is no error."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
-
-
-def _tail(log: IO[bytes]) -> str:
-    size = log.seek(0, os.SEEK_END)
-    log.seek(max(0, size - LOG_BYTES))
-    return log.read().decode(errors="replace")

@@ -11,11 +11,12 @@ system call by a signal, return from `main` and never have generated anything.
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from harness.oom import host_oom_line
+from tiersim.events import Event
+from tiersim.journal import Journal
 from tiersim.protocol import Exit
 from tiersim.record import Status
 
@@ -34,16 +35,15 @@ class Outcome:
     """A worker that has ended. `stopped`: why the supervisor ended it, or None."""
 
     exit_code: int
-    events: Sequence[Mapping[str, Any]]
+    journal: Journal
     stopped: tuple[Status, str] | None = None
     log: str = ""
     rss_peak_bytes: int = 0  # the most the watchdog saw
-    started_s: float = 0.0  # on the clock of the events
     process_s: float = 0.0
 
-    def last(self, event: str) -> Mapping[str, Any]:
-        """The last event of that name; empty if there was none."""
-        return next((e for e in reversed(self.events) if e["event"] == event), {})
+    def last(self, kind: str) -> Event:
+        """The last event of that kind; empty if there was none."""
+        return self.journal.last.get(kind, {})
 
     @property
     def signal(self) -> str | None:
@@ -83,7 +83,7 @@ def _judge(outcome: Outcome) -> tuple[Status, str]:
     return BY_EXIT.get(outcome.exit_code, "error"), f"{reason} (exit code {outcome.exit_code})"
 
 
-def _message(event: Mapping[str, Any]) -> str:
+def _message(event: Event) -> str:
     """The worker's own words; for an out-of-memory the size that was refused says more than its text."""
     if event.get("requested_bytes"):
         return f"{event['error']}: {event['requested_bytes'] / MIB:.0f} MiB more were refused"

@@ -21,7 +21,7 @@ from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.oom import Failure, classify
 from harness.subject import Result
 from harness.tiers import tier_subject
-from tiersim import cap, lifeline
+from tiersim import cap
 from tiersim.protocol import EventWriter, Exit, Job
 from tiersim.telemetry import Reporter
 
@@ -97,7 +97,6 @@ def _exit_of(error: BenchError) -> Exit:
 if __name__ == "__main__":
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # the supervisor's "where are you stuck?"
-    lifeline.hold()
     code = main(Job.decode(sys.argv[1]), EventWriter())
     sys.stdout.flush()
     sys.stderr.flush()

@@ -14,6 +14,11 @@ full disk, a traceback), 130 interrupted.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
 import argparse
 import sys
 from collections.abc import Callable, Sequence

@@ -7,10 +7,8 @@ traceback keeps every tensor alive that the next configuration will want.
 from __future__ import annotations
 
 import gc
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from acestep.engine import Engine
@@ -22,6 +20,7 @@ from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.oom import Failure, classify
 from harness.records import making
 from harness.records.schema import AudioFacts, Cold, Item, Sample, key_of
+from harness.scratch import scratch_folder
 
 TEXT_MODES = {"understand": "understand", "create_sample": "create", "format_sample": "format"}
 DESCRIBED = (
@@ -56,8 +55,8 @@ class Bench:
         return making.item(mode, row.requested, self.engine, plan, measured.results, **facts)
 
     def _generate(self, plan: EffectivePlan) -> GenerationResult:
-        with tempfile.TemporaryDirectory() as folder:
-            return self.engine.run(plan, Path(folder))
+        with scratch_folder() as folder:
+            return self.engine.run(plan, folder)
 
     def text(self, mode: str, params: DescriptionParams) -> Item:
         """Describe music. Raises and fails as `music` does."""

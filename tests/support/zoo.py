@@ -14,7 +14,7 @@ from acestep import resolver
 from acestep.setup import Setup
 from harness.errors import MissingPrerequisite
 from harness.memory import MemoryBudget
-from tiersim import lifeline, worker
+from tiersim import worker
 from tiersim.protocol import EventWriter, Exit, Job
 from tiersim.telemetry import Reporter
 
@@ -89,9 +89,39 @@ def not_an_event(send, job):
 
 
 def many_events(send, job):
-    for _ in range(5000):
-        send("note", text="x" * 100)
+    for i in range(5000):
+        send("progress", phase="load", i=i, n=5000)
     result(send)
+
+
+def bad_events(send, job):
+    """Lines of a file, then a result that must not suffer from them."""
+    only_bad_events(send, job)
+    result(send)
+
+
+def only_bad_events(send, job):
+    os.write(send._fd, Path(os.environ["ZOO_FILE"]).read_bytes())
+
+
+def floods_with_nothing(send, job):
+    while True:
+        os.write(send._fd, b"x" * 65536)
+
+
+def floods_with_lines(send, job):
+    while True:
+        os.write(send._fd, b"{}\n" * 20_000)
+
+
+def floods_with_events(send, job):
+    while True:
+        send("progress", phase="load", i=1, n=None, used_bytes=1)
+
+
+def floods_its_output(send, job):
+    while True:
+        os.write(1, b"x" * 65536)
 
 
 def closes_the_pipe(send, job):
@@ -147,15 +177,52 @@ def leaves_a_detached_child(send, job):
     result(send, environment={"child": child.pid})
 
 
+def daemon(environment):
+    """Out of the session, and no child of ours any more; its id is in a file."""
+    leave = (
+        "import os, sys\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        " os.setsid()\n"
+        " os.execv('/bin/sleep', ['sleep', '600'])\n"
+        "open(sys.argv[1], 'a').write(f'{pid}\\n')"
+    )
+    subprocess.run([sys.executable, "-c", leave, os.environ["ZOO_FILE"]], check=True, env=environment)
+
+
 def leaves_a_daemon(send, job):
-    """Out of the session, and no child of ours any more."""
-    leave = "import os\nif os.fork() == 0:\n os.setsid()\n import time; time.sleep(600)"
-    subprocess.run([sys.executable, "-c", leave], check=True)
+    daemon(None)
     result(send)
 
 
-def leaves_a_child_and_hangs(send, job):
-    subprocess.Popen(SLEEPER)
+def leaves_a_nameless_daemon(send, job):
+    daemon({})
+    result(send)
+
+
+def child(**more):
+    """One that is found by its id in a file."""
+    process = subprocess.Popen(SLEEPER, **more)
+    with Path(os.environ["ZOO_FILE"]).open("a") as file:
+        file.write(f"{process.pid}\n")
+
+
+def leaves_children_and_hangs(send, job):
+    child()
+    child(start_new_session=True)
+    child(start_new_session=True, env={})
+    time.sleep(600)
+
+
+def stops_its_keeper(send, job):
+    child(start_new_session=True)
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(600)
+
+
+def kills_its_keeper(send, job):
+    child(start_new_session=True)
+    os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(600)
 
 
@@ -224,5 +291,4 @@ def main(kind: str, job: Job) -> int:
 if __name__ == "__main__":
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
-    lifeline.hold()
     sys.exit(main(sys.argv[1], Job.decode(sys.argv[2])))

@@ -6,23 +6,28 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
+import msgspec
 import psutil
 import pytest
+from alive import eventually, is_alive
 from places import ROOT, ZOO
 
-from tiersim import Case, lifeline, run_case, supervisor
+from harness import lifeline
+from tiersim import Case, run_case, supervisor
 from tiersim.case import resolve
+from tiersim.journal import SAMPLES
+from tiersim.record import Record
 from tiersim.supervisor import Cancelled
 
 MIB = 2**20
-linux = pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="subreapers are Linux's")
 
 
-def run(kind: str, on_event=lambda event: None, **fields):
+def run(kind: str, on_event=lambda event: None, environ=MappingProxyType({}), **fields):
     case = Case(**{"tier_gb": 4, "device": "cpu", "cap": "host", "timeout_s": 60} | fields)
-    return run_case(case, worker=(sys.executable, str(ZOO), kind), on_event=on_event)
+    return run_case(case, worker=(sys.executable, str(ZOO), kind), on_event=on_event, environ=environ)
 
 
 class Clock:
@@ -110,21 +115,10 @@ def test_a_worker_over_its_time_is_ended(clock, kind, signal_name):
         assert f"in {kind}" in record.log  # where it was stuck
 
 
-def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
 def test_children_of_the_worker_end_with_it():
     record = run("leaves_a_child")
     assert record.status == "ok"
     eventually(lambda: not is_alive(record.environment["child"]))
-
-
-def eventually(condition, within_s: float = 60):
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_detached_child_holding_the_pipe_is_not_waited_for_and_does_not_survive():
@@ -133,13 +127,22 @@ def test_a_detached_child_holding_the_pipe_is_not_waited_for_and_does_not_surviv
     assert not is_alive(record.environment["child"])
 
 
-def test_a_daemon_of_the_worker_is_found_by_its_name(monkeypatch):
-    monkeypatch.setattr(supervisor.uuid, "uuid4", lambda: SimpleNamespace(hex="a-case-of-its-own"))
-    found = []
-    sweep = lifeline.sweep
-    monkeypatch.setattr(lifeline, "sweep", lambda name: found.extend(sweep(name)))
-    assert run("leaves_a_daemon").status == "ok"
-    assert len(found) == 1 and not is_alive(found[0])
+@linux
+@pytest.mark.parametrize("kind", ["leaves_a_daemon", "leaves_a_nameless_daemon"])
+def test_a_daemon_of_the_worker_does_not_survive(tmp_path, kind):
+    pids = tmp_path / "pids"
+    assert run(kind, environ={"ZOO_FILE": str(pids)}).status == "ok"
+    assert not is_alive(int(pids.read_text()))
+
+
+@linux
+@pytest.mark.parametrize("kind", ["kills_its_keeper", "stops_its_keeper"])
+def test_who_turns_on_its_keeper_ends_and_what_it_left_is_found_by_name(tmp_path, clock, monkeypatch, kind):
+    monkeypatch.setattr(lifeline, "REMOVAL_S", 0.5)
+    pids = tmp_path / "pids"
+    record = run(kind, clock.hear, timeout_s=1, environ={"ZOO_FILE": str(pids)})
+    assert record.status in ("crash", "timeout") and record.signal == "SIGKILL"
+    eventually(lambda: not any(map(is_alive, map(int, pids.read_text().split()))))
 
 
 @pytest.mark.parametrize(
@@ -172,6 +175,44 @@ def test_progress_is_no_hang_but_the_wall_stands(restless):
     assert "over 6 s, the last progress" in record.reason
 
 
+@pytest.mark.parametrize("of", ["nothing", "lines", "events", "output"])
+def test_no_flood_delays_the_clocks_or_fills_the_memory(clock, of):
+    kind = "floods_its_output" if of == "output" else f"floods_with_{of}"
+    record = run(kind, clock.hear, timeout_s=1)
+    assert (record.status, record.signal) == ("timeout", "SIGTERM"), record.reason
+    assert "over 1 s" in record.reason
+    assert len(record.log) <= supervisor.LOG_BYTES and len(record.timeline) <= SAMPLES
+    refused = [
+        note for note in record.notes if note.endswith("of the lines that the worker sent were no events")
+    ]
+    assert bool(refused) == (of in ("nothing", "lines"))
+
+
+HOSTILE = (
+    b'{"v": 1, "event": "phase"}',
+    b'{"v": 1, "event": "phase", "name": 7, "monotonic_s": 1}',
+    b'{"v": 1, "event": "result"}',
+    b'{"v": 1, "event": "result", "wall_s": 1e999, "generation_peak_bytes": NaN, "monotonic_s": 2}',
+    b'{"v": 1, "event": "oom", "requested_bytes": "\\ud800"}',
+    b'{"v": 1, "event": "hb", "used_bytes": 1%s, "monotonic_s": 1}' % (b"0" * 5000),
+    b'{"v": 1, "event": "cap", "bytes": "many"}',
+    b"[" * 100_000,
+)
+
+
+@pytest.mark.parametrize(("kind", "status"), [("bad_events", "ok"), ("only_bad_events", "error")])
+def test_what_is_no_event_is_counted_and_does_no_harm(tmp_path, kind, status):
+    """The rest of the run counts; without a result that is one, there is none."""
+    file = tmp_path / "events"
+    file.write_bytes(b"\n".join(HOSTILE) + b"\n")
+    shown = []
+    record = run(kind, shown.append, environ={"ZOO_FILE": str(file)})
+    assert (record.status, record.phase_reached) == (status, "load")
+    assert record.notes == (f"{len(HOSTILE)} of the lines that the worker sent were no events",)
+    assert msgspec.json.decode(msgspec.json.encode(record), type=Record) == record
+    assert {event["event"] for event in shown} <= {"hello", "phase", "hb", "result"}
+
+
 def test_patience_depends_on_phase_and_device():
     patience_s = supervisor.patience_s
     assert patience_s("load/dit", "cuda") == 600 > patience_s("diffuse", "cuda") == 120
@@ -194,55 +235,27 @@ def test_a_cancelled_case_leaves_nobody_behind():
 
 
 @linux
-@pytest.mark.parametrize("kind", ["hang", "hangs_with_the_interpreter", "leaves_a_child_and_hangs"])
-def test_a_worker_does_not_outlive_a_killed_supervisor(kind):
+@pytest.mark.parametrize("kind", ["hang", "hangs_with_the_interpreter", "leaves_children_and_hangs"])
+def test_neither_a_worker_nor_its_children_outlive_a_killed_supervisor(kind, tmp_path):
     code = (
         "import sys, tiersim\n"
         "case = tiersim.Case(4, device='cpu', cap='host')\n"
         "hear = lambda e: print(e['pid'], flush=True) if e['event'] == 'hello' else None\n"
         f"tiersim.run_case(case, worker=(sys.executable, {str(ZOO)!r}, {kind!r}), on_event=hear)"
     )
-    boss = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pids = tmp_path / "pids"
+    pids.touch()
+    environ = os.environ | {"ZOO_FILE": str(pids)}
+    boss = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environ)
     assert boss.stdout is not None
     with boss:
-        worker = psutil.Process(int(boss.stdout.readline()))
-        family = [worker]
-        if kind == "leaves_a_child_and_hangs":
-            eventually(lambda: worker.children())
-            family += worker.children()
+        family = [int(boss.stdout.readline())]
+        if kind == "leaves_children_and_hangs":
+            eventually(lambda: len(pids.read_text().split()) == 3)
+            family += map(int, pids.read_text().split())
+        assert all(map(is_alive, family))
         boss.kill()
-    eventually(lambda: not any(is_alive(member.pid) for member in family))
-
-
-@linux
-@pytest.mark.parametrize("means", ["the pipe", "PR_SET_PDEATHSIG", "a thread", "none"])
-def test_each_means_against_outliving_suffices(means):
-    """The other two are taken away; without any, the child stays."""
-    code = (
-        "import sys, time; from tiersim import lifeline\n"
-        f"means = {means!r}\n"
-        "if means == 'a thread': lifeline.sys = type('', (), {'platform': 'other'})\n"
-        "if means != 'PR_SET_PDEATHSIG': lifeline.ctypes.CDLL = lambda _: type('', (), {'prctl': max})\n"
-        "if means in ('PR_SET_PDEATHSIG', 'none'): lifeline.fcntl.fcntl = lambda *_: 0\n"
-        "lifeline.hold(); print(flush=True); time.sleep(600)"
-    )
-    boss_code = (
-        "import subprocess, sys\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {code!r}], stdin=subprocess.PIPE,\n"
-        "    stdout=subprocess.PIPE, start_new_session=True)\n"
-        "child.stdout.readline(); print(child.pid, flush=True); child.wait()"
-    )
-    boss = subprocess.Popen([sys.executable, "-c", boss_code], stdout=subprocess.PIPE, text=True)
-    assert boss.stdout is not None
-    with boss:
-        child = int(boss.stdout.readline())
-        assert is_alive(child)
-        boss.kill()
-    if means == "none":
-        time.sleep(0.5)
-        assert is_alive(child)
-        os.kill(child, signal.SIGKILL)
-    eventually(lambda: not is_alive(child))
+    eventually(lambda: not any(map(is_alive, family)))
 
 
 @pytest.fixture
@@ -283,7 +296,7 @@ def test_a_fat_parent_does_not_inflate_its_childs_peak():
 
 def zoo_of(process) -> list[psutil.Process]:
     """Its workers; it also asks git who it is."""
-    children = psutil.Process(process.pid).children()
+    children = psutil.Process(process.pid).children(recursive=True)
     return [child for child in children if is_alive(child.pid) and str(ZOO) in child.cmdline()]
 
 

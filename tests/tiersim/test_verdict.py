@@ -2,6 +2,7 @@
 
 import pytest
 
+from tiersim.journal import Journal
 from tiersim.verdict import Outcome, judge
 
 RESULT = {"event": "result"}
@@ -10,6 +11,13 @@ PHASE = {"event": "phase", "name": "generate"}
 
 def told(event, message="why", **more):
     return {"event": event, "error": "RuntimeError", "message": message, **more}
+
+
+def journal(events) -> Journal:
+    journal = Journal()
+    for event in events:
+        journal.add(event)
+    return journal
 
 
 @pytest.mark.parametrize(
@@ -31,15 +39,15 @@ def told(event, message="why", **more):
     ],
 )  # fmt: skip
 def test_the_verdict(exit_code, events, log, status, reason):
-    assert judge(Outcome(exit_code, events, log=log)) == (status, reason)
+    assert judge(Outcome(exit_code, journal(events), log=log)) == (status, reason)
 
 
 def test_what_the_supervisor_enforced_comes_first():
-    outcome = Outcome(0, [RESULT], stopped=("timeout", "over 5 s"))
+    outcome = Outcome(0, journal([RESULT]), stopped=("timeout", "over 5 s"))
     assert judge(outcome) == ("timeout", "over 5 s")
 
 
 def test_a_reason_is_one_short_line():
-    reason = judge(Outcome(70, [told("error", message="a\nb " * 500)]))[1]
+    reason = judge(Outcome(70, journal([told("error", message="a\nb " * 500)])))[1]
     assert len(reason) <= 220
     assert "\n" not in reason

@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -34,6 +32,7 @@ from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB, MemoryBudget
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
+from harness.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams  # pyright: ignore[reportMissingImports]
@@ -167,10 +166,10 @@ class VLLM:
         total_bytes = MemoryBudget(self.device).total_bytes()
         set_num_threads = torch.set_num_threads
         try:
-            with tempfile.TemporaryDirectory(prefix="acestep-vllm-") as folder:
-                (Path(folder) / "config.json").write_text(json.dumps(self.source.config(self.folder)))
+            with scratch_folder() as folder:
+                (folder / "config.json").write_text(json.dumps(self.source.config(self.folder)))
                 return LLM(
-                    folder,
+                    str(folder),
                     skip_tokenizer_init=True,
                     load_format=LOAD_FORMAT,
                     model_loader_extra_config={"weights": weights, "facts": self._facts},

@@ -1,0 +1,72 @@
+"""Signals that end a command, Ctrl-C among them: what they do before it runs, while it does, and after.
+
+    if __name__ == "__main__":
+        interrupts.end_quietly()    # an entry point's first statement, before what it imports
+    ...
+    with interrupts.raised():       # around the command, which `harness.console` sees to
+
+A KeyboardInterrupt that is raised while a module is imported gets lost or leaves half a module: torch and
+numpy catch what their imports raise. So it is raised as soon as no module is being imported.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import time
+from contextlib import contextmanager
+
+TYPE_CHECKING = False  # as typing has it, which would be most of the time until the first signal is handled
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+    from typing import NoReturn
+
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+IMPORTS = "<frozen importlib._bootstrap>"  # the file of every frame below which a module is imported
+RETRY_S = 0.01
+
+
+def end_quietly() -> None:
+    """From now on these signals end the process with 128 + their number, and without a traceback.
+
+    One that is ignored, as under nohup, or handled stays so.
+    """
+    for number in _unhandled():
+        signal.signal(number, _end)
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Inside, these signals raise KeyboardInterrupt with their number, so that what is open is closed.
+
+    One that is ignored or handled stays so.
+    """
+    before = {number: signal.signal(number, _raise) for number in _unhandled()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _unhandled() -> list[signal.Signals]:
+    return [n for n in ENDING if signal.getsignal(n) in (signal.SIG_DFL, signal.default_int_handler, _end)]
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    os._exit(128 + number)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    while frame and frame.f_code.co_filename != IMPORTS:
+        frame = frame.f_back
+    if frame is None:
+        raise KeyboardInterrupt(number)
+    _thread.start_new_thread(_send_again, (number,))  # takes no lock that this thread may be holding
+
+
+def _send_again(number: int) -> None:
+    time.sleep(RETRY_S)
+    os.kill(os.getpid(), number)
