@@ -1,10 +1,15 @@
-"""Atomic file writes: written beside their place, synced to the disk, then renamed into it."""
+"""Atomic file writes: written beside their place, synced to the disk, then renamed into it.
+
+Reads that cannot hang: of regular files only (`regular`).
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,6 +65,22 @@ def writable(name: str, path: Path) -> Path:
             "name a file in a folder that is there and can be written"
         ) from None
     return place
+
+
+def regular(path: Path) -> Path:
+    """`path`, which names a regular file: opening a pipe waits, and reading a device need not end.
+
+    Raises OSError, whose `strerror` says what is wrong; FileNotFoundError also for what can be no name.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError:  # a NUL, a lone surrogate
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", path)
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, no regular file", path)
+    return path
 
 
 def _part(path: Path, token: str = "") -> Path:

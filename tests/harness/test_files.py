@@ -15,7 +15,7 @@ from acestep.profiler import instruments
 from acestep.weights import synthetic
 from harness import files
 from harness.errors import BenchError, UsageError
-from harness.files import replacing, writable, write_whole
+from harness.files import regular, replacing, writable, write_whole
 from scripts import calibrate
 from tiersim import results
 
@@ -37,6 +37,23 @@ def test_a_file_is_written_and_nothing_beside_it(tmp_path: Path):
     write_whole(tmp_path / "a", b"one")
     write_whole(tmp_path / "a", b"two")
     assert (tmp_path / "a").read_bytes() == b"two" and os.listdir(tmp_path) == ["a"]  # noqa: PTH208
+
+
+def test_only_a_regular_file_is_regular(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"bytes")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        assert regular(tmp_path / name).read_bytes() == b"bytes"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("", "pipe", "zero", "loop", "file/below", "x" * 300, "none", "a\0b", "\ud800"):
+        with pytest.raises(OSError) as caught:
+            regular(tmp_path / name)
+        assert caught.value.strerror and "\n" not in caught.value.strerror
+    for name in ("none", "a\0b", "\ud800"):
+        with pytest.raises(FileNotFoundError):
+            regular(tmp_path / name)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
