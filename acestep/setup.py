@@ -92,6 +92,8 @@ class Setup:
 
         Raises UsageError or MissingPrerequisite, naming what and where.
         """
+        from acestep.weights.inspection import check_source  # what it imports, help can do without
+
         vae_overrides()  # a bad one is refused here, not after minutes of diffusion
         card = accelerator or accelerators.detect(device)
         name, origin = choose_source(source, accelerator=card.device != "cpu")
@@ -106,6 +108,7 @@ class Setup:
             if not offload:
                 changes.note("offload_to_cpu", False, True, f"does not hold {chosen} on {tier.tier}")
             offload = True
+        check_source(name, folder, chosen)
         return cls(
             device=card.device if device == AUTO else device,
             dtype=dtype,

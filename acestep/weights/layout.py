@@ -30,3 +30,8 @@ TEXT_ENCODER = "Qwen3-Embedding-0.6B"
 LM_PREFIX = "acestep-5Hz-lm-"
 LM_SIZES = ("0.6B", "1.7B", "4B")
 LMS = tuple(LM_PREFIX + size for size in LM_SIZES)
+
+
+def weights_stem(folder: str) -> str:
+    """The name of a component's weights without `.safetensors`, as published."""
+    return "diffusion_pytorch_model" if folder == VAE else "model"

@@ -22,6 +22,7 @@ from harness.errors import MissingPrerequisite, UsageError
 if TYPE_CHECKING:
     from acestep.models.configs import DiTConfig
     from acestep.weights.checkpoint import Source
+    from harness.nn.config import Config
 
 
 def choose_source(choice: str | Path | None, accelerator: bool) -> tuple[str, str]:
@@ -77,12 +78,22 @@ def dit_config(source: str, dit: str) -> DiTConfig:
     Raises CheckpointError when the file is missing or is not a DiT's.
     """
     from acestep.models.configs import DiTConfig
-    from acestep.weights.synthetic_configs import CONFIGS
-    from harness.nn.config import parse_config, read_json
 
-    path = Path(source) / dit / "config.json"
-    config = CONFIGS[source][dit] if source in SYNTHETIC else read_json(path)
-    return parse_config(config, DiTConfig, str(path))
+    return component_config(source, dit, DiTConfig)
+
+
+def component_config(source: str, folder: str, kind: type[Config]) -> Config:
+    """The configuration of a component, by the config.json of its folder. Imports no torch.
+
+    Raises CheckpointError when the file is missing, or is not one of this kind.
+    """
+    from acestep.weights.synthetic_configs import CONFIGS
+    from harness.checkpoint_files import read_json
+    from harness.nn.config import parse_config
+
+    path = Path(source) / folder / "config.json"
+    data = CONFIGS[source][folder] if source in SYNTHETIC else read_json(path)
+    return parse_config(data, kind, str(path))
 
 
 def open_source(value: str) -> Source:

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from acestep.models.configs import DiTConfig
-from acestep.weights.checkpoint import SILENCE_FRAMES, Folder
+from acestep.weights.checkpoint import Folder
 from acestep.weights.layout import DEFAULT_DIT, TEXT_ENCODER, VAE
+from acestep.weights.silence import SILENCE_FRAMES
 from acestep.weights.synthetic import Synthetic
 from harness.checkpoint import SafetensorsFile, check_shapes, materialise, on_meta, parameter_shapes
 from harness.errors import CheckpointError
@@ -249,13 +250,13 @@ def test_a_config_of_another_architecture() -> None:
         parse_config(text, DiTConfig, "x")
     with pytest.raises(CheckpointError, match="x: model_type is 'acestep', expected 'qwen3'"):
         parse_config(dit, Qwen3Config, "x")
-    with pytest.raises(CheckpointError, match=r"x: .*hidden_size"):
+    with pytest.raises(CheckpointError, match="x: hidden_size is missing; it must be a whole number"):
         parse_config({k: v for k, v in dit.items() if k != "hidden_size"}, DiTConfig, "x")
-    with pytest.raises(CheckpointError, match=r"x: .*int.*num_hidden_layers"):
+    with pytest.raises(CheckpointError, match="x: num_hidden_layers: 'four' is not allowed; use a whole num"):
         parse_config(dit | {"num_hidden_layers": "four"}, DiTConfig, "x")
     with pytest.raises(CheckpointError, match="x: layer_types names 8 layers, num_hidden_layers says 9"):
         parse_config(dit | {"num_hidden_layers": 9}, DiTConfig, "x")
-    with pytest.raises(CheckpointError, match=r"x: .*'causal'.*layer_types"):
+    with pytest.raises(CheckpointError, match=r"x: layer_types\[0\]: 'causal' is not allowed; use .* or "):
         parse_config(dit | {"layer_types": ["causal"] * 8}, DiTConfig, "x")
 
 
