@@ -112,7 +112,7 @@ def _value(at: str, value: object, kind: Any) -> Any:
     """`value` as the field at `at` holds it, in range."""
     try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
+    except ValueError as error:  # msgspec's are; a number that Python will not print raises a plain one
         allowed = inspect.type_info(kind)
         if isinstance(value, list) and isinstance(allowed, inspect.ListType):
             if not (item := re.search(r"`\$\[(\d+)\]`$", str(error))):
