@@ -18,10 +18,11 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from acestep.text.tokenizer import Tokenizer
-from acestep.weights.layout import TEXT_ENCODER, weights_stem
+from acestep.weights.layout import TEXT_ENCODER, folders, weights_stem
 from acestep.weights.silence import read_silence
 from harness.checkpoint import SafetensorsFile, Weights
 from harness.checkpoint_files import read_json
+from harness.checks import listed
 from harness.errors import CheckpointError
 
 
@@ -62,7 +63,6 @@ class Folder:
     def _component(self, folder: str) -> Path:
         path = self.root / folder
         if not path.is_dir():
-            folders = self.root.iterdir() if self.root.is_dir() else ()
-            there = ", ".join(sorted(p.name for p in folders if p.is_dir())) or "nothing"
+            there = listed(folders(self.root) if self.root.is_dir() else ()) or "nothing"
             raise CheckpointError(f"{path}: no such folder; {self.root} holds {there}")
         return path

@@ -16,7 +16,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acestep.weights.layout import DEFAULT_DIT, DEFAULT_ROOT, DIT_PREFIX, DITS, ENVIRONMENT, SYNTHETIC
+from acestep.weights.layout import (
+    DEFAULT_DIT,
+    DEFAULT_ROOT,
+    DIT_PREFIX,
+    DITS,
+    ENVIRONMENT,
+    SYNTHETIC,
+    folders,
+)
+from harness.checks import listed
 from harness.errors import MissingPrerequisite, UsageError
 
 if TYPE_CHECKING:
@@ -58,16 +67,16 @@ def choose_dit(source: str, choice: str | None) -> str:
     if source in SYNTHETIC:
         there, error = list(DITS), UsageError
     else:
-        there, error = sorted(p.name for p in Path(source).iterdir() if p.is_dir()), MissingPrerequisite
+        there, error = folders(Path(source)), MissingPrerequisite
     if choice:
         if choice in there:
             return choice
-        raise error(f"dit: {source} has no folder {choice!r}; it has {', '.join(there) or 'none'}")
+        raise error(f"dit: {source} has no folder {choice!r}; it has {listed(there) or 'none'}")
     if DEFAULT_DIT in there:
         return DEFAULT_DIT
     dits = [folder for folder in there if folder.startswith(DIT_PREFIX)]
     if len(dits) != 1:
-        contents = f"{len(dits)} DiT folders ({', '.join(dits)})" if dits else f"no folder {DIT_PREFIX}*"
+        contents = f"{len(dits)} DiT folders ({listed(dits)})" if dits else f"no folder {DIT_PREFIX}*"
         raise error(f"dit: {source} has {contents}; name the one to use")
     return dits[0]
 

@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 from hostile import NO_FILES, VALUES, hostile_fields, unbounded
 from msgspec import inspect, structs
+from roots import checkpoint, cut
 
 from acestep.__main__ import main
 from acestep.models.configs import DiTConfig, VAEConfig
+from acestep.weights import loading
 from acestep.weights.checkpoint import Folder
 from acestep.weights.inspection import check_source
-from acestep.weights.layout import DEFAULT_DIT, LMS, TEXT_ENCODER, VAE, weights_stem
+from acestep.weights.layout import DEFAULT_DIT, LMS, TEXT_ENCODER, VAE
 from acestep.weights.synthetic import Synthetic
 from acestep.weights.synthetic_configs import CONFIGS
-from harness import checkpoint
 from harness.errors import CheckpointError
 from harness.nn.config import BlockConfig, Qwen3Config, Schema, parse_config
 from harness.tensor_files import Entry
@@ -81,32 +82,10 @@ def test_no_value_outside_a_fields_range_is_taken():
 # Whole folders
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint with headers, and files that hold nothing but zeros behind them."""
-    root = tmp_path_factory.mktemp("zeros")
-    for folder in KINDS:
-        header, end = {}, 0
-        for name, shape in Synthetic("synthetic-tiny").weights(folder).shapes().items():
-            start, end = end, end + 4 * prod(shape)
-            header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
-        text = json.dumps(header).encode()
-        (root / folder).mkdir()
-        with (root / folder / f"{weights_stem(folder)}.safetensors").open("wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            file.truncate(8 + len(text) + end)
-    return root
-
-
 @pytest.fixture
-def root(weights: Path, tmp_path: Path) -> Path:
-    """That checkpoint with configurations, to be spoilt."""
-    for folder in KINDS:
-        (tmp_path / folder).mkdir()
-        name = f"{weights_stem(folder)}.safetensors"
-        (tmp_path / folder / name).symlink_to(weights / folder / name)
-        write_config(tmp_path, folder, TINY[folder])
-    return tmp_path
+def root(tmp_path: Path) -> Path:
+    """A checkpoint to be spoilt."""
+    return checkpoint(tmp_path, LM)
 
 
 def write_config(root: Path, folder: str, config: object) -> Path:
@@ -135,7 +114,7 @@ def test_a_right_folder_is_let_through(root: Path, capsys: pytest.CaptureFixture
 def test_a_hostile_configuration_ends_a_command_in_one_line_before_anything_is_built(
     folder: str, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(checkpoint, "on_meta", lambda build: pytest.fail("something was built"))
+    monkeypatch.setattr(loading, "on_meta", lambda build: pytest.fail("something was built"))
     cases = list(hostile_fields(KINDS[folder], TINY[folder]))
     for field, name, data in cases[::7]:  # every field, and in turn every kind
         if not name.startswith("longer than Python reads"):  # or writes
@@ -169,6 +148,13 @@ def test_json_that_is_hardly_one(root: Path, text: str):
 
 
 Read = Callable[[Path], object]
+
+
+def test_a_download_that_stopped_is_told(root: Path, capsys: pytest.CaptureFixture[str]):
+    cut(root / TEXT_ENCODER / "model.safetensors")
+    assert f"{TEXT_ENCODER}/model.safetensors: unreadable (its tensors end at byte " in generate(root, capsys)
+
+
 READS: dict[str, tuple[str, Read]] = {
     "config": (f"{VAE}/config.json", lambda root: Folder(root).config(VAE)),
     "weights": (f"{LM}/model.safetensors", lambda root: Folder(root).weights(LM)),

@@ -1,0 +1,44 @@
+"""Checkpoint roots that are whole to the eye: headers of the right tensors, and nothing but zeros behind."""
+
+import json
+from math import prod
+from pathlib import Path
+
+from acestep.weights.layout import DEFAULT_DIT, LMS, TEXT_ENCODER, VAE, weights_stem
+from acestep.weights.synthetic import Synthetic
+from acestep.weights.synthetic_configs import CONFIGS
+
+NEEDED = (DEFAULT_DIT, VAE, TEXT_ENCODER)  # by every request
+
+
+def checkpoint(root: Path, *lms: str) -> Path:
+    """A root with the components of every request and the language models `lms`."""
+    for folder in (*NEEDED, *lms):
+        component(root, folder)
+    return root
+
+
+def component(root: Path, folder: str) -> Path:
+    """A component of a root, at the sizes of the tiny one."""
+    path = root / folder
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps(CONFIGS["synthetic-tiny"][folder]))
+    header, end = {}, 0
+    for name, shape in Synthetic("synthetic-tiny").weights(folder).shapes().items():
+        start, end = end, end + 4 * prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with (path / f"{weights_stem(folder)}.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)  # which takes no room
+    if folder in (TEXT_ENCODER, *LMS):
+        (path / "tokenizer.json").write_text("{}")
+    elif folder != VAE:
+        (path / "silence_latent.pt").write_bytes(b"frames")
+    return path
+
+
+def cut(file: Path) -> None:
+    """End a file in the middle, as a download that stopped."""
+    with file.open("r+b") as part:
+        part.truncate(file.stat().st_size // 2)
