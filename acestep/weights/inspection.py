@@ -14,9 +14,12 @@ from acestep.text.audio_codes import CODES
 from acestep.text.tokenizer import LM_VOCAB, TEXT_VOCAB
 from acestep.weights.layout import SYNTHETIC, TEXT_ENCODER, VAE, weights_stem
 from acestep.weights.sources import component_config
+from harness.checkpoint_files import opened
 from harness.errors import CheckpointError
 from harness.nn.config import Qwen3Config
 from harness.tensor_files import is_there, stored_tensors
+
+BESIDE = ("silence_latent.pt", "tokenizer.json")  # of weights; read whole where they are loaded
 
 Configs = dict[str, DiTConfig | VAEConfig | Qwen3Config]
 
@@ -37,6 +40,9 @@ def check_source(source: str, dit: str, lm: str | None) -> None:
     check_together(source, configs)
     for folder, config in configs.items():
         path, stem = Path(source, folder), weights_stem(folder)
+        for beside in filter(os.path.lexists, (path / name for name in BESIDE)):
+            with opened(beside):
+                pass
         if is_there(path, stem):
             stored = sum(prod(tensor.shape) for tensor in stored_tensors(path, stem).values())
             if config.weights > stored:

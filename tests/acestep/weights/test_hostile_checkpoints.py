@@ -6,6 +6,7 @@ The cases are generated from the schemas: of each field each kind of value that 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from math import prod
@@ -178,6 +179,14 @@ def test_what_is_no_file_is_told_and_never_waited_for(name: str, place: str, roo
     ) as error:
         read(root)
     assert one_line(error).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_pipe_is_told_before_anything_is_built(name: str, root: Path, capsys: pytest.CaptureFixture[str]):
+    path = root / READS[name][0]
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    assert f": {path}: unreadable (it is a pipe or a device" in generate(root, capsys, "--dry-run")
 
 
 # Agreement
