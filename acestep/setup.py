@@ -20,7 +20,7 @@ from acestep.lm.backends import registry as backends
 from acestep.lm.choice import AUTO, LanguageModels
 from acestep.request import DURATION_RANGE_S
 from acestep.weights.layout import LM_PREFIX
-from acestep.weights.sources import check_whole, choose_dit, choose_source, dit_config
+from acestep.weights.sources import check_source, choose_dit, choose_source, dit_config
 from harness import accelerators
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustment, Adjustments
@@ -98,7 +98,6 @@ class Setup:
         card = accelerator or accelerators.detect(device)
         name, origin = choose_source(source, accelerator=card.device != "cpu")
         folder = choose_dit(name, dit)
-        check_whole(name, folder)
         plain_cpu = card.device == "cpu" and not card.simulated
         tier = gpu_config.config_for(card)
         changes, notes = Adjustments(strict), []
@@ -112,6 +111,7 @@ class Setup:
             if not offload:
                 changes.note("offload_to_cpu", False, True, f"does not hold {chosen} on {tier.tier}")
             offload = True
+        check_source(name, folder, chosen)
         return cls(
             device=card.device if device == AUTO else device,
             dtype=dtype,

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from harness.checkpoint_files import opened
 from harness.errors import CheckpointError
-from harness.weight_files import opened, weight_files
+from harness.tensor_files import Shape, stored_tensors
 
-Shape = tuple[int, ...]
+DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
 
 
 class Weights(Protocol):
@@ -33,32 +34,31 @@ class Weights(Protocol):
 class SafetensorsFile:
     """Tensors of one safetensors file, or of the shards an index names.
 
-    A file is open, and thereby mapped, only while one tensor is copied out of it: of a mapping that
-    stays, every page ever read counts as resident, and in the end that is the whole file.
+    A file is open only while one tensor is read, and never mapped: of a mapping that stays, every page ever
+    read counts as resident, and in the end that is the whole file.
     """
 
     def __init__(self, folder: Path, stem: str):
         self.where = str(folder / f"{stem}.safetensors")
-        self._home: dict[str, Path] = {}
-        shapes: dict[str, Shape] = {}
-        for path in weight_files(folder, stem):
-            with opened(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118  # not a dict: it has no iterator
-                    self._home[name] = path
-                    shapes[name] = tuple(file.get_slice(name).get_shape())
+        self._tensors = stored_tensors(folder, stem)
         # Published language models carry a prefix or not, depending on who saved them.
-        prefixed = bool(shapes) and all(name.startswith("model.") for name in shapes)
+        prefixed = bool(self._tensors) and all(name.startswith("model.") for name in self._tensors)
         self._prefix = "model." if prefixed else ""
-        self._shapes = {name.removeprefix(self._prefix): shape for name, shape in shapes.items()}
+        self._shapes = {n.removeprefix(self._prefix): tensor.shape for n, tensor in self._tensors.items()}
 
     def shapes(self) -> Mapping[str, Shape]:
         return self._shapes
 
     def read(self, name: str) -> Tensor:
         """The tensor, in memory of its own. Raises CheckpointError when its bytes cannot be read."""
-        name = self._prefix + name
-        with opened(self._home[name], "pt") as file:
-            return file.get_tensor(name).clone()
+        stored = self._tensors[self._prefix + name]
+        tensor = torch.empty(stored.shape, dtype=DTYPES[stored.dtype], device="cpu")
+        content = tensor.view(-1).view(torch.uint8).numpy().data
+        with opened(stored.path) as file:
+            file.seek(stored.start)
+            if file.readinto(content) < len(content):
+                raise CheckpointError(f"{stored.path}: unreadable (it ends in {name}); download it again")
+        return tensor
 
 
 def check_shapes(expected: Mapping[str, Shape], weights: Weights) -> None:

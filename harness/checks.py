@@ -42,6 +42,12 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Names with commas between them; beyond `most`, how many more there are."""
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
 def text(name: str, value: object, most: int) -> str:
     """`value` with plain newlines. Raises UsageError unless it is printable text of bounded length."""
     if not isinstance(value, str):

@@ -20,14 +20,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from acestep.text import tokenizer_file
 from acestep.text.audio_codes import CODES, code_name
 from harness.errors import CheckpointError, UsageError
-from harness.reading import decode
 
 if TYPE_CHECKING:
     import tokenizers
 
-ENDOFTEXT = 151643  # also padding
+ENDOFTEXT = tokenizer_file.TEXT_TOKENS  # 151643; also padding
 IM_START = 151644
 IM_END = 151645  # ends a turn; EOS of the language model
 THINK = 151667
@@ -68,19 +68,21 @@ class Tokenizer:
         import tokenizers
 
         path = Path(folder) / "tokenizer.json"
-        if not path.is_file():
-            raise CheckpointError(
-                f"{path}: no such file; the folder must hold the checkpoint's tokenizer.json"
-            )
+        text = tokenizer_file.read(path)
         try:
-            backend = tokenizers.Tokenizer.from_str(decode(path.read_bytes()))
+            backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises no narrower class
-            raise CheckpointError(f"{path}: not a tokenizer file: {error}") from None
+            raise CheckpointError(f"{path}: not a tokenizer file: {error!s:.200}") from None
         tokenizer = cls(backend)
         tokenizer._verify(backend, path, audio_codes)
         return tokenizer
 
     def _verify(self, backend: tokenizers.Tokenizer, path: Path, audio_codes: bool) -> None:
+        from tokenizers.pre_tokenizers import ByteLevel
+
+        for byte in sorted(ByteLevel.alphabet()):
+            if self._text.token_to_id(byte) is None:
+                raise CheckpointError(f"{path}: no token for the byte {byte!r}; use the published one")
         expected = {SPECIAL_TOKENS[i - ENDOFTEXT]: i for i in (ENDOFTEXT, IM_START, IM_END, THINK, THINK_END)}
         if audio_codes:
             expected |= {code_name(code): FIRST_CODE + code for code in (0, CODES - 1)}

@@ -14,14 +14,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import TypeVar
 
 from acestep.models.configs import SINUSOID_SIZE, DiTConfig, VAEConfig
-from acestep.weights.layout import SYNTHETIC, VAE
-from acestep.weights.sources import dit_config
-from acestep.weights.synthetic_configs import CONFIGS
-from harness.nn.config import BlockConfig, Qwen3Config, parse_config, read_json
+from acestep.weights.layout import VAE
+from acestep.weights.sources import component_config, dit_config
+from harness.nn.config import BlockConfig, Qwen3Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +41,16 @@ def networks(
     """
     return Networks(
         dit_config(source, dit) if dit else None,
-        _config(source, VAE, VAEConfig),
-        _config(source, lm, Qwen3Config) if lm else None,
+        component_config(source, VAE, VAEConfig),
+        component_config(source, lm, Qwen3Config) if lm else None,
         dtype_bytes,
         1 if quantized else dtype_bytes,
     )
 
 
-Kind = TypeVar("Kind", Qwen3Config, VAEConfig)
-
-
-def _config(source: str, folder: str, kind: type[Kind]) -> Kind:
-    path = Path(source) / folder / "config.json"
-    return parse_config(CONFIGS[source][folder] if source in SYNTHETIC else read_json(path), kind, str(path))
-
-
 def block_weights(block: BlockConfig) -> int:
     """Weights of one block's matrices, 2HA + 2HK + 3HI: q, k, v, o, gate, up, down."""
-    return _attention_weights(block) + 3 * block.hidden_size * block.intermediate_size
-
-
-def _attention_weights(block: BlockConfig) -> int:
-    return 2 * block.hidden_size * (_width(block) + block.num_key_value_heads * block.head_dim)
+    return block.block_weights
 
 
 def _width(block: BlockConfig) -> int:

@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from acestep.text.tokenizer import Tokenizer
-from acestep.weights.checkpoint import SILENCE_FRAMES, Source
-from harness.checkpoint import Shape, Weights
+from acestep.weights.checkpoint import Source
+from acestep.weights.silence import SILENCE_FRAMES
+from harness.checkpoint import Weights
+from harness.tensor_files import Shape
 from harness.trace.fake_card import FakeCard
 
 

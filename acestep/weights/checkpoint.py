@@ -15,17 +15,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from acestep.text.tokenizer import Tokenizer
 from acestep.weights.contents import component
 from acestep.weights.layout import TEXT_ENCODER, weights_stem
+from acestep.weights.silence import read_silence
 from harness.checkpoint import SafetensorsFile, Weights
-from harness.errors import CheckpointError
-from harness.nn.config import read_json
-
-SILENCE_FRAMES = 15_000  # 600 s at 25 Hz
+from harness.checkpoint_files import read_json
 
 
 class Source(Protocol):
@@ -60,15 +57,4 @@ class Folder:
 
     def silence_latent(self, dit: str) -> Tensor:
         """`[1, 15000, 64]` fp32: what the VAE encodes silence to, as the folder `dit` keeps it."""
-        path = component(self.root, dit) / "silence_latent.pt"
-        try:
-            latent = torch.load(path, weights_only=True, map_location="cpu")
-        except FileNotFoundError:
-            raise CheckpointError(f"{path}: no such file; is the download complete?") from None
-        except Exception as error:  # the unpickler lets a dozen kinds escape, KeyError and struct.error too
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise CheckpointError(f"{path}: unreadable ({reason}); download it again") from None
-        if not isinstance(latent, Tensor) or tuple(latent.shape) != (1, 64, SILENCE_FRAMES):
-            contents = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
-            raise CheckpointError(f"{path}: holds {contents}, expected a tensor (1, 64, {SILENCE_FRAMES})")
-        return latent.float().transpose(1, 2)
+        return read_silence(component(self.root, dit) / "silence_latent.pt")

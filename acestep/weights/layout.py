@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.errors import CheckpointError
+
 ENVIRONMENT = "ACESTEP_SOURCE"
 SYNTHETIC = ("synthetic-tiny", "synthetic-full")
 DEFAULT_ROOT = Path("checkpoints")
@@ -30,6 +32,14 @@ TEXT_ENCODER = "Qwen3-Embedding-0.6B"
 LM_PREFIX = "acestep-5Hz-lm-"
 LM_SIZES = ("0.6B", "1.7B", "4B")
 LMS = tuple(LM_PREFIX + size for size in LM_SIZES)
+
+
+def folders(root: Path) -> list[str]:
+    """Names of the folders in a checkpoint root, in order. Raises CheckpointError where it is unreadable."""
+    try:
+        return sorted(path.name for path in root.iterdir() if path.is_dir())
+    except OSError as error:
+        raise CheckpointError(f"{root}: unreadable ({error.strerror}); is it a checkpoint folder?") from None
 
 
 def weights_stem(folder: str) -> str:

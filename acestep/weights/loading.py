@@ -22,13 +22,15 @@ from acestep.models.configs import DiTConfig, VAEConfig
 from acestep.models.vae import Oobleck, fold, published_shapes
 from acestep.text.tokenizer import Tokenizer
 from acestep.weights.checkpoint import Source
+from acestep.weights.contents import ComponentConfig, check_together
 from acestep.weights.layout import LMS, TEXT_ENCODER, VAE
-from harness.checkpoint import Shape, assign, check_shapes, materialise, on_meta, parameter_shapes
+from harness.checkpoint import assign, check_shapes, materialise, on_meta, parameter_shapes
 from harness.errors import UsageError
 from harness.nn.config import Config, Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
 from harness.quantization import quantize
 from harness.spans import span
+from harness.tensor_files import Shape
 
 
 class Residency(Protocol):
@@ -137,19 +139,20 @@ class Models:
         """
         if lm is not None and lm not in LMS:
             raise UsageError(f"lm: {lm!r} is not allowed; use one of {', '.join(LMS)}, or none")
-        stored = source.config(dit)
-        dtype = choose_dtype(str(stored.get("torch_dtype") or stored.get("dtype") or "bfloat16"))
         config, ace_step, read = _empty(source, dit, DiTConfig, AceStep)
         vae_config, vae, read_vae = _empty(source, VAE, VAEConfig, Oobleck, published_shapes)
-        _, text_encoder, read_text = _empty(source, TEXT_ENCODER, Qwen3Config, Qwen3)
+        text_config, text_encoder, read_text = _empty(source, TEXT_ENCODER, Qwen3Config, Qwen3)
+        configs: dict[str, ComponentConfig] = {dit: config, VAE: vae_config, TEXT_ENCODER: text_config}
         parts = {part: Part(ace_step, names, read) for part, names in OF_DIT.items()}
         parts[components.DIT] = replace(parts[components.DIT], quantization=quantization)
         parts |= {part: Part(vae, names, partial(fold, read=read_vae)) for part, names in OF_VAE.items()}
         parts[components.TEXT_ENCODER] = Part(text_encoder, ("",), read_text)
         language_model = None
         if lm:
-            _, language_model, read_lm = _empty(source, lm, Qwen3Config, Qwen3)
+            configs[lm], language_model, read_lm = _empty(source, lm, Qwen3Config, Qwen3)
             parts[components.LM] = Part(language_model, ("",), read_lm)
+        check_together(source.name, configs)
+        dtype = choose_dtype(config.stored_dtype)
         assign(ace_step, "null_condition_emb", read("null_condition_emb").to(device, dtype))
         silence = source.silence_latent(dit).to(device, dtype)
         return cls(

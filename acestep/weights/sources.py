@@ -26,13 +26,16 @@ from acestep.weights.layout import (
     LMS,
     SYNTHETIC,
     TEXT_ENCODER,
+    folders,
 )
+from harness.checks import listed
 from harness.errors import MissingPrerequisite, UsageError
 
 if TYPE_CHECKING:
     from acestep.models.configs import DiTConfig
     from acestep.text.tokenizer import Tokenizer
     from acestep.weights.checkpoint import Source
+    from harness.nn.config import Config
 
 
 def choose_source(choice: str | Path | None, accelerator: bool) -> tuple[str, str]:
@@ -68,16 +71,16 @@ def choose_dit(source: str, choice: str | None) -> str:
     if source in SYNTHETIC:
         there, error = list(DITS), UsageError
     else:
-        there, error = sorted(p.name for p in Path(source).iterdir() if p.is_dir()), MissingPrerequisite
+        there, error = folders(Path(source)), MissingPrerequisite
     if choice:
         if choice in there:
             return choice
-        raise error(f"dit: {source} has no folder {choice!r}; it has {', '.join(there) or 'none'}")
+        raise error(f"dit: {source} has no folder {choice!r}; it has {listed(there) or 'none'}")
     if DEFAULT_DIT in there:
         return DEFAULT_DIT
     dits = [folder for folder in there if folder.startswith(DIT_PREFIX)]
     if len(dits) != 1:
-        contents = f"{len(dits)} DiT folders ({', '.join(dits)})" if dits else f"no folder {DIT_PREFIX}*"
+        contents = f"{len(dits)} DiT folders ({listed(dits)})" if dits else f"no folder {DIT_PREFIX}*"
         raise error(f"dit: {source} has {contents}; name the one to use")
     return dits[0]
 
@@ -88,23 +91,33 @@ def dit_config(source: str, dit: str) -> DiTConfig:
     Raises CheckpointError when the file is missing or is not a DiT's.
     """
     from acestep.models.configs import DiTConfig
+
+    return component_config(source, dit, DiTConfig)
+
+
+def component_config(source: str, folder: str, kind: type[Config]) -> Config:
+    """The configuration of a component, by the config.json of its folder. Imports no torch.
+
+    Raises CheckpointError when the file is missing, or is not one of this kind.
+    """
     from acestep.weights.synthetic_configs import CONFIGS
-    from harness.nn.config import parse_config, read_json
+    from harness.checkpoint_files import read_json
+    from harness.nn.config import parse_config
 
-    path = Path(source) / dit / "config.json"
-    config = CONFIGS[source][dit] if source in SYNTHETIC else read_json(path)
-    return parse_config(config, DiTConfig, str(path))
+    path = Path(source) / folder / "config.json"
+    data = CONFIGS[source][folder] if source in SYNTHETIC else read_json(path)
+    return parse_config(data, kind, str(path))
 
 
-def check_whole(source: str, dit: str) -> None:
-    """Raise CheckpointError where a component of every request is missing from `source` or cut short.
+def check_source(source: str, dit: str, lm: str | None) -> None:
+    """Hold the components of a generation against themselves and one another. Imports no torch.
 
-    Imports no torch. `dit`: folder of the DiT.
+    `dit`, `lm`: folders. Raises CheckpointError for one that is missing, cut short or cannot be right.
     """
     from acestep.weights.contents import check_root
 
     if source not in SYNTHETIC:
-        check_root(Path(source), dit)
+        check_root(Path(source), dit, lm)
 
 
 def language_models(source: str) -> tuple[str, ...]:

@@ -32,15 +32,16 @@ from acestep.models.ace_step import AceStep
 from acestep.models.configs import DiTConfig, VAEConfig
 from acestep.models.vae import Oobleck, published_shapes
 from acestep.text.tokenizer import Tokenizer
-from acestep.weights.checkpoint import SILENCE_FRAMES
-from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, TEXT_ENCODER, VAE
+from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, TEXT_ENCODER, VAE, weights_stem
+from acestep.weights.silence import SILENCE_FRAMES
 from acestep.weights.synthetic_configs import CONFIGS
 from acestep.weights.synthetic_tokenizer import synthetic_tokenizer, tokenizer_files
-from harness.checkpoint import Shape, on_meta, parameter_shapes
+from harness.checkpoint import on_meta, parameter_shapes
 from harness.errors import UsageError
 from harness.files import replacing, write_whole
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
+from harness.tensor_files import Shape
 
 XL_SHARDS = 4
 SAFETENSORS_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16"}
@@ -150,8 +151,7 @@ def write(
         path = root / folder
         path.mkdir(parents=True, exist_ok=True)
         xl = folder in DITS and parse_config(config, DiTConfig, folder).is_xl
-        stem = "diffusion_pytorch_model" if folder == VAE else "model"
-        _write_weights(path, stem, source.weights(folder), XL_SHARDS if xl else 1)
+        _write_weights(path, weights_stem(folder), source.weights(folder), XL_SHARDS if xl else 1)
         files = {"config.json": _json(config)}
         if folder in DITS:
             latent = source.silence_latent(folder).transpose(1, 2).contiguous()

@@ -27,18 +27,13 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from acestep.text.tokenizer import CODE_SLOTS, ENDOFTEXT, SPECIAL_TOKENS, Tokenizer, code_name
+from acestep.text.tokenizer_file import WORDS
 from harness.files import write_whole
 
 Kind = Literal["lm", "text"]
 
 DATA = Path(__file__).parent / "data"
 MERGES = 4000
-# Qwen's split into words: contractions, letters with the one sign before them, each digit by itself,
-# signs with the newlines after them, then white space.
-WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 # One turn per message, each closed by <|im_end|>, as the language model's prompts are built.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"

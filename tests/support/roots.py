@@ -1,12 +1,11 @@
-"""Checkpoint roots that are whole to the eye: every file of a component, and next to nothing in it."""
+"""Checkpoint roots that are whole to the eye: headers of the right tensors, and nothing but zeros behind."""
 
 import json
+from math import prod
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import save_file
-
 from acestep.weights.layout import DEFAULT_DIT, LMS, TEXT_ENCODER, VAE, weights_stem
+from acestep.weights.synthetic import Synthetic
 from acestep.weights.synthetic_configs import CONFIGS
 
 NEEDED = (DEFAULT_DIT, VAE, TEXT_ENCODER)  # by every request
@@ -20,11 +19,18 @@ def checkpoint(root: Path, *lms: str) -> Path:
 
 
 def component(root: Path, folder: str) -> Path:
-    """A component of a root."""
+    """A component of a root, at the sizes of the tiny one."""
     path = root / folder
     path.mkdir(parents=True)
     (path / "config.json").write_text(json.dumps(CONFIGS["synthetic-tiny"][folder]))
-    save_file({"weight": np.zeros((16, 16), np.float32)}, path / f"{weights_stem(folder)}.safetensors")
+    header, end = {}, 0
+    for name, shape in Synthetic("synthetic-tiny").weights(folder).shapes().items():
+        start, end = end, end + 4 * prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with (path / f"{weights_stem(folder)}.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)  # which takes no room
     if folder in (TEXT_ENCODER, *LMS):
         (path / "tokenizer.json").write_text("{}")
     elif folder != VAE:
@@ -34,4 +40,5 @@ def component(root: Path, folder: str) -> Path:
 
 def cut(file: Path) -> None:
     """End a file in the middle, as a download that stopped."""
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with file.open("r+b") as part:
+        part.truncate(file.stat().st_size // 2)

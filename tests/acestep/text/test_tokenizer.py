@@ -209,6 +209,49 @@ def test_a_byte_order_mark_is_no_part_of_a_tokenizer(tmp_path):
     assert Tokenizer.from_folder(tmp_path).encode("waltz") == ids
 
 
+SLOW = {"Regex": "(a+)+$"}  # the library panics at thirty letters and a full stop
+FOREIGN = {
+    "another model": (
+        {"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "b"}},
+        "Invalid enum value 'WordLevel'",
+    ),
+    "chance": ({"dropout": 0.5}, "Expected `null`, got `float` - at `.*dropout`"),
+    "a prefix": ({"continuing_subword_prefix": "##"}, "Invalid enum value '##'"),
+    "a suffix": ({"end_of_word_suffix": "x" * 10**5}, "Invalid enum value 'xxx"),
+    "ids of another": ({"vocab": {"a": 151_643}}, "Expected `int` < 151643|Expected `int` <= 151642"),
+    "ids below zero": ({"vocab": {"a": -1}}, "Expected `int` >= 0"),
+    "no bytes": ({}, "no token for the byte '!'"),
+    "a slow pattern": (
+        {"pre_tokenizer": {"type": "Split", "pattern": SLOW, "behavior": "Isolated", "invert": False}},
+        r"pattern {'Regex': '\(a\+\)\+\$'} is not allowed; use Qwen3's",
+    ),
+    "a slow pattern within": (
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": SLOW}]}},
+        "pattern .* is not allowed",
+    ),
+    "another step": (
+        {"normalizer": {"type": "Replace", "pattern": SLOW, "content": "x"}},
+        "step 'Replace' is not allowed; use NFC, Sequence, Split, ByteLevel",
+    ),
+    "a step that panics": ({"normalizer": {"type": "Precompiled"}}, "step 'Precompiled' is not allowed"),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_tokenizer_of_another_kind_never_reaches_the_library(tmp_path, case, monkeypatch):
+    change, message = FOREIGN[case]
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    of_model = not change.keys() & {"model", "normalizer", "pre_tokenizer"}
+    document = {"model": model | change} if of_model else {"model": model} | change
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(document))
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match=message) as caught:
+        if case != "no bytes":
+            patch.setattr(tokenizers.Tokenizer, "from_str", lambda text: pytest.fail("it did"))
+        Tokenizer.from_folder(tmp_path)
+    assert str(caught.value).startswith(f"{path}: ") and len(str(caught.value)) < 400
+
+
 def test_a_language_model_needs_its_audio_codes(tmp_path):
     write_files("text", tmp_path)
     Tokenizer.from_folder(tmp_path)

@@ -75,6 +75,19 @@ def test_a_choice_there_is_not(tmp_path: Path, there: list[str], asked: str | No
     assert "\n" not in str(caught.value)
 
 
+def test_a_root_of_many_folders_is_told_in_a_line(tmp_path: Path) -> None:
+    root = root_with(tmp_path, *(f"acestep-v15-{number:03}" for number in range(300)))
+    for choice in (None, "x"):
+        with pytest.raises(MissingPrerequisite, match=r"acestep-v15-011 and 288 more") as caught:
+            choose_dit(root, choice)
+        assert len(str(caught.value)) < 400 + len(root)
+
+
+def test_a_root_that_goes_away_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MissingPrerequisite, match=r"nowhere: unreadable \(No such file or directory\)"):
+        choose_dit(str(tmp_path / "nowhere"), None)
+
+
 @pytest.mark.parametrize("source", SYNTHETIC)
 def test_synthetic_sources_have_them_all(source: str) -> None:
     assert choose_dit(source, None) == DEFAULT_DIT
