@@ -8,8 +8,8 @@ import pytest
 from acestep.cli.examples import load_description, load_example
 from acestep.profiler import defaults
 from harness import cards, flags
+from harness.checkpoint_files import read_json
 from harness.errors import MissingPrerequisite, UsageError
-from harness.nn.config import read_json
 from harness.reading import decode, read_text
 
 TEXT = "caf\u00e9 \u591c\U0001f3b5"

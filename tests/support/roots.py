@@ -1,12 +1,14 @@
 """Checkpoint roots that are whole to the eye: headers of the right tensors, and nothing but zeros behind."""
 
 import json
+from functools import cache
 from math import prod
 from pathlib import Path
 
 from acestep.weights.layout import DEFAULT_DIT, LMS, TEXT_ENCODER, VAE, weights_stem
 from acestep.weights.synthetic import Synthetic
 from acestep.weights.synthetic_configs import CONFIGS
+from acestep.weights.synthetic_tokenizer import tokenizer_files
 
 NEEDED = (DEFAULT_DIT, VAE, TEXT_ENCODER)  # by every request
 
@@ -32,10 +34,16 @@ def component(root: Path, folder: str) -> Path:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)  # which takes no room
     if folder in (TEXT_ENCODER, *LMS):
-        (path / "tokenizer.json").write_text("{}")
+        (path / "tokenizer.json").write_bytes(tokenizer())
     elif folder != VAE:
         (path / "silence_latent.pt").write_bytes(b"frames")
     return path
+
+
+@cache
+def tokenizer() -> bytes:
+    """The text encoder's; it stands for a language model's too, which who only looks does not read."""
+    return tokenizer_files("text")["tokenizer.json"]
 
 
 def cut(file: Path) -> None:

@@ -94,7 +94,7 @@ REFUSED = {
     ("generate", "--example", "absent.json"): (3, "example_05.json"),
     ("generate", "--example", ODD): (3, "no such file"),
     ("generate", "--example", LONG): (3, "no such file"),
-    ("generate", "--example", ""): (3, "Is a directory"),
+    ("generate", "--example", ""): (2, "is empty; give it a name, or drop it"),
     ("generate", "--example", "/dev/zero"): (2, "characters are too many"),
     ("generate", "--task", "cover"): (2, "--src-audio: cover works on a recording"),
     ("generate", "--task", "repaint", "--src-audio", "absent.wav"): (
