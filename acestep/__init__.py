@@ -42,6 +42,17 @@ _HOME = {
 }
 
 
+def command() -> int:
+    """What the console script `acestep` runs; returns the exit code."""
+    from harness import interrupts
+
+    interrupts.end_quietly()  # before anything else is imported
+
+    from acestep.__main__ import main
+
+    return main()
+
+
 def __getattr__(name: str) -> object:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)

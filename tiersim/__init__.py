@@ -30,6 +30,17 @@ __all__ = ["Case", "Record", "run_case"]
 _HOME = {"Case": "tiersim.case", "Record": "tiersim.record", "run_case": "tiersim.run"}
 
 
+def command() -> int:
+    """What the console script `tiersim` runs; returns the exit code."""
+    from harness import interrupts
+
+    interrupts.end_quietly()  # before anything else is imported
+
+    from tiersim.__main__ import main
+
+    return main()
+
+
 def __getattr__(name: str) -> object:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
