@@ -43,7 +43,7 @@ def test_memory_and_peaks_belong_to_their_phases():
     assert (reader.events, reader.steps) == (4, 3)  # a heartbeat is no progress
 
 
-@pytest.mark.parametrize("monotonic_s", [1.0, time.monotonic() + 1e6])
+@pytest.mark.parametrize("monotonic_s", [1.0, time.monotonic() + 1e6], ids=["before", "after"])
 def test_a_time_outside_of_the_run_is_refused(monotonic_s):
     reader = Journal(started_s=2.0)
     reader.feed(b'{"v": 1, "event": "hb", "monotonic_s": %f}\n' % monotonic_s)
