@@ -42,8 +42,8 @@ _HOME = {
 }
 
 
-def command() -> int:
-    """What the console script `acestep` runs; returns the exit code."""
+def console_script() -> int:
+    """The command `acestep`; returns its exit code."""
     from harness import interrupts
 
     interrupts.end_quietly()  # before anything else is imported

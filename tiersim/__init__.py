@@ -30,8 +30,8 @@ __all__ = ["Case", "Record", "run_case"]
 _HOME = {"Case": "tiersim.case", "Record": "tiersim.record", "run_case": "tiersim.run"}
 
 
-def command() -> int:
-    """What the console script `tiersim` runs; returns the exit code."""
+def console_script() -> int:
+    """The command `tiersim`; returns its exit code."""
     from harness import interrupts
 
     interrupts.end_quietly()  # before anything else is imported
