@@ -1,8 +1,8 @@
 """What a checkpoint root holds, held against itself: each component whole, each field in range, all agreed.
 
 A component is whole when its configuration is one of its kind and each of its files is there to its end. No
-torch import here: what cannot be right is known before anything is paid for, and a dry run refuses what a
-run would.
+torch import here: what cannot be right is known before anything is paid for, in a dry run as well. Whether
+names and shapes of the weights are the model's is known once that is built (`acestep.weights.loading`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,22 @@ from math import prod
 from pathlib import Path
 
 from acestep.models.configs import DiTConfig, VAEConfig
+from acestep.text import tokenizer_file
 from acestep.text.audio_codes import CODES
 from acestep.text.tokenizer import LM_VOCAB, TEXT_VOCAB
+from acestep.weights import silence
 from acestep.weights.layout import TEXT_ENCODER, VAE, folders, weights_stem
-from harness.checkpoint_files import opened, read_json
+from harness.checkpoint_files import read_json
 from harness.checks import listed
 from harness.errors import CheckpointError
 from harness.nn.config import Qwen3Config, parse_config
 from harness.tensor_files import stored_tensors
 
-BESIDE_WEIGHTS = {DiTConfig: "silence_latent.pt", Qwen3Config: "tokenizer.json"}  # by kind of configuration
+# What lies beside the weights of a kind of component, and what reads it.
+BESIDE_WEIGHTS = {
+    DiTConfig: ("silence_latent.pt", silence.read_archive),
+    Qwen3Config: ("tokenizer.json", tokenizer_file.read),
+}
 
 ComponentConfig = DiTConfig | VAEConfig | Qwen3Config
 
@@ -45,9 +51,9 @@ def check_component(root: Path, folder: str, kind: type[ComponentConfig]) -> Com
             f"{path / 'config.json'}: describes at least {config.weights:,} weights, "
             f"{stem}.safetensors holds {stored:,}; is this another architecture?"
         )
-    if beside := BESIDE_WEIGHTS.get(kind):
-        with opened(path / beside):
-            pass
+    if kind in BESIDE_WEIGHTS:
+        name, read = BESIDE_WEIGHTS[kind]
+        read(path / name)
     return config
 
 

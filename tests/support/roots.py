@@ -1,16 +1,21 @@
 """Checkpoint roots that are whole to the eye: headers of the right tensors, and nothing but zeros behind."""
 
+import io
 import json
 from functools import cache
 from math import prod
 from pathlib import Path
 
+import torch
+
 from acestep.weights.layout import DEFAULT_DIT, LMS, TEXT_ENCODER, VAE, weights_stem
+from acestep.weights.silence import STORED_SHAPE
 from acestep.weights.synthetic import Synthetic
 from acestep.weights.synthetic_configs import CONFIGS
 from acestep.weights.synthetic_tokenizer import tokenizer_files
 
 NEEDED = (DEFAULT_DIT, VAE, TEXT_ENCODER)  # by every request
+OF_LM = '{"model": {"type": "BPE", "vocab": {}}}'  # a tokenizer, to who only looks
 
 
 def checkpoint(root: Path, *lms: str) -> Path:
@@ -33,16 +38,26 @@ def component(root: Path, folder: str) -> Path:
     with (path / f"{weights_stem(folder)}.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + end)  # which takes no room
-    if folder in (TEXT_ENCODER, *LMS):
+    if folder == TEXT_ENCODER:
         (path / "tokenizer.json").write_bytes(tokenizer())
+    elif folder in LMS:
+        (path / "tokenizer.json").write_text(OF_LM)
     elif folder != VAE:
-        (path / "silence_latent.pt").write_bytes(b"frames")
+        (path / "silence_latent.pt").write_bytes(silence())
     return path
 
 
 @cache
+def silence() -> bytes:
+    """Zeros, of which one is stored."""
+    file = io.BytesIO()
+    torch.save(torch.zeros(1).expand(STORED_SHAPE), file)
+    return file.getvalue()
+
+
+@cache
 def tokenizer() -> bytes:
-    """The text encoder's; it stands for a language model's too, which who only looks does not read."""
+    """The text encoder's, which a long text is measured with."""
     return tokenizer_files("text")["tokenizer.json"]
 
 

@@ -297,6 +297,7 @@ def test_the_silence_latent_is_read_frames_first(tmp_path: Path) -> None:
     [
         (b"", "unreadable"),
         (b"version https://git-lfs.github.com/spec/v1\n", "unreadable"),
+        (b"PK\x05\x06" + bytes(18), r"unreadable \(torch finds no tensor in it\); download"),
         (torch.zeros(1, SILENCE_FRAMES, 64), r"holds \(1, 15000, 64\), expected a tensor \(1, 64, 15000\)"),
         ({"latent": torch.zeros(1)}, "holds dict"),
         (torch.full(SILENCE, float("nan")), "holds values that are no numbers"),
@@ -336,6 +337,13 @@ def test_a_silence_latent_is_not_unpacked_beyond_its_size(tmp_path: Path) -> Non
     packed.replace(path)
     assert path.stat().st_size < 10**5
     with pytest.raises(CheckpointError, match=r"unreadable \(it unpacks to 19,200,.* bytes\)"):
+        Folder(tmp_path).silence_latent(DEFAULT_DIT)
+
+
+def test_a_silence_latent_of_another_protocol_is_told_without_a_warning(tmp_path: Path) -> None:
+    path = silence_folder(tmp_path, b"")
+    torch.save([], path, pickle_protocol=4)
+    with pytest.raises(CheckpointError, match=r"unreadable \(its protocol is 4, not 2\)"):
         Folder(tmp_path).silence_latent(DEFAULT_DIT)
 
 

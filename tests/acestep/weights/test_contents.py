@@ -22,6 +22,8 @@ DAMAGES = {
        for folder, names in FILES.items() for name in names},
     **{f"half of {folder}": (cut, f"{folder}/{weights_stem(folder)}.safetensors") for folder in FILES},
     **{f"half of the configuration of {folder}": (cut, f"{folder}/config.json") for folder in FILES},
+    **{f"half of what lies beside the weights of {folder}": (cut, f"{folder}/{names[2]}")
+       for folder, names in FILES.items() if len(names) > 2},
 }  # fmt: skip
 SCRIPT = """
 import sys
