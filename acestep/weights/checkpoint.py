@@ -1,14 +1,4 @@
-"""Checkpoint folders as published, and how a model takes its weights from one.
-
-    <root>/acestep-v15-*/         config.json, model.safetensors (or an index and shards), silence_latent.pt
-    <root>/vae/                   config.json, diffusion_pytorch_model.safetensors
-    <root>/Qwen3-Embedding-0.6B/  config.json, model.safetensors, tokenizer.json
-    <root>/acestep-5Hz-lm-*/      likewise
-
-A model is built on the meta device, its names and shapes are held against the file, and then each
-tensor is read, cast and moved by itself. So the host never holds a second copy of a component, and of the
-XL family's 20 GB in fp32 never more than one tensor.
-"""
+"""Checkpoint folders as published (`acestep.weights.layout`), as a source of models. Needs torch."""
 
 from __future__ import annotations
 
