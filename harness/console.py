@@ -23,6 +23,7 @@ from harness.text import PLAINLY, harmless
 
 BUG = 4
 TRACEBACK_CHARS = 20_000
+MAX_CHOICES_CHARS = 36
 
 
 def named(text: str) -> str:
@@ -35,10 +36,34 @@ def named(text: str) -> str:
     return text
 
 
+class Help(argparse.HelpFormatter):
+    """No line is wider than the terminal: many choices stand in a flag's text, which is wrapped."""
+
+    def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Callable[[int], Any]:
+        if _wide(action):
+            return lambda size: (default_metavar,) * size
+        return super()._metavar_formatter(action, default_metavar)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = super()._get_help_string(action)
+        return f"{text}: {', '.join(map(str, action.choices or ()))}" if _wide(action) else text
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
+def _wide(action: argparse.Action) -> bool:
+    """Whether a flag's choices are too many for a column, which argparse does not break."""
+    return action.metavar is None and len(",".join(map(str, action.choices or ()))) > MAX_CHOICES_CHARS
+
+
 class Parser(argparse.ArgumentParser):
     """Raises UsageError where argparse would print how all of it is used; no path is empty."""
 
     def __init__(self, **settings: Any) -> None:
+        settings.setdefault("formatter_class", Help)
         super().__init__(**settings)
         self.register("type", Path, lambda text: Path(named(text)))
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
+from acestep import __main__ as acestep
+from acestep.costs import __main__ as costs
 from acestep.profiler import command as profiler
 from harness.records import writer as output
 from tiersim import __main__ as tiersim
@@ -78,3 +80,21 @@ def test_what_is_measured_is_kept_whatever_the_terminal_can_show(tmp_path, monke
     for path in (tables, folder / "kept" / "summary.md", folder / "kept" / "report.html"):
         text = path.read_text("utf-8")
         assert "\u202e" not in text and "\x1b" not in text
+
+
+COMMANDS_OF_ACESTEP = ("", "generate", "understand", "create", "format", "codes", "write-checkpoint")
+HELP = {
+    **{f"acestep {name}": (acestep.main, name) for name in COMMANDS_OF_ACESTEP},
+    "acestep.costs": (costs.main, ""),
+    "tiersim": (tiersim.main, ""),
+}
+
+
+@pytest.mark.parametrize("name", HELP)
+def test_help_fits_a_terminal_of_80_columns(name: str, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    main, words = HELP[name]
+    with pytest.raises(SystemExit):
+        main([*words.split(), "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines and not [line for line in lines if len(line) > 80]

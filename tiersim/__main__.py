@@ -66,7 +66,8 @@ def _add_cases(add: Callable[..., object]) -> None:
         default=DEFAULTS.lm_backend,
         help="what runs it (the tier's)",
     )
-    add("--variants", nargs="+", default=VARIANTS[:1], choices=VARIANTS, help="of each tier's settings")
+    variants = f"of each tier's settings: {', '.join(VARIANTS)}"
+    add("--variants", nargs="+", default=VARIANTS[:1], choices=VARIANTS, metavar="NAME", help=variants)
     sources = "synthetic-tiny, synthetic-full or a checkpoint folder (default: ACESTEP_SOURCE)"
     add("--source", type=named, help=sources)
     add(
