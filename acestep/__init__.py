@@ -42,7 +42,7 @@ _HOME = {
 }
 
 
-def command() -> int:
+def console_script() -> int:
     """What the console script `acestep` runs; returns the exit code."""
     from harness import interrupts
 

@@ -30,7 +30,7 @@ __all__ = ["Case", "Record", "run_case"]
 _HOME = {"Case": "tiersim.case", "Record": "tiersim.record", "run_case": "tiersim.run"}
 
 
-def command() -> int:
+def console_script() -> int:
     """What the console script `tiersim` runs; returns the exit code."""
     from harness import interrupts
 

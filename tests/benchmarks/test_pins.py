@@ -1,6 +1,9 @@
 """One set of versions: what asv and uv install is what make and CI install."""
 
+import importlib
+import inspect
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -62,6 +65,14 @@ def test_a_console_script_is_the_command(name):
     )
     ran = subprocess.run([sys.executable, "-c", script, "--help"], capture_output=True, text=True, check=True)
     assert command.stdout and ran.stdout == command.stdout
+
+
+@pytest.mark.parametrize("name", ["acestep", "tiersim", "harness"])
+def test_no_name_of_a_package_hides_one_of_its_modules(name):
+    package = importlib.import_module(name)
+    for module in pkgutil.iter_modules(package.__path__):
+        attribute = getattr(package, module.name, None)
+        assert attribute is None or inspect.ismodule(attribute), module.name
 
 
 def test_the_matrix_has_everything_the_engine_imports():
