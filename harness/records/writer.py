@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from harness.checks import shown
 from harness.errors import BenchError, MissingPrerequisite, UsageError
-from harness.files import held, keep, lock_of, regular, writable, write_whole
+from harness.files import held, keep, lock_of, regular, would_be_lost, writable, write_whole
 from harness.records import schema as record
 from harness.records.forms import form_of, only_shown
 from harness.records.schema import Header, Item, Profile
@@ -141,9 +141,7 @@ def _earlier(path: Path, place: Path, mode: str) -> Profile | None:
         earlier = record.decode(data)
     except (OSError, MissingPrerequisite) as error:
         reason = getattr(error, "strerror", None) or str(error).partition(";")[0]
-        raise UsageError(
-            f"{FIELD}: {str(path)!r} is there and would be lost: {reason}; name another, or move it away"
-        ) from None
+        raise would_be_lost(FIELD, path, reason) from None
     if earlier.run.mode != mode:
         raise UsageError(
             f"{FIELD}: {str(path)!r} is a record of mode {shown(earlier.run.mode)}, and this is {mode}; "
