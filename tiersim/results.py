@@ -19,12 +19,13 @@ from typing import Literal, Self
 
 import msgspec
 
-from harness.errors import BenchError, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.files import held, lock_of, writable, write_whole
 from harness.page import is_page
 from harness.records import machine
 from harness.records.forms import only_shown
 from harness.records.schema import encode
+from harness.records.writer import read
 from tiersim.case import Plan
 from tiersim.record import Record, Status
 
@@ -64,8 +65,8 @@ class Results:
     def find(self, plan: Plan) -> Record | None:
         """The record of an earlier run of the same case, unless it has to be run again."""
         try:
-            record = msgspec.json.decode(self._path(plan).read_bytes(), type=Record)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            record = msgspec.json.decode(read(self._path(plan)), type=Record)
+        except (OSError, MissingPrerequisite, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None  # not there, or of a version that is no longer read
         return record if record.status in self._kept else None
 
