@@ -43,7 +43,7 @@ _HOME = {
 
 
 def console_script() -> int:
-    """The command `acestep`; returns its exit code."""
+    """What the console script `acestep` runs; returns the exit code."""
     from harness import interrupts
 
     interrupts.end_quietly()  # before anything else is imported

@@ -17,12 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 WORKTREE = "worktree"  # in place of a commit
 WORKER = Path(__file__).parent / "worker" / "measure.py"
-LIFELINE = WORKER.with_name("lifeline.py")
+KEEPER = Path(__file__).parents[1] / "harness" / "keeper.py"  # by its file: `harness` is the commit's here
 OWN_WORKER = Path("benchmarks", "_worker.py")  # of a commit from before `harness`
 
 
@@ -61,21 +60,17 @@ def measure(kind: str, *arguments: str) -> dict[str, dict]:
 
 def _run(*command: str) -> str:
     """Run a worker; returns how it ended. Nothing it started outlives it, nor it this process."""
-    # Standard input is never written to: its end is ours. A pipe for errors would stay open with any child.
+    # Standard input is never written to: its end is ours, and the keeper's.
     with (
         tempfile.TemporaryFile() as stderr,
         subprocess.Popen(
-            [sys.executable, "-P", str(LIFELINE), *command],
+            [sys.executable, "-I", "-S", str(KEEPER), str(os.getpid()), "", sys.executable, "-P", *command],
             stdin=subprocess.PIPE,
             stderr=stderr,
             start_new_session=True,
         ) as worker,
     ):
-        try:
-            code = worker.wait()
-        finally:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(worker.pid, signal.SIGKILL)
+        code = worker.wait()
         stderr.seek(0)
         text = stderr.read().decode(errors="replace")
     sys.stderr.write(text)

@@ -20,6 +20,7 @@ from zlib import crc32
 
 from harness.errors import UsageError
 
+HEAD_BYTES = 4096  # of a file, by which it is told what it is
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # what a file system says that has no hard links
 
 
@@ -90,10 +91,11 @@ def lock_of(path: Path) -> Path:
     return _beside(path, "lock")
 
 
-def writable(name: str, path: Path) -> Path:
+def writable(name: str, path: Path, ours: Callable[[bytes], bool] = lambda head: True) -> Path:
     """`path` with links followed, once a file beside it could be made. Raises UsageError, about `name`.
 
-    What a run that was killed while it wrote this file has left beside it is removed.
+    `ours`: whether a file that begins like this may be replaced, as what is written here would begin; any
+    other is refused. What a run that was killed while it wrote this file has left beside it is removed.
     """
     place = Path(os.path.realpath(path))
     try:
@@ -101,6 +103,8 @@ def writable(name: str, path: Path) -> Path:
             raise UsageError(f"{name}: {str(path)!r} is there and is no file; name another")
         if place.exists() and not os.access(place, os.W_OK):
             raise UsageError(f"{name}: {str(path)!r} is read-only; name another")
+        if place.exists() and (head := _head(place)) and not ours(head):
+            raise would_be_lost(name, path, "it is none of ours")
         probe = _part(place)
         probe.touch(exist_ok=False)
         probe.unlink(missing_ok=True)
@@ -111,6 +115,13 @@ def writable(name: str, path: Path) -> Path:
             "name a file in a folder that is there and can be written"
         ) from None
     return place
+
+
+def would_be_lost(name: str, path: Path, reason: str) -> UsageError:
+    """The refusal to replace a file."""
+    return UsageError(
+        f"{name}: {str(path)!r} is there and would be lost: {reason}; name another, or move it away"
+    )
 
 
 def regular(path: Path) -> Path:
@@ -139,6 +150,11 @@ def _writing(path: Path) -> Iterator[Path]:
         yield part
     with suppress(OSError):  # not every system opens folders
         _sync(path.parent, os.O_RDONLY)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
 
 
 def _clear(path: Path) -> None:

@@ -13,13 +13,16 @@ from markupsafe import Markup, escape
 
 from harness.text import MAX_PAGE_CHARS, harmless
 
+BASE = Path(__file__).with_name("base.html")
+ALIKE_BYTES = 80  # of the style
+
 
 def render(template: Path, **values: Any) -> str:
     """The page of `template`, a file that may extend `base.html`; an unknown name in it is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
+        loader=FileSystemLoader([template.parent, BASE.parent]),
         autoescape=True,
         finalize=lambda value: safe(value) if isinstance(value, str) else value,
         undefined=StrictUndefined,
@@ -28,6 +31,12 @@ def render(template: Path, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template(template.name).render(values)
+
+
+def is_page(head: bytes) -> bool:
+    """Whether a file that begins with `head` is a page that was made here: it is as `base.html` is."""
+    before, after = BASE.read_bytes().split(b"{{ title }}")
+    return head.startswith(before) and after[:ALIKE_BYTES] in head
 
 
 def safe(text: str) -> Markup:

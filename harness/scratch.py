@@ -47,7 +47,10 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _locked(folder: Path) -> int | None:
-    """A handle that holds the lock of `folder`; None where another process does."""
+    """A handle that holds the lock of `folder`; None where another process does.
+
+    Not by `harness.files`: benchmarks load this file by itself, beside any version of our packages.
+    """
     import fcntl
 
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -2,7 +2,7 @@
 
 As a plugin of asv: its processes for benchmarks, whatever the environment, run this file in place of asv's
 own script. As that script: the process ties itself to asv, then runs asv's. What a benchmark starts is tied
-to the benchmark (`benchmarks/worker/lifeline.py`).
+to the benchmark by a keeper (`harness/keeper.py`), which needs a pipe that asv gives to none.
 
 What is temporary, of asv and of all that it starts, lies in one folder, which goes with asv; where asv was
 killed, the next one removes it.
@@ -17,7 +17,7 @@ from pathlib import Path
 SCRIPT, ASV = "ACESTEP_ASV_SCRIPT", "ACESTEP_ASV_PID"
 PR_SET_PDEATHSIG = 1
 PATIENCE_S = 0.5  # of a system that tells nobody of the end of a parent
-FOLDERS = "asv-"  # and a random rest
+FOLDERS = "asv-"  # and a random rest; the names of `harness.scratch` would be too long
 LOCK = "of-acestep-bench"  # a file in each of them
 LONGEST = 55  # of a path below which asv's socket, in one more folder, is within what a system allows
 

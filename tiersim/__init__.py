@@ -31,7 +31,7 @@ _HOME = {"Case": "tiersim.case", "Record": "tiersim.record", "run_case": "tiersi
 
 
 def console_script() -> int:
-    """The command `tiersim`; returns its exit code."""
+    """What the console script `tiersim` runs; returns the exit code."""
     from harness import interrupts
 
     interrupts.end_quietly()  # before anything else is imported

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 from harness import cards, console
 from harness.cards import Card
@@ -76,7 +75,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
         finally:
             records = list(case_runner.records.values())
             if results:
-                _conclude(results.folder, header, records, findings)
+                _conclude(results, header, records, findings)
     print("\n\n".join([report.footer(records), *(table(report) for table in findings.tables)]))
     if options.out:
         print(f"\nresults  {harmless(str(options.out / 'report.html'))}")
@@ -220,14 +219,14 @@ def _compare(case_runner: CaseRunner, before: Sequence[output.Item], findings: F
     findings.worse = any(change.worse for change in changes)
 
 
-def _conclude(folder: Path, header: Header, records: Sequence[Record], findings: Findings) -> None:
+def _conclude(results: Results, header: Header, records: Sequence[Record], findings: Findings) -> None:
     """Write the summary and the page, of whatever there is; they do not depend on the terminal."""
     report = Report(FILE_COLUMNS, predicted=header.device == PREDICTED)
     tables = [table(report) for table in findings.tables]
     profile = Profile(run=header, items=tuple(map(document.item, records)))
     blocks = "".join(map(forms.fenced, tables))
-    write(folder / "summary.md", forms.markdown(profile) + blocks.encode())
-    write(folder / "report.html", html.page(header, records, tables).encode())
+    write(results.summary, forms.markdown(profile) + blocks.encode())
+    write(results.page, html.page(header, records, tables).encode())
 
 
 def _exit_code(records: Sequence[Record], findings: Findings) -> int:

@@ -4,24 +4,28 @@
     DIR/results.json        all of a run in the profiler's format, a baseline for the next one
     DIR/summary.md          the same as tables
     DIR/report.html         the same with each case's memory over time
-    DIR/lock                held while a run writes here
 
-A run that is killed, however suddenly, is taken up where it was by the same command.
+One run writes here at a time. One that is killed, however suddenly, is taken up where it was by the same
+command.
 """
 
 from __future__ import annotations
 
 import hashlib
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Literal, Self
 
 import msgspec
 
-from harness.errors import BenchError, UsageError
-from harness.files import held, write_whole
+from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.files import held, lock_of, writable, write_whole
+from harness.page import is_page
 from harness.records import machine
+from harness.records.forms import only_shown
 from harness.records.schema import encode
+from harness.records.writer import read
 from tiersim.case import Plan
 from tiersim.record import Record, Status
 
@@ -33,17 +37,22 @@ KEPT: dict[Rerun | None, frozenset[Status]] = {None: SETTLED, "failed": frozense
 
 
 class Results:
-    """The cases of a folder. Raises UsageError when it cannot be written or another run is writing it."""
+    """The cases of a folder, and where its `summary` and its `page` go.
+
+    Raises UsageError when it cannot be written, when another run is writing it, and when a file of others is
+    in the place of one of these.
+    """
 
     def __init__(self, folder: Path, rerun: Rerun | None = None):
-        self.folder = folder
-        self._cases = folder / "cases"
+        self._cases, summary, page = folder / "cases", folder / "summary.md", folder / "report.html"
         self._kept = KEPT[rerun]
         self._stamps: dict[str, str] = {}
         self._lock = ExitStack()
         try:
             self._cases.mkdir(parents=True, exist_ok=True)
-            self._lock.enter_context(held(folder / "lock"))
+            self.summary = writable("out", summary, partial(only_shown, summary))
+            self.page = writable("out", page, is_page)
+            self._lock.enter_context(held(lock_of(self._cases)))
         except BlockingIOError:
             raise UsageError(
                 f"out: another run is writing {str(folder)!r}; wait for it, or name another"
@@ -56,8 +65,8 @@ class Results:
     def find(self, plan: Plan) -> Record | None:
         """The record of an earlier run of the same case, unless it has to be run again."""
         try:
-            record = msgspec.json.decode(self._path(plan).read_bytes(), type=Record)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            record = msgspec.json.decode(read(self._path(plan)), type=Record)
+        except (OSError, MissingPrerequisite, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None  # not there, or of a version that is no longer read
         return record if record.status in self._kept else None
 

@@ -21,6 +21,7 @@ from harness.cards import Card
 from harness.checks import within
 from harness.errors import UsageError
 from harness.files import writable, write_whole
+from harness.page import is_page
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,8 +33,8 @@ def run(options: argparse.Namespace) -> int:
         print(report.listing(cards.cards()))
         return 0
     card = _card(options)
-    json_file = writable("--json", options.json) if isinstance(options.json, Path) else None
-    html_file = writable("--html", options.html) if options.html else None
+    json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
+    html_file = writable("--html", options.html, is_page) if options.html else None
     if json_file and json_file == html_file:
         raise UsageError(f"--json: {str(options.json)!r} is the file of --html as well; name another")
     left_out = LeftOut(Adjustments(options.strict))
@@ -51,6 +52,11 @@ def run(options: argparse.Namespace) -> int:
         write_whole(json_file, f"{line}\n".encode())
     print(line if options.json is True else report.text(cost))
     return 0 if cost.fits else 1
+
+
+def _is_prediction(head: bytes) -> bool:
+    """Whether a file that begins with `head` is one of --json."""
+    return head.startswith(b'{"predicted": true,')
 
 
 def _card(options: argparse.Namespace) -> Card:

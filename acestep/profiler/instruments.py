@@ -19,6 +19,11 @@ from harness.text import MAX_PAGE_CHARS, harmless
 
 FUNCTIONS, SHOWN = 100, 20
 DETAILS = "profile-functions.txt"
+# Whether a file that begins so is an earlier one of the same kind.
+OURS: dict[str, Callable[[bytes], bool]] = {
+    "detailed": lambda head: b" function calls " in head,
+    "trace": lambda head: b'"schemaVersion"' in head,
+}
 
 
 def check(options: Options) -> None:
@@ -29,7 +34,9 @@ def check(options: Options) -> None:
         except OSError as error:
             where = str(path.parent)
             raise UsageError(f"{name}: {where!r} cannot be made: {error.strerror}; name another") from None
-        if writable(name, path) == (options.benchmark_output and options.benchmark_output.resolve()):
+        if writable(name, path, OURS[name]) == (
+            options.benchmark_output and options.benchmark_output.resolve()
+        ):
             raise UsageError(f"{name}: {str(path)!r} is the file of --benchmark-output as well; name another")
     try:
         str(options.trace).encode()

@@ -38,7 +38,7 @@ from acestep.weights.synthetic_configs import CONFIGS
 from acestep.weights.synthetic_tokenizer import synthetic_tokenizer, tokenizer_files
 from harness.checkpoint import on_meta, parameter_shapes
 from harness.errors import UsageError
-from harness.files import replacing, write_whole
+from harness.files import regular, replacing, write_whole
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
 from harness.tensor_files import Shape
@@ -144,25 +144,39 @@ def write(
     """Write `source` under `root` in the published layout; returns the component folders.
 
     Files are complete or absent: each is renamed into place. Raises UsageError for a folder the source
-    does not have, OSError when the place cannot be written.
+    does not have and for one that holds another checkpoint, OSError when the place cannot be written.
     """
     configs = {folder: source.config(folder) for folder in (*dits, VAE, TEXT_ENCODER, *lms)}
     for folder, config in configs.items():
+        if not _is_free(root / folder, _json(config)):
+            raise UsageError(
+                f"{str(root / folder)!r} is there and would be lost: it holds another checkpoint; "
+                "name another folder, or move it away"
+            )
+    for folder, config in configs.items():
         path = root / folder
         path.mkdir(parents=True, exist_ok=True)
+        write_whole(path / "config.json", _json(config))  # first, by which what is begun is known
         xl = folder in DITS and parse_config(config, DiTConfig, folder).is_xl
         _write_weights(path, weights_stem(folder), source.weights(folder), XL_SHARDS if xl else 1)
-        files = {"config.json": _json(config)}
         if folder in DITS:
             latent = source.silence_latent(folder).transpose(1, 2).contiguous()
             # Through a file: torch writes the name of a path into the archive, and that of a part is its own.
             with replacing(path / "silence_latent.pt") as part, part.open("wb") as part_file:
                 torch.save(latent, part_file)
         elif folder != VAE:
-            files |= tokenizer_files("text" if folder == TEXT_ENCODER else "lm")
-        for name, content in files.items():
-            write_whole(path / name, content)
+            for name, content in tokenizer_files("text" if folder == TEXT_ENCODER else "lm").items():
+                write_whole(path / name, content)
     return [root / folder for folder in configs]
+
+
+def _is_free(path: Path, config: bytes) -> bool:
+    """Whether the folder holds nothing but what is written there with `config`."""
+    try:
+        with regular(path / "config.json").open("rb") as file:
+            return file.read(len(config) + 1) == config
+    except FileNotFoundError:
+        return not any(path.glob("[!.]*"))
 
 
 def _write_weights(path: Path, stem: str, weights: RandomWeights, count: int) -> None:

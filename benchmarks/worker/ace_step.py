@@ -10,11 +10,11 @@ import dataclasses
 import inspect
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import _matrix as matrix
+from beside import scratch_folder
 from commit import REPEATS, Unsupported, commit_module
 
 SEED = 42
@@ -183,8 +183,7 @@ def measure_cell(engines, cell) -> dict:
     engine = engines.get(cell.engine)
     if cell.kind in ("plan", "text") or (cell.kind == "generate" and cell["thinking"]):
         check_language_model(engine)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         if cell.kind == "text":
             params = text_request(cell)
 

@@ -12,13 +12,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import _matrix as matrix
 import ace_step
+from beside import scratch_folder
 from commit import REPEATS, Unsupported, commit_module
 
 HERE = Path(__file__).parent
@@ -47,8 +47,8 @@ def measure(engine: str, duration_s: int) -> dict:
     ace_step.check_choices(engine)
     runs = []
     for _ in range(1 + min(SAMPLES, REPEATS)):
-        with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder, "phases.json")
+        with scratch_folder() as folder:
+            output = folder / "phases.json"
             command = [sys.executable, "-P", "-c", PROCESS, engine, str(duration_s), str(output)]
             process = subprocess.run(
                 [*command, repr(time.monotonic())],

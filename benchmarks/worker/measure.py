@@ -8,13 +8,21 @@ path and asv puts the commit's checkout on it. asv looks for benchmarks in packa
 
 from __future__ import annotations
 
-import argparse
-import faulthandler
 import os
 import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # before anything else is imported
+    here = Path(__file__).parent
+    sys.path += [str(here), str(here.parent)]  # last: nothing here may shadow the commit under test
+    from beside import interrupts
+
+    interrupts.end_quietly()
+
+import argparse
+import faulthandler
 import traceback
 from importlib import import_module
-from pathlib import Path
 
 CELL_TIMEOUT_S = 3600.0
 KINDS = {
@@ -58,8 +66,6 @@ def main(kind: str, path: Path, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    here = Path(__file__).parent
-    sys.path += [str(here), str(here.parent)]  # last: nothing here may shadow the commit under test
     from _matrix import SettingError
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -68,7 +74,11 @@ if __name__ == "__main__":
     parser.add_argument("arguments", nargs="*", help="of some kinds")
     options = parser.parse_args()
     try:
-        main(options.kind, options.path, *options.arguments)
+        with interrupts.raised():
+            main(options.kind, options.path, *options.arguments)
     except SettingError as error:
         print(f"measure: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt as interrupt:
+        print("measure: interrupted", file=sys.stderr)
+        sys.exit(128 + interrupt.args[0])

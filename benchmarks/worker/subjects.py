@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import _matrix as matrix
+from beside import scratch_folder
 from commit import REPEATS, Unsupported, commit_module
 
 
@@ -35,8 +34,8 @@ def subject(name: str, choices: str, cells: str) -> tuple[dict, list, Callable]:
 
 def request(subject, engine, plan) -> dict:
     """One discarded run of `plan`, then REPEATS timed ones, the last of which is checked."""
-    with tempfile.TemporaryDirectory() as folder:
-        results = [engine.run(plan, Path(folder)) for _ in range(1 + REPEATS)]
+    with scratch_folder() as folder:
+        results = [engine.run(plan, folder) for _ in range(1 + REPEATS)]
     if problem := subject.check(results[-1], plan):
         raise RuntimeError(problem)
     runs = [{"wall_s": result.wall_s, "stages_s": dict(result.stages_s)} for result in results[1:]]

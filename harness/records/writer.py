@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from harness.checks import shown
 from harness.errors import BenchError, MissingPrerequisite, UsageError
-from harness.files import held, keep, lock_of, regular, writable, write_whole
+from harness.files import held, keep, lock_of, regular, would_be_lost, writable, write_whole
 from harness.records import schema as record
 from harness.records.forms import form_of, only_shown
 from harness.records.schema import Header, Item, Profile
@@ -105,7 +105,7 @@ class Writer:
 def load(path: Path) -> tuple[Header, list[Item]]:
     """Read a record. Raises MissingPrerequisite naming the file and what is wrong with it."""
     try:
-        profile = record.decode(_read(path))
+        profile = record.decode(read(path))
     except OSError as error:
         raise MissingPrerequisite(f"{str(path)!r}: cannot be read: {error.strerror}") from None
     except MissingPrerequisite as error:
@@ -113,7 +113,8 @@ def load(path: Path) -> tuple[Header, list[Item]]:
     return profile.run, list(profile.items)
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """The bytes of a regular file. Raises OSError, and MissingPrerequisite for one that is too long."""
     with regular(path).open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -135,15 +136,13 @@ def _hold(lock: ExitStack, path: Path, place: Path) -> None:
 def _earlier(path: Path, place: Path, mode: str) -> Profile | None:
     """The record that is in `place`, None for one in a form that is not read back. Raises UsageError."""
     try:
-        data = _read(place)
+        data = read(place)
         if only_shown(path, data):
             return None
         earlier = record.decode(data)
     except (OSError, MissingPrerequisite) as error:
         reason = getattr(error, "strerror", None) or str(error).partition(";")[0]
-        raise UsageError(
-            f"{FIELD}: {str(path)!r} is there and would be lost: {reason}; name another, or move it away"
-        ) from None
+        raise would_be_lost(FIELD, path, reason) from None
     if earlier.run.mode != mode:
         raise UsageError(
             f"{FIELD}: {str(path)!r} is a record of mode {shown(earlier.run.mode)}, and this is {mode}; "

@@ -15,7 +15,8 @@ from benchmarks.dit import TimeDiT
 
 STARTS_A_CHILD = """
 import os, signal, subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+child = subprocess.Popen(sleeper, start_new_session=True, env={})
 open(os.environ["ASV_CONF_DIR"] + "/pids", "w").write(f"{os.getpid()} {child.pid}")
 """
 IN_AN_ENGINE = "def hook(params, config):\n" + STARTS_A_CHILD.replace("\n", "\n    ")
@@ -60,12 +61,18 @@ def test_a_worker_ends_with_the_process_that_waits_for_it(checkout, tmp_path, ow
     assert psutil.wait_procs(started, timeout=60)[1] == []
 
 
-def test_a_worker_whose_starter_is_gone_does_not_begin(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text("print('begun')")
-    reader, writer = os.pipe()
-    os.close(writer)
-    command = [sys.executable, "-P", str(_records.LIFELINE), str(script)]
-    done = subprocess.run(command, stdin=reader, capture_output=True, text=True, start_new_session=True)
-    os.close(reader)
-    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_by_hand_ends_as_every_command_does(checkout, tmp_path, number):
+    checkout(hook=IN_AN_ENGINE + WAITS)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    environ = {**os.environ, "TMPDIR": str(temporary)}
+    command = [sys.executable, "-P", str(_records.WORKER), "timing", str(tmp_path / "timing.jsonl")]
+    worker = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+    child = processes(tmp_path)[1]
+    assert [path.name[:14] for path in temporary.iterdir()] == ["bench-scratch-"]
+    worker.send_signal(number)
+    worker.wait(60)
+    child.kill()  # which has its standard error, too
+    assert worker.communicate()[1].endswith("measure: interrupted\n")
+    assert worker.returncode == 128 + number and list(temporary.iterdir()) == []

@@ -97,6 +97,16 @@ def test_who_is_followed_ends_it_too(tmp_path):
 
 
 @linux
+def test_after_the_end_of_who_is_followed_nothing_begins(tmp_path):
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    command = lifeline.kept(["touch", str(tmp_path / "begun")], followed=[gone.pid])
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    assert not list(tmp_path.iterdir())
+
+
+@linux
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_without_its_keeper_a_command_ends_and_what_has_a_name_is_found(tmp_path, monkeypatch, number):
     """The narrower promise: who left with an empty environment gets away. It is the control of the others."""

@@ -1,5 +1,6 @@
 """Results outlive whoever writes them, and are used again only while they are true."""
 
+import os
 import random
 import signal
 import subprocess
@@ -43,6 +44,24 @@ def test_a_record_comes_back_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     with Results(tmp_path / "a" / "b") as folder:
         assert folder.find(PLAN) is None  # another machine, to all appearances
+
+
+@pytest.mark.parametrize("kind", ["torn", "deep", "endless", "pipe", "folder", "large"])
+def test_what_is_no_record_is_run_again(tmp_path, kind):
+    with Results(tmp_path) as folder:
+        folder.add(PLAN, record(8))
+        assert folder.find(PLAN)  # the control
+        (path,) = (tmp_path / "cases").iterdir()
+        data = path.read_bytes()
+        path.unlink()
+        if kind in ("torn", "deep", "large"):
+            path.write_bytes({"torn": data[:-20], "deep": b"[" * 100_000, "large": data}[kind])
+            os.truncate(path, 2**40) if kind == "large" else None
+        elif kind == "endless":
+            path.symlink_to("/dev/zero")
+        else:
+            (os.mkfifo if kind == "pipe" else os.mkdir)(path)
+        assert folder.find(PLAN) is None
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_no_place_is_taken_from_another(tmp_path, capsys):
 
 
 def test_a_link_to_a_page_stays_one(tmp_path):
-    (tmp_path / "page.html").write_text("old")
+    assert main([*TINY, "--html", str(tmp_path / "page.html")]) == 0
     (tmp_path / "link.html").symlink_to("page.html")
     assert main([*TINY, "--html", str(tmp_path / "link.html")]) == 0
     assert (tmp_path / "link.html").is_symlink()

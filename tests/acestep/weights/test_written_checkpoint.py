@@ -145,6 +145,29 @@ def digests(root: Path) -> dict[str, str]:
     return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
+@pytest.mark.parametrize("name", ["config.json", "diffusion_pytorch_model.safetensors"])
+def test_another_checkpoint_is_not_written_over(tmp_path: Path, name: str) -> None:
+    """Gigabytes of a download, also where only the weights of it are there."""
+    (tmp_path / VAE).mkdir()
+    (tmp_path / VAE / name).write_bytes(b"{}")
+    with pytest.raises(UsageError, match="vae' is there and would be lost: it holds another checkpoint"):
+        synthetic.write(Synthetic("synthetic-tiny"), tmp_path)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in files] == [b"{}"]
+
+
+def test_what_was_begun_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(synthetic, "_write_weights", stop)
+        synthetic.write(Synthetic("synthetic-tiny"), tmp_path)
+    (tmp_path / DEFAULT_DIT / ".left.part").touch()
+    synthetic.write(Synthetic("synthetic-tiny"), tmp_path)
+    synthetic.write(Synthetic("synthetic-tiny", 1), tmp_path)  # other values
+
+
 def test_same_seed_same_bytes(written: Path, tmp_path: Path) -> None:
     synthetic.write(Synthetic("synthetic-tiny"), tmp_path, dits=(DEFAULT_DIT, XL))
     assert digests(written) == digests(tmp_path)
