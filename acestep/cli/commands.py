@@ -96,7 +96,7 @@ def understand(arguments: argparse.Namespace) -> int:
     if arguments.codes and arguments.audio:
         raise UsageError("--codes: given together with --audio; use one of them")
     params = _description(arguments, audio_codes=_text("--codes", arguments.codes))
-    setup = _text_setup(arguments, params)
+    setup = _text_setup(arguments, params, "understand")
     recording = None
     if arguments.audio:
         audio_file.probe(arguments.audio, "--audio")
@@ -111,7 +111,7 @@ def understand(arguments: argparse.Namespace) -> int:
 def create(arguments: argparse.Namespace) -> int:
     """Describe a song from a few words about it."""
     params = _description(arguments, query=arguments.query, instrumental=arguments.instrumental)
-    engine = _engine(arguments, _text_setup(arguments, params), components.TEXT)
+    engine = _engine(arguments, _text_setup(arguments, params, "create"), components.TEXT)
     report.print_description(engine.create(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -119,7 +119,7 @@ def create(arguments: argparse.Namespace) -> int:
 def format(arguments: argparse.Namespace) -> int:
     """Rewrite a caption and lyrics."""
     params = _description(arguments, caption=arguments.caption, lyrics=_text("--lyrics", arguments.lyrics))
-    engine = _engine(arguments, _text_setup(arguments, params), components.TEXT)
+    engine = _engine(arguments, _text_setup(arguments, params, "format"), components.TEXT)
     report.print_description(engine.format(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -283,12 +283,12 @@ def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
     )
 
 
-def _text_setup(arguments: argparse.Namespace, params: DescriptionParams) -> Setup:
-    """A setup with a language model; without one there are no words. A strict one cuts none of `params`."""
+def _text_setup(arguments: argparse.Namespace, params: DescriptionParams, mode: str) -> Setup:
+    """A setup with a language model; without one there are no words. A strict one changes no `params`."""
     setup = _setup(arguments, want_lm=True)
     if setup.lm is None:
         raise MissingPrerequisite(f"--lm: {setup.no_lm}")
-    resolver.description_changes(params, setup)
+    resolver.resolve_description(params, mode, setup)
     return setup
 
 

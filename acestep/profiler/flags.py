@@ -24,7 +24,8 @@ from harness.quantization import QUANTIZATIONS
 
 PROFILE, BENCHMARK, TIER_TEST = "profile", "benchmark", "tier-test"
 UNDERSTAND, CREATE, FORMAT = "understand", "create_sample", "format_sample"
-TEXT_MODES = (UNDERSTAND, CREATE, FORMAT)  # the language model alone
+# The language model alone, and what the engine calls it.
+TEXT_MODES = {UNDERSTAND: "understand", CREATE: "create", FORMAT: "format"}
 MODES = (PROFILE, BENCHMARK, TIER_TEST, *TEXT_MODES)
 GENERATION = (PROFILE, BENCHMARK)
 SINGLE = (PROFILE, *TEXT_MODES)  # one request

@@ -38,7 +38,13 @@ TIERSIM_FLAGS = (
     *("dry_run", "benchmark_output", "json_compat", "predict", "run", "card", "device_json"),
 )
 # The engine's names for what a flag calls differently.
-ENGINE_NAMES = {"dit": "config_path", "lm": "lm_model", "seeds": "seed"}
+ENGINE_NAMES = {
+    "dit": "config_path",
+    "lm": "lm_model",
+    "seeds": "seed",
+    "query": "sample_query",
+    "temperature": "lm_temperature",
+}
 
 
 @dataclass(frozen=True, slots=True)
