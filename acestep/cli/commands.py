@@ -10,14 +10,14 @@ import argparse
 import dataclasses
 import json
 import tempfile
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acestep import components, resolver
 from acestep.audio import files as audio_file
 from acestep.cli import report
-from acestep.cli.examples import load_description, load_example, music_example
+from acestep.cli.examples import example_names, load_description, load_example, music_example, overlaid
 from acestep.cli.upstream import LeftOut, field_name
 from acestep.defaults import DEFAULT_SEED
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
@@ -190,23 +190,14 @@ def _request(arguments: argparse.Namespace) -> Request:
     example = arguments.example
     if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
         params, config = GenerationParams(), GenerationConfig(seeds=(DEFAULT_SEED,))
-        origins = {}
+        names = {}
     else:
         path = music_example(example)
         params, config = load_example(path, left_out)
-        origins = _origins(path, params, changes)
-    with spelled(origins):
-        params = dataclasses.replace(params, **changes)
-    return Request(params, _config(arguments, config), left_out, origins)
-
-
-def _origins(path: Path, params: GenerationParams, changes: Container[str]) -> dict[str, str]:
-    """How errors name the fields that the example at `path` has chosen and no flag has changed."""
-    return {
-        field.name: f"example {str(path)!r}: {field.name}"
-        for field in dataclasses.fields(params)
-        if field.name not in changes and getattr(params, field.name) != field.default
-    }
+        names = example_names(path, params, changes)
+    with spelled(names):
+        params = overlaid(params, changes, left_out)
+    return Request(params, _config(arguments, config), left_out, names)
 
 
 def _config(arguments: argparse.Namespace, config: GenerationConfig) -> GenerationConfig:
@@ -224,7 +215,7 @@ def _config(arguments: argparse.Namespace, config: GenerationConfig) -> Generati
 def _description(arguments: argparse.Namespace, **values: Any) -> DescriptionParams:
     left_out = LeftOut(Adjustments(arguments.strict))
     params = load_description(arguments.example, left_out) if arguments.example else DescriptionParams()
-    report.warn([*map(str, left_out.changes), *left_out.notes])
+    report.warn(left_out.warnings)
     values |= {
         "vocal_language": arguments.language,
         "max_lyrics_tokens": arguments.max_tokens,

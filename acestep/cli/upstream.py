@@ -100,6 +100,11 @@ class LeftOut:
     changes: Adjustments
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each change and note."""
+        return (*map(str, self.changes), *self.notes)
+
     def told_in(self, plan: EffectivePlan) -> EffectivePlan:
         """`plan` with what is left out before what it has changed itself."""
         adjustments, notes = (*self.changes, *plan.adjustments), (*self.notes, *plan.notes)

@@ -125,8 +125,8 @@ def _add_request(flags: Flags) -> None:
         "--example",
         type=named,
         modes=(*GENERATION, FORMAT),
-        metavar="NAME",
-        help=f"a file of examples/text2music ({DEFAULT_EXAMPLE})",
+        metavar="FILE",
+        help=f"a request, or a name of examples/text2music ({DEFAULT_EXAMPLE})",
     )
     add("--task-type", metavar="TASK", help=f"{', '.join(TASKS)} (text2music)")
     add(

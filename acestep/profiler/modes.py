@@ -55,7 +55,7 @@ def run(options: Options) -> int:
 def _profile(options: Options) -> int:
     """One request, taken apart."""
     setup = prepare.setup(options)
-    plan = resolver.resolve(options.params, options.config, setup)
+    plan = options.left_out.told_in(resolver.resolve(options.params, options.config, setup))
     _announce(options, setup)
     _warn(prepare.warnings(options, plan))
     if options.dry_run:
@@ -84,6 +84,7 @@ def _benchmark(options: Options) -> int:
     setup = prepare.setup(options, with_lm=True)
     todo = matrix.rows(options, setup)
     _announce(options, setup)
+    _warn(options.left_out.warnings)
     if setup.no_lm:
         _warn([f"rows that think are left out: {setup.no_lm}"])
     print(tables.benchmark_head(_width()))
@@ -137,7 +138,7 @@ def _text(options: Options) -> int:
     setup = prepare.setup(options)
     _, changes = resolver.resolve_description(options.description, TEXT_MODES[options.mode], setup)
     _announce(options, setup)
-    _warn(map(str, changes))
+    _warn((*options.left_out.warnings, *map(str, changes)))
     if options.dry_run:
         return 0
     instruments.check(options)
