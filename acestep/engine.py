@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -210,25 +210,23 @@ class Engine:
 
     def understand(self, params: DescriptionParams) -> DescriptionResult:
         """What a song is, from its audio codes: metadata, caption, lyrics."""
-        return self._describe(params, Planner.understand)
+        return self._describe(params, "understand")
 
     def create(self, params: DescriptionParams) -> DescriptionResult:
         """A song's description from a few words about it."""
-        return self._describe(params, Planner.create)
+        return self._describe(params, "create")
 
     def format(self, params: DescriptionParams) -> DescriptionResult:
         """A caption and lyrics, rewritten the way the model was trained on them."""
-        return self._describe(params, Planner.format)
+        return self._describe(params, "format")
 
-    def _describe(
-        self, params: DescriptionParams, mode: Callable[[Planner, DescriptionParams], Description]
-    ) -> DescriptionResult:
+    def _describe(self, params: DescriptionParams, mode: str) -> DescriptionResult:
         if self.planner is None:
             raise MissingPrerequisite(f"lm: {self.setup.no_lm}")
-        changes = resolver.description_changes(params, self.setup)
+        params, changes = resolver.resolve_description(params, mode, self.setup)
         _load(self.models, self.planner, components.TEXT)
         with torch.inference_mode(), record(self._sync) as times, self.planner.backend.using():
-            description = mode(self.planner, params)
+            description: Description = getattr(self.planner, mode)(params)
         metadata = description.metadata
         return DescriptionResult(
             caption=metadata.caption or "",

@@ -2,6 +2,7 @@
 
 A field is asked for when it is not its default. It then takes part in what runs, or it is told why not:
 because no network of the task reads it (`tasks.FIELD_TASKS`), or because of what stands beside it (`RULES`).
+Descriptions are held to the same (`tasks.FIELD_TEXT_MODES`, `TEXT_RULES`).
 
     python -m acestep generate --help-fields
 
@@ -11,13 +12,22 @@ No torch import here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from acestep.diffusion.schedule import BASE_STEPS, TURBO_STEPS, schedule, start_at
-from acestep.request import GenerationConfig, GenerationParams
-from acestep.tasks import FIELD_TASKS, SAMPLING_FIELDS, TASKS, THOUGHT_FIELDS, takes
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
+from acestep.tasks import (
+    FIELD_TASKS,
+    FIELD_TEXT_MODES,
+    SAMPLING_FIELDS,
+    TASKS,
+    TEXT_MODES,
+    THOUGHT_FIELDS,
+    describes,
+    takes,
+)
 from harness.adjustments import Adjustments
 
 DEFAULTS = {
@@ -71,6 +81,13 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True)
+class TextSituation:
+    """A description: what it asks for is all that decides."""
+
+    params: DescriptionParams
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """`fields` have no use where it `holds`: `reason` continues "FIELD: VALUE ...".
 
@@ -79,8 +96,8 @@ class Rule:
 
     fields: tuple[str, ...]
     reason: str
-    holds: Callable[[Situation], bool]
-    applied: Callable[[Situation], Any] = lambda _: None
+    holds: Callable[[Any], bool]  # of a situation
+    applied: Callable[[Any], Any] = lambda _: None
     turbo: bool = False
 
 
@@ -151,6 +168,15 @@ RULES = (
     Rule(("lm_negative_prompt",), "has no use at lm_cfg_scale 1", lambda it: it.params.lm_cfg_scale == 1),
 )
 
+TEXT_RULES = (
+    Rule(
+        ("max_caption_tokens", "ignore_eos"),
+        "has no use without use_constrained_decoding",
+        lambda it: not it.params.use_constrained_decoding,
+    ),
+    Rule(("top_k", "top_p", "seed"), "has no use at temperature 0", lambda it: not it.params.temperature),
+)
+
 
 def asked(*records: GenerationParams | GenerationConfig) -> dict[str, Any]:
     """The fields that are not their defaults."""
@@ -164,35 +190,53 @@ def asked(*records: GenerationParams | GenerationConfig) -> dict[str, Any]:
 
 def without_the_useless(situation: Situation, changes: Adjustments) -> GenerationParams:
     """The request with every field that has no use at its default, each told."""
-    for rule in (*_task_rules(situation.params.task_type), *RULES):
+    task = situation.params.task_type
+    unread = _unread((name for name in FIELD_TASKS if not takes(task, name)), task)
+    return _applied((*unread, *RULES), situation, changes)
+
+
+def without_unused_words(params: DescriptionParams, mode: str, changes: Adjustments) -> DescriptionParams:
+    """The description with every field that has no use in `mode` at its default, each told."""
+    unread = _unread((name for name in FIELD_TEXT_MODES if not describes(mode, name)), mode)
+    return _applied((*unread, *TEXT_RULES), TextSituation(params), changes)
+
+
+def _unread(names: Iterable[str], where: str) -> list[Rule]:
+    return [Rule((name,), f"has no use in {where}", lambda _: True) for name in names]
+
+
+def _applied(rules: Iterable[Rule], situation: Any, changes: Adjustments) -> Any:
+    """The `params` of a situation after the rules, of which each may change it for the next."""
+    defaults = {field.name: field.default for field in dataclasses.fields(situation.params)}
+    for rule in rules:
         for name in rule.fields:
             params = situation.params
             value = getattr(params, name)
-            if value != DEFAULTS[name] and rule.holds(situation):
+            if value != defaults[name] and rule.holds(situation):
                 changes.note(name, value, rule.applied(situation), rule.reason)
-                params = dataclasses.replace(params, **{name: DEFAULTS[name]})
+                params = dataclasses.replace(params, **{name: defaults[name]})
                 situation = dataclasses.replace(situation, params=params)
     return situation.params
 
 
-def _task_rules(task: str) -> Iterator[Rule]:
-    for name in FIELD_TASKS:
-        if not takes(task, name):
-            yield Rule((name,), f"has no use in {task}", lambda _: True)
-
-
 def table() -> str:
     """Every field against the tasks and the variants, and the rules beside it, as text."""
-    columns = (*TASKS, "turbo", "base")
-    width = max(map(len, DEFAULTS)) + 2
-    lines = ["".join((f"{'field':<{width}}", *(f"{name:<12}" for name in columns))).rstrip()]
+    lines = [_line("field", (*TASKS, "turbo", "base"))]
     for name in (field.name for field in dataclasses.fields(GenerationParams)):
         turbo = any(rule.turbo and name in rule.fields for rule in RULES)
-        cells = [*(_cell(name, task) for task in TASKS), "-" if turbo else "yes", "yes"]
-        lines.append("".join((f"{name:<{width}}", *(f"{cell:<12}" for cell in cells))).rstrip())
+        lines.append(_line(name, [*(_cell(name, task) for task in TASKS), "-" if turbo else "yes", "yes"]))
     lines += ["", "-: has no use there, which is told, and refused under --strict. Everywhere:", ""]
     lines += [f"  {', '.join(rule.fields)}: {rule.reason}" for rule in RULES]
+    lines += ["", "Of a description:", "", _line("field", TEXT_MODES)]
+    for name in (field.name for field in dataclasses.fields(DescriptionParams)):
+        lines.append(_line(name, ["yes" if describes(mode, name) else "-" for mode in TEXT_MODES]))
+    lines += ["", *(f"  {', '.join(rule.fields)}: {rule.reason}" for rule in TEXT_RULES)]
     return "\n".join(lines)
+
+
+def _line(name: str, cells: Iterable[str]) -> str:
+    width = max(map(len, DEFAULTS)) + 2
+    return "".join((f"{name:<{width}}", *(f"{cell:<12}" for cell in cells))).rstrip()
 
 
 def _cell(name: str, task: str) -> str:

@@ -169,14 +169,20 @@ def resolve_recording(path: str, setup: Setup) -> EffectivePlan:
     return resolve(GenerationParams(task_type="cover", src_audio=path), GenerationConfig(), setup)
 
 
-def description_changes(params: DescriptionParams, setup: Setup) -> tuple[Adjustment, ...]:
-    """What of a description is not done as it was asked for. Raises UsageError when the setup is strict."""
+def resolve_description(
+    params: DescriptionParams, mode: str, setup: Setup
+) -> tuple[DescriptionParams, tuple[Adjustment, ...]]:
+    """What of a description has a use in `mode`, of `tasks.TEXT_MODES`, and what is not done as it was asked.
+
+    Raises UsageError for the first such when the setup is strict.
+    """
     from acestep import cuts
 
     changes = Adjustments(setup.strict)
+    params = fields.without_unused_words(params, mode, changes)
     for cut in cuts.description_cuts(params, lambda: text_tokenizer(setup.source)):
         cut.note(changes)
-    return tuple(changes)
+    return params, tuple(changes)
 
 
 def _batch(config: GenerationConfig, setup: Setup, changes: Adjustments) -> GenerationConfig:

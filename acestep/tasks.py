@@ -81,10 +81,23 @@ FIELD_TASKS: dict[str, Sequence[str]] = {
     **dict.fromkeys(("thinking", *THOUGHT_FIELDS, *SAMPLING_FIELDS), ("text2music",)),
 }
 
+# What the language model puts into words, and the fields of a description that not all of these read.
+TEXT_MODES = ("understand", "create", "format")
+FIELD_TEXT_MODES = {
+    "audio_codes": ("understand",),
+    **dict.fromkeys(("query", "instrumental"), ("create",)),
+    **dict.fromkeys(("caption", "lyrics"), ("format",)),
+}
+
 
 def takes(task: str, field: str) -> bool:
     """Whether `task` reads a field of a request."""
     return task in FIELD_TASKS.get(field, TASKS)
+
+
+def describes(mode: str, field: str) -> bool:
+    """Whether `mode` reads a field of a description."""
+    return mode in FIELD_TEXT_MODES.get(field, TEXT_MODES)
 
 
 def instruction(task: str, tracks: Sequence[str] = ()) -> str:

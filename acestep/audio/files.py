@@ -61,10 +61,9 @@ class Sound:
         """
         import numpy as np
 
-        frames = 0
-        while frames < most_s * self.rate:
-            count = BLOCK_VALUES // self.layout.channels
-            block = self.file.read(count, dtype="float32", always_2d=True)
+        frames, more = 0, True
+        while more and frames < most_s * self.rate:
+            block, more = self._block(frames)
             if not len(block):
                 break
             if not np.abs(block).max() <= LOUDEST:
@@ -73,6 +72,25 @@ class Sound:
             yield block
         if not frames:
             raise _nothing(self.name)
+
+    def _block(self, start: int) -> tuple[np.ndarray, bool]:
+        """The samples from `start` on that are read at once, and whether more can follow.
+
+        None do where a file is damaged. One that claims no length is not read so far: nothing would tell
+        what is missing.
+        """
+        import numpy as np
+        import soundfile
+
+        shape = (BLOCK_VALUES // self.layout.channels, self.layout.channels)
+        block = np.full(shape, np.nan, np.float32)
+        try:
+            return self.file.read(out=block), True
+        except soundfile.LibsndfileError:
+            decoded = int(np.isnan(block[:, 0]).argmax())  # libsndfile does not say, and fills no more
+            if self.claimed_s is None or not start + decoded:
+                raise
+            return block[:decoded], False
 
 
 def probe(path: str, field: str) -> float | None:

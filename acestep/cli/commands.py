@@ -10,14 +10,14 @@ import argparse
 import dataclasses
 import json
 import tempfile
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acestep import components, resolver
 from acestep.audio import files as audio_file
 from acestep.cli import report
-from acestep.cli.examples import load_description, load_example, music_example
+from acestep.cli.examples import example_names, load_description, load_example, music_example, overlaid
 from acestep.cli.upstream import LeftOut, field_name
 from acestep.defaults import DEFAULT_SEED
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
@@ -96,7 +96,7 @@ def understand(arguments: argparse.Namespace) -> int:
     if arguments.codes and arguments.audio:
         raise UsageError("--codes: given together with --audio; use one of them")
     params = _description(arguments, audio_codes=_text("--codes", arguments.codes))
-    setup = _text_setup(arguments, params)
+    setup = _text_setup(arguments, params, "understand")
     recording = None
     if arguments.audio:
         audio_file.probe(arguments.audio, "--audio")
@@ -111,7 +111,7 @@ def understand(arguments: argparse.Namespace) -> int:
 def create(arguments: argparse.Namespace) -> int:
     """Describe a song from a few words about it."""
     params = _description(arguments, query=arguments.query, instrumental=arguments.instrumental)
-    engine = _engine(arguments, _text_setup(arguments, params), components.TEXT)
+    engine = _engine(arguments, _text_setup(arguments, params, "create"), components.TEXT)
     report.print_description(engine.create(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -119,7 +119,7 @@ def create(arguments: argparse.Namespace) -> int:
 def format(arguments: argparse.Namespace) -> int:
     """Rewrite a caption and lyrics."""
     params = _description(arguments, caption=arguments.caption, lyrics=_text("--lyrics", arguments.lyrics))
-    engine = _engine(arguments, _text_setup(arguments, params), components.TEXT)
+    engine = _engine(arguments, _text_setup(arguments, params, "format"), components.TEXT)
     report.print_description(engine.format(params), engine.load_s, as_json=arguments.json)
     return 0
 
@@ -190,23 +190,14 @@ def _request(arguments: argparse.Namespace) -> Request:
     example = arguments.example
     if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
         params, config = GenerationParams(), GenerationConfig(seeds=(DEFAULT_SEED,))
-        origins = {}
+        names = {}
     else:
         path = music_example(example)
         params, config = load_example(path, left_out)
-        origins = _origins(path, params, changes)
-    with spelled(origins):
-        params = dataclasses.replace(params, **changes)
-    return Request(params, _config(arguments, config), left_out, origins)
-
-
-def _origins(path: Path, params: GenerationParams, changes: Container[str]) -> dict[str, str]:
-    """How errors name the fields that the example at `path` has chosen and no flag has changed."""
-    return {
-        field.name: f"example {str(path)!r}: {field.name}"
-        for field in dataclasses.fields(params)
-        if field.name not in changes and getattr(params, field.name) != field.default
-    }
+        names = example_names(path, params, changes)
+    with spelled(names):
+        params = overlaid(params, changes, left_out)
+    return Request(params, _config(arguments, config), left_out, names)
 
 
 def _config(arguments: argparse.Namespace, config: GenerationConfig) -> GenerationConfig:
@@ -224,7 +215,7 @@ def _config(arguments: argparse.Namespace, config: GenerationConfig) -> Generati
 def _description(arguments: argparse.Namespace, **values: Any) -> DescriptionParams:
     left_out = LeftOut(Adjustments(arguments.strict))
     params = load_description(arguments.example, left_out) if arguments.example else DescriptionParams()
-    report.warn([*map(str, left_out.changes), *left_out.notes])
+    report.warn(left_out.warnings)
     values |= {
         "vocal_language": arguments.language,
         "max_lyrics_tokens": arguments.max_tokens,
@@ -283,12 +274,12 @@ def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
     )
 
 
-def _text_setup(arguments: argparse.Namespace, params: DescriptionParams) -> Setup:
-    """A setup with a language model; without one there are no words. A strict one cuts none of `params`."""
+def _text_setup(arguments: argparse.Namespace, params: DescriptionParams, mode: str) -> Setup:
+    """A setup with a language model; without one there are no words. A strict one changes no `params`."""
     setup = _setup(arguments, want_lm=True)
     if setup.lm is None:
         raise MissingPrerequisite(f"--lm: {setup.no_lm}")
-    resolver.description_changes(params, setup)
+    resolver.resolve_description(params, mode, setup)
     return setup
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,10 @@ from typing import Any
 
 from acestep.cli.upstream import LeftOut, field_name, translate
 from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_EXAMPLE, DEFAULT_SEED
+from acestep.fields import REFUSED, asked
 from acestep.request import AUDIO_FORMATS, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from acestep.spelling import open_values
+from acestep.tasks import takes
 from harness.adjustments import Adjustments
 from harness.checks import shown
 from harness.errors import BenchError, MissingPrerequisite, UsageError
@@ -81,6 +83,32 @@ def exists(path: Path) -> bool:
         return path.exists()
     except OSError:
         return False
+
+
+def overlaid(params: GenerationParams, changes: Mapping[str, Any], left_out: LeftOut) -> GenerationParams:
+    """An example's request with the `changes` of flags over it.
+
+    What the example has for its own task, or for a length that is no longer its own, gives way to them, and
+    `left_out` notes it: the flags did not ask for it. What is refused elsewhere still is, with UsageError.
+    """
+    task = changes.get("task_type", params.task_type)
+    own = {name for name in asked(params) if takes(params.task_type, name) and not takes(task, name)}
+    own -= {*REFUSED}
+    if changes.get("src_audio") or changes.get("audio_codes"):
+        own |= {"duration", "thinking"} & asked(params).keys()
+    if own := sorted(own - changes.keys()):
+        left_out.notes.append(f"{', '.join(own)}: the example's, without a use beside the flags; left out")
+    defaults = {field.name: field.default for field in dataclasses.fields(params)}
+    return dataclasses.replace(params, **{name: defaults[name] for name in own} | dict(changes))
+
+
+def example_names(path: Path, params: Any, changes: Container[str]) -> dict[str, str]:
+    """How errors name the fields that the example at `path` has chosen and no flag has changed."""
+    return {
+        field.name: f"example {str(path)!r}: {field.name}"
+        for field in dataclasses.fields(params)
+        if field.name not in changes and getattr(params, field.name) != field.default
+    }
 
 
 @contextmanager

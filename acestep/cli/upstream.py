@@ -100,6 +100,11 @@ class LeftOut:
     changes: Adjustments
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each change and note."""
+        return (*map(str, self.changes), *self.notes)
+
     def told_in(self, plan: EffectivePlan) -> EffectivePlan:
         """`plan` with what is left out before what it has changed itself."""
         adjustments, notes = (*self.changes, *plan.adjustments), (*self.notes, *plan.notes)
@@ -126,8 +131,11 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
     if unknown := [name for name in data if field_name(name, fields) not in known]:
         raise UsageError(f"{_unknown(unknown)}; allowed: {', '.join(fields)}, and upstream's names of them")
     values = {name: value for name, value in named.items() if name in fields}
-    if values.get("duration") == OPEN_DURATION:
+    duration = values.get("duration")
+    if duration == OPEN_DURATION:
         values["duration"] = None
+    elif isinstance(duration, float) and duration.is_integer():
+        values["duration"] = int(duration)  # 12.0, which a description has as a whole number
     for name in SWITCHES.keys() & named.keys():
         values |= _switched(name, named[name])
     _leave_out({name: value for name, value in named.items() if name in without}, left_out)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from acestep import resolver
-from acestep.cli.examples import load_example, music_example
+from acestep.cli.examples import example_names, load_example, music_example
 from acestep.cli.upstream import LeftOut
 from acestep.costs import page, report
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
@@ -21,6 +21,7 @@ from harness.cards import Card
 from harness.checks import within
 from harness.errors import UsageError
 from harness.files import writable, write_whole
+from harness.flags import spelled
 from harness.page import is_page
 
 
@@ -38,8 +39,9 @@ def run(options: argparse.Namespace) -> int:
     if json_file and json_file == html_file:
         raise UsageError(f"--json: {str(options.json)!r} is the file of --html as well; name another")
     left_out = LeftOut(Adjustments(options.strict))
-    params, config = _request(options, left_out)
-    plan = left_out.told_in(resolver.resolve(params, config, _setup(options, card)))
+    params, config, names = _request(options, left_out)
+    with spelled(names):
+        plan = left_out.told_in(resolver.resolve(params, config, _setup(options, card)))
     for warning in plan.warnings:
         console.say("acestep.costs", f"warning: {warning}")
     from harness.trace.predict import predict
@@ -74,15 +76,20 @@ def _card(options: argparse.Namespace) -> Card:
 
 def _request(
     options: argparse.Namespace, left_out: LeftOut | None = None
-) -> tuple[GenerationParams, GenerationConfig]:
-    """The example's request with the flags over it; it plans where the flags say so, as when profiled."""
-    params, config = load_example(music_example(options.example), left_out)
+) -> tuple[GenerationParams, GenerationConfig, dict[str, str]]:
+    """The example's request with the flags over it; it plans where the flags say so, as when profiled.
+
+    With it, how errors name what the example chose.
+    """
+    path = music_example(options.example)
+    params, config = load_example(path, left_out)
     flags = {"duration": options.duration, "inference_steps": options.steps}
     changes = {name: value for name, value in flags.items() if value is not None}
     size = config.batch_size if options.batch is None else options.batch
     config = GenerationConfig(size)
     seeds = item_seeds(0, size)
-    return replace(params, thinking=options.thinking, **changes), replace(config, seeds=seeds)
+    changes["thinking"] = options.thinking
+    return replace(params, **changes), replace(config, seeds=seeds), example_names(path, params, changes)
 
 
 def _setup(options: argparse.Namespace, card: Card) -> Setup:

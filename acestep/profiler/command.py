@@ -17,6 +17,7 @@ from acestep.profiler.flags import TIER_TEST
 from acestep.profiler.options import named, parse
 from harness import console
 from harness.accelerators import MAX_VRAM_VARIABLE
+from harness.flags import spelled
 
 
 def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str]], int]) -> int:
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str
             os.environ[MAX_VRAM_VARIABLE] = f"{options.max_vram_gb:g}"
         from acestep.profiler import modes
 
-        with named(options.origins):
+        with named(options.origins), spelled(options.example_names):
             return modes.run(options)
 
     return console.run("profile_inference", command)

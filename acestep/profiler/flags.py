@@ -24,7 +24,8 @@ from harness.quantization import QUANTIZATIONS
 
 PROFILE, BENCHMARK, TIER_TEST = "profile", "benchmark", "tier-test"
 UNDERSTAND, CREATE, FORMAT = "understand", "create_sample", "format_sample"
-TEXT_MODES = (UNDERSTAND, CREATE, FORMAT)  # the language model alone
+# The language model alone, and what the engine calls it.
+TEXT_MODES = {UNDERSTAND: "understand", CREATE: "create", FORMAT: "format"}
 MODES = (PROFILE, BENCHMARK, TIER_TEST, *TEXT_MODES)
 GENERATION = (PROFILE, BENCHMARK)
 SINGLE = (PROFILE, *TEXT_MODES)  # one request
@@ -124,8 +125,8 @@ def _add_request(flags: Flags) -> None:
         "--example",
         type=named,
         modes=(*GENERATION, FORMAT),
-        metavar="NAME",
-        help=f"a file of examples/text2music ({DEFAULT_EXAMPLE})",
+        metavar="FILE",
+        help=f"a request, or a name of examples/text2music ({DEFAULT_EXAMPLE})",
     )
     add("--task-type", metavar="TASK", help=f"{', '.join(TASKS)} (text2music)")
     add(

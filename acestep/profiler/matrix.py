@@ -95,7 +95,8 @@ def rows(options: Options, setup: Setup) -> list[Row]:
             request = replace(request, **UNPLANNED)
         seeds = item_seeds((config.seeds or (DEFAULT_SEED,))[0], batch)
         sized = replace(config, batch_size=batch, seeds=seeds)
-        table.append(Row(request, sized, resolver.resolve(request, sized, setup), options.engine))
+        plan = options.left_out.told_in(resolver.resolve(request, sized, setup))
+        table.append(Row(request, sized, plan, options.engine))
     return sorted(table, key=lambda row: row.work)
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from acestep.engine import Engine
+from acestep.profiler.flags import TEXT_MODES
 from acestep.profiler.matrix import Row
 from acestep.request import DescriptionParams
 from acestep.resolver import EffectivePlan
@@ -22,7 +23,6 @@ from harness.records import making
 from harness.records.schema import AudioFacts, Cold, Item, Sample, key_of
 from harness.scratch import scratch_folder
 
-TEXT_MODES = {"understand": "understand", "create_sample": "create", "format_sample": "format"}
 DESCRIBED = (
     *("caption", "lyrics", "bpm", "duration", "keyscale", "language", "timesignature", "genres"),
     *("instrumental", "truncated"),

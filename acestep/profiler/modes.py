@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from acestep.cli import report
 from acestep.costs.report import label
 from acestep.defaults import length_s
 from acestep.profiler import devices, instruments, matrix, prepare, roofline, tables
-from acestep.profiler.flags import BENCHMARK, PROFILE
+from acestep.profiler.flags import BENCHMARK, PROFILE, TEXT_MODES
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
 from acestep.profiler.recording import Recording
@@ -55,10 +55,9 @@ def run(options: Options) -> int:
 def _profile(options: Options) -> int:
     """One request, taken apart."""
     setup = prepare.setup(options)
-    plan = resolver.resolve(options.params, options.config, setup)
+    plan = options.left_out.told_in(resolver.resolve(options.params, options.config, setup))
     _announce(options, setup)
-    for warning in prepare.warnings(options, plan):
-        console.say("profile_inference", f"warning: {warning}")
+    _warn(prepare.warnings(options, plan))
     if options.dry_run:
         report.print_plan(plan, as_json=False)
         return 0
@@ -85,8 +84,9 @@ def _benchmark(options: Options) -> int:
     setup = prepare.setup(options, with_lm=True)
     todo = matrix.rows(options, setup)
     _announce(options, setup)
+    _warn(options.left_out.warnings)
     if setup.no_lm:
-        console.say("profile_inference", f"warning: rows that think are left out: {setup.no_lm}")
+        _warn([f"rows that think are left out: {setup.no_lm}"])
     print(tables.benchmark_head(_width()))
     if options.dry_run:
         _list(todo, setup, prepare.card(options))
@@ -136,7 +136,9 @@ def _list(todo: Sequence[matrix.Row], setup: Setup, card: Card | None) -> None:
 def _text(options: Options) -> int:
     """Understand, create_sample or format_sample: a text mode."""
     setup = prepare.setup(options)
+    _, changes = resolver.resolve_description(options.description, TEXT_MODES[options.mode], setup)
     _announce(options, setup)
+    _warn((*options.left_out.warnings, *map(str, changes)))
     if options.dry_run:
         return 0
     instruments.check(options)
@@ -156,6 +158,11 @@ def _announce(options: Options, setup: Setup) -> None:
     commit, dirty = machine.revision()
     revision = f"{commit[:12]}{' and changes' if dirty else ''}" if commit else None
     print("\n".join(prepare.header_lines(options, setup, revision)), end="\n\n", flush=True)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        console.say("profile_inference", f"warning: {warning}")
 
 
 def _bench(options: Options, setup: Setup, preload: Sequence[str] | None = None) -> Bench:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from acestep.cli.upstream import LeftOut
 from acestep.defaults import DEFAULT_EXAMPLE
 from acestep.lm.backends.registry import BACKENDS
 from acestep.profiler import defaults
@@ -24,6 +25,7 @@ from acestep.request import DescriptionParams, GenerationConfig, GenerationParam
 from acestep.setup import AUTO, NONE
 from acestep.weights.layout import LMS
 from harness import accelerators
+from harness.adjustments import Adjustments
 from harness.checks import one_of, shown, within
 from harness.errors import MissingPrerequisite, UsageError
 from harness.flags import spelled
@@ -38,7 +40,13 @@ TIERSIM_FLAGS = (
     *("dry_run", "benchmark_output", "json_compat", "predict", "run", "card", "device_json"),
 )
 # The engine's names for what a flag calls differently.
-ENGINE_NAMES = {"dit": "config_path", "lm": "lm_model", "seeds": "seed"}
+ENGINE_NAMES = {
+    "dit": "config_path",
+    "lm": "lm_model",
+    "seeds": "seed",
+    "query": "sample_query",
+    "temperature": "lm_temperature",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,8 @@ class Options:
     """A run of the profiler. `params` and `config` are for generation, `description` for the text modes.
 
     `origins` says of every flag, by name, where its value came from: flag, env, .env, example, default
-    or tier (decided by the card's, when the engine is set up).
+    or tier (decided by the card's, when the engine is set up). `left_out` says what of the example has no
+    counterpart, `example_names` how errors name the fields that it chose.
     """
 
     mode: str = PROFILE
@@ -82,7 +91,9 @@ class Options:
     benchmark_output: Path | None = None
     json_compat: bool = False
     tiersim: tuple[str, ...] = ()  # the command line of tiersim, for tier-test
+    left_out: LeftOut = field(default_factory=lambda: LeftOut(Adjustments(strict=False)))
     origins: Mapping[str, str] = field(default_factory=dict)
+    example_names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def chains(self) -> bool:

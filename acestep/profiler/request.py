@@ -13,9 +13,17 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from acestep.cli.examples import FOLDER, MUSIC, load_description, load_example
-from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
-from acestep.profiler.flags import CREATE, FORMAT, UNDERSTAND
+from acestep.cli.examples import (
+    FOLDER,
+    example_names,
+    load_description,
+    load_example,
+    music_example,
+    overlaid,
+)
+from acestep.cli.upstream import LeftOut, field_name
+from acestep.defaults import DEFAULT_SEED
+from acestep.profiler.flags import BENCHMARK, CREATE, FORMAT, UNDERSTAND
 from acestep.request import (
     DURATION_RANGE_S,
     DescriptionParams,
@@ -23,7 +31,8 @@ from acestep.request import (
     GenerationParams,
     item_seeds,
 )
-from harness.checks import shown, within
+from harness.adjustments import Adjustments
+from harness.checks import within
 from harness.errors import UsageError
 from harness.flags import text
 from harness.reading import read_text
@@ -35,13 +44,14 @@ WORDS_EXAMPLES = {
 WORDS_INPUTS = {UNDERSTAND: ("audio_codes", "audio_codes"), CREATE: ("sample_query", "query")}  # flag, field
 COT_SWITCHES = ("use_cot_metas", "use_cot_caption", "use_cot_language")
 PLANNING = ("thinking", *COT_SWITCHES)
+AXES = ("duration", "batch_size", "thinking", "inference_steps")  # of a benchmark
 SHORTEST_S = 10.0
 LM_DECIDES = -1  # as a duration
 DRAWN = -1  # as a seed
 
 
 def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -> dict[str, Any]:
-    """`config` with the `params` or the `description` of the request; `origins` learns what the example says.
+    """The fields of `Options` that say what is asked for; `origins` learns what the example says.
 
     Raises UsageError for a value out of range, MissingPrerequisite for a file that is not there.
     """
@@ -51,29 +61,38 @@ def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -
     if mode in WORDS_EXAMPLES:
         description = _described(mode, settings, seed, origins)
         return {"config": GenerationConfig(), "description": description}
-    params, config = _example(settings.get("example", DEFAULT_EXAMPLE), origins)
+    path, left_out = music_example(settings.get("example")), LeftOut(Adjustments("strict" in settings))
+    params, config = _example(path, left_out, origins)
     if mode == FORMAT:
-        return {"config": GenerationConfig(), "description": _rewritten(params, settings, seed)}
+        description, names = _rewritten(params, settings, seed), example_names(path, params, ())
+        return {"config": GenerationConfig(), "description": description} | _of_file(left_out, names)
     (first, *_) = config.seeds or (DEFAULT_SEED,)
     config = GenerationConfig(settings.get("batch_size", config.batch_size))
     config = replace(config, seeds=item_seeds(first if seed is None else seed, config.batch_size))
-    return {"config": config, "params": _music(params, settings)}
+    changes = _changes(settings)
+    names = example_names(path, params, {*changes, *(AXES if mode == BENCHMARK else ())})
+    return {"config": config, "params": overlaid(params, changes, left_out)} | _of_file(left_out, names)
 
 
-def _example(name: str, origins: dict[str, str]) -> tuple[GenerationParams, GenerationConfig]:
+def _of_file(left_out: LeftOut, names: Mapping[str, str]) -> dict[str, Any]:
+    return {"left_out": left_out, "example_names": names}
+
+
+def _example(
+    path: Path, left_out: LeftOut, origins: dict[str, str]
+) -> tuple[GenerationParams, GenerationConfig]:
     """The request of an example, and which flags have their value from it."""
-    if Path(name).name != name or Path(name).suffix != ".json":
-        raise UsageError(f"example: {shown(name)} is not allowed; name a .json file of examples/text2music")
-    path = MUSIC / name
-    request = load_example(path)
-    for field in json.loads(read_text(path)):
-        if origins.get(field) == "default" and field not in PLANNING:
-            origins[field] = "example"
+    request = load_example(path, left_out)
+    names = [known.name for known in fields(GenerationParams)]
+    for word in json.loads(read_text(path)):
+        name = field_name(word, [*names, "batch_size", "seed"])
+        if origins.get(name) == "default" and name not in PLANNING:
+            origins[name] = "example"
     return request
 
 
-def _music(params: GenerationParams, settings: Mapping[str, Any]) -> GenerationParams:
-    """The example's request with the flags over it."""
+def _changes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the flags say of the music. Raises UsageError."""
     known = {known.name for known in fields(GenerationParams)}
     changes = {name: value for name, value in settings.items() if name in known}
     changes |= {name: name in settings for name in PLANNING}
@@ -84,9 +103,7 @@ def _music(params: GenerationParams, settings: Mapping[str, Any]) -> GenerationP
             raise UsageError("duration: -1 leaves it to the language model; add --use-cot-metas, or name one")
     elif "duration" in changes:
         within("duration", changes["duration"], SHORTEST_S, DURATION_RANGE_S[1])
-    elif "src_audio" in changes:
-        changes["duration"] = None  # the recording's, not that of an example which knows none
-    return replace(params, **changes)
+    return changes
 
 
 def _described(

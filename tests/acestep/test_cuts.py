@@ -6,7 +6,7 @@ import pytest
 
 from acestep.cuts import caption_cut
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
-from acestep.resolver import description_changes, resolve
+from acestep.resolver import resolve, resolve_description
 from acestep.setup import Setup
 from acestep.text.metadata import Metadata
 from acestep.weights.synthetic_tokenizer import synthetic_tokenizer
@@ -73,11 +73,14 @@ def test_a_text_that_fits_by_its_bytes_opens_no_tokenizer():
         caption_cut("slow dub" * 100, "Do this:", Metadata(), none)
 
 
-@pytest.mark.parametrize(("field", "longest"), [("query", 512), ("caption", 512), ("lyrics", 2048)])
-def test_a_description_tells_what_it_cuts(field: str, longest: int):
-    assert description_changes(DescriptionParams(**{field: "8" * longest}), SETUP) == ()
+@pytest.mark.parametrize(
+    ("mode", "field", "longest"),
+    [("create", "query", 512), ("format", "caption", 512), ("format", "lyrics", 2048)],
+)
+def test_a_description_tells_what_it_cuts(mode: str, field: str, longest: int):
+    assert resolve_description(DescriptionParams(**{field: "8" * longest}), mode, SETUP)[1] == ()
     long = DescriptionParams(**{field: "8" * (longest + 1)})
-    [change] = description_changes(long, SETUP)
+    _, [change] = resolve_description(long, mode, SETUP)
     assert (change.field, change.applied) == (field, f"the first {longest}")
     with pytest.raises(UsageError, match=rf"^{field}: .*strict"):
-        description_changes(long, dataclasses.replace(SETUP, strict=True))
+        resolve_description(long, mode, dataclasses.replace(SETUP, strict=True))

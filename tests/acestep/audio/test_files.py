@@ -16,7 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from places import EXAMPLES
 
+from acestep.audio import recordings
 from acestep.audio.files import SAMPLE_RATE, probe, read
+from harness.adjustments import Adjustments
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 
 RECORDINGS = EXAMPLES / "audio"
@@ -119,8 +121,23 @@ def test_only_what_is_wanted_is_decoded(tmp_path: Path):
     soundfile.write(path, sine(44_100, 30 * 44_100, 2), 44_100)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert read(str(path), "f", most_s=2).shape == (2, 2 * SAMPLE_RATE)
-    with pytest.raises(MissingPrerequisite, match=r"src_audio: .*cut\.flac' is no audio, or damaged"):
-        read(str(path), "src_audio", most_s=60)
+    assert recordings.measure(str(path), "f", most_s=2).claimed_s is None
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_a_flac_that_is_cut_is_read_to_where_it_is(tmp_path: Path, share: float):
+    """To the last whole frame of 4,096 samples, and what is missing of its claim is told."""
+    path = tmp_path / "cut.flac"
+    whole = np.random.default_rng(7).normal(0, 0.1, (10 * SAMPLE_RATE, 2)).clip(-1, 1)  # as large everywhere
+    soundfile.write(path, whole, SAMPLE_RATE)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    wave = read(str(path), "src_audio", most_s=60)
+    assert share * len(whole) - 2 * 4_096 < wave.shape[1] < share * len(whole)
+    np.testing.assert_allclose(wave.T, whole[: wave.shape[1]], atol=2**-15)
+    recording = recordings.measure(str(path), "src_audio", most_s=60)
+    assert recording.length_s == wave.shape[1] / SAMPLE_RATE
+    with pytest.raises(UsageError, match=r"says that it lasts 10\.00 s; give a whole file"):
+        recording.note(Adjustments(strict=True), None)
 
 
 @pytest.mark.parametrize(
@@ -212,13 +229,12 @@ def test_nothing_is_sized_by_what_a_header_claims(tmp_path: Path):
     path.write_bytes(flac_claiming(2**33))
     assert probe(str(path), "f") == 2**33 / 44_100
     tracemalloc.start()
-    with pytest.raises(MissingPrerequisite, match="damaged"):
-        read(str(path), "f", 1_000_000)
+    held = read(str(path), "f", 1_000_000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 64 * 2**20
     path.write_bytes(flac_claiming(20_000))
-    assert read(str(path), "f", 600).shape == (2, -(-20_000 * 480 // 441))
+    assert read(str(path), "f", 600).shape == held.shape == (2, -(-20_000 * 480 // 441))
 
 
 def test_a_wav_that_claims_more_than_it_holds_gives_what_it_holds(tmp_path: Path):

@@ -2,17 +2,23 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 from places import EXAMPLES
 
-from acestep.cli.examples import MUSIC, load_description, load_example, music_example
+from acestep import __main__ as acestep
+from acestep.cli.examples import MUSIC, load_description, load_example, music_example, overlaid
+from acestep.cli.upstream import LeftOut
 from acestep.costs import __main__ as costs
 from acestep.costs import command
 from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
+from acestep.fields import DEFAULTS
+from acestep.profiler import command as profiler
 from acestep.profiler import options
 from acestep.request import DescriptionParams, item_seeds
+from harness.adjustments import Adjustments
 from harness.errors import MissingPrerequisite, UsageError
 
 REQUESTS = sorted((EXAMPLES / "text2music").glob("*.json"))
@@ -49,9 +55,60 @@ def test_every_command_asks_the_same_place(monkeypatch, tmp_path):
     )
     profiled = options.parse(["--thinking"], {})
     assert profiled.params == replace(params, use_cot_metas=False) and profiled.config == config
-    planned, _ = command._request(costs.arguments().parse_args(["--thinking"]))
+    planned, *_ = command._request(costs.arguments().parse_args(["--thinking"]))
     assert planned == params
     assert item_seeds(DEFAULT_SEED, 1) == config.seeds and DescriptionParams().seed == DEFAULT_SEED
+
+
+@pytest.mark.parametrize(
+    ("fields", "refusal"),
+    [
+        ({"guidance_scale": 5}, "guidance_scale: 5 has no place in a turbo model"),
+        ({"track_name": "drums"}, "track_name: drums has no use in text2music"),
+        ({"duration": 12.5, "cfgIntervalEnd": 0.5}, "cfg_interval_end: 0.5 has no use in a turbo model"),
+        ({"momentum": 0.5}, "momentum: 0.5 has no counterpart here"),
+        ({"audio_format": "mp3"}, "audio_format: mp3 is no format of files here"),
+        ({"strange": 1}, "unknown field 'strange'"),
+    ],
+)
+def test_a_file_is_refused_in_the_same_words_by_every_command(fields, refusal, tmp_path, capsys):
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps({"caption": "a waltz"} | fields))
+    refusals = []
+    for main in (
+        partial(acestep.main, ["generate", "--dry-run", "--strict", "--example", str(path)]),
+        partial(costs.main, ["--strict", "--example", str(path)]),
+        partial(profiler.main, ["--dry-run", "--strict", "--example", str(path)], tier_test=lambda _: 0),
+    ):
+        assert main() == 2
+        refusals.append(capsys.readouterr().err.partition(": ")[2])
+    assert refusals == [refusals[0]] * 3
+    assert refusals[0].startswith(f"example {str(path)!r}: {refusal}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "flags", "gone"),
+    [
+        ({"thinking": True}, {"task_type": "cover", "src_audio": "a.wav"}, "duration, thinking"),
+        ({"duration": 12, "lm_top_k": 9}, {"audio_codes": "<|audio_code_1|>"}, "duration"),
+        (
+            {"task_type": "lego", "src_audio": "b.wav", "track_name": "drums"},
+            {"task_type": "cover"},
+            "track_name",
+        ),
+        ({"thinking": True}, {"duration": 9.0}, ""),
+        ({"task_type": "cover", "src_audio": "b.wav", "duration": 9}, {"inference_steps": 4}, ""),
+    ],
+)
+def test_what_an_example_has_for_its_own_task_gives_way_to_flags_and_is_noted(fields, flags, gone, tmp_path):
+    """It is no error of a strict request: the flags did not ask for it."""
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps(fields))
+    params, _ = load_example(path)
+    left_out = LeftOut(Adjustments(strict=True))
+    expected = {name: DEFAULTS[name] for name in gone.split(", ") if name}
+    assert overlaid(params, flags, left_out) == replace(params, **expected | flags)
+    assert [note.partition(":")[0] for note in left_out.notes] == [gone] * bool(gone)
 
 
 def test_example_05_is_the_long_one():

@@ -203,3 +203,10 @@ def test_whatever_is_left_out_can_be_written_down(write, value: Any):
 def test_a_file_of_music_is_none_of_words(write):
     with pytest.raises(UsageError, match="unknown fields 'thinking', 'shift'; allowed: audio_codes, query"):
         load_description(write({"thinking": True, "shift": 3.0, "cot_bpm": None}))
+
+
+def test_a_duration_of_whole_seconds_may_have_a_point(write):
+    assert load_description(write({"caption": "x", "duration": 12.0})).duration == 12
+    assert load_example(write({"caption": "x", "duration": 12.0}))[0].duration == 12
+    with pytest.raises(UsageError, match=r"duration: 12\.5 is not allowed; use a whole number"):
+        load_description(write({"caption": "x", "duration": 12.5}))

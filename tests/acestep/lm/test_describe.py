@@ -7,11 +7,15 @@ import pytest
 import torch
 from tiny_lm import tiny_planner
 
+from acestep.fields import without_unused_words
+from acestep.lm import describe
 from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.describe import bare_lyrics
 from acestep.lm.grammar import constraint
 from acestep.request import KEYSCALES, LANGUAGES, DescriptionParams
 from acestep.text.tokenizer import IM_END, THINK_END
+from harness.adjustments import Adjustments
+from harness.errors import UsageError
 
 PLANNER = tiny_planner()
 PARAMS = DescriptionParams(max_lyrics_tokens=5, max_caption_tokens=6)
@@ -25,17 +29,20 @@ MODES = {
 @pytest.fixture(autouse=True)
 def _small_and_without_gradients(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(constraint, "GENRES_TOKENS", 3)
+    monkeypatch.setattr(describe, "MOST_THOUGHT_TOKENS", 9)
     with torch.inference_mode():
         yield
 
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch):
-    """What each description's model wrote, as ids; with a reply set, the lyrics are that text."""
+    """What each description's model read and wrote, as ids; with a reply set, the lyrics are that text."""
     texts: list[list[int]] = []
+    read: list[list[list[int]]] = []
     write = CachedDecodeLoop.texts
 
     def recorded(self, prompts, constraints):
+        read.extend(prompts)
         [ids] = write(self, prompts, constraints)
         if reply.text is not None:
             ids = [*ids[: ids.index(THINK_END) + 1], *PLANNER.tokenizer.encode(reply.text), IM_END]
@@ -45,6 +52,7 @@ def written(monkeypatch: pytest.MonkeyPatch):
     class reply:
         text: str | None = None
         ids = texts
+        prompts = read
 
     monkeypatch.setattr(CachedDecodeLoop, "texts", recorded)
     return reply
@@ -72,6 +80,51 @@ def test_what_is_given_is_kept(mode: str):
     assert (found.bpm, found.duration, found.keyscale, found.timesignature) == (77, 33, "C# major", "3")
     assert found.language == "ja"
     assert found.caption
+
+
+VALUES = {
+    "audio_codes": "<|audio_code_9|>",
+    "query": "a polka",
+    "instrumental": True,
+    "caption": "dub",
+    "lyrics": "Oh",
+    "top_k": 3,
+    "top_p": 0.2,
+    "seed": 7,
+    "max_caption_tokens": 4,
+    "ignore_eos": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "beside", "told"),
+    [
+        ("understand", {}, {"query", "instrumental", "caption", "lyrics"}),
+        ("format", {}, {"audio_codes", "query", "instrumental"}),
+        ("create", {"temperature": 0.0}, {"audio_codes", "caption", "lyrics", "top_k", "top_p", "seed"}),
+        (
+            "create",
+            {"use_constrained_decoding": False},
+            {"audio_codes", "caption", "lyrics", "max_caption_tokens", "ignore_eos"},
+        ),
+    ],
+)
+def test_a_field_that_changes_no_word_is_told(mode: str, beside: dict, told: set[str], written):
+    base = without_unused_words(replace(MODES[mode], **beside), mode, Adjustments(strict=False))
+    getattr(PLANNER, mode)(base)
+    for name, value in VALUES.items():
+        changes = Adjustments(strict=False)
+        params = replace(base, **{name: value})
+        used = without_unused_words(params, mode, changes)
+        assert [change.field for change in changes] == [name] * (name in told)
+        getattr(PLANNER, mode)(params)
+        same = written.prompts[-1] == written.prompts[0] and written.ids[-1] == written.ids[0]
+        if name in told:
+            assert same and used == base, name
+            with pytest.raises(UsageError, match=rf"^{name}: .* has no use .*leave it out \(strict\)"):
+                without_unused_words(params, mode, Adjustments(strict=True))
+        elif name != "ignore_eos":  # which shows where the model would end earlier
+            assert not same and used == params, name
 
 
 @pytest.mark.parametrize("limit", [1, 9])

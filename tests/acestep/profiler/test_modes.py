@@ -19,6 +19,7 @@ from places import ROOT
 from roots import checkpoint
 
 from acestep import resolver
+from acestep.cli.upstream import LeftOut
 from acestep.profiler import command as profiler
 from acestep.profiler import instruments, matrix, measure, modes, progress, request
 from acestep.weights.layout import LMS
@@ -41,8 +42,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
     monkeypatch.setattr(machine, "revision", lambda: ("0" * 40, False))
     load = request.load_example
 
-    def short(path: Path):
-        params, config = load(path)
+    def short(path: Path, left_out: LeftOut):
+        params, config = load(path, left_out)
         return replace(params, duration=10), config
 
     monkeypatch.setattr(request, "load_example", short)
@@ -237,6 +238,7 @@ def test_rows_of_another_engine_are_others(run, tmp_path, monkeypatch):
 
 KILLED = """
 import os, signal, sys
+from acestep.cli.upstream import LeftOut
 from acestep.profiler import command, measure
 from harness.records import machine
 machine.revision = lambda: ("0" * 40, False)
