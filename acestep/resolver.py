@@ -13,19 +13,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from acestep import components, fields, gpu_config
+from acestep import components, fields, gpu_config, length
 from acestep.audio import recordings
-from acestep.defaults import length_s
 from acestep.diffusion.schedule import BASE_STEPS, TURBO_SHIFTS, TURBO_STEPS, nearest, schedule, start_at
-from acestep.models.rates import FRAMES_PER_SECOND, MIN_FRAMES, latent_frames
-from acestep.request import DURATION_RANGE_S, DescriptionParams, GenerationConfig, GenerationParams
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.tasks import TASKS, Task, instruction
 from acestep.text import audio_codes
 from acestep.text.audio_codes import CODES_PER_SECOND
 from acestep.weights.sources import text_tokenizer
 from harness.adjustments import Adjustment, Adjustments
-from harness.errors import MissingPrerequisite, UsageError
+from harness.errors import MissingPrerequisite
 
 BASE_GUIDANCE = 7.0
 
@@ -141,7 +139,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     params = fields.without_the_useless(_situation(params, task, setup, audio.source_s), changes)
     asked = tuple(fields.asked(params, config))
     _check_planning(params, setup)
-    params = _duration(params, audio.source_s, task, setup, changes)
+    params = length.resolved(params, audio.source_s, setup, changes)
     params = _variant(params, setup, changes)
     times = schedule(
         params.inference_steps or TURBO_STEPS, params.shift, turbo=setup.turbo, timesteps=params.timesteps
@@ -197,17 +195,17 @@ def _situation(
     params: GenerationParams, task: Task, setup: Setup, source_s: float | None
 ) -> fields.Situation:
     """What says which fields have a use."""
-    length = source_s
+    length_s = source_s
     start, end = params.repainting_start, params.repainting_end
     if source_s is not None and task.region:
-        length = _painted_s(params, source_s)
+        length_s = length.painted_s(params, source_s)
     elif params.audio_codes:
-        length = len(audio_codes.parse(params.audio_codes)) / CODES_PER_SECOND
+        length_s = len(audio_codes.parse(params.audio_codes)) / CODES_PER_SECOND
     return fields.Situation(
         params,
         setup.turbo,
         lm=setup.lm is not None,
-        length_s=length,
+        length_s=length_s,
         painted_whole=source_s is not None
         and start <= 0
         and (end < 0 or end >= min(source_s, setup.max_duration_s)),
@@ -218,60 +216,6 @@ def _check_planning(params: GenerationParams, setup: Setup) -> None:
     """Refuse to plan codes without a language model."""
     if params.thinking and setup.lm is None:
         raise MissingPrerequisite(f"thinking: {setup.no_lm}; --no-thinking does without")
-
-
-def _duration(
-    params: GenerationParams, source_s: float | None, task: Task, setup: Setup, changes: Adjustments
-) -> GenerationParams:
-    """Length of the result: the recording's, the codes', or the request's.
-
-    Codes over the limit are cut here, a recording when it is read.
-    """
-    limit = setup.max_duration_s
-    duration_s = params.duration
-    if source_s is not None:
-        duration_s = source_s
-        if task.region:
-            duration_s = _painted_s(params, source_s)
-            params = _region(params, source_s, limit)
-    elif codes := audio_codes.parse(params.audio_codes):
-        duration_s = len(codes) / CODES_PER_SECOND
-        params = replace(params, audio_codes=audio_codes.join(codes[: int(limit * CODES_PER_SECOND)]))
-    elif duration_s is None and not (setup.lm and params.plans_metadata):
-        duration_s = min(length_s(), limit)
-    if duration_s is not None and duration_s > limit:
-        changes.note("duration", duration_s, limit, f"is over the limit of {setup.whose()}")
-        duration_s = limit
-    if duration_s is not None:
-        duration_s = max(duration_s, DURATION_RANGE_S[0])
-        if source_s is None and duration_s > (music_s := _music_s(duration_s, params.plans_codes)):
-            unit = "audio codes" if params.plans_codes else "latent frames"
-            changes.note("duration", duration_s, music_s, f"is no whole number of {unit}")
-            duration_s = music_s
-    return replace(params, duration=duration_s)
-
-
-def _music_s(duration_s: float, planned: bool) -> float:
-    """Seconds of music that are made of a request: of planned codes, else of whole frames."""
-    if not planned:
-        return latent_frames(duration_s) / FRAMES_PER_SECOND
-    return max(int(CODES_PER_SECOND * duration_s) / CODES_PER_SECOND, MIN_FRAMES / FRAMES_PER_SECOND)
-
-
-def _painted_s(params: GenerationParams, source_s: float) -> float:
-    """How long the recording is with what is painted before and after it, without a limit."""
-    return max(source_s, params.repainting_end) - min(params.repainting_start, 0.0)
-
-
-def _region(params: GenerationParams, source_s: float, limit: float) -> GenerationParams:
-    """The region within `limit` seconds."""
-    start, end = params.repainting_start, params.repainting_end
-    kept_s = min(source_s, limit)
-    if start >= kept_s:
-        raise UsageError(f"repainting_start: {start:g} is past the end of the source, {kept_s:g} s")
-    start = max(start, kept_s - limit)  # what is painted before the source begins must fit beside it
-    end = min(end, limit + min(start, 0.0))
-    return replace(params, repainting_start=start, repainting_end=end)
 
 
 def _texts(plan: EffectivePlan, changes: Adjustments) -> None:

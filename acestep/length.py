@@ -1,0 +1,70 @@
+"""How long the result of a request is, and which region of a recording is painted anew. No torch import."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from acestep.defaults import length_s as default_length_s
+from acestep.models.rates import FRAMES_PER_SECOND, MIN_FRAMES, latent_frames
+from acestep.request import DURATION_RANGE_S, GenerationParams
+from acestep.setup import Setup
+from acestep.tasks import TASKS
+from acestep.text import audio_codes
+from acestep.text.audio_codes import CODES_PER_SECOND
+from harness.adjustments import Adjustments
+from harness.errors import UsageError
+
+
+def resolved(
+    params: GenerationParams, source_s: float | None, setup: Setup, changes: Adjustments
+) -> GenerationParams:
+    """`params` with the length of the result: the recording's, the codes', or the request's.
+
+    Codes over the limit are cut here, a recording when it is read. It stays open where the language model
+    decides it. Raises UsageError for a region beyond its recording, and where `changes` are strict.
+    """
+    limit = setup.max_duration_s
+    duration_s = params.duration
+    if source_s is not None:
+        duration_s = source_s
+        if TASKS[params.task_type].region:
+            duration_s = painted_s(params, source_s)
+            params = _region(params, source_s, limit)
+    elif codes := audio_codes.parse(params.audio_codes):
+        duration_s = len(codes) / CODES_PER_SECOND
+        params = replace(params, audio_codes=audio_codes.join(codes[: int(limit * CODES_PER_SECOND)]))
+    elif duration_s is None and not (setup.lm and params.plans_metadata):
+        duration_s = min(default_length_s(), limit)
+    if duration_s is not None and duration_s > limit:
+        changes.note("duration", duration_s, limit, f"is over the limit of {setup.whose()}")
+        duration_s = limit
+    if duration_s is not None:
+        duration_s = max(duration_s, DURATION_RANGE_S[0])
+        if source_s is None and duration_s > (music_s := _music_s(duration_s, params.plans_codes)):
+            unit = "audio codes" if params.plans_codes else "latent frames"
+            changes.note("duration", duration_s, music_s, f"is no whole number of {unit}")
+            duration_s = music_s
+    return replace(params, duration=duration_s)
+
+
+def _music_s(duration_s: float, planned: bool) -> float:
+    """Seconds of music that are made of a request: of planned codes, else of whole frames."""
+    if not planned:
+        return latent_frames(duration_s) / FRAMES_PER_SECOND
+    return max(int(CODES_PER_SECOND * duration_s) / CODES_PER_SECOND, MIN_FRAMES / FRAMES_PER_SECOND)
+
+
+def painted_s(params: GenerationParams, source_s: float) -> float:
+    """How long the recording is with what is painted before and after it, without a limit."""
+    return max(source_s, params.repainting_end) - min(params.repainting_start, 0.0)
+
+
+def _region(params: GenerationParams, source_s: float, limit: float) -> GenerationParams:
+    """The region within `limit` seconds."""
+    start, end = params.repainting_start, params.repainting_end
+    kept_s = min(source_s, limit)
+    if start >= kept_s:
+        raise UsageError(f"repainting_start: {start:g} is past the end of the source, {kept_s:g} s")
+    start = max(start, kept_s - limit)  # what is painted before the source begins must fit beside it
+    end = min(end, limit + min(start, 0.0))
+    return replace(params, repainting_start=start, repainting_end=end)
