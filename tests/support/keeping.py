@@ -1,8 +1,8 @@
 """A run with made-up workers, as a process of its own that can be killed.
 
 python keeping.py run DIR LOG    eight cases, each a line in LOG once it has really run
-python keeping.py write DIR      write one record over and over, whole: for each line of the standard input in a
-                                 process of its own, whose number is printed once it writes
+python keeping.py write DIR      write one record over and over, whole: for each line of the standard input
+                                 in a process of its own, whose number is printed once it writes
 python keeping.py tear DIR       the same, the plain way
 """
 
