@@ -22,7 +22,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Hundreds of processes start from our modules: the first compiles them for all.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# HYPOTHESIS_PROFILE names one. Where a test says how many examples it wants, it gets as many in both.
+# HYPOTHESIS_PROFILE names one. Where a test wants a number of examples it gets as many in both, and where it
+# wants a share of the profile's, that.
 settings.register_profile("ci", settings.default)
 settings.register_profile("nightly", max_examples=20 * settings.default.max_examples, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
@@ -214,14 +215,13 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-@pytest.fixture
-def history(tmp_path: Path) -> History:
-    """Two commits: one from before the engine, one with it."""
-    repository = tmp_path / "repository"
+def write_history(folder: Path) -> History:
+    """Two commits below `folder`: one from before the engine, one with it."""
+    repository = folder / "repository"
     copy((*LIGHT, "acestep/gpu_config.py", "acestep/weights/__init__.py", "acestep/weights/layout.py",
           "acestep/weights/sources.py"), repository)  # fmt: skip
     copy(("benchmarks", "scripts", "asv.conf.json", "pyproject.toml", ".gitignore"), repository)
-    home = tmp_path / "home"
+    home = folder / "home"
     home.mkdir()
     (home / ".gitconfig").write_text(
         "[user]\n name = nobody\n email = nobody@example.org\n[init]\n defaultBranch = main\n"
@@ -233,6 +233,17 @@ def history(tmp_path: Path) -> History:
     past.commit("Before the engine", None)
     past.commit("The engine", ENGINE)
     return past
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    return write_history(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_history(tmp_path_factory: pytest.TempPathFactory) -> History:
+    """One for all tests of a module, which measures it once and then only reads."""
+    return write_history(tmp_path_factory.mktemp("history"))
 
 
 @pytest.fixture

@@ -116,24 +116,44 @@ def test_what_an_earlier_run_left_is_not_compared(tmp_path, monkeypatch, cells, 
     assert [one.verdict for one in gate.compare(conf, "here", "base", "head", 0)] == verdicts
 
 
+@pytest.fixture
+def only_dit(narrow):
+    """The same with two benchmarks: how a gate ends does not depend on how many it runs."""
+    for module in (narrow.path / "benchmarks").glob("[a-z]*.py"):
+        if module.name not in ("common.py", "dit.py"):
+            module.unlink()
+    narrow.commit("Measure the DiT alone", None)
+    return narrow
+
+
+def run_gate(history, engine):
+    """Between the last commit and one of `engine`."""
+    history.commit("Change the engine", engine + "# a change\n")
+    return history.run(sys.executable, "-m", "scripts.gate", "HEAD~1", "HEAD", check=False)
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("slower", "code"), [("1.0", 0), ("1.5", 1)])
-def test_the_whole_path_on_a_seeded_change(narrow, slower, code, tmp_path):
-    changed = narrow.engine.replace("SLOWER = 1.0", f"SLOWER = {slower}")
-    narrow.commit("Change the engine", changed + "# a change\n")
+def test_the_whole_path_on_a_seeded_change(narrow, tmp_path):
     narrow.environ["GITHUB_STEP_SUMMARY"] = str(tmp_path / "summary.md")
-    done = narrow.run(sys.executable, "-m", "scripts.gate", "HEAD~1", "HEAD", check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    flagged = {line.split("`")[1] for line in done.stdout.splitlines() if line.startswith("| slower")}
+    done = run_gate(narrow, narrow.engine.replace("SLOWER = 1.0", "SLOWER = 1.5"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ") and "`" in line]
+    assert all(row.startswith("| slower") for row in rows), rows  # nothing failed, nothing got lost
     diffusing = {"TimeDiT", "TimeGenerate", "TrackStages", "TimeTask", "TrackTaskStages", "TimeSolver"}
-    assert {name.split(".")[1].split("(")[0] for name in flagged} == (diffusing if code else set())
+    assert {row.split("`")[1].split(".")[1].split("(")[0] for row in rows} == diffusing
     assert (tmp_path / "summary.md").read_text() in done.stdout
 
 
 @pytest.mark.timeout(300)
-def test_an_engine_that_broke_is_not_measured(narrow):
-    narrow.commit("Break the engine", narrow.engine + "raise RuntimeError('broken')\n")
-    done = narrow.run(sys.executable, "-m", "scripts.gate", "HEAD~1", "HEAD", check=False)
+def test_a_change_that_costs_nothing_is_the_same(only_dit):
+    done = run_gate(only_dit, only_dit.engine)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| slower" not in done.stdout and "**same**" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_an_engine_that_broke_is_not_measured(only_dit):
+    done = run_gate(only_dit, only_dit.engine + "raise RuntimeError('broken')\n")
     assert done.returncode == 2, done.stdout + done.stderr
 
 

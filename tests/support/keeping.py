@@ -1,7 +1,8 @@
 """A run with made-up workers, as a process of its own that can be killed.
 
 python keeping.py run DIR LOG    eight cases, each a line in LOG once it has really run
-python keeping.py write DIR      write one record over and over, whole
+python keeping.py write DIR      write one record over and over, whole: for each line of the standard input
+                                 in a process of its own, whose number is printed once it writes
 python keeping.py tear DIR       the same, the plain way
 """
 
@@ -37,13 +38,23 @@ def run(folder: Path, log: Path) -> None:
         )
 
 
-def write(folder: Path, add) -> None:
-    plan = resolve(CASES[0])
-    timeline = tuple(Sample(i / 10, "diffuse", i) for i in range(20_000))
+def write(plan, timeline, add) -> None:
     for number in range(10_000):
         add(plan, replace(record(4, timeline=timeline), log=f"{number}"))
         if number == 0:
-            print("writing", flush=True)
+            print(os.getpid(), flush=True)
+
+
+def fork(add) -> None:
+    """A writer for each line that is read: to import what writes takes longer than to write."""
+    plan = resolve(CASES[0])
+    timeline = tuple(Sample(i / 10, "diffuse", i) for i in range(20_000))
+    for _ in sys.stdin:
+        if not os.fork():
+            write(plan, timeline, add)
+            os._exit(0)
+        os.wait()
+        print("ended", flush=True)
 
 
 def plainly(folder: Path):
@@ -66,4 +77,4 @@ if __name__ == "__main__":
     if mode == "run":
         run(place, Path(sys.argv[3]))
     else:
-        write(place, Results(place).add if mode == "write" else plainly(place))
+        fork(Results(place).add if mode == "write" else plainly(place))

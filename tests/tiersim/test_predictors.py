@@ -25,7 +25,7 @@ def case(tier_gb):
 
 
 def test_a_prediction_does_not_depend_on_the_process_that_makes_it():
-    cases = [case(16), case(8), case(24)]
+    cases = [case(16), case(8)]
     shown, heard = [], []
     with Predictors(2) as there:
         made = there.run_plans(

@@ -26,11 +26,12 @@ KEEPING = SUPPORT / "keeping.py"
 
 def start(*arguments) -> subprocess.Popen:
     command = [sys.executable, str(KEEPING), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def kill(process) -> None:
     process.send_signal(signal.SIGKILL)
+    process.stdin.close()
     process.stdout.close()
     process.wait()
 
@@ -145,16 +146,18 @@ def test_a_run_killed_in_the_middle_goes_on_where_it_was(tmp_path):
 def torn(mode, folder, kills=25) -> int:
     """Kill a process that writes, again and again at random moments; how many files are then not whole."""
     chance, count = random.Random(7), 0
-    for _ in range(kills):
-        process = start(mode, folder)
-        assert process.stdout.readline() == "writing\n"
-        time.sleep(chance.random() / 20)
-        kill(process)
-        for path in (folder / "cases").glob("*.json"):
-            try:
-                assert len(msgspec.json.decode(path.read_bytes(), type=Record).timeline) == 20_000
-            except msgspec.DecodeError:
-                count += 1
+    with start(mode, folder) as keeper:
+        for _ in range(kills):
+            print(file=keeper.stdin, flush=True)
+            writer = int(keeper.stdout.readline())
+            time.sleep(chance.random() / 20)
+            os.kill(writer, signal.SIGKILL)
+            assert keeper.stdout.readline() == "ended\n"
+            for path in (folder / "cases").glob("*.json"):
+                try:
+                    assert len(msgspec.json.decode(path.read_bytes(), type=Record).timeline) == 20_000
+                except msgspec.DecodeError:
+                    count += 1
     return count
 
 

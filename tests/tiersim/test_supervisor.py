@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType, SimpleNamespace
 
 import msgspec
@@ -30,8 +31,8 @@ def run(kind: str, on_event=lambda event: None, environ=MappingProxyType({}), **
     return run_case(case, worker=(sys.executable, str(ZOO), kind), on_event=on_event, environ=environ)
 
 
-class Clock:
-    """Stands still until the worker runs: how long that takes depends on what else the machine does."""
+class Clock(threading.local):
+    """Stands still until a thread's worker runs: how long that takes depends on what else is going on."""
 
     ready_s: float | None = None
 
@@ -145,34 +146,29 @@ def test_who_turns_on_its_keeper_ends_and_what_it_left_is_found_by_name(tmp_path
     eventually(lambda: not any(map(is_alive, map(int, pids.read_text().split()))))
 
 
-@pytest.mark.parametrize(
-    ("kind", "heart"),
-    [
-        ("hang", True),
-        ("hangs_in_python", True),
-        ("hangs_in_native_code", True),
-        ("hangs_with_the_interpreter", False),
-    ],
-)
-def test_a_hang_is_ended_and_shown(restless, kind, heart):
-    record = run(kind, restless.hear, timeout_s=250)
-    assert record.status == "timeout"
-    assert "no progress for" in record.reason and "in phase load" in record.reason
-    assert ("no heartbeat" in record.reason) != heart
-    assert f"in {kind}" in record.log
+HANGS = {
+    "hang": True,  # whether its heart goes on
+    "hangs_in_python": True,
+    "hangs_in_native_code": True,
+    "hangs_with_the_interpreter": False,
+    "stops_itself": False,
+}
 
 
-def test_a_stopped_process_is_ended(restless):
-    record = run("stops_itself", restless.hear, timeout_s=250)
-    assert (record.status, record.signal) == ("timeout", "SIGKILL")
-    assert "no heartbeat" in record.reason
-
-
-def test_progress_is_no_hang_but_the_wall_stands(restless):
-    """Controls of each other: the same patience, and only the clock of the whole case runs out."""
-    record = run("never_ends", restless.hear, timeout_s=6)
-    assert record.status == "timeout"
-    assert "over 6 s, the last progress" in record.reason
+def test_a_hang_is_ended_and_shown_and_progress_is_no_hang(restless):
+    """Side by side, since each takes its time. With progress only the clock of the whole case runs out."""
+    walls_s = {**dict.fromkeys(HANGS, 250), "never_ends": 6}
+    with ThreadPoolExecutor(len(walls_s)) as threads:
+        records = threads.map(lambda kind: run(kind, restless.hear, timeout_s=walls_s[kind]), walls_s)
+        ended = dict(zip(walls_s, records, strict=True))
+    assert {record.status for record in ended.values()} == {"timeout"}
+    for kind, heart in HANGS.items():
+        reason = ended[kind].reason
+        assert "no progress for" in reason and "in phase load" in reason, kind
+        assert ("no heartbeat" in reason) != heart, kind
+        assert f"in {kind}" in ended[kind].log or kind == "stops_itself"
+    assert ended["stops_itself"].signal == "SIGKILL"
+    assert "over 6 s, the last progress" in ended["never_ends"].reason
 
 
 @pytest.mark.parametrize("of", ["nothing", "lines", "events", "output"])

@@ -11,7 +11,7 @@ from zoo import NoRoom
 
 from harness.errors import MissingPrerequisite
 from harness.virtual_card import VirtualCard
-from tiersim import Case, run_case, worker
+from tiersim import Case, run_case, supervisor, worker
 from tiersim.case import resolve, subject_of
 from tiersim.protocol import Job
 from tiersim.telemetry import LOADING
@@ -23,9 +23,16 @@ def case(**fields) -> Case:
     return Case(**{"tier_gb": 8, "source": "synthetic-tiny", "device": "cpu", "duration_s": 2} | fields)
 
 
-@pytest.mark.parametrize(("cap", "kind"), [("virtual", "virtual"), ("host", "rlimit-data+watchdog")])
-def test_a_generation_under_a_verified_cap(cap, kind):
-    record = run_case(case(batch_size=2, lm=True, cap=cap))
+@pytest.mark.parametrize(
+    ("cap", "kind", "command"),
+    [
+        ("virtual", "virtual", (sys.executable, str(ZOO), "decides_nothing")),
+        ("host", "rlimit-data+watchdog", supervisor.WORKER),
+    ],
+)
+def test_a_generation_under_a_verified_cap(cap, kind, command):
+    """Of the workers one is not able to decide anything again: all was decided before."""
+    record = run_case(case(batch_size=2, lm=True, cap=cap), worker=command)
     assert (record.status, record.reason) == ("ok", ""), record.log
     assert record.cap is not None and record.cap.verified
     assert record.cap.kind in (kind, "cgroup")
@@ -43,11 +50,6 @@ def test_a_generation_under_a_verified_cap(cap, kind):
     assert {sample.phase for sample in record.timeline} & phases
     times = [sample.t_s for sample in record.timeline]
     assert times == sorted(times) and 0 < times[0] < times[-1] < record.process_s
-
-
-def test_a_worker_decides_nothing_again():
-    record = run_case(case(lm=True), worker=(sys.executable, str(ZOO), "decides_nothing"))
-    assert (record.status, record.reason) == ("ok", ""), record.log
 
 
 def test_offloading_is_what_makes_room():
