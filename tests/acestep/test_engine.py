@@ -9,13 +9,14 @@ import acestep
 from acestep import DescriptionParams, GenerationConfig, GenerationParams, generate_music
 from acestep.diffusion import sampler as diffusion
 from acestep.engine import Engine
+from acestep.lm.grammar import constraint
 from acestep.weights.synthetic import Synthetic, write
 from harness.adjustments import Adjustment
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 
 STAGES = ["text_encode", "condition", "diffuse", "vae_decode", "post", "save", "other"]
 ALL_METADATA = {"bpm": 120, "keyscale": "A minor", "timesignature": "4"}
-PARAMS = GenerationParams(caption="slow dub techno", duration=6, **ALL_METADATA)  # type: ignore[arg-type]
+PARAMS = GenerationParams(caption="slow dub techno", duration=6, inference_steps=4, **ALL_METADATA)  # type: ignore[arg-type]
 THINKING = dataclasses.replace(PARAMS, thinking=True)
 
 
@@ -33,7 +34,8 @@ def test_audio_is_finite_stereo_of_the_length_asked_for(engine: Engine):
 
 
 def test_stages_come_in_order_and_sum_to_the_wall(engine: Engine):
-    plain, thinking = (engine.generate(p, seeded(1)) for p in (PARAMS, THINKING))
+    requests = (dataclasses.replace(request, inference_steps=None) for request in (PARAMS, THINKING))
+    plain, thinking = (engine.generate(request, seeded(1)) for request in requests)
     assert list(plain.stages_s) == STAGES
     assert list(thinking.stages_s) == ["lm_prefill", "lm_decode", *STAGES]
     for result in (plain, thinking):
@@ -88,7 +90,8 @@ def test_open_metadata_is_planned_and_given_metadata_kept(engine: Engine):
     assert plan.codes is None
 
 
-def test_caption_and_language_can_be_planned(engine: Engine):
+def test_caption_and_language_can_be_planned(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(constraint, "CAPTION_TOKENS", 6)
     asked = dataclasses.replace(PARAMS, bpm=None, use_cot_caption=True, use_cot_language=True)
     plan = engine.plan(asked, seeded(5))
     assert plan.metadata[0]["caption"] and plan.metadata[0]["language"]
@@ -245,4 +248,4 @@ def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch):
             torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(diffusion, "denoise", strict)
-    assert engine.generate(PARAMS, seeded(1)).counts.dit_steps == 8
+    assert engine.generate(PARAMS, seeded(1)).counts.dit_steps == 4

@@ -35,8 +35,8 @@ ONE_CELL = ("--mode", "benchmark", *SHORT, "--batch-size", "1", "--repeats", "1"
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
-    """The command in an empty folder, on tiny weights, with examples of ten seconds and short lyrics: exit
-    code and output."""
+    """The command in an empty folder, on tiny weights, with examples of ten seconds, two steps and short
+    lyrics: exit code and output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
     monkeypatch.setattr(machine, "revision", lambda: ("0" * 40, False))
@@ -44,7 +44,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
 
     def short(path: Path, left_out: LeftOut):
         params, config = load(path, left_out)
-        return replace(params, duration=10), config
+        return replace(params, duration=10, inference_steps=2), config
 
     monkeypatch.setattr(request, "load_example", short)
     sampled = request._sampled
