@@ -178,7 +178,7 @@ TEXT_RULES = (
 )
 
 
-def asked(*records: GenerationParams | GenerationConfig) -> dict[str, Any]:
+def requested(*records: GenerationParams | GenerationConfig) -> dict[str, Any]:
     """The fields that are not their defaults."""
     values = (
         (field.name, getattr(record, field.name))

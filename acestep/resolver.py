@@ -47,14 +47,14 @@ class EffectivePlan:
     source_s: float | None  # length of the recording, before cropping and out-painting
     adjustments: tuple[Adjustment, ...]
     notes: tuple[str, ...] = ()
-    asked: tuple[str, ...] = ()
+    requested: tuple[str, ...] = ()
 
     @property
     def request(self) -> dict[str, Any]:
         """The effective values of the fields that were asked for."""
-        values = {name: getattr(self.params, name, None) for name in self.asked}
+        values = {name: getattr(self.params, name, None) for name in self.requested}
         return values | {
-            name: getattr(self.config, name) for name in self.asked if hasattr(self.config, name)
+            name: getattr(self.config, name) for name in self.requested if hasattr(self.config, name)
         }
 
     @property
@@ -137,7 +137,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     audio = recordings.survey(params, setup.max_duration_s, changes)
     params = replace(params, reference_audio=audio.references)
     params = fields.without_the_useless(_situation(params, task, setup, audio.source_s), changes)
-    asked = tuple(fields.asked(params, config))
+    requested = tuple(fields.requested(params, config))
     _check_planning(params, setup)
     params = length.resolved(params, audio.source_s, setup, changes)
     params = _variant(params, setup, changes)
@@ -156,7 +156,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
         source_s=audio.source_s,
         adjustments=(),
         notes=(*setup.notes, *audio.notes, *_notes(params, task, setup)),
-        asked=asked,
+        requested=requested,
     )
     _texts(plan, changes)
     return replace(plan, adjustments=tuple(changes))

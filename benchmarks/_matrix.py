@@ -234,10 +234,10 @@ def memory_cells() -> list[Cell]:
 
 def tier_cells() -> list[Cell]:
     """Every memory case, and those that a boundary follows from."""
-    asked, followed = memory_cells(), {cell["lm"] for cell in boundary_cells()}
+    wanted, followed = memory_cells(), {cell["lm"] for cell in boundary_cells()}
     every = itertools.product(TIERS_GB, WITH_LM, VARIANTS)
     cells = [cell("memory", tier_gb=tier_gb, lm=lm, variant=variant) for tier_gb, lm, variant in every]
-    return [cell for cell in cells if cell in asked or cell["lm"] in followed]
+    return [cell for cell in cells if cell in wanted or cell["lm"] in followed]
 
 
 def boundary_cells() -> list[Cell]:

@@ -147,10 +147,10 @@ def _descendants() -> Iterator[int]:
         with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
             parent = int(file.read().rpartition(b")")[2].split()[1])
             children.setdefault(parent, []).append(int(name))
-    found = children.get(os.getpid(), [])
-    for pid in found:
-        found += children.get(pid, ())  # which lengthens the list that is walked
-    return iter(found)
+    pids = children.get(os.getpid(), [])
+    for pid in pids:
+        pids += children.get(pid, ())  # which lengthens the list that is walked
+    return iter(pids)
 
 
 def _end_as(code: int) -> None:

@@ -87,10 +87,10 @@ def narrow(benchmarks: Benchmarks, sources: Iterable[str]) -> Benchmarks:
     """Leave the combinations whose cells are asked for with weights from any of `sources`, and the benchmarks
     that have one. Changes and returns `benchmarks`."""
     os.environ.pop(_matrix.SELECTED, None)
-    asked = {cell for source in sources for cell in _matrix.every_cell(source)}
+    wanted = {cell for source in sources for cell in _matrix.every_cell(source)}
     for name in list(benchmarks):
         cells = list(_cells(benchmarks, name))
-        left = [index for index, cell in cells if cell in asked or cell.kind in WITHOUT_TABLE]
+        left = [index for index, cell in cells if cell in wanted or cell.kind in WITHOUT_TABLE]
         if cells and not left:
             del benchmarks[name]
         elif cells:

@@ -20,7 +20,7 @@ from typing import Any
 
 from acestep.cli.upstream import LeftOut, field_name, translate
 from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_EXAMPLE, DEFAULT_SEED
-from acestep.fields import REFUSED, asked
+from acestep.fields import REFUSED, requested
 from acestep.request import AUDIO_FORMATS, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from acestep.spelling import open_values
 from acestep.tasks import takes
@@ -92,10 +92,10 @@ def overlaid(params: GenerationParams, changes: Mapping[str, Any], left_out: Lef
     `left_out` notes it: the flags did not ask for it. What is refused elsewhere still is, with UsageError.
     """
     task = changes.get("task_type", params.task_type)
-    own = {name for name in asked(params) if takes(params.task_type, name) and not takes(task, name)}
+    own = {name for name in requested(params) if takes(params.task_type, name) and not takes(task, name)}
     own -= {*REFUSED}
     if changes.get("src_audio") or changes.get("audio_codes"):
-        own |= {"duration", "thinking"} & asked(params).keys()
+        own |= {"duration", "thinking"} & requested(params).keys()
     if own := sorted(own - changes.keys()):
         left_out.notes.append(f"{', '.join(own)}: the example's, without a use beside the flags; left out")
     defaults = {field.name: field.default for field in dataclasses.fields(params)}
