@@ -21,6 +21,8 @@ from acestep.request import DescriptionParams, GenerationConfig, GenerationParam
 from acestep.tasks import (
     FIELD_TASKS,
     FIELD_TEXT_MODES,
+    FLOW_EDIT_FIELDS,
+    REPAINT_FIELDS,
     SAMPLING_FIELDS,
     TASKS,
     TEXT_MODES,
@@ -38,6 +40,7 @@ DEFAULTS = {
 # What a request that has them where no task reads them is refused for (`GenerationParams`), not just told.
 REFUSED = ("src_audio", "audio_codes", "audio_cover_strength", "cover_noise_strength")
 COVER_FIELDS = ("audio_cover_strength", "cover_noise_strength")
+DCW_FIELDS = ("dcw_mode", "dcw_scaler", "dcw_high_scaler", "dcw_wavelet")
 GUIDANCE_FIELDS = ("guidance_mode", "cfg_interval_start", "cfg_interval_end")
 
 
@@ -126,9 +129,49 @@ RULES = (
         lambda it: it.params.instrumental and bool(it.params.lyrics),
     ),
     Rule(
-        ("repaint_injection_ratio", "repaint_crossfade_frames"),
+        REPAINT_FIELDS,
         "has no use where the whole recording is painted",
         lambda it: it.painted_whole,
+    ),
+    Rule(
+        ("repaint_strength",),
+        "has no use but in a balanced repaint",
+        lambda it: it.params.repaint_mode != "balanced",
+    ),
+    Rule(
+        ("repaint_mode", "repaint_strength"),
+        "has no use where ratio and crossfades are given",
+        lambda it: (
+            None
+            not in (
+                it.params.repaint_injection_ratio,
+                it.params.repaint_latent_crossfade_frames,
+                it.params.repaint_wav_crossfade_sec,
+            )
+        ),
+    ),
+    Rule(
+        tuple(name for name in FLOW_EDIT_FIELDS if name != "flow_edit_morph"),
+        "has no use without flow_edit_morph",
+        lambda it: not it.params.flow_edit_morph,
+    ),
+    Rule(
+        DCW_FIELDS,
+        "has no use without dcw_enabled",
+        lambda it: not it.params.dcw_enabled,
+    ),
+    Rule(("dcw_high_scaler",), "is for the mode double", lambda it: it.params.dcw_mode != "double"),
+    Rule(("dcw_wavelet",), "has no use in the mode pix", lambda it: it.params.dcw_mode == "pix"),
+    Rule(("retake_seed",), "has no use at retake_variance 0", lambda it: not it.params.retake_variance),
+    Rule(
+        ("velocity_ema_factor",),
+        "has no use where one step runs",
+        lambda it: len(it.times) == 1,
+    ),
+    Rule(
+        ("normalization_db",),
+        "has no use without enable_normalization",
+        lambda it: not it.params.enable_normalization,
     ),
     Rule(("inference_steps", "shift"), "has no use beside timesteps", lambda it: bool(it.params.timesteps)),
     Rule(("shift",), "has no use in a schedule of one step", lambda it: len(it.schedule) == 1),

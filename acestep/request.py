@@ -15,7 +15,8 @@ from acestep.defaults import DEFAULT_SEED
 from acestep.spelling import settle
 from acestep.tasks import SOURCE_TASKS, TASKS, TRACKS, takes
 from acestep.text import audio_codes
-from harness.checks import flag, one_of, path, sequence, shown, text, within
+from harness.checks import one_of, path, sequence, shown, within
+from harness.declared import check, choice, number, switch, whole, words
 from harness.errors import UsageError
 
 LANGUAGES = (
@@ -31,9 +32,14 @@ KEYSCALES = [
 TIME_SIGNATURES = ["2", "3", "4", "6"]
 BPM_RANGE = (30, 300)
 DURATION_RANGE_S = (1.0, 600.0)
+LONGEST_S = DURATION_RANGE_S[1]
 AUDIO_FORMATS = ["wav", "flac"]
 INFER_METHODS = ["ode", "sde", "heun"]
 GUIDANCE_MODES = ["apg", "adg", "cfg"]
+REPAINT_MODES = ["aggressive", "balanced", "conservative"]
+CHUNK_MASK_MODES = ["auto", "explicit"]
+DCW_MODES = ["double", "low", "high", "pix"]
+DCW_WAVELETS = ["haar", "db2", "db4", "sym4", "sym8", "coif2"]
 MAX_SEED = 2**32 - 1
 MAX_BATCH = 64
 MAX_CAPTION_CHARS = 4_096
@@ -49,74 +55,87 @@ class GenerationParams:
     Raises UsageError naming the field, the value and what is allowed.
     """
 
-    caption: str = ""
-    lyrics: str = "[Instrumental]"
-    duration: float | None = None  # the source's, the codes', the LM's, else 30
+    caption: str = words("", MAX_CAPTION_CHARS)
+    lyrics: str = words("[Instrumental]", MAX_LYRICS_CHARS)
+    duration: float | None = number(None, *DURATION_RANGE_S)  # the source's, the codes', the LM's, else 30
     bpm: int | None = None
     keyscale: str = ""
     timesignature: str = ""
     vocal_language: str = "unknown"
-    instrumental: bool = False
+    instrumental: bool = switch(False)
     # What to do, and to which recording.
-    task_type: str = "text2music"
+    task_type: str = choice("text2music", [*TASKS])
     src_audio: str | None = None  # path; all tasks but text2music
     reference_audio: tuple[str, ...] = ()  # paths of clips whose timbre to take
     audio_codes: str = ""  # "<|audio_code_1|><|audio_code_2|>...": instead of planning them
     track_name: str = ""  # lego, extract
     complete_track_classes: tuple[str, ...] = ()
-    repainting_start: float = 0.0  # seconds; below 0 paints before the source begins
-    repainting_end: float = -1.0  # below 0: the end of the source; past it: paints on
-    repaint_injection_ratio: float = 0.5  # share of the steps that put the kept part back
-    repaint_crossfade_frames: int = 10  # 25 per second, outside the region
-    audio_cover_strength: float = 1.0  # share of the steps that see the source
-    cover_noise_strength: float = 0.0  # how far from pure noise a cover starts
+    audio_cover_strength: float = number(1.0, 0.0, 1.0)  # share of the steps that see the source
+    cover_noise_strength: float = number(0.0, 0.0, 1.0)  # how far from pure noise a cover starts
+    # Painting a region of it. What is None follows from the mode.
+    repainting_start: float = number(0.0, -LONGEST_S, LONGEST_S)  # s; below 0 paints before it begins
+    repainting_end: float = number(-1.0, -1.0, 2 * LONGEST_S)  # below 0: the end; past it: paints on
+    repaint_mode: str = choice("balanced", REPAINT_MODES)
+    repaint_strength: float = number(0.5, 0.0, 1.0)  # how little of the source a balanced region keeps
+    repaint_injection_ratio: float | None = number(None, 0.0, 1.0)  # of the steps put the kept part back
+    repaint_latent_crossfade_frames: int | None = whole(None, 0, 250)  # 25 per second, outside the region
+    repaint_wav_crossfade_sec: float | None = number(None, 0.0, 10.0)  # of the source put back, decoded
+    chunk_mask_mode: str = choice("auto", CHUNK_MASK_MODES)  # explicit: the DiT is told the region
+    # From one song to another: what the words change, added to a cover.
+    flow_edit_morph: bool = switch(False)
+    flow_edit_source_caption: str = words("", MAX_CAPTION_CHARS)
+    flow_edit_source_lyrics: str = words("", MAX_LYRICS_CHARS)
+    flow_edit_n_min: float = number(0.0, 0.0, 1.0)  # share of the schedule: edited from n_min to n_max
+    flow_edit_n_max: float = number(1.0, 0.0, 1.0)
+    flow_edit_n_avg: int = whole(1, 1, 16)  # draws averaged in a step
     # Planning by the 5 Hz language model.
-    thinking: bool = False  # plan audio codes, 5 per second
-    use_cot_metas: bool = True  # fill empty metadata when the LM runs
-    use_cot_caption: bool = False  # let the LM rewrite the caption
-    use_cot_language: bool = False  # let the LM name the vocal language
-    use_constrained_decoding: bool = True  # the LM writes its thoughts by the grammar
-    lm_temperature: float = 0.85
-    lm_cfg_scale: float = 2.0
-    lm_top_k: int = 0  # 0 = off
-    lm_top_p: float = 0.9
-    lm_repetition_penalty: float = 1.0
-    lm_negative_prompt: str = "NO USER INPUT"
+    thinking: bool = switch(False)  # plan audio codes, 5 per second
+    use_cot_metas: bool = switch(True)  # fill empty metadata when the LM runs
+    use_cot_caption: bool = switch(False)  # let the LM rewrite the caption
+    use_cot_language: bool = switch(False)  # let the LM name the vocal language
+    use_constrained_decoding: bool = switch(True)  # the LM writes its thoughts by the grammar
+    lm_temperature: float = number(0.85, 0.0, 2.0)
+    lm_cfg_scale: float = number(2.0, 1.0, 20.0)
+    lm_top_k: int = whole(0, 0, 1_000_000)  # 0 = off
+    lm_top_p: float = number(0.9, 0.0, 1.0)
+    lm_repetition_penalty: float = number(1.0, 0.1, 10.0)
+    lm_negative_prompt: str = words("NO USER INPUT", MAX_CAPTION_CHARS)
     # Diffusion. None is the variant's own: turbo 8 steps unguided, base 50 steps at 7.0.
-    inference_steps: int | None = None
-    shift: float = 1.0  # turbo snaps it to 1, 2 or 3
+    inference_steps: int | None = whole(None, 1, 200)
+    shift: float = number(1.0, 0.1, 20.0)  # turbo snaps it to 1, 2 or 3
     timesteps: tuple[float, ...] = ()  # instead of steps and shift
-    infer_method: str = "ode"
-    guidance_scale: float | None = None
-    guidance_mode: str = "apg"
-    cfg_interval_start: float = 0.0  # guided while start <= t <= end
-    cfg_interval_end: float = 1.0
+    infer_method: str = choice("ode", INFER_METHODS)
+    guidance_scale: float | None = number(None, 1.0, 30.0)
+    guidance_mode: str = choice("apg", GUIDANCE_MODES)
+    cfg_interval_start: float = number(0.0, 0.0, 1.0)  # guided while start <= t <= end
+    cfg_interval_end: float = number(1.0, 0.0, 1.0)
+    velocity_norm_threshold: float = number(0.0, 0.0, 100.0)  # longest velocity, in lengths of x; 0 = off
+    velocity_ema_factor: float = number(0.0, 0.0, 1.0)  # share of the last step's velocity
+    dcw_enabled: bool = switch(False)  # correct each step by wavelet bands
+    dcw_mode: str = choice("double", DCW_MODES)
+    dcw_scaler: float = number(0.05, 0.0, 10.0)
+    dcw_high_scaler: float = number(0.02, 0.0, 10.0)
+    dcw_wavelet: str = choice("haar", DCW_WAVELETS)
+    retake_variance: float = number(0.0, 0.0, 1.0)  # how far the noise turns to that of retake_seed
+    retake_seed: int | None = whole(None, 0, MAX_SEED)
+    # From latents to a file.
+    latent_shift: float = number(0.0, -10.0, 10.0)
+    latent_rescale: float = number(1.0, 0.1, 10.0)
+    enable_normalization: bool = switch(False)  # every item to the same peak
+    normalization_db: float = number(-1.0, -60.0, 0.0)  # of full scale
+    fade_in_duration: float = number(0.0, 0.0, LONGEST_S)  # s
+    fade_out_duration: float = number(0.0, 0.0, LONGEST_S)
 
     def __post_init__(self) -> None:
         settle(self)
-        self._check_words()
-        self._check_task()
-        switches = ("thinking", "use_cot_metas", "use_cot_caption", "use_cot_language")
-        for name in (*switches, "use_constrained_decoding"):
-            flag(name, getattr(self, name))
-        within("lm_temperature", self.lm_temperature, 0.0, 2.0)
-        within("lm_cfg_scale", self.lm_cfg_scale, 1.0, 20.0)
-        within("lm_top_k", self.lm_top_k, 0, 1_000_000, kind=int)
-        within("lm_top_p", self.lm_top_p, 0.0, 1.0)
-        within("lm_repetition_penalty", self.lm_repetition_penalty, 0.1, 10.0)
-        self._check_diffusion()
-
-    def _check_words(self) -> None:
-        limits = {"caption": MAX_CAPTION_CHARS, "lyrics": MAX_LYRICS_CHARS}
-        for name, most in (limits | {"lm_negative_prompt": MAX_CAPTION_CHARS}).items():
-            object.__setattr__(self, name, text(name, getattr(self, name), most))
-        if self.duration is not None:
-            within("duration", self.duration, *DURATION_RANGE_S)
+        check(self)
         check_metadata(self.bpm, self.keyscale, self.timesignature, self.vocal_language)
-        flag("instrumental", self.instrumental)
+        self._check_lists()
+        self._check_sources()
+        self._check_order()
 
-    def _check_task(self) -> None:
-        one_of("task_type", self.task_type, list(TASKS))
+    def _check_lists(self) -> None:
+        """Paths, tracks, codes and times, which are more than one value."""
         if self.src_audio is not None:
             object.__setattr__(self, "src_audio", path("src_audio", self.src_audio))
         clips = sequence("reference_audio", self.reference_audio, MAX_REFERENCES)
@@ -128,14 +147,14 @@ class GenerationParams:
         for track in classes:
             one_of("complete_track_classes", track, TRACKS)
         object.__setattr__(self, "complete_track_classes", classes)
-        far = DURATION_RANGE_S[1]
-        within("repainting_start", self.repainting_start, -far, far)
-        within("repainting_end", self.repainting_end, -1.0, 2 * far)
-        within("repaint_injection_ratio", self.repaint_injection_ratio, 0.0, 1.0)
-        within("repaint_crossfade_frames", self.repaint_crossfade_frames, 0, 250, kind=int)
-        within("audio_cover_strength", self.audio_cover_strength, 0.0, 1.0)
-        within("cover_noise_strength", self.cover_noise_strength, 0.0, 1.0)
-        self._check_sources()
+        times = sequence("timesteps", self.timesteps, MAX_TIMESTEPS)
+        for time in times:
+            within("timesteps", time, 0.0, 1.0)
+        if any(later >= earlier for earlier, later in itertools.pairwise(times)):
+            raise UsageError(f"timesteps: {shown(times)} do not fall; each must be below the one before it")
+        if times and times[0] == 0:
+            raise UsageError(f"timesteps: {shown(times[0])} is where the last step ends; begin above it")
+        object.__setattr__(self, "timesteps", times)
 
     def _check_sources(self) -> None:
         """Each task has what it works on, and nothing to work on that it does not read."""
@@ -153,30 +172,16 @@ class GenerationParams:
         covered = self.audio_cover_strength < 1 or self.cover_noise_strength > 0
         if covered and not takes(self.task_type, "audio_cover_strength"):
             raise UsageError(f"audio_cover_strength, cover_noise_strength: {self.task_type} is no cover")
+
+    def _check_order(self) -> None:
+        """What begins ends later."""
         end = self.repainting_end
-        if task.region and 0 <= end <= self.repainting_start:
+        if TASKS[self.task_type].region and 0 <= end <= self.repainting_start:
             raise UsageError(
                 f"repainting_end: {end:g} is not after repainting_start {self.repainting_start:g}"
             )
-
-    def _check_diffusion(self) -> None:
-        if self.inference_steps is not None:
-            within("inference_steps", self.inference_steps, 1, 200, kind=int)
-        within("shift", self.shift, 0.1, 20.0)
-        times = sequence("timesteps", self.timesteps, MAX_TIMESTEPS)
-        for time in times:
-            within("timesteps", time, 0.0, 1.0)
-        if any(later >= earlier for earlier, later in itertools.pairwise(times)):
-            raise UsageError(f"timesteps: {shown(times)} do not fall; each must be below the one before it")
-        if times and times[0] == 0:
-            raise UsageError(f"timesteps: {shown(times[0])} is where the last step ends; begin above it")
-        object.__setattr__(self, "timesteps", times)
-        one_of("infer_method", self.infer_method, INFER_METHODS)
-        if self.guidance_scale is not None:
-            within("guidance_scale", self.guidance_scale, 1.0, 30.0)
-        one_of("guidance_mode", self.guidance_mode, GUIDANCE_MODES)
-        within("cfg_interval_start", self.cfg_interval_start, 0.0, 1.0)
         within("cfg_interval_end", self.cfg_interval_end, self.cfg_interval_start, 1.0)
+        within("flow_edit_n_max", self.flow_edit_n_max, self.flow_edit_n_min, 1.0)
 
     @property
     def metadata_complete(self) -> bool:
@@ -218,13 +223,12 @@ def check_metadata(bpm: object, keyscale: object, timesignature: object, languag
 class GenerationConfig:
     """How the run is made. `seeds`: one per batch item; None draws them, and the result reports them."""
 
-    batch_size: int = 1
+    batch_size: int = whole(1, 1, MAX_BATCH)
     seeds: tuple[int, ...] | None = None
-    audio_format: str = "wav"
+    audio_format: str = choice("wav", AUDIO_FORMATS)
 
     def __post_init__(self) -> None:
-        within("batch_size", self.batch_size, 1, MAX_BATCH, kind=int)
-        one_of("audio_format", self.audio_format, AUDIO_FORMATS)
+        check(self)
         if self.seeds is not None:
             seeds = sequence("seeds", self.seeds, MAX_BATCH)
             if len(seeds) != self.batch_size:
@@ -246,43 +250,30 @@ class DescriptionParams:
     """
 
     audio_codes: str = ""
-    query: str = ""
-    instrumental: bool = False
-    caption: str = ""
-    lyrics: str = ""
+    query: str = words("", MAX_CAPTION_CHARS)
+    instrumental: bool = switch(False)
+    caption: str = words("", MAX_CAPTION_CHARS)
+    lyrics: str = words("", MAX_LYRICS_CHARS)
     bpm: int | None = None
-    duration: int | None = None  # seconds
+    duration: int | None = whole(None, 10, int(LONGEST_S))  # seconds
     keyscale: str = ""
     timesignature: str = ""
     vocal_language: str = "unknown"
-    temperature: float = 0.85
-    top_k: int = 0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    seed: int = DEFAULT_SEED
-    max_caption_tokens: int = 512
-    max_lyrics_tokens: int = 2048
-    ignore_eos: bool = False
-    use_constrained_decoding: bool = True
+    temperature: float = number(0.85, 0.0, 2.0)
+    top_k: int = whole(0, 0, 1_000_000)
+    top_p: float = number(1.0, 0.0, 1.0)
+    repetition_penalty: float = number(1.0, 0.1, 10.0)
+    seed: int = whole(DEFAULT_SEED, 0, MAX_SEED)
+    max_caption_tokens: int = whole(512, 1, 512)
+    max_lyrics_tokens: int = whole(2048, 1, 4096)
+    ignore_eos: bool = switch(False)
+    use_constrained_decoding: bool = switch(True)
 
     def __post_init__(self) -> None:
         settle(self)
-        limits = {"query": MAX_CAPTION_CHARS, "caption": MAX_CAPTION_CHARS, "lyrics": MAX_LYRICS_CHARS}
-        for name, most in limits.items():
-            object.__setattr__(self, name, text(name, getattr(self, name), most))
+        check(self)
         audio_codes.parse(self.audio_codes)
         check_metadata(self.bpm, self.keyscale, self.timesignature, self.vocal_language)
-        if self.duration is not None:
-            within("duration", self.duration, 10, DURATION_RANGE_S[1], kind=int)
-        for name in ("instrumental", "ignore_eos", "use_constrained_decoding"):
-            flag(name, getattr(self, name))
-        within("temperature", self.temperature, 0.0, 2.0)
-        within("top_k", self.top_k, 0, 1_000_000, kind=int)
-        within("top_p", self.top_p, 0.0, 1.0)
-        within("repetition_penalty", self.repetition_penalty, 0.1, 10.0)
-        within("seed", self.seed, 0, MAX_SEED, kind=int)
-        within("max_caption_tokens", self.max_caption_tokens, 1, 512, kind=int)
-        within("max_lyrics_tokens", self.max_lyrics_tokens, 1, 4096, kind=int)
 
 
 def item_seeds(seed: int, batch_size: int) -> tuple[int, ...]:

@@ -65,6 +65,15 @@ SAMPLING_FIELDS = (
     *("lm_temperature", "lm_cfg_scale", "lm_top_k", "lm_top_p", "lm_repetition_penalty"),
     "lm_negative_prompt",
 )
+# Fields of painting a region, and of leading one song to another.
+REPAINT_FIELDS = (
+    *("repaint_mode", "repaint_strength", "repaint_injection_ratio"),
+    *("repaint_latent_crossfade_frames", "repaint_wav_crossfade_sec", "chunk_mask_mode"),
+)
+FLOW_EDIT_FIELDS = (
+    *("flow_edit_morph", "flow_edit_source_caption", "flow_edit_source_lyrics"),
+    *("flow_edit_n_min", "flow_edit_n_max", "flow_edit_n_avg"),
+)
 # The tasks that read a field of a request. What is not here is read by all: `use_cot_metas` switched off asks
 # that nothing be planned, and in the others nothing is.
 FIELD_TASKS: dict[str, Sequence[str]] = {
@@ -76,8 +85,8 @@ FIELD_TASKS: dict[str, Sequence[str]] = {
     "complete_track_classes": ("complete",),
     "repainting_start": REGION_TASKS,
     "repainting_end": REGION_TASKS,
-    "repaint_injection_ratio": ("repaint",),
-    "repaint_crossfade_frames": ("repaint",),
+    **dict.fromkeys(REPAINT_FIELDS, REGION_TASKS),
+    **dict.fromkeys(FLOW_EDIT_FIELDS, ("cover",)),
     **dict.fromkeys(("thinking", *THOUGHT_FIELDS, *SAMPLING_FIELDS), ("text2music",)),
 }
 

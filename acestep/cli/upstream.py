@@ -18,7 +18,7 @@ from acestep.request import AUDIO_FORMATS
 from acestep.resolver import EffectivePlan
 from acestep.tasks import TASKS, TRACKS, instruction
 from harness.adjustments import Adjustments
-from harness.checks import shown
+from harness.checks import listed, shown
 from harness.errors import UsageError
 
 MAX_NAMED = 30  # of unknown names
@@ -44,8 +44,9 @@ ALIASES = {
     "track_classes": "complete_track_classes",
     "instruments": "complete_track_classes",
     "cover_strength": "audio_cover_strength",
-    "repaint_latent_crossfade_frames": "repaint_crossfade_frames",
+    "repaint_crossfade_frames": "repaint_latent_crossfade_frames",
     "custom_timesteps": "timesteps",
+    "retake_seed_value": "retake_seed",
     "constrained_decoding": "use_constrained_decoding",
     "constrained": "use_constrained_decoding",
 }
@@ -63,24 +64,15 @@ NO_COUNTERPART: dict[str, tuple[Any, ...]] = {
     ),
     **dict.fromkeys(("sample_mode", "use_format", "is_format_caption", "use_cot_lyrics"), (False,)),
     **dict.fromkeys(("analysis_only", "full_analysis_only", "extract_codes_only"), (False,)),
-    **dict.fromkeys(("enable_normalization", "dcw_enabled", "flow_edit_morph"), (False,)),
-    **dict.fromkeys(("fade_in_duration", "fade_out_duration", "latent_shift"), (0,)),
-    **dict.fromkeys(("velocity_norm_threshold", "velocity_ema_factor", "eta", "retake_variance"), (0,)),
-    "latent_rescale": (1,),
+    "eta": (0,),
     "momentum": (),
-    "repaint_mode": ("balanced",),
-    "repaint_strength": (0.5,),
-    "repaint_wav_crossfade_sec": (0,),
-    "chunk_mask_mode": ("auto", "explicit"),
 }
 # These never ask for anything: what a language model once thought, how upstream's engine is driven, names,
 # details of what another field switches on.
 IDLE = frozenset(
     "cot_bpm cot_duration cot_keyscale cot_timesignature cot_vocal_language cot_caption cot_lyrics "
     "allow_lm_batch lm_batch_chunk_size use_tiled_decode constrained_decoding_debug song_name "
-    "mp3_bitrate mp3_sample_rate normalization_db retake_seed retake_seed_value "
-    "dcw_mode dcw_scaler dcw_high_scaler dcw_wavelet flow_edit_source_caption flow_edit_source_lyrics "
-    "flow_edit_n_min flow_edit_n_max flow_edit_n_avg".split()
+    "mp3_bitrate mp3_sample_rate".split()
 )
 SWITCHES = {  # of upstream: a value, and what it is here
     "use_adg": {True: {"guidance_mode": "adg"}, False: {}},
@@ -129,7 +121,8 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
     without = {*NO_COUNTERPART, *IDLE}
     known = {*fields, *without, *(SWITCHES if music else ()), QUERY}
     if unknown := [name for name in data if field_name(name, fields) not in known]:
-        raise UsageError(f"{_unknown(unknown)}; allowed: {', '.join(fields)}, and upstream's names of them")
+        names = f"{listed([*fields])} (generate --help-fields has all), and upstream's names of them"
+        raise UsageError(f"{_unknown(unknown)}; allowed: {names}")
     values = {name: value for name, value in named.items() if name in fields}
     duration = values.get("duration")
     if duration == OPEN_DURATION:

@@ -175,8 +175,9 @@ class Diffusion:
         params = self.params
         if params.task_type != "repaint" or inputs.source is None:
             return None
+        ratio, frames = params.repaint_injection_ratio, params.repaint_latent_crossfade_frames
         return sampler.Repaint(
-            inputs.source, painted.mask, params.repaint_injection_ratio, params.repaint_crossfade_frames
+            inputs.source, painted.mask, 0.5 if ratio is None else ratio, 10 if frames is None else frames
         )
 
 

@@ -45,8 +45,18 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "complete_track_classes": (("bass", "drums"),),
     "repainting_start": (-2.0, 1.5),
     "repainting_end": (4.0, 9.0),
+    "repaint_mode": ("aggressive", "conservative"),
+    "repaint_strength": (0.0, 0.9),
     "repaint_injection_ratio": (0.0, 1.0),
-    "repaint_crossfade_frames": (0, 25),
+    "repaint_latent_crossfade_frames": (0, 25),
+    "repaint_wav_crossfade_sec": (0.0, 0.2),
+    "chunk_mask_mode": ("explicit",),
+    "flow_edit_morph": (True,),
+    "flow_edit_source_caption": ("a waltz",),
+    "flow_edit_source_lyrics": ("La la",),
+    "flow_edit_n_min": (0.2,),
+    "flow_edit_n_max": (0.7,),
+    "flow_edit_n_avg": (2,),
     "audio_cover_strength": (0.0, 0.5),
     "cover_noise_strength": (0.01, 0.5, 1.0),
     "thinking": (True,),
@@ -68,6 +78,21 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "guidance_mode": ("adg", "cfg"),
     "cfg_interval_start": (0.3, 1.0),
     "cfg_interval_end": (0.7, 0.001),
+    "velocity_norm_threshold": (0.7,),
+    "velocity_ema_factor": (0.2,),
+    "dcw_enabled": (True,),
+    "dcw_mode": ("low", "high", "pix"),
+    "dcw_scaler": (0.1,),
+    "dcw_high_scaler": (0.1,),
+    "dcw_wavelet": ("db4",),
+    "retake_variance": (0.3,),
+    "retake_seed": (5,),
+    "latent_shift": (0.1,),
+    "latent_rescale": (1.1,),
+    "enable_normalization": (True,),
+    "normalization_db": (-3.0,),
+    "fade_in_duration": (0.5,),
+    "fade_out_duration": (0.5,),
 }
 PLACES = ("task_type", "src_audio")  # where the others are tried
 # What asks for nothing to be done is done where nothing would be.
@@ -104,6 +129,15 @@ def runs(plan: EffectivePlan) -> Mapping[str, Any]:
     guided = guided and any(request.cfg_interval_start <= t <= request.cfg_interval_end for t in times)
     lm, thinks = plan.lm_metadata or plan.lm_codes, plan.lm_metadata
     names_language = thinks and request.use_cot_language and request.use_constrained_decoding
+    strength = {"aggressive": 1.0, "balanced": request.repaint_strength, "conservative": 0.0}[
+        request.repaint_mode
+    ]
+    given = request.repaint_injection_ratio
+    ratio = 1 - strength if given is None else given
+    given = request.repaint_latent_crossfade_frames
+    crossfade = 25 * (1 - strength) if given is None else given
+    given = request.repaint_wav_crossfade_sec
+    splice = 0.05 * (1 - strength) if given is None else given
     read = {
         "always": (times, plan.instructions, plan.components, request.caption, request.duration),
         "song": (request.bpm, request.keyscale, request.timesignature, request.src_audio),
@@ -112,9 +146,27 @@ def runs(plan: EffectivePlan) -> Mapping[str, Any]:
         "language": names_language or request.vocal_language,
         "method": len(times) > 1 and request.infer_method,
         "region": painted and (start, end),
-        "kept": request.task_type == "repaint"
-        and not whole
-        and (request.repaint_injection_ratio, request.repaint_crossfade_frames),
+        "kept": painted and not whole and (ratio, crossfade, splice, request.chunk_mask_mode),
+        "edit": request.flow_edit_morph
+        and (
+            request.flow_edit_source_caption,
+            request.flow_edit_source_lyrics,
+            request.flow_edit_n_min,
+            request.flow_edit_n_max,
+            request.flow_edit_n_avg,
+        ),
+        "velocity": (request.velocity_norm_threshold, len(times) > 1 and request.velocity_ema_factor),
+        "wavelets": request.dcw_enabled
+        and (
+            request.dcw_mode,
+            request.dcw_scaler,
+            request.dcw_mode == "double" and request.dcw_high_scaler,
+            request.dcw_mode != "pix" and request.dcw_wavelet,
+        ),
+        "retake": request.retake_variance and (request.retake_variance, request.retake_seed),
+        "latents": (request.latent_shift, request.latent_rescale),
+        "level": request.enable_normalization and request.normalization_db,
+        "fades": (request.fade_in_duration, request.fade_out_duration),
         "cover": covers and (request.audio_cover_strength, request.cover_noise_strength),
         "scale": guided and (request.guidance_scale, request.guidance_mode),
         "interval": not plan.setup.turbo

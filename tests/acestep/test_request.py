@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 
 from acestep.request import (
     AUDIO_FORMATS,
+    CHUNK_MASK_MODES,
+    DCW_MODES,
+    DCW_WAVELETS,
     GUIDANCE_MODES,
     INFER_METHODS,
     KEYSCALES,
     LANGUAGES,
     MAX_SEED,
+    REPAINT_MODES,
     TIME_SIGNATURES,
     DescriptionParams,
     GenerationConfig,
@@ -112,8 +116,18 @@ FIELDS: dict[type, dict[str, Values]] = {
         ),
         "repainting_start": number(-600.0, 600.0),
         "repainting_end": number(-1.0, 1200.0),
-        "repaint_injection_ratio": number(0.0, 1.0),
-        "repaint_crossfade_frames": whole(0, 250),
+        "repaint_mode": words(REPAINT_MODES),
+        "repaint_strength": number(0.0, 1.0),
+        "repaint_injection_ratio": number(0.0, 1.0).or_open(),
+        "repaint_latent_crossfade_frames": whole(0, 250).or_open(),
+        "repaint_wav_crossfade_sec": number(0.0, 10.0).or_open(),
+        "chunk_mask_mode": words(CHUNK_MASK_MODES),
+        "flow_edit_morph": SWITCH,
+        "flow_edit_source_caption": text(4_096).or_open(),
+        "flow_edit_source_lyrics": text(16_384).or_open(),
+        "flow_edit_n_min": number(0.0, 1.0),
+        "flow_edit_n_max": number(0.0, 1.0),
+        "flow_edit_n_avg": whole(1, 16),
         "audio_cover_strength": number(0.0, 1.0),
         "cover_noise_strength": number(0.0, 1.0),
         "thinking": SWITCH,
@@ -155,6 +169,21 @@ FIELDS: dict[type, dict[str, Values]] = {
         "guidance_mode": words(GUIDANCE_MODES),
         "cfg_interval_start": number(0.0, 1.0),
         "cfg_interval_end": number(0.0, 1.0),
+        "velocity_norm_threshold": number(0.0, 100.0),
+        "velocity_ema_factor": number(0.0, 1.0),
+        "dcw_enabled": SWITCH,
+        "dcw_mode": words(DCW_MODES),
+        "dcw_scaler": number(0.0, 10.0),
+        "dcw_high_scaler": number(0.0, 10.0),
+        "dcw_wavelet": words(DCW_WAVELETS),
+        "retake_variance": number(0.0, 1.0),
+        "retake_seed": whole(0, MAX_SEED).or_open(),
+        "latent_shift": number(-10.0, 10.0),
+        "latent_rescale": number(0.1, 10.0),
+        "enable_normalization": SWITCH,
+        "normalization_db": number(-60.0, 0.0),
+        "fade_in_duration": number(0.0, 600.0),
+        "fade_out_duration": number(0.0, 600.0),
     },
     GenerationConfig: {
         "batch_size": whole(1, 64),
@@ -296,6 +325,9 @@ OPEN |= {"guidance_scale": [None, ""], "src_audio": [None, ""], "caption": [None
 OPEN |= {name: [None, "", (), []] for name in ("reference_audio", "timesteps", "complete_track_classes")}
 OPEN |= {name: [None, ""] for name in ("keyscale", "timesignature", "audio_codes", "track_name")}
 OPEN |= {"vocal_language": [None, "", "unknown"]}
+REPAINT = ("repaint_injection_ratio", "repaint_latent_crossfade_frames", "repaint_wav_crossfade_sec")
+OPEN |= {name: [None, ""] for name in (*REPAINT, "retake_seed")}
+OPEN |= {f"flow_edit_source_{name}": [None, ""] for name in ("caption", "lyrics")}
 
 
 @pytest.mark.parametrize("field", OPEN)

@@ -65,7 +65,7 @@ def test_the_tasks_are_told_apart(engine: Engine, song: str):
 
 @pytest.mark.parametrize("fade", [0, 10])
 def test_what_is_not_repainted_stays_to_the_bit(engine: Engine, song: str, fade: int):
-    injection = {"repaint_injection_ratio": 1.0, "repaint_crossfade_frames": fade}
+    injection = {"repaint_injection_ratio": 1.0, "repaint_latent_crossfade_frames": fade}
     request = params(task_type="repaint", src_audio=song, **REGION, **injection)
     generation = engine.generation(engine.resolve(request, seeded(1)))
     with torch.inference_mode():

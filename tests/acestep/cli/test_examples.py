@@ -166,7 +166,7 @@ BAD_FILES = {
     '{"sampler_mode": "rk4"}': (UsageError, 'sampler_mode: \'rk4\' is not allowed; use "heun" or "euler"'),
     '{"audio_format": "ogg"}': (UsageError, "audio_format: 'ogg' is not allowed; use one of wav, flac"),
     '{"mood": 1, "tempo": 2, "key": ""}': (UsageError, "unknown fields 'mood', 'tempo'; allowed: caption"),
-    '{"fade_in_duration": 2}': (UsageError, "fade_in_duration: 2 has no counterpart here"),
+    '{"eta": 2}': (UsageError, "eta: 2 has no counterpart here"),
 }
 
 
@@ -179,7 +179,7 @@ def test_a_bad_file_is_named_in_one_line(tmp_path: Path, text: str):
         load_example(path)
     message = str(caught.value)
     assert message.startswith(f"example '{path}': ") and words in message
-    assert message.isprintable() and len(message) < 1000  # the names of forty fields
+    assert message.isprintable() and len(message) < 1000
 
 
 def test_what_is_no_text_is_no_example(tmp_path: Path):

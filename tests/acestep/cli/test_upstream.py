@@ -73,7 +73,7 @@ def test_a_request_that_chose_nothing_is_ours_that_chose_nothing(write):
 
 
 def test_it_runs_and_tells_in_the_plan_too(write, capsys):
-    path = write(NEUTRAL | {"guidance_scale": 1.0, "fade_in_duration": 2.0})
+    path = write(NEUTRAL | {"guidance_scale": 1.0, "eta": 2.0})
     command = [
         "generate",
         "--source",
@@ -87,10 +87,10 @@ def test_it_runs_and_tells_in_the_plan_too(write, capsys):
     assert main([*command, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     [change] = plan["adjustments"]
-    assert (change["field"], change["requested"], change["applied"]) == ("fade_in_duration", 2.0, None)
+    assert (change["field"], change["requested"], change["applied"]) == ("eta", 2.0, None)
     assert "cot_lyrics" in plan["notes"][0]
     assert main([*command, "--strict"]) == 2
-    assert "fade_in_duration: 2 has no counterpart here; leave it out (strict)" in capsys.readouterr().err
+    assert "eta: 2 has no counterpart here; leave it out (strict)" in capsys.readouterr().err
 
 
 SIMPLE = {"description": "a lullaby", "instrumental": False, "vocal_language": "it"}
