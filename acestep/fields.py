@@ -108,8 +108,14 @@ class Rule:
 RULES = (
     Rule(
         ("duration",),
-        "gives way to the length of the recording or of the codes",
-        lambda it: it.length_s not in (None, it.params.duration),
+        "gives way to the length of the recording",
+        lambda it: bool(it.params.src_audio) and it.length_s != it.params.duration,
+        applied=lambda it: it.length_s,
+    ),
+    Rule(
+        ("duration",),
+        "gives way to the length of the audio codes, and is only told to the text encoder",
+        lambda it: bool(it.params.audio_codes) and it.length_s != it.params.duration,
         applied=lambda it: it.length_s,
     ),
     Rule(("thinking",), "has no use beside audio_codes", lambda it: bool(it.params.audio_codes)),

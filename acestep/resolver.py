@@ -46,6 +46,7 @@ class EffectivePlan:
     lm_metadata: bool  # the LM's first phase runs
     lm_codes: bool  # and its second
     source_s: float | None  # length of the recording, before cropping and out-painting
+    text_duration_s: float | None  # what the text is told; None where the LM decides it
     adjustments: tuple[Adjustment, ...]
     notes: tuple[str, ...] = ()
     requested: tuple[str, ...] = ()
@@ -135,6 +136,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     changes.extend(setup.adjustments)
     task = TASKS[params.task_type]
     config = _batch(config, setup, changes)
+    requested_s = params.duration
     audio = recordings.survey(params, setup.max_duration_s, changes)
     params = replace(params, reference_audio=audio.references)
     situation = _situation(params, task, setup, audio.source_s)
@@ -159,6 +161,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
         lm_metadata=setup.lm is not None and params.plans_metadata,
         lm_codes=params.plans_codes,
         source_s=audio.source_s,
+        text_duration_s=length.text_s(params, requested_s, setup),
         adjustments=(),
         notes=(*setup.notes, *audio.notes, *_notes(params, task, setup)),
         requested=requested,
@@ -229,6 +232,7 @@ def _texts(plan: EffectivePlan, changes: Adjustments) -> None:
 
     for cut in cuts.generation_cuts(
         plan.params,
+        plan.text_duration_s,
         plan.instructions,
         plans_metadata=plan.lm_metadata,
         plans_codes=plan.lm_codes,
