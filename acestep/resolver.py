@@ -135,7 +135,8 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     task = TASKS[params.task_type]
     config = _batch(config, setup, changes)
     audio = recordings.survey(params, setup.max_duration_s, changes)
-    params = replace(params, reference_audio=audio.references)
+    codes = audio_codes.clamped(params.audio_codes, changes)
+    params = replace(params, reference_audio=audio.references, audio_codes=codes)
     params = fields.without_the_useless(_situation(params, task, setup, audio.source_s), changes)
     requested = tuple(fields.requested(params, config))
     _check_planning(params, setup)
@@ -178,6 +179,7 @@ def resolve_description(
 
     changes = Adjustments(setup.strict)
     params = fields.without_unused_words(params, mode, changes)
+    params = replace(params, audio_codes=audio_codes.clamped(params.audio_codes, changes))
     for cut in cuts.description_cuts(params, lambda: text_tokenizer(setup.source)):
         cut.note(changes)
     return params, tuple(changes)
