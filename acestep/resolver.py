@@ -69,6 +69,11 @@ class EffectivePlan:
         return (self.params.guidance_scale or 1.0) > 1.0
 
     @property
+    def lm_guided(self) -> bool:
+        """Whether classifier-free guidance runs in the language model: while it plans codes."""
+        return self.lm_codes and self.params.lm_cfg_scale > 1.0
+
+    @property
     def components(self) -> tuple[str, ...]:
         """Names of the networks this request runs, in the order they are loaded."""
         params = self.params
