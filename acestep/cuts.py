@@ -70,6 +70,7 @@ def generation_cuts(
         cuts += [caption_cut(params.caption, each, metadata, tokenizer) for each in instructions]
     if plans_metadata or plans_codes:
         cuts.append(_lm_cut("caption", params.caption, tokenizer))
+    if plans_codes:
         cuts.append(_lm_cut("lm_negative_prompt", params.lm_negative_prompt, tokenizer))
     if not params.instrumental:
         cuts.append(_lyrics_cut(params, tokenizer))

@@ -209,6 +209,11 @@ RULES = (
     ),
     Rule((*THOUGHT_FIELDS, *SAMPLING_FIELDS), "has no use without a language model", lambda it: not it.lm),
     Rule(
+        ("lm_cfg_scale", "lm_negative_prompt"),
+        "has no use where no audio codes are planned: metadata is planned without guidance",
+        lambda it: not it.params.plans_codes,
+    ),
+    Rule(
         ("vocal_language",),
         "has no use beside use_cot_language",
         lambda it: it.params.use_cot_language and it.params.use_constrained_decoding,

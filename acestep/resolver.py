@@ -71,6 +71,11 @@ class EffectivePlan:
         return (self.params.guidance_scale or 1.0) > 1.0
 
     @property
+    def lm_guided(self) -> bool:
+        """Whether classifier-free guidance runs in the language model: while it plans codes."""
+        return self.lm_codes and self.params.lm_cfg_scale > 1.0
+
+    @property
     def components(self) -> tuple[str, ...]:
         """Names of the networks this request runs, in the order they are loaded."""
         params = self.params
@@ -138,7 +143,8 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     config = _batch(config, setup, changes)
     requested_s = params.duration
     audio = recordings.survey(params, setup.max_duration_s, changes)
-    params = replace(params, reference_audio=audio.references)
+    codes = audio_codes.clamped(params.audio_codes, changes)
+    params = replace(params, reference_audio=audio.references, audio_codes=codes)
     situation = _situation(params, task, setup, audio.source_s)
     params = fields.without_the_useless(situation, changes)
     requested = tuple(fields.requested(params, config))
@@ -186,6 +192,7 @@ def resolve_description(
 
     changes = Adjustments(setup.strict)
     params = fields.without_unused_words(params, mode, changes)
+    params = replace(params, audio_codes=audio_codes.clamped(params.audio_codes, changes))
     for cut in cuts.description_cuts(params, lambda: text_tokenizer(setup.source)):
         cut.note(changes)
     return params, tuple(changes)

@@ -172,9 +172,10 @@ def runs(plan: EffectivePlan) -> Mapping[str, Any]:
         and (request.cfg_interval_start, request.cfg_interval_end),
         "thought": thinks
         and (request.use_cot_caption, request.use_cot_language, request.use_constrained_decoding),
-        "sampling": lm and (request.lm_temperature, request.lm_cfg_scale, request.lm_repetition_penalty),
+        "sampling": lm and (request.lm_temperature, request.lm_repetition_penalty),
         "nucleus": lm and request.lm_temperature > 0 and (request.lm_top_k, request.lm_top_p),
-        "negative": lm and request.lm_cfg_scale > 1 and request.lm_negative_prompt,
+        "guided codes": plan.lm_codes and request.lm_cfg_scale,
+        "negative": plan.lm_codes and request.lm_cfg_scale > 1 and request.lm_negative_prompt,
     }
     return read
 
@@ -256,6 +257,8 @@ CASES = [
     ),
     ("repaint", {"repaint_injection_ratio": 1.0}, "repaint_injection_ratio: 1 has no use where the whole"),
     ("text2music", {"lm_top_k": 9, "lm_temperature": 0.0}, "lm_top_k: 9 has no use at lm_temperature 0"),
+    ("text2music", {"lm_cfg_scale": 3.0}, "lm_cfg_scale: 3 has no use where no audio codes are planned"),
+    ("text2music", {"lm_negative_prompt": "noise"}, "lm_negative_prompt: noise has no use where no audio"),
 ]
 
 
