@@ -141,7 +141,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     params = fields.without_the_useless(situation, changes)
     requested = tuple(fields.requested(params, config))
     _check_planning(params, setup)
-    params = length.resolved(params, audio.source_s, setup, changes)
+    params = length.faded(length.resolved(params, audio.source_s, setup, changes), changes)
     if task.region and not situation.painted_whole:
         params = repainting.resolved(params)
         requested = (*requested, *(name for name in repainting.FIELDS if name not in requested))

@@ -33,6 +33,11 @@ def check_latents(latents: Tensor) -> None:
         raise BenchError("diffusion: latents are all zero; is the checkpoint complete?")
 
 
+def adjusted(latents: Tensor, rescale: float, shift: float) -> Tensor:
+    """`latents · rescale + shift`, before they are decoded."""
+    return latents if (rescale, shift) == (1, 0) else latents * rescale + shift
+
+
 def levels(audio: Tensor) -> tuple[float, float]:
     """Peak and RMS of one waveform `[2, N]`."""
     return audio.abs().max().item(), audio.square().mean().sqrt().item()

@@ -231,3 +231,14 @@ def test_a_plan_is_plain_values():
 def test_effective_requests_are_still_valid_requests(song):
     plan = resolve(CARD_4, task_type="repaint", src_audio=song, repainting_start=-300, repainting_end=400)
     assert dataclasses.replace(plan.params) == plan.params
+
+
+@pytest.mark.parametrize("field", ["fade_in_duration", "fade_out_duration"])
+def test_a_fade_is_no_longer_than_the_audio(field: str):
+    assert not resolve(duration=12.0, **{field: 12.0}).adjustments
+    plan = resolve(duration=12.0, **{field: 12.5})
+    [line] = map(str, plan.adjustments)
+    assert line == f"{field}: 12.5 is longer than the audio; using 12"
+    assert getattr(plan.params, field) == 12 == plan.request[field]
+    with pytest.raises(UsageError, match=rf"^{field}: 12.5 is longer than the audio; ask for 12 \(strict\)"):
+        resolve(setup={"strict": True}, duration=12.0, **{field: 12.5})

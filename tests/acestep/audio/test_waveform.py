@@ -40,6 +40,14 @@ def test_nobody_is_advised_the_dtype_that_failed_or_a_flag_that_is_not_there(dty
     assert ("weights" in str(caught.value)) is wide
 
 
+def test_latents_are_rescaled_then_shifted():
+    latents = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(0))
+    expected = latents.double() * 1.7 - 0.3
+    assert torch.allclose(audio.adjusted(latents, 1.7, -0.3).double(), expected, rtol=0, atol=1e-6)
+    assert not torch.allclose((latents - 0.3) * 1.7, expected.float(), atol=0.1)  # the other order
+    assert audio.adjusted(latents, 1.0, 0.0) is latents
+
+
 def test_silence_is_a_matter_of_peak_and_rms():
     wave = torch.zeros(2, 48_000)
     assert audio.is_silent(*audio.levels(wave))
