@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from acestep import components
-from acestep.audio import finishing, waveform
+from acestep.audio import finishing, waveform, writing
 from acestep.audio.decode import Decoded, decode
 from acestep.audio.inputs import AudioInputs, encode_inputs
 from acestep.cuts import caption_cut, user_metadata
@@ -275,8 +275,9 @@ class Generation:
     def _saved(self, audio: Audio, save_dir: Path | None) -> Audio:
         if save_dir is None or audio.silent:
             return audio
-        path = save_dir / f"seed-{audio.seed}.{self.plan.config.audio_format}"
-        return replace(audio, path=waveform.save(audio.tensor, path, audio.sample_rate))
+        stem = save_dir / f"seed-{audio.seed}"
+        path, contents = writing.save(audio.tensor, stem, audio.sample_rate, self.plan.config)
+        return replace(audio, path=path, contents=contents)
 
     def _counts(
         self,

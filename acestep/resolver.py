@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from acestep import components, fields, gpu_config, length, repainting
-from acestep.audio import recordings
+from acestep.audio import recordings, writing
 from acestep.diffusion.schedule import BASE_STEPS, TURBO_SHIFTS, TURBO_STEPS, nearest, schedule, start_at
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
@@ -134,7 +134,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     changes = Adjustments(setup.strict)
     changes.extend(setup.adjustments)
     task = TASKS[params.task_type]
-    config = _batch(config, setup, changes)
+    config = _files(_batch(config, setup, changes), changes)
     audio = recordings.survey(params, setup.max_duration_s, changes)
     params = replace(params, reference_audio=audio.references)
     situation = _situation(params, task, setup, audio.source_s)
@@ -194,6 +194,13 @@ def _batch(config: GenerationConfig, setup: Setup, changes: Adjustments) -> Gene
         return config
     changes.note("batch_size", config.batch_size, size, f"is over the limit of {setup.whose()}")
     return replace(config, batch_size=size, seeds=config.seeds[:size] if config.seeds else None)
+
+
+def _files(config: GenerationConfig, changes: Adjustments) -> GenerationConfig:
+    """What of a run's files has a use. Refuses a format that cannot be written here."""
+    if reason := writing.unavailable(config.audio_format):
+        raise MissingPrerequisite(f"audio_format: {config.audio_format} {reason}")
+    return fields.without_unused_settings(config, changes)
 
 
 def _situation(
