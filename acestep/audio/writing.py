@@ -7,15 +7,19 @@
 A file holds as many samples as the waveform. AAC codes 1,024 at a time: the header says how many of the last
 are music, and where the encoder's delay ends.
 
-Files are encoded in memory: when a disk fills up while an encoder closes its file, libsndfile does not say.
-The libraries are imported where they are used: they cost a third of a second. No torch import here.
+What is compressed is encoded in memory: of a disk that fills up while an encoder closes its file, libsndfile
+says nothing. The libraries are imported where they are used: they cost a third of a second. No torch import
+here.
 """
 
 from __future__ import annotations
 
 import errno
 import io
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +34,8 @@ if TYPE_CHECKING:
     from acestep.request import GenerationConfig
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-AAC_BITS_PER_S = 128_000
-MP3_KBITS = (32, 320)  # per second, of MPEG-1 layer III
+AAC_KBITS = 128  # per second
+MP3_KBITS = (32, 320)  # of MPEG-1 layer III
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,39 +85,64 @@ def save(audio: Tensor, stem: Path, sample_rate: int, config: GenerationConfig) 
     Returns where it is, with a number behind the name where that is another file's, and what is in it.
     Raises MissingPrerequisite when the place cannot be written.
     """
+    import soundfile
+
     kind = FORMATS[config.audio_format]
     path = stem.with_name(f"{stem.name}.{kind.suffix}")
-    data, rate, bits = _encoded(audio.T.numpy(), sample_rate, config)
-    contents = f"{kind.container} {kind.encoding}{bits}, {rate} Hz"
+    samples, rate, bits = audio.T.numpy(), sample_rate, ""
+    options: dict[str, Any] = {}
+    if config.audio_format == "mp3":
+        samples, rate = _resampled(samples, rate, config.mp3_sample_rate), config.mp3_sample_rate
+        kbits = int(config.mp3_bitrate.removesuffix("k"))
+        bits, options = f", {kbits} kbit/s", _bitrate(kbits)
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            if kind.container == "WAV":  # nothing is held back; by descriptor, as a name need not be text
+                soundfile.write(file.fileno(), samples, rate, kind.encoding, format="WAV", closefd=False)
+            else:
+                file.write(_encoded(samples, rate, kind, options))
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return add(path, lambda part: part.write_bytes(data)), contents
+        place = add(path, write)
     except OSError as error:
         hint = "; is the disk full?" if error.errno in FULL else ""
         raise MissingPrerequisite(f"{path}: cannot write audio: {error}{hint}") from None
+    except soundfile.LibsndfileError as error:  # it keeps the reason to itself
+        raise MissingPrerequisite(f"{path}: cannot write audio ({error}); is the disk full?") from None
+    return place, f"{kind.container} {kind.encoding}{bits}, {rate} Hz"
 
 
-def _encoded(samples: np.ndarray, rate: int, config: GenerationConfig) -> tuple[memoryview, int, str]:
-    """A file of `samples [N, 2]`, their rate in it, and its rate of bits where it has one to speak of."""
-    kind = FORMATS[config.audio_format]
-    if config.audio_format == "aac":
-        return _aac(samples, rate), rate, f", {AAC_BITS_PER_S // 1000} kbit/s"
+def _resampled(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    import soxr
+
+    return samples if rate == new_rate else soxr.resample(samples, rate, new_rate)
+
+
+def _bitrate(kbits: int) -> dict[str, Any]:
+    """How libsndfile is told of a constant rate: by its share of the way from the highest to the lowest."""
+    low, high = MP3_KBITS
+    return {"bitrate_mode": "CONSTANT", "compression_level": (high - kbits) / (high - low)}
+
+
+def _encoded(samples: np.ndarray, rate: int, kind: Format, options: Mapping[str, Any]) -> memoryview:
+    """The bytes of a compressed file of `samples [N, 2]`.
+
+    Encoders call back for every piece they write, and what a signal raises in a callback is lost; in another
+    thread none does.
+    """
+    encode = _aac if kind.encoding == "AAC" else partial(_by_libsndfile, kind=kind, options=options)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(encode, samples, rate).result()
+
+
+def _by_libsndfile(samples: np.ndarray, rate: int, kind: Format, options: Mapping[str, Any]) -> memoryview:
     import soundfile
 
-    options: dict[str, Any] = {}
-    bits = ""
-    if config.audio_format == "mp3":
-        import soxr
-
-        low, high = MP3_KBITS
-        kbits = int(config.mp3_bitrate.removesuffix("k"))
-        options = {"bitrate_mode": "CONSTANT", "compression_level": (high - kbits) / (high - low)}
-        bits = f", {kbits} kbit/s"
-        if config.mp3_sample_rate != rate:
-            samples, rate = soxr.resample(samples, rate, config.mp3_sample_rate), config.mp3_sample_rate
     file = io.BytesIO()
     soundfile.write(file, samples, rate, kind.encoding, format=kind.container, **options)
-    return file.getbuffer(), rate, bits
+    return file.getbuffer()
 
 
 def _aac(samples: np.ndarray, rate: int) -> memoryview:
@@ -124,7 +153,7 @@ def _aac(samples: np.ndarray, rate: int) -> memoryview:
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", options={"movie_timescale": str(rate)}) as container:
         stream = container.add_stream("aac", rate=rate, layout="stereo")
-        stream.bit_rate = AAC_BITS_PER_S
+        stream.bit_rate = AAC_KBITS * 1000
         planes = np.ascontiguousarray(samples.T)
         frame = av.AudioFrame.from_ndarray(planes, format="fltp", layout="stereo")
         frame.sample_rate, frame.pts = rate, 0  # else it begins where the delay ends

@@ -1,8 +1,12 @@
 """Audio files: what is in them, and that they are whole or not there."""
 
+import io
+import os
 import resource
+import signal
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,11 +114,37 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
         save(tmp_path, "wav")
 
 
-def test_a_failed_encoder_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def fail(*_: object, **__: object) -> None:
+@pytest.mark.parametrize("name", ["wav", "flac"])
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    def fail(file: int | io.BytesIO, *_: object, **__: object) -> None:
+        os.write(file, b"half of it") if isinstance(file, int) else file.write(b"half of it")
         raise soundfile.LibsndfileError(2)
 
     monkeypatch.setattr(soundfile, "write", fail)
-    with pytest.raises(soundfile.LibsndfileError):
-        save(tmp_path, "wav")
-    assert not [*tmp_path.iterdir()]
+    with pytest.raises(MissingPrerequisite, match="is the disk full"):
+        save(tmp_path, name)
+    assert not [*(tmp_path / "new").iterdir()]
+
+
+@pytest.mark.parametrize("name", FORMATS[1:-1])
+def test_an_interrupt_within_an_encoder_is_one(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capfd
+):
+    """Of what is raised where a library calls back, the library says that writing failed."""
+
+    signals = [signal.SIGINT]
+
+    class Interrupted(io.BytesIO):
+        def write(self, data: Any) -> int:
+            while signals:
+                signal.raise_signal(signals.pop())
+            return super().write(data)
+
+    monkeypatch.setattr(writing.io, "BytesIO", Interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, name)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not [*(tmp_path / "new").iterdir()] and capfd.readouterr() == ("", "")
