@@ -91,6 +91,13 @@ class TextSituation:
 
 
 @dataclass(frozen=True, slots=True)
+class RunSituation:
+    """How a run is made; its parameters alone decide."""
+
+    params: GenerationConfig
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """`fields` have no use where it `holds`: `reason` continues "FIELD: VALUE ...".
 
@@ -222,6 +229,14 @@ RULES = (
     Rule(("lm_negative_prompt",), "has no use at lm_cfg_scale 1", lambda it: it.params.lm_cfg_scale == 1),
 )
 
+RUN_RULES = (
+    Rule(
+        ("mp3_bitrate", "mp3_sample_rate"),
+        "has no use but in mp3",
+        lambda it: it.params.audio_format != "mp3",
+    ),
+)
+
 TEXT_RULES = (
     Rule(
         ("max_caption_tokens", "ignore_eos"),
@@ -247,6 +262,11 @@ def without_the_useless(situation: Situation, changes: Adjustments) -> Generatio
     task = situation.params.task_type
     unread = _unread((name for name in FIELD_TASKS if not takes(task, name)), task)
     return _applied((*unread, *RULES), situation, changes)
+
+
+def without_unused_settings(config: GenerationConfig, changes: Adjustments) -> GenerationConfig:
+    """The settings of a run with every field that has no use at its default, each told."""
+    return _applied(RUN_RULES, RunSituation(config), changes)
 
 
 def without_unused_words(params: DescriptionParams, mode: str, changes: Adjustments) -> DescriptionParams:
@@ -280,7 +300,7 @@ def table() -> str:
         turbo = any(rule.turbo and name in rule.fields for rule in RULES)
         lines.append(_line(name, [*(_cell(name, task) for task in TASKS), "-" if turbo else "yes", "yes"]))
     lines += ["", "-: has no use there, which is told, and refused under --strict. Everywhere:", ""]
-    lines += [f"  {', '.join(rule.fields)}: {rule.reason}" for rule in RULES]
+    lines += [f"  {', '.join(rule.fields)}: {rule.reason}" for rule in (*RULES, *RUN_RULES)]
     lines += ["", "Of a description:", "", _line("field", TEXT_MODES)]
     for name in (field.name for field in dataclasses.fields(DescriptionParams)):
         lines.append(_line(name, ["yes" if describes(mode, name) else "-" for mode in TEXT_MODES]))

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from acestep import components, fields, gpu_config, length, repainting
-from acestep.audio import recordings
+from acestep.audio import recordings, writing
 from acestep.diffusion.schedule import BASE_STEPS, TURBO_SHIFTS, TURBO_STEPS, nearest, schedule, start_at
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
@@ -140,8 +140,8 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     changes = Adjustments(setup.strict)
     changes.extend(setup.adjustments)
     task = TASKS[params.task_type]
-    config = _batch(config, setup, changes)
     requested_s = params.duration
+    config = _files(_batch(config, setup, changes), changes)
     audio = recordings.survey(params, setup.max_duration_s, changes)
     codes = audio_codes.clamped(params.audio_codes, changes)
     params = replace(params, reference_audio=audio.references, audio_codes=codes)
@@ -149,7 +149,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     params = fields.without_the_useless(situation, changes)
     requested = tuple(fields.requested(params, config))
     _check_planning(params, setup)
-    params = length.resolved(params, audio.source_s, setup, changes)
+    params = length.faded(length.resolved(params, audio.source_s, setup, changes), changes)
     if task.region and not situation.painted_whole:
         params = repainting.resolved(params)
         requested = (*requested, *(name for name in repainting.FIELDS if name not in requested))
@@ -204,6 +204,13 @@ def _batch(config: GenerationConfig, setup: Setup, changes: Adjustments) -> Gene
         return config
     changes.note("batch_size", config.batch_size, size, f"is over the limit of {setup.whose()}")
     return replace(config, batch_size=size, seeds=config.seeds[:size] if config.seeds else None)
+
+
+def _files(config: GenerationConfig, changes: Adjustments) -> GenerationConfig:
+    """What of a run's files has a use. Refuses a format that cannot be written here."""
+    if reason := writing.unavailable(config.audio_format):
+        raise MissingPrerequisite(f"audio_format: {config.audio_format} {reason}")
+    return fields.without_unused_settings(config, changes)
 
 
 def _situation(

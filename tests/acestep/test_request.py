@@ -21,6 +21,8 @@ from acestep.request import (
     KEYSCALES,
     LANGUAGES,
     MAX_SEED,
+    MP3_BITRATES,
+    MP3_SAMPLE_RATES,
     REPAINT_MODES,
     TIME_SIGNATURES,
     DescriptionParams,
@@ -209,6 +211,8 @@ FIELDS: dict[type, dict[str, Values]] = {
             ),
         ),
         "audio_format": words(AUDIO_FORMATS),
+        "mp3_bitrate": words(MP3_BITRATES),
+        "mp3_sample_rate": words(MP3_SAMPLE_RATES),
     },
     DescriptionParams: METADATA
     | {
