@@ -21,6 +21,7 @@ from acestep.request import (
     KEYSCALES,
     LANGUAGES,
     MAX_SEED,
+    PRESET_NAMES,
     REPAINT_MODES,
     TIME_SIGNATURES,
     DescriptionParams,
@@ -171,7 +172,7 @@ FIELDS: dict[type, dict[str, Values]] = {
         "cfg_interval_end": number(0.0, 1.0),
         "velocity_norm_threshold": number(0.0, 100.0),
         "velocity_ema_factor": number(0.0, 1.0),
-        "dcw_enabled": SWITCH,
+        "dcw_enabled": SWITCH._replace(good=(*SWITCH.good, None), bad=SWITCH.bad[1:]),
         "dcw_mode": words(DCW_MODES),
         "dcw_scaler": number(0.0, 10.0),
         "dcw_high_scaler": number(0.0, 10.0),
@@ -209,6 +210,7 @@ FIELDS: dict[type, dict[str, Values]] = {
             ),
         ),
         "audio_format": words(AUDIO_FORMATS),
+        "preset": words(PRESET_NAMES),
     },
     DescriptionParams: METADATA
     | {
