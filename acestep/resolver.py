@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from acestep import components, fields, gpu_config, length
+from acestep import components, fields, gpu_config, length, repainting
 from acestep.audio import recordings
 from acestep.diffusion.schedule import BASE_STEPS, TURBO_SHIFTS, TURBO_STEPS, nearest, schedule, start_at
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
@@ -33,7 +33,8 @@ class EffectivePlan:
     """What will run. `params` and `config` hold the effective values; nothing in them is open but
     metadata, and `duration` when the language model is to decide it. What has no use is at its default.
 
-    `asked`: names of the fields that were asked for and have a use.
+    `requested`: names of the fields that were asked for and have a use, and of those that a repaint's mode
+    stands for.
     """
 
     setup: Setup
@@ -51,7 +52,7 @@ class EffectivePlan:
 
     @property
     def request(self) -> dict[str, Any]:
-        """The effective values of the fields that were asked for."""
+        """The effective values of the fields that were asked for, by themselves or by a mode."""
         values = {name: getattr(self.params, name, None) for name in self.requested}
         return values | {
             name: getattr(self.config, name) for name in self.requested if hasattr(self.config, name)
@@ -136,10 +137,14 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     config = _batch(config, setup, changes)
     audio = recordings.survey(params, setup.max_duration_s, changes)
     params = replace(params, reference_audio=audio.references)
-    params = fields.without_the_useless(_situation(params, task, setup, audio.source_s), changes)
+    situation = _situation(params, task, setup, audio.source_s)
+    params = fields.without_the_useless(situation, changes)
     requested = tuple(fields.requested(params, config))
     _check_planning(params, setup)
     params = length.resolved(params, audio.source_s, setup, changes)
+    if task.region and not situation.painted_whole:
+        params = repainting.resolved(params)
+        requested = (*requested, *(name for name in repainting.FIELDS if name not in requested))
     params = _variant(params, setup, changes)
     times = schedule(
         params.inference_steps or TURBO_STEPS, params.shift, turbo=setup.turbo, timesteps=params.timesteps

@@ -102,6 +102,16 @@ def region_frames(start_s: float, end_s: float, frames: int) -> tuple[int, int]:
     return a, b
 
 
+def region_samples(start_s: float, end_s: float, samples: int) -> tuple[int, int]:
+    """Seconds to the samples `[a, b)` they lie in, of a recording of `samples`: `0 <= a <= b <= samples`.
+
+    An end below 0 is the end of the recording.
+    """
+    a = min(max(round(start_s * SAMPLE_RATE), 0), samples)
+    b = samples if end_s < 0 else min(max(round(end_s * SAMPLE_RATE), a), samples)
+    return a, b
+
+
 def outpaint(wave: Tensor, start_s: float, end_s: float) -> tuple[Tensor, float, float]:
     """Room for a region that reaches out of `wave [2, N]`: zeros before and after it, as far as needed.
 

@@ -175,10 +175,8 @@ class Diffusion:
         params = self.params
         if params.task_type != "repaint" or inputs.source is None:
             return None
-        ratio, frames = params.repaint_injection_ratio, params.repaint_latent_crossfade_frames
-        return sampler.Repaint(
-            inputs.source, painted.mask, 0.5 if ratio is None else ratio, 10 if frames is None else frames
-        )
+        ratio, frames = params.repaint_injection_ratio or 0.0, params.repaint_latent_crossfade_frames or 0
+        return sampler.Repaint(inputs.source, painted.mask, ratio, frames)
 
 
 def _guidance(plan: EffectivePlan) -> Guidance | None:
