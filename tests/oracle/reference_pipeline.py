@@ -10,6 +10,7 @@ Shapes: T latent frames, 25 per second; N samples, 48,000 per second. A latent i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ from tests.oracle.reference_scene import INSTRUCTIONS, RATE, Scene
 
 FRESH = 0x9E3779B9  # the bits of a seed to flip for the noise that is drawn inside the steps: ours alone
 TURBO_SHIFTS = (1, 2, 3)
+
+
+def nearest(value: float, known: Sequence[float]) -> float:
+    return min(known, key=lambda other: abs(other - value))
+
+
+def shifted(steps: int, shift: float) -> list[float]:
+    fractions = [1 - i / steps for i in range(steps)]
+    return [shift * u / (1 + (shift - 1) * u) for u in fractions]
 
 
 class Reference(Scene):
@@ -36,19 +46,16 @@ class Reference(Scene):
     def whole_schedule(self) -> list[float]:
         p = self.p
         steps = p.inference_steps or (8 if self.turbo else 50)
-        shift = p.shift
-        if self.turbo and steps == 8:
-            shift = min(TURBO_SHIFTS, key=lambda known: abs(known - shift))
         if p.timesteps:
-            return [t for t in p.timesteps if t > 0]
-        fractions = [1 - i / steps for i in range(steps)]
-        return [shift * u / (1 + (shift - 1) * u) for u in fractions]
+            given = [t for t in p.timesteps if t > 0]
+            known = [t for shift in TURBO_SHIFTS for t in shifted(8, shift)]
+            return [nearest(t, known) for t in given] if self.turbo else given
+        return shifted(steps, nearest(p.shift, TURBO_SHIFTS) if self.turbo and steps == 8 else p.shift)
 
     def times(self) -> list[float]:
         times = self.whole_schedule()
         if self.p.cover_noise_strength > 0:
-            start = min(times, key=lambda t: abs(t - (1 - self.p.cover_noise_strength)))
-            times = times[times.index(start) :]
+            times = times[times.index(nearest(1 - self.p.cover_noise_strength, times)) :]
         return times
 
     # Noise.

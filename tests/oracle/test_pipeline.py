@@ -65,7 +65,8 @@ PART_OF_THE_WAY = {"flow_edit_n_min": 0.34, "flow_edit_n_max": 0.67, "flow_edit_
 OPTIONS: dict[str, tuple[str, Fields]] = {
     "shift": (BASE, {"shift": 2.4}),
     "timesteps": (BASE, {"timesteps": (1.0, 0.7, 0.2)}),
-    "eight steps": (TURBO, {"inference_steps": 8, "shift": 3.0}),
+    "timesteps on turbo": (TURBO, {"timesteps": (0.97, 0.5, 0.31)}),
+    "eight steps": (TURBO, {"inference_steps": 8, "shift": 2.6}),
     "retake": (TURBO, {"retake_seed": 9, "retake_variance": 0.3}),
     "velocity clamped": (BASE, {"velocity_norm_threshold": 0.8}),
     "velocity smoothed": (TURBO, {"velocity_ema_factor": 0.3}),
