@@ -78,10 +78,10 @@ class Scene:
         return torch.cat((latents, self.silence(missing)), dim=1)
 
     def digits(self, features: Tensor) -> Tensor:
-        """Finite scalar quantization, in single precision at least."""
+        """Finite scalar quantization, all of it in single precision."""
         fsq = self.model.tokenizer.quantizer
         levels = torch.tensor(fsq.levels, dtype=torch.float32)
-        z = fsq.project_in(features).float()
+        z = features.float() @ fsq.project_in.weight.float().T + fsq.project_in.bias.float()
         c = 1 + 1 / (levels - 1)
         z = (torch.tanh(z / c) * c).clamp(-1, 1)
         return torch.floor((levels - 1) * (z + 1) / 2 + 0.5).long()
