@@ -239,7 +239,7 @@ CONTROLS: dict[str, tuple[str, Fields, Fields]] = {
         f"{name} {value}": (dit, fields, {name: value})
         for dit, fields, changes in (
             (TURBO, DCW, {"dcw_enabled": False, "dcw_mode": "low", "dcw_scaler": 0.0505}),
-            (TURBO, DCW, {"dcw_high_scaler": 0.0202, "dcw_wavelet": "db2"}),
+            (TURBO, DCW, {"dcw_high_scaler": 0.03, "dcw_wavelet": "db2"}),
             (TURBO, OPTIONS["retake"][1], {"retake_variance": 0.301, "retake_seed": 10}),
             (BASE, OPTIONS["velocity clamped"][1], {"velocity_norm_threshold": 0.801}),
             (TURBO, OPTIONS["velocity smoothed"][1], {"velocity_ema_factor": 0.301}),
