@@ -206,7 +206,8 @@ def _config(arguments: argparse.Namespace, config: GenerationConfig) -> Generati
     first = next(iter(config.seeds or ()), None) if arguments.seed is None else arguments.seed
     seeds = config.seeds if arguments.seed is None and size == config.batch_size else None
     # A bad size is refused before its seeds.
-    config = GenerationConfig(size, seeds, arguments.format or config.audio_format)
+    audio_format = arguments.format or config.audio_format
+    config = dataclasses.replace(config, batch_size=size, seeds=seeds, audio_format=audio_format)
     if seeds is None and first is not None:
         seeds = item_seeds(first, size)
     return dataclasses.replace(config, seeds=seeds)

@@ -21,7 +21,7 @@ from typing import Any
 from acestep.cli.upstream import LeftOut, field_name, translate
 from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.fields import REFUSED, requested
-from acestep.request import AUDIO_FORMATS, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from acestep.spelling import open_values
 from acestep.tasks import takes
 from harness.adjustments import Adjustments
@@ -31,7 +31,7 @@ from harness.reading import read_text
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"  # whatever the working directory
 MUSIC = FOLDER / "text2music"
-RUN_FIELDS = ("batch_size", "seed", "seeds", "audio_format")
+RUN_FIELDS = ("batch_size", "seed", "seeds", "audio_format", "mp3_bitrate", "mp3_sample_rate")
 PATH_FIELDS = ("src_audio", "reference_audio")
 DRAWN = (None, "", -1)  # as a seed
 SEED = re.compile(r"-?[0-9]{1,20}")
@@ -67,10 +67,11 @@ def load_description(path: Path, left_out: LeftOut | None = None) -> Description
 
 
 def _config(
-    batch_size: int = 1, seed: Any = DEFAULT_SEED, seeds: Any = None, audio_format: str = AUDIO_FORMATS[0]
+    batch_size: int = 1, seed: Any = DEFAULT_SEED, seeds: Any = None, **audio: Any
 ) -> GenerationConfig:
-    """How a file says the run is made. `seed`, as a number or its text: of the first item."""
-    config = GenerationConfig(batch_size, audio_format=audio_format)
+    """How a file says the run is made. `seed`, as a number or its text: of the first item. `audio`: how it is
+    written."""
+    config = GenerationConfig(batch_size, **audio)
     first: Any = int(seed) if isinstance(seed, str) and SEED.fullmatch(seed) else seed
     if seeds is None and first not in DRAWN:
         seeds = item_seeds(first, batch_size)

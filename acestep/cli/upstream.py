@@ -14,7 +14,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from acestep.request import AUDIO_FORMATS
 from acestep.resolver import EffectivePlan
 from acestep.tasks import TASKS, TRACKS, instruction
 from harness.adjustments import Adjustments
@@ -80,7 +79,6 @@ SWITCHES = {  # of upstream: a value, and what it is here
     "use_random_seed": {True: {"seed": -1, "seeds": None}, False: {}},
 }
 OPEN_DURATION = -1
-FORMATS = ("mp3", "opus", "aac", "wav32")  # that upstream writes, beside ours
 QUERY = "query"  # music has none: it is what `create` writes a caption from
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -118,7 +116,7 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
     """
     named = {field_name(name, fields): value for name, value in data.items()}
     music = QUERY not in fields
-    without = {*NO_COUNTERPART, *IDLE}
+    without = {*NO_COUNTERPART, *IDLE} - {*fields}
     known = {*fields, *without, *(SWITCHES if music else ()), QUERY}
     if unknown := [name for name in data if field_name(name, fields) not in known]:
         names = f"{listed([*fields])} (generate --help-fields has all), and upstream's names of them"
@@ -137,10 +135,6 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
         reason = "is for the command create, which writes a caption from it"
         left_out.changes.note(QUERY, _plain(named[QUERY]), _plain(caption), reason)
         values["caption"] = caption
-    if values.get("audio_format") in FORMATS:
-        reason = "is no format of files here"
-        left_out.changes.note("audio_format", values["audio_format"], AUDIO_FORMATS[0], reason)
-        values["audio_format"] = AUDIO_FORMATS[0]
     return values
 
 

@@ -172,14 +172,21 @@ def test_seeds_are_said_or_drawn(write, fields, seeds):
     assert load_example(write(fields))[1].seeds == seeds
 
 
-@pytest.mark.parametrize("name", [*NO_COUNTERPART, "audio_format"])
+@pytest.mark.parametrize("audio_format", ["flac", "wav", "mp3", "opus", "aac", "wav32"])
+def test_files_are_written_in_every_format_that_upstream_has(write, audio_format: str):
+    fields = {"audio_format": audio_format, "mp3_bitrate": "320k", "mp3SampleRate": 44_100}
+    _, config = load_example(write(NEUTRAL | fields), collected(strict=True))
+    assert (config.audio_format, config.mp3_bitrate, config.mp3_sample_rate) == (audio_format, "320k", 44_100)
+
+
+@pytest.mark.parametrize("name", NO_COUNTERPART)
 def test_what_asks_for_something_that_is_not_here_is_told_and_refused_when_strict(write, name: str):
-    path = write({name: "mp3"})
+    path = write({name: "other"})
     left_out = collected()
     load_example(path, left_out)
     assert [change.field for change in left_out.changes] == [name] and not left_out.notes
     for strict in (collected(strict=True), None):
-        with pytest.raises(UsageError, match=f"{name}: mp3 "):
+        with pytest.raises(UsageError, match=f"{name}: other "):
             load_example(path, strict)
 
 
