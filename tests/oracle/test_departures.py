@@ -44,13 +44,12 @@ def outpainted(engine: Engine) -> int:
 
 
 def outpainted_words(engine: Engine) -> int:
-    params = GenerationParams(
-        task_type="repaint", src_audio="a.wav", repainting_start=-1.16, repainting_end=1.0
-    )
+    painted = {"repainting_start": -1.16, "repainting_end": 1.0}
+    params = GenerationParams(task_type="repaint", src_audio="a.wav", **painted)
     params = length.resolved(params, 10.84, engine.setup, Adjustments(strict=True))
-    duration = cuts.user_metadata(params).duration
-    assert duration is not None
-    return duration
+    seconds = length.text_s(params, None, engine.setup)
+    assert seconds is not None
+    return int(seconds)
 
 
 def three_seconds(engine: Engine) -> int:
@@ -76,9 +75,8 @@ def read_metadata(engine: Engine) -> bool:
 
 
 def lm_caption(engine: Engine) -> int:
-    params = GenerationParams(caption="dub " * 600, thinking=True, duration=30.0)
-    kinds = {"plans_metadata": True, "plans_codes": True, "tokenizer": vocabulary}
-    told = cuts.generation_cuts(params, (), **kinds)
+    params = GenerationParams(caption="dub " * 600, thinking=True)
+    told = cuts.generation_cuts(params, 30.0, (), plans_metadata=True, plans_codes=True, tokenizer=vocabulary)
     return next(cut.read for cut in told if cut.field == "caption")
 
 
