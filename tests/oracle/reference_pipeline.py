@@ -234,7 +234,7 @@ class Reference(Scene):
         origin = self.conditions(self.instruction(), self.source(), **words)
         states: list[dict] = [{}, {}]
         before: list[Tensor | None] = [None, None]
-        edit, x, generator = self.clean, None, self.flow_noise()
+        edit, x, generator = self.clean, None, torch.Generator().manual_seed(self.seed)
         for step in range(first, steps):
             t, t_next = times[step], times[step + 1]
             if step < last:
@@ -247,10 +247,6 @@ class Reference(Scene):
             before[1] = self.smoothed(self.velocity(x, t, target, states[1]), before[1])
             x = x - (t - t_next) * before[1]
         return edit if x is None else x
-
-    def flow_noise(self) -> torch.Generator:
-        seed = self.seed if self.p.retake_seed is None else self.p.retake_seed
-        return torch.Generator().manual_seed(seed)
 
     def means(self, edit: Tensor, t: float, conditions: tuple, states: list, generator: Any) -> list[Tensor]:
         """Velocities under either words, averaged over draws, each from the same momentum."""

@@ -198,9 +198,7 @@ def test_option(option: str, benches: dict[str, Bench]) -> None:
     benches[dit].check(fields)
 
 
-@pytest.mark.parametrize(
-    "fields", [{"infer_method": "sde"} | RETAKE, FLOW | RETAKE], ids=["sde, retake", "flow edit, retake"]
-)
+@pytest.mark.parametrize("fields", [{"infer_method": "sde"} | RETAKE, FLOW], ids=["sde, retake", "flow edit"])
 def test_items_of_a_batch(fields: Fields, benches: dict[str, Bench]) -> None:
     benches[BASE].check(fields, seeds=(3, 8))
 
