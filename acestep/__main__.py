@@ -16,6 +16,7 @@ if __name__ == "__main__":  # before anything else is imported
     interrupts.end_quietly()
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from pathlib import Path
 from acestep.cli import card, commands
 from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.lm.backends.registry import BACKENDS
+from acestep.presets import FIXED, PRESETS
 from acestep.request import AUDIO_FORMATS
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
@@ -127,9 +129,16 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=whole, help="diffusion steps (turbo 8, base 50)")
     add("--thinking", action=switch, help="plan audio codes with the language model")
     add("--set", metavar="NAME=VALUE", action="append", default=[], help="any other field of a request")
-    add("--batch-size", type=whole, help="items (1)")
+    add(
+        "--preset",
+        choices=PRESETS,
+        default=FIXED,
+        help="what holds where nothing else is said: all work fixed by the request, upstream's defaults, or "
+        "the benchmark guide's (%(default)s)",
+    )
+    add("--batch-size", type=whole, help="items (the preset's)")
     add("--seed", type=whole, help=f"seed of the first item ({DEFAULT_SEED})")
-    add("--format", choices=AUDIO_FORMATS, help=f"audio format ({AUDIO_FORMATS[0]})")
+    add("--format", choices=AUDIO_FORMATS, help="audio format (the preset's)")
     add(
         "--out",
         type=Path,
@@ -137,16 +146,17 @@ def _generate(parser: argparse.ArgumentParser) -> None:
         help="folder for the audio, which replaces no file (%(default)s)",
     )
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
-    add("--help-fields", action=_HelpFields, nargs=0, help="print which field has a use in which task")
+    help_of = "print which field has a use in which task"
+    add("--help-fields", action=_Table, nargs=0, const="acestep.fields", help=help_of)
+    help_of = "print what is made of each of upstream's fields"
+    add("--help-upstream", action=_Table, nargs=0, const="acestep.cli.upstream_fields", help=help_of)
 
 
-class _HelpFields(argparse.Action):
-    """As --help: an answer instead of a run."""
+class _Table(argparse.Action):
+    """As --help: an answer instead of a run, the `table` of a module."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from acestep import fields
-
-        print(fields.table())
+        print(importlib.import_module(str(self.const)).table())
         parser.exit()
 
 

@@ -1,8 +1,8 @@
 """Which field of a request has a use where: one table, which the resolver applies and `--help-fields` prints.
 
-A field is asked for when it is not its default. It then takes part in what runs, or it is told why not:
-because no network of the task reads it (`tasks.FIELD_TASKS`), or because of what stands beside it (`RULES`).
-Descriptions are held to the same (`tasks.FIELD_TEXT_MODES`, `TEXT_RULES`).
+A field is asked for when it is not its preset's (`acestep.presets`). It then takes part in what runs, or it
+is told why not: because no network of the task reads it (`tasks.FIELD_TASKS`), or because of what stands
+beside it (`RULES`). Descriptions are held to the same (`tasks.FIELD_TEXT_MODES`, `TEXT_RULES`).
 
     python -m acestep generate --help-fields
 
@@ -247,21 +247,14 @@ TEXT_RULES = (
 )
 
 
-def requested(*records: GenerationParams | GenerationConfig) -> dict[str, Any]:
-    """The fields that are not their defaults."""
-    values = (
-        (field.name, getattr(record, field.name))
-        for record in records
-        for field in dataclasses.fields(record)
-    )
-    return {name: value for name, value in values if value != DEFAULTS[name]}
-
-
-def without_the_useless(situation: Situation, changes: Adjustments) -> GenerationParams:
-    """The request with every field that has no use at its default, each told."""
+def without_the_useless(
+    situation: Situation, changes: Adjustments, start: GenerationParams | None = None
+) -> GenerationParams:
+    """The request with every field that has no use at its default, each told that is not as in `start`:
+    a preset asks for nothing where nothing can be done."""
     task = situation.params.task_type
     unread = _unread((name for name in FIELD_TASKS if not takes(task, name)), task)
-    return _applied((*unread, *RULES), situation, changes)
+    return _applied((*unread, *RULES), situation, changes, start)
 
 
 def without_unused_settings(config: GenerationConfig, changes: Adjustments) -> GenerationConfig:
@@ -279,7 +272,7 @@ def _unread(names: Iterable[str], where: str) -> list[Rule]:
     return [Rule((name,), f"has no use in {where}", lambda _: True) for name in names]
 
 
-def _applied(rules: Iterable[Rule], situation: Any, changes: Adjustments) -> Any:
+def _applied(rules: Iterable[Rule], situation: Any, changes: Adjustments, start: Any = None) -> Any:
     """The `params` of a situation after the rules, of which each may change it for the next."""
     defaults = {field.name: field.default for field in dataclasses.fields(situation.params)}
     for rule in rules:
@@ -287,7 +280,8 @@ def _applied(rules: Iterable[Rule], situation: Any, changes: Adjustments) -> Any
             params = situation.params
             value = getattr(params, name)
             if value != defaults[name] and rule.holds(situation):
-                changes.note(name, value, rule.applied(situation), rule.reason)
+                if start is None or value != getattr(start, name):
+                    changes.note(name, value, rule.applied(situation), rule.reason)
                 params = dataclasses.replace(params, **{name: defaults[name]})
                 situation = dataclasses.replace(situation, params=params)
     return situation.params

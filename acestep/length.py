@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from acestep.defaults import length_s as default_length_s
+from acestep.defaults import DEFAULT_DURATION_S
 from acestep.models.rates import FRAMES_PER_SECOND, MIN_FRAMES, latent_frames
 from acestep.request import DURATION_RANGE_S, GenerationParams
 from acestep.setup import Setup
@@ -16,9 +16,13 @@ from harness.errors import UsageError
 
 
 def resolved(
-    params: GenerationParams, source_s: float | None, setup: Setup, changes: Adjustments
+    params: GenerationParams,
+    source_s: float | None,
+    setup: Setup,
+    changes: Adjustments,
+    default_s: float = DEFAULT_DURATION_S,
 ) -> GenerationParams:
-    """`params` with the length of the result: the recording's, the codes', or the request's.
+    """`params` with the length of the result: the recording's, the codes', the request's, or `default_s`.
 
     Codes over the limit are cut here, a recording when it is read. It stays open where the language model
     decides it. Raises UsageError for a region beyond its recording, and where `changes` are strict.
@@ -34,7 +38,7 @@ def resolved(
         duration_s = len(codes) / CODES_PER_SECOND
         params = replace(params, audio_codes=audio_codes.join(codes[: int(limit * CODES_PER_SECOND)]))
     elif duration_s is None and not (setup.lm and params.plans_metadata):
-        duration_s = min(default_length_s(), limit)
+        duration_s = min(default_s, limit)
     if duration_s is not None and duration_s > limit:
         changes.note("duration", duration_s, limit, f"is over the limit of {setup.whose()}")
         duration_s = limit
@@ -47,7 +51,9 @@ def resolved(
     return replace(params, duration=duration_s)
 
 
-def text_s(params: GenerationParams, requested_s: float | None, setup: Setup) -> float | None:
+def text_s(
+    params: GenerationParams, requested_s: float | None, setup: Setup, default_s: float = DEFAULT_DURATION_S
+) -> float | None:
     """Seconds that the text is told the song has; None where the language model decides them.
 
     `params`: `resolved`; `requested_s`: the duration before. It is the result's, also of a recording that is
@@ -58,7 +64,7 @@ def text_s(params: GenerationParams, requested_s: float | None, setup: Setup) ->
         return params.duration
     if requested_s is None and setup.lm and params.plans_metadata:
         return None
-    return min(default_length_s(requested_s), setup.max_duration_s)
+    return min(requested_s or default_s, setup.max_duration_s)
 
 
 def faded(params: GenerationParams, changes: Adjustments) -> GenerationParams:

@@ -18,6 +18,7 @@ from acestep.text import audio_codes
 from harness.checks import one_of, path, sequence, shown, within
 from harness.declared import check, choice, number, switch, whole, words
 from harness.errors import UsageError
+from harness.subject import DEFAULT_PRESET
 
 LANGUAGES = (
     "ar az bg bn ca cs da de el en es fa fi fr he hi hr ht hu id is it ja ko la lt ms ne nl no pa pl pt "
@@ -42,6 +43,7 @@ REPAINT_MODES = ["aggressive", "balanced", "conservative"]
 CHUNK_MASK_MODES = ["auto", "explicit"]
 DCW_MODES = ["double", "low", "high", "pix"]
 DCW_WAVELETS = ["haar", "db2", "db4", "sym4", "sym8", "coif2"]
+PRESET_NAMES = ["fixed", "upstream", "guide"]
 MAX_SEED = 2**32 - 1
 MAX_BATCH = 64
 MAX_CAPTION_CHARS = 4_096
@@ -113,7 +115,7 @@ class GenerationParams:
     cfg_interval_end: float = number(1.0, 0.0, 1.0)
     velocity_norm_threshold: float = number(0.0, 0.0, 100.0)  # longest velocity, in lengths of x; 0 = off
     velocity_ema_factor: float = number(0.0, 0.0, 1.0)  # share of the last step's velocity
-    dcw_enabled: bool = switch(False)  # correct each step by wavelet bands
+    dcw_enabled: bool | None = switch(False, open=True)  # correct steps by wavelet bands; None: turbo's
     dcw_mode: str = choice("double", DCW_MODES)
     dcw_scaler: float = number(0.05, 0.0, 10.0)
     dcw_high_scaler: float = number(0.02, 0.0, 10.0)
@@ -223,13 +225,18 @@ def check_metadata(bpm: object, keyscale: object, timesignature: object, languag
 
 @dataclass(frozen=True, slots=True)
 class GenerationConfig:
-    """How the run is made. `seeds`: one per batch item; None draws them, and the result reports them."""
+    """How the run is made. `seeds`: one per batch item; None draws them, and the result reports them.
+
+    `preset`: the values that the request began with (`acestep.presets`), for its record. It changes no field:
+    whoever builds a request takes those from there, and what differs from them is told as asked for.
+    """
 
     batch_size: int = whole(1, 1, MAX_BATCH)
     seeds: tuple[int, ...] | None = None
     audio_format: str = choice("wav", AUDIO_FORMATS)
     mp3_bitrate: str = choice("128k", MP3_BITRATES)
     mp3_sample_rate: int = choice(48_000, MP3_SAMPLE_RATES)
+    preset: str = choice(DEFAULT_PRESET, PRESET_NAMES)
 
     def __post_init__(self) -> None:
         check(self)

@@ -16,6 +16,7 @@ from typing import Any
 from acestep import components, fields, gpu_config, length, repainting
 from acestep.audio import recordings, writing
 from acestep.diffusion.schedule import BASE_STEPS, TURBO_SHIFTS, TURBO_STEPS, nearest, schedule, start_at
+from acestep.presets import PRESETS, requested, settled
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.tasks import TASKS, Task, instruction
@@ -60,6 +61,12 @@ class EffectivePlan:
         }
 
     @property
+    def preset_values(self) -> dict[str, Any]:
+        """What the preset sets, where nothing else was asked for."""
+        values = PRESETS[self.config.preset].values(turbo=self.setup.turbo)
+        return {name: value for name, value in values.items() if name not in self.requested}
+
+    @property
     def instructions(self) -> tuple[str, ...]:
         """The task's, and that of text to music where later steps leave the source."""
         later = (instruction("text2music"),) if self.params.audio_cover_strength < 1 else ()
@@ -97,6 +104,7 @@ class EffectivePlan:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for `--dry-run` and for the record of a run."""
         params, config, setup = self.params, self.config, self.setup
+        runs, of_preset = asdict(params) | asdict(config), self.preset_values
         return {
             "source": setup.source,
             "dit": setup.dit,
@@ -125,6 +133,9 @@ class EffectivePlan:
             "infer_method": params.infer_method,
             "guidance_scale": params.guidance_scale,
             "guidance_mode": params.guidance_mode if self.guided else None,
+            "preset": config.preset,
+            "preset_values": {name: value for name, value in of_preset.items() if runs[name] == value},
+            "preset_unused": [name for name, value in of_preset.items() if runs[name] != value],
             "request": self.request,
             "adjustments": [asdict(a) for a in self.adjustments],
             "notes": list(self.notes),
@@ -139,20 +150,24 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     """
     changes = Adjustments(setup.strict)
     changes.extend(setup.adjustments)
-    task = TASKS[params.task_type]
+    task, preset = TASKS[params.task_type], PRESETS[config.preset]
+    start = preset.of_variant(turbo=setup.turbo)
+    params = settled(params, turbo=setup.turbo)
     requested_s = params.duration
     config = _files(_batch(config, setup, changes), changes)
+    wanted = requested(params, start) | requested(config, preset.config)
     audio = recordings.survey(params, setup.max_duration_s, changes)
     codes = audio_codes.clamped(params.audio_codes, changes)
     params = replace(params, reference_audio=audio.references, audio_codes=codes)
+    params = _planning(params, start, setup, changes)
     situation = _situation(params, task, setup, audio.source_s)
-    params = fields.without_the_useless(situation, changes)
-    requested = tuple(fields.requested(params, config))
-    _check_planning(params, setup)
-    params = length.faded(length.resolved(params, audio.source_s, setup, changes), changes)
+    useful = fields.without_the_useless(situation, changes, start)
+    idle = requested(params, useful).keys()
+    params = length.resolved(useful, audio.source_s, setup, changes, preset.duration_s)
+    params = length.faded(params, changes)
     if task.region and not situation.painted_whole:
         params = repainting.resolved(params)
-        requested = (*requested, *(name for name in repainting.FIELDS if name not in requested))
+        wanted |= dict.fromkeys(repainting.FIELDS)
     params = _variant(params, setup, changes)
     times = schedule(
         params.inference_steps or TURBO_STEPS, params.shift, turbo=setup.turbo, timesteps=params.timesteps
@@ -167,10 +182,10 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
         lm_metadata=setup.lm is not None and params.plans_metadata,
         lm_codes=params.plans_codes,
         source_s=audio.source_s,
-        text_duration_s=length.text_s(params, requested_s, setup),
+        text_duration_s=length.text_s(params, requested_s, setup, preset.duration_s),
         adjustments=(),
         notes=(*setup.notes, *audio.notes, *_notes(params, task, setup)),
-        requested=requested,
+        requested=tuple(name for name in wanted if name not in idle),
     )
     _texts(plan, changes)
     return replace(plan, adjustments=tuple(changes))
@@ -234,10 +249,16 @@ def _situation(
     )
 
 
-def _check_planning(params: GenerationParams, setup: Setup) -> None:
-    """Refuse to plan codes without a language model."""
-    if params.thinking and setup.lm is None:
+def _planning(
+    params: GenerationParams, start: GenerationParams, setup: Setup, changes: Adjustments
+) -> GenerationParams:
+    """Refuse to plan codes without a language model; where the preset would, go without and tell."""
+    if not params.plans_codes or setup.lm:
+        return params
+    if not start.thinking:
         raise MissingPrerequisite(f"thinking: {setup.no_lm}; --no-thinking does without")
+    changes.note("thinking", True, None, f"is the preset's, and there is nothing to plan with: {setup.no_lm}")
+    return replace(params, thinking=False)
 
 
 def _texts(plan: EffectivePlan, changes: Adjustments) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from acestep import resolver
+from acestep import presets, resolver
 from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_SEED
 from acestep.models.rates import FRAME_SAMPLES, SAMPLE_RATE
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.tier_case import TierCases
+from harness.subject import DEFAULT_PRESET
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,13 +53,16 @@ class AceStep(TierCases):
     def request(
         self,
         duration_s: float = DEFAULT_DURATION_S,
-        batch_size: int = 1,
+        batch_size: int | None = None,
         seed: int = DEFAULT_SEED,
+        preset: str = DEFAULT_PRESET,
         **params: Any,
     ) -> Request:
-        """`params`: the other fields of `GenerationParams`."""
-        config = GenerationConfig(batch_size=batch_size, seeds=item_seeds(seed, batch_size))
-        return Request(GenerationParams(duration=duration_s, **params), config)
+        """`params`: the other fields of `GenerationParams`. What is not said is the preset's."""
+        start = presets.named(preset)
+        size = start.config.batch_size if batch_size is None else batch_size
+        config = replace(start.config, batch_size=size, seeds=item_seeds(seed, size))
+        return Request(replace(start.params, duration=duration_s, **params), config)
 
     def resolve(self, request: Request, setup: Setup) -> EffectivePlan:
         return resolver.resolve(*request, setup)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from acestep import gpu_config, resolver
 from acestep.gpu_config import GPUConfig
 from acestep.lm.backends.registry import AUTO, BACKENDS
+from acestep.presets import FIXED, PRESETS
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import NONE, Setup
@@ -19,7 +21,7 @@ from acestep.weights.layout import LM_PREFIX, LM_SIZES
 from acestep.weights.sources import choose_source
 from harness.accelerators import snap
 from harness.errors import UsageError
-from harness.tiers import Case, Target, Tier
+from harness.tiers import Case, Size, Target, Tier
 
 NO_OFFLOAD_FROM_GB = 8.0  # the bf16 DiT, VAE and text encoder are 6.2 GB: below, trying proves nothing
 HOST = ("cpu", "virtual")  # devices that need no accelerator
@@ -32,12 +34,17 @@ Paper boats beneath the moon
 [Chorus]
 Carry me home, carry me home"""
 
+METADATA = {"bpm": 120, "keyscale": "C major", "timesignature": "4", "vocal_language": "en"}
+
 WHOLE_TILE_FRAMES = 512  # the ladder's first tile: 20 s of audio
 ON_CPU = 3  # the last level of the ladder
 SHARED_FROM_GB, RESIDENT_FROM_GB, WHOLE_FROM_GB = 16, 20, 24  # where a tier's residency is its news
 
 # Of a plan's own account: how it was asked for, and what follows from the card.
-NOT_WHAT_RUNS = (*("request", "adjustments", "notes", "card", "tier", "max_duration_s", "lm_backend_reason"),)
+NOT_WHAT_RUNS = (
+    *("request", "preset_values", "preset_unused", "adjustments", "notes"),
+    *("card", "tier", "max_duration_s", "lm_backend_reason"),
+)
 
 
 class TierCases:
@@ -46,6 +53,9 @@ class TierCases:
     plan_type: type = EffectivePlan
     tested_gb: tuple[float, ...] = gpu_config.TESTED_GB
     lm_backends: tuple[str, ...] = (AUTO, *BACKENDS)
+    presets: Mapping[str, Size] = MappingProxyType(
+        {name: Size(preset.duration_s, preset.config.batch_size) for name, preset in PRESETS.items()}
+    )
     simplified: str = "the DiT is eager and the LM runs through pt"
 
     def tier(self, size_gb: float) -> Tier:
@@ -61,20 +71,20 @@ class TierCases:
         )
 
     def case_request(self, case: Case) -> tuple[GenerationParams, GenerationConfig]:
-        """All metadata is given, so the work depends on the case alone."""
-        params = GenerationParams(
+        """The length is the case's. By the preset `fixed` all metadata is given too, so that the work depends
+        on the case alone; by another the language model thinks of it."""
+        preset = PRESETS[case.preset]
+        params = replace(
+            preset.params,
             caption=CAPTION,
             lyrics=LYRICS,
             duration=case.duration_s,
-            bpm=120,
-            keyscale="C major",
-            timesignature="4",
-            vocal_language="en",
             thinking=case.lm,
             inference_steps=case.steps,
+            **(METADATA if case.preset == FIXED else {}),
         )
         seeds = item_seeds(case.seed, case.batch_size)
-        return params, GenerationConfig(batch_size=case.batch_size, seeds=seeds)
+        return params, replace(preset.config, batch_size=case.batch_size, seeds=seeds)
 
     def case_plan(self, case: Case, target: Target) -> EffectivePlan:
         """Without a language model where the tier has no room for one."""
@@ -89,7 +99,9 @@ class TierCases:
         return (_setup(case, target).no_lm or None) if case.lm and tier.lm_sizes else None
 
     def identity(self, plan: EffectivePlan) -> Mapping[str, Any]:
-        return {name: value for name, value in plan.as_dict().items() if name not in NOT_WHAT_RUNS}
+        """What runs; the preset that goes without saying has the name it had before there were any."""
+        left_out = (*NOT_WHAT_RUNS, *(("preset",) if plan.config.preset == FIXED else ()))
+        return {name: value for name, value in plan.as_dict().items() if name not in left_out}
 
     def case_notes(self, record: Any) -> tuple[str, ...]:
         backend = record.environment.get("lm_backend") or record.lm_backend

@@ -49,6 +49,7 @@ TASKS = ("cover", "repaint", "lego", "extract", "complete", "reference")  # text
 TEXT_MODES = ("understand", "create", "format")
 METHODS = ("ode", "sde", "heun")
 GUIDANCE = ("none", "apg", "adg", "cfg")
+PRESETS = ("fixed", "upstream")  # where a cell says nothing of it, the first: its request fixes all work
 TIERS_GB = (4, 6, 8, 12, 16, 20, 24)
 WITH_LM = (False, True)
 VARIANTS = ("default", "no-quant", "no-offload")
@@ -79,6 +80,7 @@ AXES: dict[str, tuple] = {
     "tier_gb": TIERS_GB,
     "lm": WITH_LM,
     "variant": VARIANTS,
+    "preset": PRESETS,
 }
 FILTER, REPEATS = "ACESTEP_BENCH_CELLS", "ACESTEP_BENCH_REPEATS"
 SELECTED = (
@@ -124,6 +126,7 @@ class Cell:
     """One combination to measure, known by its name: a kind of measurement, and the values of its parameters.
 
     generate    request to file
+    preset      request to file by a preset, which says how many items, and whether and what is planned
     plan        the language model alone
     task        one task on a recording as long as the result; `reference` is text to music in its timbre
     solver      base weights, which can be guided: one way to integrate, one to guide, at the fewest steps
@@ -181,6 +184,7 @@ def timing_cells(source: str) -> list[Cell]:
     cells = [
         *generate_cells(source),
         *plan_cells(source),
+        *_product("preset", preset=PRESETS[1:], duration_s=least),
         *_product("task", task=TASKS, duration_s=least),
         *_product("text", mode=TEXT_MODES),
         *_product("solver", method=METHODS, guidance=GUIDANCE, duration_s=least),

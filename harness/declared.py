@@ -8,7 +8,7 @@
         def __post_init__(self) -> None:
             check(self)
 
-A default of None leaves a field open. No torch import here.
+A default of None leaves a field open, and so does None in a switch that says so. No torch import here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from harness import checks
 
 CHECK = "check"  # of a field's metadata: value from name and value, or UsageError
 ALLOWED = "allowed"  # what is allowed, in words
+OPEN = "open"  # whether None is, though it is not the default
 
 
 def number(default: float | None, low: float, high: float) -> Any:
@@ -33,9 +34,9 @@ def whole(default: int | None, low: int, high: int) -> Any:
     return _field(default, f"{low} to {high}", lambda n, v: checks.within(n, v, low, high, kind=int))
 
 
-def switch(default: bool) -> Any:
-    """A field for true or false."""
-    return _field(default, "true, false", checks.flag)
+def switch(default: bool, *, open: bool = False) -> Any:
+    """A field for true or false; None leaves an `open` one to somebody else."""
+    return _field(default, "true, false", checks.flag, open)
 
 
 def choice(default: str | int, allowed: Sequence[str | int]) -> Any:
@@ -60,12 +61,12 @@ def check(record: Any) -> None:
     field, the value and what is allowed."""
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
-        open_value = value is None and field.default is None
+        open_value = value is None and (field.default is None or field.metadata.get(OPEN, False))
         if CHECK in field.metadata and not open_value:
             settled = field.metadata[CHECK](field.name, value)
             if settled is not None:
                 object.__setattr__(record, field.name, settled)
 
 
-def _field(default: Any, allowed: str, check: Callable[[str, Any], Any]) -> Any:
-    return dataclasses.field(default=default, metadata={CHECK: check, ALLOWED: allowed})
+def _field(default: Any, allowed: str, check: Callable[[str, Any], Any], open: bool = False) -> Any:
+    return dataclasses.field(default=default, metadata={CHECK: check, ALLOWED: allowed, OPEN: open})

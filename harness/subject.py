@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_DURATION_S = 30.0  # of a request that names no length
 DEFAULT_SEED = 42  # of the first item
+DEFAULT_PRESET = "fixed"  # the values to start from that every subject has: all work is fixed by the request
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,14 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """Length and items of a case where no flag says them."""
+
+    duration_s: float
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where a case is to run.
 
@@ -66,6 +74,8 @@ class Case(Protocol):
     @property
     def variant(self) -> str: ...  # default, no-quant or no-offload
     @property
+    def preset(self) -> str: ...  # what holds where the case says nothing
+    @property
     def skip_compile(self) -> bool: ...
     @property
     def no_limits(self) -> bool: ...
@@ -82,6 +92,7 @@ class TierSubject(Subject, Protocol):
     plan_type: type
     tested_gb: Sequence[float]  # sizes of cards to test where none is named
     lm_backends: Sequence[str]  # of a language model; "auto" is one
+    presets: Mapping[str, Size]  # by name; `harness.subject.DEFAULT_PRESET` is one
     simplified: str  # what a card that is not here runs otherwise, to be said of predictions; may be empty
 
     def tier(self, size_gb: float) -> Tier:

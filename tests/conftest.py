@@ -72,7 +72,7 @@ class Subject:
     def setup(self, **choices):
         return Setup.choose(**choices)
 
-    def request(self, duration_s, batch_size, seed, **music):
+    def request(self, duration_s, seed, batch_size=2, preset="fixed", **music):
         config = GenerationConfig(batch_size=batch_size, seeds=item_seeds(seed, batch_size))
         return GenerationParams(duration=duration_s, **music), config
 

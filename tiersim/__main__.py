@@ -66,6 +66,12 @@ def _add_cases(add: Callable[..., object]) -> None:
         default=DEFAULTS.lm_backend,
         help="what runs it (the tier's)",
     )
+    add(
+        "--preset",
+        choices=subject.presets,
+        default=DEFAULTS.preset,
+        help=f"what of a request holds where no flag says it ({DEFAULTS.preset})",
+    )
     variants = f"of each tier's settings: {', '.join(VARIANTS)}"
     add("--variants", nargs="+", default=VARIANTS[:1], choices=VARIANTS, metavar="NAME", help=variants)
     sources = "synthetic-tiny, synthetic-full or a checkpoint folder (default: ACESTEP_SOURCE)"
@@ -74,11 +80,11 @@ def _add_cases(add: Callable[..., object]) -> None:
         "--duration",
         "--tier-duration",
         type=number,
-        default=DEFAULTS.duration_s,
         metavar="S",
-        help=f"{DEFAULTS.duration_s:g}",
+        help=", ".join(f"{size.duration_s:g} {name}" for name, size in subject.presets.items()),
     )
-    add("--batch-size", type=whole, default=DEFAULTS.batch_size, metavar="N", help=f"{DEFAULTS.batch_size}")
+    items = ", ".join(f"{size.batch_size} {name}" for name, size in subject.presets.items())
+    add("--batch-size", type=whole, metavar="N", help=items)
     add(
         "--steps",
         "--inference-steps",

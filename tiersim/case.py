@@ -20,7 +20,7 @@ from harness.cards import MIB, Card
 from harness.checks import one_of
 from harness.errors import UsageError
 from harness.memory import CONTEXT_BYTES, GIB
-from harness.subject import DEFAULT_DURATION_S, DEFAULT_SEED
+from harness.subject import DEFAULT_DURATION_S, DEFAULT_PRESET, DEFAULT_SEED
 from harness.tiers import Target, Tier, TierSubject, tier_subject
 
 Variant = Literal["default", "no-quant", "no-offload"]  # each takes away more than the one before
@@ -46,7 +46,8 @@ class Case:
     is left out. `cap`: how the memory is limited; `auto` is the device's own way, and virtual on a CPU.
     `no_limits`: run what the tier would clamp. `repeat` tells equal runs apart. `card`: the one to predict
     the case for instead of running it; its memory is the tier's. `lm_backend`: what runs the language model.
-    `subject`: what is tested, by its name in `harness.registry`.
+    `subject`: what is tested, by its name in `harness.registry`. `preset`: what of its requests holds where
+    the case says nothing.
     """
 
     tier_gb: float
@@ -66,6 +67,7 @@ class Case:
     card: Card | None = None
     lm_backend: str = "auto"
     subject: str = registry.DEFAULT
+    preset: str = DEFAULT_PRESET
 
     def __post_init__(self) -> None:
         for name, most in {"tier_gb": MAX_GB, "timeout_s": MAX_TIMEOUT_S}.items():
@@ -78,6 +80,7 @@ class Case:
         one_of("cap", self.cap, CAPS)
         subject = subject_of(self)
         one_of("lm_backend", self.lm_backend, subject.lm_backends)
+        one_of("preset", self.preset, [*subject.presets])
         for name in ("device", "cap") if self.card else ():
             if getattr(self, name) != "auto":
                 raise UsageError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
-from harness import cards, console
+from harness import cards, console, registry
 from harness.cards import Card
 from harness.checks import within
 from harness.errors import UsageError
@@ -18,6 +18,7 @@ from harness.records import forms
 from harness.records import writer as output
 from harness.records.schema import Header, Profile
 from harness.text import harmless
+from harness.tiers import tier_subject
 from tiersim import baseline, boundary, document, html, pool, sweep
 from tiersim.case import PREDICTED, VARIANTS, Case, Plan, here, resolve, subject_of
 from tiersim.case_runner import CaseRunner, Runner
@@ -132,12 +133,13 @@ def _rungs(options: argparse.Namespace, base: Case) -> list[list[Plan]]:
 
 
 def _base(options: argparse.Namespace, card: Card | None) -> Case:
+    size = tier_subject(registry.DEFAULT).presets[options.preset]
     return Case(
         tier_gb=options.tiers[0],
         source=options.source,
         device=options.device or "auto",
-        duration_s=options.duration,
-        batch_size=options.batch_size,
+        duration_s=size.duration_s if options.duration is None else options.duration,
+        batch_size=size.batch_size if options.batch_size is None else options.batch_size,
         steps=options.steps,
         seed=options.seed,
         timeout_s=options.case_timeout,
@@ -146,6 +148,7 @@ def _base(options: argparse.Namespace, card: Card | None) -> Case:
         skip_compile=options.skip_compile,
         card=card,
         lm_backend=options.lm_backend,
+        preset=options.preset,
     )
 
 

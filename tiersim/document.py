@@ -53,6 +53,7 @@ def _requested(case: Case) -> dict[str, Any]:
         "device": case.device,
         "no_limits": case.no_limits,
         "repeat": case.repeat,
+        "preset": case.preset,
     }
 
 

@@ -17,9 +17,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from acestep import components, resolver
 from acestep.audio import files as audio_file
 from acestep.cli import report
-from acestep.cli.examples import example_names, load_description, load_example, music_example, overlaid
+from acestep.cli.examples import (
+    example_names,
+    load_description,
+    load_example,
+    music_example,
+    overlaid,
+    start,
+)
 from acestep.cli.upstream import LeftOut, field_name
-from acestep.defaults import DEFAULT_SEED
+from acestep.presets import PRESETS
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
@@ -187,16 +194,16 @@ def _request(arguments: argparse.Namespace) -> Request:
     }
     changes = _changes(GenerationParams, values, arguments.set)
     left_out = LeftOut(Adjustments(arguments.strict))
-    example = arguments.example
+    example, preset = arguments.example, PRESETS[arguments.preset]
     if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
-        params, config = GenerationParams(), GenerationConfig(seeds=(DEFAULT_SEED,))
+        params, config = start(preset)
         names = {}
     else:
         path = music_example(example)
-        params, config = load_example(path, left_out)
-        names = example_names(path, params, changes)
+        params, config = load_example(path, left_out, preset)
+        names = example_names(path, params, changes, preset.params)
     with spelled(names):
-        params = overlaid(params, changes, left_out)
+        params = overlaid(params, changes, left_out, preset.params)
     return Request(params, _config(arguments, config), left_out, names)
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from acestep.cli.upstream import LeftOut, field_name, translate
-from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_EXAMPLE, DEFAULT_SEED
-from acestep.fields import REFUSED, requested
+from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
+from acestep.fields import REFUSED
+from acestep.presets import FIXED, PRESETS, Preset, requested
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from acestep.spelling import open_values
 from acestep.tasks import takes
@@ -44,20 +45,23 @@ def music_example(name: str | None) -> Path:
     return path if exists(path) or path.parent != Path() else MUSIC / path
 
 
-def load_example(path: Path, left_out: LeftOut | None = None) -> tuple[GenerationParams, GenerationConfig]:
+def load_example(
+    path: Path, left_out: LeftOut | None = None, preset: Preset = PRESETS[FIXED]
+) -> tuple[GenerationParams, GenerationConfig]:
     """Read a request to generate; `batch_size`, `seed` (DEFAULT_SEED; -1 draws) and format are of the run.
 
-    `left_out` learns what the file says and nothing here does; without it, a request for such is refused.
-    Raises MissingPrerequisite when the file is absent or is not JSON, UsageError for fields that are
-    unknown, given twice or out of range; both name the file.
+    What the file does not say is the preset's. `left_out` learns what the file says and nothing here does;
+    without it, a request for such is refused. Raises MissingPrerequisite when the file is absent or is not
+    JSON, UsageError for fields that are unknown, given twice or out of range; both name the file.
     """
     with _named(path):
         fields = _read(path, GenerationParams, left_out, RUN_FIELDS)
         run = {name: fields.pop(name) for name in RUN_FIELDS if name in fields}
         run = {name: value for name, value in run.items() if name == "seed" or value not in (None, "")}
         if not fields.keys() & {"src_audio", "audio_codes"}:  # which say how long they are
-            fields.setdefault("duration", DEFAULT_DURATION_S)
-        return GenerationParams(**fields), _config(**run)
+            fields.setdefault("duration", preset.file_duration_s)
+        fields |= {name: getattr(preset.params, name) for name in preset.over_files}
+        return dataclasses.replace(preset.params, **fields), _config(preset.config, **run)
 
 
 def load_description(path: Path, left_out: LeftOut | None = None) -> DescriptionParams:
@@ -66,15 +70,19 @@ def load_description(path: Path, left_out: LeftOut | None = None) -> Description
         return DescriptionParams(**_read(path, DescriptionParams, left_out))
 
 
+def start(preset: Preset) -> tuple[GenerationParams, GenerationConfig]:
+    """The request of a preset, where there is no file."""
+    return preset.params, _config(preset.config)
+
+
 def _config(
-    batch_size: int = 1, seed: Any = DEFAULT_SEED, seeds: Any = None, **audio: Any
+    start: GenerationConfig, seed: Any = DEFAULT_SEED, seeds: Any = None, **run: Any
 ) -> GenerationConfig:
-    """How a file says the run is made. `seed`, as a number or its text: of the first item. `audio`: how it is
-    written."""
-    config = GenerationConfig(batch_size, **audio)
+    """How a file says the run is made. `seed`, as a number or its text: of the first item."""
+    config = dataclasses.replace(start, **run)
     first: Any = int(seed) if isinstance(seed, str) and SEED.fullmatch(seed) else seed
     if seeds is None and first not in DRAWN:
-        seeds = item_seeds(first, batch_size)
+        seeds = item_seeds(first, config.batch_size)
     return dataclasses.replace(config, seeds=seeds)
 
 
@@ -86,30 +94,37 @@ def exists(path: Path) -> bool:
         return False
 
 
-def overlaid(params: GenerationParams, changes: Mapping[str, Any], left_out: LeftOut) -> GenerationParams:
-    """An example's request with the `changes` of flags over it.
+def overlaid(
+    params: GenerationParams,
+    changes: Mapping[str, Any],
+    left_out: LeftOut,
+    start: GenerationParams = PRESETS[FIXED].params,
+) -> GenerationParams:
+    """An example's request, which began with `start`, with the `changes` of flags over it.
 
     What the example has for its own task, or for a length that is no longer its own, gives way to them, and
     `left_out` notes it: the flags did not ask for it. What is refused elsewhere still is, with UsageError.
     """
     task = changes.get("task_type", params.task_type)
-    own = {name for name in requested(params) if takes(params.task_type, name) and not takes(task, name)}
+    chosen = requested(params, start)
+    own = {name for name in chosen if takes(params.task_type, name) and not takes(task, name)}
     own -= {*REFUSED}
     if changes.get("src_audio") or changes.get("audio_codes"):
-        own |= {"duration", "thinking"} & requested(params).keys()
+        own |= {"duration", "thinking"} & chosen.keys()
     if own := sorted(own - changes.keys()):
         left_out.notes.append(f"{', '.join(own)}: the example's, without a use beside the flags; left out")
-    defaults = {field.name: field.default for field in dataclasses.fields(params)}
-    return dataclasses.replace(params, **{name: defaults[name] for name in own} | dict(changes))
+    return dataclasses.replace(params, **{name: getattr(start, name) for name in own} | dict(changes))
 
 
-def example_names(path: Path, params: Any, changes: Container[str]) -> dict[str, str]:
-    """How errors name the fields that the example at `path` has chosen and no flag has changed."""
-    return {
-        field.name: f"example {str(path)!r}: {field.name}"
-        for field in dataclasses.fields(params)
-        if field.name not in changes and getattr(params, field.name) != field.default
-    }
+def example_names(
+    path: Path,
+    params: GenerationParams,
+    changes: Container[str],
+    start: GenerationParams = PRESETS[FIXED].params,
+) -> dict[str, str]:
+    """How errors name what the example at `path` has chosen, beside `start`, and no flag has changed."""
+    chosen = requested(params, start)
+    return {name: f"example {str(path)!r}: {name}" for name in chosen if name not in changes}
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 a name in camelCase or of ALIASES     is read as ours
 a switch of _switches                 becomes the field that does here what it asks for
-a field of NO_COUNTERPART             is left out, and told; at a neutral value it asks for nothing
+a field of ABSENT                     is left out, and told; at a neutral value it asks for nothing
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ ALIASES = {
     "retake_seed_value": "retake_seed",
     "constrained_decoding": "use_constrained_decoding",
     "constrained": "use_constrained_decoding",
+    "cot_language": "use_cot_language",
+    "parallel_thinking": "allow_lm_batch",
+    "model_name": "model",
+    "dit_model": "model",
 }
 OF_WORDS = {  # the language model's sampling, where nothing else is sampled
     "lm_temperature": "temperature",
@@ -55,30 +59,59 @@ OF_WORDS = {  # the language model's sampling, where nothing else is sampled
     "lm_top_p": "top_p",
     "lm_repetition_penalty": "repetition_penalty",
 }
-# Fields without a counterpart, and values at which they ask for nothing, as null and "" do.
-NO_COUNTERPART: dict[str, tuple[Any, ...]] = {
-    "instruction": tuple(instruction(task, track) for task in TASKS for track in ((), *zip(TRACKS))),
-    **dict.fromkeys(
-        ("model", "model_name", "dit_model", "lm_model_path", "lm_backend", "global_caption"), ()
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Why a field is not here. It asks for nothing where it is null, "" or `neutral`, and if `idle` ever."""
+
+    reason: str
+    neutral: tuple[Any, ...] = ()
+    idle: bool = False
+
+
+THOUGHT = Absent("what a language model has thought before; it thinks again", idle=True)
+TOGETHER = Absent("items are planned together", idle=True)
+CREATES, FORMATS_TEXT = "the command `create`", "the command `format`"
+DESCRIBES = "the commands `understand` and `codes`"
+MP3 = Absent("detail of a format that is not written", idle=True)
+ABSENT = {
+    "instruction": Absent(
+        "follows from the task and its tracks",
+        tuple(instruction(task, track) for task in TASKS for track in ((), *zip(TRACKS))),
     ),
-    **dict.fromkeys(("sample_mode", "use_format", "is_format_caption", "use_cot_lyrics"), (False,)),
-    **dict.fromkeys(("analysis_only", "full_analysis_only", "extract_codes_only"), (False,)),
-    "eta": (0,),
-    "momentum": (),
+    "global_caption": Absent("read by weights for stems alone, which are none of the published"),
+    "model": Absent("the flag `--dit`"),
+    "lm_model_path": Absent("the flag `--lm`"),
+    "lm_backend": Absent("the flag `--lm-backend`"),
+    "sample_mode": Absent(CREATES, (False,)),
+    "use_format": Absent(FORMATS_TEXT, (False,)),
+    "is_format_caption": Absent(FORMATS_TEXT, (False,)),
+    **dict.fromkeys(
+        ("analysis_only", "full_analysis_only", "extract_codes_only"), Absent(DESCRIBES, (False,))
+    ),
+    "use_cot_lyrics": Absent("reserved there, and read by nobody", (False,)),
+    "eta": Absent("of a sampler that is not here", (0,)),
+    "momentum": Absent("of APG; it is the published one"),
+    "guidance_variant": Absent("later than 2026-06; see `guidance_mode`", ("apg_classic",)),
+    "guidance_params": Absent("later than 2026-06; see `guidance_mode`"),
+    **dict.fromkeys("cot_bpm cot_duration cot_keyscale cot_timesignature".split(), THOUGHT),
+    **dict.fromkeys("cot_vocal_language cot_caption cot_lyrics".split(), THOUGHT),
+    **dict.fromkeys(("allow_lm_batch", "lm_batch_chunk_size"), TOGETHER),
+    "use_tiled_decode": Absent("tiles are exact, and as large as memory allows", idle=True),
+    "constrained_decoding_debug": Absent("prints more there", idle=True),
+    "song_name": Absent("a name of the interface's", idle=True),
+    **dict.fromkeys(("mp3_bitrate", "mp3_sample_rate"), MP3),
 }
-# These never ask for anything: what a language model once thought, how upstream's engine is driven, names,
-# details of what another field switches on.
-IDLE = frozenset(
-    "cot_bpm cot_duration cot_keyscale cot_timesignature cot_vocal_language cot_caption cot_lyrics "
-    "allow_lm_batch lm_batch_chunk_size use_tiled_decode constrained_decoding_debug song_name "
-    "mp3_bitrate mp3_sample_rate".split()
-)
+# What upstream's programs write where nobody has chosen: its modes of repainting decide, and so do ours.
+OVERRULED = {"repaint_latent_crossfade_frames": 10, "repaint_wav_crossfade_sec": 0.0}
 SWITCHES = {  # of upstream: a value, and what it is here
     "use_adg": {True: {"guidance_mode": "adg"}, False: {}},
     "sampler_mode": {"heun": {"infer_method": "heun"}, "euler": {}},
     "use_random_seed": {True: {"seed": -1, "seeds": None}, False: {}},
 }
-OPEN_DURATION = -1
+OPEN_DURATION = DRAWN = -1  # of a seed
+SEED, SEEDS = re.compile(r" *-?[0-9]{1,10} *"), re.compile(r" *[0-9]{1,10} *(, *[0-9]{1,10} *)+")
 QUERY = "query"  # music has none: it is what `create` writes a caption from
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -104,7 +137,7 @@ class LeftOut:
 def field_name(name: str, fields: Collection[str]) -> str:
     """Our name for `name` in a request that has `fields`, or `name` where there is none."""
     snake = CAMEL.sub("_", name).replace("-", "_").lower()
-    known = {*fields, *NO_COUNTERPART, *IDLE, *SWITCHES, QUERY}
+    known = {*fields, *ABSENT, *SWITCHES, QUERY}
     names = (name, snake, ALIASES.get(snake), OF_WORDS.get(snake))
     return next((ours for ours in names if ours in known), name)
 
@@ -116,11 +149,12 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
     """
     named = {field_name(name, fields): value for name, value in data.items()}
     music = QUERY not in fields
-    without = {*NO_COUNTERPART, *IDLE} - {*fields}
-    known = {*fields, *without, *(SWITCHES if music else ()), QUERY}
+    known = {*fields, *ABSENT, *(SWITCHES if music else ()), QUERY}
     if unknown := [name for name in data if field_name(name, fields) not in known]:
         names = f"{listed([*fields])} (generate --help-fields has all), and upstream's names of them"
         raise UsageError(f"{_unknown(unknown)}; allowed: {names}")
+    if music and isinstance(named.get("cot_caption"), bool):  # the server's name of the switch
+        named.setdefault("use_cot_caption", named.pop("cot_caption"))
     values = {name: value for name, value in named.items() if name in fields}
     duration = values.get("duration")
     if duration == OPEN_DURATION:
@@ -129,7 +163,10 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
         values["duration"] = int(duration)  # 12.0, which a description has as a whole number
     for name in SWITCHES.keys() & named.keys():
         values |= _switched(name, named[name])
-    _leave_out({name: value for name, value in named.items() if name in without}, left_out)
+    _take_seeds(values, left_out)
+    _leave_to_the_mode(values, left_out)
+    absent = ABSENT.keys() - {*fields}
+    _leave_out({name: value for name, value in named.items() if name in absent}, left_out)
     if music and named.get(QUERY):
         caption = values.get("caption") or named[QUERY]
         reason = "is for the command create, which writes a caption from it"
@@ -154,11 +191,40 @@ def _switched(name: str, value: Any) -> dict[str, Any]:
     raise UsageError(f"{name}: {shown(value)} is not allowed; use {allowed}")
 
 
+def _take_seeds(values: dict[str, Any], left_out: LeftOut) -> None:
+    """Seeds as upstream writes them: a number or its text, several in a list or between commas, -1 drawn."""
+    if isinstance(values.get("seeds"), int):
+        values["seed"] = values.pop("seeds")
+    if isinstance(seed := values.get("seed"), str) and SEEDS.fullmatch(seed):
+        values |= {"seeds": _seeds(seed), "seed": None}
+    retake = values.get("retake_seed")
+    if isinstance(retake, str) and (SEEDS.fullmatch(retake) or SEED.fullmatch(retake)):
+        retake = _seeds(retake)
+    if isinstance(retake, list) and retake:
+        if len(retake) > 1:
+            reason = "are several; here each item's follows from one"
+            left_out.changes.note("retake_seed", _plain(values["retake_seed"]), _plain(retake[0]), reason)
+        retake = retake[0]
+    if "retake_seed" in values:
+        values["retake_seed"] = None if retake == DRAWN else retake
+
+
+def _seeds(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def _leave_to_the_mode(values: dict[str, Any], left_out: LeftOut) -> None:
+    """Crossfades that upstream's programs write and do not read."""
+    for name in OVERRULED.keys() & values.keys():
+        if values[name] == OVERRULED[name] and not isinstance(values[name], bool):
+            left_out.notes.append(f"{name}: {values.pop(name)} is upstream's default; repaint_mode decides")
+
+
 def _leave_out(values: Mapping[str, Any], left_out: LeftOut) -> None:
     """Tell of fields that have no counterpart."""
     idle = []
     for name, value in values.items():
-        if name in IDLE or value in (None, "", *NO_COUNTERPART[name]):
+        if ABSENT[name].idle or value in (None, "", *ABSENT[name].neutral):
             idle.append(name)
         else:
             left_out.changes.note(name, _plain(value), None, "has no counterpart here")

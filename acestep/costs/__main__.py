@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from acestep.defaults import DEFAULT_EXAMPLE
+from acestep.presets import FIXED, PRESETS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness import console
 from harness.cards import DEFAULT
@@ -81,7 +82,11 @@ def _add_request(add: Callable[..., object]) -> None:
     add("--duration", type=number, metavar="S", help="seconds of audio (the example's)")
     add("--batch", type=whole, metavar="N", help="items (the example's)")
     add("--steps", type=whole, metavar="N", help="diffusion steps (turbo 8, base 50)")
-    add("--thinking", action="store_true", help="plan audio codes with the language model")
+    switch = argparse.BooleanOptionalAction
+    add("--thinking", action=switch, help="plan audio codes with the language model (the preset's)")
+    add(
+        "--preset", choices=PRESETS, default=FIXED, help="what holds where nothing else is said (%(default)s)"
+    )
 
 
 def _add_engine(add: Callable[..., object]) -> None:

@@ -11,6 +11,7 @@ from acestep import resolver
 from acestep.cli.examples import example_names, load_example, music_example
 from acestep.cli.upstream import LeftOut
 from acestep.costs import page, report
+from acestep.presets import PRESETS
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
 from acestep.subject import SUBJECT
@@ -41,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     left_out = LeftOut(Adjustments(options.strict))
     params, config, names = _request(options, left_out)
     with spelled(names):
-        plan = left_out.told_in(resolver.resolve(params, config, _setup(options, card)))
+        setup = _setup(options, card, thinks=params.thinking)
+        plan = left_out.told_in(resolver.resolve(params, config, setup))
     for warning in plan.warnings:
         console.say("acestep.costs", f"warning: {warning}")
     from harness.trace.predict import predict
@@ -81,26 +83,26 @@ def _request(
 
     With it, how errors name what the example chose.
     """
-    path = music_example(options.example)
-    params, config = load_example(path, left_out)
+    path, preset = music_example(options.example), PRESETS[options.preset]
+    params, config = load_example(path, left_out, preset)
     flags = {"duration": options.duration, "inference_steps": options.steps}
     changes = {name: value for name, value in flags.items() if value is not None}
     size = config.batch_size if options.batch is None else options.batch
-    config = GenerationConfig(size)
-    seeds = item_seeds(0, size)
-    changes["thinking"] = options.thinking
-    return replace(params, **changes), replace(config, seeds=seeds), example_names(path, params, changes)
+    config = replace(config, batch_size=size, seeds=None)
+    config = replace(config, seeds=item_seeds(0, size))
+    changes["thinking"] = preset.params.thinking if options.thinking is None else options.thinking
+    return replace(params, **changes), config, example_names(path, params, changes, preset.params)
 
 
-def _setup(options: argparse.Namespace, card: Card) -> Setup:
+def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
     """The engine on `card`, in eager PyTorch: what a compiler or a backend of its own does is not traced."""
-    unwanted = options.lm == NONE or (options.lm == "auto" and not options.thinking)
+    unwanted = options.lm == NONE or (options.lm == "auto" and not thinks)
     return Setup.choose(
         options.source,
         accelerator=Accelerator("cuda", card.name, card.memory_gib, capability=card.capability),
         dit=options.dit,
         lm=None if unwanted else options.lm,
-        want_lm=options.thinking,
+        want_lm=thinks,
         lm_backend="pt",
         offload_to_cpu=options.offload,
         offload_dit_to_cpu=options.offload_dit,

@@ -158,6 +158,7 @@ class Diffusion:
             for part in conditioned:
                 x = self.noise(part.batch)
                 if params.cover_noise_strength > 0:
+                    # The recording itself, not its codes; of codes alone, what they stand for.
                     recording = part.canvas.source if inputs.source is None else inputs.source
                     x = sampler.blend_start(x, recording, times[0])
                 latents, passes = sampler.denoise(

@@ -1,6 +1,6 @@
 """Defaults of flags from the environment and from the `.env` file of the working directory.
 
-    flag  >  environment  >  .env  >  example  >  default
+    flag  >  environment  >  .env  >  example  >  preset  >  default
 
 A line of `.env` is `KEY=VALUE`, in quotes or not, or a comment. Nothing is expanded or run. Keys that
 belong to other programs are left alone; a line that cannot be read is refused, because a default that

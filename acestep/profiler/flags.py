@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.lm.backends.registry import BACKENDS
+from acestep.presets import GUIDE, PRESETS
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness.checks import shown
@@ -30,6 +31,7 @@ MODES = (PROFILE, BENCHMARK, TIER_TEST, *TEXT_MODES)
 GENERATION = (PROFILE, BENCHMARK)
 SINGLE = (PROFILE, *TEXT_MODES)  # one request
 MEASURED = (*GENERATION, *TEXT_MODES)  # by the profiler itself
+PROFILED = GUIDE
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -147,11 +149,14 @@ def _add_request(flags: Flags) -> None:
         help="diffusion steps (example's; turbo 8, base 50)",
     )
     add("--seed", type=whole, modes=MODES, metavar="N", help=f"-1 draws one (example's, else {DEFAULT_SEED})")
+    names = f"what holds where nothing else is said: {', '.join(PRESETS)} ({PROFILED})"
+    add("--preset", choices=PRESETS, modes=(*GENERATION, TIER_TEST), metavar="NAME", help=names)
     add("--guidance-scale", type=number, metavar="X", help="of the DiT; turbo has none (7.0)")
-    add("--thinking", action="store_true", help="plan audio codes with the language model")
-    add("--use-cot-metas", action="store_true", help="let it fill empty metadata")
-    add("--use-cot-caption", action="store_true", help="let it rewrite the caption")
-    add("--use-cot-language", action="store_true", help="let it name the vocal language")
+    switch = argparse.BooleanOptionalAction
+    add("--thinking", action=switch, help="plan audio codes with the language model")
+    add("--use-cot-metas", action=switch, help="let it fill empty metadata")
+    add("--use-cot-caption", action=switch, help="let it rewrite the caption")
+    add("--use-cot-language", action=switch, help="let it name the vocal language")
     add("--use-constrained-decoding", modes=MEASURED, action="store_true", help="plan by the grammar (on)")
     add("--no-constrained-decoding", modes=MEASURED, action="store_true", help="plan without it")
     add("--lm-temperature", type=number, modes=MEASURED, metavar="X", help="sampling of the LM (0.85)")

@@ -1,6 +1,6 @@
 """Options of the command line, as one frozen record, with the origin of every value.
 
-    flag  >  environment  >  .env  >  example  >  default
+    flag  >  environment  >  .env  >  example  >  preset  >  default
 
 Only what can be known without looking at the machine is decided here; device, weights and the limits of
 a card are `acestep.profiler.prepare.setup`'s.
@@ -36,7 +36,7 @@ MAX_REPEATS = 1_000
 MAX_BUDGET_S = 7 * 24 * 3_600.0
 TIERSIM_FLAGS = (
     *("device", "source", "lm_backend", "batch_size", "inference_steps", "seed", "tiers", "tier_duration"),
-    *("tier_with_lm", "tier_skip_compile", "tier_boundary", "tier_batch_boundary"),
+    *("tier_with_lm", "tier_skip_compile", "tier_boundary", "tier_batch_boundary", "preset"),
     *("dry_run", "benchmark_output", "json_compat", "predict", "run", "card", "device_json"),
 )
 # The engine's names for what a flag calls differently.
@@ -53,9 +53,9 @@ ENGINE_NAMES = {
 class Options:
     """A run of the profiler. `params` and `config` are for generation, `description` for the text modes.
 
-    `origins` says of every flag, by name, where its value came from: flag, env, .env, example, default
-    or tier (decided by the card's, when the engine is set up). `left_out` says what of the example has no
-    counterpart, `example_names` how errors name the fields that it chose.
+    `origins` says of every flag, by name, where its value came from: flag, env, .env, example, preset,
+    default or tier (decided by the card's, when the engine is set up). `left_out` says what of the example
+    has no counterpart, `example_names` how errors name the fields that it chose.
     """
 
     mode: str = PROFILE
@@ -97,8 +97,8 @@ class Options:
 
     @property
     def chains(self) -> bool:
-        """Whether any of the chain-of-thought switches is on."""
-        return any(getattr(self.params, name) for name in COT_SWITCHES)
+        """Whether any of the chain-of-thought switches was asked for."""
+        return any(getattr(self.params, name) and self.origins.get(name) != "preset" for name in COT_SWITCHES)
 
     @property
     def engine(self) -> dict[str, Any]:

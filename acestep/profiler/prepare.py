@@ -91,6 +91,7 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         "offload DiT": switch("offload_dit_to_cpu", setup.offload_dit_to_cpu),
         "quantization": with_origin("quantization", setup.quantization or NONE),
         "compile": switch("compile", setup.compile),
+        "preset": with_origin("preset", options.config.preset),
         "thinking": switch("thinking", params.thinking),
         "CoT": ", ".join(chain),
         "constrained": switch(f"{'use' if constrained else 'no'}_constrained_decoding", constrained),
@@ -98,7 +99,7 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         "commit": commit or "unknown",
     }
     idle = (
-        ("DiT", "offload DiT", "quantization", "compile", "thinking", "CoT")
+        ("DiT", "offload DiT", "quantization", "compile", "preset", "thinking", "CoT")
         if options.mode in TEXT_MODES
         else ()
     )

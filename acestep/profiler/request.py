@@ -1,7 +1,7 @@
 """The request a command line asks for: an example of the repository with flags over it.
 
-The switches that make the language model plan are off unless given, also where an example has them on: what
-is profiled is what the command line says.
+The preset is the guide's unless another is named: the switches that make the language model plan are off
+unless given, also where an example has them on, so that what is profiled is what the command line says.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from acestep.cli.examples import (
 )
 from acestep.cli.upstream import LeftOut, field_name
 from acestep.defaults import DEFAULT_SEED
+from acestep.presets import GUIDE, PRESETS, Preset
 from acestep.profiler.flags import BENCHMARK, CREATE, FORMAT, UNDERSTAND
 from acestep.request import (
     DURATION_RANGE_S,
@@ -43,7 +44,6 @@ WORDS_EXAMPLES = {
 }
 WORDS_INPUTS = {UNDERSTAND: ("audio_codes", "audio_codes"), CREATE: ("sample_query", "query")}  # flag, field
 COT_SWITCHES = ("use_cot_metas", "use_cot_caption", "use_cot_language")
-PLANNING = ("thinking", *COT_SWITCHES)
 AXES = ("duration", "batch_size", "thinking", "inference_steps")  # of a benchmark
 SHORTEST_S = 10.0
 LM_DECIDES = -1  # as a duration
@@ -62,16 +62,20 @@ def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -
         description = _described(mode, settings, seed, origins)
         return {"config": GenerationConfig(), "description": description}
     path, left_out = music_example(settings.get("example")), LeftOut(Adjustments("strict" in settings))
-    params, config = _example(path, left_out, origins)
+    preset = PRESETS[settings.get("preset", GUIDE)]
+    params, config = _example(path, left_out, preset, origins)
     if mode == FORMAT:
         description, names = _rewritten(params, settings, seed), example_names(path, params, ())
         return {"config": GenerationConfig(), "description": description} | _of_file(left_out, names)
     (first, *_) = config.seeds or (DEFAULT_SEED,)
-    config = GenerationConfig(settings.get("batch_size", config.batch_size))
+    config = replace(config, seeds=None, batch_size=settings.get("batch_size", config.batch_size))
     config = replace(config, seeds=item_seeds(first if seed is None else seed, config.batch_size))
     changes = _changes(settings)
-    names = example_names(path, params, {*changes, *(AXES if mode == BENCHMARK else ())})
-    return {"config": config, "params": overlaid(params, changes, left_out)} | _of_file(left_out, names)
+    names = example_names(path, params, {*changes, *(AXES if mode == BENCHMARK else ())}, preset.params)
+    params = overlaid(params, changes, left_out, preset.params)
+    if settings.get("duration") == LM_DECIDES and not params.use_cot_metas:
+        raise UsageError("duration: -1 leaves it to the language model; add --use-cot-metas, or name one")
+    return {"config": config, "params": params} | _of_file(left_out, names)
 
 
 def _of_file(left_out: LeftOut, names: Mapping[str, str]) -> dict[str, Any]:
@@ -79,14 +83,16 @@ def _of_file(left_out: LeftOut, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _example(
-    path: Path, left_out: LeftOut, origins: dict[str, str]
+    path: Path, left_out: LeftOut, preset: Preset, origins: dict[str, str]
 ) -> tuple[GenerationParams, GenerationConfig]:
-    """The request of an example, and which flags have their value from it."""
-    request = load_example(path, left_out)
+    """The request of an example, and which flags have their value from it, or from a named preset."""
+    request = load_example(path, left_out, preset)
     names = [known.name for known in fields(GenerationParams)]
-    for word in json.loads(read_text(path)):
-        name = field_name(word, [*names, "batch_size", "seed"])
-        if origins.get(name) == "default" and name not in PLANNING:
+    in_file = {field_name(word, [*names, "batch_size", "seed"]) for word in json.loads(read_text(path))}
+    of_preset = preset.values(turbo=True).keys() if origins["preset"] == "flag" else ()
+    origins |= {name: "preset" for name in of_preset if origins.get(name) == "default"}
+    for name in in_file - {*preset.over_files}:
+        if origins.get(name) in ("default", "preset"):
             origins[name] = "example"
     return request
 
@@ -95,12 +101,10 @@ def _changes(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the flags say of the music. Raises UsageError."""
     known = {known.name for known in fields(GenerationParams)}
     changes = {name: value for name, value in settings.items() if name in known}
-    changes |= {name: name in settings for name in PLANNING}
-    changes["use_constrained_decoding"] = "no_constrained_decoding" not in settings
+    if "no_constrained_decoding" in settings:
+        changes["use_constrained_decoding"] = False
     if changes.get("duration") == LM_DECIDES:
         changes["duration"] = None
-        if not changes["use_cot_metas"]:
-            raise UsageError("duration: -1 leaves it to the language model; add --use-cot-metas, or name one")
     elif "duration" in changes:
         within("duration", changes["duration"], SHORTEST_S, DURATION_RANGE_S[1])
     return changes

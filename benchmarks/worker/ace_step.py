@@ -47,9 +47,12 @@ def record(kind: Callable, **fields):
 
 def request(cell, folder: Path | None):
     """The request of a cell. All metadata is given, so no token count depends on what is sampled;
-    planning leaves bpm open, which is what makes its first phase run."""
+    planning leaves bpm open, which is what makes its first phase run. A preset leaves open what it does."""
     music = {"caption": CAPTION, "lyrics": LYRICS, "duration_s": float(cell["duration_s"])} | METADATA
     batch = 1
+    if cell.kind == "preset":
+        open_music = {name: value for name, value in music.items() if name not in METADATA}
+        return record(subject().request, seed=SEED, preset=cell["preset"], **open_music)
     if cell.kind == "plan":
         batch = cell["batch"]
         music |= {"thinking": cell["thinking"], "bpm": None}
@@ -64,6 +67,9 @@ def request(cell, folder: Path | None):
         music |= {"reference_audio": (recording(cell["duration_s"], folder),)}
     else:
         music |= {"task_type": cell["task"], "src_audio": recording(cell["duration_s"], folder)}
+        if cell["task"] in ("repaint", "lego"):  # the middle half: of the rest something is kept
+            start = cell["duration_s"] / 4
+            music |= {"repainting_start": start, "repainting_end": 3 * start}
     return record(subject().request, batch_size=batch, seed=SEED, **music)
 
 
@@ -181,7 +187,7 @@ def check_language_model(engine) -> None:
 def measure_cell(engines, cell) -> dict:
     """One discarded run, then REPEATS timed ones."""
     engine = engines.get(cell.engine)
-    if cell.kind in ("plan", "text") or (cell.kind == "generate" and cell["thinking"]):
+    if cell.kind in ("plan", "text", "preset") or (cell.kind == "generate" and cell["thinking"]):
         check_language_model(engine)
     with scratch_folder() as folder:
         if cell.kind == "text":
@@ -197,7 +203,8 @@ def measure_cell(engines, cell) -> dict:
 
         results = [run() for _ in range(1 + REPEATS)]
     runs = [{"wall_s": result.wall_s, "stages_s": dict(result.stages_s)} for result in results[1:]]
-    return {"runs": runs, "counts": dataclasses.asdict(results[-1].counts)}
+    preset = dict(cell.params).get("preset", matrix.PRESETS[0])
+    return {"preset": preset, "runs": runs, "counts": dataclasses.asdict(results[-1].counts)}
 
 
 def timing() -> tuple[dict, list, Callable]:

@@ -32,7 +32,7 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what a machine can co
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a run is: its command, its code, its machine, its weights.
 
-    `origins`: where the value of each flag came from (flag, env, .env, example, default, tier).
+    `origins`: where the value of each flag came from (flag, env, .env, example, preset, default, tier).
     `ended_utc` is None until the run is through. `dirty`: whether the code differs from `commit`, and
     `changes` a digest of it where that does not name it.
     `subject`: what was measured, absent where it is the first of `harness.registry`; `dit`, `lm` and

@@ -23,6 +23,7 @@ from acestep.request import (
     MAX_SEED,
     MP3_BITRATES,
     MP3_SAMPLE_RATES,
+    PRESET_NAMES,
     REPAINT_MODES,
     TIME_SIGNATURES,
     DescriptionParams,
@@ -173,7 +174,7 @@ FIELDS: dict[type, dict[str, Values]] = {
         "cfg_interval_end": number(0.0, 1.0),
         "velocity_norm_threshold": number(0.0, 100.0),
         "velocity_ema_factor": number(0.0, 1.0),
-        "dcw_enabled": SWITCH,
+        "dcw_enabled": SWITCH._replace(good=(*SWITCH.good, None), bad=SWITCH.bad[1:]),
         "dcw_mode": words(DCW_MODES),
         "dcw_scaler": number(0.0, 10.0),
         "dcw_high_scaler": number(0.0, 10.0),
@@ -213,6 +214,7 @@ FIELDS: dict[type, dict[str, Values]] = {
         "audio_format": words(AUDIO_FORMATS),
         "mp3_bitrate": words(MP3_BITRATES),
         "mp3_sample_rate": words(MP3_SAMPLE_RATES),
+        "preset": words(PRESET_NAMES),
     },
     DescriptionParams: METADATA
     | {

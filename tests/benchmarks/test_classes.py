@@ -18,6 +18,7 @@ CLASSES = [
     lm.TrackTokensPerSec,
     vae.TimeVAEDecode,
     generate.TimeGenerate,
+    generate.TimeGeneratePreset,
     generate.TrackStages,
     memory.PeakMemTier,
     memory.TrackTierBoundary,

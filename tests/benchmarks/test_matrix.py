@@ -39,6 +39,16 @@ def test_the_filter_narrows_an_axis(monkeypatch):
     assert tiers == [(8, False), (8, True)]
 
 
+def test_the_filter_leaves_the_row_of_a_preset_in_or_out(monkeypatch):
+    def rows() -> list[str]:
+        return [cell.name for cell in _matrix.timing_cells("synthetic-tiny") if cell.kind == "preset"]
+
+    assert rows() == ["preset preset=upstream duration_s=5"]
+    for words, left in [("preset=upstream", 1), ("preset=fixed", 0), ("duration_s=15", 0)]:
+        monkeypatch.setenv("ACESTEP_BENCH_CELLS", words)
+        assert len(rows()) == left
+
+
 WRONG = [
     ("Batch=1", "'Batch' is not an axis"),
     ("stage=diffuse", "'stage' is not an axis"),

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from acestep.request import GenerationParams
 from benchmarks import _records
 from benchmarks.dit import TimeCompiledDiT, TimeDiT
-from benchmarks.generate import TimeGenerate, TrackStages
+from benchmarks.generate import TimeGenerate, TimeGeneratePreset, TrackStages
 from benchmarks.lm import TimeLMPlanning, TimeTextMode, TrackTextStages, TrackTokensPerSec
 from benchmarks.memory import PeakMemTier, TrackTierBoundary
 from benchmarks.parity import TrackParity
@@ -48,6 +49,7 @@ def test_every_class_reads_its_cell_from_one_run(checkout):
         (TimeVAEDecode, (5, 1), "track_vae_decode"),
         (TimeLMPlanning, (5, 2, False, "pt"), "track_plan"),
         (TimeGenerate, (5, 1, True, 8), "track_wall"),
+        (TimeGeneratePreset, ("upstream", 5), "track_wall"),
         (TrackStages, ("diffuse", 5, False), "track_stage"),
         (TrackTokensPerSec, (5, 2, "pt"), "track_prefill_ms"),
         (TimeTask, ("cover", 5), "track_wall"),
@@ -302,3 +304,16 @@ def test_a_commit_of_an_older_layout_is_measured_by_its_own_worker(checkout, tmp
     monkeypatch.setenv("ASV_COMMIT", "another")
     with pytest.raises(NotImplementedError, match="a_module_that_is_gone"):
         TimeDiT().setup(_records.measure("timing"), 5, 1, 8, "none")
+
+
+def test_the_row_of_a_preset_is_its_request_and_na_where_a_commit_has_none(here, monkeypatch):
+    row = here._matrix.cell("preset", preset="upstream", duration_s=5)
+    params, config = here.ace_step.request(row, None)
+    assert (config.preset, config.batch_size, config.audio_format) == ("upstream", 2, "flac")
+    assert params.thinking and params.plans_metadata and params.duration == 5
+    fixed = here._matrix.cell("generate", duration_s=5, batch=1, thinking=False, steps=8)
+    assert here.ace_step.request(fixed, None).config.preset == "fixed"
+    old = SimpleNamespace(request=lambda duration_s, batch_size=1, seed=0, **music: GenerationParams(**music))
+    monkeypatch.setattr(here.ace_step, "subject", lambda: old)
+    with pytest.raises(here.commit.Unsupported, match=r"this commit: .*'preset'"):
+        here.ace_step.request(row, None)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.checks import within
-from harness.tiers import Case, Target, Tier
+from harness.subject import DEFAULT_PRESET
+from harness.tiers import Case, Size, Target, Tier
 from tests.toy_subject import LONGEST_S, Plan, Request, Toy
 
 SMALL_GB, MOST_ITEMS = 8.0, 4
@@ -21,6 +22,7 @@ class TieredToy(Toy):
     plan_type: type = Plan
     tested_gb: tuple[float, ...] = (4.0, SMALL_GB)
     lm_backends: tuple[str, ...] = ("auto",)
+    presets: Mapping[str, Size] = field(default_factory=lambda: {DEFAULT_PRESET: Size(30.0, 1)})
     simplified: str = ""
 
     def tier(self, size_gb: float) -> Tier:

@@ -54,7 +54,8 @@ def test_every_command_asks_the_same_place(monkeypatch, tmp_path):
         load_example(music_example(None)) == load_example(music_example(DEFAULT_EXAMPLE)) == (params, config)
     )
     profiled = options.parse(["--thinking"], {})
-    assert profiled.params == replace(params, use_cot_metas=False) and profiled.config == config
+    assert profiled.params == replace(params, use_cot_metas=False)
+    assert profiled.config == replace(config, preset="guide")
     planned, *_ = command._request(costs.arguments().parse_args(["--thinking"]))
     assert planned == params
     assert item_seeds(DEFAULT_SEED, 1) == config.seeds and DescriptionParams().seed == DEFAULT_SEED
