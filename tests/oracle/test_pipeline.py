@@ -60,7 +60,7 @@ FLOW = TASKS["cover"] | {
     "flow_edit_source_caption": "fast polka",
     "flow_edit_source_lyrics": "da da",
 }
-PART_OF_THE_WAY = {"flow_edit_n_min": 0.34, "flow_edit_n_max": 0.67, "flow_edit_n_avg": 2}
+IN_PART = {"flow_edit_n_min": 0.34, "flow_edit_n_max": 0.67, "flow_edit_n_avg": 2}
 # Steps enough that the second half of them can differ from the first, and each option where it has a use.
 OPTIONS: dict[str, tuple[str, Fields]] = {
     "shift": (BASE, {"shift": 2.4}),
@@ -105,7 +105,7 @@ OPTIONS: dict[str, tuple[str, Fields]] = {
     "loudness": (TURBO, {"enable_normalization": True, "normalization_db": -7.0}),
     "fades": (TURBO, {"fade_in_duration": 0.5, "fade_out_duration": 1.5}),
     "flow edit": (BASE, FLOW),
-    "flow edit, part of the way": (BASE, FLOW | PART_OF_THE_WAY | LIMITS_OF_VELOCITY),
+    "flow edit in part": (BASE, FLOW | IN_PART | LIMITS_OF_VELOCITY),
 }
 
 
@@ -214,6 +214,10 @@ def opposite(self: Reference, x: Tensor, data: Tensor, t: float) -> Tensor:
     return 2 * x - Reference.corrected(self, x, data, t)
 
 
+def at_the_other_time(self: Reference, x: Tensor, data: Tensor, t: float) -> Tensor:
+    return Reference.corrected(self, x, data, 1 - t)
+
+
 def put_back_last(self: Reference, x: Tensor, noise: Tensor, t_next: float, step: int, steps: int) -> Tensor:
     self.turbo, turbo = False, self.turbo
     x = Reference.put_back(self, x, noise, t_next, step, steps)
@@ -231,15 +235,15 @@ CONTROLS: dict[str, tuple[str, Fields, Fields]] = {
     "ramp truncated": (TURBO, OPTIONS["repaint to the edges"][1], {"ramps": truncated}),
     "last step put back": (TURBO, OPTIONS["repaint to the edges"][1], {"put_back": put_back_last}),
     "DCW of the other sign": (TURBO, DCW, {"corrected": opposite}),
-    "DCW at the other time": (
-        TURBO,
-        DCW,
-        {"corrected": lambda self, x, data, t: Reference.corrected(self, x, data, 1 - t)},
-    ),
+    "DCW at the other time": (TURBO, DCW, {"corrected": at_the_other_time}),
     "no splice": (TURBO, TASKS["repaint"], {"spliced": lambda self, audio: audio}),
     "words say the codes' length": (TURBO, OPTIONS["codes with noise"][1], {"seconds": lambda self: 5.4}),
     "mask explicit": (TURBO, TASKS["repaint"], {"chunk_mask_mode": "explicit"}),
-    "momentum in draws": (BASE, OPTIONS["flow edit, part of the way"][1], {"flow_edit_n_avg": 1}),
+    "APG without momentum": (
+        BASE,
+        {},
+        {"apg": lambda self, *branches: Reference.apg(self, *branches[:-1], {})},
+    ),
     **{
         f"{name} {value}": (dit, fields, {name: value})
         for dit, fields, changes in (
@@ -261,11 +265,7 @@ CONTROLS: dict[str, tuple[str, Fields, Fields]] = {
             (TURBO, OPTIONS["loudness"][1], {"enable_normalization": False, "normalization_db": -7.01}),
             (TURBO, OPTIONS["fades"][1], {"fade_in_duration": 0.51, "fade_out_duration": 1.51}),
             (BASE, FLOW, {"flow_edit_source_caption": "slow dub", "flow_edit_source_lyrics": "la la"}),
-            (
-                BASE,
-                OPTIONS["flow edit, part of the way"][1],
-                {"flow_edit_n_min": 0.0, "flow_edit_n_max": 1.0},
-            ),
+            (BASE, FLOW | IN_PART, {"flow_edit_n_min": 0.0, "flow_edit_n_max": 1.0, "flow_edit_n_avg": 1}),
         )
         for name, value in changes.items()
     },
