@@ -115,8 +115,14 @@ class Rule:
 RULES = (
     Rule(
         ("duration",),
-        "gives way to the length of the recording or of the codes",
-        lambda it: it.length_s not in (None, it.params.duration),
+        "gives way to the length of the recording",
+        lambda it: bool(it.params.src_audio) and it.length_s != it.params.duration,
+        applied=lambda it: it.length_s,
+    ),
+    Rule(
+        ("duration",),
+        "gives way to the length of the audio codes, and is only told to the text encoder",
+        lambda it: bool(it.params.audio_codes) and it.length_s != it.params.duration,
         applied=lambda it: it.length_s,
     ),
     Rule(("thinking",), "has no use beside audio_codes", lambda it: bool(it.params.audio_codes)),
@@ -209,6 +215,11 @@ RULES = (
         lambda it: not it.params.uses_lm,
     ),
     Rule((*THOUGHT_FIELDS, *SAMPLING_FIELDS), "has no use without a language model", lambda it: not it.lm),
+    Rule(
+        ("lm_cfg_scale", "lm_negative_prompt"),
+        "has no use where no audio codes are planned: metadata is planned without guidance",
+        lambda it: not it.params.plans_codes,
+    ),
     Rule(
         ("vocal_language",),
         "has no use beside use_cot_language",

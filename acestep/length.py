@@ -47,6 +47,20 @@ def resolved(
     return replace(params, duration=duration_s)
 
 
+def text_s(params: GenerationParams, requested_s: float | None, setup: Setup) -> float | None:
+    """Seconds that the text is told the song has; None where the language model decides them.
+
+    `params`: `resolved`; `requested_s`: the duration before. It is the result's, also of a recording that is
+    painted on, where upstream tells the recording's own. Beside audio codes it is the request's, as upstream
+    has it: their number is their length, whatever the text says.
+    """
+    if not params.audio_codes:
+        return params.duration
+    if requested_s is None and setup.lm and params.plans_metadata:
+        return None
+    return min(default_length_s(requested_s), setup.max_duration_s)
+
+
 def faded(params: GenerationParams, changes: Adjustments) -> GenerationParams:
     """`params` with no fade longer than the result, where its length is known."""
     if params.duration is None:

@@ -136,7 +136,7 @@ class Generation:
     def lm(self) -> Plan:
         """Metadata and codes of every item, from the language model or from the request itself."""
         params, plan = self.params, self.plan
-        user = user_metadata(params)
+        user = user_metadata(params, plan.text_duration_s)
         items = Plan((user,) * len(self.seeds), None, Counts())
         if self.planner and components.LM in plan.components:
             with self.planner.backend.using():

@@ -46,6 +46,7 @@ class EffectivePlan:
     lm_metadata: bool  # the LM's first phase runs
     lm_codes: bool  # and its second
     source_s: float | None  # length of the recording, before cropping and out-painting
+    text_duration_s: float | None  # what the text is told; None where the LM decides it
     adjustments: tuple[Adjustment, ...]
     notes: tuple[str, ...] = ()
     requested: tuple[str, ...] = ()
@@ -68,6 +69,11 @@ class EffectivePlan:
     def guided(self) -> bool:
         """Whether classifier-free guidance runs."""
         return (self.params.guidance_scale or 1.0) > 1.0
+
+    @property
+    def lm_guided(self) -> bool:
+        """Whether classifier-free guidance runs in the language model: while it plans codes."""
+        return self.lm_codes and self.params.lm_cfg_scale > 1.0
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -134,9 +140,11 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     changes = Adjustments(setup.strict)
     changes.extend(setup.adjustments)
     task = TASKS[params.task_type]
+    requested_s = params.duration
     config = _files(_batch(config, setup, changes), changes)
     audio = recordings.survey(params, setup.max_duration_s, changes)
-    params = replace(params, reference_audio=audio.references)
+    codes = audio_codes.clamped(params.audio_codes, changes)
+    params = replace(params, reference_audio=audio.references, audio_codes=codes)
     situation = _situation(params, task, setup, audio.source_s)
     params = fields.without_the_useless(situation, changes)
     requested = tuple(fields.requested(params, config))
@@ -159,6 +167,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
         lm_metadata=setup.lm is not None and params.plans_metadata,
         lm_codes=params.plans_codes,
         source_s=audio.source_s,
+        text_duration_s=length.text_s(params, requested_s, setup),
         adjustments=(),
         notes=(*setup.notes, *audio.notes, *_notes(params, task, setup)),
         requested=requested,
@@ -183,6 +192,7 @@ def resolve_description(
 
     changes = Adjustments(setup.strict)
     params = fields.without_unused_words(params, mode, changes)
+    params = replace(params, audio_codes=audio_codes.clamped(params.audio_codes, changes))
     for cut in cuts.description_cuts(params, lambda: text_tokenizer(setup.source)):
         cut.note(changes)
     return params, tuple(changes)
@@ -236,6 +246,7 @@ def _texts(plan: EffectivePlan, changes: Adjustments) -> None:
 
     for cut in cuts.generation_cuts(
         plan.params,
+        plan.text_duration_s,
         plan.instructions,
         plans_metadata=plan.lm_metadata,
         plans_codes=plan.lm_codes,

@@ -75,8 +75,8 @@ def text(most: int) -> Values:
 
 SWITCH = Values((True, False), (None, 0, 1, 0.0, math.nan, "true", "", []))
 CODES = Values(
-    ("", "<|audio_code_0|> <|audio_code_63999|>", audio_codes.join([5] * 3000)),
-    (*NO_TEXTS, "17", "<|audio_code_64000|>", "<|audio_code_99999|>", audio_codes.join([5] * 3001)),
+    ("", "<|audio_code_0|> <|audio_code_63999|>", "<|audio_code_64000|>", audio_codes.join([5] * 3000)),
+    (*NO_TEXTS, "17", "<|audio_code_x|>", "<|audio_code_100000|>", audio_codes.join([5] * 3001)),
 )
 METADATA = {
     "bpm": whole(30, 300).or_open(),

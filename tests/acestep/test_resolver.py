@@ -7,7 +7,7 @@ import soundfile
 
 from acestep import resolver
 from acestep.audio import writing
-from acestep.request import GenerationConfig, GenerationParams
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.text import audio_codes
 from acestep.weights.layout import LMS
@@ -151,6 +151,20 @@ def test_codes_over_the_limit_are_cut():
     plan = resolve(CARD_4, audio_codes=audio_codes.join([7] * 1000), **METADATA)
     assert len(audio_codes.parse(plan.params.audio_codes)) == 900 and plan.params.duration == 180
     assert [a.field for a in plan.adjustments] == ["duration"]
+
+
+def test_codes_beyond_the_last_are_replaced_and_told():
+    codes = audio_codes.join([7, 64_500] * 30)
+    plan = resolve(audio_codes=codes, **METADATA)
+    assert plan.params.audio_codes == audio_codes.join([7, 63_999] * 30) and plan.params.duration == 12
+    [change] = plan.adjustments
+    assert (change.field, change.requested, change.applied) == ("audio_codes", 64_500, 63_999)
+    params, [same] = resolver.resolve_description(
+        DescriptionParams(audio_codes=codes), "understand", made(CPU)
+    )
+    assert params.audio_codes == plan.params.audio_codes and same == change
+    with pytest.raises(UsageError, match=r"^audio_codes: 64500 is beyond .*, as are 29 more; .*\(strict\)$"):
+        resolve(setup={"strict": True}, audio_codes=codes, **METADATA)
 
 
 @pytest.fixture
