@@ -194,7 +194,8 @@ def test_a_batch_is_its_items_run_alone_and_again(engine: Engine, song: str, cas
     together, again = (engine.generate(params(**fields), seeded(11, 13)) for _ in range(2))
     assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(together.audios, again.audios, strict=True))
     first, second = together.audios
-    assert not torch.equal(first.tensor[:, :1000], second.tensor[:, :1000])
+    inside = slice(3 * 48_000, 3 * 48_000 + 1000)  # of the region: around it a repaint is the recording
+    assert not torch.equal(first.tensor[:, inside], second.tensor[:, inside])
     for item in together.audios:
         [alone] = engine.generate(params(**fields), seeded(item.seed)).audios
         assert item.codes == alone.codes and item.metadata == alone.metadata
