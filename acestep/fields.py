@@ -91,6 +91,13 @@ class TextSituation:
 
 
 @dataclass(frozen=True, slots=True)
+class RunSituation:
+    """How a run is made; its parameters alone decide."""
+
+    params: GenerationConfig
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """`fields` have no use where it `holds`: `reason` continues "FIELD: VALUE ...".
 
@@ -108,8 +115,14 @@ class Rule:
 RULES = (
     Rule(
         ("duration",),
-        "gives way to the length of the recording or of the codes",
-        lambda it: it.length_s not in (None, it.params.duration),
+        "gives way to the length of the recording",
+        lambda it: bool(it.params.src_audio) and it.length_s != it.params.duration,
+        applied=lambda it: it.length_s,
+    ),
+    Rule(
+        ("duration",),
+        "gives way to the length of the audio codes, and is only told to the text encoder",
+        lambda it: bool(it.params.audio_codes) and it.length_s != it.params.duration,
         applied=lambda it: it.length_s,
     ),
     Rule(("thinking",), "has no use beside audio_codes", lambda it: bool(it.params.audio_codes)),
@@ -203,12 +216,25 @@ RULES = (
     ),
     Rule((*THOUGHT_FIELDS, *SAMPLING_FIELDS), "has no use without a language model", lambda it: not it.lm),
     Rule(
+        ("lm_cfg_scale", "lm_negative_prompt"),
+        "has no use where no audio codes are planned: metadata is planned without guidance",
+        lambda it: not it.params.plans_codes,
+    ),
+    Rule(
         ("vocal_language",),
         "has no use beside use_cot_language",
         lambda it: it.params.use_cot_language and it.params.use_constrained_decoding,
     ),
     Rule(("lm_top_k", "lm_top_p"), "has no use at lm_temperature 0", lambda it: not it.params.lm_temperature),
     Rule(("lm_negative_prompt",), "has no use at lm_cfg_scale 1", lambda it: it.params.lm_cfg_scale == 1),
+)
+
+RUN_RULES = (
+    Rule(
+        ("mp3_bitrate", "mp3_sample_rate"),
+        "has no use but in mp3",
+        lambda it: it.params.audio_format != "mp3",
+    ),
 )
 
 TEXT_RULES = (
@@ -229,6 +255,11 @@ def without_the_useless(
     task = situation.params.task_type
     unread = _unread((name for name in FIELD_TASKS if not takes(task, name)), task)
     return _applied((*unread, *RULES), situation, changes, start)
+
+
+def without_unused_settings(config: GenerationConfig, changes: Adjustments) -> GenerationConfig:
+    """The settings of a run with every field that has no use at its default, each told."""
+    return _applied(RUN_RULES, RunSituation(config), changes)
 
 
 def without_unused_words(params: DescriptionParams, mode: str, changes: Adjustments) -> DescriptionParams:
@@ -263,7 +294,7 @@ def table() -> str:
         turbo = any(rule.turbo and name in rule.fields for rule in RULES)
         lines.append(_line(name, [*(_cell(name, task) for task in TASKS), "-" if turbo else "yes", "yes"]))
     lines += ["", "-: has no use there, which is told, and refused under --strict. Everywhere:", ""]
-    lines += [f"  {', '.join(rule.fields)}: {rule.reason}" for rule in RULES]
+    lines += [f"  {', '.join(rule.fields)}: {rule.reason}" for rule in (*RULES, *RUN_RULES)]
     lines += ["", "Of a description:", "", _line("field", TEXT_MODES)]
     for name in (field.name for field in dataclasses.fields(DescriptionParams)):
         lines.append(_line(name, ["yes" if describes(mode, name) else "-" for mode in TEXT_MODES]))

@@ -51,6 +51,41 @@ def resolved(
     return replace(params, duration=duration_s)
 
 
+def text_s(
+    params: GenerationParams,
+    requested_s: float | None,
+    setup: Setup,
+    default_s: float = DEFAULT_DURATION_S,
+) -> float | None:
+    """Seconds that the text is told the song has; None where the language model decides them.
+
+    `params`: `resolved`; `requested_s`: the duration before. It is the result's, also of a recording that is
+    painted on, where upstream tells the recording's own. Beside audio codes it is the request's, as upstream
+    has it: their number is their length, whatever the text says.
+    """
+    if not params.audio_codes:
+        return params.duration
+    if requested_s is None and setup.lm and params.plans_metadata:
+        return None
+    return min(default_s if requested_s is None else requested_s, setup.max_duration_s)
+
+
+def faded(params: GenerationParams, changes: Adjustments) -> GenerationParams:
+    """`params` with no fade longer than the result, where its length is known."""
+    if params.duration is None:
+        return params
+    for name, seconds in long_fades(params, params.duration).items():
+        changes.note(name, seconds, params.duration, "is longer than the audio")
+        params = replace(params, **{name: params.duration})
+    return params
+
+
+def long_fades(params: GenerationParams, duration_s: float) -> dict[str, float]:
+    """The fades that are longer than `duration_s`, and their seconds."""
+    fades = {name: getattr(params, name) for name in ("fade_in_duration", "fade_out_duration")}
+    return {name: seconds for name, seconds in fades.items() if seconds > duration_s}
+
+
 def _music_s(duration_s: float, planned: bool) -> float:
     """Seconds of music that are made of a request: of planned codes, else of whole frames."""
     if not planned:

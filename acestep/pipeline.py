@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from acestep import components
-from acestep.audio import waveform
+from acestep.audio import finishing, waveform, writing
 from acestep.audio.decode import Decoded, decode
 from acestep.audio.inputs import AudioInputs, encode_inputs
 from acestep.cuts import caption_cut, user_metadata
@@ -33,6 +33,7 @@ from acestep.defaults import length_s
 from acestep.diffusion import canvas
 from acestep.diffusion.compiling import Compiled
 from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatch
+from acestep.length import long_fades
 from acestep.lm.planner import Plan, Planner
 from acestep.resolver import EffectivePlan
 from acestep.result import Audio, Counts
@@ -48,8 +49,8 @@ from harness.spans import span
 
 @dataclass(frozen=True)
 class Generated:
-    """The items in the order of their seeds, the work they took, what memory did not allow, and what of the
-    language model's captions was not read."""
+    """The items in the order of their seeds, the work they took, what memory did not allow, and what was not
+    done as it was asked because of what the language model wrote."""
 
     audios: tuple[Audio, ...]
     counts: Counts
@@ -91,12 +92,12 @@ class Generation:
             self.diffusion.compile(conditioned)
             diffused = self.diffusion.diffuse(conditioned, inputs)
         decoded = self.vae_decode(diffused)
-        audios = self.save(self.post(conditioned, decoded), save_dir)
+        audios = self.save(self.post(conditioned, decoded, inputs), save_dir)
         return Generated(
             audios=audios,
             counts=self._counts(inputs, plan, conditioned, diffused, decoded),
             fallbacks=(*inputs.fallbacks, *(fallback for part in decoded for fallback in part.fallbacks)),
-            cuts=self._planned_cuts(batches),
+            cuts=(*self._planned_cuts(batches), *self._cut_fades(batches)),
         )
 
     def intermediates(self) -> dict[str, Tensor]:
@@ -135,7 +136,7 @@ class Generation:
     def lm(self) -> Plan:
         """Metadata and codes of every item, from the language model or from the request itself."""
         params, plan = self.params, self.plan
-        user = user_metadata(params)
+        user = user_metadata(params, plan.text_duration_s)
         items = Plan((user,) * len(self.seeds), None, Counts())
         if self.planner and components.LM in plan.components:
             with self.planner.backend.using():
@@ -211,37 +212,60 @@ class Generation:
                 lines.append(f"caption: the language model's has {cut.tokens} tokens; {cut.read} were read")
         return tuple(lines)
 
+    def _cut_fades(self, batches: Sequence[MicroBatch]) -> tuple[str, ...]:
+        """A line for each fade that is longer than an item whose length the language model chose."""
+        if self.params.duration is not None:  # known, and told, since the request was resolved
+            return ()
+        shortest_s = min(batch.samples for batch in batches) / self.models.sample_rate
+        fades = long_fades(self.params, shortest_s)
+        return tuple(
+            f"{name}: {fades[name]:g} is longer than the audio; using {shortest_s:g}" for name in fades
+        )
+
     def vae_decode(self, diffused: Sequence[Diffused]) -> list[Decoded]:
         """Latents to waveforms. Raises BenchError for latents that are not music."""
-        models, decoded = self.models, []
+        models, params, decoded = self.models, self.params, []
         with models.residency.using(components.VAE):
             for part in diffused:
                 with span("vae_decode"):
                     waveform.check_latents(part.latents)
-                    decoded.append(decode(models.vae.decoder, part.latents, models.hop, self.budget))
+                    latents = waveform.adjusted(part.latents, params.latent_rescale, params.latent_shift)
+                    decoded.append(decode(models.vae.decoder, latents, models.hop, self.budget))
         return decoded
 
-    def post(self, conditioned: Sequence[Conditioned], decoded: Sequence[Decoded]) -> tuple[Audio, ...]:
-        """Waveforms to measured items on the host, in the order of their seeds."""
+    def post(
+        self, conditioned: Sequence[Conditioned], decoded: Sequence[Decoded], inputs: AudioInputs
+    ) -> tuple[Audio, ...]:
+        """Waveforms to finished items on the host, in the order of their seeds."""
         audios: dict[int, Audio] = {}
+        rate = self.models.sample_rate
         with span("post"):
             for part, waves in zip(conditioned, decoded, strict=True):
                 batch = part.batch
                 protected = waveform.protect(waves.audio[..., : batch.samples]).cpu()
+                kept = self._spliced(protected, inputs)
                 codes = [audio_codes.join(row.tolist()) for row in batch.codes] or [""] * len(batch.items)
-                for item, wave, text in zip(batch.items, protected, codes, strict=True):
-                    peak, rms = waveform.levels(wave)
+                for item, wave, text in zip(batch.items, kept, codes, strict=True):
+                    finished, peak, rms, silent = finishing.finish(wave, self.params, rate)
                     audios[item] = Audio(
-                        tensor=wave,
-                        sample_rate=self.models.sample_rate,
+                        tensor=finished,
+                        sample_rate=rate,
                         seed=self.seeds[item],
                         peak=peak,
                         rms=rms,
-                        silent=waveform.is_silent(peak, rms),
+                        silent=silent,
                         metadata=asdict(batch.metadata),
                         codes=text,
                     )
         return tuple(audios[item] for item in range(len(self.seeds)))
+
+    def _spliced(self, waves: Tensor, inputs: AudioInputs) -> Tensor:
+        """Outside a painted region the recording itself, where it is to be put back."""
+        crossfade_s = self.params.repaint_wav_crossfade_sec
+        if inputs.wave is None or inputs.wave_region is None or crossfade_s is None:
+            return waves
+        crossfade = int(crossfade_s * self.models.sample_rate)  # whole samples, as upstream counts them
+        return finishing.spliced(waves, inputs.wave, inputs.wave_region, crossfade)
 
     def save(self, audios: Sequence[Audio], save_dir: Path | None) -> tuple[Audio, ...]:
         """Items to new files of `save_dir` where there is one, named by their seeds; no silent ones."""
@@ -251,8 +275,9 @@ class Generation:
     def _saved(self, audio: Audio, save_dir: Path | None) -> Audio:
         if save_dir is None or audio.silent:
             return audio
-        path = save_dir / f"seed-{audio.seed}.{self.plan.config.audio_format}"
-        return replace(audio, path=waveform.save(audio.tensor, path, audio.sample_rate))
+        stem = save_dir / f"seed-{audio.seed}"
+        path, contents = writing.save(audio.tensor, stem, audio.sample_rate, self.plan.config)
+        return replace(audio, path=path, contents=contents)
 
     def _counts(
         self,

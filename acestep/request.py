@@ -34,7 +34,9 @@ TIME_SIGNATURES = ["2", "3", "4", "6"]
 BPM_RANGE = (30, 300)
 DURATION_RANGE_S = (1.0, 600.0)
 LONGEST_S = DURATION_RANGE_S[1]
-AUDIO_FORMATS = ["wav", "flac"]
+AUDIO_FORMATS = ["wav", "flac", "mp3", "opus", "aac", "wav32"]
+MP3_BITRATES = ["128k", "192k", "256k", "320k"]
+MP3_SAMPLE_RATES = [48_000, 44_100]
 INFER_METHODS = ["ode", "sde", "heun"]
 GUIDANCE_MODES = ["apg", "adg", "cfg"]
 REPAINT_MODES = ["aggressive", "balanced", "conservative"]
@@ -232,6 +234,8 @@ class GenerationConfig:
     batch_size: int = whole(1, 1, MAX_BATCH)
     seeds: tuple[int, ...] | None = None
     audio_format: str = choice("wav", AUDIO_FORMATS)
+    mp3_bitrate: str = choice("128k", MP3_BITRATES)
+    mp3_sample_rate: int = choice(48_000, MP3_SAMPLE_RATES)
     preset: str = choice(DEFAULT_PRESET, PRESET_NAMES)
 
     def __post_init__(self) -> None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from acestep import components, fields, gpu_config, length
-from acestep.audio import recordings
+from acestep import components, fields, gpu_config, length, repainting
+from acestep.audio import recordings, writing
 from acestep.diffusion.schedule import BASE_STEPS, TURBO_SHIFTS, TURBO_STEPS, nearest, schedule, start_at
 from acestep.presets import PRESETS, requested, settled
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
@@ -34,7 +34,8 @@ class EffectivePlan:
     """What will run. `params` and `config` hold the effective values; nothing in them is open but
     metadata, and `duration` when the language model is to decide it. What has no use is at its default.
 
-    `asked`: names of the fields that were asked for and have a use.
+    `requested`: names of the fields that were asked for and have a use, and of those that a repaint's mode
+    stands for.
     """
 
     setup: Setup
@@ -46,13 +47,14 @@ class EffectivePlan:
     lm_metadata: bool  # the LM's first phase runs
     lm_codes: bool  # and its second
     source_s: float | None  # length of the recording, before cropping and out-painting
+    text_duration_s: float | None  # what the text is told; None where the LM decides it
     adjustments: tuple[Adjustment, ...]
     notes: tuple[str, ...] = ()
     requested: tuple[str, ...] = ()
 
     @property
     def request(self) -> dict[str, Any]:
-        """The effective values of the fields that were asked for."""
+        """The effective values of the fields that were asked for, by themselves or by a mode."""
         values = {name: getattr(self.params, name, None) for name in self.requested}
         return values | {
             name: getattr(self.config, name) for name in self.requested if hasattr(self.config, name)
@@ -74,6 +76,11 @@ class EffectivePlan:
     def guided(self) -> bool:
         """Whether classifier-free guidance runs."""
         return (self.params.guidance_scale or 1.0) > 1.0
+
+    @property
+    def lm_guided(self) -> bool:
+        """Whether classifier-free guidance runs in the language model: while it plans codes."""
+        return self.lm_codes and self.params.lm_cfg_scale > 1.0
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -143,16 +150,23 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     """
     changes = Adjustments(setup.strict)
     changes.extend(setup.adjustments)
-    task, preset = TASKS[params.task_type], PRESETS[config.preset]
+    task, preset, requested_s = TASKS[params.task_type], PRESETS[config.preset], params.duration
     start = preset.of_variant(turbo=setup.turbo)
     params = settled(params, turbo=setup.turbo)
-    wanted = requested(params, start) | requested(config, preset.config)
+    wanted = [*requested(params, start), *requested(config, preset.config)]
     config = _batch(config, setup, changes)
     audio = recordings.survey(params, setup.max_duration_s, changes)
-    params = _planning(replace(params, reference_audio=audio.references), start, setup, changes)
-    useful = fields.without_the_useless(_situation(params, task, setup, audio.source_s), changes, start)
-    idle = requested(params, useful).keys()
+    codes = audio_codes.clamped(params.audio_codes, changes)
+    params = replace(params, reference_audio=audio.references, audio_codes=codes)
+    params = _planning(params, start, setup, changes)
+    situation = _situation(params, task, setup, audio.source_s)
+    useful, files = fields.without_the_useless(situation, changes, start), _files(config, changes)
+    idle = requested(params, useful).keys() | requested(config, files).keys()
     params = length.resolved(useful, audio.source_s, setup, changes, preset.duration_s)
+    params = length.faded(params, changes)
+    if task.region and not situation.painted_whole:
+        params = repainting.resolved(params)
+        wanted += [name for name in repainting.FIELDS if name not in wanted]
     params = _variant(params, setup, changes)
     times = schedule(
         params.inference_steps or TURBO_STEPS, params.shift, turbo=setup.turbo, timesteps=params.timesteps
@@ -160,13 +174,14 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     plan = EffectivePlan(
         setup=setup,
         params=params,
-        config=config,
+        config=files,
         task=task,
         instruction=_instruction(params),
         times=tuple(start_at(times, params.cover_noise_strength)),
         lm_metadata=setup.lm is not None and params.plans_metadata,
         lm_codes=params.plans_codes,
         source_s=audio.source_s,
+        text_duration_s=length.text_s(params, requested_s, setup, preset.duration_s),
         adjustments=(),
         notes=(*setup.notes, *audio.notes, *_notes(params, task, setup)),
         requested=tuple(name for name in wanted if name not in idle),
@@ -191,6 +206,7 @@ def resolve_description(
 
     changes = Adjustments(setup.strict)
     params = fields.without_unused_words(params, mode, changes)
+    params = replace(params, audio_codes=audio_codes.clamped(params.audio_codes, changes))
     for cut in cuts.description_cuts(params, lambda: text_tokenizer(setup.source)):
         cut.note(changes)
     return params, tuple(changes)
@@ -202,6 +218,13 @@ def _batch(config: GenerationConfig, setup: Setup, changes: Adjustments) -> Gene
         return config
     changes.note("batch_size", config.batch_size, size, f"is over the limit of {setup.whose()}")
     return replace(config, batch_size=size, seeds=config.seeds[:size] if config.seeds else None)
+
+
+def _files(config: GenerationConfig, changes: Adjustments) -> GenerationConfig:
+    """What of a run's files has a use. Refuses a format that cannot be written here."""
+    if reason := writing.unavailable(config.audio_format):
+        raise MissingPrerequisite(f"audio_format: {config.audio_format} {reason}")
+    return fields.without_unused_settings(config, changes)
 
 
 def _situation(
@@ -243,6 +266,7 @@ def _texts(plan: EffectivePlan, changes: Adjustments) -> None:
 
     for cut in cuts.generation_cuts(
         plan.params,
+        plan.text_duration_s,
         plan.instructions,
         plans_metadata=plan.lm_metadata,
         plans_codes=plan.lm_codes,

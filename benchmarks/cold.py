@@ -8,7 +8,7 @@ from .common import SETUP_CACHE_TIMEOUT_S, Suite, tracks
 class TrackColdStart(Suite):
     """Seconds from the birth of a process to its first planned item, phase by phase, and of the next item."""
 
-    version = "1"
+    version = "2"
     params = (PHASES, COMPILE)
     param_names = ("phase", "compile")
 

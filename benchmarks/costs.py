@@ -36,7 +36,7 @@ class _Predicted(Suite):
 class TrackCost(_Predicted):
     """Work of one stage of a planned generation, 8 steps. `variant`: of the DiT; base is guided."""
 
-    version = f"1, torch {TORCH}"
+    version = f"2, torch {TORCH}"
     params = (COST_STAGES, COST_DURATIONS_S, COST_BATCHES, tuple(COST_DITS))
     param_names = ("stage", "duration_s", "batch", "variant")
 

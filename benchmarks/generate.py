@@ -7,7 +7,7 @@ from .common import Suite, _Stages, tracks
 class TimeGenerate(Suite):
     """Wall time of one request, the file written."""
 
-    version = "1"
+    version = "2"
     params = (DURATIONS_S, BATCHES, THINKING, STEPS)
     param_names = ("duration_s", "batch", "thinking", "steps")
 
@@ -38,7 +38,7 @@ class TimeGeneratePreset(Suite):
 class TrackStages(_Stages):
     """Each stage of a generation of one item at 8 steps; they add up to its wall time."""
 
-    version = "1"
+    version = "2"
     params = (STAGES, DURATIONS_S, THINKING)
     param_names = ("stage", "duration_s", "thinking")
 

@@ -12,7 +12,7 @@ class TimeLMPlanning(Suite):
     """Metadata from the caption (thinking off), and 5 audio codes per second after it (thinking on). Backends
     other than our own plan one item of the shortest; on a CPU they are there to compare tokens with."""
 
-    version = "2"
+    version = "3"
     params = (DURATIONS_S, BATCHES, THINKING, BACKENDS)
     param_names = ("duration_s", "batch", "thinking", "backend")
 
@@ -56,7 +56,7 @@ class _Throughput(Suite):
 class TrackTokensPerSec(_Throughput):
     """LM throughput over both phases of planning."""
 
-    version = "2"
+    version = "3"
     params = (DURATIONS_S, BATCHES, BACKENDS)
     param_names = ("duration_s", "batch", "backend")
 

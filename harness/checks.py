@@ -15,9 +15,10 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newlin
 MAX_PATH_CHARS = 4_096
 
 
-def one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UsageError(f"{name}: {shown(value)} is not allowed; use one of {', '.join(allowed)}")
+def one_of(name: str, value: object, allowed: Sequence[str | int]) -> None:
+    if not any(isinstance(value, type(each)) and value == each for each in allowed):
+        words = ", ".join(map(str, allowed))
+        raise UsageError(f"{name}: {shown(value)} is not allowed; use one of {words}")
 
 
 def within(name: str, value: object, low: float, high: float, kind: type = float) -> None:

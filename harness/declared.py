@@ -39,9 +39,9 @@ def switch(default: bool, *, open: bool = False) -> Any:
     return _field(default, "true, false", checks.flag, open)
 
 
-def choice(default: str, allowed: Sequence[str]) -> Any:
-    """A field for one of the words `allowed`."""
-    return _field(default, ", ".join(allowed), lambda n, v: checks.one_of(n, v, allowed))
+def choice(default: str | int, allowed: Sequence[str | int]) -> Any:
+    """A field for one of the words or numbers `allowed`."""
+    return _field(default, ", ".join(map(str, allowed)), lambda n, v: checks.one_of(n, v, allowed))
 
 
 def words(default: str, most_chars: int) -> Any:

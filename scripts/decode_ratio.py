@@ -46,7 +46,7 @@ def our_decode(source: str, device: torch.device, dtype: torch.dtype) -> tuple[D
     model: Qwen3 = on_meta(lambda: Qwen3(config))
     materialise(model, weights.weights(LMS[0]).read, device=device, dtype=dtype)
     backend = PT(model, device)
-    return lambda tokens: backend.decode_loop(GREEDY, [0]).codes([[PROMPT]], [tokens]), model
+    return lambda tokens: backend.decode_loop(GREEDY, [0]).codes([PROMPT], [tokens]), model
 
 
 def their_decode(model: Qwen3, device: torch.device) -> Decode:

@@ -8,7 +8,7 @@ followed by silence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,11 +36,17 @@ class AudioInputs:
 
     `source [1, T, 64]`, of which `frames` are the recording's and `region` are to be painted; `clips`:
     `[1, 750, 64]` per reference that is not silent. `tiles`: how many they took.
+
+    `wave`: what was encoded as the source, `[2, N]` at 48 kHz in fp32 on the host, and `wave_region` the
+    samples `[a, b)` of it to be painted, `0 <= a < b <= N`. Both only where the rest of the recording is put
+    back after decoding (`repaint_wav_crossfade_sec`); a minute of it is 23 MB.
     """
 
     source: Tensor | None = None
     frames: int = 0
     region: tuple[int, int] | None = None
+    wave: Tensor | None = None
+    wave_region: tuple[int, int] | None = None
     clips: tuple[Tensor, ...] = ()
     tiles: int = 0
     fallbacks: tuple[Fallback, ...] = ()
@@ -51,33 +57,42 @@ def encode_inputs(models: Models, budget: MemoryBudget, plan: EffectivePlan) -> 
 
     Raises MissingPrerequisite or UsageError for a recording that cannot be used.
     """
-    params = plan.params
-    source, frames, region = None, 0, None
-    encoded, clips = [], []
-    if params.src_audio:
-        start, end = params.repainting_start, params.repainting_end
-        wave = load_audio("src_audio", params.src_audio, plan.setup.max_duration_s + min(start, 0.0))
-        if plan.task.region:
-            wave, start, end = canvas.outpaint(wave, start, end)
-        encoded.append(vae_encode(wave, models, budget))
-        latents = encoded[0].latents
-        frames = latents.shape[1]
-        if plan.task.region:
-            region = canvas.region_frames(start, end, frames)
-        source = canvas.fit(latents, models.silence, max(frames, canvas.MIN_FRAMES))
-    for path in params.reference_audio:
+    inputs = _encode_source(models, budget, plan) if plan.params.src_audio else AudioInputs()
+    encoded = []
+    for path in plan.params.reference_audio:
         clip = reference.windows(load_audio("reference_audio", path, REFERENCE_S))
         if clip is not None:
             encoded.append(vae_encode(clip, models, budget))
-            clips.append(encoded[-1].latents)
-    return AudioInputs(
-        source,
-        frames,
-        region,
-        tuple(clips),
-        tiles=sum(part.tiles for part in encoded),
-        fallbacks=tuple(fallback for part in encoded for fallback in part.fallbacks),
+    return replace(
+        inputs,
+        clips=tuple(part.latents for part in encoded),
+        tiles=inputs.tiles + sum(part.tiles for part in encoded),
+        fallbacks=(*inputs.fallbacks, *(fallback for part in encoded for fallback in part.fallbacks)),
     )
+
+
+def _encode_source(models: Models, budget: MemoryBudget, plan: EffectivePlan) -> AudioInputs:
+    """The recording a task works on, without the reference clips."""
+    params = plan.params
+    start, end = params.repainting_start, params.repainting_end
+    wave = load_audio("src_audio", params.src_audio or "", plan.setup.max_duration_s + min(start, 0.0))
+    if plan.task.region:
+        wave, start, end = canvas.outpaint(wave, start, end)
+    encoded = vae_encode(wave, models, budget)
+    frames = encoded.latents.shape[1]
+    inputs = AudioInputs(
+        source=canvas.fit(encoded.latents, models.silence, max(frames, canvas.MIN_FRAMES)),
+        frames=frames,
+        tiles=encoded.tiles,
+        fallbacks=encoded.fallbacks,
+    )
+    if not plan.task.region:
+        return inputs
+    inputs = replace(inputs, region=canvas.region_frames(start, end, frames))
+    wave_region = canvas.region_samples(start, end, wave.shape[1])
+    if params.repaint_wav_crossfade_sec is None or wave_region == (0, wave.shape[1]):
+        return inputs
+    return replace(inputs, wave=wave, wave_region=wave_region)
 
 
 def load_audio(name: str, path: str, most_s: float) -> Tensor:

@@ -1,17 +1,11 @@
-"""Waveforms: level, sanity, file.
-
-soundfile is imported where it is used: it costs a third of a second.
-"""
+"""Waveforms and the latents they come from: level, sanity."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from harness.errors import BenchError, MissingPrerequisite
-from harness.files import add
+from harness.errors import BenchError
 
 SILENCE = 1e-5  # both RMS and peak at or below this: nothing to hear
 
@@ -33,6 +27,11 @@ def check_latents(latents: Tensor) -> None:
         raise BenchError("diffusion: latents are all zero; is the checkpoint complete?")
 
 
+def adjusted(latents: Tensor, rescale: float, shift: float) -> Tensor:
+    """`latents · rescale + shift`, before they are decoded."""
+    return latents if (rescale, shift) == (1, 0) else latents * rescale + shift
+
+
 def levels(audio: Tensor) -> tuple[float, float]:
     """Peak and RMS of one waveform `[2, N]`."""
     return audio.abs().max().item(), audio.square().mean().sqrt().item()
@@ -40,27 +39,3 @@ def levels(audio: Tensor) -> tuple[float, float]:
 
 def is_silent(peak: float, rms: float) -> bool:
     return peak <= SILENCE and rms <= SILENCE
-
-
-def save(audio: Tensor, path: Path, sample_rate: int) -> Path:
-    """Write `[2, N]` in [-1, 1] as 16-bit wav or flac, by the suffix; complete or not at all.
-
-    Returns where it is: `path`, with a number behind its stem where that is another file's.
-    Raises MissingPrerequisite when the place cannot be written.
-    """
-    import soundfile
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            # By descriptor: a name need not be text.
-            kind = path.suffix.removeprefix(".")
-            samples = audio.T.numpy()
-            soundfile.write(file.fileno(), samples, sample_rate, "PCM_16", format=kind, closefd=False)
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return add(path, write)
-    except OSError as error:
-        raise MissingPrerequisite(f"{path}: cannot write audio: {error}") from None
-    except soundfile.LibsndfileError as error:  # it keeps the reason to itself
-        raise MissingPrerequisite(f"{path}: cannot write audio ({error}); is the disk full?") from None

@@ -32,7 +32,7 @@ from harness.reading import read_text
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"  # whatever the working directory
 MUSIC = FOLDER / "text2music"
-RUN_FIELDS = ("batch_size", "seed", "seeds", "audio_format")
+RUN_FIELDS = ("batch_size", "seed", "seeds", "audio_format", "mp3_bitrate", "mp3_sample_rate")
 PATH_FIELDS = ("src_audio", "reference_audio")
 DRAWN = (None, "", -1)  # as a seed
 SEED = re.compile(r"-?[0-9]{1,20}")

@@ -3,12 +3,15 @@
 Six tasks are one network filling 64 channels of latents, 25 frames per second, beside which lie a source
 and a mask (1 = fill, 0 = keep), constant through all steps:
 
-    task               source                                       mask
-    text2music         silence                                      1            silent
-    codes, or a cover  what the codes stand for                     1            from_codes, cover
-    repaint            the recording, its region silenced           region       kept(..., erase=True)
-    lego               the recording                                region       kept
-    extract, complete  the recording                                1            kept, no region
+    task               source                                  mask
+    text2music         silence                                 1              silent
+    codes, or a cover  what the codes stand for                1              from_codes, cover
+    repaint            the recording, its region silenced      1, or region   kept(..., erase=True)
+    lego               the recording                           1, or region   kept
+    extract, complete  the recording                           1              kept, no region
+
+The mask is what the network is told, no more: what keeps a recording outside its region is
+`acestep.diffusion.repaint`, which has the region from the request.
 
 The checkpoint's latents of silence are a constant of 600 s, not zeros: they begin where a recording
 would, so whatever is missing at an end is taken from their beginning.
@@ -67,21 +70,34 @@ def cover(model: AceStep, latents: Tensor, silence: Tensor) -> tuple[Canvas, Ten
 
 
 def kept(
-    latents: Tensor, silence: Tensor, region: tuple[int, int] | None = None, *, erase: bool = False
+    latents: Tensor,
+    silence: Tensor,
+    region: tuple[int, int] | None = None,
+    *,
+    erase: bool = False,
+    explicit: bool = True,
 ) -> Canvas:
     """The recording `latents [B, T, 64]`, to be filled in the frames `[a, b)` of `region`, or throughout.
 
     `erase` puts silence into the region, the same frames of it. Without it the network hears what it adds
     to: so does diffusers, and upstream since it stopped silencing the region for lego.
+
+    `explicit`: the mask says which frames, as diffusers' does. Otherwise it is 1 throughout, as upstream's is
+    by default. By accident: its "auto" writes 2, which was to leave the choice to the model, into a mask of
+    booleans, where 2 is true.
     """
     if region is None:
         return _open(latents)
-    frame = torch.arange(latents.shape[1], device=latents.device)
-    inside = (frame >= region[0]) & (frame < region[1])
+    a, b = region
     source = latents
     if erase:
-        source = torch.where(inside[:, None], _silence(silence, len(frame)), latents)
-    return Canvas(source, inside.to(latents.dtype))
+        silent_region = _silence(silence, b)[:, a:].expand(len(latents), -1, -1)
+        source = torch.cat((latents[:, :a], silent_region, latents[:, b:]), dim=1)
+    if not explicit:
+        return _open(source)
+    mask = latents.new_zeros(latents.shape[1])
+    mask[a:b] = 1
+    return Canvas(source, mask)
 
 
 def fit(latents: Tensor, silence: Tensor, frames: int) -> Tensor:
@@ -99,6 +115,16 @@ def region_frames(start_s: float, end_s: float, frames: int) -> tuple[int, int]:
     """
     a = min(max(_frame(start_s), 0), frames - 1)
     b = frames if end_s < 0 else min(max(_frame(end_s), a + 1), frames)
+    return a, b
+
+
+def region_samples(start_s: float, end_s: float, samples: int) -> tuple[int, int]:
+    """Seconds to the samples `[a, b)` they lie in, of a recording of `samples`: `0 <= a <= b <= samples`.
+
+    An end below 0 is the end of the recording.
+    """
+    a = min(max(round(start_s * SAMPLE_RATE), 0), samples)
+    b = samples if end_s < 0 else min(max(round(end_s * SAMPLE_RATE), a), samples)
     return a, b
 
 

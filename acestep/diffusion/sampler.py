@@ -19,45 +19,12 @@ import torch
 from torch import Tensor
 
 from acestep.diffusion.guidance import Guidance, cfg
+from acestep.diffusion.repaint import Repaint
 from acestep.models.dit import Conditions, DiT, Modulation
 from harness.spans import span
 
 LATENT_CHANNELS = 64
 FRESH = 0x9E3779B9  # flips bits of a seed: the stream of sde's noise; CPU generators read 32 bits of a seed
-
-
-@dataclass(frozen=True)
-class Repaint:
-    """A recording of which one region is painted anew.
-
-    `clean [1 or B, T, 64]`: its latents. `mask [T]`: 1 = paint, 0 = keep, the ones in one run. `ratio`: share
-    of the steps after which kept frames are put back on the recording's own path. `crossfade_frames`: how
-    far outside the region the painting fades into the recording.
-    """
-
-    clean: Tensor
-    mask: Tensor
-    ratio: float
-    crossfade_frames: int
-
-    def put_back(self, x: Tensor, noise: Tensor, t: float) -> Tensor:
-        """Latents `x` at time `t`, kept frames as the recording and the first `noise` would have them."""
-        return torch.where(self.mask[:, None] > 0, x, _path(noise, self.clean, t))
-
-    def fade(self, x: Tensor) -> Tensor:
-        """Final latents: `x` in the region, a line from it to `clean` over `crossfade_frames` on either side,
-        `clean` itself beyond. With no frames to fade over, `x` as it is.
-        """
-        if self.crossfade_frames == 0:
-            return x
-        frame = torch.arange(len(self.mask), device=x.device)
-        inside = self.mask > 0
-        first = frame.where(inside, len(frame)).amin()
-        last = frame.where(inside, -1).amax()
-        outside = (first - frame).clamp(min=0) + (frame - last).clamp(min=0)
-        wide = torch.promote_types(x.dtype, torch.float32)
-        share = (1 - outside.to(wide) / (self.crossfade_frames + 1)).clamp(min=0).to(x.dtype)[:, None]
-        return share * x + (1 - share) * self.clean
 
 
 def noise(seeds: Sequence[int], frames: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -102,7 +69,7 @@ def denoise(
     are taken between times as the model dtype holds them.
     """
     held = [*_held(times, x.dtype), 0.0]
-    put_backs = round(repaint.ratio * len(times)) if repaint else 0
+    put_backs = repaint.put_backs(len(times)) if repaint else 0
     fresh = _streams([seed ^ FRESH for seed in seeds], x.device)
     field = _Field(dit, modulation, guidance, times, held)
     begun = x
@@ -120,7 +87,7 @@ def denoise(
             else:
                 x = x - velocity * (t - t_next)
             if repaint and step < put_backs:
-                x = repaint.put_back(x, begun, t_next)
+                x = repaint.put_back(x, _path(begun, repaint.clean, t_next))
     return (repaint.fade(x) if repaint else x), field.passes
 
 

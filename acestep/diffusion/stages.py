@@ -19,6 +19,7 @@ from acestep.diffusion import canvas, sampler
 from acestep.diffusion.canvas import Canvas
 from acestep.diffusion.compiling import Compiled
 from acestep.diffusion.guidance import Guidance
+from acestep.diffusion.repaint import Repaint
 from acestep.models.dit import Conditions, Modulation
 from acestep.text import conditioning
 from acestep.text.conditioning import EncodedText
@@ -125,7 +126,10 @@ class Diffusion:
             filled, codes = canvas.cover(model, inputs.source, silence)
             return replace(batch, codes=(codes[0],) * len(batch.items)), filled
         if inputs.source is not None:
-            return batch, canvas.kept(inputs.source, silence, inputs.region, erase=task == "repaint")
+            explicit = self.params.chunk_mask_mode == "explicit"
+            return batch, canvas.kept(
+                inputs.source, silence, inputs.region, erase=task == "repaint", explicit=explicit
+            )
         if batch.codes:
             return batch, canvas.from_codes(model, torch.stack(batch.codes), silence, batch.frames)
         return batch, canvas.silent(silence, batch.frames)
@@ -148,12 +152,14 @@ class Diffusion:
         """Noise to latents. The conditions are used up."""
         params, times = self.params, self.times
         frozen = self.compiled.frozen if self.compiled else nullcontext
+        repaint = self._repaint(inputs)
         diffused = []
         with span("diffuse"), frozen():
             for part in conditioned:
                 x = self.noise(part.batch)
                 if params.cover_noise_strength > 0:
-                    x = sampler.blend_start(x, part.canvas.source, times[0])
+                    recording = part.canvas.source if inputs.source is None else inputs.source
+                    x = sampler.blend_start(x, recording, times[0])
                 latents, passes = sampler.denoise(
                     self.models.ace_step.decoder,
                     x,
@@ -164,21 +170,19 @@ class Diffusion:
                     guidance=self.guidance,
                     later=part.conditions[1] if len(part.conditions) > 1 else None,
                     later_from=int(len(times) * params.audio_cover_strength),
-                    repaint=self._repaint(part.canvas, inputs),
+                    repaint=repaint,
                     seeds=[self.seeds[item] for item in part.batch.items],
                 )
                 diffused.append(Diffused(latents, passes))
                 part.conditions.clear()
         return diffused
 
-    def _repaint(self, painted: Canvas, inputs: AudioInputs) -> sampler.Repaint | None:
-        params = self.params
-        if params.task_type != "repaint" or inputs.source is None:
+    def _repaint(self, inputs: AudioInputs) -> Repaint | None:
+        """What keeps the recording outside the region; None where all of it is painted."""
+        ratio, frames = self.params.repaint_injection_ratio, self.params.repaint_latent_crossfade_frames
+        if inputs.source is None or inputs.region is None or ratio is None:
             return None
-        ratio, frames = params.repaint_injection_ratio, params.repaint_latent_crossfade_frames
-        return sampler.Repaint(
-            inputs.source, painted.mask, 0.5 if ratio is None else ratio, 10 if frames is None else frames
-        )
+        return Repaint(inputs.source, inputs.region, ratio, frames or 0, spare_last=self.plan.setup.turbo)
 
 
 def _guidance(plan: EffectivePlan) -> Guidance | None:

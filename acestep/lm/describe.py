@@ -75,7 +75,7 @@ def _describe(
     constraint = _constraint(tokenizer, user, params)
     with span("lm_prefill"):
         ids = tokenizer.encode_prompt(prompt)
-    [ids] = loop.texts([[ids]], [constraint])
+    [ids] = loop.texts([ids], [constraint])
     end = ids.index(THINK_END) if THINK_END in ids else len(ids)
     thought, song = ids[:end], [token for token in ids[end + 1 :] if token != IM_END]
     lyrics = bare_lyrics(tokenizer.decode(song)) or default

@@ -2,7 +2,8 @@
 
 Phase 1 fills in what the request left open (tempo, key, ...), a few dozen tokens under a state
 machine in which most are forced. Phase 2 emits exactly 5·seconds codes; in that phase only the
-64,000 rows of the head that are codes are multiplied, 29 % of it.
+64,000 rows of the head that are codes are multiplied, 29 % of it. Guidance (`lm_cfg_scale`) is of phase 2
+alone, as upstream's is since 2026-03-10: a thought is one row per item.
 
 Batch items share the request and differ by seed. They decode together, each with a thought, a length and
 a stream of uniform draws of its own, so an item's plan does not depend on the batch it is in.
@@ -18,6 +19,7 @@ from torch import Tensor
 from acestep.defaults import length_s
 from acestep.lm import describe
 from acestep.lm.backends.interface import Backend, DecodeLoop
+from acestep.lm.decode.selector import Guidance
 from acestep.lm.describe import Description
 from acestep.lm.grammar.constraint import Constraint, MetadataConstraint
 from acestep.lm.grammar.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
@@ -31,7 +33,6 @@ from acestep.text.prompts import (
     LM_CAPTION_LIMIT,
     LYRIC_LIMIT,
     phase1_prompt,
-    phase1_unconditional,
     phase2_prompt,
     phase2_unconditional,
 )
@@ -78,7 +79,7 @@ class Planner:
         sampling = Sampling(
             params.lm_temperature, params.lm_top_k, params.lm_top_p, params.lm_repetition_penalty
         )
-        loop = self.backend.decode_loop(sampling, seeds, params.lm_cfg_scale)
+        loop = self.backend.decode_loop(sampling, seeds)
         params = self._bounded(params)
         planned = (user,) * len(seeds)
         if metadata:
@@ -108,10 +109,7 @@ class Planner:
         """Phase 1: the metadata of each item."""
         tokenizer = self.tokenizer
         with span("lm_prefill"):
-            prompt = [
-                tokenizer.encode_prompt(phase1_prompt(params.caption, params.lyrics)),
-                tokenizer.encode_prompt(phase1_unconditional(params.lyrics, params.lm_negative_prompt)),
-            ]
+            prompt = tokenizer.encode_prompt(phase1_prompt(params.caption, params.lyrics))
             constraints = [self._constraint(params, user, max_duration_s) for _ in range(items)]
         thoughts = loop.texts([prompt] * items, constraints)
         thought = [plausible(parse(tokenizer.decode(ids)), max_duration_s) for ids in thoughts]
@@ -135,12 +133,14 @@ class Planner:
         self, loop: DecodeLoop, params: GenerationParams, planned: Sequence[Metadata], counts: Sequence[int]
     ) -> tuple[Tensor, ...]:
         """Phase 2: the codes of each item."""
-        caption, lyrics = params.caption, params.lyrics
+        caption, lyrics, guidance = params.caption, params.lyrics, None
         with span("lm_prefill"):
             encode = self.tokenizer.encode_prompt
-            bare = encode(phase2_unconditional(caption, lyrics, params.lm_negative_prompt))
-            prompts = [[encode(phase2_prompt(caption, lyrics, item.to_yaml())), bare] for item in planned]
-        return tuple(loop.codes(prompts, counts))
+            prompts = [encode(phase2_prompt(caption, lyrics, item.to_yaml())) for item in planned]
+            if params.lm_cfg_scale > 1:
+                bare = encode(phase2_unconditional(params.lm_negative_prompt))
+                guidance = Guidance(params.lm_cfg_scale, bare)
+        return tuple(loop.codes(prompts, counts, guidance))
 
     def _bounded(self, params: GenerationParams) -> GenerationParams:
         """The request with its texts cut to what the model reads."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acestep.models.condition import Encoder
@@ -28,10 +29,16 @@ class FSQ(nn.Module):
         self.project_out = nn.Linear(len(levels), width)
 
     def indices(self, x: Tensor) -> Tensor:
-        """Code indices `[...]` of features `x [..., width]`, with the soft clamp used in training."""
-        levels = self._levels(x)
+        """Code indices `[...]` of features `x [..., width]`, with the soft clamp used in training.
+
+        In fp32 or better, whatever the model's dtype: bf16 is so coarse beside a level that one code in
+        twenty would be a neighbour.
+        """
+        wide = torch.promote_types(x.dtype, torch.float32)
+        weight, bias = self.project_in.weight.to(wide), self.project_in.bias.to(wide)
+        levels = self._levels(wide, x.device)
         stretch = 1 + 1 / (levels - 1)
-        z = ((self.project_in(x) / stretch).tanh() * stretch).clamp(-1, 1)
+        z = ((F.linear(x.to(wide), weight, bias) / stretch).tanh() * stretch).clamp(-1, 1)
         digits = ((levels - 1) * (z + 1) / 2 + 0.5).floor().long()
         return (digits * self._basis(x.device)).sum(-1)
 
@@ -42,12 +49,12 @@ class FSQ(nn.Module):
         of the published model was.
         """
         weight = self.project_out.weight
-        levels = self._levels(weight).to(torch.promote_types(weight.dtype, torch.float32))
+        levels = self._levels(torch.promote_types(weight.dtype, torch.float32), weight.device)
         digits = indices[..., None] // self._basis(indices.device) % levels.long()
         return self.project_out((2 * digits / (levels - 1) - 1).to(weight.dtype))
 
-    def _levels(self, like: Tensor) -> Tensor:
-        return torch.tensor(self.levels, dtype=like.dtype, device=like.device)
+    def _levels(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return torch.tensor(self.levels, dtype=dtype, device=device)
 
     def _basis(self, device: torch.device) -> Tensor:
         return torch.tensor([math.prod(self.levels[:i]) for i in range(len(self.levels))], device=device)

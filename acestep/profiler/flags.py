@@ -160,7 +160,7 @@ def _add_request(flags: Flags) -> None:
     add("--use-constrained-decoding", modes=MEASURED, action="store_true", help="plan by the grammar (on)")
     add("--no-constrained-decoding", modes=MEASURED, action="store_true", help="plan without it")
     add("--lm-temperature", type=number, modes=MEASURED, metavar="X", help="sampling of the LM (0.85)")
-    add("--lm-cfg-scale", type=number, metavar="X", help="guidance of the LM (2.0)")
+    add("--lm-cfg-scale", type=number, metavar="X", help="guidance of the LM's audio codes (2.0)")
     add("--audio-codes", modes=(UNDERSTAND,), metavar="TEXT", help="as text or @FILE (an example's)")
     add("--sample-query", modes=(CREATE,), metavar="TEXT", help="a few words on the song (an example's)")
     add("--instrumental", modes=(CREATE,), action="store_true", help="no voice")

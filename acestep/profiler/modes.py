@@ -184,7 +184,6 @@ class _Device:
         self._networks: Networks = networks(
             setup.source, setup.dit, setup.lm, DTYPE_BYTES[dtype], quantized=setup.quantization is not None
         )
-        self._lm_guided = options.params.lm_cfg_scale > 1
         self._ceilings: Ceilings | None
         if options.measure_ceilings:
             self._ceilings = devices.measure(options.device, dtype)
@@ -194,9 +193,13 @@ class _Device:
     def before(self, plan: EffectivePlan) -> str:
         """The roofline of a run to come."""
         duration_s = length_s(plan.params.duration)
-        rows = plan.config.batch_size * (2 if self._lm_guided else 1)
-        codes = plan.lm_codes
-        expected = roofline.expected_counts(duration_s, len(plan.times), codes=codes, rows=rows)
+        expected = roofline.expected_counts(
+            duration_s,
+            len(plan.times),
+            codes=plan.lm_codes,
+            batch=plan.config.batch_size,
+            lm_guided=plan.lm_guided,
+        )
         return roofline.card(self._loads(expected, plan), self._name, self._ceilings)
 
     def after(self, item: Item, plan: EffectivePlan) -> str:
@@ -219,7 +222,7 @@ class _Device:
             batch=plan.config.batch_size,
             passes=len(times),
             guided_passes=len(guided) if plan.guided else 0,
-            lm_guided=self._lm_guided,
+            lm_guided=plan.lm_guided,
             lm_phases=max(1, plan.lm_metadata + plan.lm_codes),
         )
 
@@ -230,7 +233,7 @@ def _print_times(options: Options, bench: Bench, plan: EffectivePlan, item: Item
     assert typical is not None
     constrained_s = typical.details_s.get("lm_decode/constraint", 0.0)
     lm_s, cfg_s = typical.seconds(PLANNING), 0.0
-    if lm_s and options.params.lm_cfg_scale > 1:
+    if lm_s and plan.lm_guided:
         # Both branches run in one pass; what the second adds shows only without it.
         unguided_s = bench.unguided_lm_s(plan)
         cfg_s = min(max(lm_s - unguided_s, 0.0), lm_s - constrained_s)

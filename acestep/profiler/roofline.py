@@ -28,6 +28,7 @@ from harness.text import harmless
 
 # Texts are not tokenised before a run: some paragraphs of lyrics stand in for them.
 TYPICAL_PROMPT_TOKENS = 600
+UNCONDITIONAL_PROMPT_TOKENS = 35  # without a negative prompt
 TYPICAL_ENCODER_TOKENS = 400
 
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
@@ -65,13 +66,16 @@ class Load:
         return "compute" if arithmetic else "memory"
 
 
-def expected_counts(duration_s: float, steps: int, *, codes: bool, rows: int = 1) -> Counts:
+def expected_counts(
+    duration_s: float, steps: int, *, codes: bool, batch: int = 1, lm_guided: bool = False
+) -> Counts:
     """The counts of a run that is still to come: audio is exact, texts are of typical length.
 
-    `codes`: the language model writes them; `rows`: items, times 2 with guidance of the language model.
+    `codes`: the language model writes them, with guidance where `lm_guided`.
     """
     frames, written = round(duration_s * FRAMES_PER_SECOND), int(duration_s * CODES_PER_SECOND)
-    prompts = rows * TYPICAL_PROMPT_TOKENS if codes else 0
+    prompt = TYPICAL_PROMPT_TOKENS + (UNCONDITIONAL_PROMPT_TOKENS if lm_guided else 0)
+    prompts = batch * prompt if codes else 0
     return Counts(
         audio_s=duration_s,
         latent_frames=frames,
@@ -103,12 +107,12 @@ def loads(
     """What the stages of a run have to do, by its counts.
 
     `passes` of the DiT over each item, one per step unless said otherwise, and how many of them are guided;
-    `lm_phases`: how often each prompt was opened. Every item counts as long as the longest.
+    `lm_phases`: how often each prompt was opened; `lm_guided`: codes have guidance, which adds a row to each
+    item while they are written. Every item counts as long as the longest.
     """
-    rows = batch * (2 if lm_guided else 1)
     stages = []
     if of.lm and counts.lm_prompt_tokens:
-        stages += _lm_loads(of.lm, counts, rows, lm_phases, of.dtype_bytes)
+        stages += _lm_loads(of.lm, counts, batch, lm_guided, lm_phases, of.dtype_bytes)
     if of.dit and counts.dit_steps:
         passes = passes or counts.dit_steps
         size = of.dit, counts.dit_tokens, counts.encoder_tokens
@@ -123,17 +127,23 @@ def loads(
     return tuple(stages)
 
 
-def _lm_loads(lm: Qwen3Config, counts: Counts, rows: int, phases: int, dtype_bytes: int) -> list[Load]:
+def _lm_loads(
+    lm: Qwen3Config, counts: Counts, batch: int, guided: bool, phases: int, dtype_bytes: int
+) -> list[Load]:
     prompt, steps = prefilled(counts), counts.lm_decode_steps
     weights = dtype_bytes * closed_form.qwen3_weights(lm)
     stages = [Load("lm_prefill", 1, "prompt", closed_form.qwen3_flop(lm, prompt), weights)]
     if steps:
         coding = min(max(counts.audio_codes - 1, 0), steps)
-        head_rows = (coding * CODES + (steps - coding) * TEXT_VOCAB) // steps
-        context = counts.lm_prompt_tokens // (rows * phases) + steps // 2
-        flop = closed_form.lm_decode_flop(lm, rows, context, head_rows)
-        read = closed_form.lm_decode_bytes(lm, rows, context, dtype_bytes, head_rows)
-        stages.append(Load("lm_decode", steps, "token", flop, read))
+        context = counts.lm_prompt_tokens // (batch * (phases + guided)) + steps // 2
+        flop = read = 0
+        for times, rows, head_rows in (
+            (steps - coding, batch, TEXT_VOCAB),
+            (coding, batch * (1 + guided), CODES),
+        ):
+            flop += times * closed_form.lm_decode_flop(lm, rows, context, head_rows)
+            read += times * closed_form.lm_decode_bytes(lm, rows, context, dtype_bytes, head_rows)
+        stages.append(Load("lm_decode", steps, "token", flop / steps, read / steps))
     return stages
 
 

@@ -76,26 +76,19 @@ def phase1_prompt(caption: str, lyrics: str) -> list[Part]:
     return _turns(PLAN, [f"# Caption\n{caption}\n\n# Lyric\n{lyrics}\n"])
 
 
-def phase1_unconditional(lyrics: str, negative: str = NO_USER_INPUT) -> list[Part]:
-    """The guidance branch of phase 1: the negative prompt as caption, or no caption at all."""
-    if _is_meaningful(negative):
-        return phase1_prompt(negative, lyrics)
-    return _turns(PLAN, [f"# Lyric\n{lyrics}\n"])
-
-
 def phase2_prompt(caption: str, lyrics: str, cot: str) -> list[Part]:
     """Ask the LM for audio codes, given the chain of thought (`Metadata.to_yaml()`).
 
-    The assistant's turn is closed and codes follow it, as upstream builds this prompt; other ports
-    leave the turn open, and which of the two matches training is not known.
+    The assistant's turn stays open and codes follow the thought in it. Upstream names this the layout of
+    the training, and has built it so since 2026-04-22; before, it closed the turn.
     """
-    thought = [THINK, f"\n{cot}\n", THINK_END, "\n\n", IM_END, "\n"]
-    return phase1_prompt(caption, lyrics) + thought
+    return phase1_prompt(caption, lyrics) + _thought(cot)
 
 
-def phase2_unconditional(caption: str, lyrics: str, negative: str = NO_USER_INPUT) -> list[Part]:
-    """The guidance branch of phase 2: same request (or the negative prompt), empty chain of thought."""
-    return phase2_prompt(negative if _is_meaningful(negative) else caption, lyrics, "")
+def phase2_unconditional(negative: str = NO_USER_INPUT) -> list[Part]:
+    """What guidance of phase 2 leads away from: no thought, and in the user's turn the negative prompt or
+    NO_USER_INPUT, bare. It is how the training drops its conditions, by upstream of the same date."""
+    return _turns(PLAN, [negative if _is_meaningful(negative) else NO_USER_INPUT]) + _thought("")
 
 
 def understand_prompt(codes: Iterable[int]) -> list[Part]:
@@ -118,6 +111,11 @@ def _turns(instruction: str, user: list[Part]) -> list[Part]:
     """System and user turn in Qwen3's chat format, and the head of the assistant's."""
     system = [IM_START, f"system\n# Instruction\n{instruction}\n\n", IM_END, "\n"]
     return [*system, IM_START, "user\n", *user, IM_END, "\n", IM_START, "assistant\n"]
+
+
+def _thought(cot: str) -> list[Part]:
+    """A chain of thought, and the blank line that the chat template puts behind it."""
+    return [THINK, f"\n{cot}\n", THINK_END, "\n\n"]
 
 
 def _is_meaningful(negative: str) -> bool:

@@ -93,10 +93,8 @@ class Sampled:
     def using(self) -> AbstractContextManager[object]:
         return self.held.using()
 
-    def decode_loop(
-        self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0
-    ) -> SampledDecodeLoop:
-        return SampledDecodeLoop(self.held.decode_loop(sampling, seeds, cfg_scale), self.stage_costs)
+    def decode_loop(self, sampling: Sampling, seeds: Sequence[int]) -> SampledDecodeLoop:
+        return SampledDecodeLoop(self.held.decode_loop(sampling, seeds), self.stage_costs)
 
     def facts(self) -> dict[str, Any]:
         return self.held.facts()

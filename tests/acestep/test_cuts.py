@@ -34,6 +34,7 @@ def tokenizer():
         (PLAIN, {"lm_negative_prompt": "7" * 400, "caption": "x" * 3}, None),  # has no use at all
         (SETUP, {"thinking": True, "lm_negative_prompt": "7" * 500}, {}),
         (SETUP, {"thinking": True, "lm_negative_prompt": "7" * 600}, {"lm_negative_prompt": 600}),
+        (SETUP, {"bpm": None, "lm_negative_prompt": "7" * 600}, None),  # nor where metadata alone is planned
         (SETUP, {"bpm": None, "use_cot_caption": True, "caption": "8" * 500}, {}),  # rewritten
         (SETUP, {"bpm": None, "use_cot_caption": True, "caption": "8" * 600}, {"caption": 600}),
     ],

@@ -165,6 +165,7 @@ def test_audio_is_saved_and_reads_back(engine: Engine, tmp_path, suffix: str):
     import soundfile
 
     result = engine.generate(PARAMS, GenerationConfig(1, (9,), suffix), tmp_path)
+    assert result.audios[0].contents == f"{suffix.upper()} PCM_16, 48000 Hz"
     path = result.audios[0].path
     assert path == tmp_path / f"seed-9.{suffix}" and [p.name for p in tmp_path.iterdir()] == [path.name]
     data, rate = soundfile.read(path, dtype="float32", always_2d=True)

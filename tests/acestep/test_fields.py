@@ -129,24 +129,22 @@ def runs(plan: EffectivePlan) -> Mapping[str, Any]:
     guided = guided and any(request.cfg_interval_start <= t <= request.cfg_interval_end for t in times)
     lm, thinks = plan.lm_metadata or plan.lm_codes, plan.lm_metadata
     names_language = thinks and request.use_cot_language and request.use_constrained_decoding
-    strength = {"aggressive": 1.0, "balanced": request.repaint_strength, "conservative": 0.0}[
-        request.repaint_mode
-    ]
-    given = request.repaint_injection_ratio
-    ratio = 1 - strength if given is None else given
-    given = request.repaint_latent_crossfade_frames
-    crossfade = 25 * (1 - strength) if given is None else given
-    given = request.repaint_wav_crossfade_sec
-    splice = 0.05 * (1 - strength) if given is None else given
+    kept = (
+        request.repaint_injection_ratio,  # as it follows from mode and strength
+        request.repaint_latent_crossfade_frames,
+        request.repaint_wav_crossfade_sec,
+        request.chunk_mask_mode,
+    )
     read = {
         "always": (times, plan.instructions, plan.components, request.caption, request.duration),
+        "told": plan.text_duration_s,
         "song": (request.bpm, request.keyscale, request.timesignature, request.src_audio),
         "inputs": (request.reference_audio, request.audio_codes, plan.lm_metadata, plan.lm_codes),
         "lyrics": request.instrumental or request.lyrics,
         "language": names_language or request.vocal_language,
         "method": len(times) > 1 and request.infer_method,
         "region": painted and (start, end),
-        "kept": painted and not whole and (ratio, crossfade, splice, request.chunk_mask_mode),
+        "kept": painted and not whole and kept,
         "edit": request.flow_edit_morph
         and (
             request.flow_edit_source_caption,
@@ -174,9 +172,10 @@ def runs(plan: EffectivePlan) -> Mapping[str, Any]:
         and (request.cfg_interval_start, request.cfg_interval_end),
         "thought": thinks
         and (request.use_cot_caption, request.use_cot_language, request.use_constrained_decoding),
-        "sampling": lm and (request.lm_temperature, request.lm_cfg_scale, request.lm_repetition_penalty),
+        "sampling": lm and (request.lm_temperature, request.lm_repetition_penalty),
         "nucleus": lm and request.lm_temperature > 0 and (request.lm_top_k, request.lm_top_p),
-        "negative": lm and request.lm_cfg_scale > 1 and request.lm_negative_prompt,
+        "guided codes": plan.lm_codes and request.lm_cfg_scale,
+        "negative": plan.lm_codes and request.lm_cfg_scale > 1 and request.lm_negative_prompt,
     }
     return read
 
@@ -258,6 +257,8 @@ CASES = [
     ),
     ("repaint", {"repaint_injection_ratio": 1.0}, "repaint_injection_ratio: 1 has no use where the whole"),
     ("text2music", {"lm_top_k": 9, "lm_temperature": 0.0}, "lm_top_k: 9 has no use at lm_temperature 0"),
+    ("text2music", {"lm_cfg_scale": 3.0}, "lm_cfg_scale: 3 has no use where no audio codes are planned"),
+    ("text2music", {"lm_negative_prompt": "noise"}, "lm_negative_prompt: noise has no use where no audio"),
 ]
 
 

@@ -21,6 +21,8 @@ from acestep.request import (
     KEYSCALES,
     LANGUAGES,
     MAX_SEED,
+    MP3_BITRATES,
+    MP3_SAMPLE_RATES,
     PRESET_NAMES,
     REPAINT_MODES,
     TIME_SIGNATURES,
@@ -74,8 +76,8 @@ def text(most: int) -> Values:
 
 SWITCH = Values((True, False), (None, 0, 1, 0.0, math.nan, "true", "", []))
 CODES = Values(
-    ("", "<|audio_code_0|> <|audio_code_63999|>", audio_codes.join([5] * 3000)),
-    (*NO_TEXTS, "17", "<|audio_code_64000|>", "<|audio_code_99999|>", audio_codes.join([5] * 3001)),
+    ("", "<|audio_code_0|> <|audio_code_63999|>", "<|audio_code_64000|>", audio_codes.join([5] * 3000)),
+    (*NO_TEXTS, "17", "<|audio_code_x|>", "<|audio_code_100000|>", audio_codes.join([5] * 3001)),
 )
 METADATA = {
     "bpm": whole(30, 300).or_open(),
@@ -210,6 +212,8 @@ FIELDS: dict[type, dict[str, Values]] = {
             ),
         ),
         "audio_format": words(AUDIO_FORMATS),
+        "mp3_bitrate": words(MP3_BITRATES),
+        "mp3_sample_rate": words(MP3_SAMPLE_RATES),
         "preset": words(PRESET_NAMES),
     },
     DescriptionParams: METADATA

@@ -3,9 +3,11 @@
 import dataclasses
 
 import pytest
+import soundfile
 
 from acestep import resolver
-from acestep.request import GenerationConfig, GenerationParams
+from acestep.audio import writing
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.text import audio_codes
 from acestep.weights.layout import LMS
@@ -151,6 +153,20 @@ def test_codes_over_the_limit_are_cut():
     assert [a.field for a in plan.adjustments] == ["duration"]
 
 
+def test_codes_beyond_the_last_are_replaced_and_told():
+    codes = audio_codes.join([7, 64_500] * 30)
+    plan = resolve(audio_codes=codes, **METADATA)
+    assert plan.params.audio_codes == audio_codes.join([7, 63_999] * 30) and plan.params.duration == 12
+    [change] = plan.adjustments
+    assert (change.field, change.requested, change.applied) == ("audio_codes", 64_500, 63_999)
+    params, [same] = resolver.resolve_description(
+        DescriptionParams(audio_codes=codes), "understand", made(CPU)
+    )
+    assert params.audio_codes == plan.params.audio_codes and same == change
+    with pytest.raises(UsageError, match=r"^audio_codes: 64500 is beyond .*, as are 29 more; .*\(strict\)$"):
+        resolve(setup={"strict": True}, audio_codes=codes, **METADATA)
+
+
 @pytest.fixture
 def song(tmp_path):
     """Ten seconds of a recording."""
@@ -231,3 +247,41 @@ def test_a_plan_is_plain_values():
 def test_effective_requests_are_still_valid_requests(song):
     plan = resolve(CARD_4, task_type="repaint", src_audio=song, repainting_start=-300, repainting_end=400)
     assert dataclasses.replace(plan.params) == plan.params
+
+
+@pytest.mark.parametrize("field", ["fade_in_duration", "fade_out_duration"])
+def test_a_fade_is_no_longer_than_the_audio(field: str):
+    assert not resolve(duration=12.0, **{field: 12.0}).adjustments
+    plan = resolve(duration=12.0, **{field: 12.5})
+    [line] = map(str, plan.adjustments)
+    assert line == f"{field}: 12.5 is longer than the audio; using 12"
+    assert getattr(plan.params, field) == 12 == plan.request[field]
+    with pytest.raises(UsageError, match=rf"^{field}: 12.5 is longer than the audio; ask for 12 \(strict\)"):
+        resolve(setup={"strict": True}, duration=12.0, **{field: 12.5})
+
+
+@pytest.mark.parametrize(("field", "value"), [("mp3_bitrate", "320k"), ("mp3_sample_rate", 44_100)])
+def test_what_is_for_mp3_has_no_use_elsewhere(field: str, value: object):
+    plan = resolve(run={"audio_format": "mp3", field: value})
+    assert not plan.adjustments and plan.request == {"audio_format": "mp3", field: value}
+    plan = resolve(run={field: value})
+    assert [*map(str, plan.adjustments)] == [f"{field}: {value} has no use but in mp3; left out"]
+    assert plan.config == GenerationConfig() and not plan.request
+    with pytest.raises(UsageError, match=f"{field}: {value} has no use but in mp3"):
+        resolve(setup={"strict": True}, run={field: value})
+
+
+MISSING = {
+    "aac": (writing, "find_spec", lambda name: None, "needs PyAV, .*; pip install '.\\[aac\\]'"),
+    "mp3": (soundfile, "check_format", lambda *_: False, "needs libsndfile 1.1 or later, and this is "),
+    "opus": (soundfile, "check_format", lambda *_: False, "needs libsndfile 1.1 or later, and this is "),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_format_that_cannot_be_written_is_refused_before_anything_is_loaded(name: str, monkeypatch):
+    module, function, replacement, reason = MISSING[name]
+    monkeypatch.setattr(module, function, replacement)
+    with pytest.raises(MissingPrerequisite, match=f"^audio_format: {name} {reason}"):
+        resolve(run={"audio_format": name})
+    assert not resolve(run={"audio_format": "flac"}).adjustments

@@ -63,11 +63,13 @@ def test_the_tasks_are_told_apart(engine: Engine, song: str):
             assert not torch.allclose(waves[first], waves[second], atol=1e-4)
 
 
-@pytest.mark.parametrize("fade", [0, 10])
-def test_what_is_not_repainted_stays_to_the_bit(engine: Engine, song: str, fade: int):
+@pytest.mark.parametrize(("variant", "fade"), [("base", 0), ("base", 10), ("engine", 10)])
+@pytest.mark.parametrize("task", ["repaint", "lego"])
+def test_what_is_not_painted_stays_to_the_bit(variant, fade: int, task: str, song: str, request):
+    engine: Engine = request.getfixturevalue(variant)
     injection = {"repaint_injection_ratio": 1.0, "repaint_latent_crossfade_frames": fade}
-    request = params(task_type="repaint", src_audio=song, **REGION, **injection)
-    generation = engine.generation(engine.resolve(request, seeded(1)))
+    painting = params(task_type=task, src_audio=song, **REGION, **injection)
+    generation = engine.generation(engine.resolve(painting, seeded(1)))
     with torch.inference_mode():
         inputs, latents = generation.encode_inputs(), generation.intermediates()["latents"]
     source = inputs.source

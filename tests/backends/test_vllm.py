@@ -16,7 +16,7 @@ from acestep.lm.backends import vllm_backend
 from acestep.lm.backends.pt_backend import PT
 from acestep.lm.backends.vllm_backend import BLOCK, LEAST_CACHE_TOKENS, VLLM
 from acestep.lm.backends.vllm_decode import CodeRequest, Request, TextRequest, VLLMDecodeLoop
-from acestep.lm.decode.selector import TokenSelector
+from acestep.lm.decode.selector import Guidance, TokenSelector
 from acestep.lm.sampling import Sampling
 from acestep.text.tokenizer import FIRST_CODE, IM_END, LM_VOCAB
 from acestep.weights.synthetic import RandomWeights, Synthetic
@@ -47,8 +47,8 @@ class Plain:
     def __init__(self, model: Qwen3):
         self.model = model
 
-    def decode_loop(self, sampling: Sampling, seeds: list[int], cfg_scale: float = 1.0) -> VLLMDecodeLoop:
-        return VLLMDecodeLoop(self, TokenSelector(sampling, seeds, cfg_scale, CPU))
+    def decode_loop(self, sampling: Sampling, seeds: list[int]) -> VLLMDecodeLoop:
+        return VLLMDecodeLoop(self, TokenSelector(sampling, seeds, CPU))
 
     def read(self, prompts: list[list[int]]) -> list[SimpleNamespace]:
         return [SimpleNamespace(prompt_token_ids=prompt, num_cached_tokens=0) for prompt in prompts]
@@ -68,6 +68,15 @@ class Plain:
 def test_writing_token_by_token_writes_the_same(pt: PT):
     expected, _ = heard(pt, SCENARIOS["several prompts"], SAMPLED)
     assert heard(Plain(pt.model), SCENARIOS["several prompts"], SAMPLED)[0] == expected
+
+
+def test_a_text_is_a_row_and_guided_codes_are_two(pt: PT, monkeypatch: pytest.MonkeyPatch):
+    written, write = [], Plain.write
+    monkeypatch.setattr(Plain, "write", lambda self, *call: (written.append(call), write(self, *call))[1])
+    heard(Plain(pt.model), SCENARIOS["two items"], SAMPLED)
+    (text_turn, texts, _), (code_turn, codes, most) = written
+    assert isinstance(text_turn, TextRequest) and isinstance(code_turn, CodeRequest)
+    assert len(texts) == 2 and len(codes) == len(most) == 4 and codes[1] == codes[3] != codes[0]
 
 
 @needs_vllm
@@ -102,8 +111,8 @@ def test_vllm_said_what_was_chosen(vllm: VLLM, monkeypatch: pytest.MonkeyPatch):
     (*texts, a, b, c), _ = heard(vllm, SCENARIOS["several prompts"], SAMPLED)
     (text_turn, said), (code_turn, coded) = written
     assert isinstance(text_turn, TextRequest) and isinstance(code_turn, CodeRequest)
-    assert said[0::2] == said[1::2] and coded[0::2] == coded[1::2], "twins say the same"
-    for text, row in zip(texts, said[::2], strict=True):
+    assert len(said) == len(texts) and coded[0::2] == coded[1::2], "twins say the same, and texts have none"
+    for text, row in zip(texts, said, strict=True):
         *fed, end = row
         assert end == IM_END and fed == text[: len(fed)] and len(fed) > 10
     longest_first = [[FIRST_CODE + code for code in codes] for codes in (b, a, c)]
@@ -154,11 +163,11 @@ def test_a_missing_twin_is_an_error(vllm: VLLM, monkeypatch: pytest.MonkeyPatch)
 
 @needs_vllm
 def test_what_does_not_fit_is_refused_before_it_starts(vllm: VLLM):
-    writer = vllm.decode_loop(Sampling(0.0), range(9), 2.0)
+    writer = vllm.decode_loop(Sampling(0.0), range(9))
     with pytest.raises(UsageError, match=r"18 rows of 3002 tokens do not fit.* 32768 in all.*use pt"):
-        writer.codes([[[1, 2], [3, 4]]] * 9, [3000] * 9)
+        writer.codes([[1, 2]] * 9, [3000] * 9, Guidance(2.0, [3, 4]))
     with pytest.raises(UsageError, match="8192 per row"):
-        vllm.decode_loop(Sampling(0.0), [1]).codes([[[1] * 8000]], [193])
+        vllm.decode_loop(Sampling(0.0), [1]).codes([[1] * 8000], [193])
 
 
 @needs_vllm

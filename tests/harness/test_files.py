@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from acestep.audio import waveform
+from acestep.audio import writing
 from acestep.costs import command
 from acestep.profiler import instruments
+from acestep.request import GenerationConfig
 from acestep.weights import synthetic
 from harness import files
 from harness.errors import BenchError, UsageError
@@ -210,9 +211,10 @@ def test_audio_is_added_and_a_full_disk_leaves_what_was_there(tmp_path: Path, mo
     path.write_bytes(b"old")
     with monkeypatch.context() as patch, pytest.raises(BenchError):
         patch.setattr(files, "_sync", full)
-        waveform.save(torch.zeros(2, 8), path, 48_000)
+        writing.save(torch.zeros(2, 8), tmp_path / "a", 48_000, GenerationConfig())
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
-    assert waveform.save(torch.zeros(2, 8), path, 48_000) == tmp_path / "a-2.wav"
+    added, _ = writing.save(torch.zeros(2, 8), tmp_path / "a", 48_000, GenerationConfig())
+    assert added == tmp_path / "a-2.wav"
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 2
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from acestep.lm.backends.interface import Backend, DecodeLoop
 from acestep.lm.backends.pt_backend import PT
+from acestep.lm.decode.selector import Guidance
 from acestep.lm.grammar.constraint import MetadataConstraint
 from acestep.lm.grammar.open_text import Lyrics
 from acestep.lm.planner import Planner
@@ -79,8 +80,8 @@ class Heard:
         self.tokens += said
         return said
 
-    def codes(self, prompts: Any, counts: Any) -> list[Tensor]:
-        said = self.speaker.codes(prompts, counts)
+    def codes(self, prompts: Any, counts: Any, guidance: Any) -> list[Tensor]:
+        said = self.speaker.codes(prompts, counts, guidance)
         for codes, count in zip(said, counts, strict=True):
             assert codes.shape == (count,) and codes.dtype == torch.int64
             assert codes.min() >= 0 and codes.max() < CODES
@@ -127,9 +128,9 @@ def several(planner: Planner, temperature: float, items=(0, 1, 2)) -> None:
     """Items that share nothing but the request: prompts, grammars and numbers of codes are each their own."""
     encode = TOKENIZER.encode
     prompts = [
-        [encode("a slow song about the sea and the rain"), encode("a slow song")],
-        [encode("a waltz"), encode("a slow song about nothing")],
-        [encode("a slow song about the sea, though"), encode("music")],
+        encode("a slow song about the sea and the rain"),
+        encode("a waltz"),
+        encode("a slow song about the sea, though"),
     ]
     grammars = [
         lambda: MetadataConstraint(TOKENIZER, Metadata(bpm=77, keyscale="C# major"), max_duration_s=40),
@@ -137,11 +138,11 @@ def several(planner: Planner, temperature: float, items=(0, 1, 2)) -> None:
         lambda: MetadataConstraint(TOKENIZER, Metadata(), caption=True, genres=True, lyrics=Lyrics(7)),
     ]
     writer: DecodeLoop = planner.backend.decode_loop(
-        Sampling(temperature, top_k=50), [(5, 3, 8)[i] for i in items], 2.0
+        Sampling(temperature, top_k=50), [(5, 3, 8)[i] for i in items]
     )
     writer.texts([prompts[i] for i in items], [grammars[i]() for i in items])
-    longer = [[[*prompt, 17] for prompt in prompts[i]] for i in items]
-    writer.codes(longer, [(4, 9, 2)[i] for i in items])
+    guidance = Guidance(2.0, encode("a slow song about nothing"))
+    writer.codes([[*prompts[i], 17] for i in items], [(4, 9, 2)[i] for i in items], guidance)
 
 
 SONG = Metadata(bpm=100, duration=12, keyscale="A minor", timesignature="4")

@@ -18,22 +18,25 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from acestep.lm.decode.selector import Guidance
     from acestep.lm.grammar.constraint import Constraint
     from acestep.lm.sampling import Sampling
     from acestep.result import Counts
 
-# Token ids of an item: its conditional prompt, and the unconditional one where it is guided.
-Prompt = Sequence[list[int]]
-
 
 class DecodeLoop(Protocol):
-    """One request at the language model, in one or two phases, and a count of what was done."""
+    """One request at the language model, in one or two phases, and a count of what was done.
 
-    def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
-        """Token ids, one text per item, each under its own constraint to its end."""
+    `prompts`: token ids, one prompt per item.
+    """
+
+    def texts(self, prompts: Sequence[list[int]], constraints: Sequence[Constraint]) -> list[list[int]]:
+        """Token ids, one text per item, each under its own constraint to its end. Never guided."""
         ...
 
-    def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:
+    def codes(
+        self, prompts: Sequence[list[int]], counts: Sequence[int], guidance: Guidance | None = None
+    ) -> list[Tensor]:
         """Audio codes, int64 `[counts[i]]` per item, on the device."""
         ...
 
@@ -41,7 +44,7 @@ class DecodeLoop(Protocol):
 
 
 class Backend(Protocol):
-    """A language model. Guided is what is asked for with `cfg_scale` above 1."""
+    """A language model."""
 
     name: ClassVar[str]  # what really runs
 
@@ -53,7 +56,7 @@ class Backend(Protocol):
         """Inside, the weights are on the device."""
         ...
 
-    def decode_loop(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> DecodeLoop:
+    def decode_loop(self, sampling: Sampling, seeds: Sequence[int]) -> DecodeLoop:
         """A request of one item per seed."""
         ...
 

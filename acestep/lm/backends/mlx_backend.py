@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from acestep.lm.backends.interface import Prompt
 from acestep.lm.decode.loop import CachedDecodeLoop
-from acestep.lm.decode.selector import TokenSelector
+from acestep.lm.decode.selector import Guidance, TokenSelector
 from acestep.lm.sampling import Sampling
 from acestep.weights.checkpoint import Source
 from harness.errors import MissingPrerequisite
@@ -71,8 +70,8 @@ class MLX:
         """Nothing to do: the weights stay where MLX has them."""
         return nullcontext()
 
-    def decode_loop(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> MLXDecodeLoop:
-        return MLXDecodeLoop(self.model, TokenSelector(sampling, seeds, cfg_scale, HOST), self.device)
+    def decode_loop(self, sampling: Sampling, seeds: Sequence[int]) -> MLXDecodeLoop:
+        return MLXDecodeLoop(self.model, TokenSelector(sampling, seeds, HOST), self.device)
 
     @property
     def model(self) -> Model:
@@ -109,5 +108,7 @@ class MLXDecodeLoop(CachedDecodeLoop):
         super().__init__(selector, lambda prompts, _, known: KVState(model, prompts, known))
         self.device = device
 
-    def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:
-        return [codes.to(self.device) for codes in super().codes(prompts, counts)]
+    def codes(
+        self, prompts: Sequence[list[int]], counts: Sequence[int], guidance: Guidance | None = None
+    ) -> list[Tensor]:
+        return [codes.to(self.device) for codes in super().codes(prompts, counts, guidance)]

@@ -27,10 +27,8 @@ class PT:
     load: Callable[[], None] = lambda: None
     using: Callable[[], AbstractContextManager[object]] = nullcontext
 
-    def decode_loop(
-        self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0
-    ) -> CachedDecodeLoop:
-        return CachedDecodeLoop(TokenSelector(sampling, seeds, cfg_scale, self.device), self._open)
+    def decode_loop(self, sampling: Sampling, seeds: Sequence[int]) -> CachedDecodeLoop:
+        return CachedDecodeLoop(TokenSelector(sampling, seeds, self.device), self._open)
 
     def facts(self) -> dict[str, Any]:
         parameters = list(self.model.parameters())

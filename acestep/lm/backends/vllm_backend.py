@@ -1,9 +1,9 @@
 """The language model in vLLM: its paged cache and its kernels, with our grammar, guidance and sampling.
 
-A request is rows of one vLLM batch, two per item where it is guided. A logits processor chooses the tokens
-(`acestep.lm.backends.vllm_hooks`), so what is said is what the other backends say. vLLM decodes one token
-per step and row, forced ones too, and multiplies the whole head; in return a step costs little beside the
-weights.
+A request is rows of one vLLM batch, two per item where codes are guided. A logits processor chooses the
+tokens (`acestep.lm.backends.vllm_hooks`), so what is said is what the other backends say. vLLM decodes one
+token per step and row, forced ones too, and multiplies the whole head; in return a step costs little beside
+the weights.
 
 vLLM runs inside this process. The memory for keys and values is taken when it loads, and kept.
 
@@ -98,9 +98,9 @@ class VLLM:
         """Nothing to do: the weights stay where vLLM has them."""
         return nullcontext()
 
-    def decode_loop(self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float = 1.0) -> VLLMDecodeLoop:
+    def decode_loop(self, sampling: Sampling, seeds: Sequence[int]) -> VLLMDecodeLoop:
         self.llm.reset_prefix_cache()  # what another request has read is not this one's to save
-        return VLLMDecodeLoop(self, TokenSelector(sampling, seeds, cfg_scale, self.device))
+        return VLLMDecodeLoop(self, TokenSelector(sampling, seeds, self.device))
 
     @property
     def llm(self) -> LLM:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from acestep.lm.backends.interface import Prompt
 from acestep.lm.decode.loop import Tally
-from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, TokenSelector
+from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, Guidance, TokenSelector
 from acestep.lm.grammar.constraint import Constraint
 from acestep.text.tokenizer import IM_END
 from harness.spans import span
@@ -44,28 +43,28 @@ class VLLMDecodeLoop(Tally):
         self.engine = engine
         self.selector = selector
 
-    def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
+    def texts(self, prompts: Sequence[list[int]], constraints: Sequence[Constraint]) -> list[list[int]]:
         request = TextRequest(self.selector, prompts, constraints)
         self._write(request, prompts, [c.most_tokens for c in constraints])
         texts = [decoder.texts[0] for decoder in request.texts]
         self.kept += sum(map(len, texts))
         return texts
 
-    def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:
-        request = CodeRequest(self.selector, counts)
-        self._write(request, [prompts[item] for item in request.codes.order], request.codes.counts)
+    def codes(
+        self, prompts: Sequence[list[int]], counts: Sequence[int], guidance: Guidance | None = None
+    ) -> list[Tensor]:
+        request = CodeRequest(CodeDecoder(self.selector, counts, guidance))
+        self._write(request, request.codes.rows(prompts), request.codes.counts)
         self.kept += sum(counts)
         self.longest_codes = request.codes.longest
         return request.codes.in_order()
 
-    def _write(self, request: Request, prompts: Sequence[Prompt], most: Sequence[int]) -> None:
-        """Read the prompts of all rows, then write to the end of each."""
-        branches = self.selector.branches
-        rows = [row for prompt in prompts for row in prompt[:branches]]
+    def _write(self, request: Request, rows: Sequence[list[int]], most: Sequence[int]) -> None:
+        """Read the prompts of all `rows`, then write to the end of each; `most` tokens of each item."""
         with span("lm_prefill"):
             done = self.engine.read([list(row) for row in dict.fromkeys(map(tuple, rows))])
         with span("lm_decode"), request.forward:
-            done += self.engine.write(request, rows, [new for new in most for _ in range(branches)])
+            done += self.engine.write(request, rows, [new for new in most for _ in range(request.branches)])
         self.prompt_tokens += sum(map(len, rows))
         self.prefill_tokens += sum(len(d.prompt_token_ids) - d.num_cached_tokens for d in done)
         self.steps += request.steps - 1  # the first came with the prompts
@@ -110,10 +109,12 @@ class Request(ABC):
 class TextRequest(Request):
     """Texts of different lengths. Each is chosen by itself, as they are not at the same place."""
 
-    def __init__(self, selector: TokenSelector, prompts: Sequence[Prompt], constraints: Sequence[Constraint]):
-        super().__init__(selector.branches)
+    def __init__(
+        self, selector: TokenSelector, prompts: Sequence[list[int]], constraints: Sequence[Constraint]
+    ):
+        super().__init__(branches=1)
         self.texts = [
-            ConstrainedDecoder(_alone(selector, item), [prompt[0]], [constraint])
+            ConstrainedDecoder(_alone(selector, item), [prompt], [constraint])
             for item, (prompt, constraint) in enumerate(zip(prompts, constraints, strict=True))
         ]
         self._queues: list[list[int]] = [[] for _ in constraints]  # [IM_END]: at the end
@@ -125,11 +126,11 @@ class TextRequest(Request):
 
     def choose(self, logits: Tensor) -> Tensor:
         tokens = []
-        for item, lines in zip(self._live, logits.split(self.branches), strict=True):
+        for item, row in zip(self._live, logits.split(1), strict=True):
             queue = self._queues[item]
             if not queue:
                 # The rest of a text that has ended is not fed: its end, which stops vLLM, stands for it.
-                queue += self.texts[item].next(partial(_head, lines))[0] or [IM_END]
+                queue += self.texts[item].next(partial(_head, row))[0] or [IM_END]
             tokens.append(queue.pop(0))
         self._live = [item for item, token in zip(self._live, tokens, strict=True) if token != IM_END]
         return torch.tensor(tokens, device=logits.device)
@@ -138,9 +139,9 @@ class TextRequest(Request):
 class CodeRequest(Request):
     """CodeDecoder, in the order of `codes.order`: its first items are those still being written."""
 
-    def __init__(self, selector: TokenSelector, counts: Sequence[int]):
-        super().__init__(selector.branches)
-        self.codes = CodeDecoder(selector, counts)
+    def __init__(self, codes: CodeDecoder):
+        super().__init__(codes.branches)
+        self.codes = codes
 
     @property
     def items(self) -> list[int]:

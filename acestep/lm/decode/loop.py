@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, TokenSelector
+from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, Guidance, TokenSelector
 from acestep.lm.grammar.constraint import Constraint
 from acestep.result import Counts
 from harness.spans import span
-
-if TYPE_CHECKING:
-    from acestep.lm.backends.interface import Prompt
 
 
 class KVState(Protocol):
@@ -79,26 +76,27 @@ class CachedDecodeLoop(Tally):
         self.open_state = open_state
         self._state: KVState | None = None  # of the phase before
 
-    def texts(self, prompts: Sequence[Prompt], constraints: Sequence[Constraint]) -> list[list[int]]:
-        branches = self.selector.branches
+    def texts(self, prompts: Sequence[list[int]], constraints: Sequence[Constraint]) -> list[list[int]]:
         with span("lm_prefill"):
             state = self._state = self._open(prompts, max(c.most_tokens for c in constraints))
         with span("lm_decode"):
-            decoder = self.decoder_type(self.selector, [prompt[0] for prompt in prompts], constraints)
+            decoder = self.decoder_type(self.selector, prompts, constraints)
             while any(runs := decoder.next(state.head)):
                 with span("forward"):
-                    state.extend([run for run in runs for _ in range(branches)])
+                    state.extend(runs)
                 if max(map(len, runs)) == 1:
                     self.steps += 1
                 else:
-                    self.prefill_tokens += branches * sum(map(len, runs))
+                    self.prefill_tokens += sum(map(len, runs))
         self.kept += sum(map(len, decoder.texts))
         return decoder.texts
 
-    def codes(self, prompts: Sequence[Prompt], counts: Sequence[int]) -> list[Tensor]:
+    def codes(
+        self, prompts: Sequence[list[int]], counts: Sequence[int], guidance: Guidance | None = None
+    ) -> list[Tensor]:
         with span("lm_prefill"):
-            codes = CodeDecoder(self.selector, counts)
-            state = self._open([prompts[item] for item in codes.order], codes.longest)
+            codes = CodeDecoder(self.selector, counts, guidance)
+            state = self._open(codes.rows(prompts), codes.longest)
         with span("lm_decode"):
             self._decode(state, codes)
         self.steps += codes.longest - 1
@@ -115,17 +113,16 @@ class CachedDecodeLoop(Tally):
         """Feed the codes before `index`, as `tokens [items]`, to the items that go on; theirs at `index`."""
         live = codes.live(index)
         with span("forward"):
-            state.keep(live * self.selector.branches)
-            state.step(tokens[:live].repeat_interleave(self.selector.branches))
+            state.keep(live * codes.branches)
+            state.step(tokens[:live].repeat_interleave(codes.branches))
         return codes.next(state.head, index)
 
-    def _open(self, prompts: Sequence[Prompt], new_tokens: int) -> KVState:
-        """The state of `prompts`; what the state before has read of them is taken from it."""
-        branches = self.selector.branches
-        rows = [row for prompt in prompts for row in prompt[:branches]]
-        known = [self._state.prefix(row) for row in range(branches)] if self._state else []
+    def _open(self, rows: Sequence[list[int]], new_tokens: int) -> KVState:
+        """The state of prompts; what the first row of the state before has read of them is taken from it:
+        the items of a request begin with one prompt."""
+        known = [self._state.prefix(0)] if self._state else []
         self._state = None  # its memory is needed
-        state = self.open_state(rows, new_tokens, known)
+        state = self.open_state(list(rows), new_tokens, known)
         self.prompt_tokens += sum(map(len, rows))
         self.prefill_tokens += state.prefill_tokens
         return state

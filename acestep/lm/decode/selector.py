@@ -2,7 +2,8 @@
 
 Items decode together and each keeps to itself: its own grammar, its own stream of uniform draws, its own
 length. So an item's tokens do not depend on the batch it is in, but for the rounding of matrix products.
-With guidance an item is two rows, the conditional one first; both are fed the same tokens.
+In a text an item is one row. In audio codes with guidance it is two, the conditional one first; both are
+fed the same tokens.
 
 Whatever multiplies the matrices only has to give logits of the rows of the head it is asked for (`Head`);
 choosing among them is the same everywhere, and only what is allowed is looked at.
@@ -11,6 +12,7 @@ choosing among them is the same everywhere, and only what is allowed is looked a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -23,29 +25,32 @@ from acestep.text.audio_codes import CODES
 from acestep.text.tokenizer import FIRST_CODE, TEXT_VOCAB
 from harness.spans import span
 
-# fp32 logits `[rows, V]` over `V` rows of the head; two rows per item where it is guided.
+# fp32 logits `[rows, V]` over `V` rows of the head.
 Head = Callable[[slice | Tensor], Tensor]
 
 
-class TokenSelector:
-    """How one request chooses: a stream of draws per item, and the guidance they share."""
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance of a language model (arXiv 2306.17806): u + scale·(c - u) of the logits c of
+    an item's row and u of its twin, whose prompt is `unconditional`, the same for every item."""
 
-    def __init__(
-        self, sampling: Sampling, seeds: Sequence[int], cfg_scale: float, device: torch.device
-    ) -> None:
-        self.sampling = sampling
-        self.cfg_scale = cfg_scale
-        self.branches = 2 if cfg_scale > 1 else 1
-        self.device = device
-        self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+    scale: float
+    unconditional: list[int]
 
     def guided(self, logits: Tensor) -> Tensor:
-        """`[items, V]` of the logits `[rows, V]` of all branches."""
-        if self.branches == 1:
-            return logits
+        """`[items, V]` of the logits `[2·items, V]` of each item's row and its twin."""
         with span("cfg"):
             conditional, unconditional = logits.unflatten(0, (-1, 2)).unbind(1)
-            return unconditional + self.cfg_scale * (conditional - unconditional)
+            return unconditional + self.scale * (conditional - unconditional)
+
+
+class TokenSelector:
+    """How one request chooses: by its sampling, with a stream of draws per item."""
+
+    def __init__(self, sampling: Sampling, seeds: Sequence[int], device: torch.device) -> None:
+        self.sampling = sampling
+        self.device = device
+        self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def marks(self, items: int, vocabulary: int) -> Tensor | None:
         """`[items, V]` marks of tokens so far, kept only when a penalty needs them."""
@@ -60,7 +65,7 @@ class ConstrainedDecoder:
     def __init__(
         self, selector: TokenSelector, prompts: Sequence[list[int]], constraints: Sequence[Constraint]
     ):
-        """`prompts`: the conditional ones, which a repetition penalty counts."""
+        """`prompts`: of each item, which a repetition penalty counts."""
         self.selector = selector
         self.constraints = constraints
         self.texts: list[list[int]] = [[] for _ in constraints]
@@ -81,7 +86,7 @@ class ConstrainedDecoder:
         return [[] if c.done else run for c, run in zip(self.constraints, runs, strict=True)]
 
     def _select(self, head: Head) -> list[list[int]]:
-        everything = cache(lambda: self.selector.guided(head(slice(TEXT_VOCAB))))
+        everything = cache(lambda: head(slice(TEXT_VOCAB)))
 
         def peek(item: int) -> Callable[[], int]:
             return lambda: int(everything()[item].argmax())
@@ -112,7 +117,7 @@ class ConstrainedDecoder:
             few = sorted({token for choice in choices for token in choice.ids})
             ids = torch.tensor(few, device=device)
             mask = torch.tensor([[token in choice.ids for token in few] for choice in choices])
-            logits = self.selector.guided(head(ids))[items]
+            logits = head(ids)[items]
         else:
             ids = None
             mask = torch.stack([allowed_mask(a) for a in allowed.values()])
@@ -134,9 +139,11 @@ class CodeDecoder:
     which items the rows are.
     """
 
-    def __init__(self, selector: TokenSelector, counts: Sequence[int]):
+    def __init__(self, selector: TokenSelector, counts: Sequence[int], guidance: Guidance | None):
         """`counts[i]`: codes of item i."""
         self.selector = selector
+        self.guidance = guidance
+        self.branches = 2 if guidance else 1  # rows of an item
         self.order = sorted(range(len(counts)), key=lambda item: -counts[item])
         self.counts = [counts[item] for item in self.order]
         self.longest = self.counts[0]
@@ -148,6 +155,11 @@ class CodeDecoder:
         self._codes = torch.zeros(len(counts), self.longest, dtype=torch.long, device=device)
         self._seen = selector.marks(len(counts), CODES)
 
+    def rows(self, prompts: Sequence[list[int]]) -> list[list[int]]:
+        """What each row begins with, by the `prompts` of the items."""
+        twin = [self.guidance.unconditional] if self.guidance else []
+        return [row for item in self.order for row in (prompts[item], *twin)]
+
     def live(self, index: int) -> int:
         """How many items have a code `index`."""
         return sum(count > index for count in self.counts)
@@ -155,7 +167,9 @@ class CodeDecoder:
     def next(self, head: Head, index: int) -> Tensor:
         """Code `index` of each live item as a token, int64 `[live]`."""
         live = self.live(index)
-        logits = self.selector.guided(head(slice(FIRST_CODE, FIRST_CODE + CODES)))
+        logits = head(slice(FIRST_CODE, FIRST_CODE + CODES))
+        if self.guidance:
+            logits = self.guidance.guided(logits)
         with span("sampling"):
             seen = None if self._seen is None else self._seen[:live]
             picked = self.selector.sampling.pick(logits, self._uniforms[index, :live], seen)

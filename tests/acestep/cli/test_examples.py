@@ -68,7 +68,7 @@ def test_every_command_asks_the_same_place(monkeypatch, tmp_path):
         ({"track_name": "drums"}, "track_name: drums has no use in text2music"),
         ({"duration": 12.5, "cfgIntervalEnd": 0.5}, "cfg_interval_end: 0.5 has no use in a turbo model"),
         ({"momentum": 0.5}, "momentum: 0.5 has no counterpart here"),
-        ({"audio_format": "mp3"}, "audio_format: mp3 is no format of files here"),
+        ({"fadeOutDuration": 31}, "fade_out_duration: 31 is longer than the audio; ask for 30 (strict)"),
         ({"strange": 1}, "unknown field 'strange'"),
     ],
 )

@@ -7,8 +7,10 @@ import torch
 from allocations import BASE, CARD, TINY, TURBO, XL, cost, predicted, setup, small, song
 from msgspec.structs import replace
 
+from acestep.lm.decode.loop import common_prefix
 from acestep.models.configs import DiTConfig
 from acestep.text.audio_codes import CODES
+from acestep.text.prompts import phase1_prompt, phase2_unconditional
 from acestep.tracing.closed_form import (
     Networks,
     condition_flop,
@@ -25,6 +27,7 @@ from acestep.tracing.closed_form import (
     vae_encode_flop,
 )
 from acestep.weights.layout import LMS, TEXT_ENCODER
+from acestep.weights.synthetic_tokenizer import synthetic_tokenizer
 from harness.nn.config import Qwen3Config
 from harness.trace.cost import Cost
 from harness.trace.fake_card import FakeCard
@@ -123,6 +126,21 @@ def test_the_language_model():
     ]
     detokenized = flop(found, "condition") - flop(plain, "condition") - (by_hand[0] - by_hand[1])
     assert detokenized == detokenizer_flop(dit, codes)
+
+
+def test_guidance_of_codes_is_one_more_row_with_a_short_prompt():
+    plain, guided = (cost(setup(lm=True), song(SECONDS, lm=True, lm_cfg_scale=scale)) for scale in (1.0, 2.0))
+    config, codes = qwen3_of(LMS[0]), 5 * SECONDS
+    encode = synthetic_tokenizer("lm").encode_prompt
+    given, bare = encode(phase1_prompt("", "")), encode(phase2_unconditional())
+    shared = common_prefix([given, bare])  # as far as the request's own words
+    prompt, both = (found.counts["lm_prompt_tokens"] for found in (plain, guided))
+    assert both - prompt == len(bare) < prompt
+    rest = (qwen3_flop(config, n - shared, shared, executed=True) for n in (prompt, len(bare)))
+    assert flop(guided, "lm_prefill") == qwen3_flop(config, shared, executed=True) + sum(rest)
+    head = lm_decode_flop(config, 2, 0, CODES) - lm_decode_flop(config, 2, 0, 0)
+    steps = sum(lm_decode_flop(config, 2, prompt + done, CODES) for done in range(codes - 1))
+    assert flop(guided, "lm_decode") == head + steps  # over the longer row's keys
 
 
 @pytest.mark.parametrize("libraries", [None, CUDA(CARD.capability), CUDA((7, 5)), CUDA((9, 0))])

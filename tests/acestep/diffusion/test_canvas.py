@@ -180,6 +180,8 @@ def test_repainting_erases_the_region_and_nothing_else(data):
     assert torch.equal(canvas.source[0, inside, 0], 10_000 + torch.arange(1.0 * a, b) % 40)
     added = kept(latents, SILENCE, (a, b))
     assert torch.equal(added.mask, canvas.mask) and torch.equal(added.source, latents)
+    untold = kept(latents, SILENCE, (a, b), erase=True, explicit=False)
+    assert torch.equal(untold.source, canvas.source) and untold.mask.eq(1).all()
 
 
 def test_without_a_region_all_of_the_recording_is_heard_and_filled():

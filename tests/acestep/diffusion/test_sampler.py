@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from acestep.diffusion.guidance import Guidance, apg, cfg
-from acestep.diffusion.sampler import FRESH, Repaint, blend_start, denoise, modulate, noise
+from acestep.diffusion.repaint import Repaint
+from acestep.diffusion.sampler import FRESH, blend_start, denoise, modulate, noise
 from acestep.diffusion.schedule import schedule
 from acestep.models.configs import DiTConfig
 from acestep.models.dit import DiT
@@ -190,26 +191,27 @@ FRAMES, FIRST, END = 40, 10, 20  # of a recording, and of the region in it to pa
 CLEAN, PAINTED = draw(11, frames=FRAMES), draw(12, 13, frames=FRAMES)
 
 
-def region(first: int = FIRST, end: int = END, dtype: torch.dtype = DOUBLE) -> Tensor:
-    frame = torch.arange(FRAMES)
-    return ((frame >= first) & (frame < end)).to(dtype)
+KEPT = [frame for frame in range(FRAMES) if not FIRST <= frame < END]
 
 
-def paint(ratio: float, crossfade_frames: int, **options: Any) -> tuple[Tensor, Field]:
+def paint(
+    ratio: float, crossfade_frames: int, *, spare_last: bool = False, **options: Any
+) -> tuple[Tensor, Field]:
     """What eight steps make of a recording with a model that would paint all of it."""
     field = Field(schedule(8, 3.0, turbo=True), towards(PAINTED))
-    repaint = Repaint(CLEAN, region(), ratio, crossfade_frames)
+    repaint = Repaint(CLEAN, (FIRST, END), ratio, crossfade_frames, spare_last)
     return field.denoise(draw(*SEEDS, frames=FRAMES), repaint=repaint, **options), field
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("spare_last", [False, True])
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
-def test_repainting_fades_into_the_recording(ratio: float, method: str):
-    found, _ = paint(ratio, 4, method=method)
+def test_repainting_fades_into_the_recording(ratio: float, spare_last: bool, method: str):
+    found, _ = paint(ratio, 4, method=method, spare_last=spare_last)
     assert torch.allclose(found[:, FIRST:END], PAINTED[:, FIRST:END], atol=1e-12)
     assert torch.equal(found[:, : FIRST - 4], CLEAN.expand(2, -1, -1)[:, : FIRST - 4])
     assert torch.equal(found[:, END + 4 :], CLEAN.expand(2, -1, -1)[:, END + 4 :])
-    made = CLEAN if ratio == 1 else PAINTED  # by the last step, where it may be put back
+    made = CLEAN if ratio == 1 and not spare_last else PAINTED  # what is there to fade from
     share = torch.tensor([0.2, 0.4, 0.6, 0.8], dtype=DOUBLE)[:, None]
     for frames, rising in ((slice(FIRST - 4, FIRST), share), (slice(END, END + 4), share.flip(0))):
         faded = rising * made[:, frames] + (1 - rising) * CLEAN[:, frames]
@@ -219,37 +221,18 @@ def test_repainting_fades_into_the_recording(ratio: float, method: str):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_first_steps_put_the_recording_back(method: str):
     found, field = paint(0.5, 0, method=method)
-    x, kept = draw(*SEEDS, frames=FRAMES), region() == 0
+    x, painted = draw(*SEEDS, frames=FRAMES), slice(FIRST, END)
     starts = dict(zip(field.steps, field.seen, strict=True))  # of each step, after any corrector's look at it
     for step, t in enumerate(field.times):
         path = t * x + (1 - t) * CLEAN
-        assert torch.allclose(starts[step][:, kept], path[:, kept], atol=1e-9) is (step <= 4)
-        assert torch.allclose(starts[step][:, ~kept], path[:, ~kept], atol=1e-9) is (step == 0)
+        assert torch.allclose(starts[step][:, KEPT], path[:, KEPT], atol=1e-9) is (step <= 4)
+        assert torch.allclose(starts[step][:, painted], path[:, painted], atol=1e-9) is (step == 0)
     assert torch.allclose(found, PAINTED, atol=1e-12)  # without a fade, the last steps keep what they made
 
 
 def test_put_back_by_every_step_the_recording_is_kept_to_the_bit():
     found, _ = paint(1.0, 0)
-    kept = region() == 0
-    assert torch.equal(found[:, kept], CLEAN.expand(2, -1, -1)[:, kept])
-
-
-@pytest.mark.parametrize(
-    ("first", "end", "shares"),
-    [
-        (0, 38, [1] * 38 + [2 / 3, 1 / 3]),
-        (39, 40, [0] * 37 + [1 / 3, 2 / 3, 1]),
-        (0, 40, [1] * 40),
-        (1, 39, [2 / 3] + [1] * 38 + [2 / 3]),
-    ],
-)
-@pytest.mark.parametrize("dtype", [DOUBLE, torch.bfloat16], ids=str)
-def test_a_fade_stays_out_of_the_region_and_within_the_recording(first, end, shares, dtype):
-    x, clean = PAINTED.to(dtype), CLEAN.to(dtype)
-    found = Repaint(clean, region(first, end, dtype), 0.5, 2).fade(x)
-    share = torch.tensor(shares, dtype=dtype)[:, None]
-    assert torch.equal(found[:, first:end], x[:, first:end])
-    assert torch.allclose(found, share * x + (1 - share) * clean, rtol=0, atol=8 * torch.finfo(dtype).eps)
+    assert torch.equal(found[:, KEPT], CLEAN.expand(2, -1, -1)[:, KEPT])
 
 
 def test_a_start_on_the_way_is_where_the_model_holds_its_time():

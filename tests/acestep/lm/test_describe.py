@@ -146,7 +146,7 @@ def test_the_prompt_is_the_modes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(CachedDecodeLoop, "texts", watched)
     for mode, params in MODES.items():
         getattr(PLANNER, mode)(params)
-    texts = [PLANNER.tokenizer.decode(ids) for [[ids]] in seen]
+    texts = [PLANNER.tokenizer.decode(ids) for [ids] in seen]
     assert "user\n<|audio_code_17|><|audio_code_4|><|im_end|>" in texts[0]
     assert "user\na sad song\n\ninstrumental: false<|im_end|>" in texts[1]
     assert "user\n# Caption\ntechno\n\n# Lyric\n[Verse]\nLa<|im_end|>" in texts[2]

@@ -7,14 +7,16 @@ import torch
 from tiny_lm import tiny_planner
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from acestep.lm import planner
 from acestep.lm.decode.kv_cache import KVState
+from acestep.lm.decode.selector import Guidance
 from acestep.lm.grammar import constraint
 from acestep.lm.sampling import Sampling
 from acestep.request import GenerationParams
 from acestep.result import Counts
 from acestep.text.metadata import Metadata
 from acestep.text.prompts import phase2_prompt, phase2_unconditional
-from acestep.text.tokenizer import FIRST_CODE
+from acestep.text.tokenizer import FIRST_CODE, IM_END
 
 PLANNER = tiny_planner()
 OPEN = GenerationParams(
@@ -103,12 +105,93 @@ def test_the_work_is_counted_and_a_finished_item_costs_nothing(monkeypatch: pyte
     assert thinking.lm_decode_steps < 12 < thinking.lm_prefill_tokens < made.counts.lm_prefill_tokens
 
 
+@pytest.fixture
+def states(monkeypatch: pytest.MonkeyPatch) -> list[KVState]:
+    """Every KV state that is opened, in order."""
+    opened, build = [], KVState.__init__
+    monkeypatch.setattr(KVState, "__init__", lambda self, *a: (opened.append(self), build(self, *a))[1])
+    return opened
+
+
+def chat(user: str, *assistant: int | str) -> list[int]:
+    """A prompt of planning, token by token, with the assistant's turn open."""
+    system = "system\n# Instruction\nGenerate audio semantic tokens based on the given conditions:\n\n"
+    start, end = 151_644, 151_645  # <|im_start|>, <|im_end|>
+    turns = (start, system, end, "\n", start, f"user\n{user}", end, "\n", start, "assistant\n", *assistant)
+    return [id_ for part in turns for id_ in ([part] if isinstance(part, int) else TOKENS(part))]
+
+
+TOKENS = PLANNER.tokenizer.encode
+THINK, THINK_END = 151_667, 151_668
+USER = "# Caption\nslow dub techno\n\n# Lyric\n[Verse]\nLa la\n"
+THOUGHT = "\nbpm: 100\nduration: 2\nkeyscale: A minor\ntimesignature: 4\n"
+
+
+def misread(state: KVState, scale: float, negative: str) -> list[str]:
+    """Which rows of phase 2 are not what the models were trained on."""
+    expected = {"conditional": chat(USER, THINK, THOUGHT, THINK_END, "\n\n")}
+    if scale > 1:
+        expected["unconditional"] = chat(negative, THINK, "\n\n", THINK_END, "\n\n")
+    assert len(state.prompts) == len(expected)
+    return [name for row, (name, ids) in zip(state.prompts, expected.items(), strict=True) if row != ids]
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("negative", ["NO USER INPUT", "noise"])
+def test_phase_2_reads_the_prompts_of_the_training(scale: float, negative: str, states: list[KVState]):
+    plan(replace(OPEN, lm_cfg_scale=scale, lm_negative_prompt=negative))
+    [state] = states
+    assert misread(state, scale, negative) == []
+
+
+CLOSED = [IM_END, "\n"]
+OTHER_LAYOUTS = {
+    "conditional": ("phase2_prompt", lambda *request: [*phase2_prompt(*request), *CLOSED]),
+    "unconditional": ("phase2_unconditional", lambda *negative: [*phase2_unconditional(*negative), *CLOSED]),
+    "caption kept": ("phase2_unconditional", lambda *_: phase2_prompt(OPEN.caption, OPEN.lyrics, "")),
+}
+
+
+@pytest.mark.parametrize("layout", OTHER_LAYOUTS)
+def test_a_closed_turn_or_a_caption_that_is_kept_is_noticed(layout: str, states, monkeypatch):
+    monkeypatch.setattr(planner, *OTHER_LAYOUTS[layout])
+    plan(OPEN)
+    wrong = "unconditional" if layout == "caption kept" else layout
+    assert misread(states[0], OPEN.lm_cfg_scale, "NO USER INPUT") == [wrong]
+
+
+def test_a_thought_is_one_row_per_item_whatever_guides_the_codes(states: list[KVState], monkeypatch):
+    fed, extend = [], KVState.extend
+    monkeypatch.setattr(KVState, "extend", lambda self, runs: (fed.append(runs), extend(self, runs))[1])
+    seeds, prompt = (3, 4, 5), chat(USER)
+    thinking = {}
+    for scale in (1.0, 2.0, 20.0):
+        fed.clear()
+        params = replace(OPEN, lm_cfg_scale=scale, lm_negative_prompt="noise" if scale > 1 else "")
+        thought = plan(params, Metadata(), seeds, metadata=True, codes=False)
+        assert states[-1].prompts == [prompt] * 3 and {len(runs) for runs in fed} == {3}
+        counts = thought.counts
+        assert counts.lm_prompt_tokens == 3 * len(prompt)
+        tokens = sum(len(run) for runs in fed if max(map(len, runs)) > 1 for run in runs)
+        assert counts.lm_prefill_tokens == len(prompt) + tokens, "items read their prompt together"
+        assert counts.lm_decode_steps == sum(max(map(len, runs)) == 1 for runs in fed)
+        thinking[scale] = thought
+    assert thinking[1.0] == thinking[2.0] == thinking[20.0]
+
+
+def test_guided_codes_are_two_rows_per_item(states: list[KVState]):
+    """The control of the test above: a twin is seen where there is one."""
+    for scale, rows in ((1.0, 3), (2.0, 6)):
+        plan(replace(OPEN, lm_cfg_scale=scale), replace(SONG, bpm=None), (3, 4, 5), metadata=True)
+        assert [len(state.prompts) for state in states[-2:]] == [3, rows]
+
+
 def by_hand(params: GenerationParams, count: int) -> list[int]:
     """Phase 2 without cache, batch, or limits on the head: the likeliest code of the guided logits."""
     encode, model = PLANNER.tokenizer.encode_prompt, PLANNER.backend.model
     rows = [
         encode(phase2_prompt(params.caption, params.lyrics, SONG.to_yaml())),
-        encode(phase2_unconditional(params.caption, params.lyrics, params.lm_negative_prompt)),
+        encode(phase2_unconditional(params.lm_negative_prompt)),
     ]
     said: list[int] = []
     for _ in range(count):
@@ -121,7 +204,7 @@ def by_hand(params: GenerationParams, count: int) -> list[int]:
 
 @pytest.mark.parametrize("negative", ["NO USER INPUT", "noise"])
 def test_greedy_codes_are_the_uncached_models(negative: str):
-    params = replace(OPEN, lm_temperature=0.0, lm_negative_prompt=negative)
+    params = replace(OPEN, lm_temperature=0.0, lm_negative_prompt=negative, lm_cfg_scale=6.0)
     first, second = plan(params, seeds=(1, 2)).codes
     assert torch.equal(first, second), "at temperature 0 no seed matters"
     assert first.tolist() == by_hand(params, 10)
@@ -149,9 +232,9 @@ class ReadBack(TorchDispatchMode):
 
 def test_codes_are_decoded_without_reading_back():
     sampling = Sampling(0.85, top_k=100, top_p=0.9, repetition_penalty=1.1)
-    writer = PLANNER.backend.decode_loop(sampling, (1, 2), cfg_scale=2.0)
+    writer = PLANNER.backend.decode_loop(sampling, (1, 2))
     with ReadBack() as watched:
-        first, _ = writer.codes([[[1, 2], [1]]] * 2, [4, 6])
+        first, _ = writer.codes([[1, 2]] * 2, [4, 6], Guidance(2.0, [1]))
     assert watched.count == 0
     with ReadBack() as watched:
         int(first[0])
@@ -163,8 +246,8 @@ def test_long_texts_are_cut_before_the_model_sees_them():
         OPEN, caption="8" * 4096, lyrics="9" * 16_384, lm_negative_prompt="7" * 4096, use_cot_caption=True
     )
     made = plan(hostile, replace(SONG, bpm=None), duration_s=1.0, metadata=True)
-    per_row = made.counts.lm_prompt_tokens / 4
-    assert 2048 + 512 < per_row < 2048 + 512 + 120
+    least = 2 * (2048 + 512) + 512  # both phases, and what the second leads away from
+    assert least < made.counts.lm_prompt_tokens < least + 3 * 120
     cut = replace(OPEN, caption="8" * 512, lyrics="9" * 2048, lm_negative_prompt="7" * 512)
     same = plan(replace(cut, use_cot_caption=True), replace(SONG, bpm=None), duration_s=1.0, metadata=True)
     assert same.metadata == made.metadata and torch.equal(same.codes[0], made.codes[0])

@@ -16,7 +16,7 @@ from acestep.profiler.roofline import (
     prefilled,
 )
 from acestep.result import Counts
-from acestep.tracing.closed_form import Networks, networks
+from acestep.tracing.closed_form import Networks, lm_decode_flop, networks
 from acestep.weights.layout import LMS
 
 H200 = Ceilings(989e12, 4.8e12, "data sheet")
@@ -91,9 +91,24 @@ def test_text_is_chosen_among_more_of_the_head_than_codes():
 
 
 def test_rows_of_one_prompt_share_the_context():
-    counts = expected_counts(60, 8, codes=True, rows=2)
-    once, twice = (loads(full(), counts, lm_guided=True, lm_phases=n)[1].bytes for n in (1, 2))
+    counts = expected_counts(60, 8, codes=True, batch=2)
+    once, twice = (loads(full(), counts, batch=2, lm_phases=n)[1].bytes for n in (1, 2))
     assert once - twice == 2 * 300 * 114_688  # 600 tokens a row, or 300 in each of two phases
+
+
+def test_guidance_adds_a_row_to_codes_and_none_to_a_thought():
+    config = full().lm
+    assert config
+    counts = Counts(lm_prompt_tokens=300, lm_prefill_tokens=300, lm_decode_steps=150, audio_codes=101)
+    _, song = loads(full(), counts, lm_guided=True, lm_phases=2)
+    context = 100 + 150 // 2  # three rows were opened: one to think, two to write codes
+
+    def by_hand(thought_rows: int) -> int:
+        thought = 50 * lm_decode_flop(config, thought_rows, context, 151_669)
+        return thought + 100 * lm_decode_flop(config, 2, context, 64_000)
+
+    assert song.flop * song.times == pytest.approx(by_hand(1), rel=1e-12)
+    assert by_hand(2) > 1.2 * by_hand(1)  # the control
 
 
 def test_forced_runs_are_not_the_prompt():

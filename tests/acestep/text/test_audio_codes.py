@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acestep.text.audio_codes import CODES, MAX_CODES, code_name, join, parse
+from acestep.text.audio_codes import CODES, MAX_CODES, clamped, code_name, join, parse
+from harness.adjustments import Adjustments
 from harness.checks import shown
 from harness.errors import UsageError
 
@@ -32,7 +33,9 @@ def test_any_text_is_codes_or_refused_in_one_line(parts: list[str]):
     except UsageError as error:
         assert str(error).startswith("audio_codes: ") and "\n" not in str(error) and len(str(error)) < 200
     else:
-        assert join(codes) == re.sub(r"\s|(?<=_)0+(?=\d)", "", text)
+        last = str(CODES - 1)
+        spelled = re.sub(r"\s|(?<=_)0+(?=\d)", "", text)
+        assert join(codes) == re.sub(r"\d+", lambda n: min(n[0], last, key=int), spelled)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +47,7 @@ def test_any_text_is_codes_or_refused_in_one_line(parts: list[str]):
         ("<|audio_code_１７|>", "is no code"),  # digits, but not ours
         ("<|audio_code_1e3|>", "is no code"),
         ("<|audio_code_" + "9" * 5000 + "|>", "is no code"),
-        ("<|audio_code_64000|>", "64000 is out of range; use 0 to 63999"),
+        ("<|audio_code_100000|>", "is no code"),  # longer than any that has a name
         ("<|audio_code_5|><|im_end|>", "'<|im_end|>' at position 16 is no code"),
         ("<|audio_code_5|><think>", "is no code"),
         (" " * 10**6, "is no code"),
@@ -66,6 +69,29 @@ def test_what_is_no_code_is_named_with_its_place(text: str, words: str):
 def test_only_text_is_codes_as_text(value: object):
     with pytest.raises(UsageError, match=re.escape(f"audio_codes: {shown(value)} is not text")):
         parse(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("codes", "told"),
+    [
+        ((), []),
+        ((0, 63_999), []),
+        ((5, 64_000), ["audio_codes: 64000 is beyond the audio quantizer's values; using 63999"]),
+        (
+            (65_534, 5, 99_999, 64_000),
+            ["audio_codes: 65534 is beyond the audio quantizer's values, as are 2 more; using 63999"],
+        ),
+    ],
+)
+def test_a_code_beyond_the_last_stands_for_it_and_is_told(codes: tuple[int, ...], told: list[str]):
+    text, changes = join(codes), Adjustments(strict=False)
+    nearest = tuple(min(code, 63_999) for code in codes)
+    assert parse(text) == parse(clamped(text, changes)) == nearest
+    assert clamped(text, changes := Adjustments(strict=False)) == join(nearest)
+    assert list(map(str, changes)) == told
+    if told:
+        with pytest.raises(UsageError, match=r"^audio_codes: .*; ask for 63999 \(strict\)$"):
+            clamped(text, Adjustments(strict=True))
 
 
 def test_ten_minutes_of_codes_are_the_most():

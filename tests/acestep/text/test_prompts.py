@@ -81,20 +81,28 @@ def test_truncation_keeps_the_appended_token(tokenizer, limit):
 def test_phase_1():
     user = "<|im_start|>user\n# Caption\nA song\n\n# Lyric\nLa la\n<|im_end|>\n<|im_start|>assistant\n"
     assert text_of(prompts.phase1_prompt("A song", "La la")) == SYSTEM + user
-    bare = "<|im_start|>user\n# Lyric\nLa la\n<|im_end|>\n<|im_start|>assistant\n"
-    for negative in ("NO USER INPUT", "", " \n"):
-        assert text_of(prompts.phase1_unconditional("La la", negative)) == SYSTEM + bare
-    assert text_of(prompts.phase1_unconditional("La la", "noise")) == SYSTEM + user.replace("A song", "noise")
 
 
-def test_phase_2_follows_a_closed_turn():
-    head = text_of(prompts.phase1_prompt("A song", "La la"))
+def test_phase_2_goes_on_in_the_open_turn():
     planned = prompts.phase2_prompt("A song", "La la", Metadata(bpm=100, duration=20).to_yaml())
-    assert text_of(planned) == head + "<think>\nbpm: 100\nduration: 20\n</think>\n\n<|im_end|>\n"
-    empty = "<think>\n\n</think>\n\n<|im_end|>\n"
-    assert text_of(prompts.phase2_unconditional("A song", "La la")) == head + empty
-    negative = text_of(prompts.phase2_unconditional("A song", "La la", "noise"))
-    assert negative == head.replace("A song", "noise") + empty
+    assert text_of(planned) == SYSTEM + (
+        "<|im_start|>user\n# Caption\nA song\n\n# Lyric\nLa la\n<|im_end|>\n<|im_start|>assistant\n"
+        "<think>\nbpm: 100\nduration: 20\n</think>\n\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("negative", "user"),
+    [
+        *(((nothing,), "NO USER INPUT") for nothing in ("NO USER INPUT", " NO USER INPUT\n", "", " \n")),
+        ((), "NO USER INPUT"),
+        (("noise\nand hiss",), "noise\nand hiss"),
+    ],
+)
+def test_guidance_of_phase_2_leads_away_from_a_bare_turn(negative, user):
+    assert text_of(prompts.phase2_unconditional(*negative)) == SYSTEM + (
+        f"<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    )
 
 
 def turns(instruction, user):
@@ -144,12 +152,11 @@ hostile = st.lists(st.sampled_from([*SPECIAL_TOKENS, "<|audio_code_5|>", "# Lyri
 def test_user_text_adds_no_special_token(caption, lyrics, negative):
     tokenizer = synthetic_tokenizer("lm")
     closed = [IM_START, IM_END, IM_START, IM_END, IM_START]
-    thought = [*closed, THINK, THINK_END, IM_END]
+    thought = [*closed, THINK, THINK_END]
     built = {
         "phase 1": (prompts.phase1_prompt(caption, lyrics), closed),
-        "phase 1 unconditional": (prompts.phase1_unconditional(lyrics, negative), closed),
         "phase 2": (prompts.phase2_prompt(caption, lyrics, Metadata(caption=caption).to_yaml()), thought),
-        "phase 2 unconditional": (prompts.phase2_unconditional(caption, lyrics, negative), thought),
+        "phase 2 unconditional": (prompts.phase2_unconditional(negative), thought),
         "create": (prompts.create_prompt(caption, False), closed),
         "format": (prompts.format_prompt(caption, lyrics), closed),
         "caption": (prompts.caption_prompt("Do this:", caption, METADATA), [ENDOFTEXT]),
