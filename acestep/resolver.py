@@ -178,24 +178,23 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     """
     changes = Adjustments(setup.strict)
     changes.extend(setup.adjustments)
-    task, preset = TASKS[params.task_type], PRESETS[config.preset]
+    task, preset, requested_s = TASKS[params.task_type], PRESETS[config.preset], params.duration
     start = preset.of_variant(turbo=setup.turbo)
     params = settled(params, turbo=setup.turbo)
-    requested_s = params.duration
-    config = _files(_batch(config, setup, changes), changes)
-    wanted = requested(params, start) | requested(config, preset.config)
+    wanted = [*requested(params, start), *requested(config, preset.config)]
+    config = _batch(config, setup, changes)
     audio = recordings.survey(params, setup.max_duration_s, changes)
     codes = audio_codes.clamped(params.audio_codes, changes)
     params = replace(params, reference_audio=audio.references, audio_codes=codes)
     params = _planning(params, start, setup, changes)
     situation = _situation(params, task, setup, audio.source_s)
-    useful = fields.without_the_useless(situation, changes, start)
-    idle = requested(params, useful).keys()
+    useful, files = fields.without_the_useless(situation, changes, start), _files(config, changes)
+    idle = requested(params, useful).keys() | requested(config, files).keys()
     params = length.resolved(useful, audio.source_s, setup, changes, preset.duration_s)
     params = length.faded(params, changes)
     if task.region and not situation.painted_whole:
         params = repainting.resolved(params)
-        wanted |= dict.fromkeys(repainting.FIELDS)
+        wanted += [name for name in repainting.FIELDS if name not in wanted]
     params = _variant(params, setup, changes)
     times = schedule(
         params.inference_steps or TURBO_STEPS, params.shift, turbo=setup.turbo, timesteps=params.timesteps
@@ -206,7 +205,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     plan = EffectivePlan(
         setup=setup,
         params=params,
-        config=config,
+        config=files,
         task=task,
         instruction=_instruction(params),
         times=tuple(times),
