@@ -21,12 +21,12 @@ import torch
 from acestep import components, resolver
 from acestep.audio import writing
 from acestep.diffusion.compiling import Compiled
+from acestep.effective_plan import EffectivePlan
 from acestep.lm.backends.registry import open_backend
 from acestep.lm.describe import Description
 from acestep.lm.planner import Planner
 from acestep.pipeline import Generation
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
-from acestep.resolver import EffectivePlan
 from acestep.result import DescriptionResult, GenerationResult, PlanResult
 from acestep.setup import Setup
 from acestep.text import audio_codes

@@ -33,9 +33,9 @@ from acestep.defaults import length_s
 from acestep.diffusion import canvas
 from acestep.diffusion.compiling import Compiled
 from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatch
+from acestep.effective_plan import EffectivePlan
 from acestep.length import long_fades
 from acestep.lm.planner import Plan, Planner
-from acestep.resolver import EffectivePlan
 from acestep.result import Audio, Counts
 from acestep.text import audio_codes, conditioning
 from acestep.text.conditioning import EncodedText

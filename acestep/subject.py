@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from acestep import presets, resolver
 from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_SEED
+from acestep.effective_plan import EffectivePlan
 from acestep.models.rates import FRAME_SAMPLES, SAMPLE_RATE
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
-from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.tier_case import TierCases
 from harness.subject import DEFAULT_PRESET

@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import Any
 
 from acestep import gpu_config, resolver
+from acestep.effective_plan import EffectivePlan
 from acestep.gpu_config import GPUConfig
 from acestep.lm.backends.registry import AUTO, BACKENDS
 from acestep.presets import FIXED, PRESETS
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
-from acestep.resolver import EffectivePlan
 from acestep.setup import NONE, Setup
 from acestep.weights.layout import LM_PREFIX, LM_SIZES
 from acestep.weights.sources import choose_source

@@ -27,7 +27,7 @@ from harness.memory import MemoryBudget
 from harness.spans import span
 
 if TYPE_CHECKING:
-    from acestep.resolver import EffectivePlan
+    from acestep.effective_plan import EffectivePlan
 
 
 @dataclass(frozen=True)

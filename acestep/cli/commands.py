@@ -26,9 +26,9 @@ from acestep.cli.examples import (
     start,
 )
 from acestep.cli.upstream import LeftOut, field_name
+from acestep.effective_plan import EffectivePlan
 from acestep.presets import PRESETS
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
-from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.weights.layout import DEFAULT_DIT, LMS
 from harness import console, flags

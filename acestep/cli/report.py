@@ -13,7 +13,7 @@ from harness.text import MAX_PAGE_CHARS, harmless
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from acestep.resolver import EffectivePlan
+    from acestep.effective_plan import EffectivePlan
     from acestep.result import Counts, DescriptionResult, GenerationResult
 
 LAYOUT = "\n\t"  # of lyrics

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from acestep.resolver import EffectivePlan
+from acestep.effective_plan import EffectivePlan
 from acestep.tasks import TASKS, TRACKS, instruction
 from harness.adjustments import Adjustments
 from harness.checks import listed, shown

@@ -31,7 +31,7 @@ from harness.spans import span
 
 if TYPE_CHECKING:
     from acestep.audio.inputs import AudioInputs
-    from acestep.resolver import EffectivePlan
+    from acestep.effective_plan import EffectivePlan
 
 
 @dataclass(frozen=True)

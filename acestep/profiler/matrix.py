@@ -15,12 +15,12 @@ from msgspec.structs import replace as changed
 
 from acestep import fields, resolver
 from acestep.defaults import DEFAULT_SEED, length_s
+from acestep.effective_plan import EffectivePlan
 from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
-from acestep.resolver import EffectivePlan
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
 from acestep.tasks import SAMPLING_FIELDS

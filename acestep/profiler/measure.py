@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from acestep.effective_plan import EffectivePlan
 from acestep.engine import Engine
 from acestep.profiler.flags import TEXT_MODES
 from acestep.profiler.matrix import Row
 from acestep.request import DescriptionParams
-from acestep.resolver import EffectivePlan
 from acestep.result import Counts, DescriptionResult, GenerationResult
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.oom import Failure, classify

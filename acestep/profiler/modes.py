@@ -17,13 +17,13 @@ from acestep import components, resolver
 from acestep.cli import report
 from acestep.costs.report import label
 from acestep.defaults import length_s
+from acestep.effective_plan import EffectivePlan
 from acestep.profiler import devices, instruments, matrix, prepare, roofline, tables
 from acestep.profiler.flags import BENCHMARK, PROFILE, TEXT_MODES
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
 from acestep.profiler.recording import Recording
 from acestep.profiler.roofline import Ceilings
-from acestep.resolver import EffectivePlan
 from acestep.result import Counts
 from acestep.setup import Setup
 from acestep.subject import DECODING, DIFFUSION, PLANNING

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from acestep import gpu_config
+from acestep.effective_plan import EffectivePlan
 from acestep.profiler.flags import BENCHMARK, TEXT_MODES
 from acestep.profiler.options import Options, named
 from acestep.profiler.request import COT_SWITCHES
-from acestep.resolver import EffectivePlan
 from acestep.setup import AUTO, NONE, Setup
 from harness import cards
 from harness.accelerators import Accelerator

@@ -13,8 +13,9 @@ from places import ROOT
 
 from acestep import fields
 from acestep.__main__ import main
+from acestep.effective_plan import EffectivePlan
 from acestep.request import GenerationConfig, GenerationParams
-from acestep.resolver import EffectivePlan, resolve
+from acestep.resolver import resolve
 from acestep.setup import Setup
 from acestep.tasks import TASKS
 from acestep.text import audio_codes

@@ -5,9 +5,10 @@ import soundfile
 import torch
 
 from acestep.cuts import user_metadata
+from acestep.effective_plan import EffectivePlan
 from acestep.engine import Engine
 from acestep.request import GenerationConfig, GenerationParams
-from acestep.resolver import EffectivePlan, resolve
+from acestep.resolver import resolve
 from acestep.setup import Setup
 from acestep.text import audio_codes
 from harness.accelerators import Accelerator

@@ -11,9 +11,10 @@ import acestep.costs.__main__ as costs
 from acestep import presets
 from acestep.__main__ import main
 from acestep.costs import command
+from acestep.effective_plan import EffectivePlan
 from acestep.presets import PRESETS, UPSTREAM, requested
 from acestep.request import PRESET_NAMES, GenerationConfig, GenerationParams
-from acestep.resolver import EffectivePlan, resolve
+from acestep.resolver import resolve
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
 from harness.accelerators import Accelerator
