@@ -107,11 +107,14 @@ class Situation:
         return not any(low <= time <= high for time in self.evaluations)
 
     @property
-    def uncorrected(self) -> bool:
-        """Whether DCW moves nothing: its scalers are 0, or the one step there is ends at what it believes."""
-        params = self.params
-        scalers = params.dcw_scaler, params.dcw_high_scaler if params.dcw_mode == "double" else 0
-        return len(self.evaluations) <= 1 or not any(scalers)
+    def moved_bands(self) -> set[str]:
+        """Which bands DCW moves: none by a scaler of 0, none in a last step that ends at what it believes,
+        and the high one in no step from time 1."""
+        params, mode = self.params, self.params.dcw_mode
+        moved = self.times if 0.0 in self.evaluations else self.times[:-1]
+        low = mode != "high" and params.dcw_scaler and moved
+        high = params.dcw_high_scaler if mode == "double" else mode == "high" and params.dcw_scaler
+        return {*(["low"] if low else []), *(["high"] if high and any(t < 1 for t in moved) else [])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +216,18 @@ RULES = (
             )
         ),
     ),
-    Rule(("dcw_enabled",), "has no use where it moves nothing", lambda it: it.uncorrected),
+    Rule(("dcw_enabled",), "has no use where it moves nothing", lambda it: not it.moved_bands),
     Rule(
         DCW_FIELDS,
         "has no use without dcw_enabled",
         lambda it: not it.params.dcw_enabled,
     ),
     Rule(("dcw_high_scaler",), "is for the mode double", lambda it: it.params.dcw_mode != "double"),
+    Rule(
+        ("dcw_high_scaler",),
+        "has no use where no step but the last begins below time 1",
+        lambda it: it.params.dcw_high_scaler and "high" not in it.moved_bands,
+    ),
     Rule(("dcw_wavelet",), "has no use in the mode pix", lambda it: it.params.dcw_mode == "pix"),
     Rule(("retake_seed",), "has no use at retake_variance 0", lambda it: not it.params.retake_variance),
     Rule(
