@@ -16,15 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from acestep.diffusion.schedule import (
-    BASE_STEPS,
-    TURBO_STEPS,
-    edited,
-    evaluations,
-    schedule,
-    start_at,
-)
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
+from acestep.situations import RunSituation, Situation, TextSituation
 from acestep.tasks import (
     FIELD_TASKS,
     FIELD_TEXT_MODES,
@@ -50,82 +43,6 @@ COVER_FIELDS = ("audio_cover_strength", "cover_noise_strength")
 DCW_FIELDS = ("dcw_mode", "dcw_scaler", "dcw_high_scaler", "dcw_wavelet")
 UNEDITED_FIELDS = (*COVER_FIELDS, "infer_method", "dcw_enabled", "retake_variance")
 GUIDANCE_FIELDS = ("guidance_mode", "cfg_interval_start", "cfg_interval_end")
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """A request and what around it decides which of its fields have a use.
-
-    `length_s`: of the recording as it will be painted, or of the codes; None where the request says the
-    length. `painted_whole`: nothing of the recording is kept.
-    """
-
-    params: GenerationParams
-    turbo: bool
-    lm: bool
-    length_s: float | None = None
-    painted_whole: bool = False
-
-    @property
-    def guided(self) -> bool:
-        """Whether classifier-free guidance runs in steps at any time."""
-        scale = self.params.guidance_scale
-        return not self.turbo and (scale is None or scale > 1)
-
-    @property
-    def schedule(self) -> list[float]:
-        """Times of the whole schedule."""
-        params = self.params
-        steps = params.inference_steps or (TURBO_STEPS if self.turbo else BASE_STEPS)
-        return schedule(steps, params.shift, turbo=self.turbo, timesteps=params.timesteps)
-
-    @property
-    def times(self) -> list[float]:
-        """Times of the steps that run: a cover may start part of the way, and so may an edit."""
-        if self.params.flow_edit_morph:
-            return self._edited[0]
-        return start_at(self.schedule, self.params.cover_noise_strength)
-
-    @property
-    def edits(self) -> int:
-        """How many of the steps of an edit follow both songs' words."""
-        return self._edited[1]
-
-    @property
-    def _edited(self) -> tuple[list[float], int]:
-        return edited(self.schedule, self.params.flow_edit_n_min, self.params.flow_edit_n_max)
-
-    @property
-    def evaluations(self) -> list[float]:
-        """Times at which velocities are asked for."""
-        return evaluations(self.times, self.params.infer_method, turbo=self.turbo)
-
-    @property
-    def never_guided(self) -> bool:
-        """Whether no velocity lies in the interval of guidance."""
-        low, high = self.params.cfg_interval_start, self.params.cfg_interval_end
-        return not any(low <= time <= high for time in self.evaluations)
-
-    @property
-    def uncorrected(self) -> bool:
-        """Whether DCW moves nothing: its scalers are 0, or the one step there is ends at what it believes."""
-        params = self.params
-        scalers = params.dcw_scaler, params.dcw_high_scaler if params.dcw_mode == "double" else 0
-        return len(self.evaluations) <= 1 or not any(scalers)
-
-
-@dataclass(frozen=True, slots=True)
-class TextSituation:
-    """A description: what it asks for is all that decides."""
-
-    params: DescriptionParams
-
-
-@dataclass(frozen=True, slots=True)
-class RunSituation:
-    """How a run is made; its parameters alone decide."""
-
-    params: GenerationConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +130,18 @@ RULES = (
             )
         ),
     ),
-    Rule(("dcw_enabled",), "has no use where it moves nothing", lambda it: it.uncorrected),
+    Rule(("dcw_enabled",), "has no use where it moves nothing", lambda it: not it.moved_bands),
     Rule(
         DCW_FIELDS,
         "has no use without dcw_enabled",
         lambda it: not it.params.dcw_enabled,
     ),
     Rule(("dcw_high_scaler",), "is for the mode double", lambda it: it.params.dcw_mode != "double"),
+    Rule(
+        ("dcw_high_scaler",),
+        "has no use where no step but the last begins below time 1",
+        lambda it: it.params.dcw_high_scaler and "high" not in it.moved_bands,
+    ),
     Rule(("dcw_wavelet",), "has no use in the mode pix", lambda it: it.params.dcw_mode == "pix"),
     Rule(("retake_seed",), "has no use at retake_variance 0", lambda it: not it.params.retake_variance),
     Rule(

@@ -27,6 +27,7 @@ from acestep.effective_plan import EffectivePlan
 from acestep.presets import PRESETS, requested, settled
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
+from acestep.situations import Situation
 from acestep.tasks import TASKS, Task, instruction
 from acestep.text import audio_codes
 from acestep.text.audio_codes import CODES_PER_SECOND
@@ -126,9 +127,7 @@ def _files(config: GenerationConfig, changes: Adjustments) -> GenerationConfig:
     return fields.without_unused_settings(config, changes)
 
 
-def _situation(
-    params: GenerationParams, task: Task, setup: Setup, source_s: float | None
-) -> fields.Situation:
+def _situation(params: GenerationParams, task: Task, setup: Setup, source_s: float | None) -> Situation:
     """What says which fields have a use."""
     length_s = source_s
     start, end = params.repainting_start, params.repainting_end
@@ -136,7 +135,7 @@ def _situation(
         length_s = length.painted_s(params, source_s)
     elif params.audio_codes:
         length_s = len(audio_codes.parse(params.audio_codes)) / CODES_PER_SECOND
-    return fields.Situation(
+    return Situation(
         params,
         setup.turbo,
         lm=setup.lm is not None,

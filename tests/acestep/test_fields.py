@@ -324,6 +324,21 @@ def test_a_base_models_heun_has_a_velocity_where_the_last_step_ends(song: str):
         )
 
 
+def test_a_correction_of_no_band_is_told(song: str):
+    """A last step ends at the data it believes in, and from time 1 no high band is moved."""
+    for steps, changes, expected in (
+        (2, {"dcw_mode": "high"}, {"dcw_enabled", "dcw_mode"}),
+        (2, {"dcw_high_scaler": 0.1}, {"dcw_high_scaler"}),
+        (2, {"dcw_mode": "low"}, set()),
+        (3, {"dcw_mode": "high"}, set()),
+        (3, {"dcw_high_scaler": 0.1}, set()),
+        (3, {"dcw_scaler": 0.0, "dcw_high_scaler": 0.0}, {"dcw_enabled", "dcw_scaler", "dcw_high_scaler"}),
+        (3, {"dcw_scaler": 0.0}, set()),
+    ):
+        request = params(song, "text2music", inference_steps=steps, dcw_enabled=True, **changes)
+        assert told(resolve(request, GenerationConfig(), SETUPS["turbo", None])) == expected, (steps, changes)
+
+
 def test_without_the_rules_the_same_fields_are_silent(song: str, monkeypatch: pytest.MonkeyPatch):
     changes = {"guidance_mode": "cfg", "cover_noise_strength": 0.01}
     assert not silent_fields(song, "cover", SETUPS["turbo", None], changes)
