@@ -7,7 +7,7 @@ from .common import Suite, _Stages, tracks
 class TimeTask(Suite):
     """Wall time of one task on a recording, the file written."""
 
-    version = "1"
+    version = "2"
     params = (TASKS, SHORTEST_S)
     param_names = ("task", "duration_s")
 
@@ -22,7 +22,7 @@ class TimeTask(Suite):
 class TrackTaskStages(_Stages):
     """Each stage of a task; they add up to its wall time."""
 
-    version = "1"
+    version = "2"
     params = (STAGES, TASKS, SHORTEST_S)
     param_names = ("stage", "task", "duration_s")
 
@@ -33,7 +33,7 @@ class TrackTaskStages(_Stages):
 class TimeSolver(Suite):
     """Diffusion of base weights. Guidance doubles the rows of a step, heun doubles the steps."""
 
-    version = "1"
+    version = "2"
     params = (METHODS, GUIDANCE, SHORTEST_S)
     param_names = ("method", "guidance", "duration_s")
 

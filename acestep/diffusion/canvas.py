@@ -96,7 +96,7 @@ def kept(
     if not explicit:
         return _open(source)
     mask = latents.new_zeros(latents.shape[1])
-    mask[a:b] = 1
+    mask[a:b].fill_(1)
     return Canvas(source, mask)
 
 

@@ -67,6 +67,9 @@ def request(cell, folder: Path | None):
         music |= {"reference_audio": (recording(cell["duration_s"], folder),)}
     else:
         music |= {"task_type": cell["task"], "src_audio": recording(cell["duration_s"], folder)}
+        if cell["task"] in ("repaint", "lego"):  # the middle half: of the rest something is kept
+            start = cell["duration_s"] / 4
+            music |= {"repainting_start": start, "repainting_end": 3 * start}
     return record(subject().request, batch_size=batch, seed=SEED, **music)
 
 
