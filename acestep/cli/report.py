@@ -51,6 +51,7 @@ def print_generation(result: GenerationResult, load_s: float, *, as_json: bool) 
             "load": f"{load_s:.2f} s (not in the wall)",
             "audio": f"{len(result.audios)} x {counts.audio_s:g} s, real-time factor {result.rtf:.3f}",
             "memory": f"peak {result.peak_memory_bytes / 2**30:.2f} GiB",
+            "preset": result.plan["preset"],
             "ran": _what_ran(ran),
         }
         _print_facts(facts | _tokens(counts, result.stages_s, ran))

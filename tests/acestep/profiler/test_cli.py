@@ -54,6 +54,7 @@ REFUSED = {
     "--example ../text/create.json": (3, "example '../text/create.json': no such file"),
     "--example /etc/passwd": (3, "example '/etc/passwd': not JSON"),
     "--example ..": (3, "example '..': "),
+    "--preset theirs": (2, "--preset: invalid choice: 'theirs' (choose from 'fixed', 'upstream', 'guide')"),
     "--task-type remix": (2, "--task-type: 'remix' is not allowed"),
     "--task-type cover": (2, "--src-audio: cover works on a recording"),
     "--task-type cover --src-audio absent.wav": (3, "--src-audio"),
