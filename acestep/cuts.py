@@ -73,7 +73,11 @@ def generation_cuts(
     if plans_codes:
         cuts.append(_lm_cut("lm_negative_prompt", params.lm_negative_prompt, tokenizer))
     if not params.instrumental:
-        cuts.append(_lyrics_cut(params, tokenizer))
+        cuts.append(_lyrics_cut("lyrics", params.lyrics, params.vocal_language, tokenizer))
+    if params.flow_edit_morph:
+        caption, lyrics = params.flow_edit_source_caption, params.flow_edit_source_lyrics
+        cuts.append(caption_cut(caption, instructions[0], metadata, tokenizer, "flow_edit_source_caption"))
+        cuts.append(_lyrics_cut("flow_edit_source_lyrics", lyrics, params.vocal_language, tokenizer))
     least: dict[str, Cut] = {}
     for cut in filter(None, cuts):
         least[cut.field] = min(cut, least.get(cut.field, cut), key=lambda cut: cut.read)
@@ -92,7 +96,11 @@ def description_cuts(params: DescriptionParams, tokenizer: Callable[[], Tokenize
 
 
 def caption_cut(
-    caption: str, instruction: str, metadata: Metadata, tokenizer: Callable[[], Tokenizer]
+    caption: str,
+    instruction: str,
+    metadata: Metadata,
+    tokenizer: Callable[[], Tokenizer],
+    field: str = "caption",
 ) -> Cut | None:
     """What the text encoder leaves of a caption behind which its metadata is to fit."""
     text = str(caption_prompt(instruction, caption, metadata)[0])
@@ -100,7 +108,7 @@ def caption_cut(
         return None
     read = bounded_caption(tokenizer(), instruction, caption, metadata)
     tokens, kept = (len(tokenizer().encode(each)) for each in (caption, read))
-    return Cut("caption", tokens, kept, "the text encoder, beside the metadata,") if kept < tokens else None
+    return Cut(field, tokens, kept, "the text encoder, beside the metadata,") if kept < tokens else None
 
 
 def _lm_cut(
@@ -111,13 +119,13 @@ def _lm_cut(
     return Cut(field, tokens, limit, "the language model")
 
 
-def _lyrics_cut(params: GenerationParams, tokenizer: Callable[[], Tokenizer]) -> Cut | None:
-    text, head = (str(lyric_prompt(params.vocal_language, each)[0]) for each in (params.lyrics, ""))
+def _lyrics_cut(field: str, lyrics: str, language: str, tokenizer: Callable[[], Tokenizer]) -> Cut | None:
+    text, head = (str(lyric_prompt(language, each)[0]) for each in (lyrics, ""))
     limit = LYRIC_LIMIT - 1  # a token ends the prompt
     if _fits(text, limit) or (tokens := len(tokenizer().encode(text))) <= limit:
         return None
     before = len(tokenizer().encode(head))
-    return Cut("lyrics", tokens - before, limit - before, "the lyric encoder")
+    return Cut(field, tokens - before, limit - before, "the lyric encoder")
 
 
 def _fits(text: str, tokens: int) -> bool:

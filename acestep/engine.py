@@ -141,6 +141,7 @@ class Engine:
         music (NaN, all zero).
         """
         generation = self.generation(plan)
+        plan = generation.plan
         if save_dir is not None or components.VAE_ENCODER in plan.components:
             writing.load_libraries(plan.config.audio_format)
         self.budget.reset_peak()
@@ -172,6 +173,8 @@ class Engine:
         seeds = plan.config.seeds
         if seeds is None:
             seeds = tuple(random.randint(0, MAX_SEED) for _ in range(plan.config.batch_size))
+        if plan.params.retake_variance and plan.params.retake_seed is None:
+            plan = plan.retaken(random.randint(0, MAX_SEED))
         return Generation(self.models, self.planner, self.budget, plan, seeds, self.compiled)
 
     def plan(self, params: GenerationParams, config: GenerationConfig | None = None) -> PlanResult:

@@ -16,7 +16,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from acestep.diffusion.schedule import BASE_STEPS, TURBO_STEPS, schedule, start_at
+from acestep.diffusion.schedule import (
+    BASE_STEPS,
+    TURBO_STEPS,
+    edited,
+    evaluations,
+    schedule,
+    start_at,
+)
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.tasks import (
     FIELD_TASKS,
@@ -41,6 +48,7 @@ DEFAULTS = {
 REFUSED = ("src_audio", "audio_codes", "audio_cover_strength", "cover_noise_strength")
 COVER_FIELDS = ("audio_cover_strength", "cover_noise_strength")
 DCW_FIELDS = ("dcw_mode", "dcw_scaler", "dcw_high_scaler", "dcw_wavelet")
+UNEDITED_FIELDS = (*COVER_FIELDS, "infer_method", "dcw_enabled", "retake_variance")
 GUIDANCE_FIELDS = ("guidance_mode", "cfg_interval_start", "cfg_interval_end")
 
 
@@ -73,14 +81,37 @@ class Situation:
 
     @property
     def times(self) -> list[float]:
-        """Times of the steps that run: a cover may start part of the way."""
+        """Times of the steps that run: a cover may start part of the way, and so may an edit."""
+        if self.params.flow_edit_morph:
+            return self._edited[0]
         return start_at(self.schedule, self.params.cover_noise_strength)
 
     @property
+    def edits(self) -> int:
+        """How many of the steps of an edit follow both songs' words."""
+        return self._edited[1]
+
+    @property
+    def _edited(self) -> tuple[list[float], int]:
+        return edited(self.schedule, self.params.flow_edit_n_min, self.params.flow_edit_n_max)
+
+    @property
+    def evaluations(self) -> list[float]:
+        """Times at which velocities are asked for."""
+        return evaluations(self.times, self.params.infer_method, turbo=self.turbo)
+
+    @property
     def never_guided(self) -> bool:
-        """Whether no step lies in the interval of guidance."""
+        """Whether no velocity lies in the interval of guidance."""
         low, high = self.params.cfg_interval_start, self.params.cfg_interval_end
-        return not any(low <= time <= high for time in self.times)
+        return not any(low <= time <= high for time in self.evaluations)
+
+    @property
+    def uncorrected(self) -> bool:
+        """Whether DCW moves nothing: its scalers are 0, or the one step there is ends at what it believes."""
+        params = self.params
+        scalers = params.dcw_scaler, params.dcw_high_scaler if params.dcw_mode == "double" else 0
+        return len(self.evaluations) <= 1 or not any(scalers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +162,25 @@ RULES = (
         "has no use without a recording or audio codes",
         lambda it: not (it.params.src_audio or it.params.audio_codes or it.params.thinking),
     ),
+    Rule(("flow_edit_morph",), "has no use without a recording", lambda it: not it.params.src_audio),
+    Rule(
+        tuple(name for name in FLOW_EDIT_FIELDS if name != "flow_edit_morph"),
+        "has no use without flow_edit_morph",
+        lambda it: not it.params.flow_edit_morph,
+    ),
+    Rule(UNEDITED_FIELDS, "has no use beside flow_edit_morph", lambda it: it.params.flow_edit_morph),
+    Rule(
+        ("guidance_mode",),
+        "is not for flow_edit_morph",
+        lambda it: it.params.flow_edit_morph and it.guided and it.params.guidance_mode == "adg",
+        applied=lambda _: "apg",
+    ),
+    Rule(("flow_edit_n_min",), "is less than a step", lambda it: it.times == it.schedule),
+    Rule(
+        ("flow_edit_source_caption", "flow_edit_source_lyrics", "flow_edit_n_avg"),
+        "has no use where no step lies between flow_edit_n_min and flow_edit_n_max",
+        lambda it: not it.edits,
+    ),
     Rule(
         ("cover_noise_strength",),
         "is less than half of the first step",
@@ -163,11 +213,7 @@ RULES = (
             )
         ),
     ),
-    Rule(
-        tuple(name for name in FLOW_EDIT_FIELDS if name != "flow_edit_morph"),
-        "has no use without flow_edit_morph",
-        lambda it: not it.params.flow_edit_morph,
-    ),
+    Rule(("dcw_enabled",), "has no use where it moves nothing", lambda it: it.uncorrected),
     Rule(
         DCW_FIELDS,
         "has no use without dcw_enabled",
@@ -178,8 +224,8 @@ RULES = (
     Rule(("retake_seed",), "has no use at retake_variance 0", lambda it: not it.params.retake_variance),
     Rule(
         ("velocity_ema_factor",),
-        "has no use where one step runs",
-        lambda it: len(it.times) == 1,
+        "has no use where one velocity is followed",
+        lambda it: len(it.evaluations) <= 1,
     ),
     Rule(
         ("normalization_db",),
@@ -188,7 +234,7 @@ RULES = (
     ),
     Rule(("inference_steps", "shift"), "has no use beside timesteps", lambda it: bool(it.params.timesteps)),
     Rule(("shift",), "has no use in a schedule of one step", lambda it: len(it.schedule) == 1),
-    Rule(("infer_method",), "has no use where one step runs", lambda it: len(it.times) == 1),
+    Rule(("infer_method",), "has no use where one step runs", lambda it: len(it.evaluations) == 1),
     Rule(
         ("guidance_scale",),
         "has no place in a turbo model: it is distilled in",

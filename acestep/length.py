@@ -52,7 +52,10 @@ def resolved(
 
 
 def text_s(
-    params: GenerationParams, requested_s: float | None, setup: Setup, default_s: float = DEFAULT_DURATION_S
+    params: GenerationParams,
+    requested_s: float | None,
+    setup: Setup,
+    default_s: float = DEFAULT_DURATION_S,
 ) -> float | None:
     """Seconds that the text is told the song has; None where the language model decides them.
 
@@ -64,7 +67,7 @@ def text_s(
         return params.duration
     if requested_s is None and setup.lm and params.plans_metadata:
         return None
-    return min(requested_s or default_s, setup.max_duration_s)
+    return min(default_s if requested_s is None else requested_s, setup.max_duration_s)
 
 
 def faded(params: GenerationParams, changes: Adjustments) -> GenerationParams:

@@ -183,7 +183,7 @@ class Generation:
         return min(samples, max(inputs.frames * models.hop, models.sample_rate))  # a second is the shortest
 
     def text_encode(self, batches: Sequence[MicroBatch]) -> list[list[EncodedText]]:
-        """Text states of each micro-batch: two where later steps leave the source, as text to music."""
+        """Text states of each micro-batch's prompts."""
         models, params = self.models, self.params
         with models.residency.using(components.TEXT_ENCODER), span("text_encode"):
             return [
@@ -192,15 +192,27 @@ class Generation:
                         models.text_encoder,
                         models.text_tokenizer,
                         instruction=instruction,
-                        caption=batch.metadata.caption or params.caption,
-                        lyrics=INSTRUMENTAL if params.instrumental else params.lyrics,
+                        caption=caption,
+                        lyrics=lyrics,
                         language=batch.metadata.language or params.vocal_language,
                         metadata=batch.metadata,
                     )
-                    for instruction in self.plan.instructions
+                    for instruction, caption, lyrics in self._prompts(batch)
                 ]
                 for batch in batches
             ]
+
+    def _prompts(self, batch: MicroBatch) -> list[tuple[str, str, str]]:
+        """Instruction, caption and lyrics: of the task, and of text to music where later steps leave the
+        source, or of the source itself where it is edited."""
+        params, plan = self.params, self.plan
+        caption = batch.metadata.caption or params.caption
+        lyrics = INSTRUMENTAL if params.instrumental else params.lyrics
+        prompts = [(instruction, caption, lyrics) for instruction in plan.instructions]
+        if plan.edits:
+            source = params.flow_edit_source_caption, params.flow_edit_source_lyrics
+            prompts.append((plan.instruction, *source))
+        return prompts
 
     def _planned_cuts(self, batches: Sequence[MicroBatch]) -> tuple[str, ...]:
         """A line for each caption of the language model that was not read whole."""

@@ -15,7 +15,16 @@ from typing import Any
 
 from acestep import components, fields, gpu_config, length, repainting
 from acestep.audio import recordings, writing
-from acestep.diffusion.schedule import BASE_STEPS, TURBO_SHIFTS, TURBO_STEPS, nearest, schedule, start_at
+from acestep.diffusion.schedule import (
+    BASE_STEPS,
+    TURBO_SHIFTS,
+    TURBO_STEPS,
+    edited,
+    evaluations,
+    nearest,
+    schedule,
+    start_at,
+)
 from acestep.presets import PRESETS, requested, settled
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
@@ -51,6 +60,7 @@ class EffectivePlan:
     adjustments: tuple[Adjustment, ...]
     notes: tuple[str, ...] = ()
     requested: tuple[str, ...] = ()
+    edits: int = 0  # how many of the steps edit a recording, the first
 
     @property
     def request(self) -> dict[str, Any]:
@@ -83,6 +93,15 @@ class EffectivePlan:
         return self.lm_codes and self.params.lm_cfg_scale > 1.0
 
     @property
+    def evaluations(self) -> tuple[float, ...]:
+        """Times of the DiT's forward passes, each of which every micro-batch takes."""
+        params = self.params
+        if params.flow_edit_morph:
+            passes = 2 * params.flow_edit_n_avg
+            return (*(t for t in self.times[: self.edits] for _ in range(passes)), *self.times[self.edits :])
+        return tuple(evaluations(self.times, params.infer_method, turbo=self.setup.turbo))
+
+    @property
     def components(self) -> tuple[str, ...]:
         """Names of the networks this request runs, in the order they are loaded."""
         params = self.params
@@ -100,6 +119,15 @@ class EffectivePlan:
     def warnings(self) -> tuple[str, ...]:
         """One line for each adjustment and note."""
         return (*map(str, self.adjustments), *self.notes)
+
+    def retaken(self, seed: int) -> EffectivePlan:
+        """The plan with a retake seed that nobody named, which it says."""
+        return replace(
+            self,
+            params=replace(self.params, retake_seed=seed),
+            requested=(*self.requested, "retake_seed"),
+            notes=(*self.notes, f"retake_seed: none was named; {seed} is drawn, which repeats this retake"),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for `--dry-run` and for the record of a run."""
@@ -150,35 +178,37 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     """
     changes = Adjustments(setup.strict)
     changes.extend(setup.adjustments)
-    task, preset = TASKS[params.task_type], PRESETS[config.preset]
+    task, preset, requested_s = TASKS[params.task_type], PRESETS[config.preset], params.duration
     start = preset.of_variant(turbo=setup.turbo)
     params = settled(params, turbo=setup.turbo)
-    requested_s = params.duration
-    config = _files(_batch(config, setup, changes), changes)
-    wanted = requested(params, start) | requested(config, preset.config)
+    wanted = [*requested(params, start), *requested(config, preset.config)]
+    config = _batch(config, setup, changes)
     audio = recordings.survey(params, setup.max_duration_s, changes)
     codes = audio_codes.clamped(params.audio_codes, changes)
     params = replace(params, reference_audio=audio.references, audio_codes=codes)
     params = _planning(params, start, setup, changes)
     situation = _situation(params, task, setup, audio.source_s)
-    useful = fields.without_the_useless(situation, changes, start)
-    idle = requested(params, useful).keys()
+    useful, files = fields.without_the_useless(situation, changes, start), _files(config, changes)
+    idle = requested(params, useful).keys() | requested(config, files).keys()
     params = length.resolved(useful, audio.source_s, setup, changes, preset.duration_s)
     params = length.faded(params, changes)
     if task.region and not situation.painted_whole:
         params = repainting.resolved(params)
-        wanted |= dict.fromkeys(repainting.FIELDS)
+        wanted += [name for name in repainting.FIELDS if name not in wanted]
     params = _variant(params, setup, changes)
     times = schedule(
         params.inference_steps or TURBO_STEPS, params.shift, turbo=setup.turbo, timesteps=params.timesteps
     )
+    times, edits = start_at(times, params.cover_noise_strength), 0
+    if params.flow_edit_morph:
+        times, edits = edited(times, params.flow_edit_n_min, params.flow_edit_n_max)
     plan = EffectivePlan(
         setup=setup,
         params=params,
-        config=config,
+        config=files,
         task=task,
         instruction=_instruction(params),
-        times=tuple(start_at(times, params.cover_noise_strength)),
+        times=tuple(times),
         lm_metadata=setup.lm is not None and params.plans_metadata,
         lm_codes=params.plans_codes,
         source_s=audio.source_s,
@@ -186,6 +216,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
         adjustments=(),
         notes=(*setup.notes, *audio.notes, *_notes(params, task, setup)),
         requested=tuple(name for name in wanted if name not in idle),
+        edits=edits,
     )
     _texts(plan, changes)
     return replace(plan, adjustments=tuple(changes))

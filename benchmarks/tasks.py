@@ -33,7 +33,7 @@ class TrackTaskStages(_Stages):
 class TimeSolver(Suite):
     """Diffusion of base weights. Guidance doubles the rows of a step, heun doubles the steps."""
 
-    version = "1"
+    version = "2"
     params = (METHODS, GUIDANCE, SHORTEST_S)
     param_names = ("method", "guidance", "duration_s")
 

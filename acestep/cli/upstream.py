@@ -72,9 +72,9 @@ class Absent:
 
 THOUGHT = Absent("what a language model has thought before; it thinks again", idle=True)
 TOGETHER = Absent("items are planned together", idle=True)
-CREATES, FORMATS_TEXT = "the command `create`", "the command `format`"
+CREATES, REWRITES = "the command `create`", "the command `format`"
 DESCRIBES = "the commands `understand` and `codes`"
-MP3 = Absent("detail of a format that is not written", idle=True)
+OF_FILES = Absent("of files of music", idle=True)  # which a description has none of
 ABSENT = {
     "instruction": Absent(
         "follows from the task and its tracks",
@@ -85,8 +85,8 @@ ABSENT = {
     "lm_model_path": Absent("the flag `--lm`"),
     "lm_backend": Absent("the flag `--lm-backend`"),
     "sample_mode": Absent(CREATES, (False,)),
-    "use_format": Absent(FORMATS_TEXT, (False,)),
-    "is_format_caption": Absent(FORMATS_TEXT, (False,)),
+    "use_format": Absent(REWRITES, (False,)),
+    "is_format_caption": Absent(REWRITES, (False,)),
     **dict.fromkeys(
         ("analysis_only", "full_analysis_only", "extract_codes_only"), Absent(DESCRIBES, (False,))
     ),
@@ -101,7 +101,7 @@ ABSENT = {
     "use_tiled_decode": Absent("tiles are exact, and as large as memory allows", idle=True),
     "constrained_decoding_debug": Absent("prints more there", idle=True),
     "song_name": Absent("a name of the interface's", idle=True),
-    **dict.fromkeys(("mp3_bitrate", "mp3_sample_rate"), MP3),
+    **dict.fromkeys(("mp3_bitrate", "mp3_sample_rate"), OF_FILES),
 }
 # What upstream's programs write where nobody has chosen: its modes of repainting decide, and so do ours.
 OVERRULED = {"repaint_latent_crossfade_frames": 10, "repaint_wav_crossfade_sec": 0.0}
@@ -149,7 +149,8 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
     """
     named = {field_name(name, fields): value for name, value in data.items()}
     music = QUERY not in fields
-    known = {*fields, *ABSENT, *(SWITCHES if music else ()), QUERY}
+    absent = ABSENT.keys() - {*fields}
+    known = {*fields, *absent, *(SWITCHES if music else ()), QUERY}
     if unknown := [name for name in data if field_name(name, fields) not in known]:
         names = f"{listed([*fields])} (generate --help-fields has all), and upstream's names of them"
         raise UsageError(f"{_unknown(unknown)}; allowed: {names}")
@@ -165,7 +166,6 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
         values |= _switched(name, named[name])
     _take_seeds(values, left_out)
     _leave_to_the_mode(values, left_out)
-    absent = ABSENT.keys() - {*fields}
     _leave_out({name: value for name, value in named.items() if name in absent}, left_out)
     if music and named.get(QUERY):
         caption = values.get("caption") or named[QUERY]

@@ -198,7 +198,7 @@ def _fields() -> list[str]:
 def _here(name: str) -> str:
     """What becomes of upstream's field here."""
     read_as = ours(name)
-    if read_as in ABSENT:
+    if read_as in ABSENT and read_as not in _fields():
         return f"absent: {ABSENT[read_as].reason}"
     if read_as in SWITCHES:
         return "; ".join(_switch(read_as))

@@ -53,6 +53,16 @@ class Guidance:
             return adg(x, cond, null, self.scale, t), momentum
         return cfg(cond, null, self.scale), momentum
 
+    def correct(self, x: Tensor, cond: Tensor, null: Tensor, t: float) -> Tensor:
+        """Velocity of heun's corrector from both branches at its own latents `x` and time `t >= 0`.
+
+        ADG is itself, but at 0, where it is plain guidance: there the clean latents are `x` in both branches
+        and know no angle. APG is plain guidance, and its momentum is left to the steps.
+        """
+        if self.mode == "adg" and t > 0:
+            return adg(x, cond, null, self.scale, t)
+        return cfg(cond, null, self.scale)
+
 
 def cfg(cond: Tensor, null: Tensor, scale: float) -> Tensor:
     """Classifier-free guidance: `u + g·(c - u)`."""

@@ -7,19 +7,24 @@ data is x - v·t; that is what a step believes, and solvers differ in how they u
     ode    follow v                                   error ~ 1/N
     heun   follow the mean of v at both ends          error ~ 1/N², two passes a step
     sde    believe the data, and noise it again to t'
+
+A step is the velocity (`velocity`), the solver, the correction of its result (`dcw`), and what is put back of
+a recording.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from acestep.diffusion.guidance import Guidance, cfg
+from acestep.diffusion.dcw import DCW
+from acestep.diffusion.guidance import Guidance
 from acestep.diffusion.repaint import Repaint
+from acestep.diffusion.velocity import VelocityField
 from acestep.models.dit import Conditions, DiT, Modulation
 from harness.spans import span
 
@@ -29,7 +34,16 @@ FRESH = 0x9E3779B9  # flips bits of a seed: the stream of sde's noise; CPU gener
 
 def noise(seeds: Sequence[int], frames: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """`[B, T, 64]` Gaussian noise, one seed per item, so an item does not depend on its batch."""
-    return _draw(_streams(seeds, device), frames, dtype)
+    return draw(streams(seeds, device), frames, dtype)
+
+
+def retake(noise: Tensor, other: Tensor, variance: float) -> Tensor:
+    """`noise` turned towards `other`, both Gaussian, by a quarter turn at `variance` 1: Gaussian all the way.
+
+    cos(π/2·w)·noise + sin(π/2·w)·other, w the variance.
+    """
+    angle = math.pi / 2 * variance
+    return math.cos(angle) * noise + math.sin(angle) * other
 
 
 def blend_start(noise: Tensor, clean: Tensor, t: float) -> Tensor:
@@ -37,7 +51,7 @@ def blend_start(noise: Tensor, clean: Tensor, t: float) -> Tensor:
 
     `clean [1 or B, T, 64]`; `t` as the model dtype holds it.
     """
-    return _path(noise, clean, _held([t], noise.dtype)[0])
+    return path(noise, clean, hold([t], noise.dtype)[0])
 
 
 def modulate(dit: DiT, times: Sequence[float], dtype: torch.dtype, device: torch.device) -> Modulation:
@@ -53,7 +67,11 @@ def denoise(
     times: Sequence[float],
     *,
     method: str = "ode",
+    correct_last: bool = False,
     guidance: Guidance | None = None,
+    norm_threshold: float = 0.0,
+    ema_factor: float = 0.0,
+    dcw: DCW | None = None,
     later: Conditions | None = None,
     later_from: int = 0,
     repaint: Repaint | None = None,
@@ -61,77 +79,59 @@ def denoise(
 ) -> tuple[Tensor, int]:
     """Latents `[B, T, 64]` from noise `x`, and how many forward passes of the DiT they took.
 
-    `method`: `ode`, `sde` or `heun`. `later`: the conditions of steps `later_from` and on, when they change.
-    `seeds`: one per item, for the noise of `sde`. With `guidance`, conditions hold their null branch.
+    `method`: `ode`, `sde` or `heun`. `correct_last`: heun's last step has a corrector, too, at time 0, for
+    which `modulation` holds one time more. `norm_threshold`, `ema_factor`: those of `VelocityField`. `later`:
+    the conditions of steps `later_from` and on, when they change. `seeds`: one per item, for the noise of
+    `sde`. With `guidance`, conditions hold their null branch.
 
     The next time of `sde` is the schedule's, with every variant; upstream's base models forget the shift
     there. Steps are queued without waiting: sizes are host numbers and no value is read back. Differences
     are taken between times as the model dtype holds them.
     """
-    held = [*_held(times, x.dtype), 0.0]
+    held = [*hold(times, x.dtype), 0.0]
     put_backs = repaint.put_backs(len(times)) if repaint else 0
-    fresh = _streams([seed ^ FRESH for seed in seeds], x.device)
-    field = _Field(dit, modulation, guidance, times, held)
+    fresh = streams([seed ^ FRESH for seed in seeds], x.device)
+    field = VelocityField(dit, modulation, [*times, 0.0], held, guidance, norm_threshold, ema_factor)
     begun = x
     for step, (t, t_next) in enumerate(pairwise(held)):
         if later is not None and step >= later_from:
             conditions = later
         with span("step"):
             velocity = field.velocity(x, conditions, step)
+            believed = x - velocity * t if dcw else None
             if method == "sde":
-                x = _path(_draw(fresh, x.shape[1], x.dtype), x - velocity * t, t_next)
-            elif method == "heun" and t_next > 0:
+                x = path(draw(fresh, x.shape[1], x.dtype), x - velocity * t, t_next)
+            elif method == "heun" and (t_next > 0 or correct_last):
                 guess = x - velocity * (t - t_next)
                 ahead = field.velocity(guess, conditions, step + 1, corrector=True)
-                x = x - (velocity + ahead) * ((t - t_next) / 2)
+                mean = (velocity + ahead) / 2
+                x = x - mean * (t - t_next)
+                field.follow(mean)
             else:
                 x = x - velocity * (t - t_next)
+            if dcw and believed is not None:
+                x = dcw.correct(x, believed, t)
             if repaint and step < put_backs:
-                x = repaint.put_back(x, _path(begun, repaint.clean, t_next))
+                x = repaint.put_back(x, path(begun, repaint.clean, t_next))
     return (repaint.fade(x) if repaint else x), field.passes
 
 
-@dataclass
-class _Field:
-    """The velocity field that a solver follows: the DiT, guided where it is to be."""
-
-    dit: DiT
-    modulation: Modulation
-    guidance: Guidance | None
-    times: Sequence[float]  # as asked for, which is what the guidance's interval is about
-    held: Sequence[float]  # as the model sees them
-    momentum: Tensor | None = None
-    passes: int = 0
-
-    def velocity(self, x: Tensor, conditions: Conditions, step: int, *, corrector: bool = False) -> Tensor:
-        """Velocity `[B, T, 64]` at the step's time. A corrector's is guided plainly, and leaves the momentum
-        to the steps themselves.
-        """
-        self.passes += 1
-        guidance = self.guidance
-        if guidance is None or not guidance.active(self.times[step]):
-            return self.dit.velocity(x, conditions, self.modulation, step)
-        cond, null = self.dit.velocities(x, conditions, self.modulation, step)
-        if corrector:
-            return cfg(cond, null, guidance.scale)
-        velocity, self.momentum = guidance.combine(x, cond, null, self.held[step], self.momentum)
-        return velocity
-
-
-def _path(noise: Tensor, data: Tensor, t: float) -> Tensor:
+def path(noise: Tensor, data: Tensor, t: float) -> Tensor:
     """Where the straight path from `data` to `noise` is at time `t`; exactly `data` at 0."""
     return t * noise + (1 - t) * data
 
 
-def _held(times: Sequence[float], dtype: torch.dtype) -> list[float]:
+def hold(times: Sequence[float], dtype: torch.dtype) -> list[float]:
+    """Times as the model dtype holds them."""
     return torch.tensor(times, dtype=dtype).tolist()
 
 
-def _streams(seeds: Sequence[int], device: torch.device) -> list[torch.Generator]:
+def streams(seeds: Sequence[int], device: torch.device) -> list[torch.Generator]:
+    """A random stream per item."""
     return [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
 
-def _draw(streams: Sequence[torch.Generator], frames: int, dtype: torch.dtype) -> Tensor:
+def draw(streams: Sequence[torch.Generator], frames: int, dtype: torch.dtype) -> Tensor:
     """The next `[B, T, 64]` of Gaussian noise, an item from each stream."""
     shape = (1, frames, LATENT_CHANNELS)
     return torch.cat(

@@ -47,6 +47,28 @@ def start_at(times: Sequence[float], noise_strength: float) -> list[float]:
     return [t for t in times if t <= first]
 
 
+def evaluations(times: Sequence[float], method: str, *, turbo: bool) -> list[float]:
+    """Times of the DiT's forward passes over a schedule, falling: `heun` has a second one where a step ends.
+
+    The last step ends at 0. As in upstream, a base model is asked there, too, and a distilled one is not: it
+    lands on the data.
+    """
+    if method != "heun":
+        return [*times]
+    ends = times[1:] if turbo else [*times[1:], 0.0]
+    return sorted((*times, *ends), reverse=True)
+
+
+def edited(times: Sequence[float], n_min: float, n_max: float) -> tuple[list[float], int]:
+    """Times of the steps that flow-edit runs of a schedule, and how many of them, the first, edit.
+
+    It skips a share `n_min` of the steps, and edits until a share `n_max` of them lies behind it, rounded
+    down to whole steps.
+    """
+    first, end = int(len(times) * n_min), int(len(times) * n_max)
+    return [*times[first:]], end - first
+
+
 def _shifted(steps: int, shift: float) -> list[float]:
     fractions = [1 - i / steps for i in range(steps)]
     return [shift * u / (shift * u + (1 - u)) for u in fractions]

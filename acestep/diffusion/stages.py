@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from acestep import components
-from acestep.diffusion import canvas, sampler
+from acestep.diffusion import canvas, flow_edit, sampler
 from acestep.diffusion.canvas import Canvas
 from acestep.diffusion.compiling import Compiled
+from acestep.diffusion.dcw import DCW, dcw
 from acestep.diffusion.guidance import Guidance
 from acestep.diffusion.repaint import Repaint
 from acestep.models.dit import Conditions, Modulation
+from acestep.request import item_seeds
 from acestep.text import conditioning
 from acestep.text.conditioning import EncodedText
 from acestep.text.metadata import Metadata
@@ -51,8 +53,9 @@ class MicroBatch:
 class Conditioned:
     """A micro-batch and what all its diffusion steps share.
 
-    `conditions`: those of the task, and those of text to music where the later steps leave the source. They
-    are taken out when they have been used: they hold views of weights, which are to leave the device.
+    `conditions`: those of the task, and those of text to music where the later steps leave the source, or of
+    the source's own words where it is edited. They are taken out when they have been used: they hold views
+    of weights, which are to leave the device.
     """
 
     batch: MicroBatch
@@ -87,6 +90,8 @@ class Diffusion:
         self.compiled = compiled
         self.times = plan.times
         self.guidance = _guidance(plan)
+        self.dcw = _dcw(plan, models)
+        self.corrects_last = 0.0 in plan.evaluations
 
     def condition(
         self, batches: Sequence[MicroBatch], texts: Sequence[Sequence[EncodedText]], inputs: AudioInputs
@@ -98,11 +103,13 @@ class Diffusion:
         used = (name for name in helpers if name in self.plan.components)
         conditioned = []
         with models.residency.using(components.CONDITION, *used), span("condition"):
-            modulation = sampler.modulate(model.decoder, self.times, models.dtype, models.device)
+            times = (*self.times, 0.0) if self.corrects_last else self.times
+            modulation = sampler.modulate(model.decoder, times, models.dtype, models.device)
             timbre = self._timbre(inputs)
             for batch, encoded_texts in zip(batches, texts, strict=True):
                 batch, task_canvas = self._canvas(batch, inputs)
-                canvases = [task_canvas, canvas.silent(models.silence, batch.frames)]
+                silent = canvas.silent(models.silence, batch.frames)
+                canvases = [task_canvas, task_canvas if self.params.flow_edit_morph else silent]
                 conditions: list[Conditions] = []
                 tokens = 0
                 for text, before in zip(encoded_texts, canvases, strict=False):
@@ -138,15 +145,28 @@ class Diffusion:
         """Graphs for the steps to come, where the engine compiles and has not met their shapes."""
         if self.compiled is None:
             return
-        kinds = {self.guidance is not None and self.guidance.active(t) for t in self.times}
+        kinds = {self.guidance is not None and self.guidance.active(t) for t in self.plan.evaluations}
         for part in conditioned:
             for guided in sorted(kinds):
                 self.compiled.warm(part.conditions[0], part.modulation, guided)
 
     def noise(self, batch: MicroBatch) -> Tensor:
-        """`[items, T, 64]` in the models' dtype, where diffusion starts."""
-        seeds = [self.seeds[item] for item in batch.items]
-        return sampler.noise(seeds, batch.frames, self.models.dtype, self.models.device)
+        """`[items, T, 64]` in the models' dtype, where diffusion starts; no item's depends on its batch."""
+        noise = self._noise(self.seeds, batch)
+        variance = self.params.retake_variance
+        if not variance:
+            return noise
+        return sampler.retake(noise, self._noise(self._retake_seeds(), batch), variance)
+
+    def _noise(self, seeds: Sequence[int], batch: MicroBatch) -> Tensor:
+        own = [seeds[item] for item in batch.items]
+        return sampler.noise(own, batch.frames, self.models.dtype, self.models.device)
+
+    def _retake_seeds(self) -> Sequence[int]:
+        """One per item: consecutive, as those of a request are."""
+        seed = self.params.retake_seed
+        assert seed is not None, "a plan has its retake_seed before it runs"
+        return item_seeds(seed, len(self.seeds))
 
     def diffuse(self, conditioned: Sequence[Conditioned], inputs: AudioInputs) -> list[Diffused]:
         """Noise to latents. The conditions are used up."""
@@ -156,6 +176,9 @@ class Diffusion:
         diffused = []
         with span("diffuse"), frozen():
             for part in conditioned:
+                if params.flow_edit_morph:
+                    diffused.append(self._edited(part, inputs))
+                    continue
                 x = self.noise(part.batch)
                 if params.cover_noise_strength > 0:
                     # The recording itself, not its codes; of codes alone, what they stand for.
@@ -168,7 +191,11 @@ class Diffusion:
                     part.modulation,
                     times,
                     method=params.infer_method,
+                    correct_last=self.corrects_last,
                     guidance=self.guidance,
+                    norm_threshold=params.velocity_norm_threshold,
+                    ema_factor=params.velocity_ema_factor,
+                    dcw=self.dcw,
                     later=part.conditions[1] if len(part.conditions) > 1 else None,
                     later_from=int(len(times) * params.audio_cover_strength),
                     repaint=repaint,
@@ -177,6 +204,27 @@ class Diffusion:
                 diffused.append(Diffused(latents, passes))
                 part.conditions.clear()
         return diffused
+
+    def _edited(self, part: Conditioned, inputs: AudioInputs) -> Diffused:
+        """The recording, led from its own words to those of the request."""
+        params = self.params
+        assert inputs.source is not None
+        latents, passes = flow_edit.edit(
+            self.models.ace_step.decoder,
+            inputs.source,
+            part.conditions[0],
+            part.conditions[-1],
+            part.modulation,
+            self.times,
+            edits=self.plan.edits,
+            draws=params.flow_edit_n_avg,
+            guidance=self.guidance,
+            norm_threshold=params.velocity_norm_threshold,
+            ema_factor=params.velocity_ema_factor,
+            seeds=[self.seeds[item] for item in part.batch.items],
+        )
+        part.conditions.clear()
+        return Diffused(latents, passes)
 
     def _repaint(self, inputs: AudioInputs) -> Repaint | None:
         """What keeps the recording outside the region; None where all of it is painted."""
@@ -195,4 +243,18 @@ def _guidance(plan: EffectivePlan) -> Guidance | None:
         params.guidance_mode,
         params.cfg_interval_start,
         params.cfg_interval_end,
+    )
+
+
+def _dcw(plan: EffectivePlan, models: Models) -> DCW | None:
+    params = plan.params
+    if not params.dcw_enabled:
+        return None
+    return dcw(
+        params.dcw_mode,
+        params.dcw_scaler,
+        params.dcw_high_scaler,
+        params.dcw_wavelet,
+        models.dtype,
+        models.device,
     )

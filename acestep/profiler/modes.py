@@ -213,8 +213,7 @@ class _Device:
 
     def _loads(self, counts: Counts, plan: EffectivePlan) -> tuple[roofline.Load, ...]:
         params = plan.params
-        # heun asks twice a step, but for the last one: at the step's own time and at the next.
-        times = [*plan.times, *(plan.times[1:] if params.infer_method == "heun" else ())]
+        times = plan.evaluations
         guided = [t for t in times if params.cfg_interval_start <= t <= params.cfg_interval_end]
         return roofline.loads(
             self._networks,

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from places import ROOT
 
 from acestep.cuts import caption_cut
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
@@ -56,6 +57,15 @@ def test_what_is_not_read_is_told_with_what_is_read_of_it(setup, fields, told):
             resolve(request, GenerationConfig(), strict)
     else:
         assert resolve(request, GenerationConfig(), strict).adjustments == ()
+
+
+def test_the_words_of_a_recording_that_is_edited_are_cut_like_those_it_is_led_to():
+    for field, text in (("flow_edit_source_caption", "8" * 1000), ("flow_edit_source_lyrics", "9" * 3000)):
+        cover = {"task_type": "cover", "src_audio": str(ROOT / "examples/audio/loop.flac"), field: text}
+        [change] = resolve(
+            GenerationParams(flow_edit_morph=True, **cover), GenerationConfig(), PLAIN
+        ).adjustments
+        assert (change.field, change.requested) == (field, f"{len(text)} tokens")
 
 
 def test_as_many_tokens_are_read_as_is_told():

@@ -125,8 +125,13 @@ def runs(plan: EffectivePlan) -> Mapping[str, Any]:
     painted = request.task_type in ("repaint", "lego")
     start, end = request.repainting_start, request.repainting_end
     whole = painted and start <= 0 and not 0 <= end < (plan.source_s or 0)
+    heun = request.infer_method == "heun" and not request.flow_edit_morph
+    ends = [0.0] if heun and not plan.setup.turbo else []  # where a base model's last corrector looks
+    follows = len(times) + len(ends) > 1  # more than one velocity
     guided = not plan.setup.turbo and request.guidance_scale != 1
-    guided = guided and any(request.cfg_interval_start <= t <= request.cfg_interval_end for t in times)
+    guided = guided and any(
+        request.cfg_interval_start <= t <= request.cfg_interval_end for t in (*times, *ends)
+    )
     lm, thinks = plan.lm_metadata or plan.lm_codes, plan.lm_metadata
     names_language = thinks and request.use_cot_language and request.use_constrained_decoding
     kept = (
@@ -142,19 +147,19 @@ def runs(plan: EffectivePlan) -> Mapping[str, Any]:
         "inputs": (request.reference_audio, request.audio_codes, plan.lm_metadata, plan.lm_codes),
         "lyrics": request.instrumental or request.lyrics,
         "language": names_language or request.vocal_language,
-        "method": len(times) > 1 and request.infer_method,
+        "method": follows and request.infer_method,
         "region": painted and (start, end),
         "kept": painted and not whole and kept,
-        "edit": request.flow_edit_morph
+        "edit": request.flow_edit_morph and (plan.edits, request.src_audio),
+        "edited": plan.edits
         and (
             request.flow_edit_source_caption,
             request.flow_edit_source_lyrics,
-            request.flow_edit_n_min,
-            request.flow_edit_n_max,
             request.flow_edit_n_avg,
         ),
-        "velocity": (request.velocity_norm_threshold, len(times) > 1 and request.velocity_ema_factor),
-        "wavelets": request.dcw_enabled
+        "velocity": (request.velocity_norm_threshold, follows and request.velocity_ema_factor),
+        "wavelets": follows
+        and request.dcw_enabled
         and (
             request.dcw_mode,
             request.dcw_scaler,
@@ -256,6 +261,24 @@ CASES = [
         r"lyrics: \[Verse\]\\nLa has no use beside",
     ),
     ("repaint", {"repaint_injection_ratio": 1.0}, "repaint_injection_ratio: 1 has no use where the whole"),
+    (
+        "cover",
+        {"flow_edit_morph": True, "dcw_enabled": True},
+        "dcw_enabled: True has no use beside flow_edit",
+    ),
+    ("cover", {"flow_edit_morph": True, "retake_variance": 0.5}, "retake_variance: 0.5 has no use beside"),
+    ("cover", {"flow_edit_morph": True, "infer_method": "heun"}, "infer_method: heun has no use beside flow"),
+    (
+        "cover",
+        {"flow_edit_morph": True, "flow_edit_n_max": 0.1, "flow_edit_n_avg": 3},
+        "flow_edit_n_avg: 3 has no use where no step lies",
+    ),
+    ("cover", {"flow_edit_morph": True, "flow_edit_n_min": 0.1}, "flow_edit_n_min: 0.1 is less than a step"),
+    (
+        "text2music",
+        {"inference_steps": 1, "dcw_enabled": True},
+        "dcw_enabled: True has no use where it moves",
+    ),
     ("text2music", {"lm_top_k": 9, "lm_temperature": 0.0}, "lm_top_k: 9 has no use at lm_temperature 0"),
     ("text2music", {"lm_cfg_scale": 3.0}, "lm_cfg_scale: 3 has no use where no audio codes are planned"),
     ("text2music", {"lm_negative_prompt": "noise"}, "lm_negative_prompt: noise has no use where no audio"),
@@ -274,6 +297,30 @@ def test_what_has_no_use_is_told_in_one_line_and_refused_when_strict(song, task,
     assert field not in plan.request or field == "duration"
     with pytest.raises(UsageError, match=rf"^{field}: .*\(strict\)$"):
         resolve(request, GenerationConfig(), dataclasses.replace(setup, strict=True))
+
+
+def test_an_edit_of_codes_or_by_angles_is_told(song: str):
+    """A recording is what is edited, and both of an edit's velocities are guided by APG or plainly."""
+    codes = params(song, "cover", audio_codes=CODES, flow_edit_morph=True)
+    [line] = map(str, resolve(codes, GenerationConfig(), SETUPS["turbo", None]).adjustments)
+    assert line == "flow_edit_morph: True has no use without a recording; left out"
+    for mode, applied in (("adg", ["guidance_mode: adg is not for flow_edit_morph; using apg"]), ("cfg", [])):
+        request = params(song, "cover", flow_edit_morph=True, guidance_mode=mode)
+        assert [*map(str, resolve(request, GenerationConfig(), SETUPS["base", None]).adjustments)] == applied
+
+
+def test_a_base_models_heun_has_a_velocity_where_the_last_step_ends(song: str):
+    """One step of it is two velocities, one at 0, where the interval of guidance may hold no other."""
+    changes = {"inference_steps": 1, "infer_method": "heun", "velocity_ema_factor": 0.5}
+    for variant, expected in (("base", set()), ("turbo", {"infer_method", "velocity_ema_factor"})):
+        plan = resolve(params(song, "text2music", **changes), GenerationConfig(), SETUPS[variant, None])
+        assert told(plan) == expected and len(plan.evaluations) == (1 if expected else 2)
+    for method, expected in (("heun", set()), ("ode", {"guidance_scale"})):
+        changes = {"infer_method": method, "guidance_scale": 4.0, "cfg_interval_end": 0.001}
+        assert (
+            told(resolve(params(song, "text2music", **changes), GenerationConfig(), SETUPS["base", None]))
+            == expected
+        )
 
 
 def test_without_the_rules_the_same_fields_are_silent(song: str, monkeypatch: pytest.MonkeyPatch):

@@ -209,8 +209,8 @@ def test_an_interrupted_engine_leaves_no_file_and_goes_on(engine: Engine, tmp_pa
     assert list(after.stages_s) == list(before.stages_s) and len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "opus"])
-@pytest.mark.parametrize("room_bytes", [0, 50_000])
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+@pytest.mark.parametrize("room_bytes", [0, 100_000])
 def test_a_full_disk_is_one_line_and_leaves_nothing(engine: Engine, tmp_path, suffix: str, room_bytes: int):
     config = GenerationConfig(audio_format=suffix)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

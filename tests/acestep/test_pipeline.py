@@ -33,14 +33,13 @@ def items(engine: Engine, config: GenerationConfig = SEEDED, **fields) -> list[n
     return [item.tensor.numpy() for item in engine.generate(params(**fields), config).audios]
 
 
-@pytest.mark.parametrize("task", ["repaint", "lego"])
 @pytest.mark.parametrize(
-    ("mode", "crossfade"),
+    ("task", "mode", "crossfade"),
     [
-        ({}, 1_200),
-        ({"repaint_mode": "conservative"}, 2_400),
-        ({"repaint_strength": 1.0}, 0),
-        ({"repaint_mode": "aggressive", "repaint_wav_crossfade_sec": 0.01}, 480),
+        ("repaint", {}, 1_200),
+        ("lego", {"repaint_mode": "conservative"}, 2_400),
+        ("repaint", {"repaint_strength": 1.0}, 0),
+        ("lego", {"repaint_mode": "aggressive", "repaint_wav_crossfade_sec": 0.01}, 480),
     ],
     ids=str,
 )

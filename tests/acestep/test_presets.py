@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import acestep.costs.__main__ as costs
 from acestep import presets
 from acestep.__main__ import main
+from acestep.costs import command
 from acestep.presets import PRESETS, UPSTREAM, requested
 from acestep.request import PRESET_NAMES, GenerationConfig, GenerationParams
 from acestep.resolver import EffectivePlan, resolve
@@ -166,6 +168,18 @@ def test_flags_are_over_the_file_and_the_file_is_over_the_preset(tmp_path, capsy
     assert shown()["preset"] == "fixed" and shown()["duration_s"] == 30
     guided = shown("--preset", "guide")
     assert guided["lm"] is None and guided["preset_values"] == {"use_cot_metas": False}
+
+
+def test_a_prediction_begins_with_the_preset_too():
+    def asked(*words: str) -> tuple[GenerationParams, GenerationConfig]:
+        params, config, _ = command._request(costs.arguments().parse_args([*words, "--duration", "20"]))
+        return params, config
+
+    assert not asked()[0].thinking and asked()[1].preset == "fixed"  # whatever the example has
+    params, config = asked("--preset", "upstream")
+    assert params.thinking and params.use_cot_caption and params.duration == 20
+    assert (config.preset, config.batch_size, config.audio_format) == ("upstream", 2, "flac")
+    assert not asked("--preset", "upstream", "--no-thinking")[0].thinking
 
 
 def test_what_differs_from_a_record_is_what_was_asked_for():

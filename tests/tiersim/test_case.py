@@ -33,13 +33,26 @@ def test_the_request_is_fixed_by_the_case():
     assert config.seeds == (7, 8)
 
 
+def test_a_preset_says_what_the_case_does_not():
+    """What it sets is part of what runs; the length is the case's."""
+    case = Case(8, lm=True, preset="upstream", source="synthetic-tiny", device="cpu", duration_s=10)
+    params, config = subject_of(case).case_request(case)
+    assert (config.preset, config.audio_format, params.duration) == ("upstream", "flac", 10)
+    assert params.plans_metadata and params.enable_normalization
+    plan, fixed = resolve(case), resolve(replace(case, preset="fixed"))
+    assert (plan.effective.preset, plan.effective.duration_s) == ("upstream", 10)
+    assert plan.key != fixed.key
+    assert "preset" not in subject_of(case).identity(fixed.engine_plan)  # keys from before there were any
+    assert subject_of(case).identity(plan.engine_plan)["preset"] == "upstream"
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"tier_gb": 0}, {"tier_gb": -4}, {"tier_gb": float("nan")}, {"tier_gb": float("inf")},
         {"timeout_s": 0}, {"duration_s": 0}, {"duration_s": 601}, {"duration_s": float("nan")},
         {"batch_size": 0}, {"steps": 0}, {"seed": -1}, {"variant": "all"}, {"cap": "dmem"},
-        {"lm_backend": "onnx"},
+        {"lm_backend": "onnx"}, {"preset": "theirs"},
     ],
 )  # fmt: skip
 def test_a_case_that_cannot_run_is_refused(fields):

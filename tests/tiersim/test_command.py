@@ -55,9 +55,24 @@ def test_a_prediction_from_end_to_end(capsys, tmp_path, monkeypatch):
     assert "was predicted, this would be measured; use --predict" in capsys.readouterr().err
 
 
+def test_a_preset_has_a_length_and_items_of_its_own(capsys):
+    def first(words: str) -> list[str]:
+        assert main.main(f"--predict --dry-run --source synthetic-tiny --tiers 8 {words}".split()) == 0
+        return capsys.readouterr().out.splitlines()[-1].split()
+
+    for words, length, items in [
+        ("", "30s", "1"),
+        ("--preset upstream", "120s", "2"),
+        ("--preset upstream --duration 20 --batch-size 1", "20s", "1"),
+    ]:
+        row = first(words)
+        assert length in row and row[row.index(length) + 1] == items
+
+
 WRONG = [
     "--tiers 0", "--tiers nan", "--tiers x", "--duration 601", "--steps 0", "--batch-size 1.5", "--seed -1",
-    "--device tpu", "--case-timeout 0", "--no-such-flag", "--variants all", "--cap dmem", "--repeats 0",
+    "--device tpu", "--preset theirs", "--case-timeout 0", "--no-such-flag", "--variants all", "--cap dmem",
+    "--repeats 0",
     "--batch-sizes 0", "--rerun failed", "--json-compat", "--benchmark-output a.txt", "--jobs 0",
     "--predict --cap virtual", "--run --card rtx4090", "--card rtx4090 --device cpu", "--predict --run",
     "--card rtx9999", "--card rtx4090 --device-json a.json", "--cap host --device cuda",

@@ -53,6 +53,7 @@ def test_an_item_of_a_record():
         (0.5, "load/vae", 10),
         (1.0, "diffuse", 30),
     ]
+    assert item.requested["preset"] == "fixed"
     assert item.effective["lm_backend"] == "vllm" and item.effective["quantization"] == "int8_weight_only"
 
 

@@ -37,6 +37,7 @@ REFUSED = (
     (2, ("--max-vram", "0"), "--max-vram"),
     (2, ("--frobnicate",), "--frobnicate"),
     (2, ("--lm", "large"), "acestep-5Hz-lm-0.6B"),
+    (2, ("--preset", "theirs"), "upstream"),
     (2, ("--quantization", "int3"), "int8_weight_only"),
     (2, ("--strict", "--duration", "600", "--card", "rtx4060"), "strict"),
     (2, ("--html", "/nowhere/x.html"), "--html"),

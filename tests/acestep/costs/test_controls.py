@@ -70,14 +70,14 @@ def fired(before: Metrics, after: Metrics) -> set[tuple[str, str]]:
 
 def each_step(monkeypatch, planted: Callable[[Tensor], object]) -> None:
     """Have `planted` done with every velocity."""
-    velocity = diffusion._Field.velocity
+    velocity = diffusion.VelocityField.velocity
 
     def and_more(*args, **more):
         found = velocity(*args, **more)
         planted(found)
         return found
 
-    monkeypatch.setattr(diffusion._Field, "velocity", and_more)
+    monkeypatch.setattr(diffusion.VelocityField, "velocity", and_more)
 
 
 def test_nothing_planted_moves_nothing(before):
@@ -112,20 +112,20 @@ def test_a_value_read_back_at_every_step(before, monkeypatch):
 def test_a_tensor_kept_at_every_step(before, monkeypatch):
     """Velocities that live as long as the solver. Its last step has all before but the one that lives anyway,
     under its name, until the next is there."""
-    plain = diffusion._Field.__init__
+    plain = diffusion.VelocityField.__init__
 
     def with_a_list(field, *args, **more):
         plain(field, *args, **more)
         field.kept = []
 
-    monkeypatch.setattr(diffusion._Field, "__init__", with_a_list)
-    velocity = diffusion._Field.velocity
+    monkeypatch.setattr(diffusion.VelocityField, "__init__", with_a_list)
+    velocity = diffusion.VelocityField.velocity
 
     def keeping(field, *args, **more):
         field.kept.append(velocity(field, *args, **more))
         return field.kept[-1]
 
-    monkeypatch.setattr(diffusion._Field, "velocity", keeping)
+    monkeypatch.setattr(diffusion.VelocityField, "velocity", keeping)
     after = metrics(predict_anew())
     moved = differences(before, after)
     peaks = {("diffuse", "peak_live"), ("diffuse", "peak_allocated")}

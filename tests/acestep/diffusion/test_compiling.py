@@ -294,6 +294,8 @@ def test_compiled_latents_are_those_of_the_eager_model(run: Run):
         ("acestep-v15-turbo", {}, 1),
         # guided and plain steps, beyond the window, and other conditions halfway
         ("acestep-v15-base", {"duration": 12, "guidance_scale": 5.0, "cfg_interval_start": 0.5} | CODES, 2),
+        # guided by the corrector at the very end alone
+        ("acestep-v15-base", {"infer_method": "heun", "guidance_scale": 5.0, "cfg_interval_end": 0.001}, 2),
     ],
 )
 def test_an_engine_compiles_in_a_stage_of_its_own_and_makes_the_same_music(

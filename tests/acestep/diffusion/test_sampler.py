@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from velocities import CPU, DOUBLE, SEEDS, Field, bent, draw, towards
 
 from acestep.diffusion.guidance import Guidance, apg, cfg
 from acestep.diffusion.repaint import Repaint
@@ -18,58 +18,8 @@ from acestep.diffusion.schedule import schedule
 from acestep.models.configs import DiTConfig
 from acestep.models.dit import DiT
 
-CPU = torch.device("cpu")
-DOUBLE = torch.float64
 METHODS = ["ode", "sde", "heun"]
 MODES = [None, "apg", "adg", "cfg"]
-SEEDS = (7, 8)
-Velocity = Callable[[Tensor, float], Tensor]
-
-
-def draw(*seeds: int, frames: int = 6, dtype: torch.dtype = DOUBLE) -> Tensor:
-    return noise(seeds, frames, dtype, CPU)
-
-
-class Field:
-    """A DiT whose velocities are made up, `cond(x, t)` and `null(x, t)`, and which remembers its calls."""
-
-    def __init__(self, times: list[float], cond: Velocity, null: Velocity | None = None):
-        self.times, self.cond, self.null = times, cond, null
-        self.seen: list[Tensor] = []
-        self.steps: list[int] = []
-        self.conditions: list[Any] = []
-        self.guided: list[bool] = []
-
-    def velocity(self, x, conditions, modulation, step):
-        self._remember(x, conditions, step, guided=False)
-        return self.cond(x, self.times[step])
-
-    def velocities(self, x, conditions, modulation, step):
-        assert self.null is not None
-        self._remember(x, conditions, step, guided=True)
-        return self.cond(x, self.times[step]), self.null(x, self.times[step])
-
-    def _remember(self, x, conditions, step, guided):
-        for kept, value in zip(
-            (self.seen, self.conditions, self.steps, self.guided), (x, conditions, step, guided), strict=True
-        ):
-            kept.append(value)
-
-    def denoise(self, x: Tensor, **options: Any) -> Tensor:
-        options = {"seeds": SEEDS[: len(x)]} | options
-        dit: Any = self
-        found, passes = denoise(dit, x, "first", None, self.times, **options)  # type: ignore[arg-type]
-        assert passes == len(self.steps)
-        return found
-
-
-def towards(data: Tensor) -> Velocity:
-    """The field of a perfect model: from anywhere, straight to the data."""
-    return lambda x, t: (x - data) / t
-
-
-def bent(x: Tensor, t: float) -> Tensor:
-    return math.cos(t) * x
 
 
 def test_noise_of_an_item_does_not_depend_on_its_batch():

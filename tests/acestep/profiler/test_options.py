@@ -12,6 +12,7 @@ from acestep.profiler.options import Options, parse
 from acestep.request import MAX_SEED
 from acestep.setup import Setup
 from harness.accelerators import Accelerator
+from harness.errors import UsageError
 
 CODES = "<|audio_code_17|><|audio_code_4|>"
 TINY_CPU = "--device cpu --source synthetic-tiny"
@@ -44,6 +45,28 @@ def test_flags_reach_the_request():
     assert (config.batch_size, config.seeds, found.strict) == (2, (7, 8), True)
     assert options("--task-type cover --src-audio a.wav").params.task_type == "cover"
     assert options("--duration -1 --use-cot-metas").params.duration is None
+
+
+def test_the_preset_is_the_guides_unless_another_is_named():
+    """The guide's has planning by flags alone; another's is below the example, which is below the flags."""
+    guide, fixed = options(""), options("--preset fixed")
+    assert guide.config.preset == "guide" and not guide.params.thinking  # though the example has it
+    assert fixed.config.preset == "fixed" and fixed.params.thinking and fixed.params.use_cot_metas
+    upstream = options("--preset upstream --no-use-cot-caption --batch-size 3")
+    params, config, origins = upstream.params, upstream.config, upstream.origins
+    assert (config.preset, config.batch_size, config.audio_format) == ("upstream", 3, "flac")
+    assert (params.use_cot_caption, params.use_cot_language, params.enable_normalization) == (
+        False,
+        True,
+        True,
+    )
+    names = ("preset", "batch_size", "use_cot_caption", "use_cot_language", "thinking", "lm_temperature")
+    assert [origins[name] for name in names] == ["flag", "flag", "flag", "preset", "example", "default"]
+    facts = prepare.header_lines(guide, prepare.setup(options(f"{TINY_CPU}")), None)
+    assert "preset       guide (default)" in facts
+    assert options("--mode tier-test --preset upstream").tiersim == ("--preset", "upstream")
+    with pytest.raises(UsageError, match=r"--preset: .*'nothing'"):
+        options("--preset nothing")
 
 
 def test_flags_reach_how_it_is_measured():
