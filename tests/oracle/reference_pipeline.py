@@ -214,7 +214,8 @@ class Reference(Scene):
 
     def spliced(self, audio: Tensor) -> Tensor:
         """The recording's own samples outside the region."""
-        if not self.region or self.p.repaint_mode == "aggressive":
+        unasked = self.p.repaint_wav_crossfade_sec is None
+        if not self.region or (self.p.repaint_mode == "aggressive" and unasked):
             return audio
         samples = min(audio.shape[1], self.wave.shape[1])
         first, last = round(self.start * RATE), min(round(self.end * RATE), samples)
@@ -271,8 +272,8 @@ class Reference(Scene):
         p = self.p
         latents = latents * p.latent_rescale + p.latent_shift
         audio = self.models.vae.decoder(latents.transpose(1, 2))[0]
-        audio = self.spliced(audio / max(float(audio.abs().max()), 1.0))
         audio = audio[:, : round(self.samples_s() * RATE)]
+        audio = self.spliced(audio / max(float(audio.abs().max()), 1.0))
         peak = float(audio.abs().max())
         if p.enable_normalization and peak >= 1e-6:
             audio = audio * (10 ** (p.normalization_db / 20) / peak)
