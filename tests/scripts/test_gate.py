@@ -12,8 +12,8 @@ from asv.runner import BenchmarkResult
 from asv_runner.statistics import compute_stats
 
 from benchmarks.vae import TimeVAEDecode
-from scripts import gate
-from scripts.gate import Measured, Series
+from scripts.gate import __main__ as gate
+from scripts.gate.__main__ import Measured, Series
 
 
 def measured(median_s, n=12, spread=0.01):
