@@ -40,6 +40,7 @@ def main(kind: str, path: Path, *arguments: str) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
     import _matrix
     import _records
+    import conditions
 
     _matrix.chosen()  # before anything heavy
     from commit import Unsupported
@@ -55,6 +56,7 @@ def main(kind: str, path: Path, *arguments: str) -> None:
     _records.append(path, facts | facts_of_kind | {"status": "ok"})
     for cell in cells:
         faulthandler.dump_traceback_later(CELL_TIMEOUT_S, exit=True)
+        before = conditions.read()
         try:
             record = {"status": "ok"} | measure(cell)
         except Unsupported as error:
@@ -62,7 +64,7 @@ def main(kind: str, path: Path, *arguments: str) -> None:
         except Exception as error:
             traceback.print_exc()
             record = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-        _records.append(path, {"cell": cell.name} | record)
+        _records.append(path, {"cell": cell.name, "conditions": conditions.since(before)} | record)
 
 
 if __name__ == "__main__":

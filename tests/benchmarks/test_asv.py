@@ -56,6 +56,17 @@ def test_a_range_measures_each_commits_own_engine(published):
     assert before["version"] == TimeDiT.version
 
 
+def test_what_else_the_machine_did_is_kept_beside_each_value(published):
+    """By cell, for every commit whose engine was measured."""
+    files = (published.path / ".asv" / "results").glob("*/*-checkout-*.json")
+    cells = [json.loads(file.read_text()).get("conditions", {}) for file in files]
+    measured = [one for one in cells if one]
+    assert len(measured) == 2
+    for one in measured:
+        facts = one[TimeDiT().cell(5, 1, 8, "none").name]
+        assert facts["cores"] == psutil.cpu_count() and facts["other_cores"] >= 0
+
+
 def test_a_commit_from_before_the_engine_is_not_applicable(published):
     rows = results(published)["Before the engine"]
     assert "dit.TimeDiT.track_diffuse" in rows and len(rows) > 1
