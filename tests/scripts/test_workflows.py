@@ -7,6 +7,8 @@ import pytest
 import yaml
 from places import ROOT
 
+from scripts.gate import record
+
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 # All that a job which may write does: move data, by git and by a script that uses nothing of the repository.
 ACTIONS = ("actions/checkout", "actions/download-artifact", "actions/deploy-pages")
@@ -108,6 +110,24 @@ def test_rights_and_a_strangers_data_in_one_job_are_a_fault():
         "both may write and reads what another run has left",
         "both shows a token to",
     ]
+
+
+def steps(name, job):
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+    return workflow, workflow["jobs"][job]["steps"]
+
+
+def test_the_comment_is_made_of_what_the_gate_leaves():
+    gate, measuring = steps("gate", "gate")
+    comment, rendering = steps("comment", "render")
+    assert comment[True]["workflow_run"]["workflows"] == [gate["name"]]
+    left = {
+        step["with"]["name"]: step["with"]["path"] for step in measuring if "name" in step.get("with", {})
+    }
+    (read,) = (step["with"] for step in rendering if step.get("with", {}).get("run-id"))
+    assert left[read["name"]] == str(record.PATH)
+    (command,) = (step["run"] for step in rendering if "run" in step)
+    assert f'"$RUNNER_TEMP/record/{record.PATH.name}"' in command and read["path"].endswith("/record")
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
