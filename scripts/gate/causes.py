@@ -16,6 +16,8 @@ ORDER = ("slower", "not measured", "cannot tell", "faster", "same")
 IN_ALL = "wall"  # the stage of series that are sums of the others
 DECIMAL = ("", "k", "M", "G", "T", "P", "E")
 UNITS = {"bytes": "B"}  # as they are abbreviated
+DITS = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
+MODES = {"understand": "understand", "create": "create_sample", "format": "format_sample"}
 WHOLE = ("launches", "syncs", "exit code")
 
 
@@ -28,7 +30,6 @@ class Cause:
     kind: str
     stage: str
     component: str
-    unit: str
     change: float | None
     series: tuple[Series, ...]
 
@@ -36,28 +37,36 @@ class Cause:
     def worst(self) -> Series:
         return self.series[0]
 
+    @property
+    def typical(self) -> Series:
+        """The one in the middle of those that are in the unit of the worst."""
+        alike = [one for one in self.series if one.unit == self.worst.unit]
+        return alike[len(alike) // 2]
+
 
 def causes(record: Record) -> list[Cause]:
     """All of them, the worst first: what is slower, then what is not known, what is faster, what is the same.
     Sums of stages follow the stages."""
     groups: dict[tuple[str, ...], list[Series]] = {}
     for one in record.series:
-        groups.setdefault((one.verdict, one.kind, one.stage, one.component, one.unit), []).append(one)
+        groups.setdefault((one.verdict, one.kind, one.stage, one.component), []).append(one)
     return sorted((_cause(series) for series in groups.values()), key=_rank)
 
 
 def _cause(series: list[Series]) -> Cause:
-    first = series[0]
-    changes = [one.ratio - 1 for one in series if one.ratio is not None]
     series.sort(key=lambda one: -(one.ratio or 0))
-    return Cause(
-        first.verdict, first.kind, first.stage, first.component, first.unit,
-        median(changes) if changes else None, tuple(series),
-    )  # fmt: skip
+    first, change = series[0], _median(series)
+    return Cause(first.verdict, first.kind, first.stage, first.component, change, tuple(series))
+
+
+def _median(series: Iterable[Series]) -> float | None:
+    changes = [one.ratio - 1 for one in series if one.ratio is not None]
+    return median(changes) if changes else None
 
 
 def _rank(cause: Cause) -> tuple:
-    return ORDER.index(cause.verdict), cause.stage == IN_ALL, -abs(cause.change or 0), cause.stage, cause.unit
+    place = ORDER.index(cause.verdict), cause.stage == IN_ALL, -abs(cause.change or 0)
+    return *place, cause.stage, cause.kind
 
 
 def named(causes: Iterable[Cause], verdict: str) -> list[Cause]:
@@ -68,20 +77,61 @@ def named(causes: Iterable[Cause], verdict: str) -> list[Cause]:
 def closer(series: Series) -> str:
     """The command that looks closer at what became slower."""
     params = dict(series.params)
-    if series.kind == "exact":
-        command = ["python", "-m", "acestep.costs", "--thinking"]
-        names = {"duration_s": "--duration", "batch": "--batch", "tier_gb": "--max-vram"}
-        dits = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
-        command += ["--dit", dits[params["variant"]]] if params.get("variant") in dits else []
-    else:
-        command = ["python", "profile_inference.py", "--detailed"]
-        names = {"batch": "--batch-size", "steps": "--inference-steps", "quantization": "--quantization"}
-        modes = {"understand": "understand", "create": "create_sample", "format": "format_sample"}
-        command += ["--mode", modes[params["mode"]]] if params.get("mode") in modes else []
-        command += ["--thinking"] if series.component == "LM" and "mode" not in params else []
-    for name, flag in names.items():
-        command += [flag, params[name]] if name in params else []
-    return shlex.join(command)
+    if series.kind == "timed":
+        return shlex.join(
+            ["python", "profile_inference.py", "--detailed", *_request(params, series.component)]
+        )
+    if "tier_gb" in params:
+        variant = params.get("variant", "default")
+        return shlex.join(
+            ["python", "-m", "tiersim", "--predict", "--tiers", params["tier_gb"], "--variants", variant]
+        )
+    command = [
+        "python",
+        "-m",
+        "acestep.costs",
+        *_flags(params, {"duration_s": "--duration", "batch": "--batch"}),
+    ]
+    command += ["--dit", DITS[params["variant"]]] if params.get("variant") in DITS else []
+    return shlex.join([*command, *(["--thinking"] if series.component == "LM" else [])])
+
+
+def _request(params: dict[str, str], component: str) -> list[str]:
+    """Flags of the profiler for what a cell measures."""
+    if mode := MODES.get(params.get("mode", "")):
+        return ["--mode", mode]
+    names = {"batch": "--batch-size", "steps": "--inference-steps", "quantization": "--quantization"}
+    flags = _flags(params, names)
+    if "method" in params:
+        flags += ["--config-path", DITS["base"], "--inference-steps", "8"]
+    if task := params.get("task"):
+        recording = "examples/audio/loop.flac"
+        source = ["--task-type", task, "--src-audio", recording]
+        flags += ["--reference-audio", recording] if task == "reference" else source
+    return flags + (["--thinking"] if component == "LM" else [])
+
+
+def _flags(params: dict[str, str], names: dict[str, str]) -> list[str]:
+    return [word for name, flag in names.items() if name in params for word in (flag, params[name])]
+
+
+def grown(cause: Cause) -> str:
+    """By how much, as it is read best: +49 %; +1.0 % FLOP, +8 launches; nothing where that is not known."""
+    if cause.kind == "timed":
+        return percent(cause.change)
+    units = dict.fromkeys(one.unit for one in cause.series)
+    return ", ".join(
+        filter(None, (_grown([one for one in cause.series if one.unit == unit]) for unit in units))
+    )
+
+
+def _grown(series: list[Series]) -> str:
+    """The same of series in one unit, the worst first. Of many launches one more is no percent."""
+    worst = series[0]
+    if worst.unit in WHOLE and worst.base is not None and worst.head is not None:
+        return f"{worst.head - worst.base:+,.0f} {worst.unit}"
+    change = percent(_median(series))
+    return f"{change} {worst.unit}" if change else ""
 
 
 def percent(change: float | None) -> str:

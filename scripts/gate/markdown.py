@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from harness.text import harmless
-from scripts.gate.causes import Cause, causes, closer, named, percent, shown
-from scripts.gate.record import Commit, Machine, Record, Series
+from scripts.gate.causes import Cause, causes, closer, grown, named, percent, shown
+from scripts.gate.record import Commit, Machine, Record
 
 MOST_ROWS, MOST_FITS, MOST_COMMANDS, MOST_NOTES = 20, 10, 5, 5  # a comment has at most 65,536 characters
 MOST_CHARS = 80  # of a text; each may become an entity of six
@@ -72,8 +72,8 @@ def _table(groups: list[Cause]) -> str:
 
 
 def _row(cause: Cause) -> str:
-    series = _typical(cause)
-    before, after = (shown(value, cause.unit) for value in (series.base, series.head))
+    series = cause.typical
+    before, after = (shown(value, series.unit) for value in (series.base, series.head))
     amount, _, unit = before.partition(" ")
     values = code(f"{amount if after.endswith(f' {unit}') else before} → {after}")
     where = code(", ".join(dict.fromkeys((cause.stage, cause.component))))
@@ -83,20 +83,15 @@ def _row(cause: Cause) -> str:
 
 def _change(cause: Cause) -> str:
     """By how much, its interval, and what could not have been seen."""
-    series = _typical(cause)
+    series = cause.typical
     if cause.verdict == "not measured":
         return code(series.reason)
-    words = [percent(cause.change)]
+    words = [code(change)] if (change := grown(cause)) else []
     if series.ratio_low is not None and series.ratio_high is not None:
         words.append(f"({percent(series.ratio_low - 1)} to {percent(series.ratio_high - 1)})")
     if cause.verdict == "cannot tell" and series.detectable is not None:
         words.append(f"up to {percent(series.detectable)} would not show")
     return " ".join(filter(None, words)).replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def _typical(cause: Cause) -> Series:
-    """The one in the middle, whose change is that of the cause."""
-    return cause.series[len(cause.series) // 2]
 
 
 def _fits(record: Record) -> str:
