@@ -98,6 +98,28 @@ def noisy_changes(values: Sequence[float]) -> list[Change]:
     return [_placed(one, places) for one in changes if abs(math.log(one.ratio)) >= math.log1p(LEAST_STEP)]
 
 
+def segments(values: Sequence[float], *, exact: bool) -> Iterator[tuple[int, int, float, float]]:
+    """Levels of values that are all measured: first, end, median, mean distance from it. A drift is two."""
+    changes = exact_changes(values) if exact else noisy_changes(values)
+    cuts = [(one.at + one.latest + 1) // 2 if one.drift else one.at for one in changes]
+    for start, stop in pairwise([0, *cuts, len(values)]):
+        if part := values[start:stop]:
+            level = float(np.median(part))
+            yield start, stop, level, float(np.abs(np.asarray(part) - level).mean())
+
+
+def lone_last(values: Sequence[float]) -> float | None:
+    """Ratio of the last of `values` to the level before it, where no noise explains it and no second value
+    bears it out; None otherwise."""
+    places, measured = _measured(values)
+    if len(measured) < LEAST_POINTS or places[-1] != len(values) - 1:
+        return None
+    *_, (_, _, level, _) = segments(measured.tolist(), exact=False)
+    width = max(_width(np.log(measured)), math.log1p(LEAST_STEP) / math.sqrt(BOUND))
+    *_, far_before, far = _loss(np.log(measured / level) / width) >= BOUND
+    return float(measured[-1] / level) if far and not far_before else None
+
+
 def _measured(values: Sequence[float], least: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Positions and values above `least`: nothing else has a place on a log scale."""
     array = np.asarray(values, dtype=float)

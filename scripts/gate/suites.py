@@ -102,13 +102,14 @@ def readings(sources: Iterable[str], only: str = "", *, exact: bool) -> list[Rea
     wanted = {cell for source in sources for cell in _matrix.every_cell(source)}
     return [
         one
-        for one in _all()
+        for one in every()
         if bool(re.search(EXACT, one.benchmark)) == exact and not re.search(UNGATED, one.benchmark)
         if re.search(only, one.name) and (one.cell in wanted or one.cell.kind in WITHOUT_TABLE)
     ]
 
 
-def _all() -> Iterator[Reading]:
+def every() -> Iterator[Reading]:
+    """Every number of every benchmark, measured or not; those of a method one after another."""
     for path in sorted(Path("benchmarks").glob("[a-z]*.py")):
         module = import_module(f"benchmarks.{path.stem}")
         for name, suite in vars(module).items():

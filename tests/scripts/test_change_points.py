@@ -9,11 +9,11 @@ import os
 import numpy as np
 import pytest
 
-from scripts.changes.points import LEAST_STEP, detectable, exact_changes, noise, noisy_changes
+from scripts.changes.points import LEAST_STEP, detectable, exact_changes, lone_last, noise, noisy_changes
 
 pytestmark = pytest.mark.hypothesis  # the nightly run of properties has these too
 
-HISTORIES = 4000 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 200
+HISTORIES = 4000 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 120
 RATIO = {0.01: 1.05, 0.03: 1.16, 0.1: 1.65}  # five widths of noise: the step that must be found
 RECALL, FALSE = 0.95, 0.08  # at least; at most, per 60 commits
 NEAR = 2  # commits from where it is
@@ -146,6 +146,19 @@ def test_the_least_step_is_that_which_is_found(width):
         logs = histories(32, width, 8)
         logs[:, 30:] += share * math.log1p(detectable(width))
         assert least <= recall(logs, 30)[0] <= most
+
+
+def test_what_the_last_measurement_alone_says_is_told_as_that():
+    """Neither where it is like the others, nor where a second one agrees, nor on the way of a drift."""
+    logs = histories(40, 0.01, 9)
+    assert np.mean([lone_last(np.exp(row)) is not None for row in logs]) <= 0.05
+    logs[:, -1] += math.log(1.3)
+    assert np.median([lone_last(np.exp(row)) or 0 for row in logs]) == pytest.approx(1.3, abs=0.01)
+    assert lone_last([*np.exp(logs[0]), math.nan]) is None
+    logs[:, -2] += math.log(1.3)
+    assert not any(lone_last(np.exp(row)) for row in logs)
+    drifts = histories(40, 0.01, 10) + np.linspace(0, 0.4, 40)
+    assert np.mean([lone_last(np.exp(row)) is not None for row in drifts]) <= 0.05
 
 
 @pytest.mark.parametrize(
