@@ -37,14 +37,14 @@ def markdown(record: Record) -> str:
     groups = causes(record)
     parts = [
         f"### Gate: {record.verdict}",
-        f"{MEANING[record.verdict]} {_commit(record.head)} against {_commit(record.base)}.",
+        f"{MEANING[record.verdict]} This is {_commit(record.head)} against {_commit(record.base)}.",
         _table([cause for cause in groups if cause.verdict != "same"]),
         _fits(record),
         _counts(record),
         *_listed(record.notes, MOST_NOTES),
         _commands(named(groups, "slower")),
         f"{_machine(record.machine)}. {ONE_MACHINE}",
-        f"Again: {code(record.command, 2 * MOST_CHARS)}",
+        f"Again: {code(record.command, 4 * MOST_CHARS)}",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -57,8 +57,7 @@ def code(text: str, most: int = MOST_CHARS) -> str:
 
 
 def _commit(commit: Commit) -> str:
-    where = "the working tree on " if commit.working_tree else ""
-    return f"{where}{code(commit.sha[:8])} {code(commit.title)}"
+    return f"{code(commit.sha[:8])} {code(commit.title)}"
 
 
 def _table(groups: list[Cause]) -> str:
@@ -82,11 +81,14 @@ def _row(cause: Cause) -> str:
 
 
 def _change(cause: Cause) -> str:
-    """By how much, its interval, and what could not have been seen."""
+    """By how much the typical series changed, its interval, and what could not have been seen."""
     series = cause.typical
     if cause.verdict == "not measured":
         return code(series.reason)
-    words = [code(change)] if (change := grown(cause)) else []
+    if cause.kind == "timed":
+        words = [percent(series.ratio - 1)] if series.ratio is not None else []
+    else:
+        words = [code(change)] if (change := grown(cause)) else []
     if series.ratio_low is not None and series.ratio_high is not None:
         words.append(f"({percent(series.ratio_low - 1)} to {percent(series.ratio_high - 1)})")
     if cause.verdict == "cannot tell" and series.detectable is not None:
