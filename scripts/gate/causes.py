@@ -78,22 +78,16 @@ def closer(series: Series) -> str:
     """The command that looks closer at what became slower."""
     params = dict(series.params)
     if series.kind == "timed":
-        return shlex.join(
-            ["python", "profile_inference.py", "--detailed", *_request(params, series.component)]
-        )
-    if "tier_gb" in params:
-        variant = params.get("variant", "default")
-        return shlex.join(
-            ["python", "-m", "tiersim", "--predict", "--tiers", params["tier_gb"], "--variants", variant]
-        )
-    command = [
-        "python",
-        "-m",
-        "acestep.costs",
-        *_flags(params, {"duration_s": "--duration", "batch": "--batch"}),
-    ]
-    command += ["--dit", DITS[params["variant"]]] if params.get("variant") in DITS else []
-    return shlex.join([*command, *(["--thinking"] if series.component == "LM" else [])])
+        command = ["profile_inference.py", "--detailed", *_request(params, series.component)]
+    elif "tier_gb" in params:
+        names = {"tier_gb": "--tiers", "variant": "--variants"}
+        command = ["-m", "tiersim", "--predict", *_flags(params, names)]
+    else:
+        names = {"duration_s": "--duration", "batch": "--batch"}
+        command = ["-m", "acestep.costs", *_flags(params, names)]
+        command += ["--dit", DITS[params["variant"]]] if params.get("variant") in DITS else []
+        command += ["--thinking"] if series.component == "LM" else []
+    return shlex.join(["python", *command])
 
 
 def _request(params: dict[str, str], component: str) -> list[str]:
@@ -119,10 +113,10 @@ def grown(cause: Cause) -> str:
     """By how much, as it is read best: +49 %; +1.0 % FLOP, +8 launches; nothing where that is not known."""
     if cause.kind == "timed":
         return percent(cause.change)
-    units = dict.fromkeys(one.unit for one in cause.series)
-    return ", ".join(
-        filter(None, (_grown([one for one in cause.series if one.unit == unit]) for unit in units))
-    )
+    units: dict[str, list[Series]] = {}
+    for one in cause.series:
+        units.setdefault(one.unit, []).append(one)
+    return ", ".join(filter(None, map(_grown, units.values())))
 
 
 def _grown(series: list[Series]) -> str:
@@ -140,9 +134,7 @@ def percent(change: float | None) -> str:
         return ""
     if change >= 9:
         return f"x{1 + change:,.0f}"
-    return (
-        f"{change:+.0%}".replace("%", " %") if abs(change) >= 0.095 else f"{change:+.1%}".replace("%", " %")
-    )
+    return f"{100 * change:+.{0 if abs(change) >= 0.095 else 1}f} %"
 
 
 def shown(value: float | None, unit: str) -> str:

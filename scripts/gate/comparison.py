@@ -73,7 +73,10 @@ class Measured(NamedTuple):
 def _measured(sides: tuple[Side, Side], timed: list[Reading], only: str, until_s: float) -> Measured:
     """Compare what has no noise, then what has; neither where nothing differs that runs."""
     running, beside = what_differs(*sides)
-    notes = [f"in both runs {', '.join(beside)} are as here, though the commits differ"] if beside else []
+    notes = []
+    if beside:
+        names = ", ".join(beside[:3]) + (f" and {len(beside) - 3} more" if len(beside) > 3 else "")
+        notes.append(f"both sides ran with {names} as here, though the commits differ there")
     timing = Timing(sides, timed, until_s)
     if not running:
         return Measured("same", [], [], [*notes, "no file differs that runs: nothing was measured"], timing)
@@ -151,8 +154,10 @@ def _machine(load_before: float, timing: Timing) -> Machine:
 
 
 def _command(base: Commit, head: Commit, only: str) -> str:
-    """What measures the same again."""
-    names = (SOURCE, FILTER)
-    setting = [f"{name}={shlex.quote(os.environ[name])}" for name in names if os.environ.get(name)]
+    """What measures the same again. Where weights lie in a folder stays private."""
+    known = {name: value for name in (SOURCE, FILTER) if (value := os.environ.get(name))}
+    if known[SOURCE] not in SYNTHETIC:
+        del known[SOURCE]
+    setting = [f"{name}={shlex.quote(value)}" for name, value in known.items()]
     words = ["python", "-m", "scripts.gate", base.sha[:12], *([] if head.working_tree else [head.sha[:12]])]
     return " ".join([*setting, shlex.join(words + (["--only", only] if only else []))])

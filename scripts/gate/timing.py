@@ -165,9 +165,7 @@ class Timing:
         engines = list(ENGINES)
         for job in dict.fromkeys(one.reading.job for one in self.series):
             own = {one.reading.cell for one in self.series if one.reading.job == job}
-            own = sorted(
-                (cell for cell in own if cell.name in cells),
-                key=lambda cell: (engines.index(cell.engine), cell.name),
-            )
+            own = [cell for cell in own if cell.name in cells]
+            own.sort(key=lambda cell: (engines.index(cell.engine), cell.name))
             if own:
                 yield job, [cell.name for cell in own]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import _matrix, _records
-from scripts.gate import exact, sides
+from scripts.gate import comparison, exact, sides
 from scripts.gate.comparison import decide
 from scripts.gate.record import Commit, Fit, Series
 from scripts.gate.sides import Side, checked_out, what_differs
@@ -169,6 +169,20 @@ def test_what_fits_and_what_it_takes(monkeypatch, record, fit, verdict, outcome)
     found = [one.verdict for one in series if dict(one.params) == {"tier_gb": "8", "variant": "no-quant"}]
     assert set(found) == ({verdict} if verdict else set())
     assert decide(series, fits) == outcome
+
+
+def test_the_command_that_measures_again_tells_no_folder(monkeypatch):
+    two = Commit("a" * 40, "Base"), Commit("b" * 40, "Head", working_tree=True)
+    monkeypatch.setenv(_matrix.FILTER, "duration_s=5 batch=1,2")
+    for source, setting in {
+        "synthetic-tiny": "ACESTEP_SOURCE=synthetic-tiny ",
+        "/home/me/weights": "",
+    }.items():
+        monkeypatch.setenv("ACESTEP_SOURCE", source)
+        assert comparison._command(*two, "Time|Track") == (
+            f"{setting}ACESTEP_BENCH_CELLS='duration_s=5 batch=1,2' python -m scripts.gate aaaaaaaaaaaa"
+            " --only 'Time|Track'"
+        )
 
 
 def test_a_slower_series_is_a_fact_whatever_else_went_wrong():
