@@ -4,7 +4,7 @@
 # make test-backends    the language model in vLLM and MLX beside our own, in an environment of their own
 # make lint    what CI checks before it runs anything
 # make site    the site again, from results that are there
-# make gate BASE=main HEAD=my-branch    is HEAD slower? exit 0 same, 1 slower, 2 not measured
+# make gate BASE=main    is the working tree slower? HEAD=my-branch, BUDGET=10m, ONLY=TimeDiT say what else
 #
 # Each sets up what it needs in .venv, once. Where pip would fetch a CUDA build of torch and a CPU build
 # is wanted: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench
@@ -13,7 +13,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BACKENDS ?= .venv-backends
 BASE ?= main
-HEAD ?= HEAD
+HEAD ?=
+BUDGET ?=
+ONLY ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PINS := pyproject.toml constraints.txt
@@ -51,8 +53,9 @@ lint: .stamps/test
 site: .stamps/bench
 	$(BIN)/asv publish
 
+# Where this ends with 1 or 2, make itself ends with 2: the verdict is the last table's first word.
 gate: .stamps/bench
-	$(BIN)/python -m scripts.gate $(BASE) $(HEAD)
+	$(BIN)/python -m scripts.gate $(BASE) $(HEAD) $(if $(BUDGET),--budget '$(BUDGET)') $(if $(ONLY),--only '$(ONLY)')
 
 clean:
 	rm -rf .asv .stamps .venv .venv-backends

@@ -22,27 +22,29 @@ from pathlib import Path
 WORKTREE = "worktree"  # in place of a commit
 WORKER = Path(__file__).parent / "worker" / "measure.py"
 KEEPER = Path(__file__).parents[1] / "harness" / "keeper.py"  # by its file: `harness` is the commit's here
+TIME_OVER = "the time was over before this cell was done"
 OWN_WORKER = Path("benchmarks", "_worker.py")  # of a commit from before `harness`
 
 
-def predict(planned: set[str], torch: str) -> dict[str, dict]:
-    """Records of predictions. Those of a commit never change: what an earlier round found is read again."""
+def predict(planned: set[str], torch: str, timeout_s: float | None = None) -> dict[str, dict]:
+    """Records of predictions. Those of a commit never change: what an earlier round found is read again.
+    What is not done in `timeout_s` has failed."""
     known = _folder().glob(f"*-{_commit()}-costs.jsonl") if _commit() != WORKTREE else ()
     for header, records in map(read, known):
         measured = {name for name, record in records.items() if record["status"] != "failed"}
         if header.get("torch") == torch and planned <= measured:
             return {"header": header} | records
-    return measure("costs")
+    return measure("costs", timeout_s=timeout_s)
 
 
-def measure(kind: str, *arguments: str) -> dict[str, dict]:
+def measure(kind: str, *arguments: str, timeout_s: float | None = None) -> dict[str, dict]:
     """Records by cell name, each planned cell among them.
 
     `kind` is one of `worker/measure.py`, which says what `arguments` it takes. A commit from before `harness`
     is measured by its own worker, which gives the same cells the same names; what that one fails at is n/a.
     """
-    path, own = _new_file(kind), _own_worker()
-    how_it_ended = _run(str(own or WORKER), kind, str(path), *arguments)
+    path, own = new_file(kind), _own_worker()
+    how_it_ended = _run(str(own or WORKER), kind, str(path), *arguments, timeout_s=timeout_s)
     header, records = read(path)
     for cell in set(header.get("planned", ())) - records.keys():
         records[cell] = {"cell": cell, "status": "failed", "reason": how_it_ended}
@@ -58,23 +60,35 @@ def measure(kind: str, *arguments: str) -> dict[str, dict]:
     return records
 
 
-def _run(*command: str) -> str:
+def _run(*command: str, timeout_s: float | None) -> str:
     """Run a worker; returns how it ended. Nothing it started outlives it, nor it this process."""
-    # Standard input is never written to: its end is ours, and the keeper's.
     with (
         tempfile.TemporaryFile() as stderr,
         subprocess.Popen(
-            [sys.executable, "-I", "-S", str(KEEPER), str(os.getpid()), "", sys.executable, "-P", *command],
-            stdin=subprocess.PIPE,
-            stderr=stderr,
-            start_new_session=True,
+            kept(*command), stdin=subprocess.PIPE, stderr=stderr, start_new_session=True
         ) as worker,
     ):
-        code = worker.wait()
+        try:
+            code = worker.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            worker.stdin.close()  # type: ignore[union-attr]
+            return TIME_OVER
         stderr.seek(0)
         text = stderr.read().decode(errors="replace")
     sys.stderr.write(text)
-    last = (text.strip().splitlines() or ["nothing on stderr"])[-1]
+    return ending(code, text)
+
+
+def kept(*command: str) -> list[str]:
+    """The command that runs a worker under a keeper, which nothing of it outlives. Standard input, a pipe, is
+    never written to: its end is ours, and the keeper's."""
+    python = sys.executable
+    return [python, "-I", "-S", str(KEEPER), str(os.getpid()), "", python, "-P", *command]
+
+
+def ending(code: int, stderr: str) -> str:
+    """Why a worker has no more records, in one line."""
+    last = (stderr.strip().splitlines() or ["nothing on stderr"])[-1]
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
     return f"the worker {how} before this cell was done; last words: {last}"
 
@@ -107,7 +121,8 @@ def _own_worker() -> Path | None:
     return worker if worker and worker.is_file() else None
 
 
-def _new_file(kind: str) -> Path:
+def new_file(kind: str) -> Path:
+    """Where a worker of `kind` puts its records."""
     return _folder() / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{_commit()}-{kind}.jsonl"
 
 

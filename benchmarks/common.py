@@ -33,9 +33,10 @@ class Suite:
     """Base of the timed classes. A subclass says which cell a parameter combination is."""
 
     timeout = 60
+    job: tuple[str, ...] = ("timing",)  # of `worker/measure.py`: a kind, and its arguments
 
     def setup_cache(self) -> dict[str, dict]:
-        return measure("timing")
+        return measure(*self.job)
 
     setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
 
@@ -92,8 +93,12 @@ class SubjectSuite(Suite):
     def cell(self, *params):
         return cell(self.kind, subject=self.subject, **dict(zip(self.param_names, params, strict=True)))
 
-    def measured(self) -> dict[str, dict]:
-        """Records of every combination of the parameters."""
+    @property
+    def job(self) -> tuple[str, ...]:  # type: ignore[override]
         cells = selected(self.cell(*params) for params in product(*self.params))
         named = [(cell.kind, dict(cell.params)) for cell in cells]
-        return measure("subject", self.subject, dumps(dict(self.choices)), dumps(named))
+        return "subject", self.subject, dumps(dict(self.choices)), dumps(named)
+
+    def measured(self) -> dict[str, dict]:
+        """Records of every combination of the parameters."""
+        return measure(*self.job)

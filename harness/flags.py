@@ -19,6 +19,7 @@ from harness.errors import BenchError
 from harness.reading import read_text
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,1000}")
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -35,6 +36,15 @@ def number(text: str) -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{shown(text)} is not allowed; use a number")
     return value
+
+
+def span(text: str) -> float:
+    """Seconds of `90`, `90s`, `10m` or `1.5h`. Raises ArgumentTypeError."""
+    unit = text[-1:] if text[-1:] in SECONDS else ""
+    try:
+        return number(text.removesuffix(unit)) * SECONDS[unit or "s"]
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a time; use 90s, 10m or 1h") from None
 
 
 def text(name: str, value: str) -> str:

@@ -2,6 +2,8 @@
 
     asv publish && asv preview        # .asv/results -> .asv/html, which any static server will do for
 
+Its pages find changes as `scripts.changes` does, whose thresholds asv.conf.json repeats.
+
 asv's own pages load ten files from three CDN hosts and read every rise as a loss. This plugin puts
 asv-tachyon in their place, which brings its assets along and honours `less_is_better`. Three things are
 left to do: write the files it looks for and asv does not write (a missing one is a console error on every
@@ -9,11 +11,17 @@ page), give the commits their subjects, and make units readable.
 """
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
+from asv.graph import Graph
 from asv.publishing import OutputPublisher
+from asv.util import is_na
+
+from scripts.changes.history import WITHOUT_NOISE
+from scripts.changes.points import segments
 
 STOCK_PAGES = ("*.js", "*.css", "*.html", "swallow.*")
 # In the bundle of the pinned asv-tachyon: what it calls every rate above a thousand, though the unit is shown
@@ -26,6 +34,28 @@ STYLE = """<style>
     .bench-item .name { overflow-wrap: anywhere }
     .param-chips { max-height: 10rem; overflow-y: auto }
   </style>"""
+
+
+def setup() -> None:
+    """Called by asv once it has imported its plugins."""
+    Graph.detect_steps = detect_steps
+
+
+def detect_steps(graph: Graph, pool: object = None) -> None:
+    """The levels of every series of a graph, in asv's form: revisions from and to, median, least, and mean
+    distance from the median."""
+    exact = re.search(WITHOUT_NOISE, graph.benchmark_name) is not None
+    points = [
+        (point[0], point[1] if isinstance(point[1], list) else [point[1]]) for point in graph.get_data()
+    ]
+    graph._steps = []
+    for number in range(graph.n_series):
+        known = [(revision, row[number]) for revision, row in points if not is_na(row[number])]
+        revisions, values = zip(*known, strict=True) if known else ((), ())
+        graph._steps.append([
+            (revisions[start], revisions[stop - 1] + 1, level, min(values[start:stop]), distance)
+            for start, stop, level, distance in segments(values, exact=exact)
+        ])  # fmt: skip
 
 
 class Site(OutputPublisher):

@@ -20,7 +20,7 @@ from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness.checks import shown
 from harness.console import Parser, named
 from harness.errors import UsageError
-from harness.flags import number, whole
+from harness.flags import number, span, whole
 from harness.quantization import QUANTIZATIONS
 
 PROFILE, BENCHMARK, TIER_TEST = "profile", "benchmark", "tier-test"
@@ -32,7 +32,6 @@ GENERATION = (PROFILE, BENCHMARK)
 SINGLE = (PROFILE, *TEXT_MODES)  # one request
 MEASURED = (*GENERATION, *TEXT_MODES)  # by the profiler itself
 PROFILED = GUIDE
-SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def flag_of(name: str) -> str:
@@ -179,7 +178,7 @@ def _add_measuring(flags: Flags) -> None:
         action="store_true",
         help="measure this device's copy and matmul first",
     )
-    add("--budget", type=_span, modes=(BENCHMARK,), metavar="TIME", help="stop in time: 90s, 10m, 1h")
+    add("--budget", type=span, modes=(BENCHMARK,), metavar="TIME", help="stop in time: 90s, 10m, 1h")
     add(
         "--resume",
         modes=(BENCHMARK,),
@@ -219,12 +218,3 @@ def _mode(value: str) -> str:
         return value
     hint = _nearest(value, MODES) or "see --help"
     raise argparse.ArgumentTypeError(f"{shown(value)} is not allowed; use one of {', '.join(MODES)}; {hint}")
-
-
-def _span(value: str) -> float:
-    """Seconds of `90`, `90s`, `10m` or `1.5h`."""
-    unit = value[-1:] if value[-1:] in SECONDS else ""
-    try:
-        return number(value.removesuffix(unit)) * SECONDS[unit or "s"]
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{shown(value)} is not a time; use 90s, 10m or 1h") from None

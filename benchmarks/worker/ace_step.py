@@ -16,6 +16,7 @@ from pathlib import Path
 import _matrix as matrix
 from beside import scratch_folder
 from commit import REPEATS, Unsupported, commit_module
+from turns import repeats
 
 SEED = 42
 CAPTION = "An unhurried piano theme over soft brushed drums and upright bass, late evening"
@@ -185,7 +186,7 @@ def check_language_model(engine) -> None:
 
 
 def measure_cell(engines, cell) -> dict:
-    """One discarded run, then REPEATS timed ones."""
+    """One discarded run, then the timed ones."""
     engine = engines.get(cell.engine)
     if cell.kind in ("plan", "text", "preset") or (cell.kind == "generate" and cell["thinking"]):
         check_language_model(engine)
@@ -201,7 +202,7 @@ def measure_cell(engines, cell) -> dict:
             def run():
                 return engine.run_lm(plan) if cell.kind == "plan" else engine.run(plan, folder)
 
-        results = [run() for _ in range(1 + REPEATS)]
+        results = [run() for _ in repeats()]
     runs = [{"wall_s": result.wall_s, "stages_s": dict(result.stages_s)} for result in results[1:]]
     preset = dict(cell.params).get("preset", matrix.PRESETS[0])
     return {"preset": preset, "runs": runs, "counts": dataclasses.asdict(results[-1].counts)}

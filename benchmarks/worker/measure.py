@@ -34,15 +34,18 @@ KINDS = {
 }
 
 
-def main(kind: str, path: Path, *arguments: str) -> None:
-    """Measure, and append a record to `path` as soon as it is there. `arguments`: more for some kinds."""
+def main(kind: str, path: Path, *arguments: str, turns: int | None = None) -> None:
+    """Measure, and append a record to `path` as soon as it is there. `arguments`: more for some kinds;
+    `turns`: the descriptor of a socket whose other end says what is next."""
     # OpenMP threads that spin while they wait turn one busy core into times a hundred times too long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when torch is imported
     import _matrix
     import _records
+    import conditions
 
     _matrix.chosen()  # before anything heavy
     from commit import Unsupported
+    from turns import each, take
 
     facts = {"commit": os.environ.get("ASV_COMMIT"), "env": os.environ.get("ASV_ENV_NAME"), "kind": kind}
     module, name = KINDS[kind].split(".")
@@ -53,8 +56,10 @@ def main(kind: str, path: Path, *arguments: str) -> None:
         return
     facts |= {"source": facts_of_kind["environment"]["source"], "planned": [cell.name for cell in cells]}
     _records.append(path, facts | facts_of_kind | {"status": "ok"})
-    for cell in cells:
+    take(turns)
+    for cell in each(cells):
         faulthandler.dump_traceback_later(CELL_TIMEOUT_S, exit=True)
+        before = conditions.read()
         try:
             record = {"status": "ok"} | measure(cell)
         except Unsupported as error:
@@ -62,7 +67,7 @@ def main(kind: str, path: Path, *arguments: str) -> None:
         except Exception as error:
             traceback.print_exc()
             record = {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-        _records.append(path, {"cell": cell.name} | record)
+        _records.append(path, {"cell": cell.name, "conditions": conditions.since(before)} | record)
 
 
 if __name__ == "__main__":
@@ -72,10 +77,11 @@ if __name__ == "__main__":
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("path", type=Path, help="of the records, one JSON line per cell")
     parser.add_argument("arguments", nargs="*", help="of some kinds")
+    parser.add_argument("--turns", type=int, metavar="FD", help="a socket that says what is next")
     options = parser.parse_args()
     try:
         with interrupts.raised():
-            main(options.kind, options.path, *options.arguments)
+            main(options.kind, options.path, *options.arguments, turns=options.turns)
     except SettingError as error:
         print(f"measure: {error}", file=sys.stderr)
         sys.exit(2)

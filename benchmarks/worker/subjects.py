@@ -10,6 +10,7 @@ from collections.abc import Callable
 import _matrix as matrix
 from beside import scratch_folder
 from commit import REPEATS, Unsupported, commit_module
+from turns import repeats
 
 
 def subject(name: str, choices: str, cells: str) -> tuple[dict, list, Callable]:
@@ -33,9 +34,9 @@ def subject(name: str, choices: str, cells: str) -> tuple[dict, list, Callable]:
 
 
 def request(subject, engine, plan) -> dict:
-    """One discarded run of `plan`, then REPEATS timed ones, the last of which is checked."""
+    """One discarded run of `plan`, then the timed ones, the last of which is checked."""
     with scratch_folder() as folder:
-        results = [engine.run(plan, folder) for _ in range(1 + REPEATS)]
+        results = [engine.run(plan, folder) for _ in repeats()]
     if problem := subject.check(results[-1], plan):
         raise RuntimeError(problem)
     runs = [{"wall_s": result.wall_s, "stages_s": dict(result.stages_s)} for result in results[1:]]
@@ -43,7 +44,7 @@ def request(subject, engine, plan) -> dict:
 
 
 def component(network, size: int, setup) -> dict:
-    """One discarded call of a network on inputs of `size`, then REPEATS timed ones."""
+    """One discarded call of a network on inputs of `size`, then the timed ones."""
     import torch
 
     devices = commit_module("harness.device")
@@ -57,7 +58,7 @@ def component(network, size: int, setup) -> dict:
     ]
     runs = []
     with torch.inference_mode():
-        for _ in range(1 + REPEATS):
+        for _ in repeats():
             wait()
             start = time.perf_counter()
             network.run(model, *inputs)

@@ -56,6 +56,25 @@ def test_a_range_measures_each_commits_own_engine(published):
     assert before["version"] == TimeDiT.version
 
 
+def test_what_changed_is_read_from_what_asv_wrote(published):
+    done = published.run(sys.executable, "-m", "scripts.changes", "--format", "json")
+    (machine,) = json.loads(done.stdout)["machines"]
+    assert machine["facts"]["cpu"] == machine_facts()["cpu"]
+    assert (machine["commits"], machine["last"]["subject"], machine["behind"]) == (3, "Slower", 0)
+    assert machine["series"] > 0 and machine["shifts"] == []  # of three commits nothing is said
+
+
+def test_what_else_the_machine_did_is_kept_beside_each_value(published):
+    """By cell, for every commit whose engine was measured."""
+    files = (published.path / ".asv" / "results").glob("*/*-checkout-*.json")
+    cells = [json.loads(file.read_text()).get("conditions", {}) for file in files]
+    measured = [one for one in cells if one]
+    assert len(measured) == 2
+    for one in measured:
+        facts = one[TimeDiT().cell(5, 1, 8, "none").name]
+        assert facts["cores"] == psutil.cpu_count() and facts["other_cores"] >= 0
+
+
 def test_a_commit_from_before_the_engine_is_not_applicable(published):
     rows = results(published)["Before the engine"]
     assert "dit.TimeDiT.track_diffuse" in rows and len(rows) > 1

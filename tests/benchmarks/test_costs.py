@@ -60,7 +60,7 @@ def known(tmp_path, monkeypatch):
     monkeypatch.setenv("ASV_CONF_DIR", str(tmp_path))
     monkeypatch.setenv("ASV_COMMIT", "a" * 40)
     asked = []
-    monkeypatch.setattr(_records, "measure", lambda kind: asked.append(kind) or {"header": {}})
+    monkeypatch.setattr(_records, "measure", lambda kind, **_: asked.append(kind) or {"header": {}})
 
     def write(torch="1.0", status="ok", commit="a" * 12):
         path = tmp_path / ".asv/records" / f"20260101T000000-1-{commit}-costs.jsonl"

@@ -42,7 +42,7 @@ def test_the_worker_asks_for_the_one_that_is_there(here, monkeypatch, tmp_path):
 
 def test_without_a_language_model_what_needs_none_runs(here, monkeypatch):
     monkeypatch.setattr(here.ace_step, "language_model", lambda: None)
-    monkeypatch.setattr(here.ace_step, "REPEATS", 1)
+    monkeypatch.setattr(here.turns, "REPEATS", 1)
     engines, cell = here.ace_step.Engines(), here._matrix.cell
     size = {"duration_s": 5, "batch": 1, "steps": 1}
     (run,) = here.ace_step.measure_cell(engines, cell("generate", thinking=False, **size))["runs"]

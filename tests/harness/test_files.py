@@ -31,7 +31,7 @@ BY_ITSELF = {
     "harness/memory.py": "a switch of the kernel",
     "tiersim/cgroup.py": "switches of the kernel",
     "acestep/lm/backends/vllm_backend.py": "a temporary folder",
-    "scripts/gate.py": "a log, which it adds to",
+    "scripts/gate/__main__.py": "a log, which it adds to",
     "scripts/asv_site.py": "a site, written anew each time",
 }
 WRITES = re.compile(r"\.write_(?:text|bytes)\(|open\(\"[wax]|np\.save|torch\.save\(")

@@ -7,6 +7,8 @@ import pytest
 import yaml
 from places import ROOT
 
+from scripts.gate import record
+
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 # All that a job which may write does: move data, by git and by a script that uses nothing of the repository.
 ACTIONS = ("actions/checkout", "actions/download-artifact", "actions/deploy-pages")
@@ -17,21 +19,31 @@ COMMANDS = (
 
 def faults(workflow):
     """What a workflow gives away to the code that runs in it, in words."""
-    wrong = [f"on: {event}" for event in workflow[True] if event in ("pull_request_target", "workflow_run")]
+    wrong = [f"on: {event}" for event in workflow[True] if event == "pull_request_target"]
     if workflow.get("permissions") != {"contents": "read"}:
         wrong.append("every job may do more than read")
     for name, job in workflow["jobs"].items():
         allowed = job.get("permissions", {"contents": "read"})
+        may_write = not isinstance(allowed, dict) or "write" in allowed.values()
         commands = [line.strip() for step in job["steps"] for line in step.get("run", "").splitlines()]
         foreign = [line for line in commands if not re.fullmatch(COMMANDS, line)]
-        if allowed != {"contents": "read"}:
+        if may_write:
             actions = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
             wrong += [f"{name} may write and runs {line}" for line in foreign]
             wrong += [f"{name} may write and uses {action}" for action in actions if action not in ACTIONS]
             wrong += [] if "needs" in job else [f"{name} may write and takes nothing from another job"]
         for step in job["steps"]:
             lines = [line.strip() for line in step.get("run", "").splitlines()]
+            given = step.get("with", {})
+            if "workflow_run" in workflow[True] and given.keys() & {"ref", "repository"}:
+                wrong.append(f"{name} has rights of its own and checks out {given}")
+            if may_write and "run-id" in given:
+                wrong.append(f"{name} may write and reads what another run has left")
             secret = re.search(r"github\.token|secrets\.", str({**step, "env": step.get("env")}))
+            if not may_write and step.get("uses", "").startswith("actions/download-artifact@"):
+                secret = secret and "secrets." in str(
+                    step
+                )  # its token reads artifacts, and is not in the job's hands
             if secret and ("uses" in step or not all(re.fullmatch(COMMANDS, line) for line in lines)):
                 wrong.append(f"{name} shows a token to {step.get('uses', lines)}")
         if re.search(r"github\.token|secrets\.", str(job.get("env", ""))):
@@ -76,6 +88,48 @@ def test_one_job_for_both_is_a_fault():
     ]
 
 
+AFTER_A_STRANGER = """
+on: {workflow_run: {workflows: [gate]}}
+permissions: {contents: read}
+jobs:
+  both:
+    permissions: {pull-requests: write}
+    needs: x
+    steps:
+      - uses: actions/checkout@0
+        with: {ref: "${{ github.event.workflow_run.head_sha }}"}
+      - uses: actions/download-artifact@0
+        with: {run-id: 1, github-token: "${{ github.token }}"}
+"""
+
+
+def test_rights_and_a_strangers_data_in_one_job_are_a_fault():
+    wrong = faults(yaml.safe_load(AFTER_A_STRANGER))
+    assert [line.partition(" actions/download")[0] for line in wrong] == [
+        "both has rights of its own and checks out {'ref': '${{ github.event.workflow_run.head_sha }}'}",
+        "both may write and reads what another run has left",
+        "both shows a token to",
+    ]
+
+
+def steps(name, job):
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+    return workflow, workflow["jobs"][job]["steps"]
+
+
+def test_the_comment_is_made_of_what_the_gate_leaves():
+    gate, measuring = steps("gate", "gate")
+    comment, rendering = steps("comment", "render")
+    assert comment[True]["workflow_run"]["workflows"] == [gate["name"]]
+    left = {
+        step["with"]["name"]: step["with"]["path"] for step in measuring if "name" in step.get("with", {})
+    }
+    (read,) = (step["with"] for step in rendering if step.get("with", {}).get("run-id"))
+    assert left[read["name"]] == str(record.PATH)
+    (command,) = (step["run"] for step in rendering if "run" in step)
+    assert f'"$RUNNER_TEMP/record/{record.PATH.name}"' in command and read["path"].endswith("/record")
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_is_pinned_limited_and_free_of_foreign_text(path):
     text = path.read_text()
@@ -94,5 +148,7 @@ def test_what_a_workflow_runs_is_there(path):
     asked = re.findall(r"\bmake ([\w-]+)", re.sub(r"#.*", "", text))
     assert all(re.search(rf"^{target}:", targets, re.M) for target in asked)
     assert ".ci/run" not in text or (ROOT / ".ci" / "run").stat().st_mode & 0o111
+    modules = [name.replace(".", "/") + ".py" for name in re.findall(r"python3 -m (\S+)", text)]
+    assert all((ROOT / name).is_file() for name in modules)
     kept = re.findall(r"cache-dependency-path: (.+)|python3 -I (\S+)", text)
     assert all((ROOT / "".join(name)).is_file() for name in kept)

@@ -1,0 +1,1 @@
+"""What changed over the history that asv measured: change points, and what is only noise."""

@@ -1,0 +1,46 @@
+"""What changed over the history of this branch, by how much, at which commit; and what is only noise.
+
+    python -m scripts.changes
+    python -m scripts.changes --format markdown >> "$GITHUB_STEP_SUMMARY"
+
+Read from `.asv/results`, whatever measured there; nothing is measured anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+from rich.console import Console
+
+from harness import console
+from scripts.changes.history import read
+from scripts.changes.report import report
+from scripts.changes.show import markdown, text
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    return console.run("changes", changes)
+
+
+def changes() -> int:
+    """Print the report."""
+    parser = console.Parser(prog="python -m scripts.changes", description=__doc__.splitlines()[0])
+    parser.add_argument("--format", choices=("text", "json", "markdown"), default="text")
+    options = parser.parse_args()
+    found = report(read())
+    if options.format == "json":
+        print(json.dumps(asdict(found), indent=1, allow_nan=False))
+    elif options.format == "markdown":
+        print(markdown(found), end="")
+    else:
+        terminal = Console(soft_wrap=True)
+        for style, line in text(found):
+            terminal.print(line, style=style or None, markup=False, highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

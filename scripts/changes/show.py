@@ -1,0 +1,182 @@
+"""A report for a reader: lines of a terminal, or Markdown. What commits are called is text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from harness.text import harmless
+from scripts.changes.history import Commit
+from scripts.changes.points import LEAST_POINTS
+from scripts.changes.report import Lone, MachineReport, Noise, Report, Shift
+from scripts.gate.causes import percent, shown
+from scripts.gate.markdown import code
+
+WIDTH = 80
+MOST_SHIFTS = 20
+TIMES = ("seconds", "ms/token")
+UNLIKE = "Results of unlike machines are never compared: each has a history of its own."
+NOISE = "Noise, and the step that two commits are enough to show"
+BESIDE = "No code changed there: it is the machine, or what it runs."
+
+
+def text(report: Report) -> Iterator[tuple[str, str]]:
+    """Lines of at most WIDTH columns, each with the name of its style."""
+    yield "bold", _fitted(f"What changed up to {_commit(report.head)}")
+    yield "", ""
+    for machine in report.machines:
+        yield from _heading(machine)
+        for shift in machine.shifts[:MOST_SHIFTS]:
+            yield from _lines(shift)
+        yield from _rest(machine)
+    if len(report.machines) > 1:
+        yield "", UNLIKE
+    if report.elsewhere:
+        yield "", _fitted(f"{report.elsewhere} results are of commits that are not on this branch.")
+
+
+def markdown(report: Report) -> str:
+    """The same, with a table for each machine."""
+    lines = [f"### What changed up to {_code(report.head)}", ""]
+    for machine in report.machines:
+        lines += [f"#### {code(machine.name)} {code(machine.environment, 120)}", "", f"{_age(machine)}.", ""]
+        if machine.shifts:
+            lines += ["| | stage | change | at | series |", "|---|---|---:|---|---:|"]
+            lines += [_row(shift) for shift in machine.shifts[:MOST_SHIFTS]]
+            lines.append("")
+        lines += [f"* {remark}" for remark in _remarks(machine)]
+        if machine.noise:
+            lines += [
+                "",
+                f"<details><summary>{NOISE}</summary>",
+                "",
+                "| stage | noise | step |",
+                "|---|---:|---:|",
+            ]
+            lines += [f"| {' | '.join(row)} |" for row in _noise(machine)]
+            lines += ["", "</details>"]
+        lines.append("")
+    return "\n".join([*lines, UNLIKE, ""])
+
+
+def _heading(machine: MachineReport) -> Iterator[tuple[str, str]]:
+    yield "bold", _fitted(machine.name)
+    for line in textwrap.wrap(harmless(machine.environment), WIDTH):
+        yield "dim", line
+    for line in textwrap.wrap(f"{_age(machine)}.", WIDTH):
+        yield "", line
+    yield "", ""
+
+
+def _lines(shift: Shift) -> Iterator[tuple[str, str]]:
+    series = f"{len(shift.series)} series"
+    line = f"{_verdict(shift):8} {_where(shift):24} {_amount(shift)}"
+    yield _style(shift), _fitted(f"{line:{WIDTH - len(series) - 1}} {series}")
+    yield "", _fitted(f"{'':8} {_commit(shift.commit)}")
+    for note in _notes(shift):
+        for part in textwrap.wrap(note, WIDTH - 9):
+            yield "dim", f"{'':8} {part}"
+
+
+def _rest(machine: MachineReport) -> Iterator[tuple[str, str]]:
+    yield from [("", "")] if machine.shifts else []
+    for remark in _remarks(machine):
+        for number, part in enumerate(textwrap.wrap(harmless(remark), WIDTH - 2)):
+            yield "dim", f"{'  ' if number else '* '}{part}"
+    if machine.noise:
+        yield "", ""
+        yield "dim", f"{NOISE}:"
+    for where, width, step in _noise(machine):
+        yield "dim", _fitted(f"  {where:38} {width:>12} {step:>12}")
+    yield "", ""
+
+
+def _row(shift: Shift) -> str:
+    verdict = f"**{_verdict(shift)}**" if shift.worse and shift.by_code else _verdict(shift)
+    at = " ".join((_code(shift.commit), *_notes(shift)))
+    return f"| {verdict} | {_where(shift)} | {_amount(shift)} | {at} | {len(shift.series)} |"
+
+
+def _verdict(shift: Shift) -> str:
+    if not shift.by_code:
+        return "machine"
+    if shift.unit in TIMES:
+        return "slower" if shift.worse else "faster"
+    return "worse" if shift.worse else "better"
+
+
+def _style(shift: Shift) -> str:
+    return "" if not shift.by_code else "red" if shift.worse else "green"
+
+
+def _amount(shift: Shift) -> str:
+    """By how much, and its interval; of what began at zero, the values."""
+    if shift.change is None:
+        first = shift.series[0]
+        return f"{first.before:g} to {shown(first.after, shift.unit)}"
+    drift = "drift " if shift.drift else ""
+    unit = "" if shift.unit in TIMES else f" {shift.unit}"
+    if shift.exact or shift.low is None or shift.high is None:
+        return f"{drift}{percent(shift.change)}{unit}"
+    return f"{drift}{percent(shift.change)} ({percent(shift.low)} to {percent(shift.high)}){unit}"
+
+
+def _notes(shift: Shift) -> Iterator[str]:
+    if shift.drift:
+        yield f"Little by little since {shift.since.sha[:8]}."
+    elif shift.candidates > 1:
+        yield f"One of {shift.candidates} commits that the measurements cannot tell apart."
+    if not shift.by_code:
+        yield BESIDE
+
+
+def _remarks(machine: MachineReport) -> Iterator[str]:
+    """What is no change: nothing at all, noise, doubtful measurements, and how little would be seen."""
+    if machine.commits < LEAST_POINTS:
+        yield f"{LEAST_POINTS} commits at least have to be measured to tell a change from noise."
+    elif not machine.shifts:
+        yield "Nothing changed beyond its noise."
+    if len(machine.shifts) > MOST_SHIFTS:
+        yield f"{len(machine.shifts) - MOST_SHIFTS} older changes: --format json has them all."
+    for lone in machine.lone:
+        yield (
+            f"{_where(lone)}: {percent(lone.change)} in {lone.series} series of the last commit alone,"
+            " noise until a second measurement agrees."
+        )
+    for one in machine.doubtful:
+        yield f"{one.commit.sha[:8]}: {one.series} of its measurements left out, {one.reason}."
+
+
+def _noise(machine: MachineReport) -> Iterator[tuple[str, str, str]]:
+    """Rows of a table: the stage, the width of its noise, the least step."""
+    for noise in machine.noise:
+        unit = "" if noise.unit == "seconds" else f", {noise.unit}"
+        yield f"{_where(noise)}{unit}", percent(noise.width).lstrip("+"), percent(noise.detectable)
+
+
+def _where(one: Shift | Noise | Lone) -> str:
+    """A stage and what runs it."""
+    return ", ".join(dict.fromkeys((one.stage, one.component)))
+
+
+def _age(machine: MachineReport) -> str:
+    ages = ((86_400, "d"), (3600, "h"), (60, "min"))
+    size, name = next((pair for pair in ages if machine.age_s >= pair[0]), (1, "s"))
+    behind = f", {machine.behind} commits behind" if machine.behind else ""
+    return (
+        f"{machine.series:,} series of {machine.commits:,} commits, the last measured"
+        f" {machine.age_s / size:.0f} {name} ago at {machine.last.sha[:8]}{behind}"
+    )
+
+
+def _commit(commit: Commit) -> str:
+    return harmless(f"{commit.sha[:8]} {commit.date[:10]} {commit.subject}")
+
+
+def _code(commit: Commit) -> str:
+    return f"{code(commit.sha[:8])} {commit.date[:10]} {code(commit.subject)}"
+
+
+def _fitted(line: str) -> str:
+    line = harmless(line)
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"

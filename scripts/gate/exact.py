@@ -1,0 +1,79 @@
+"""What has no noise: predicted costs and peaks of both sides, and which cards they fit."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from benchmarks import _records, costs
+from benchmarks._matrix import COST_SOURCE, predicted_cells
+from scripts.gate.record import Fit, Series
+from scripts.gate.sides import Side, whole_matrix
+from scripts.gate.statistics import judge_exact
+from scripts.gate.suites import NotMeasured, Reading, facts, readings
+
+STATUS = {"ok": "fits", "oom": "out of memory", "skip": "not tried"}
+
+
+class Exact(NamedTuple):
+    """Series whose numbers both sides have, and the verdicts of cards that changed."""
+
+    series: list[Series]
+    fits: list[Fit]
+
+
+def compare(base: Side, head: Side, only: str, until_s: float) -> Exact:
+    """Predict both sides, whatever part of the matrix is timed. A commit is predicted once. What is not done
+    at `until_s`, of the monotonic clock, cannot be told."""
+    if not (numbers := chosen(only)):
+        return Exact([], [])
+    before, after = _predicted(base, until_s), _predicted(head, until_s)
+    series = [one for reading in numbers if (one := _series(reading, before, after))]
+    return Exact(series, _fits(numbers, before, after))
+
+
+def chosen(only: str) -> list[Reading]:
+    """The numbers of the whole matrix whose names `only` is found in."""
+    with whole_matrix():
+        return readings((COST_SOURCE,), only, exact=True)
+
+
+def _predicted(side: Side, until_s: float) -> dict[str, dict]:
+    with side.current():
+        planned = {cell.name for cell in predicted_cells()}
+        return _records.predict(planned, costs.TORCH, max(until_s - time.monotonic(), 0.0))
+
+
+def _series(reading: Reading, before: dict[str, dict], after: dict[str, dict]) -> Series | None:
+    """One number of both sides; None where BASE has none, and where a verdict says more than a number."""
+    known = facts(reading) | {"kind": "exact"}
+    records = [side.get(reading.cell.name, side["header"]) for side in (before, after)]
+    if _records.TIME_OVER in [record.get("reason") for record in records]:
+        return Series(**known, verdict="cannot tell", reason=_records.TIME_OVER)
+    try:
+        base = reading.value(before)
+    except NotMeasured:
+        return None
+    if base is None or reading.method == "track_status":
+        return None
+    try:
+        head, reason = reading.value(after), "HEAD has no such number, BASE has one"
+    except NotMeasured as error:
+        head, reason = None, str(error)
+    if head is None:
+        fits = reading.cell.kind == "predicted" and records[1].get("status") in STATUS
+        return None if fits else Series(**known, verdict="not measured", base=base, reason=reason[:2000])
+    ratio = head / base if base else None
+    verdict = judge_exact(base, head, reading.unit)
+    return Series(**known, verdict=verdict, base=float(base), head=float(head), ratio=ratio)
+
+
+def _fits(numbers: list[Reading], before: dict[str, dict], after: dict[str, dict]) -> list[Fit]:
+    """Cards whose verdict is another one."""
+    cells = dict.fromkeys(one.cell for one in numbers if one.method == "track_status")
+    changed = []
+    for cell in cells:
+        base, head = (STATUS.get(records.get(cell.name, {}).get("status", "")) for records in (before, after))
+        if base and head and base != head:
+            changed.append(Fit(cell["variant"], float(cell["tier_gb"]), base, head))
+    return changed

@@ -1,0 +1,186 @@
+"""The two commits, each as files in a folder of its own: of the second the working tree, where none is named.
+
+A tree is written by git into `.asv/gate/`, with nothing of it registered anywhere. What differs between two
+trees is asked of the code that runs: a comment, a docstring, a page differ and take no time.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import _matrix
+from harness.errors import MissingPrerequisite, UsageError
+from harness.files import held
+from scripts.gate.record import Commit
+
+FOLDER = Path(".asv/gate")
+RUNS = ("harness", "acestep", "subjects", "tiersim")  # what of a commit is measured
+BESIDE = ("benchmarks", "constraints.txt", "pyproject.toml")  # the same for both: as it is here
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A commit, its tree and the folder that holds it, as asv's environments do, in `project`."""
+
+    commit: Commit
+    tree: str
+    folder: Path
+
+    @property
+    def project(self) -> Path:
+        return self.folder / "project"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a worker is told, so that it measures this side and nothing that is installed."""
+        return {
+            "ASV_CONF_DIR": str(Path.cwd()),
+            "ASV_ENV_DIR": str(self.folder.resolve()),
+            "ASV_COMMIT": self.tree if self.commit.working_tree else self.commit.sha,
+            "PYTHONPATH": str(self.project.resolve()),
+        }
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """This side's environment, and the whole matrix."""
+        with whole_matrix():
+            os.environ |= self.environ
+            yield
+
+
+@contextmanager
+def whole_matrix() -> Iterator[None]:
+    """Every cell, whatever the environment narrows the matrix to. Changes to it go with the block."""
+    kept = dict(os.environ)
+    try:
+        for name in (_matrix.FILTER, _matrix.SELECTED):
+            os.environ.pop(name, None)
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= kept
+
+
+@contextmanager
+def checked_out(base: str, head: str | None) -> Iterator[tuple[Side, Side]]:
+    """Both sides, whose folders nobody else uses meanwhile; `head` None is the working tree.
+
+    Raises UsageError where they are one, where a name is no commit, and while another gate runs here.
+    """
+    sides = _named("base", base), _named("head", head) if head else _working_tree()
+    if (sides[0].commit.sha, sides[0].tree) == (sides[1].commit.sha, sides[1].tree):
+        what = head or "the working tree"
+        raise UsageError(
+            f"{base} and {what} are one commit, with nothing changed; name two, or change a file"
+        )
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(FOLDER / "lock"))
+        except BlockingIOError:
+            raise UsageError(
+                "another gate runs in this folder; wait for it, or use another checkout"
+            ) from None
+        for side in sides:
+            _write(side)
+        yield sides
+
+
+def _named(role: str, name: str) -> Side:
+    sha = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", refused="")
+    if not sha:
+        raise UsageError(f"{name!r} is no commit of this repository; git log shows those there are")
+    return Side(Commit(sha, _title(sha)), git("rev-parse", f"{sha}^{{tree}}"), FOLDER / role)
+
+
+def _working_tree() -> Side:
+    """The files as they are, with those that git does not track and does not ignore."""
+    head = _named("head", "HEAD")
+    with index():
+        git("read-tree", "HEAD")
+        git("add", "--all", ".")
+        tree = git("write-tree")
+    if tree == head.tree:
+        return head
+    return Side(
+        Commit(head.commit.sha, f"uncommitted, on {head.commit.title}"[:200], True), tree, head.folder
+    )
+
+
+def _title(sha: str) -> str:
+    return git("log", "-1", "--format=%s", sha)[:190]
+
+
+def _write(side: Side) -> None:
+    shutil.rmtree(side.project, ignore_errors=True)
+    side.project.mkdir(parents=True)
+    with index():
+        git("read-tree", side.tree)
+        git("checkout-index", "--all", f"--prefix={side.project}/")
+
+
+@contextmanager
+def index() -> Iterator[None]:
+    """An index of git's beside the one in use."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["GIT_INDEX_FILE"] = f"{folder}/index"
+        try:
+            yield
+        finally:
+            del os.environ["GIT_INDEX_FILE"]
+
+
+def what_differs(base: Side, head: Side) -> tuple[list[str], list[str]]:
+    """Files that run and do so otherwise, and those of BESIDE that both sides have from here."""
+    names = git("diff", "--name-only", "-z", "--no-renames", base.tree, head.tree).split("\0")
+    run = [name for name in names if name.startswith(tuple(f"{part}/" for part in RUNS))]
+    beside = [name for name in names if name in BESIDE or name.startswith("benchmarks/")]
+    return [name for name in run if _code(base.project / name) != _code(head.project / name)], beside
+
+
+def _code(path: Path) -> object:
+    """What a file does: of Python its syntax without docstrings, of anything else its bytes."""
+    if not path.is_file():
+        return None
+    data = path.read_bytes()
+    if path.suffix != ".py":
+        return data
+    try:
+        tree = ast.parse(data)
+    except (SyntaxError, ValueError):
+        return data
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_text(body[0]):
+            del body[0]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def git(*arguments: str, text: str = "", refused: str | None = None) -> str:
+    """What git prints, which reads `text`. `refused`: what to return where it fails; otherwise raises
+    MissingPrerequisite."""
+    command = ["git", *arguments]
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        raise MissingPrerequisite(f"git: cannot be run: {error.strerror}; install it") from None
+    if done.returncode and refused is None:
+        last = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
+        raise MissingPrerequisite(f"git {arguments[0]}: {last}; run this in the root of the repository")
+    return refused or "" if done.returncode else done.stdout.strip()

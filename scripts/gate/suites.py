@@ -1,0 +1,123 @@
+"""The numbers that benchmarks read, as the gate has them: what each is called, and of which cell it is."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks import _matrix
+from benchmarks.common import Suite
+from scripts.asv_selection import WITHOUT_TABLE
+
+# Rates have twins that shrink; peaks and parity are no samples, of cold starts there are too few.
+UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart"
+EXACT = "TrackCost|TrackPredictedPeak"
+STAGES = {"prefill_ms": "lm_prefill", "decode_ms": "lm_decode", "plan": "wall", "peak": "peak memory"}
+COMPONENTS = {"lm_": "LM", "diffuse": "DiT", "vae_": "VAE", "text_encode": "text encoder",
+              "condition": "conditioner", "peak": "card"}  # fmt: skip
+
+
+class NotMeasured(Exception):
+    """There should be a number and there is none; the text says why."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One number of a benchmark class: of a method and a combination of parameters."""
+
+    module: str
+    suite: type[Suite]
+    method: str
+    params: tuple[Any, ...]
+
+    @cached_property
+    def cell(self) -> _matrix.Cell:
+        return self.suite().cell(*self.params)
+
+    @cached_property
+    def job(self) -> tuple[str, ...]:
+        """The worker that measures the cell: its kind, and its arguments."""
+        return self.suite().job
+
+    @property
+    def benchmark(self) -> str:
+        return f"{self.module}.{self.suite.__name__}.{self.method}"
+
+    @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """Parameters by their names."""
+        names = getattr(self.suite, "param_names", ())
+        return tuple((name, str(value)) for name, value in zip(names, self.params, strict=True))
+
+    @property
+    def name(self) -> str:
+        """As asv has it, which `--bench` is matched with."""
+        return f"{self.benchmark}({', '.join(map(repr, self.params))})" if self.params else self.benchmark
+
+    @property
+    def unit(self) -> str:
+        return getattr(self.suite, self.method).unit
+
+    @property
+    def stage(self) -> str:
+        method = self.method.removeprefix("track_")
+        return dict(self.named).get("stage") or STAGES.get(method, method)
+
+    @property
+    def component(self) -> str:
+        known = (name for start, name in COMPONENTS.items() if self.stage.startswith(start))
+        subject = getattr(self.suite, "subject", None)
+        return next(known, subject or ("LM" if self.module == "lm" else "pipeline"))
+
+    def value(self, records: dict[str, dict]) -> Any:
+        """What the method makes of the records of a run; None where that is n/a. Raises NotMeasured."""
+        suite = self.suite()
+        try:
+            suite.setup(records, *self.params)
+            value = getattr(suite, self.method)(records, *self.params)
+        except NotImplementedError:
+            return None
+        except RuntimeError as error:
+            raise NotMeasured(str(error)) from None
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def facts(reading: Reading) -> dict[str, Any]:
+    """What a series of the record says of where it comes from."""
+    return {
+        "benchmark": reading.benchmark, "params": reading.named, "stage": reading.stage,
+        "component": reading.component, "unit": reading.unit,
+    }  # fmt: skip
+
+
+def readings(sources: Iterable[str], only: str = "", *, exact: bool) -> list[Reading]:
+    """Those that gate, of the cells that are measured with weights from `sources`: predicted, or timed."""
+    wanted = {cell for source in sources for cell in _matrix.every_cell(source)}
+    return [
+        one
+        for one in every()
+        if bool(re.search(EXACT, one.benchmark)) == exact and not re.search(UNGATED, one.benchmark)
+        if re.search(only, one.name) and (one.cell in wanted or one.cell.kind in WITHOUT_TABLE)
+    ]
+
+
+def every() -> Iterator[Reading]:
+    """Every number of every benchmark, measured or not; those of a method one after another."""
+    for path in sorted(Path("benchmarks").glob("[a-z]*.py")):
+        module = import_module(f"benchmarks.{path.stem}")
+        for name, suite in vars(module).items():
+            ours = (
+                isinstance(suite, type) and issubclass(suite, Suite) and suite.__module__ == module.__name__
+            )
+            if not ours or name.startswith("_") or not hasattr(suite, "params"):
+                continue
+            methods = sorted(method for method in dir(suite) if method.startswith("track_"))
+            for method, params in itertools.product(methods, itertools.product(*suite.params)):
+                yield Reading(path.stem, suite, method, params)

@@ -1,0 +1,171 @@
+"""What is timed: rounds of pairs, until every series is judged or the time is over.
+
+A series that is judged is measured no further. Where there is no time for all that are not, the cheapest
+cells are measured to the end, and the others not begun again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks._matrix import ENGINES
+from harness import console
+from scripts.gate.sides import Side
+from scripts.gate.statistics import Judgement, judge, pairs_needed, share
+from scripts.gate.suites import NotMeasured, Reading
+from scripts.gate.workers import Job, Round, measure_round
+
+ROUNDS = 4  # fresh processes of each side, before anything is judged
+FEWEST_PAIRS, MOST_PAIRS = 3, 24  # of one round
+SEED = 1935  # of the lots
+THROTTLED = ("throttle_events", "quota_waits_s", "gpu_slowed")  # of a record's conditions
+
+
+@dataclass
+class Timed:
+    """A series: pairs so far, `base[i]` beside `head[i]`, and what is known."""
+
+    reading: Reading
+    base: list[float] = field(default_factory=list)
+    head: list[float] = field(default_factory=list)
+    rounds: int = 0
+    looks: int = 0
+    judgement: Judgement | None = None
+    absent: bool = False  # n/a, or nothing to compare with
+    failure: str = ""  # of BASE
+    problem: str = ""  # why HEAD has no number
+
+    @property
+    def open(self) -> bool:
+        known = self.judgement is not None and self.judgement.verdict != "cannot tell"
+        return not (known or self.absent or self.problem)
+
+    def add(self, round: Round) -> None:
+        """Take what a round has measured of it."""
+        base, head = (_value(self.reading, records) for records in round.records)
+        self.absent = not isinstance(base, dict)
+        self.failure = str(base or "") if self.absent else ""
+        if self.absent:
+            return
+        if not isinstance(head, dict):
+            self.problem = str(head or "HEAD has no such number, BASE has one")
+        elif pairs := min(len(base["samples"]), len(head["samples"])):  # one may have run once more
+            self.rounds += 1
+            self.base += base["samples"][:pairs]
+            self.head += head["samples"][:pairs]
+
+    def look(self, series: int, rounds: int = ROUNDS) -> None:
+        """Judge it, one of so many, where there are pairs and `rounds` enough."""
+        if self.open and self.rounds >= rounds and len(self.base) >= pairs_needed(series):
+            self.looks += 1
+            self.judgement = judge(self.base, self.head, self.reading.unit, share(series, self.looks))
+
+
+def _value(reading: Reading, records: dict[str, dict]) -> Any:
+    """Samples, None for n/a, or the failure. No samples where the cell was not begun, and could have been."""
+    if reading.cell.name not in records and records.get("header", {"status": "ok"})["status"] == "ok":
+        return {"samples": []}
+    try:
+        return reading.value(records)
+    except NotMeasured as error:
+        return error
+
+
+def _throttling(round: Round) -> Iterator[float]:
+    """What the machine tells of it, by cell: above zero where it was held back."""
+    for records in round.records:
+        for record in records.values():
+            values = map(record.get("conditions", {}).get, THROTTLED)
+            yield from (float(value) for value in values if value is not None)
+
+
+class Timing:
+    """Both sides timed in turns. `load`: the highest average of a minute; `throttled`: None while unknown."""
+
+    def __init__(self, sides: tuple[Side, Side], readings: list[Reading], until_s: float, seed: int = SEED):
+        self.series = [Timed(reading) for reading in readings]
+        self.rounds = 0
+        self.load = 0.0
+        self.throttled: bool | None = None
+        self._sides, self._until_s, self._lot = sides, until_s, random.Random(seed)
+        self._cost_s: dict[str, float] = {}  # of a pair, by cell
+        self._start_s = 0.0  # of a round
+        pairs = pairs_needed(len(readings))
+        self._pairs = max(FEWEST_PAIRS, math.ceil(pairs / ROUNDS))
+
+    def run(self) -> None:
+        """Measure until nothing is open, or the time is over."""
+        while (left_s := self._until_s - time.monotonic()) > 0 and (cells := self._next(left_s)):
+            start_s = time.monotonic()
+            self.rounds += 1
+            for job, names in self._by_job(cells):
+                self._measure(job, names)
+            for one in self.series:
+                one.look(self.present)
+            still = sum(one.open for one in self.series)
+            spent = f"round {self.rounds}, {len(cells)} cells in {time.monotonic() - start_s:.0f} s"
+            console.say("gate", f"{spent}; {still} of {len(self.series)} series are open")
+        for one in self.series:
+            if not one.looks:
+                one.look(self.present, rounds=1)
+
+    @property
+    def present(self) -> int:
+        """How many series there are on both sides, as far as is known."""
+        return sum(not one.absent for one in self.series)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was not compared because BASE failed."""
+        failures = [one.failure for one in self.series if one.failure and one.absent]
+        many = f"BASE failed at {len(failures)} series, which are compared with nothing: "
+        return [f"{many}{failures[0]}"[:2000]] if failures else []
+
+    def _measure(self, job: Job, cells: list[str]) -> None:
+        pairs = self._pairs_of(cells)
+        round = measure_round(self._sides, job, cells, pairs, self._until_s, self._lot)
+        self._cost_s |= round.cost_s
+        self._start_s = max(self._start_s, round.start_s)
+        self.load = max(self.load, os.getloadavg()[0])
+        if events := list(_throttling(round)):
+            self.throttled = any(events) or bool(self.throttled)
+        for one in self.series:
+            if one.reading.cell.name in cells and one.reading.job == job and one.open:
+                one.add(round)
+
+    def _pairs_of(self, cells: list[str]) -> int:
+        """Pairs of a round. Few cheap cells get more: a round that takes longer to start than to measure is
+        a waste."""
+        cost_s = sum(self._cost_s.get(cell, math.inf) for cell in cells)
+        return max(self._pairs, min(math.ceil(self._start_s / cost_s), MOST_PAIRS)) if cost_s else self._pairs
+
+    def _next(self, left_s: float) -> list[str]:
+        """The cells of the next round: all that are open, or the cheapest of which there is time to judge."""
+        cells = list(dict.fromkeys(one.reading.cell.name for one in self.series if one.open))
+        if not self.rounds:
+            return cells
+        rounds = max(1, ROUNDS - self.rounds)
+        left_s -= rounds * self._start_s
+        chosen = set()
+        for cell in sorted(cells, key=lambda cell: self._cost_s.get(cell, 0.0)):
+            left_s -= rounds * self._pairs * self._cost_s.get(cell, 0.0)
+            if left_s < 0:
+                break
+            chosen.add(cell)
+        return [cell for cell in cells if cell in chosen]
+
+    def _by_job(self, cells: list[str]) -> Iterator[tuple[Job, list[str]]]:
+        """Cells by the worker that measures them, those of one engine together."""
+        engines = list(ENGINES)
+        for job in dict.fromkeys(one.reading.job for one in self.series):
+            own = {one.reading.cell for one in self.series if one.reading.job == job}
+            own = [cell for cell in own if cell.name in cells]
+            own.sort(key=lambda cell: (engines.index(cell.engine), cell.name))
+            if own:
+                yield job, [cell.name for cell in own]

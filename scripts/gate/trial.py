@@ -1,0 +1,155 @@
+"""How good is the gate? It runs on a planted slowdown, again and again, and the verdicts are counted.
+
+    python -m scripts.gate.trial DiT 50 --runs 20 --busy 2 --budget 90s      # beside two busy loops
+    python -m scripts.gate.trial DiT 0                                       # nothing planted: an A/A
+    python -m scripts.gate.trial VAE 10 --keep pairs.json                    # and the pairs of every run
+    python -m scripts.gate.trial DiT 25 --runs 20 --replay pairs.json        # nothing runs: kept noise
+
+The slowdown is work: a share of the calls of a layer is made twice. It is a commit that no branch has. Only
+times are compared, of the least that has the component in it: what is predicted would give it away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness import console
+from harness.files import write_whole
+from harness.flags import number, span, whole
+from scripts.gate.sides import checked_out, git, index
+from scripts.gate.statistics import Judgement, judge, pairs_needed, share
+from scripts.gate.suites import readings
+from scripts.gate.timing import FEWEST_PAIRS, ROUNDS, Timing
+
+SOURCE = "synthetic-tiny"
+PLACES = {
+    "DiT": ("acestep/models/dit.py", "DiTLayer", r"TimeDiT.*\(5, 1, 8, 'none'\)"),
+    "LM": ("harness/nn/blocks.py", "Block", r"TimeLMPlanning.*\(5, 1, True, 'pt'\)"),
+    "VAE": ("acestep/models/vae.py", "DecoderBlock", r"TimeVAEDecode.*\(5, 1\)"),
+}
+LOOKS = 6  # before the time is over, in a replay
+PLANTED = '''
+
+def _again(forward, share, due=0.0):
+    """Call `forward` once more in a share of its calls."""
+
+    def call(*arguments, **options):
+        nonlocal due
+        due += share
+        if due >= 1:
+            due -= 1
+            forward(*arguments, **options)
+        return forward(*arguments, **options)
+
+    return call
+
+
+{name}.forward = _again({name}.forward, {share})
+'''
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    return console.run("trial", trial)
+
+
+def trial() -> int:
+    """Run the gate, and count what it says of the planted component."""
+    parser = console.Parser(prog="python -m scripts.gate.trial", description=__doc__.splitlines()[0])
+    parser.add_argument("component", choices=PLACES)
+    parser.add_argument("percent", type=number, help="planted, 0 to 100")
+    parser.add_argument("--runs", type=whole, default=1, metavar="N")
+    parser.add_argument("--busy", type=whole, default=0, metavar="N", help="loops beside it")
+    parser.add_argument("--budget", type=span, default=120.0, metavar="TIME", help="of each run (2m)")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="the pairs of every run, to replay")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="pairs of runs with nothing planted")
+    options = parser.parse_args()
+    runs = _replayed(options) if options.replay else _measured(options)
+    verdicts: Counter[str] = Counter()
+    for run, (judgement, effort) in enumerate(runs, 1):
+        verdicts[judgement.verdict] += 1
+        interval = f"x{judgement.ratio:.3f} ({judgement.low:.3f} to {judgement.high:.3f})"
+        print(f"{run:3d}  {judgement.verdict:12}  {interval}  {effort}", flush=True)
+    print(f"{options.component} {options.percent:+g} %: {dict(verdicts)}")
+    return 0
+
+
+def _measured(options: Namespace) -> Iterator[tuple[Judgement, str]]:
+    """Run the gate on one commit and the same with the slowdown."""
+    os.environ["ACESTEP_SOURCE"] = SOURCE
+    timed = readings([SOURCE], PLACES[options.component][2], exact=False)
+    kept = []
+    commit = planted(options.component, options.percent)
+    with checked_out("HEAD", commit) as sides, _busy(options.busy):
+        for seed in range(options.runs):
+            start_s = time.monotonic()
+            timing = Timing(sides, timed, start_s + options.budget, seed)
+            timing.run()
+            (one,) = timing.series
+            kept.append({"unit": one.reading.unit, "base": one.base, "head": one.head})
+            if options.keep:
+                write_whole(options.keep, json.dumps(kept).encode())
+            spent = f"{len(one.base)} pairs in {time.monotonic() - start_s:.0f} s, load {timing.load:.1f}"
+            yield one.judgement or judge(one.base, one.head, one.reading.unit, 0.0), spent
+
+
+def planted(component: str, percent: float) -> str:
+    """The commit that is HEAD and slower in a component."""
+    place, name, _ = PLACES[component]
+    text = git("show", f"HEAD:{place}") + PLANTED.format(name=name, share=percent / 100)
+    with index():
+        git("read-tree", "HEAD")
+        blob = git("hash-object", "-w", "--stdin", text=text)
+        git("update-index", "--cacheinfo", f"100644,{blob},{place}")
+        return git("commit-tree", git("write-tree"), "-p", "HEAD", "-m", f"{component} {percent:+g} %")
+
+
+@contextmanager
+def _busy(loops: int) -> Iterator[None]:
+    """So many processes that do nothing but keep a core busy."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(loops)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _replayed(options: Namespace) -> Iterator[tuple[Judgement, str]]:
+    """Judge as the gate does, look after look, on rounds drawn from those that were kept.
+
+    Consecutive pairs stay together, so bursts do; which of a pair is HEAD is drawn by lot.
+    """
+    kept = json.loads(options.replay.read_text())
+    lot = random.Random(0)
+    size = max(FEWEST_PAIRS, -(-pairs_needed(1) // ROUNDS))
+    for _ in range(options.runs):
+        run = lot.choice(kept)
+        base: list[float] = []
+        head: list[float] = []
+        for look in range(1, LOOKS + 1):
+            for _ in range(ROUNDS if look == 1 else 2):
+                first = lot.randrange(len(run["base"]) - size + 1)
+                for pair in zip(*(run[side][first : first + size] for side in ("base", "head")), strict=True):
+                    a, b = lot.sample(pair, 2)
+                    base.append(a)
+                    head.append(b * (1 + options.percent / 100))
+            judgement = judge(base, head, run["unit"], share(1, look))
+            if judgement.verdict != "cannot tell":
+                break
+        yield judgement, f"{len(base)} pairs, look {look}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

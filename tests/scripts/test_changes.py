@@ -1,0 +1,369 @@
+"""What changed over a made-up history whose truth is known, as asv's results of it would say."""
+
+import html
+import json
+import math
+import re
+import shutil
+import subprocess
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+from asv.config import Config
+from asv.graph import Graph
+from asv.step_detect import detect_regressions
+from places import ROOT
+
+from benchmarks.costs import TrackCost
+from benchmarks.dit import TimeDiT
+from benchmarks.lm import TimeLMPlanning
+from benchmarks.vae import TimeVAEDecode
+from scripts import asv_site
+from scripts.changes import history, points
+from scripts.changes.__main__ import main
+from scripts.changes.history import Commit, Series, doubt
+from scripts.changes.report import changes, report
+from scripts.changes.show import text
+
+COMMITS = 40
+DOCS = (15, 30, 39)  # commits that change no code
+HOSTILE = "@octocat <img src=x> | [a](b) \x1b[2J\u202egnp.exe `c`"
+NOISE = 0.01
+CELL = {"TimeDiT": (5, 1, 8, "none"), "TimeVAEDecode": (5, 1), "TimeLMPlanning": (5, 1, True, "pt"),
+        "TrackCost": ("diffuse", 30, 1, "turbo")}  # fmt: skip
+BATCH_2 = (5, 2, 8, "none")
+METHODS = {
+    "dit.TimeDiT.track_diffuse": TimeDiT,
+    "vae.TimeVAEDecode.track_vae_decode": TimeVAEDecode,
+    "lm.TimeLMPlanning.track_plan": TimeLMPlanning,
+    "costs.TrackCost.track_flop": TrackCost,
+}
+FACTS = {"machine": "a-cpu", "cpu": "A", "num_cpu": "2", "arch": "x86_64", "os": "Linux", "ram": "8 GiB"}
+
+
+def import_commits(folder):
+    """COMMITS commits, one a day; the hashes, oldest first."""
+    subprocess.run(["git", "init", "-q", "-b", "main", folder], check=True)
+    lines = []
+    for at in range(COMMITS):
+        path = "README.md" if at in DOCS else "acestep/engine.py"
+        subject = HOSTILE if at == 20 else f"Commit {at}"
+        when = f"A <a@example.org> {1_780_000_000 + 86_400 * at} +0000"
+        lines += [
+            f"commit refs/heads/main\nauthor {when}\ncommitter {when}",
+            f"data {len(subject.encode())}\n{subject}",
+            f"M 100644 inline {path}\ndata {len(str(at))}\n{at}\n",
+        ]
+    subprocess.run(["git", "fast-import", "--quiet"], input="\n".join(lines).encode(), cwd=folder, check=True)
+    log = ["git", "log", "--reverse", "--format=%H"]
+    return subprocess.run(log, cwd=folder, capture_output=True, text=True, check=True).stdout.split()
+
+
+def result(commit, at, values, conditions=None, facts=FACTS):
+    """A result file of asv's, of the value or values that each benchmark has."""
+    rows = {}
+    for name, cells in values.items():
+        suite = METHODS[name]
+        params = [[repr(value) for value in axis] for axis in suite.params]
+        column = np.full([len(axis) for axis in params], None, object)
+        for cell, value in cells.items():
+            column[tuple(axis.index(repr(one)) for axis, one in zip(params, cell, strict=True))] = value
+        rows[name] = [list(column.flat), params, suite.version, 1_790_000_000_000 + at]
+    return {
+        "version": 2, "commit_hash": commit, "env_name": "checkout", "date": 0, "params": facts,
+        "python": "3.11", "requirements": {}, "env_vars": {}, "durations": {}, "results": rows,
+        "result_columns": ["result", "params", "version", "started_at"], "conditions": conditions or {},
+    }  # fmt: skip
+
+
+def write(folder, commit, content):
+    place = folder / ".asv/results" / content["params"]["machine"] / f"{commit[:8]}-checkout.json"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(json.dumps(content))
+    (place.parent / "machine.json").write_text(json.dumps({"version": 1, "machine": place.parent.name}))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """The DiT is 20 % slower from commit 20 to 28, and 1 % more work. Planning has two loaded measurements, a
+    spike, and from a docs-only commit on 30 % more. The last decoding is far off, each seventh missing."""
+    folder = tmp_path_factory.mktemp("changes") / "repository"
+    commits = import_commits(folder)
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")
+    draw = np.random.default_rng(5)
+    for at, commit in enumerate(commits):
+        if at % 7 == 6:
+            continue
+        noise = dict(zip("dlv2", np.exp(draw.normal(0, NOISE, 4)), strict=True))
+        slower = 1.2 if 20 <= at < 28 else 1.0
+        loaded, lm = at in (9, 10), CELL["TimeLMPlanning"]
+        plan = 0.2 * noise["l"] * (2 if loaded else 1.8 if at == 23 else 1) * (1.3 if at >= 30 else 1)
+        values = {
+            "dit.TimeDiT.track_diffuse": {
+                CELL["TimeDiT"]: 0.3 * noise["d"] * slower, BATCH_2: 0.6 * noise["2"] * slower,
+            },
+            "vae.TimeVAEDecode.track_vae_decode": {
+                CELL["TimeVAEDecode"]: 0.1 * noise["v"] * (2.64 if at == 39 else 1),
+                (5, 2): None, (15, 1): math.nan,
+            },
+            "lm.TimeLMPlanning.track_plan": {lm: plan},
+            "costs.TrackCost.track_flop": {CELL["TrackCost"]: 1e12 * (1.01 if 20 <= at < 28 else 1.0)},
+        }  # fmt: skip
+        cell = TimeLMPlanning().cell(*lm).name
+        conditions = {cell: {"other_cores": 1.5 if loaded else 0.05, "cores": 2, "throttle_events": None}}
+        write(folder, commit, result(commit, at, values, conditions))
+    return folder, commits
+
+
+@pytest.fixture(scope="module")
+def found(repository):
+    with chdir(repository[0]):
+        return report(history.read(), 1_790_000_000.0 + 3 * 3600)
+
+
+def by_stage(machine, stage, unit="seconds"):
+    return [shift for shift in machine.shifts if (shift.stage, shift.unit) == (stage, unit)]
+
+
+def test_a_step_and_its_revert_are_two_of_all_series_that_have_it(found, repository):
+    (machine,) = found.machines
+    back, slower = by_stage(machine, "diffuse")
+    assert [len(shift.series) for shift in (slower, back)] == [2, 2]
+    assert (slower.worse, back.worse, slower.by_code, back.by_code) == (True, False, True, True)
+    assert repository[1].index(slower.commit.sha) in (21, 22)  # 20 was not measured
+    assert slower.low <= 0.2 <= slower.high and abs(slower.change - 0.2) < 0.03
+    assert slower.candidates >= 2
+    assert slower.commit.date.startswith("2026-06")
+
+
+def test_what_has_no_noise_is_told_of_the_very_commit(found, repository):
+    back, more = by_stage(found.machines[0], "diffuse", "FLOP")
+    assert (
+        repository[1].index(more.commit.sha) == 21 and more.candidates == 2
+    )  # the one before was not measured
+    assert repository[1].index(back.commit.sha) == 28 and back.candidates == 2
+    assert more.change == pytest.approx(0.01) and more.exact
+
+
+def test_a_change_where_no_code_changed_is_not_the_commits(found, repository):
+    """Planning is slower from a docs-only commit on."""
+    (shift,) = by_stage(found.machines[0], "wall")
+    assert repository[1].index(shift.commit.sha) == 30
+    assert (shift.by_code, shift.worse) == (False, True)
+
+
+def test_what_was_doubtful_before_it_may_have_done_it(copied):
+    """The same where the two commits before, which changed code, were measured beside other work."""
+    folder, commits = copied
+    for at in (28, 29):
+        place = folder / ".asv/results/a-cpu" / f"{commits[at][:8]}-checkout.json"
+        content = json.loads(place.read_text())
+        content["conditions"] = {name: {"other_cores": 2, "cores": 2} for name in content["conditions"]}
+        place.write_text(json.dumps(content))
+    (shift,) = by_stage(report(history.read()).machines[0], "wall")
+    assert (commits.index(shift.commit.sha), shift.by_code, shift.candidates) == (30, True, 4)
+
+
+def test_noise_is_said_to_be_noise(found):
+    (machine,) = found.machines
+    assert by_stage(machine, "vae_decode") == []
+    (lone,) = machine.lone  # the last one, of a docs-only commit
+    assert (lone.stage, lone.series) == ("vae_decode", 1) and 1.5 < lone.change < 1.8
+    noise = {one.stage: one for one in machine.noise}
+    assert noise["diffuse"].width == pytest.approx(NOISE, rel=0.5)
+    assert noise["diffuse"].detectable > noise["diffuse"].width
+
+
+def test_doubtful_measurements_are_left_out_and_told(found, repository):
+    doubtful = found.machines[0].doubtful
+    assert [repository[1].index(one.commit.sha) for one in doubtful] == [10, 9]
+    assert doubtful[0].reason == "other work kept 1.5 of 2 cores busy" and doubtful[0].series == 1
+
+
+def test_the_age_of_what_is_there(found):
+    (machine,) = found.machines
+    assert (machine.behind, machine.commits, found.commits) == (0, 35, COMMITS)
+    assert machine.age_s == pytest.approx(3 * 3600, abs=1)
+    assert machine.series == 5  # what was never more than n/a or failed is none
+
+
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_a_doubtful_point_alone_makes_no_change(doubtful):
+    """Nor do three. The control: beyond doubt they do."""
+    values = [float(value) for value in np.exp(np.random.default_rng(0).normal(0, NOISE, 30))]
+    values[-3:] = [1.3 * value for value in values[-3:]]
+    doubts = dict.fromkeys((27, 28, 29), "load") if doubtful else {}
+    series = Series("x", "diffuse", "DiT", "seconds", False, values, doubts)
+    assert len(changes(series)) == (0 if doubtful else 1)
+
+
+def test_what_is_too_small_to_matter_is_not_told():
+    values = [1e-4] * 20 + [2e-4] * 20
+    assert changes(Series("x", "save", "pipeline", "seconds", False, values)) == []
+    assert len(changes(Series("x", "save", "pipeline", "bytes", False, values))) == 1
+
+
+@pytest.mark.parametrize(
+    ("conditions", "reason"),
+    [
+        ({}, None),
+        (
+            {
+                "other_cores": None,
+                "cores": 2,
+                "throttle_events": None,
+                "quota_waits_s": None,
+                "gpu_slowed": None,
+            },
+            None,
+        ),
+        ({"other_cores": 0.19, "cores": 2, "gpu_slowed": False, "cpu_temperature_c": 95}, None),
+        ({"other_cores": 0.21, "cores": 2}, "other work"),
+        ({"other_cores": "many", "cores": []}, None),
+        ({"throttle_events": 3}, "too hot"),
+        ({"quota_waits_s": 1.5}, "quota"),
+        ({"gpu_slowed": True}, "card"),
+    ],
+)
+def test_what_makes_a_measurement_doubtful(conditions, reason):
+    told = doubt(conditions)
+    assert (told is None) == (reason is None) and (reason or "") in (told or "")
+
+
+@pytest.fixture
+def copied(repository, tmp_path, monkeypatch):
+    """The repository by itself, to add results to."""
+    folder = tmp_path / "copy"
+    subprocess.run(["cp", "-r", repository[0], folder], check=True)
+    monkeypatch.chdir(folder)
+    return folder, repository[1]
+
+
+def test_unlike_machines_are_never_compared(copied):
+    """A processor of twice the speed under the same name, as CI has them, is a history of its own."""
+    folder, commits = copied
+    for at in (37, 38, 39):
+        place = folder / ".asv/results/a-cpu" / f"{commits[at][:8]}-checkout.json"
+        content = json.loads(place.read_text())
+        content["params"]["cpu"] = "B"
+        for row in content["results"].values():
+            row[0] = [value and value / 2 for value in row[0]]
+        place.write_text(json.dumps(content))
+    machines = report(history.read()).machines
+    assert sorted(machine.facts["cpu"] for machine in machines) == ["A", "B"]
+    assert [machine.shifts for machine in machines if machine.facts["cpu"] == "B"] == [()]
+
+
+def test_results_of_another_version_or_branch_are_left_out(copied):
+    folder, commits = copied
+    content = result("f" * 40, 0, {"vae.TimeVAEDecode.track_vae_decode": {(5, 1): 9.0}})
+    write(folder, "f" * 40, content)
+    last = folder / ".asv/results/a-cpu" / f"{commits[39][:8]}-checkout.json"
+    content = json.loads(last.read_text())
+    content["results"]["vae.TimeVAEDecode.track_vae_decode"][2] = "another"
+    last.write_text(json.dumps(content))
+    found = report(history.read())
+    assert found.elsewhere == 1 and found.machines[0].lone == ()
+
+
+def test_few_commits_are_said_to_be_few(copied):
+    folder, commits = copied
+    for path in (folder / ".asv/results/a-cpu").glob("*-checkout.json"):
+        if path.name[:8] not in {commit[:8] for commit in commits[:4]}:
+            path.unlink()
+    (machine,) = report(history.read()).machines
+    assert machine.shifts == () and machine.noise == ()
+    assert "5 commits at least" in "".join(line for _, line in text(report(history.read())))
+
+
+@pytest.mark.parametrize("name", ["dit.TimeDiT.track_diffuse", "costs.TrackCost.track_flop"])
+def test_the_site_says_the_same(found, repository, monkeypatch, name):
+    """asv's pages have the levels that are told here, at the same commits."""
+    monkeypatch.chdir(repository[0])
+    monkeypatch.setattr(Graph, "detect_steps", Graph.detect_steps)  # restored afterwards
+    asv_site.setup()
+    graph = Graph(name, {})
+    for at, commit in enumerate(repository[1]):
+        if (path := Path(f".asv/results/a-cpu/{commit[:8]}-checkout.json")).exists():
+            graph.add_data_point(at, json.loads(path.read_text())["results"][name][0])
+    (levels,) = (steps for steps in graph.get_steps() if steps) if "Cost" in name else (graph.get_steps()[0],)
+    unit = "FLOP" if "Cost" in name else "seconds"
+    shifts = by_stage(found.machines[0], "diffuse", unit)[::-1]
+    assert [step[0] for step in levels[1:]] == [repository[1].index(one.commit.sha) for one in shifts]
+    jumps = detect_regressions(levels[:2], 0.005)[2]
+    assert [jump[1] for jump in jumps] == [levels[1][0]]
+
+
+def test_the_site_has_the_same_thresholds():
+    thresholds = Config.load(str(ROOT / "asv.conf.json")).regressions_thresholds
+    assert sorted(thresholds.values()) == [points.EXACT, points.LEAST_STEP]
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["changes", *arguments])
+    code = main()
+    return code, *capsys.readouterr()
+
+
+def test_text_is_for_a_terminal_of_80_columns(repository, monkeypatch, capsys):
+    monkeypatch.chdir(repository[0])
+    code, out, err = run(monkeypatch, capsys)
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80 and out.replace("\n", "").isprintable()
+    for expected in (
+        "slower   diffuse, DiT", "faster   diffuse, DiT", "machine  wall, LM", "+1.0 % FLOP", "2 series",
+        "No code changed there", "vae_decode, VAE: +166 %", "other work kept 1.5 of 2 cores",
+    ):  # fmt: skip
+        assert expected in out, expected
+    assert "\x1b" not in out
+
+
+def test_markdown_gives_no_orders(copied, monkeypatch, capsys):
+    folder, commits = copied
+    for at in range(20, 28):  # now the one with the hostile subject did it, and nothing hides that
+        if at % 7 != 6:
+            continue
+        write(
+            folder,
+            commits[at],
+            result(commits[at], at, {"costs.TrackCost.track_flop": {CELL["TrackCost"]: 1.01e12}}),
+        )
+    code, out, _ = run(monkeypatch, capsys, "--format", "markdown")
+    assert code == 0 and "&#64;octocat" in out and "| **worse** | diffuse, DiT | +1.0 % FLOP |" in out
+    assert not re.search(r"@|<img|\x1b|\u202e", out)
+    assert "unlike machines are never compared" in html.unescape(out)
+
+
+def test_json_is_the_whole_of_it(repository, monkeypatch, capsys, found):
+    monkeypatch.chdir(repository[0])
+    code, out, _ = run(monkeypatch, capsys, "--format", "json")
+    content = json.loads(out)
+    assert (code, content["format"], content["version"]) == (0, "acestep-changes", 1)
+    assert [one["stage"] for one in content["machines"][0]["shifts"]] == [
+        one.stage for one in found.machines[0].shifts
+    ]
+    assert content["head"]["sha"] == repository[1][-1] and isinstance(found.head, Commit)
+
+
+@pytest.mark.parametrize("kind", ["none", "broken", "no repository"])
+def test_without_results_it_is_one_line_that_says_what_to_do(copied, monkeypatch, capsys, kind):
+    folder, commits = copied
+    results = folder / ".asv/results"
+    if kind == "no repository":
+        shutil.rmtree(folder / ".git")
+    elif kind == "none":
+        results.rename(folder / "elsewhere")
+    else:
+        (results / "a-cpu" / f"{commits[0][:8]}-checkout.json").write_text('{"version": 2}')
+    code, out, err = run(monkeypatch, capsys)
+    assert (code, out, err.count("\n")) == (2 if kind == "broken" else 3, "", 1)
+    assert {"none": "make bench", "broken": "delete it", "no repository": "root of the repository"}[
+        kind
+    ] in err
+
+
+def test_a_wrong_flag_is_one_line(monkeypatch, capsys):
+    code, out, err = run(monkeypatch, capsys, "--format", "html")
+    assert (code, out, err.count("\n")) == (2, "", 1) and "markdown" in err

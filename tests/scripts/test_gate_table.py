@@ -1,0 +1,143 @@
+"""What is shown of a record: a cause is a line, the worst first, in units that are read at a glance."""
+
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from acestep.costs.__main__ import main as costs
+from acestep.profiler import command as profiler
+from scripts.gate.causes import causes, closer, grown, percent, shown
+from scripts.gate.record import Commit, Fit, Machine, Record, Series
+from scripts.gate.table import INDENT, WIDTH, table
+from tiersim.__main__ import main as tiersim
+
+DIT = (("duration_s", "5"), ("batch", "1"), ("steps", "8"), ("quantization", "none"))
+COST = (("stage", "diffuse"), ("duration_s", "30"), ("batch", "4"), ("variant", "base"))
+TIMED = Series(
+    "dit.TimeDiT.track_diffuse", DIT,
+    "diffuse", "DiT", "seconds", "timed", "slower", 0.130, 0.195, 1.5, 1.46, 1.53, 0.04, 16, 16,
+)  # fmt: skip
+EXACT = Series(
+    "costs.TrackCost.track_flop", COST, "diffuse", "DiT", "FLOP", "exact", "slower", 4.94e12, 4.99e12,
+    4.99 / 4.94,
+)  # fmt: skip
+LAUNCHES = replace(EXACT, benchmark="costs.TrackCost.track_launches", unit="launches", base=18282.0,
+                   head=18290.0, ratio=18290 / 18282)  # fmt: skip
+PEAK = replace(EXACT, benchmark="costs.TrackPredictedPeak.track_peak", stage="peak memory", component="card",
+               unit="bytes", params=(("tier_gb", "8"), ("variant", "no-quant")))  # fmt: skip
+WALL = replace(
+    TIMED, benchmark="generate.TimeGenerate.track_wall", stage="wall", component="pipeline", ratio=1.3
+)
+
+
+def recorded(*series, verdict="slower", fits=(), **fields):
+    machine = Machine("cpu", "A CPU", 2, "none", "2.13.0", 0.5, 1.25, None)
+    known = Record(
+        Commit("a" * 40, "Base"), Commit("b" * 40, "Head"), verdict, machine, "synthetic-tiny", "now", 300,
+        1200, 4, 0.1, 0.005, tuple(series), tuple(fits), (), "python -m scripts.gate a b",
+    )  # fmt: skip
+    return replace(known, **fields)
+
+
+def test_one_cause_is_one_line_and_the_worst_is_first():
+    series = [
+        replace(TIMED, verdict="same", ratio=1.0), WALL, LAUNCHES,
+        *(replace(TIMED, ratio=1.4 + 0.01 * i, params=(("batch", str(i)),)) for i in range(14)),
+        replace(TIMED, stage="vae_decode", component="VAE", verdict="cannot tell", ratio=1.8), EXACT,
+    ]  # fmt: skip
+    groups = causes(recorded(*series))
+    assert [(one.verdict, one.stage, one.kind, len(one.series), grown(one)) for one in groups] == [
+        ("slower", "diffuse", "timed", 14, "+46 %"),
+        ("slower", "diffuse", "exact", 2, "+1.0 % FLOP, +8 launches"),
+        ("slower", "wall", "timed", 1, "+30 %"),  # follows the stages, whatever it is
+        ("cannot tell", "vae_decode", "timed", 1, "+80 %"),
+        ("same", "diffuse", "timed", 1, "+0.0 %"),
+    ]
+    assert groups[0].worst.params == (("batch", "13"),)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (4.99e12, "FLOP", "4.99 TFLOP"),
+        (158e9, "bytes", "158 GB"),
+        (999.6e9, "bytes", "1.00 TB"),
+        (0.0, "bytes", "0.00 B"),
+        (1.5, "seconds", "1.50 s"),
+        (0.0412, "seconds", "41.2 ms"),
+        (31e-6, "seconds", "31.0 µs"),
+        (2139066.0, "launches", "2,139,066 launches"),
+        (0.105, "ms/token", "0.10 ms/token"),
+        (None, "seconds", "-"),
+    ],
+)
+def test_a_value_is_read_at_a_glance(value, unit, text):
+    assert shown(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("change", "text"), [(0.49, "+49 %"), (-0.02, "-2.0 %"), (0.0096, "+1.0 %"), (11.0, "x12"), (None, "")]
+)
+def test_a_change_has_its_sign(change, text):
+    assert percent(change) == text
+
+
+TASK = replace(TIMED, params=(("task", "cover"), ("duration_s", "5")))
+CLOSER = {
+    "time": TIMED,
+    "cost": EXACT,
+    "planning": replace(EXACT, component="LM"),
+    "peak": PEAK,
+    "task": TASK,
+    "timbre": replace(TIMED, params=(("task", "reference"), ("duration_s", "5"))),
+    "solver": replace(TIMED, params=(("method", "heun"), ("guidance", "apg"))),
+    "text": replace(TIMED, component="LM", params=(("mode", "create"),)),
+    "plan": replace(TIMED, component="LM", params=(("duration_s", "5"), ("batch", "2"), ("backend", "pt"))),
+    "wall": WALL,
+}
+
+
+@pytest.mark.parametrize("name", CLOSER)
+def test_the_command_that_looks_closer_is_one(name, monkeypatch, capsys):
+    words = shlex.split(closer(CLOSER[name]))
+    monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
+    if words[:2] == ["python", "profile_inference.py"]:
+        assert profiler.main([*words[2:], "--dry-run"], tier_test=lambda _: 0) == 0
+    elif words[:3] == ["python", "-m", "tiersim"]:
+        assert tiersim([*words[3:], "--dry-run"]) == 0
+    else:
+        assert words[:3] == ["python", "-m", "acestep.costs"]
+        assert costs([*words[3:], "--list-cards"]) == 0
+
+
+HOSTILE = "\x1b[2J\u202eevil\r\n" + "wide 夜" * 30
+
+
+def test_the_table_fits_a_terminal_whatever_a_commit_is_called():
+    cannot = replace(
+        TIMED, verdict="cannot tell", ratio_high=None, detectable=None, samples_base=3, samples_head=3
+    )
+    lost = replace(TIMED, verdict="not measured", head=None, ratio=None, reason=f"RuntimeError: {HOSTILE}")
+    fit = Fit("no-quant", 8.0, "fits", "out of memory")
+    text = table(recorded(
+        TIMED, EXACT, LAUNCHES, PEAK, cannot, lost, replace(TIMED, verdict="same"), WALL, fits=[fit],
+        head=Commit("b" * 40, HOSTILE, working_tree=True), notes=(HOSTILE,), command=HOSTILE,
+    ))  # fmt: skip
+    assert not [line for line in text.splitlines() if len(line) > WIDTH]
+    assert "\x1b" not in text and "\u202e" not in text and "\r" not in text
+    lines = text.splitlines()
+    assert lines[0].startswith("slower: the working tree on bbbbbbbb")
+    kinds = ("slower", "not measured", "cannot tell", "same", "fits")
+    headings = [line[:INDENT].strip() for line in lines[1:]]
+    assert [name for name in headings if name in kinds] == ["slower", "slower", "slower", *kinds]
+    joined = " ".join(text.split())
+    for part in (
+        "diffuse, DiT: +50 %, 1 series 130 ms → 195 ms, x1.50 (1.46 to 1.53), 16 pairs, would have seen from"
+        " +4.0 % on in dit.TimeDiT.track_diffuse(5, 1, 8, none) python profile_inference.py",
+        "diffuse, DiT: +1.0 % FLOP, +8 launches, 2 series, predicted",
+        "(anything), 3 pairs, would have seen no slowdown",
+        "8 GB, no-quant: fits → out of memory",
+        "load 0.5, then 1.2",
+    ):
+        assert part in joined, part

@@ -1,0 +1,38 @@
+"""The trial of the gate: what is planted is what it says, and kept noise is replayed the same each time."""
+
+import json
+import random
+
+import pytest
+from places import ROOT
+
+from scripts.gate import trial
+from scripts.gate.trial import PLACES, PLANTED
+
+
+@pytest.mark.parametrize("component", PLACES)
+def test_a_share_of_the_calls_is_made_twice(component):
+    place, name, _ = PLACES[component]
+    assert f"\nclass {name}(" in (ROOT / place).read_text()
+    calls = []
+    layer = type("Layer", (), {"forward": lambda self, x: calls.append(x) or x})
+    exec(PLANTED.format(name=name, share=0.25), {name: layer})
+    assert [layer().forward(x) for x in range(40)] == [*range(40)]
+    assert len(calls) == 50
+
+
+@pytest.mark.parametrize(("percent", "verdicts"), [("0", {"same"}), ("5", {"same"}), ("50", {"slower"})])
+def test_kept_pairs_are_replayed(tmp_path, monkeypatch, capsys, percent, verdicts):
+    lot = random.Random(0)
+    times = [[0.1 * lot.lognormvariate(0, 0.01) for _ in range(30)] for _ in range(2)]
+    kept = tmp_path / "pairs.json"
+    kept.write_text(json.dumps([{"unit": "seconds", "base": times[0], "head": times[1]}]))
+    shown = []
+    for _ in range(2):
+        words = ["trial", "DiT", percent, "--runs", "20", "--replay", str(kept)]
+        monkeypatch.setattr("sys.argv", words)
+        assert trial.main() == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    lines = shown[0].splitlines()
+    assert {line.split()[1] for line in lines[:-1]} == verdicts and len(lines) == 21
