@@ -85,7 +85,10 @@ def _measured(sides: tuple[Side, Side], timed: list[Reading], only: str, until_s
     timing.run()
     present = [one for one in timing.series if not one.absent]
     series = predicted.series + [_series(one, len(present)) for one in present]
-    return Measured(decide(series, predicted.fits), series, predicted.fits, notes + timing.notes, timing)
+    notes += timing.notes
+    if not series:
+        notes.append("BASE has none of the numbers that were asked for: nothing was compared")
+    return Measured(decide(series, predicted.fits), series, predicted.fits, notes, timing)
 
 
 def _announce(predicted: exact.Exact) -> None:

@@ -5,7 +5,7 @@
     python -m scripts.gate.trial VAE 10 --keep pairs.json                    # and the pairs of every run
     python -m scripts.gate.trial DiT 25 --runs 20 --replay pairs.json        # nothing runs: kept noise
 
-The slowdown is work: a share of the calls of a layer is made twice. It is a commit that no branch has. Only
+The slowdown is work: a share of the calls of a method is made twice. It is a commit that no branch has. Only
 times are compared, of the least that has the component in it: what is predicted would give it away.
 """
 
@@ -32,29 +32,32 @@ from scripts.gate.suites import readings
 from scripts.gate.timing import FEWEST_PAIRS, ROUNDS, Timing
 
 SOURCE = "synthetic-tiny"
-PLACES = {
-    "DiT": ("acestep/models/dit.py", "DiTLayer", r"TimeDiT.*\(5, 1, 8, 'none'\)"),
-    "LM": ("harness/nn/blocks.py", "Block", r"TimeLMPlanning.*\(5, 1, True, 'pt'\)"),
-    "VAE": ("acestep/models/vae.py", "DecoderBlock", r"TimeVAEDecode.*\(5, 1\)"),
+PLACES = {  # a file, methods of classes it knows that may be called twice, and the series to time
+    "DiT": ("acestep/models/dit.py", ("DiTLayer.forward",), r"TimeDiT.*\(5, 1, 8, 'none'\)"),
+    "LM": (
+        "acestep/lm/decode/kv_cache.py",
+        ("Qwen3.extend", "KVState.head"),
+        r"TimeLMPlanning.*\(5, 1, True, 'pt'\)",
+    ),
+    "VAE": ("acestep/models/vae.py", ("DecoderBlock.forward",), r"TimeVAEDecode.*\(5, 1\)"),
 }
 LOOKS = 6  # before the time is over, in a replay
 PLANTED = '''
 
-def _again(forward, share, due=0.0):
-    """Call `forward` once more in a share of its calls."""
+def _again(method, share, due=0.0):
+    """Call `method` once more in a share of its calls."""
 
     def call(*arguments, **options):
         nonlocal due
         due += share
         if due >= 1:
             due -= 1
-            forward(*arguments, **options)
-        return forward(*arguments, **options)
+            method(*arguments, **options)
+        return method(*arguments, **options)
 
     return call
 
 
-{name}.forward = _again({name}.forward, {share})
 '''
 
 
@@ -105,8 +108,9 @@ def _measured(options: Namespace) -> Iterator[tuple[Judgement, str]]:
 
 def planted(component: str, percent: float) -> str:
     """The commit that is HEAD and slower in a component."""
-    place, name, _ = PLACES[component]
-    text = git("show", f"HEAD:{place}") + PLANTED.format(name=name, share=percent / 100)
+    place, methods, _ = PLACES[component]
+    slower = "".join(f"{method} = _again({method}, {percent / 100})\n" for method in methods)
+    text = git("show", f"HEAD:{place}") + PLANTED + slower
     with index():
         git("read-tree", "HEAD")
         blob = git("hash-object", "-w", "--stdin", text=text)

@@ -73,6 +73,13 @@ def test_what_does_not_run_is_not_measured_and_the_working_tree_is(only_dit):
     ]  # fmt: skip
 
 
+def test_a_commit_from_before_the_engine_is_compared_with_nothing(only_dit):
+    first = only_dit.run("git", "rev-list", "--max-parents=0", "HEAD").stdout.strip()
+    done, record = run_gate(only_dit, first, "HEAD", "--only", "TimeDiT")
+    assert (done.returncode, record.verdict, record.series) == (2, "not measured", ())
+    assert "nothing was compared" in " ".join(done.stdout.split())
+
+
 def test_no_time_is_no_verdict(only_dit):
     only_dit.commit("Change the engine", only_dit.engine + "CHANGED = True\n")
     done, record = run_gate(only_dit, "HEAD~1", "HEAD", "--only", "TimeDiT", "--budget", "0.05s")
