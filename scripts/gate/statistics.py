@@ -7,7 +7,8 @@ which of them met it (Fisher 1935, The Design of Experiments, 21). So the logari
 symmetrically around that of the true one, and Wilcoxon's signed-rank test, turned into an interval by the
 averages of all two pairs, holds without an assumption about the noise (Hodges and Lehmann 1963; Tukey's
 construction, in Hollander, Wolfe and Chicken 2014, 3.3). Few outliers do not move it. What stays for the
-life of a process, as the layout of its memory does, is met by several processes.
+life of a process, where its threads lie for one, no lot decides: the interval also holds Student's of the
+medians of the rounds, each of which has processes of its own.
 
 Many series are judged at once, more than once: a series gets its share of FAMILY (Bonferroni), and each look
 at it a part of that, half, a sixth, a twelfth, which add up to one. A few pairs give no interval at all,
@@ -19,10 +20,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from statistics import NormalDist, median
+from itertools import accumulate
+from statistics import NormalDist, fmean, median, stdev
 from typing import NamedTuple
 
 FAMILY = 0.001  # chance of one false alarm or more, of a whole run
+ROUNDS_CHANCE = 0.001  # of a median of rounds that is beyond its interval on one side
 THRESHOLD = 0.10  # a smaller slowdown is none
 FLOOR_S = 0.002  # a smaller difference is none, whatever the ratio
 EXACT_THRESHOLD = 0.005  # of what has no noise
@@ -96,13 +99,51 @@ class Judgement(NamedTuple):
     detectable: float  # the smallest slowdown that would have shown
 
 
-def judge(base: Sequence[float], head: Sequence[float], unit: str, chance: float) -> Judgement:
-    """The verdict on pairs of times, `base[i]` and `head[i]` beside one another.
+def of_rounds(values: Sequence[float], sizes: Sequence[int]) -> Interval:
+    """Student's interval of the median of a round; `sizes`: how many of `values` each has."""
+    ends = list(accumulate(sizes))
+    medians = [median(values[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
+    if len(medians) < 2:
+        return Interval(medians[0], -math.inf, math.inf)
+    reach = _student(len(medians) - 1) * stdev(medians) / math.sqrt(len(medians))
+    return Interval(fmean(medians), fmean(medians) - reach, fmean(medians) + reach)
+
+
+@cache
+def _student(freedom: int) -> float:
+    """What Student's t is above with a probability of ROUNDS_CHANCE (Abramowitz and Stegun 26.7)."""
+    low, high = 0.0, 1e6
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _above(middle, freedom) > ROUNDS_CHANCE else (low, middle)
+    return high
+
+
+def _above(value: float, freedom: int) -> float:
+    """The probability that Student's t is above a positive value."""
+    angle = math.atan(value / math.sqrt(freedom))
+    odd, term, total = freedom % 2, 1.0, 0.0
+    for power in range(odd, freedom - 1, 2):
+        term = term if power == odd else term * (power - 1) / power
+        total += term * math.cos(angle) ** power
+    within = 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+    return (1 - within) / 2
+
+
+def judge(
+    base: Sequence[float], head: Sequence[float], unit: str, chance: float, sizes: Sequence[int] = ()
+) -> Judgement:
+    """The verdict on pairs of times, `base[i]` and `head[i]` beside one another; `sizes`: pairs of each
+    round, where rounds have processes of their own.
 
     `slower`: surely so, and by more than THRESHOLD as far as can be said. `same`: surely by no more. What is
     neither is `cannot tell`. `faster` is `slower` with the sides exchanged.
     """
-    logs = interval([math.log(b / a) for a, b in zip(base, head, strict=True)], chance)
+    ratios = [math.log(b / a) for a, b in zip(base, head, strict=True)]
+    logs = interval(ratios, chance)
+    if sizes:
+        rounds = of_rounds(ratios, sizes)
+        logs = Interval(logs.estimate, min(logs.low, rounds.low), max(logs.high, rounds.high))
     differences = interval([b - a for a, b in zip(base, head, strict=True)], chance)
     ratio, low, high = map(_exp, logs)
     floor = FLOOR_S if unit == "seconds" else 0.0

@@ -34,7 +34,7 @@ class Timed:
     reading: Reading
     base: list[float] = field(default_factory=list)
     head: list[float] = field(default_factory=list)
-    rounds: int = 0
+    sizes: list[int] = field(default_factory=list)  # pairs of each round
     looks: int = 0
     judgement: Judgement | None = None
     absent: bool = False  # n/a, or nothing to compare with
@@ -56,15 +56,16 @@ class Timed:
         if not isinstance(head, dict):
             self.problem = str(head or "HEAD has no such number, BASE has one")
         elif pairs := min(len(base["samples"]), len(head["samples"])):  # one may have run once more
-            self.rounds += 1
+            self.sizes.append(pairs)
             self.base += base["samples"][:pairs]
             self.head += head["samples"][:pairs]
 
     def look(self, series: int, rounds: int = ROUNDS) -> None:
         """Judge it, one of so many, where there are pairs and `rounds` enough."""
-        if self.open and self.rounds >= rounds and len(self.base) >= pairs_needed(series):
+        if self.open and len(self.sizes) >= rounds and len(self.base) >= pairs_needed(series):
             self.looks += 1
-            self.judgement = judge(self.base, self.head, self.reading.unit, share(series, self.looks))
+            chance = share(series, self.looks)
+            self.judgement = judge(self.base, self.head, self.reading.unit, chance, self.sizes)
 
 
 def _value(reading: Reading, records: dict[str, dict]) -> Any:
@@ -140,10 +141,14 @@ class Timing:
                 one.add(round)
 
     def _pairs_of(self, cells: list[str]) -> int:
-        """Pairs of a round. Few cheap cells get more: a round that takes longer to start than to measure is
-        a waste."""
+        """Pairs of a round. Few cheap cells get more, where the time is enough for all rounds: one that takes
+        longer to start than to measure is a waste."""
         cost_s = sum(self._cost_s.get(cell, math.inf) for cell in cells)
-        return max(self._pairs, min(math.ceil(self._start_s / cost_s), MOST_PAIRS)) if cost_s else self._pairs
+        if not 0 < cost_s < math.inf:
+            return self._pairs
+        round_s = (self._until_s - time.monotonic()) / max(1, ROUNDS - self.rounds + 1)
+        affordable = int((round_s - self._start_s) / cost_s)
+        return max(self._pairs, min(math.ceil(self._start_s / cost_s), affordable, MOST_PAIRS))
 
     def _next(self, left_s: float) -> list[str]:
         """The cells of the next round: all that are open, or the cheapest of which there is time to judge."""

@@ -149,7 +149,7 @@ def _replayed(options: Namespace) -> Iterator[tuple[Judgement, str]]:
                     a, b = lot.sample(pair, 2)
                     base.append(a)
                     head.append(b * (1 + options.percent / 100))
-            judgement = judge(base, head, run["unit"], share(1, look))
+            judgement = judge(base, head, run["unit"], share(1, look), [size] * (len(base) // size))
             if judgement.verdict != "cannot tell":
                 break
         yield judgement, f"{len(base)} pairs, look {look}"

@@ -13,6 +13,7 @@ from scripts.gate.statistics import (
     THRESHOLD,
     Interval,
     _left_out,
+    _student,
     _ways,
     interval,
     judge,
@@ -161,6 +162,24 @@ def test_of_many_values_the_interval_is_hardly_wider_than_counted(chance):
         below = list(accumulate(_ways(n)))
         counted = next(k for k, ways in enumerate(below) if ways > chance * 2**n) - 1
         assert 0.85 * counted <= _left_out(n, chance) <= counted + 1
+
+
+def test_one_side_unlucky_in_every_process_is_not_slower():
+    """Kept from a run in which nothing had changed for the language model: ms, five pairs a round."""
+    base = (
+        "10.2 11.3 10.3 10.1 10.6 11.0 10.8 11.0 10.3 11.1 10.8 9.8 10.7 10.5 10.7 11.3 10.1 10.7 11.3 22.1"
+    )
+    head = "38.1 26.3 10.7 16.9 10.5 17.4 18.8 23.2 29.4 23 19.8 56.7 30.6 22.4 21.3 54.5 65.7 51.1 43.6 61.3"
+    sides = [[float(value) / 1e3 for value in one.split()] for one in (base, head)]
+    assert judge(*sides, "seconds", 1e-3).verdict == "slower"  # what the pairs alone would say
+    assert judge(*sides, "seconds", 1e-3, [5] * 4).verdict == "cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("freedom", "value"), [(1, 318.31), (2, 22.327), (3, 10.215), (4, 7.173), (9, 4.297)]
+)
+def test_students_quantiles_are_those_of_the_tables(freedom, value):
+    assert _student(freedom) == pytest.approx(value, rel=1e-3)
 
 
 def test_a_difference_too_small_to_matter_is_none_and_noise_may_not_hide_in_it():
