@@ -98,7 +98,7 @@ def test_workers_take_turns_in_an_order_drawn_by_lot(repository, tmp_path):
         round = measure_round(two, ("timing",), cells[::-1], 3, time.monotonic() + 120, random.Random(0))
     failed = round.records[1][cells[1]]
     assert (failed["status"], "ended with status 7" in failed["reason"]) == ("failed", True)
-    assert cells[0] not in round.records[0]  # which was not begun
+    assert cells[0] not in round.records[1]  # it had no more turns; the other may have begun without it
 
 
 def cost(flop=1e12, launches=800):

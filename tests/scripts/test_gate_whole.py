@@ -35,7 +35,8 @@ def test_the_whole_path_on_a_seeded_change(narrow, tmp_path):
     assert {one.verdict for one in record.series} == {"slower", "same"}  # nothing failed or got lost
     assert all(1.4 < one.ratio_low <= one.ratio_high < 1.6 for one in slower if one.stage == "diffuse")
     assert {one.benchmark.split(".")[1] for one in slower} == {
-        "TimeDiT", "TimeGenerate", "TrackStages", "TimeTask", "TrackTaskStages", "TimeSolver"
+        "TimeDiT", "TimeGenerate", "TimeGeneratePreset", "TrackStages", "TimeTask", "TrackTaskStages",
+            "TimeSolver",
     }  # fmt: skip
     assert "diffuse, DiT: +50 %" in done.stdout and record.rounds == 4
     assert (tmp_path / "summary.md").read_text() == markdown(record)

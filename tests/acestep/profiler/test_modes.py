@@ -20,6 +20,7 @@ from roots import checkpoint
 
 from acestep import resolver
 from acestep.cli.upstream import LeftOut
+from acestep.presets import Preset
 from acestep.profiler import command as profiler
 from acestep.profiler import instruments, matrix, measure, modes, progress, request
 from acestep.weights.layout import LMS
@@ -42,8 +43,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
     monkeypatch.setattr(machine, "revision", lambda: ("0" * 40, False))
     load = request.load_example
 
-    def short(path: Path, left_out: LeftOut):
-        params, config = load(path, left_out)
+    def short(path: Path, left_out: LeftOut, preset: Preset):
+        params, config = load(path, left_out, preset)
         return replace(params, duration=10, inference_steps=2), config
 
     monkeypatch.setattr(request, "load_example", short)
