@@ -225,6 +225,13 @@ def test_a_task_a_turbo_model_never_learned_is_noted(song):
     assert not resolve(task_type="repaint", src_audio=song).notes
 
 
+def test_an_edit_that_skips_every_step_is_noted(song):
+    morph = {"task_type": "cover", "src_audio": song, "flow_edit_morph": True}
+    [note] = resolve(**morph, flow_edit_n_min=1.0).notes
+    assert note.startswith("flow_edit_n_min: 1 skips every step")
+    assert not resolve(**morph, flow_edit_n_min=0.99).notes
+
+
 def test_thinking_without_a_language_model_is_a_missing_prerequisite():
     with pytest.raises(MissingPrerequisite, match="no language model"):
         resolve(setup={"lm": None}, thinking=True, **METADATA)
