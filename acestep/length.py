@@ -27,7 +27,7 @@ def resolved(
     Codes over the limit are cut here, a recording when it is read. It stays open where the language model
     decides it. Raises UsageError for a region beyond its recording, and where `changes` are strict.
     """
-    limit = setup.max_duration_s
+    limit, region = setup.max_duration_s, (params.repainting_start, params.repainting_end)
     duration_s = params.duration
     if source_s is not None:
         duration_s = source_s
@@ -42,6 +42,11 @@ def resolved(
     if duration_s is not None and duration_s > limit:
         changes.note("duration", duration_s, limit, f"is over the limit of {setup.whose()}")
         duration_s = limit
+        for name, asked_s in zip(("repainting_start", "repainting_end"), region, strict=True):
+            if getattr(params, name) != asked_s:
+                changes.note(
+                    name, asked_s, getattr(params, name), f"does not fit within {limit:g} s of audio"
+                )
     if duration_s is not None:
         duration_s = max(duration_s, DURATION_RANGE_S[0])
         if source_s is None and duration_s > (music_s := _music_s(duration_s, params.plans_codes)):
