@@ -27,7 +27,7 @@ def resolved(
     Codes over the limit are cut here, a recording when it is read. It stays open where the language model
     decides it. Raises UsageError for a region beyond its recording, and where `changes` are strict.
     """
-    limit = setup.max_duration_s
+    limit, region = setup.max_duration_s, (params.repainting_start, params.repainting_end)
     duration_s = params.duration
     if source_s is not None:
         duration_s = source_s
@@ -42,32 +42,32 @@ def resolved(
     if duration_s is not None and duration_s > limit:
         changes.note("duration", duration_s, limit, f"is over the limit of {setup.whose()}")
         duration_s = limit
+        for name, asked_s in zip(("repainting_start", "repainting_end"), region, strict=True):
+            if getattr(params, name) != asked_s:
+                changes.note(
+                    name, asked_s, getattr(params, name), f"does not fit within {limit:g} s of audio"
+                )
     if duration_s is not None:
         duration_s = max(duration_s, DURATION_RANGE_S[0])
         if source_s is None and duration_s > (music_s := _music_s(duration_s, params.plans_codes)):
-            unit = "audio codes" if params.plans_codes else "latent frames"
-            changes.note("duration", duration_s, music_s, f"is no whole number of {unit}")
+            changes.note("duration", duration_s, music_s, _cut(duration_s, params.plans_codes))
             duration_s = music_s
     return replace(params, duration=duration_s)
 
 
-def text_s(
-    params: GenerationParams,
-    requested_s: float | None,
-    setup: Setup,
-    default_s: float = DEFAULT_DURATION_S,
-) -> float | None:
+def text_s(params: GenerationParams, requested_s: float | None, setup: Setup) -> float | None:
     """Seconds that the text is told the song has; None where the language model decides them.
 
     `params`: `resolved`; `requested_s`: the duration before. It is the result's, also of a recording that is
     painted on, where upstream tells the recording's own. Beside audio codes it is the request's, as upstream
-    has it: their number is their length, whatever the text says.
+    has it: their number is their length, whatever the text says. Where the request says none, upstream's text
+    says half a minute, and so does ours, with every preset.
     """
     if not params.audio_codes:
         return params.duration
     if requested_s is None and setup.lm and params.plans_metadata:
         return None
-    return min(default_s if requested_s is None else requested_s, setup.max_duration_s)
+    return min(DEFAULT_DURATION_S if requested_s is None else requested_s, setup.max_duration_s)
 
 
 def faded(params: GenerationParams, changes: Adjustments) -> GenerationParams:
@@ -91,6 +91,14 @@ def _music_s(duration_s: float, planned: bool) -> float:
     if not planned:
         return latent_frames(duration_s) / FRAMES_PER_SECOND
     return max(int(CODES_PER_SECOND * duration_s) / CODES_PER_SECOND, MIN_FRAMES / FRAMES_PER_SECOND)
+
+
+def _cut(duration_s: float, planned: bool) -> str:
+    """Why less music is made than is asked for."""
+    if planned:
+        return "is no whole number of audio codes"
+    whole = (duration_s * FRAMES_PER_SECOND).is_integer()
+    return f"is {'read to a tenth of a second, in whole' if whole else 'no whole number of'} latent frames"
 
 
 def painted_s(params: GenerationParams, source_s: float) -> float:

@@ -10,6 +10,7 @@ for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from acestep import fields, length, repainting
@@ -80,14 +81,14 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
         lm_metadata=setup.lm is not None and params.plans_metadata,
         lm_codes=params.plans_codes,
         source_s=audio.source_s,
-        text_duration_s=length.text_s(params, requested_s, setup, preset.duration_s),
+        text_duration_s=length.text_s(params, requested_s, setup),
         adjustments=(),
-        notes=(*setup.notes, *audio.notes, *_notes(params, task, setup)),
         requested=tuple(name for name in wanted if name not in idle),
         edits=edits,
     )
     _texts(plan, changes)
-    return replace(plan, adjustments=tuple(changes))
+    notes = (*setup.notes, *audio.notes, *_notes(plan, named=requested_s is not None))
+    return replace(plan, adjustments=tuple(changes), notes=notes)
 
 
 def resolve_recording(path: str, setup: Setup) -> EffectivePlan:
@@ -193,14 +194,19 @@ def _variant(params: GenerationParams, setup: Setup, changes: Adjustments) -> Ge
 
 
 def _instruction(params: GenerationParams) -> str:
-    """What is setup of codes, planned or given, is a cover of them."""
+    """What is made of codes, planned or given, is a cover of them."""
     from_codes = params.thinking or params.audio_codes
     task = "cover" if params.task_type == "text2music" and from_codes else params.task_type
     tracks = params.complete_track_classes if task == "complete" else (params.track_name,)
     return instruction(task, tuple(filter(None, tracks)))
 
 
-def _notes(params: GenerationParams, task: Task, setup: Setup) -> tuple[str, ...]:
-    if setup.turbo and not task.turbo:
-        return (f"task_type: no turbo model was trained for {params.task_type}; use base weights to hear it",)
-    return ()
+def _notes(plan: EffectivePlan, *, named: bool) -> Iterator[str]:
+    """What is done as it was asked for, and may not be what was meant. `named`: whether a duration was."""
+    params, text_s = plan.params, plan.text_duration_s
+    if plan.setup.turbo and not plan.task.turbo:
+        yield f"task_type: no turbo model was trained for {params.task_type}; use base weights to hear it"
+    if not plan.times:
+        yield "flow_edit_n_min: 1 skips every step; the recording is encoded and decoded, and that is all"
+    if params.audio_codes and not named and text_s and params.duration and text_s != params.duration:
+        yield f"duration: none is named beside the audio codes; the text says {text_s:g} s, as upstream's"

@@ -77,8 +77,15 @@ def dcw(
 
 
 def low_band(x: Tensor, lowpass: Tensor) -> Tensor:
-    """P of `x [B, T, C]`: its coefficients in the low band, and the inverse transform of these alone."""
+    """P of `x [B, T, C]`: its coefficients in the low band, and the inverse transform of these alone.
+
+    Item by item: which kernel convolves is chosen by the size of all it is given, and another one rounds
+    otherwise, so that a short item would depend on its batch.
+    """
     frames, reach = x.shape[1], lowpass.shape[2] - 2
     whole = F.pad(x, (0, 0, 0, frames % 2)) if frames % 2 else x
-    band = F.conv2d(whole[:, None], lowpass, stride=(2, 1), padding=(reach, 0))
-    return F.conv_transpose2d(band, lowpass, stride=(2, 1), padding=(reach, 0))[:, 0, :frames]
+    filtered = []
+    for item in whole.split(1):
+        band = F.conv2d(item[:, None], lowpass, stride=(2, 1), padding=(reach, 0))
+        filtered.append(F.conv_transpose2d(band, lowpass, stride=(2, 1), padding=(reach, 0))[:, 0, :frames])
+    return torch.cat(filtered) if len(x) > 1 else filtered[0]

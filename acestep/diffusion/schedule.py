@@ -15,6 +15,7 @@ TURBO_STEPS = 8
 BASE_STEPS = 50
 TURBO_SHIFTS = (1.0, 2.0, 3.0)
 MOST_TURBO_TIMES = 20
+TIE_DIGITS = 9  # distances that differ by less are equal
 
 
 def schedule(steps: int, shift: float, *, turbo: bool, timesteps: Sequence[float] = ()) -> list[float]:
@@ -70,8 +71,9 @@ def edited(times: Sequence[float], n_min: float, n_max: float) -> tuple[list[flo
 
 
 def _shifted(steps: int, shift: float) -> list[float]:
-    fractions = [1 - i / steps for i in range(steps)]
-    return [shift * u / (shift * u + (1 - u)) for u in fractions]
+    """The formula times N above and below, so that of a whole shift each time is a quotient of whole numbers:
+    as near to it as a float is, and equal to the same number where an interval of guidance names it."""
+    return [shift * k / (shift * k + (steps - k)) for k in range(steps, 0, -1)]  # k = N - i
 
 
 def _snapped(times: Sequence[float]) -> list[float]:
@@ -81,5 +83,5 @@ def _snapped(times: Sequence[float]) -> list[float]:
 
 
 def nearest(value: float, known: Sequence[float]) -> float:
-    """The one of `known` that is closest to `value`; of two, the first."""
-    return min(known, key=lambda other: abs(other - value))
+    """The one of `known` that is closest to `value`; of two, the first, however their distances round."""
+    return min(known, key=lambda other: round(abs(other - value), TIE_DIGITS))

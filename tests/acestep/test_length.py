@@ -1,5 +1,7 @@
 """How long the music is, and how long its text is told that it is."""
 
+from typing import Any
+
 import pytest
 import soundfile
 import torch
@@ -17,10 +19,12 @@ METADATA = {"bpm": 96, "keyscale": "D minor", "timesignature": "4"}
 CODES = audio_codes.join(range(65))  # 13 s
 
 
-def plan(lm: str | None = None, no_limits: bool = True, **fields) -> EffectivePlan:
+def plan(
+    lm: str | None = None, no_limits: bool = True, preset: str = "fixed", **fields: Any
+) -> EffectivePlan:
     card = Accelerator("cuda", "GTX 1650", 3.81)
     setup = Setup.choose("synthetic-tiny", accelerator=card, lm=lm, no_limits=no_limits)
-    return resolve(GenerationParams(**fields), GenerationConfig(), setup)
+    return resolve(GenerationParams(**fields), GenerationConfig(preset=preset), setup)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,40 @@ def test_the_text_of_codes_is_within_the_limit_and_open_where_the_language_model
     assert plan(lm="acestep-5Hz-lm-0.6B", audio_codes=CODES).text_duration_s is None
     assert plan(lm="acestep-5Hz-lm-0.6B", audio_codes=CODES, **METADATA).text_duration_s == 30
     assert plan(lm="acestep-5Hz-lm-0.6B", audio_codes=CODES, duration=20.0).text_duration_s == 20
+
+
+@pytest.mark.parametrize("preset", ["fixed", "upstream", "guide"])
+def test_half_a_minute_beside_codes_is_told_to_who_did_not_name_it(preset: str):
+    codes, named, open_to_lm = (
+        plan(preset=preset, **fields)
+        for fields in (
+            {"audio_codes": CODES},
+            {"audio_codes": CODES, "duration": 30.0},
+            {"audio_codes": CODES, "lm": "acestep-5Hz-lm-0.6B"},
+        )
+    )
+    assert codes.text_duration_s == named.text_duration_s == 30
+    note = "duration: none is named beside the audio codes; the text says 30 s, as upstream's"
+    assert note in codes.notes
+    assert note not in named.notes + open_to_lm.notes
+    half_a_minute = audio_codes.join(range(150))
+    assert note not in plan(preset=preset, audio_codes=half_a_minute).notes  # of which it is true
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"duration": 5.32}, "is read to a tenth of a second, in whole latent frames"),  # 133 frames
+        ({"duration": 47.9}, "is no whole number of latent frames"),
+        (
+            {"duration": 47.9, "thinking": True, "lm": "acestep-5Hz-lm-0.6B"},
+            "is no whole number of audio codes",
+        ),
+    ],
+)
+def test_why_less_is_made_than_was_asked_for(fields: dict[str, Any], reason: str):
+    [change] = [change for change in plan(**fields).adjustments if change.field == "duration"]
+    assert change.reason == reason and change.applied < change.requested
 
 
 @pytest.mark.parametrize("task", ["repaint", "lego"])

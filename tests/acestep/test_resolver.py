@@ -201,7 +201,11 @@ def test_a_region_may_reach_beyond_the_recording_within_the_limit(song, start, e
     plan = resolve(CARD_4, task_type="repaint", src_audio=song, repainting_start=start, repainting_end=end)
     assert plan.params.duration == painted_s
     assert (plan.params.repainting_start, plan.params.repainting_end) == region
-    assert bool(plan.adjustments) == (start == -300 or end == 400)
+    cut = {"repainting_start": (start, region[0]), "repainting_end": (end, region[1])}
+    cut = {name: ends for name, ends in cut.items() if ends[0] != ends[1]}
+    changed = {change.field: (change.requested, change.applied) for change in plan.adjustments}
+    assert changed.keys() == ({"duration", *cut} if cut else set())
+    assert cut.items() <= changed.items()
 
 
 def test_a_region_past_the_end_is_refused(song):
@@ -223,6 +227,13 @@ def test_a_task_a_turbo_model_never_learned_is_noted(song):
     assert resolve(task_type="lego", src_audio=song).notes
     assert not resolve(setup={"dit": BASE}, task_type="lego", src_audio=song).notes
     assert not resolve(task_type="repaint", src_audio=song).notes
+
+
+def test_an_edit_that_skips_every_step_is_noted(song):
+    morph = {"task_type": "cover", "src_audio": song, "flow_edit_morph": True}
+    [note] = resolve(**morph, flow_edit_n_min=1.0).notes
+    assert note.startswith("flow_edit_n_min: 1 skips every step")
+    assert not resolve(**morph, flow_edit_n_min=0.99).notes
 
 
 def test_thinking_without_a_language_model_is_a_missing_prerequisite():

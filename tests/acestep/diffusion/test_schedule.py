@@ -1,5 +1,6 @@
 """Schedules against the published tables, and what holds for every one of them."""
 
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
@@ -32,6 +33,25 @@ def test_eight_steps_are_the_published_table(shift: int, turbo: bool):
     assert times == pytest.approx(TABLES[shift], abs=5e-11)
     # A guidance interval written as the table is holds its ends.
     assert {t for t in TABLES[shift] if t == round(t, 3)} <= set(times)
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3, 5])
+@pytest.mark.parametrize("steps", [5, 10, 20, 30, 50, 60, 100])
+def test_times_are_the_floats_nearest_to_the_formula(steps: int, shift: int):
+    """So one that a guidance interval names as a decimal fraction lies in it."""
+    fractions = [Fraction(steps - i, steps) for i in range(steps)]
+    exact = [shift * u / (shift * u + 1 - u) for u in fractions]
+    assert schedule(steps, float(shift), turbo=False) == [float(t) for t in exact]
+
+
+@pytest.mark.parametrize("steps", [10, 30, 50])
+def test_of_two_times_as_near_a_cover_begins_at_the_noisier(steps: int):
+    for twentieths in range(1, 20, 2):  # (20 - k)/20 lies in the middle between two of so many times
+        middle = Fraction(20 - twentieths, 20)
+        first = next(
+            t for i in range(steps) if (t := Fraction(steps - i, steps)) - middle <= Fraction(1, 2 * steps)
+        )
+        assert start_at(schedule(steps, 1.0, turbo=False), twentieths / 20)[0] == float(first)
 
 
 @pytest.mark.parametrize(("asked", "snapped"), [(0.2, 1), (1.4, 1), (1.6, 2), (2.7, 3), (9, 3)])

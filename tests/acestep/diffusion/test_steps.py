@@ -13,7 +13,7 @@ import pywt
 import torch
 from velocities import CPU, DOUBLE, SEEDS, Field, draw
 
-from acestep.diffusion.dcw import dcw
+from acestep.diffusion.dcw import dcw, low_band
 from acestep.diffusion.guidance import Guidance
 from acestep.diffusion.sampler import FRESH, retake
 from acestep.request import DCW_WAVELETS
@@ -231,3 +231,12 @@ def test_options_do_not_mix_the_items_of_a_batch():
     alone = Field(TIMES, cond, null)
     options = {**vars(reference), "dcw": dcw(*DOUBLE_BAND, DOUBLE, CPU)}
     assert torch.equal(alone.denoise(X[:1], **options), together[:1])
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "coif2"])
+def test_a_band_of_an_item_is_the_same_bits_in_any_batch(wavelet: str):
+    """In single precision and as short as this, a CPU convolves a batch by another kernel than one item."""
+    lowpass = dcw("low", 0.05, 0.0, wavelet, torch.float32, CPU).lowpass
+    items = draw(*range(8), frames=132).float()
+    alone = torch.cat([low_band(item, lowpass) for item in items.split(1)])
+    assert torch.equal(low_band(items, lowpass), alone)
