@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.cells import cell_len, set_cell_size
 
@@ -15,7 +15,6 @@ from scripts.gate.markdown import code
 
 WIDTH = 80
 MOST_SHIFTS, MOST_UNREAD = 20, 5
-MOST_CHARS = 400  # of a remark with names of files in it
 TIMES = ("seconds", "ms/token")
 UNLIKE = "Results of unlike machines are never compared: each has a history of its own."
 NOISE = "Noise, and the step that two commits are enough to show"
@@ -58,7 +57,7 @@ def markdown(report: Report) -> str:
             lines += [f"| {' | '.join(row)} |" for row in _noise(machine)]
             lines += ["", "</details>"]
         lines.append("")
-    lines += [f"* {code(remark, MOST_CHARS)}" for remark in _left_out(report)]
+    lines += [f"* {remark}" for remark in _left_out(report, code)]
     return "\n".join([*lines, "", UNLIKE, ""])
 
 
@@ -154,12 +153,12 @@ def _remarks(machine: MachineReport) -> Iterator[str]:
         yield f"{one.commit.sha[:8]}: {one.series} of its measurements left out, {one.reason}."
 
 
-def _left_out(report: Report) -> Iterator[str]:
-    """What lies among the results and says nothing of this branch."""
+def _left_out(report: Report, name: Callable[[str], str] = str) -> Iterator[str]:
+    """What lies among the results and says nothing of this branch; `name` writes that of a file."""
     if report.elsewhere:
         yield f"{report.elsewhere} results are of commits that are not on this branch."
     for one in report.unread[:MOST_UNREAD]:
-        yield f"{one.file} was left out: {one.reason}. Delete it, or measure its commit again."
+        yield f"{name(one.file)} was left out: {one.reason}. Delete it, or measure its commit again."
     if len(report.unread) > MOST_UNREAD:
         yield f"{len(report.unread) - MOST_UNREAD} more files were left out: --format json has them all."
 

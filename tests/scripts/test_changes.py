@@ -359,7 +359,7 @@ def test_a_file_that_is_no_result_is_left_out_and_told(copied, found):
     commits_of = [[one.commit for one in each.machines[0].shifts] for each in (shown, found)]
     assert commits_of[0] == commits_of[1]
     assert f"{path.name} was left out: " in " ".join(line for _, line in text(shown))
-    assert f"{path.name} was left out: " in html.unescape(markdown(shown))
+    assert f"{path.name}</code> was left out: " in html.unescape(markdown(shown))
 
 
 def test_lines_fit_the_columns_of_any_script():
