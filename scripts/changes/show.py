@@ -14,7 +14,7 @@ from scripts.gate.causes import percent, shown
 from scripts.gate.markdown import code
 
 WIDTH = 80
-MOST_SHIFTS, MOST_UNREAD = 20, 5
+MOST_SHIFTS, MOST_DOUBTFUL, MOST_UNREAD = 20, 5, 5
 TIMES = ("seconds", "ms/token")
 UNLIKE = "Results of unlike machines are never compared: each has a history of its own."
 NOISE = "Noise, and the step that two commits are enough to show"
@@ -149,8 +149,10 @@ def _remarks(machine: MachineReport) -> Iterator[str]:
             f"{_where(lone)}: {percent(lone.change)} in {lone.series} series of the last commit alone,"
             " noise until a second measurement agrees."
         )
-    for one in machine.doubtful:
+    for one in machine.doubtful[:MOST_DOUBTFUL]:
         yield f"{one.commit.sha[:8]}: {one.series} of its measurements left out, {one.reason}."
+    if len(machine.doubtful) > MOST_DOUBTFUL:
+        yield f"{len(machine.doubtful) - MOST_DOUBTFUL} older commits with such: --format json has them all."
 
 
 def _left_out(report: Report, name: Callable[[str], str] = str) -> Iterator[str]:

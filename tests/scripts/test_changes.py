@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -360,6 +361,14 @@ def test_a_file_that_is_no_result_is_left_out_and_told(copied, found):
     assert commits_of[0] == commits_of[1]
     assert f"{path.name} was left out: " in " ".join(line for _, line in text(shown))
     assert f"{path.name}</code> was left out: " in html.unescape(markdown(shown))
+
+
+def test_many_doubtful_commits_do_not_fill_the_screen(found):
+    (machine,) = found.machines
+    many = replace(found, machines=(replace(machine, doubtful=machine.doubtful * 20),))
+    lines = [line for _, line in text(many)]
+    assert sum("measurements left out" in line for line in lines) == 5
+    assert any("35 older commits" in line for line in lines)
 
 
 def test_lines_fit_the_columns_of_any_script():
