@@ -37,6 +37,8 @@ def main(command: str, *arguments: str) -> int:
         print(f"api: GitHub says {error.code} to {error.geturl()}", file=sys.stderr)
     except (Refused, URLError, OSError) as error:
         print(f"api: {error}", file=sys.stderr)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        print(f"api: GitHub's answer is none that is known: {error!r:.200}", file=sys.stderr)
     else:
         return 0
     return 1
@@ -83,6 +85,8 @@ def content(path: Path) -> str:
 
 def pull_request(run: dict) -> int | None:
     """Number of the only open pull request whose head is that of `run`; None where there is none any more."""
+    if run["head_repository"] is None:  # the fork was deleted meanwhile
+        return None
     head = f"{run['head_repository']['owner']['login']}:{run['head_branch']}"
     pulls = call("GET", f"pulls?state=open&per_page=100&head={quote(head, safe='')}")
     numbers = [pull["number"] for pull in pulls if pull["head"]["sha"] == run["head_sha"]]
@@ -96,7 +100,7 @@ def own_comment(number: int) -> int | None:
     for page in range(1, MOST_PAGES + 1):
         comments = call("GET", f"issues/{number}/comments?per_page=100&page={page}")
         for one in comments:
-            if one["user"] and one["user"]["login"] == AUTHOR and one["body"].startswith(MARK):
+            if one["user"] and one["user"]["login"] == AUTHOR and (one["body"] or "").startswith(MARK):
                 return int(one["id"])
         if len(comments) < 100:
             break

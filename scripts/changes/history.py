@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import subprocess
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from asv.results import Results, iter_results_paths
-from asv.util import UserError
-
-from harness.errors import MissingPrerequisite, UsageError
-from scripts.asv_conditions import conditions
+from harness.errors import MissingPrerequisite
+from scripts.changes.results import NoResult, Result, is_amount, load
 from scripts.gate.suites import EXACT, Reading, every
 
 RESULTS = Path(".asv/results")
@@ -68,35 +64,46 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """A file among the results that is none of asv's, and why it is not."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class History:
-    """A branch and what was measured of it. `elsewhere`: results of commits that are not on it."""
+    """A branch and what was measured of it. `elsewhere`: results of commits that are not on it; `unread`:
+    files that were left out."""
 
     commits: list[Commit]
     machines: list[Machine]
     elsewhere: int
+    unread: list[Unread]
 
 
-def read(results: Path = RESULTS) -> History:
+def read(folder: Path = RESULTS) -> History:
     """Read all results of the commits that HEAD has come from; MissingPrerequisite where there are none."""
     commits = branch()
     places = {commit.sha: at for at, commit in enumerate(commits)}
-    files: dict[tuple, list[tuple[int, Results, Mapping[str, dict]]]] = {}
-    elsewhere = 0
-    for folder, name, _ in iter_results_paths(str(results)):
-        result = _result(Path(folder, name))
-        if result.commit_hash not in places:
-            elsewhere += 1
-            continue
-        key = (*sorted((key, str(value)) for key, value in result.params.items()), result.env_name)
-        row = places[result.commit_hash], result, conditions(Path(folder, name))
-        files.setdefault(key, []).append(row)
-    if not files:
-        raise MissingPrerequisite(f"{results}: no commit of this branch was measured; run make bench")
     readings = [one for one in every() if not re.search(UNTOLD, one.benchmark)]
-    machines = [
-        _machine(dict(key[:-1]), key[-1], rows, readings, len(commits)) for key, rows in files.items()
-    ]
-    return History(commits, machines, elsewhere)
+    versions = {one.benchmark: getattr(one.suite, "version", None) for one in readings}
+    results, unread = _loaded(folder, versions)
+    groups: dict[tuple, dict[int, Result]] = {}
+    for result in results:
+        if (at := places.get(result.commit)) is not None:
+            key = *sorted(result.facts.items()), result.environment
+            groups.setdefault(key, {})[at] = result
+    if not groups:
+        left_out = (
+            f"{len(unread)} files are no results: {unread[0].file}: {unread[0].reason}; " if unread else ""
+        )
+        raise MissingPrerequisite(
+            f"{folder}: no commit of this branch was measured; {left_out}run make bench"
+        )
+    machines = [_machine(measured, readings, len(commits)) for measured in groups.values()]
+    elsewhere = sum(result.commit not in places for result in results)
+    return History(commits, machines, elsewhere, unread)
 
 
 def branch() -> list[Commit]:
@@ -125,66 +132,47 @@ def git(*arguments: str) -> str:
 def doubt(conditions: Mapping[str, Any]) -> str | None:
     """Why a time that was taken under `conditions` is not to be relied on; None where nothing speaks against
     it, or nothing is known."""
-    known = {name: value for name, value in conditions.items() if isinstance(value, (int, float))}
-    others, cores = known.get("other_cores", 0.0), known.get("cores", math.inf)
+    known = {name: value for name, value in conditions.items() if is_amount(value)}
+    others, cores = known.get("other_cores", 0), known.get("cores", math.inf)
     if others > OTHERS * cores:
         return f"other work kept {others:.1f} of {cores} cores busy"
     if known.get("throttle_events", 0) > 0:
         return "the processor was too hot and slowed down"
-    if known.get("quota_waits_s", 0.0) > QUOTA_WAITS_S:
+    if known.get("quota_waits_s", 0) > QUOTA_WAITS_S:
         return "the container's quota of processor time was used up"
     if known.get("gpu_slowed"):
         return "the card was held below its clock"
     return None
 
 
-def _result(path: Path) -> Results:
-    try:
-        return Results.load(str(path))
-    except (UserError, OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{str(path)!r} is no result file of asv's: {error}; delete it") from None
+def _loaded(folder: Path, versions: Mapping[str, str | None]) -> tuple[list[Result], list[Unread]]:
+    """Every result below `folder`, in the order of their names, and what is none."""
+    results, unread = [], []
+    for path in sorted(folder.glob("*/*.json")):
+        if path.name == "machine.json":
+            continue
+        try:
+            results.append(load(path, versions))
+        except NoResult as error:
+            unread.append(Unread(str(path.relative_to(folder)), str(error)))
+    return results, unread
 
 
-def _machine(
-    facts: dict[str, str],
-    environment: str,
-    rows: list[tuple[int, Results, Mapping[str, dict]]],
-    readings: list[Reading],
-    commits: int,
-) -> Machine:
-    """One machine's results as series; what was never measured there is left out."""
-    machine = Machine(facts, environment)
-    machine.measured = {
-        at: max(filter(None, result.started_at.values()), default=0) for at, result, _ in rows
-    }
-    for (benchmark, version), group in itertools.groupby(
-        readings, lambda one: (one.benchmark, getattr(one.suite, "version", None))
-    ):
-        columns = [(at, _column(result, benchmark, version), cells) for at, result, cells in rows]
-        exact = re.search(WITHOUT_NOISE, benchmark) is not None
-        for one in group:
-            params = tuple(map(repr, one.params))
-            known = {at: column.get(params) for at, column, _ in columns}
-            known = {at: float(value) for at, value in known.items() if value is not None and value == value}
-            if known:
-                doubts = {} if exact else _doubts(one.cell.name, columns, known)
-                values = [known.get(at, math.nan) for at in range(commits)]
-                series = Series(one.name, one.stage, one.component, one.unit, exact, values, doubts)
-                machine.series.append(series)
+def _machine(measured: dict[int, Result], readings: list[Reading], commits: int) -> Machine:
+    """One machine's results, by their commits, as series; what was never measured there is left out."""
+    any_result = next(iter(measured.values()))
+    machine = Machine(any_result.facts, any_result.environment)
+    machine.measured = {at: result.started_ms for at, result in measured.items()}
+    for one in readings:
+        params, exact = tuple(map(repr, one.params)), re.search(WITHOUT_NOISE, one.benchmark) is not None
+        columns = {at: result.columns.get(one.benchmark, {}) for at, result in measured.items()}
+        known = {at: column[params] for at, column in columns.items() if params in column}
+        if known:
+            reasons = (
+                {} if exact else {at: doubt(measured[at].conditions.get(one.cell.name, {})) for at in known}
+            )
+            doubts = {at: reason for at, reason in reasons.items() if reason}
+            values = [known.get(at, math.nan) for at in range(commits)]
+            series = Series(one.name, one.stage, one.component, one.unit, exact, values, doubts)
+            machine.series.append(series)
     return machine
-
-
-def _doubts(cell: str, columns: Iterable[tuple[int, dict, Mapping]], known: Container[int]) -> dict[int, str]:
-    """Why values of a cell are doubtful, by their commits."""
-    reasons = {at: doubt(cells.get(cell, {})) for at, _, cells in columns if at in known}
-    return {at: reason for at, reason in reasons.items() if reason}
-
-
-def _column(result: Results, benchmark: str, version: str | None) -> dict[tuple[str, ...], float | None]:
-    """Values of a benchmark by its parameters, as they are written; none of another version of it."""
-    measured = result.benchmark_version.get(benchmark)
-    if measured is None or version not in (None, measured):
-        return {}
-    params = result.get_result_params(benchmark)
-    values = result.get_result_value(benchmark, params)
-    return dict(zip(itertools.product(*params), values, strict=True))

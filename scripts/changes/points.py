@@ -12,6 +12,10 @@ whose penalty and bound are set here by simulation (tests/scripts/test_change_po
 widths is found once two commits of it are measured, and noise alone gives a change in fewer than 8 of 100
 histories of 60 commits. The width of the noise is that of the differences of neighbours, which steps and
 outliers do not widen: the largest quarter of them is left out.
+
+Noise that lasts from one commit to the next, of a lag-1 autocorrelation r above what chance gives, is wider
+than its differences: by sqrt((1 + r) / (1 - r)), with which the levels are fitted again. Some of its waves
+are taken for steps still, at 3 % noise in 60 commits 0.09 for r = 0.2 and 0.3 for r = 0.4.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ BOUND = 12.0  # of what one measurement may cost; below PENALTY, or a lone one i
 GRID = 0.25  # between two levels that are tried, in noise widths
 KEPT = 0.75  # share of the differences that the noise is read from
 KEPT_VARIANCE = 0.3684  # of the standard normal cut off at its 75 % quantile of absolute values
+MOST_CORRELATION = 0.8  # of neighbours; with more there is no level
 LEAST_NOISE = 0.002  # clocks and schedulers do no better
 LEAST_POINTS = 5  # fewer differences than four say nothing of noise
 EXACT = 0.005  # relative; more is a change where there is no noise
@@ -65,7 +70,7 @@ class Change:
 def noise(values: Sequence[float]) -> float:
     """Relative width (standard deviation) of the noise of positive `values`; `nan` of fewer than five."""
     logs = np.log(_measured(values)[1])
-    return _width(logs) if len(logs) >= LEAST_POINTS else math.nan
+    return _fitted(logs)[0] if len(logs) >= LEAST_POINTS else math.nan
 
 
 def detectable(width: float) -> float:
@@ -92,9 +97,9 @@ def noisy_changes(values: Sequence[float]) -> list[Change]:
     places, measured = _measured(values)
     if len(measured) < LEAST_POINTS:
         return []
-    width = _width(np.log(measured))
-    scaled = np.log(measured) / width
-    changes = list(_described(scaled, _cuts(scaled), width))
+    logs = np.log(measured)
+    width, cuts = _fitted(logs)
+    changes = list(_described(logs / width, cuts, width))
     return [_placed(one, places) for one in changes if abs(math.log(one.ratio)) >= math.log1p(LEAST_STEP)]
 
 
@@ -114,8 +119,10 @@ def lone_last(values: Sequence[float]) -> float | None:
     places, measured = _measured(values)
     if len(measured) < LEAST_POINTS or places[-1] != len(values) - 1:
         return None
+    if any(one.drift and one.latest == len(measured) - 1 for one in noisy_changes(measured.tolist())):
+        return None  # there is no level that the last one could be far from
     *_, (_, _, level, _) = segments(measured.tolist(), exact=False)
-    width = max(_width(np.log(measured)), math.log1p(LEAST_STEP) / math.sqrt(BOUND))
+    width = max(_fitted(np.log(measured))[0], math.log1p(LEAST_STEP) / math.sqrt(BOUND))
     *_, far_before, far = _loss(np.log(measured / level) / width) >= BOUND
     return float(measured[-1] / level) if far and not far_before else None
 
@@ -125,6 +132,27 @@ def _measured(values: Sequence[float], least: float = 0.0) -> tuple[np.ndarray, 
     array = np.asarray(values, dtype=float)
     places = np.flatnonzero(array > least)
     return places, array[places]
+
+
+def _fitted(logs: np.ndarray) -> tuple[float, list[int]]:
+    """Width of the noise, and the first positions of all levels but the first."""
+    width = _width(logs)
+    cuts = _cuts(logs / width)
+    correlation = _correlation(logs / width, cuts)
+    if correlation <= 1 / math.sqrt(len(logs)):  # its standard error where there is none
+        return width, cuts
+    width *= math.sqrt((1 + correlation) / (1 - correlation))
+    return width, _cuts(logs / width)
+
+
+def _correlation(scaled: np.ndarray, cuts: list[int]) -> float:
+    """Lag-1 autocorrelation around the levels that `cuts` begin, MOST_CORRELATION at most."""
+    parts = [part - _level(part) for part in np.split(scaled, cuts)]
+    bound = math.sqrt(BOUND)
+    residuals = np.clip(np.concatenate(parts), -bound, bound)
+    products = np.delete(residuals[:-1] * residuals[1:], [cut - 1 for cut in cuts])
+    variance = float((residuals**2).mean())
+    return min(float(products.mean()) / variance, MOST_CORRELATION) if len(products) and variance else 0.0
 
 
 def _width(logs: np.ndarray) -> float:

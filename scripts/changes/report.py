@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from scripts.changes import points
-from scripts.changes.history import Commit, History, Machine, Series, code_differs
+from scripts.changes.history import Commit, History, Machine, Series, Unread, code_differs
 
 FORMAT, VERSION = "acestep-changes", 1
 FLOORS = {"seconds": 0.002}  # a smaller difference matters to nobody
@@ -112,11 +112,13 @@ class MachineReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a branch did to everything that is measured, machine by machine: unlike ones are not compared."""
+    """What a branch did to everything that is measured, machine by machine: unlike ones are not compared.
+    `elsewhere`: results of commits that are on other branches; `unread`: files that are no results."""
 
     head: Commit
     commits: int
     elsewhere: int
+    unread: tuple[Unread, ...]
     machines: tuple[MachineReport, ...]
     format: str = FORMAT
     version: int = VERSION
@@ -127,7 +129,8 @@ def report(history: History, now_s: float | None = None) -> Report:
     now_s = time.time() if now_s is None else now_s
     machines = (_machine(history.commits, machine, now_s) for machine in history.machines)
     newest = sorted(machines, key=lambda one: (one.age_s, one.name, one.environment))
-    return Report(history.commits[-1], len(history.commits), history.elsewhere, tuple(newest))
+    head, commits = history.commits[-1], len(history.commits)
+    return Report(head, commits, history.elsewhere, tuple(history.unread), tuple(newest))
 
 
 def changes(series: Series) -> list[points.Change]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from harness.text import harmless
+from rich.cells import cell_len, set_cell_size
+
+from harness.text import harmless, wrapped
 from scripts.changes.history import Commit
 from scripts.changes.points import LEAST_POINTS
 from scripts.changes.report import Lone, MachineReport, Noise, Report, Shift
@@ -13,7 +14,7 @@ from scripts.gate.causes import percent, shown
 from scripts.gate.markdown import code
 
 WIDTH = 80
-MOST_SHIFTS = 20
+MOST_SHIFTS, MOST_DOUBTFUL, MOST_UNREAD = 20, 5, 5
 TIMES = ("seconds", "ms/token")
 UNLIKE = "Results of unlike machines are never compared: each has a history of its own."
 NOISE = "Noise, and the step that two commits are enough to show"
@@ -29,10 +30,10 @@ def text(report: Report) -> Iterator[tuple[str, str]]:
         for shift in machine.shifts[:MOST_SHIFTS]:
             yield from _lines(shift)
         yield from _rest(machine)
+    for remark in _left_out(report):
+        yield from _listed(remark)
     if len(report.machines) > 1:
         yield "", UNLIKE
-    if report.elsewhere:
-        yield "", _fitted(f"{report.elsewhere} results are of commits that are not on this branch.")
 
 
 def markdown(report: Report) -> str:
@@ -56,14 +57,15 @@ def markdown(report: Report) -> str:
             lines += [f"| {' | '.join(row)} |" for row in _noise(machine)]
             lines += ["", "</details>"]
         lines.append("")
-    return "\n".join([*lines, UNLIKE, ""])
+    lines += [f"* {remark}" for remark in _left_out(report, code)]
+    return "\n".join([*lines, "", UNLIKE, ""])
 
 
 def _heading(machine: MachineReport) -> Iterator[tuple[str, str]]:
     yield "bold", _fitted(machine.name)
-    for line in textwrap.wrap(harmless(machine.environment), WIDTH):
+    for line in wrapped(machine.environment, WIDTH):
         yield "dim", line
-    for line in textwrap.wrap(f"{_age(machine)}.", WIDTH):
+    for line in wrapped(f"{_age(machine)}.", WIDTH):
         yield "", line
     yield "", ""
 
@@ -74,21 +76,25 @@ def _lines(shift: Shift) -> Iterator[tuple[str, str]]:
     yield _style(shift), _fitted(f"{line:{WIDTH - len(series) - 1}} {series}")
     yield "", _fitted(f"{'':8} {_commit(shift.commit)}")
     for note in _notes(shift):
-        for part in textwrap.wrap(note, WIDTH - 9):
+        for part in wrapped(note, WIDTH - 9):
             yield "dim", f"{'':8} {part}"
 
 
 def _rest(machine: MachineReport) -> Iterator[tuple[str, str]]:
     yield from [("", "")] if machine.shifts else []
     for remark in _remarks(machine):
-        for number, part in enumerate(textwrap.wrap(harmless(remark), WIDTH - 2)):
-            yield "dim", f"{'  ' if number else '* '}{part}"
+        yield from _listed(remark)
     if machine.noise:
         yield "", ""
         yield "dim", f"{NOISE}:"
     for where, width, step in _noise(machine):
         yield "dim", _fitted(f"  {where:38} {width:>12} {step:>12}")
     yield "", ""
+
+
+def _listed(remark: str) -> Iterator[tuple[str, str]]:
+    for number, part in enumerate(wrapped(remark, WIDTH - 2)):
+        yield "dim", f"{'  ' if number else '* '}{part}"
 
 
 def _row(shift: Shift) -> str:
@@ -143,8 +149,20 @@ def _remarks(machine: MachineReport) -> Iterator[str]:
             f"{_where(lone)}: {percent(lone.change)} in {lone.series} series of the last commit alone,"
             " noise until a second measurement agrees."
         )
-    for one in machine.doubtful:
+    for one in machine.doubtful[:MOST_DOUBTFUL]:
         yield f"{one.commit.sha[:8]}: {one.series} of its measurements left out, {one.reason}."
+    if len(machine.doubtful) > MOST_DOUBTFUL:
+        yield f"{len(machine.doubtful) - MOST_DOUBTFUL} older commits with such: --format json has them all."
+
+
+def _left_out(report: Report, name: Callable[[str], str] = str) -> Iterator[str]:
+    """What lies among the results and says nothing of this branch; `name` writes that of a file."""
+    if report.elsewhere:
+        yield f"{report.elsewhere} results are of commits that are not on this branch."
+    for one in report.unread[:MOST_UNREAD]:
+        yield f"{name(one.file)} was left out: {one.reason}. Delete it, or measure its commit again."
+    if len(report.unread) > MOST_UNREAD:
+        yield f"{len(report.unread) - MOST_UNREAD} more files were left out: --format json has them all."
 
 
 def _noise(machine: MachineReport) -> Iterator[tuple[str, str, str]]:
@@ -179,4 +197,4 @@ def _code(commit: Commit) -> str:
 
 def _fitted(line: str) -> str:
     line = harmless(line)
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
+    return line if cell_len(line) <= WIDTH else f"{set_cell_size(line, WIDTH - 1)}…"

@@ -69,9 +69,11 @@ PULLS = (
 )
 
 
-def api(github, tmp_path, *arguments, text="### Gate: same\n"):
-    run = {"head_sha": HEAD, "head_branch": BRANCH, "head_repository": {"owner": {"login": "somebody"}},
-           "pull_requests": []}  # fmt: skip
+FORK = {"owner": {"login": "somebody"}}
+
+
+def api(github, tmp_path, *arguments, text="### Gate: same\n", fork=FORK):
+    run = {"head_sha": HEAD, "head_branch": BRANCH, "head_repository": fork, "pull_requests": []}
     (tmp_path / "event.json").write_text(json.dumps({"workflow_run": run}))
     (tmp_path / "comment.md").write_bytes(text if isinstance(text, bytes) else text.encode())
     environ = {
@@ -115,6 +117,27 @@ def test_a_run_of_an_older_head_says_nothing(github, tmp_path):
     done = comment(github, tmp_path)
     assert (done.returncode, github.written) == (0, [])
     assert "no open pull request has this head" in done.stdout
+
+
+def test_a_fork_that_was_deleted_has_no_pull_request(github, tmp_path):
+    done = comment(github, tmp_path, fork=None)
+    assert (done.returncode, github.asked) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, None, [None], [{"number": 7}], [{"number": "x", "head": {"sha": HEAD}}]]
+)
+def test_an_answer_that_is_unknown_is_one_line(github, tmp_path, answer):
+    github.answers[PULLS] = (200, answer)
+    done = comment(github, tmp_path)
+    assert github.written == [] and done.stderr.count("\n") == done.returncode
+    assert done.returncode == (answer != {}) and "Traceback" not in done.stderr
+
+
+def test_a_comment_without_a_text_is_not_ours(github, tmp_path):
+    github.answers["issues/7/comments?per_page=100&page=1"] = (200, [by(BOT, 3, None)])
+    assert comment(github, tmp_path).returncode == 0
+    assert [written[0] for written in github.written] == ["POST"]
 
 
 def test_two_pull_requests_of_one_head_are_not_guessed_at(github, tmp_path):

@@ -43,6 +43,24 @@ def test_noise_alone_changes_nothing(width):
     assert recall(heavy)[1] <= FALSE
 
 
+def lasting(correlation, width):
+    """The same with noise that lasts: autoregressive of order 1."""
+    logs = histories(60, width, 11)
+    for at in range(1, 60):
+        logs[:, at] = correlation * logs[:, at - 1] + math.sqrt(1 - correlation**2) * logs[:, at]
+    return logs
+
+
+@pytest.mark.parametrize(("correlation", "most"), [(0.2, 0.1), (0.4, 0.4)])
+def test_noise_that_lasts_changes_little(correlation, most):
+    """Taken for noise that does not it would make 0.14 and 0.8 changes. Its width is told as it is."""
+    logs = lasting(correlation, 0.03)
+    assert recall(logs)[1] <= most
+    assert np.mean([noise(np.exp(row)) for row in logs]) >= 0.03
+    logs[:, 30:] += math.log(RATIO[0.03])
+    assert recall(logs, 30)[0] >= RECALL
+
+
 @by_noise
 @pytest.mark.parametrize(("before", "after"), [(30, 2), (20, 3), (30, 30), (5, 20)])
 @pytest.mark.parametrize("sign", [1, -1], ids=["slower", "faster"])

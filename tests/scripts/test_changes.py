@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from asv.config import Config
 from asv.graph import Graph
 from asv.step_detect import detect_regressions
 from places import ROOT
+from rich.cells import cell_len
 
 from benchmarks.costs import TrackCost
 from benchmarks.dit import TimeDiT
@@ -23,9 +25,9 @@ from benchmarks.vae import TimeVAEDecode
 from scripts import asv_site
 from scripts.changes import history, points
 from scripts.changes.__main__ import main
-from scripts.changes.history import Commit, Series, doubt
-from scripts.changes.report import changes, report
-from scripts.changes.show import text
+from scripts.changes.history import Commit, Series, Unread, doubt
+from scripts.changes.report import Report, changes, report
+from scripts.changes.show import markdown, text
 
 COMMITS = 40
 DOCS = (15, 30, 39)  # commits that change no code
@@ -347,21 +349,54 @@ def test_json_is_the_whole_of_it(repository, monkeypatch, capsys, found):
     assert content["head"]["sha"] == repository[1][-1] and isinstance(found.head, Commit)
 
 
+def test_a_file_that_is_no_result_is_left_out_and_told(copied, found):
+    """The others say what they say without it."""
+    folder, commits = copied
+    path = folder / ".asv/results/a-cpu" / f"{commits[3][:8]}-checkout.json"
+    path.write_text("[" * 200_000)
+    shown = report(history.read())
+    assert [one.file for one in shown.unread] == [f"a-cpu/{path.name}"]
+    assert shown.machines[0].commits == 34
+    commits_of = [[one.commit for one in each.machines[0].shifts] for each in (shown, found)]
+    assert commits_of[0] == commits_of[1]
+    assert f"{path.name} was left out: " in " ".join(line for _, line in text(shown))
+    assert f"{path.name}</code> was left out: " in html.unescape(markdown(shown))
+
+
+def test_many_doubtful_commits_do_not_fill_the_screen(found):
+    (machine,) = found.machines
+    many = replace(found, machines=(replace(machine, doubtful=machine.doubtful * 20),))
+    lines = [line for _, line in text(many)]
+    assert sum("measurements left out" in line for line in lines) == 5
+    assert any("35 older commits" in line for line in lines)
+
+
+def test_lines_fit_the_columns_of_any_script():
+    """A subject in Chinese takes two columns a character."""
+    commit = Commit("a" * 40, "2026-06-01", "加快扩散模型的采样速度" * 8)
+    shown = Report(commit, 1, 1, (Unread("加" * 60, "it is a folder"),), ())
+    assert all(cell_len(line) <= 80 for _, line in text(shown))
+
+
 @pytest.mark.parametrize("kind", ["none", "broken", "no repository"])
 def test_without_results_it_is_one_line_that_says_what_to_do(copied, monkeypatch, capsys, kind):
-    folder, commits = copied
+    folder, _ = copied
     results = folder / ".asv/results"
     if kind == "no repository":
         shutil.rmtree(folder / ".git")
     elif kind == "none":
         results.rename(folder / "elsewhere")
     else:
-        (results / "a-cpu" / f"{commits[0][:8]}-checkout.json").write_text('{"version": 2}')
+        for path in results.glob("*/*-checkout.json"):
+            path.write_text('{"version": 1}')
     code, out, err = run(monkeypatch, capsys)
-    assert (code, out, err.count("\n")) == (2 if kind == "broken" else 3, "", 1)
-    assert {"none": "make bench", "broken": "delete it", "no repository": "root of the repository"}[
-        kind
-    ] in err
+    assert (code, out, err.count("\n")) == (3, "", 1)
+    expected = {
+        "none": "make bench",
+        "broken": "35 files are no results",
+        "no repository": "root of the repository",
+    }
+    assert expected[kind] in err
 
 
 def test_a_wrong_flag_is_one_line(monkeypatch, capsys):

@@ -61,6 +61,9 @@ RECORD = Record(
 )  # fmt: skip
 
 
+HEAD = RECORD.head.sha
+
+
 def with_text(record, text):
     """The record with `text` in place of all that it says in words of its own."""
 
@@ -133,7 +136,7 @@ def test_the_largest_record_makes_a_comment_that_fits(tmp_path):
     many = tuple(replace(one, stage=f"{i:3}{text}"[:200]) for i in range(100) for one in full.series)
     full = replace(full, series=many, fits=full.fits * 500, notes=(text * 10,) * 100, command=text * 10)
     write(tmp_path / "gate.json", full)
-    shown = comment(tmp_path / "gate.json")
+    shown = comment(tmp_path / "gate.json", full.head.sha)
     assert len(shown) < MOST_CHARS - 100
     assert "and 380 more" in shown and "and 490 more" in shown and "and 95 more notes" in shown
 
@@ -162,16 +165,25 @@ def test_what_is_no_record_is_said_to_be_none(tmp_path, left):
     elif left != "nothing":
         texts = {"no JSON": "# <b>hello</b> @octocat", "another format": json.dumps({"@octocat": 1})}
         path.write_text(texts.get(left, " " * (5 * 2**20)))
-    shown = comment(path)
+    shown = comment(path, HEAD)
     assert "no record that can be read" in shown and shown.endswith(f"{FOOTER}\n")
     assert "@" not in shown and len(shown) < 2000
+
+
+def test_a_record_of_another_commit_is_not_shown(tmp_path):
+    """A pull request's code may leave one that was good of another."""
+    write(tmp_path / "gate.json", RECORD)
+    assert "### Gate: slower" in comment(tmp_path / "gate.json", HEAD)
+    shown = comment(tmp_path / "gate.json", "c" * 40)
+    assert "### Gate: not measured" in shown and "bbbbbbbb" in shown and "cccccccc" in shown
+    assert "slower" not in shown
 
 
 def test_it_needs_nothing_that_is_installed(tmp_path):
     write(tmp_path / "gate.json", RECORD)
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "scripts.gate.comment", str(tmp_path / "gate.json")],
+        [sys.executable, "-S", "-m", "scripts.gate.comment", str(tmp_path / "gate.json"), HEAD],
         capture_output=True, text=True, cwd=ROOT, env={"PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == comment(tmp_path / "gate.json")
+    assert done.stdout == comment(tmp_path / "gate.json", HEAD)

@@ -1,6 +1,7 @@
 """The workflows: what runs in them is pinned, limited, and not made of what a stranger wrote; what may write
 runs nothing that is measured."""
 
+import json
 import re
 
 import pytest
@@ -128,6 +129,13 @@ def test_the_comment_is_made_of_what_the_gate_leaves():
     assert left[read["name"]] == str(record.PATH)
     (command,) = (step["run"] for step in rendering if "run" in step)
     assert f'"$RUNNER_TEMP/record/{record.PATH.name}"' in command and read["path"].endswith("/record")
+
+
+def test_a_gate_that_did_not_run_is_not_commented_on():
+    """One that waits for approval, was cancelled or left out has measured nothing."""
+    workflow, _ = steps("comment", "render")
+    (conclusions,) = re.findall(r"fromJSON\('(.*?)'\)", workflow["jobs"]["render"]["if"])
+    assert set(json.loads(conclusions)) == {"success", "failure", "timed_out"}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

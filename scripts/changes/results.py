@@ -1,0 +1,126 @@
+"""A result file of asv's, read as data: one environment's measurements of one commit on one machine.
+
+Results travel from machine to machine, so a file may hold anything. It is held against what asv writes, and
+one that is something else is left out by whoever reads it, with the reason; the others lose nothing by it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.files import regular
+from scripts.asv_conditions import CONDITIONS
+
+FORMAT = 2  # of asv's result files
+MAX_BYTES = 16 * 2**20
+LEAST, MOST = 1e-12, 1e24  # of a number but zero, in whatever unit
+LAST_MS = 1e13  # since 1970; no clock is that late
+
+Column = dict[tuple[str, ...], float]  # a benchmark's numbers by its parameters, as they are written
+
+
+class NoResult(Exception):
+    """A file is no result file of asv's; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a file says. `started_ms`: when the last benchmark began, since 1970, 0 where no time is known;
+    `conditions`: whatever is said of each cell, by its name."""
+
+    commit: str
+    facts: dict[str, str]
+    environment: str
+    started_ms: int
+    columns: dict[str, Column]
+    conditions: dict[str, dict[str, Any]]
+
+
+def load(path: Path, versions: Mapping[str, str | None]) -> Result:
+    """Read the benchmarks of `versions`, each of its version; of None any counts. Raises NoResult."""
+    try:
+        with regular(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise NoResult(f"it cannot be read: {error.strerror}") from None
+    try:
+        content = json.loads(data) if len(data) <= MAX_BYTES else None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or content.get("version") != FORMAT:
+        raise NoResult(f"it is no JSON object of asv's format {FORMAT}, of {MAX_BYTES >> 20} MiB at most")
+    rows = _rows(content, versions)
+    cells = content.get(CONDITIONS)
+    cells = cells if isinstance(cells, dict) else {}
+    return Result(
+        _typed(content, "commit_hash", str),
+        {name: str(value) for name, value in _typed(content, "params", dict).items()},
+        _typed(content, "env_name", str),
+        max((_started(row) for row in rows.values()), default=0),
+        {
+            name: _column(name, row)
+            for name, row in rows.items()
+            if versions[name] in (None, row.get("version"))
+        },
+        {name: known for name, known in cells.items() if isinstance(known, dict)},
+    )
+
+
+def _typed(content: dict, name: str, kind: type) -> Any:
+    """A field that has to be there."""
+    if not isinstance(content.get(name), kind):
+        raise NoResult(f"its field {name!r} is missing, or of another type")
+    return content[name]
+
+
+def _rows(content: dict, versions: Container[str]) -> dict[str, dict]:
+    """What is said of each benchmark, by what asv calls it; of all that it left out at the end, nothing."""
+    names = _typed(content, "result_columns", list)
+    rows = _typed(content, "results", dict)
+    if names[:2] != ["result", "params"] or not all(isinstance(row, list) for row in rows.values()):
+        raise NoResult("its rows are not those that asv writes")
+    return {
+        name: dict(zip(map(str, names), row, strict=False)) for name, row in rows.items() if name in versions
+    }
+
+
+def _started(row: dict) -> int:
+    value = row.get("started_at")
+    return int(value) if isinstance(value, (int, float)) and 0 <= value <= LAST_MS else 0
+
+
+def _column(name: str, row: dict) -> Column:
+    """The numbers of a benchmark; of one that failed as a whole, or does not apply, none."""
+    values, axes = row.get("result"), row.get("params")
+    if values is None:
+        return {}
+    axes = axes if isinstance(axes, list) and all(map(_is_axis, axes)) else None
+    if axes is None or not isinstance(values, list):
+        raise NoResult(f"{name} has no values by parameters")
+    try:
+        cells = dict(zip(itertools.product(*axes), values, strict=True))
+    except ValueError:
+        raise NoResult(f"{name} has not a value for each of its parameters") from None
+    return {
+        cell: _number(name, value) for cell, value in cells.items() if value is not None and value == value
+    }
+
+
+def _is_axis(axis: Any) -> bool:
+    return isinstance(axis, list) and all(isinstance(value, str) for value in axis)
+
+
+def _number(name: str, value: Any) -> float:
+    if type(value) in (int, float) and (value == 0 or LEAST <= abs(value) <= MOST):
+        return float(value)
+    raise NoResult(f"{name} has a value that is no measurement")
+
+
+def is_amount(value: Any) -> bool:
+    """Whether a value from a file is a number, or a flag, that something can be made of."""
+    return isinstance(value, (int, float)) and 0 <= value <= MOST
