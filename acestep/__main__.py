@@ -132,9 +132,8 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add(
         "--preset",
         choices=PRESETS,
-        default=FIXED,
         help="what holds where nothing else is said: all work fixed by the request, upstream's defaults, or "
-        "the benchmark guide's (%(default)s)",
+        f"the benchmark guide's (the file's, else {FIXED})",
     )
     add("--batch-size", type=whole, help="items (the preset's)")
     add("--seed", type=whole, help=f"seed of the first item ({DEFAULT_SEED})")
