@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from acestep.defaults import DEFAULT_DURATION_S
 from acestep.models.rates import FRAMES_PER_SECOND, MIN_FRAMES, latent_frames
-from acestep.request import DURATION_RANGE_S, GenerationParams
+from acestep.presets import PRESETS
+from acestep.request import DURATION_RANGE_S, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.tasks import TASKS
 from acestep.text import audio_codes
@@ -15,14 +15,19 @@ from harness.adjustments import Adjustments
 from harness.errors import UsageError
 
 
+def unsaid_s(config: GenerationConfig, setup: Setup) -> float:
+    """Seconds of a song whose length nobody says: the preset's, within the limit."""
+    return min(PRESETS[config.preset].duration_s, setup.max_duration_s)
+
+
 def resolved(
     params: GenerationParams,
     source_s: float | None,
     setup: Setup,
     changes: Adjustments,
-    default_s: float = DEFAULT_DURATION_S,
+    otherwise_s: float,
 ) -> GenerationParams:
-    """`params` with the length of the result: the recording's, the codes', the request's, or `default_s`.
+    """`params` with the length of the result: the recording's, the codes', the request's, or `otherwise_s`.
 
     Codes over the limit are cut here, a recording when it is read. It stays open where the language model
     decides it. Raises UsageError for a region beyond its recording, and where `changes` are strict.
@@ -38,7 +43,7 @@ def resolved(
         duration_s = len(codes) / CODES_PER_SECOND
         params = replace(params, audio_codes=audio_codes.join(codes[: int(limit * CODES_PER_SECOND)]))
     elif duration_s is None and not (setup.lm and params.plans_metadata):
-        duration_s = min(default_s, limit)
+        duration_s = otherwise_s
     if duration_s is not None and duration_s > limit:
         changes.note("duration", duration_s, limit, f"is over the limit of {setup.whose()}")
         duration_s = limit
@@ -55,7 +60,7 @@ def text_s(
     params: GenerationParams,
     requested_s: float | None,
     setup: Setup,
-    default_s: float = DEFAULT_DURATION_S,
+    otherwise_s: float,
 ) -> float | None:
     """Seconds that the text is told the song has; None where the language model decides them.
 
@@ -67,7 +72,7 @@ def text_s(
         return params.duration
     if requested_s is None and setup.lm and params.plans_metadata:
         return None
-    return min(default_s if requested_s is None else requested_s, setup.max_duration_s)
+    return otherwise_s if requested_s is None else min(requested_s, setup.max_duration_s)
 
 
 def faded(params: GenerationParams, changes: Adjustments) -> GenerationParams:

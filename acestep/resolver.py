@@ -58,7 +58,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     situation = _situation(params, task, setup, audio.source_s)
     useful, files = fields.without_the_useless(situation, changes, start), _files(config, changes)
     idle = requested(params, useful).keys() | requested(config, files).keys()
-    params = length.resolved(useful, audio.source_s, setup, changes, preset.duration_s)
+    params = length.resolved(useful, audio.source_s, setup, changes, length.unsaid_s(config, setup))
     params = length.faded(params, changes)
     if task.region and not situation.painted_whole:
         params = repainting.resolved(params)
@@ -80,7 +80,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
         lm_metadata=setup.lm is not None and params.plans_metadata,
         lm_codes=params.plans_codes,
         source_s=audio.source_s,
-        text_duration_s=length.text_s(params, requested_s, setup, preset.duration_s),
+        text_duration_s=length.text_s(params, requested_s, setup, length.unsaid_s(config, setup)),
         adjustments=(),
         notes=(*setup.notes, *audio.notes, *_notes(params, task, setup)),
         requested=tuple(name for name in wanted if name not in idle),
