@@ -29,7 +29,7 @@ from acestep.cli.examples import (
 )
 from acestep.cli.upstream import LeftOut, field_name, translate
 from acestep.effective_plan import EffectivePlan
-from acestep.presets import FIXED, PRESETS
+from acestep.presets import FIXED, PRESETS, named
 from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.weights.layout import DEFAULT_DIT, LMS
@@ -199,7 +199,9 @@ def _request(arguments: argparse.Namespace) -> Request:
     }
     changes = _changes(GenerationParams, values, arguments.set, left_out)
     run = {name: changes.pop(name) for name in RUN_FIELDS if name in changes}
-    example, preset = arguments.example, PRESETS.get(arguments.preset)
+    own = changes.pop("preset", None)
+    preset = PRESETS.get(arguments.preset) or (named(own) if own else None)
+    example = arguments.example
     if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
         params, config = start(preset or PRESETS[FIXED])
         names = {}
@@ -258,7 +260,7 @@ def _changes(
 
 def _names(kind: type) -> list[str]:
     """Fields that a request of `kind` may have, those of its run among them."""
-    of_run = RUN_FIELDS if kind is GenerationParams else ()
+    of_run = (*RUN_FIELDS, "preset") if kind is GenerationParams else ()
     return [*(field.name for field in dataclasses.fields(kind)), *of_run]
 
 

@@ -431,7 +431,8 @@ def test_a_file_names_its_preset_and_a_flag_another(say, tmp_path, capsys):
     path = tmp_path / "request.json"
     path.write_text('{"caption": "a waltz", "preset": "upstream"}')
     named = plan(say, "--example", str(path))
-    assert named == plan(say, "--caption", "a waltz", "--preset", "upstream")
+    for typed in (("--preset", "upstream"), ("--set", "preset=upstream")):
+        assert named == plan(say, "--caption", "a waltz", *typed)
     assert plan(say, "--example", str(path), "--preset", "fixed")["preset"] == "fixed"
     path.write_text('{"caption": "a waltz", "preset": "mine"}')
     assert main(["generate", "--dry-run", "--example", str(path)]) == 2
