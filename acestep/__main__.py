@@ -132,9 +132,8 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add(
         "--preset",
         choices=PRESETS,
-        default=FIXED,
         help="what holds where nothing else is said: all work fixed by the request, upstream's defaults, or "
-        "the benchmark guide's (%(default)s)",
+        f"the benchmark guide's (the file's, else {FIXED})",
     )
     add("--batch-size", type=whole, help="items (the preset's)")
     add("--seed", type=whole, help=f"seed of the first item ({DEFAULT_SEED})")
@@ -146,9 +145,9 @@ def _generate(parser: argparse.ArgumentParser) -> None:
         help="folder for the audio, which replaces no file (%(default)s)",
     )
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
-    help_of = "print which field has a use in which task"
+    help_of = "print which field has a use in which task (wide: | less -S)"
     add("--help-fields", action=_Table, nargs=0, const="acestep.fields", help=help_of)
-    help_of = "print what is made of each of upstream's fields"
+    help_of = "print what is made of each of upstream's fields (wide: | less -S)"
     add("--help-upstream", action=_Table, nargs=0, const="acestep.cli.upstream_fields", help=help_of)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from acestep import components, gpu_config
+from acestep import components, gpu_config, length
 from acestep.diffusion.schedule import evaluations
 from acestep.presets import PRESETS
 from acestep.request import GenerationConfig, GenerationParams
@@ -57,6 +57,10 @@ class EffectivePlan:
         """The task's, and that of text to music where later steps leave the source."""
         later = (instruction("text2music"),) if self.params.audio_cover_strength < 1 else ()
         return (self.instruction, *later)
+
+    def length_s(self, planned_s: float | None = None) -> float:
+        """Seconds of an item: the request's, else `planned_s` of the language model, else the preset's."""
+        return self.params.duration or planned_s or length.unsaid_s(self.config, self.setup)
 
     @property
     def guided(self) -> bool:

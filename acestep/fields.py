@@ -189,9 +189,9 @@ RULES = (
         lambda it: not it.params.plans_codes,
     ),
     Rule(
-        ("vocal_language",),
-        "has no use beside use_cot_language",
-        lambda it: it.params.use_cot_language and it.params.use_constrained_decoding,
+        ("use_cot_language",),
+        "has no use beside vocal_language, which is kept",
+        lambda it: it.params.vocal_language != DEFAULTS["vocal_language"],
     ),
     Rule(("lm_top_k", "lm_top_p"), "has no use at lm_temperature 0", lambda it: not it.params.lm_temperature),
     Rule(("lm_negative_prompt",), "has no use at lm_cfg_scale 1", lambda it: it.params.lm_cfg_scale == 1),
@@ -263,7 +263,15 @@ def table() -> str:
         lines.append(_line(name, [*(_cell(name, task) for task in TASKS), "-" if turbo else "yes", "yes"]))
     lines += ["", "-: has no use there, which is told, and refused under --strict. Everywhere:", ""]
     lines += [f"  {', '.join(rule.fields)}: {rule.reason}" for rule in (*RULES, *RUN_RULES)]
-    lines += ["", "Of a description:", "", _line("field", TEXT_MODES)]
+    run = ", ".join(("seed", *(field.name for field in dataclasses.fields(GenerationConfig))))
+    lines += [
+        "",
+        f"Of the run, in every task: {run}",
+        "",
+        "Of a description:",
+        "",
+        _line("field", TEXT_MODES),
+    ]
     for name in (field.name for field in dataclasses.fields(DescriptionParams)):
         lines.append(_line(name, ["yes" if describes(mode, name) else "-" for mode in TEXT_MODES]))
     lines += ["", *(f"  {', '.join(rule.fields)}: {rule.reason}" for rule in TEXT_RULES)]

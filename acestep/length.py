@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from acestep.defaults import DEFAULT_DURATION_S
 from acestep.models.rates import FRAMES_PER_SECOND, MIN_FRAMES, latent_frames
-from acestep.request import DURATION_RANGE_S, GenerationParams
+from acestep.presets import PRESETS
+from acestep.request import DURATION_RANGE_S, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.tasks import TASKS
 from acestep.text import audio_codes
@@ -15,14 +16,19 @@ from harness.adjustments import Adjustments
 from harness.errors import UsageError
 
 
+def unsaid_s(config: GenerationConfig, setup: Setup) -> float:
+    """Seconds of a song whose length nobody says: the preset's, within the limit."""
+    return min(PRESETS[config.preset].duration_s, setup.max_duration_s)
+
+
 def resolved(
     params: GenerationParams,
     source_s: float | None,
     setup: Setup,
     changes: Adjustments,
-    default_s: float = DEFAULT_DURATION_S,
+    otherwise_s: float,
 ) -> GenerationParams:
-    """`params` with the length of the result: the recording's, the codes', the request's, or `default_s`.
+    """`params` with the length of the result: the recording's, the codes', the request's, or `otherwise_s`.
 
     Codes over the limit are cut here, a recording when it is read. It stays open where the language model
     decides it. Raises UsageError for a region beyond its recording, and where `changes` are strict.
@@ -38,14 +44,14 @@ def resolved(
         duration_s = len(codes) / CODES_PER_SECOND
         params = replace(params, audio_codes=audio_codes.join(codes[: int(limit * CODES_PER_SECOND)]))
     elif duration_s is None and not (setup.lm and params.plans_metadata):
-        duration_s = min(default_s, limit)
+        duration_s = otherwise_s
     if duration_s is not None and duration_s > limit:
         changes.note("duration", duration_s, limit, f"is over the limit of {setup.whose()}")
         duration_s = limit
-        for name, asked_s in zip(("repainting_start", "repainting_end"), region, strict=True):
-            if getattr(params, name) != asked_s:
+        for name, wanted_s in zip(("repainting_start", "repainting_end"), region, strict=True):
+            if getattr(params, name) != wanted_s:
                 changes.note(
-                    name, asked_s, getattr(params, name), f"does not fit within {limit:g} s of audio"
+                    name, wanted_s, getattr(params, name), f"does not fit within {limit:g} s of audio"
                 )
     if duration_s is not None:
         duration_s = max(duration_s, DURATION_RANGE_S[0])

@@ -29,7 +29,6 @@ from acestep.audio import finishing, waveform, writing
 from acestep.audio.decode import Decoded, decode
 from acestep.audio.inputs import AudioInputs, encode_inputs
 from acestep.cuts import caption_cut, user_metadata
-from acestep.defaults import length_s
 from acestep.diffusion import canvas
 from acestep.diffusion.compiling import Compiled
 from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatch
@@ -144,7 +143,7 @@ class Generation:
                     params,
                     user,
                     self.seeds,
-                    duration_s=params.duration,
+                    length_s=plan.length_s,
                     max_duration_s=int(plan.setup.max_duration_s),
                     metadata=plan.lm_metadata,
                     codes=plan.lm_codes,
@@ -152,7 +151,13 @@ class Generation:
         if params.audio_codes:
             codes = torch.tensor(audio_codes.parse(params.audio_codes), device=self.models.device)
             items = replace(items, codes=(codes,) * len(self.seeds))
-        return items
+        return replace(items, metadata=tuple(map(self._lasting, items.metadata)))
+
+    def _lasting(self, metadata: Metadata) -> Metadata:
+        """`metadata` with the length that the text is told, also where no thought has named one."""
+        if metadata.duration is not None:
+            return metadata
+        return replace(metadata, duration=int(self.plan.length_s()))
 
     def micro_batches(self, plan: Plan, inputs: AudioInputs) -> list[MicroBatch]:
         """Items of the same metadata and length together, in the order of their first."""
@@ -172,12 +177,12 @@ class Generation:
             return inputs.source.shape[1]
         if codes is not None:
             return max(len(codes) * canvas.FRAMES_PER_CODE, canvas.MIN_FRAMES)
-        return canvas.latent_frames(length_s(self.params.duration, metadata.duration))
+        return canvas.latent_frames(self.plan.length_s(metadata.duration))
 
     def _samples(self, metadata: Metadata, frames: int, inputs: AudioInputs) -> int:
         """Samples of an item: as many as its duration has, of a recording no more than could be read."""
         models = self.models
-        samples = round(length_s(self.params.duration, metadata.duration) * models.sample_rate)
+        samples = round(self.plan.length_s(metadata.duration) * models.sample_rate)
         if inputs.source is None:
             return min(samples, frames * models.hop)
         return min(samples, max(inputs.frames * models.hop, models.sample_rate))  # a second is the shortest

@@ -59,7 +59,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     situation = _situation(params, task, setup, audio.source_s)
     useful, files = fields.without_the_useless(situation, changes, start), _files(config, changes)
     idle = requested(params, useful).keys() | requested(config, files).keys()
-    params = length.resolved(useful, audio.source_s, setup, changes, preset.duration_s)
+    params = length.resolved(useful, audio.source_s, setup, changes, length.unsaid_s(config, setup))
     params = length.faded(params, changes)
     if task.region and not situation.painted_whole:
         params = repainting.resolved(params)

@@ -49,6 +49,14 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + rest
 
 
+def did_you_mean(word: str, words: Sequence[str]) -> str:
+    """A question that names what of `words` is spelled most like `word`, or "" where nothing is."""
+    import difflib
+
+    near = difflib.get_close_matches(word, words, 1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
 def text(name: str, value: object, most: int) -> str:
     """`value` with plain newlines. Raises UsageError unless it is printable text of bounded length."""
     if not isinstance(value, str):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from harness.memory import GIB
+from harness.subject import DEFAULT_PRESET
 from harness.text import PLAINLY, harmless, wrapped
 from tiersim.boundary import BatchLimit, Ladder, Minimum
 from tiersim.case import Plan, Settings, subject_of
@@ -109,6 +110,8 @@ class Report:
         count = {status: sum(r.status == status for r in records) for status in ("ok", "skip")}
         failed = len(records) - sum(count.values())
         totals = f"{len(records)} cases: {count['ok']} ok, {failed} failed, {count['skip']} skipped"
+        for preset in sorted({record.requested.preset for record in records} - {DEFAULT_PRESET}):
+            totals += f", preset {preset}"
         return self._plain("\n".join([totals, *(self._prose(0, cap) for cap in _caps(records))]))
 
     def minima(self, minima: Sequence[Minimum], conditions: str) -> str:

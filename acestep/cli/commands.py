@@ -18,6 +18,8 @@ from acestep import components, resolver
 from acestep.audio import files as audio_file
 from acestep.cli import report
 from acestep.cli.examples import (
+    RUN_FIELDS,
+    configured,
     example_names,
     load_description,
     load_example,
@@ -25,10 +27,10 @@ from acestep.cli.examples import (
     overlaid,
     start,
 )
-from acestep.cli.upstream import LeftOut, field_name
+from acestep.cli.upstream import LeftOut, field_name, translate
 from acestep.effective_plan import EffectivePlan
-from acestep.presets import PRESETS
-from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams, item_seeds
+from acestep.presets import FIXED, PRESETS, named
+from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.weights.layout import DEFAULT_DIT, LMS
 from harness import console, flags
@@ -69,7 +71,7 @@ class Request(NamedTuple):
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Run the command that was parsed from `argv`; an error names the flag that was typed."""
     kind = GenerationParams if arguments.run is generate else DescriptionParams
-    fields = [field.name for field in dataclasses.fields(kind)]
+    fields = _names(kind)
     words = [setting.partition("=")[0] for setting in getattr(arguments, "set", ())]
     settings = {field_name(word, fields): f"--set {word}" for word in words}
     with spelled(flags.spellings(arguments.parser, argv, FIELDS) | settings):
@@ -181,6 +183,7 @@ def _check_folder(folder: Path) -> None:
 
 def _request(arguments: argparse.Namespace) -> Request:
     """The example's request, or an empty one, with the flags over it."""
+    left_out = LeftOut(Adjustments(arguments.strict))
     values = {
         "task_type": arguments.task,
         "src_audio": arguments.src_audio,
@@ -191,61 +194,74 @@ def _request(arguments: argparse.Namespace) -> Request:
         "duration": arguments.duration,
         "inference_steps": arguments.steps,
         "thinking": arguments.thinking,
+        "batch_size": arguments.batch_size,
+        "audio_format": arguments.format,
     }
-    changes = _changes(GenerationParams, values, arguments.set)
-    left_out = LeftOut(Adjustments(arguments.strict))
-    example, preset = arguments.example, PRESETS[arguments.preset]
+    changes = _changes(GenerationParams, values, arguments.set, left_out)
+    run = {name: changes.pop(name) for name in RUN_FIELDS if name in changes}
+    own = changes.pop("preset", None)
+    preset = PRESETS.get(arguments.preset) or (named(own) if own else None)
+    example = arguments.example
     if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
-        params, config = start(preset)
+        params, config = start(preset or PRESETS[FIXED])
         names = {}
     else:
         path = music_example(example)
         params, config = load_example(path, left_out, preset)
-        names = example_names(path, params, changes, preset.params)
+        names = example_names(path, params, changes, PRESETS[config.preset].params)
     with spelled(names):
-        params = overlaid(params, changes, left_out, preset.params)
-    return Request(params, _config(arguments, config), left_out, names)
+        params = overlaid(params, changes, left_out, PRESETS[config.preset].params)
+    return Request(params, _config(config, run, arguments.seed), left_out, names)
 
 
-def _config(arguments: argparse.Namespace, config: GenerationConfig) -> GenerationConfig:
-    """The run an example asks for, with the flags over it."""
-    size = config.batch_size if arguments.batch_size is None else arguments.batch_size
-    first = next(iter(config.seeds or ()), None) if arguments.seed is None else arguments.seed
-    seeds = config.seeds if arguments.seed is None and size == config.batch_size else None
-    # A bad size is refused before its seeds.
-    audio_format = arguments.format or config.audio_format
-    config = dataclasses.replace(config, batch_size=size, seeds=seeds, audio_format=audio_format)
-    if seeds is None and first is not None:
-        seeds = item_seeds(first, size)
-    return dataclasses.replace(config, seeds=seeds)
+def _config(config: GenerationConfig, run: dict[str, Any], first: int | None) -> GenerationConfig:
+    """The run an example asks for, with the fields `run` over it. `first`: the seed of the first item."""
+    if first is not None:
+        within("seed", first, 0, MAX_SEED, kind=int)
+        run["seed"] = first
+    elif not run.keys() & {"seed", "seeds"}:
+        same_size = run.get("batch_size", config.batch_size) == config.batch_size
+        run |= {"seeds": config.seeds if same_size else None, "seed": next(iter(config.seeds or ()), None)}
+    return configured(dataclasses.replace(config, seeds=None), **run)
 
 
 def _description(arguments: argparse.Namespace, **values: Any) -> DescriptionParams:
     left_out = LeftOut(Adjustments(arguments.strict))
     params = load_description(arguments.example, left_out) if arguments.example else DescriptionParams()
-    report.warn(left_out.warnings)
     values |= {
         "vocal_language": arguments.language,
         "max_lyrics_tokens": arguments.max_tokens,
         "seed": arguments.seed,
     }
-    return dataclasses.replace(params, **_changes(DescriptionParams, values, arguments.set))
+    changes = _changes(DescriptionParams, values, arguments.set, left_out)
+    report.warn(left_out.warnings)
+    return dataclasses.replace(params, **changes)
 
 
-def _changes(kind: type, values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """What flags and `name=value` settings give, by fields of `kind`; `values` of None were not given."""
-    known = {field.name: str(field.type) for field in dataclasses.fields(kind)}
-    changes = {name: value for name, value in values.items() if value is not None}
+def _changes(
+    kind: type, values: Mapping[str, Any], settings: Sequence[str], left_out: LeftOut
+) -> dict[str, Any]:
+    """What flags and `name=value` settings give, by the names of `_names`; `values` of None were not given.
+
+    Settings may have every name that a request file may.
+    """
+    names = _names(kind)
+    texts = {field.name for field in dataclasses.fields(kind) if str(field.type).startswith("str")}
+    typed = {}
     for setting in settings:
         word, equals, value = setting.partition("=")
-        name = field_name(word, known)
-        if not equals or name not in known:
-            names = ", ".join(sorted(known))
-            raise UsageError(
-                f"--set: {shown(setting)} names no field; use NAME=VALUE, where NAME is one of {names}"
-            )
-        changes[name] = value if known[name].startswith("str") else _value(value)
-    return changes
+        if not equals:
+            raise UsageError(f"--set: {shown(setting)} has no value; use NAME=VALUE")
+        name = field_name(word, names)
+        typed[name] = value if name in texts else _value(value)
+    flags = {name: value for name, value in values.items() if value is not None}
+    return flags | translate(typed, names, left_out)
+
+
+def _names(kind: type) -> list[str]:
+    """Fields that a request of `kind` may have, those of its run among them."""
+    of_run = (*RUN_FIELDS, "preset") if kind is GenerationParams else ()
+    return [*(field.name for field in dataclasses.fields(kind)), *of_run]
 
 
 def _value(text: str) -> Any:

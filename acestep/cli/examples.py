@@ -3,7 +3,8 @@
     {"caption": "slow dub techno", "duration": 30, "think": true, "seed": 7}
 
 A key is a field of `GenerationParams` or `DescriptionParams`, or of the run, by our name or upstream's
-(`acestep.cli.upstream`); null is what nobody chose. Paths of audio are relative to the file's own folder.
+(`acestep.cli.upstream`), or `preset`; null is what nobody chose. Paths of audio are
+relative to the file's own folder.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from acestep.cli.upstream import LeftOut, field_name, translate
+from acestep.cli.upstream import LeftOut, field_name, leave_to_the_mode, translate
 from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.fields import REFUSED
-from acestep.presets import FIXED, PRESETS, Preset, requested
+from acestep.presets import FIXED, PRESETS, Preset, named, requested
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, item_seeds
 from acestep.spelling import open_values
 from acestep.tasks import takes
@@ -46,22 +47,28 @@ def music_example(name: str | None) -> Path:
 
 
 def load_example(
-    path: Path, left_out: LeftOut | None = None, preset: Preset = PRESETS[FIXED]
+    path: Path,
+    left_out: LeftOut | None = None,
+    preset: Preset | None = None,
+    otherwise: Preset = PRESETS[FIXED],
 ) -> tuple[GenerationParams, GenerationConfig]:
     """Read a request to generate; `batch_size`, `seed` (DEFAULT_SEED; -1 draws) and format are of the run.
 
-    What the file does not say is the preset's. `left_out` learns what the file says and nothing here does;
+    What the file does not say is `preset`'s; without one that of the preset which the file names, or of
+    `otherwise`. `left_out` learns what the file says and nothing here does;
     without it, a request for such is refused. Raises MissingPrerequisite when the file is absent or is not
     JSON, UsageError for fields that are unknown, given twice or out of range; both name the file.
     """
     with _named(path):
-        fields = _read(path, GenerationParams, left_out, RUN_FIELDS)
+        fields = _read(path, GenerationParams, left_out, (*RUN_FIELDS, "preset"))
+        own = fields.pop("preset", None)
+        preset = preset or (named(own) if own else otherwise)
         run = {name: fields.pop(name) for name in RUN_FIELDS if name in fields}
         run = {name: value for name, value in run.items() if name == "seed" or value not in (None, "")}
         if not fields.keys() & {"src_audio", "audio_codes"}:  # which say how long they are
             fields.setdefault("duration", preset.file_duration_s)
         fields |= {name: getattr(preset.params, name) for name in preset.over_files}
-        return dataclasses.replace(preset.params, **fields), _config(preset.config, **run)
+        return dataclasses.replace(preset.params, **fields), configured(preset.config, **run)
 
 
 def load_description(path: Path, left_out: LeftOut | None = None) -> DescriptionParams:
@@ -72,13 +79,14 @@ def load_description(path: Path, left_out: LeftOut | None = None) -> Description
 
 def start(preset: Preset) -> tuple[GenerationParams, GenerationConfig]:
     """The request of a preset, where there is no file."""
-    return preset.params, _config(preset.config)
+    return preset.params, configured(preset.config)
 
 
-def _config(
+def configured(
     start: GenerationConfig, seed: Any = DEFAULT_SEED, seeds: Any = None, **run: Any
 ) -> GenerationConfig:
-    """How a file says the run is made. `seed`, as a number or its text: of the first item."""
+    """The run `start`, which has no seeds, with fields of a file or of flags over it. `seed`, as a number or
+    its text: of the first item."""
     config = dataclasses.replace(start, **run)
     first: Any = int(seed) if isinstance(seed, str) and SEED.fullmatch(seed) else seed
     if seeds is None and first not in DRAWN:
@@ -148,7 +156,9 @@ def _read(path: Path, kind: type, left_out: LeftOut | None, more: tuple[str, ...
         raise MissingPrerequisite(f"not JSON: {error}") from None
     if not isinstance(data, dict):
         raise UsageError(f"the top level is a {type(data).__name__}, not an object")
-    fields = translate(data, names, left_out or LeftOut(Adjustments(strict=True)))
+    left_out = left_out or LeftOut(Adjustments(strict=True))
+    fields = translate(data, names, left_out)
+    leave_to_the_mode(fields, left_out)
     may_be_open = {*open_values(kind), *more}
     fields = {name: value for name, value in fields.items() if value is not None or name in may_be_open}
     return {name: _beside(path, value) if name in PATH_FIELDS else value for name, value in fields.items()}

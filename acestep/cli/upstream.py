@@ -17,10 +17,10 @@ from typing import Any
 from acestep.effective_plan import EffectivePlan
 from acestep.tasks import TASKS, TRACKS, instruction
 from harness.adjustments import Adjustments
-from harness.checks import listed, shown
+from harness.checks import did_you_mean, listed, shown
 from harness.errors import UsageError
 
-MAX_NAMED = 30  # of unknown names
+MAX_NAMED, MAX_NAME_CHARS = 30, 60  # of unknown names; what of one is held against ours
 
 ALIASES = {
     "think": "thinking",
@@ -153,7 +153,7 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
     known = {*fields, *absent, *(SWITCHES if music else ()), QUERY}
     if unknown := [name for name in data if field_name(name, fields) not in known]:
         names = f"{listed([*fields])} (generate --help-fields has all), and upstream's names of them"
-        raise UsageError(f"{_unknown(unknown)}; allowed: {names}")
+        raise UsageError(f"{_unknown(unknown, fields)}; allowed: {names}")
     if music and isinstance(named.get("cot_caption"), bool):  # the server's name of the switch
         named.setdefault("use_cot_caption", named.pop("cot_caption"))
     values = {name: value for name, value in named.items() if name in fields}
@@ -165,7 +165,6 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
     for name in SWITCHES.keys() & named.keys():
         values |= _switched(name, named[name])
     _take_seeds(values, left_out)
-    _leave_to_the_mode(values, left_out)
     _leave_out({name: value for name, value in named.items() if name in absent}, left_out)
     if music and named.get(QUERY):
         caption = values.get("caption") or named[QUERY]
@@ -175,9 +174,15 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
     return values
 
 
-def _unknown(names: Sequence[str]) -> str:
+def _unknown(names: Sequence[str], fields: Collection[str]) -> str:
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return f"unknown field{'s' * (len(names) > 1)} {', '.join(map(shown, names[:MAX_NAMED]))}{more}"
+    words = [f"{shown(name)}{_hint(name, fields)}" for name in names[:MAX_NAMED]]
+    return f"unknown field{'s' * (len(names) > 1)} {', '.join(words)}{more}"
+
+
+def _hint(name: str, fields: Collection[str]) -> str:
+    question = did_you_mean(name[:MAX_NAME_CHARS], [*fields])
+    return f" ({question})" if question else ""
 
 
 def _switched(name: str, value: Any) -> dict[str, Any]:
@@ -213,8 +218,8 @@ def _seeds(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
-def _leave_to_the_mode(values: dict[str, Any], left_out: LeftOut) -> None:
-    """Crossfades that upstream's programs write and do not read."""
+def leave_to_the_mode(values: dict[str, Any], left_out: LeftOut) -> None:
+    """Drop from `values` of a file the crossfades that upstream's programs write and do not read."""
     for name in OVERRULED.keys() & values.keys():
         if values[name] == OVERRULED[name] and not isinstance(values[name], bool):
             left_out.notes.append(f"{name}: {values.pop(name)} is upstream's default; repaint_mode decides")

@@ -155,7 +155,7 @@ MEANINGS = {
     "infer_method": 'and "heun", which is a `sampler_mode` there',
     "dcw_enabled": "null: on for turbo only",
     "retake_seed": "of the first item, the others' follow",
-    "use_cot_language": "and the language is used, as it is not there",
+    "use_cot_language": "the language is used, not so there; a given one is kept",
 }
 HEAD = ("upstream's field", "default there", "its server's", "here", "default here", "preset upstream")
 

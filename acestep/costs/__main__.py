@@ -84,9 +84,7 @@ def _add_request(add: Callable[..., object]) -> None:
     add("--steps", type=whole, metavar="N", help="diffusion steps (turbo 8, base 50)")
     switch = argparse.BooleanOptionalAction
     add("--thinking", action=switch, help="plan audio codes with the language model (the preset's)")
-    add(
-        "--preset", choices=PRESETS, default=FIXED, help="what holds where nothing else is said (%(default)s)"
-    )
+    add("--preset", choices=PRESETS, help=f"what holds where nothing else is said (the file's, else {FIXED})")
 
 
 def _add_engine(add: Callable[..., object]) -> None:

@@ -83,8 +83,9 @@ def _request(
 
     With it, how errors name what the example chose.
     """
-    path, preset = music_example(options.example), PRESETS[options.preset]
-    params, config = load_example(path, left_out, preset)
+    path = music_example(options.example)
+    params, config = load_example(path, left_out, PRESETS.get(options.preset))
+    preset = PRESETS[config.preset]
     flags = {"duration": options.duration, "inference_steps": options.steps}
     changes = {name: value for name, value in flags.items() if value is not None}
     size = config.batch_size if options.batch is None else options.batch

@@ -68,10 +68,18 @@ def facts(cost: Cost) -> dict[str, str]:
         "card": name,
         "rates": f"{card.tflop_per_s:g} TFLOP/s, {card.gb_per_s:g} GB/s, link {card.link_gb_per_s:g} GB/s, "
         f"{card.launch_us:g} µs a launch",
+        "preset": preset(cost),
         "plan": f"{request}; {plan['dit']}, {plan['quantization'] or 'not quantized'}, {lm}, "
         f"{offload} offloaded",
         "weights": f"shapes of {plan['source']}, run by eager PyTorch",
     }
+
+
+def preset(cost: Cost) -> str:
+    """The preset of the request, and what it brought to it."""
+    plan = cost.plan
+    values = ", ".join(f"{name}={value}" for name, value in plan["preset_values"].items())
+    return f"{plan['preset']}: {values}" if values else plan["preset"]
 
 
 def ordered(cost: Cost) -> list[StageCost]:

@@ -11,12 +11,11 @@ a stream of uniform draws of its own, so an item's plan does not depend on the b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from acestep.defaults import length_s
 from acestep.lm import describe
 from acestep.lm.backends.interface import Backend, DecodeLoop
 from acestep.lm.decode.selector import Guidance
@@ -65,15 +64,15 @@ class Planner:
         user: Metadata,
         seeds: Sequence[int],
         *,
-        duration_s: float | None,
+        length_s: Callable[[float | None], float],
         max_duration_s: int,
         metadata: bool,
         codes: bool,
     ) -> Plan:
         """Run phase 1 if `metadata`, then phase 2 if `codes`; one item per seed.
 
-        `user`: what is fixed. `duration_s`: its duration before rounding, which sets the number of codes;
-        None leaves it to the thought of each item, of at most `max_duration_s`. Raises UsageError where
+        `user`: what is fixed. `length_s`: seconds of an item, which set the number of its codes, by the
+        duration that its metadata names, in a thought of at most `max_duration_s`. Raises UsageError where
         that is below 10.
         """
         sampling = Sampling(
@@ -86,7 +85,7 @@ class Planner:
             planned = self._think(loop, params, user, len(seeds), max_duration_s)
         item_codes = None
         if codes:
-            seconds = [length_s(duration_s, item.duration) for item in planned]
+            seconds = [length_s(item.duration) for item in planned]
             counts = [int(CODES_PER_SECOND * s) for s in seconds]
             item_codes = self._codes(loop, params, planned, counts)
         return Plan(planned, item_codes, loop.counts())

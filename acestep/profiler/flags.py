@@ -7,7 +7,6 @@ can take its place and its origin can be told. What a value may be is checked by
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,7 +16,7 @@ from acestep.lm.backends.registry import BACKENDS
 from acestep.presets import GUIDE, PRESETS
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
-from harness.checks import shown
+from harness.checks import did_you_mean, shown
 from harness.console import Parser, named
 from harness.errors import UsageError
 from harness.flags import number, span, whole
@@ -69,7 +68,7 @@ class Flags(Parser):
         known, unknown = self.parse_known_args(argv)
         if unknown:
             flag = unknown[0].partition("=")[0]
-            hint = _nearest(flag, [flag_of(name) for name in self.modes_of])
+            hint = did_you_mean(flag, [flag_of(name) for name in self.modes_of])
             raise UsageError(f"{shown(unknown[0])} is no flag; {hint or 'see --help'}")
         return vars(known)
 
@@ -208,13 +207,8 @@ def _add_tiers(flags: Flags) -> None:
     add("--device-json", type=Path, metavar="FILE", help="predict for the card that a file describes")
 
 
-def _nearest(word: str, words: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, words, 1)
-    return f"did you mean {near[0]}?" if near else ""
-
-
 def _mode(value: str) -> str:
     if value in MODES:
         return value
-    hint = _nearest(value, MODES) or "see --help"
+    hint = did_you_mean(value, MODES) or "see --help"
     raise argparse.ArgumentTypeError(f"{shown(value)} is not allowed; use one of {', '.join(MODES)}; {hint}")

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import replace as changed
 
 from acestep import fields, resolver
-from acestep.defaults import DEFAULT_SEED, length_s
+from acestep.defaults import DEFAULT_SEED
 from acestep.effective_plan import EffectivePlan
 from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
@@ -49,9 +49,9 @@ class Row:
     @property
     def work(self) -> float:
         """How much there is to do, in arbitrary units."""
-        effective, batch = self.plan.params, self.plan.config.batch_size
+        batch = self.plan.config.batch_size
         steps = len(self.plan.times) + VAE_STEPS
-        return length_s(effective.duration) * (batch * steps + (LM_STEPS if self.plan.lm_codes else 0))
+        return self.plan.length_s() * (batch * steps + (LM_STEPS if self.plan.lm_codes else 0))
 
     @property
     def requested(self) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from acestep import components, resolver
 from acestep.cli import report
 from acestep.costs.report import label
-from acestep.defaults import length_s
 from acestep.effective_plan import EffectivePlan
 from acestep.profiler import devices, instruments, matrix, prepare, roofline, tables
 from acestep.profiler.flags import BENCHMARK, PROFILE, TEXT_MODES
@@ -192,7 +191,7 @@ class _Device:
 
     def before(self, plan: EffectivePlan) -> str:
         """The roofline of a run to come."""
-        duration_s = length_s(plan.params.duration)
+        duration_s = plan.length_s()
         expected = roofline.expected_counts(
             duration_s,
             len(plan.times),

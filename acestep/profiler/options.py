@@ -32,6 +32,7 @@ from harness.flags import spelled
 from harness.quantization import QUANTIZATIONS
 
 OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile")
+UNASKED = ("preset", "default")  # origins of what nobody has asked for
 MAX_REPEATS = 1_000
 MAX_BUDGET_S = 7 * 24 * 3_600.0
 TIERSIM_FLAGS = (
@@ -98,7 +99,9 @@ class Options:
     @property
     def chains(self) -> bool:
         """Whether any of the chain-of-thought switches was asked for."""
-        return any(getattr(self.params, name) and self.origins.get(name) != "preset" for name in COT_SWITCHES)
+        return any(
+            getattr(self.params, name) and self.origins.get(name) not in UNASKED for name in COT_SWITCHES
+        )
 
     @property
     def engine(self) -> dict[str, Any]:

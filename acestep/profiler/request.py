@@ -24,6 +24,7 @@ from acestep.cli.examples import (
 from acestep.cli.upstream import LeftOut, field_name
 from acestep.defaults import DEFAULT_SEED
 from acestep.presets import GUIDE, PRESETS, Preset
+from acestep.presets import requested as beyond
 from acestep.profiler.flags import BENCHMARK, CREATE, FORMAT, UNDERSTAND
 from acestep.request import (
     DURATION_RANGE_S,
@@ -62,8 +63,8 @@ def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -
         description = _described(mode, settings, seed, origins)
         return {"config": GenerationConfig(), "description": description}
     path, left_out = music_example(settings.get("example")), LeftOut(Adjustments("strict" in settings))
-    preset = PRESETS[settings.get("preset", GUIDE)]
-    params, config = _example(path, left_out, preset, origins)
+    params, config = _example(path, left_out, PRESETS.get(settings.get("preset", "")), origins)
+    preset = PRESETS[config.preset]
     if mode == FORMAT:
         description, names = _rewritten(params, settings, seed), example_names(path, params, ())
         return {"config": GenerationConfig(), "description": description} | _of_file(left_out, names)
@@ -83,18 +84,21 @@ def _of_file(left_out: LeftOut, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _example(
-    path: Path, left_out: LeftOut, preset: Preset, origins: dict[str, str]
+    path: Path, left_out: LeftOut, preset: Preset | None, origins: dict[str, str]
 ) -> tuple[GenerationParams, GenerationConfig]:
     """The request of an example, and which flags have their value from it, or from a named preset."""
-    request = load_example(path, left_out, preset)
+    params, config = load_example(path, left_out, preset, PRESETS[GUIDE])
     names = [known.name for known in fields(GenerationParams)]
-    in_file = {field_name(word, [*names, "batch_size", "seed"]) for word in json.loads(read_text(path))}
-    of_preset = preset.values(turbo=True).keys() if origins["preset"] == "flag" else ()
+    in_file = {
+        field_name(word, [*names, "batch_size", "seed", "preset"]) for word in json.loads(read_text(path))
+    }
+    preset, is_named = PRESETS[config.preset], preset or "preset" in in_file
+    of_preset = preset.values(turbo=True) | beyond(preset.params, PRESETS[GUIDE].params) if is_named else ()
     origins |= {name: "preset" for name in of_preset if origins.get(name) == "default"}
     for name in in_file - {*preset.over_files}:
         if origins.get(name) in ("default", "preset"):
             origins[name] = "example"
-    return request
+    return params, config
 
 
 def _changes(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass, fields
 
 import yaml
 
-from acestep.defaults import length_s
-
+UNTOLD_S = 30  # what upstream's template says of a song whose length is open; a generation's never is
 # Where a chain of thought ends: its closing tag at the start of a line, or any special token after it.
 END_OF_THOUGHT = re.compile(r"^</think>|<\|(?:im_end|endoftext|audio_code_\d+)\|>", re.MULTILINE)
 
@@ -53,7 +52,7 @@ class Metadata:
             f"- bpm: {self.bpm or 'N/A'}\n"
             f"- timesignature: {self.timesignature or 'N/A'}\n"
             f"- keyscale: {self.keyscale or 'N/A'}\n"
-            f"- duration: {length_s(self.duration):g} seconds\n"
+            f"- duration: {UNTOLD_S if self.duration is None else self.duration:g} seconds\n"
         )
 
 

@@ -147,7 +147,7 @@ def runs(plan: EffectivePlan) -> Mapping[str, Any]:
         "song": (request.bpm, request.keyscale, request.timesignature, request.src_audio),
         "inputs": (request.reference_audio, request.audio_codes, plan.lm_metadata, plan.lm_codes),
         "lyrics": request.instrumental or request.lyrics,
-        "language": names_language or request.vocal_language,
+        "language": (request.vocal_language, names_language),
         "method": follows and request.infer_method,
         "region": painted and (start, end),
         "kept": painted and not whole and kept,

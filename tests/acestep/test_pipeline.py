@@ -11,6 +11,9 @@ from short_music import METADATA, SEEDED, SHORT
 from acestep import GenerationConfig, GenerationParams
 from acestep.audio import files, finishing
 from acestep.engine import Engine
+from acestep.lm import planner
+from acestep.presets import PRESETS
+from acestep.text.metadata import Metadata
 
 RATE = 48_000
 START, STOP = 2 * RATE, 4 * RATE
@@ -106,6 +109,30 @@ def test_latents_are_rescaled_and_shifted_before_they_are_decoded(engine: Engine
     assert torch.allclose(ran["audio"], expected, atol=1e-5)
     assert not torch.allclose(ran["audio"], untouched, atol=1e-3)
     assert not torch.allclose(ran["audio"], swapped, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("preset", "named_s", "limit_s", "seconds"),
+    [("upstream", None, 16, 16), ("fixed", None, 40, 30), ("fixed", None, 16, 16), ("upstream", 11, 16, 11)],
+)
+def test_where_no_thought_names_a_length_it_is_the_presets(
+    engine: Engine, monkeypatch, preset: str, named_s: int | None, limit_s: int, seconds: int
+):
+    """One length for the codes, the latents, the waveform and the words of the text."""
+    monkeypatch.setattr(type(engine.setup), "max_duration_s", property(lambda _: limit_s))
+    monkeypatch.setattr(planner, "parse", lambda text: Metadata(duration=named_s))
+    free = {"use_constrained_decoding": False, "thinking": True, "use_cot_metas": True, "lm_temperature": 0.0}
+    request = replace(PRESETS[preset].params, caption="a waltz", inference_steps=1, **free)
+    config = replace(PRESETS[preset].config, batch_size=1, seeds=(1,))
+    result = engine.generate(request, config)
+    assert result.counts.audio_codes == 5 * seconds and result.counts.latent_frames == 25 * seconds
+    assert result.audios[0].tensor.shape[1] == seconds * RATE
+    assert result.audios[0].metadata["duration"] == seconds
+
+
+def test_upstreams_length_is_two_minutes_where_nobody_says(engine: Engine):
+    plan = engine.resolve(PRESETS["upstream"].params, PRESETS["upstream"].config)
+    assert (plan.params.duration, plan.length_s(), plan.length_s(17)) == (None, 120, 17)
 
 
 def test_a_fade_that_is_longer_than_a_planned_length_is_told(engine: Engine, monkeypatch):

@@ -71,6 +71,15 @@ def test_upstream_is_what_its_api_does():
     assert plan(UPSTREAM, "base", dcw_enabled=True).request == {"dcw_enabled": True}
 
 
+def test_a_language_that_is_given_is_kept_beside_a_preset_that_would_have_it_thought():
+    found = plan(UPSTREAM, vocal_language="it")
+    assert found.request == {"vocal_language": "it"} and not found.adjustments
+    assert not found.params.use_cot_language and "use_cot_language" in found.as_dict()["preset_unused"]
+    [change] = plan("fixed", vocal_language="it", use_cot_language=True).adjustments
+    assert (change.field, change.applied) == ("use_cot_language", None)
+    assert plan(UPSTREAM).params.use_cot_language
+
+
 def test_without_a_language_model_upstream_takes_two_minutes_and_tells():
     found = plan(UPSTREAM, lm=None)
     assert not found.lm_codes and found.params.duration == 120

@@ -46,7 +46,7 @@ def outpainted(engine: Engine) -> int:
 def outpainted_words(engine: Engine) -> int:
     painted = {"repainting_start": -1.16, "repainting_end": 1.0}
     params = GenerationParams(task_type="repaint", src_audio="a.wav", **painted)
-    params = length.resolved(params, 10.84, engine.setup, Adjustments(strict=True))
+    params = length.resolved(params, 10.84, engine.setup, Adjustments(strict=True), 30)
     seconds = length.text_s(params, None, engine.setup)
     assert seconds is not None
     return int(seconds)

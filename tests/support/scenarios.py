@@ -107,7 +107,7 @@ def plan(planner: Planner, temperature: float, seeds=(1,), user=NOTHING, codes=T
         replace(params, **changes),
         user,
         seeds,
-        duration_s=None if codes else 12,
+        length_s=lambda planned: planned or 12,
         max_duration_s=19,
         metadata=True,
         codes=codes,

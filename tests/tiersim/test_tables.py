@@ -129,6 +129,13 @@ def test_the_plan_of_a_run():
     assert "0.6B" in text and "SKIP not tried below 8 GB" in text
 
 
+def test_the_footer_names_a_preset_that_does_not_go_without_saying():
+    plain, counts = record(8), "1 cases: 1 ok, 0 failed, 0 skipped"
+    other = replace(plain, requested=replace(plain.requested, preset="upstream"))
+    totals = [REPORT.footer([each]).splitlines()[0] for each in (plain, other)]
+    assert totals == [counts, f"{counts}, preset upstream"]
+
+
 def test_the_footer_counts_and_names_the_cap():
     card = record(8)
     stand_in = replace(record(8, "oom"), device="cpu")

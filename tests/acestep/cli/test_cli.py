@@ -111,9 +111,19 @@ REFUSED = {
     ("generate", "--lyrics", "@examples/audio/loop.flac"): (3, "cannot be read as text"),
     ("generate", "--caption", ODD): (2, "--caption: control character U+001B at position 3"),
     ("generate", "--caption", "\udcff"): (2, "--caption: not valid Unicode"),
-    ("generate", "--set", "bpm"): (2, "--set: 'bpm' names no field"),
-    ("generate", "--set", f"{LONG}=1"): (2, "names no field"),
-    ("generate", "--set", "seed=3"): (2, "names no field"),
+    ("generate", "--set", "bpm"): (2, "--set: 'bpm' has no value; use NAME=VALUE"),
+    ("generate", "--set", f"{LONG}=1"): (2, "unknown field"),
+    ("generate", "--set", "dcw_enbled=true"): (2, "unknown field 'dcw_enbled' (did you mean dcw_enabled?)"),
+    ("generate", "--set", "sampler_mode=rk4"): (
+        2,
+        "--set sampler_mode: 'rk4' is not allowed; use \"heun\" or",
+    ),
+    ("generate", "--set", "mp3_bitrate=129k"): (
+        2,
+        "--set mp3_bitrate: '129k' is not allowed; use one of 128k",
+    ),
+    ("generate", "--set", "seed=x"): (2, "--set seed: 'x'"),
+    ("generate", "--set", "eta=1", "--strict"): (2, "--set eta: 1 has no counterpart here; leave it out"),
     ("generate", "--set", "bpm=300.5"): (2, "--set bpm: 300.5 is not allowed; use a whole number"),
     ("generate", "--set", "bpm=" + "9" * 5000): (2, "--set bpm: '9999"),
     ("generate", "--set", "timesteps=" + "[" * 10**5): (2, "--set timesteps: '[[["),
@@ -382,6 +392,51 @@ def test_a_dry_run_names_the_components_that_would_be_loaded(say):
 
 def test_text_that_reads_as_a_number_is_still_text(say):
     assert plan(say, "--set", "timesignature=4", "--set", "caption=1984", "--set", "bpm=90")["steps"] == 8
+
+
+SETTINGS = (
+    ("use_adg", True),
+    ("sampler_mode", "heun"),
+    ("duration", -1),
+    ("seed", 7),
+    ("seed", -1),
+    ("inferMethod", "sde"),
+    ("mp3_bitrate", "320k"),
+    ("batch_size", 2),
+    ("retake_seed", -1),
+    ("cot_caption", True),
+    ("momentum", 0.2),
+)
+
+
+@pytest.mark.parametrize(("name", "value"), SETTINGS)
+def test_a_setting_means_what_it_means_in_a_file(say, tmp_path, name: str, value: object):
+    """Of a request beyond the defaults, so that one that is left out would show."""
+    beside = {"caption": "a waltz", "audio_format": "mp3", "retake_variance": 0.5} | {name: None}
+    path, base = tmp_path / "request.json", {key: each for key, each in beside.items() if each is not None}
+    path.write_text(json.dumps(base | {name: value}))
+    in_file = plan(say, "--dit", "acestep-v15-base", "--set", "duration=-1", "--example", str(path))
+    path.write_text(json.dumps(base))
+    typed = (
+        "--set",
+        "duration=-1",
+        "--set",
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}",
+    )
+    assert plan(say, "--dit", "acestep-v15-base", *typed, "--example", str(path)) == in_file
+    assert in_file != plan(say, "--dit", "acestep-v15-base", "--example", str(path))
+
+
+def test_a_file_names_its_preset_and_a_flag_another(say, tmp_path, capsys):
+    path = tmp_path / "request.json"
+    path.write_text('{"caption": "a waltz", "preset": "upstream"}')
+    named = plan(say, "--example", str(path))
+    for typed in (("--preset", "upstream"), ("--set", "preset=upstream")):
+        assert named == plan(say, "--caption", "a waltz", *typed)
+    assert plan(say, "--example", str(path), "--preset", "fixed")["preset"] == "fixed"
+    path.write_text('{"caption": "a waltz", "preset": "mine"}')
+    assert main(["generate", "--dry-run", "--example", str(path)]) == 2
+    assert "preset: 'mine' is not allowed; use one of fixed, upstream, guide" in capsys.readouterr().err
 
 
 def test_examples_are_found_from_any_folder_and_a_file_that_is_there_comes_first(say, tmp_path, monkeypatch):

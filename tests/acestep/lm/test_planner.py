@@ -34,7 +34,13 @@ def _small_and_without_gradients(monkeypatch: pytest.MonkeyPatch):
 
 def plan(params=OPEN, user=SONG, seeds=(1,), *, duration_s=None, metadata=False, codes=True, longest=15):
     return PLANNER.plan(
-        params, user, seeds, duration_s=duration_s, max_duration_s=longest, metadata=metadata, codes=codes
+        params,
+        user,
+        seeds,
+        length_s=lambda planned: duration_s or planned or 30,
+        max_duration_s=longest,
+        metadata=metadata,
+        codes=codes,
     )
 
 

@@ -63,7 +63,13 @@ def test_a_plan_without_the_grammar_is_a_plan(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(MetadataConstraint, "__init__", lambda *a, **k: (made.append(a), build(*a, **k))[1])
     with torch.inference_mode():
         plan = PLANNER.plan(
-            FREE, Metadata(bpm=77), (1, 2), duration_s=2.0, max_duration_s=600, metadata=True, codes=True
+            FREE,
+            Metadata(bpm=77),
+            (1, 2),
+            length_s=lambda _: 2.0,
+            max_duration_s=600,
+            metadata=True,
+            codes=True,
         )
     assert not made, "no grammar was asked"
     assert [item.bpm for item in plan.metadata] == [77, 77]
@@ -78,7 +84,7 @@ def test_without_the_grammar_only_what_was_asked_for_is_taken(wanted: bool, monk
     params = replace(FREE, use_cot_caption=wanted, use_cot_language=wanted)
     with torch.inference_mode():
         plan = PLANNER.plan(
-            params, Metadata(), (1,), duration_s=2.0, max_duration_s=600, metadata=True, codes=False
+            params, Metadata(), (1,), length_s=lambda _: 2.0, max_duration_s=600, metadata=True, codes=False
         )
     [metadata] = plan.metadata
     assert (metadata.caption, metadata.language) == (("another song", "fr") if wanted else (None, None))

@@ -19,8 +19,6 @@ from places import ROOT
 from roots import checkpoint
 
 from acestep import resolver
-from acestep.cli.upstream import LeftOut
-from acestep.presets import Preset
 from acestep.profiler import command as profiler
 from acestep.profiler import instruments, matrix, measure, modes, progress, request
 from acestep.weights.layout import LMS
@@ -43,8 +41,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
     monkeypatch.setattr(machine, "revision", lambda: ("0" * 40, False))
     load = request.load_example
 
-    def short(path: Path, left_out: LeftOut, preset: Preset):
-        params, config = load(path, left_out, preset)
+    def short(*source):
+        params, config = load(*source)
         return replace(params, duration=10, inference_steps=2), config
 
     monkeypatch.setattr(request, "load_example", short)
