@@ -30,14 +30,14 @@ def changes() -> int:
     parser = console.Parser(prog="python -m scripts.changes", description=__doc__.splitlines()[0])
     parser.add_argument("--format", choices=("text", "json", "markdown"), default="text")
     options = parser.parse_args()
-    found = report(read())
+    changed = report(read())
     if options.format == "json":
-        print(json.dumps(asdict(found), indent=1, allow_nan=False))
+        print(json.dumps(asdict(changed), indent=1, allow_nan=False))
     elif options.format == "markdown":
-        print(markdown(found), end="")
+        print(markdown(changed), end="")
     else:
         terminal = Console(soft_wrap=True)
-        for style, line in text(found):
+        for style, line in text(changed):
             terminal.print(line, style=style or None, markup=False, highlight=False)
     return 0
 

@@ -108,10 +108,10 @@ def _fits(record: Record) -> str:
 
 def _counts(record: Record) -> str:
     counts = Counter(one.verdict for one in record.series)
-    told = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.most_common())
+    parts = ", ".join(f"{count:,} {verdict}" for verdict, count in counts.most_common())
     limits = f"slower is {percent(record.threshold)} of a time, {percent(record.exact_threshold)} of a cost"
     return (
-        f"{told or 'nothing was compared'}; {limits}; {record.rounds} rounds, {record.seconds / 60:.0f} min."
+        f"{parts or 'nothing was compared'}; {limits}; {record.rounds} rounds, {record.seconds / 60:.0f} min."
     )
 
 
