@@ -103,6 +103,7 @@ def _engine_flags() -> Parser:
     schemes = ["auto", "none", *QUANTIZATIONS]
     add("--quantization", default="auto", choices=schemes, help="of the DiT's weights (the tier's)")
     add("--compile", action=switch, help="compile the DiT (the tier's)")
+    add("--graphs", action=switch, help="launch the kernels of a step as one (on CUDA)")
     add("--strict", action="store_true", help="refuse what would not be done as it was asked for")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")
     add("--json", action="store_true", help="print the record as one JSON line")

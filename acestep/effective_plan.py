@@ -127,6 +127,7 @@ class EffectivePlan:
             "offload_dit_to_cpu": setup.offload_dit_to_cpu,
             "quantization": setup.quantization,
             "compile": setup.compile,
+            "graphs": setup.graphs,
             "components": list(self.components),
             "task_type": params.task_type,
             "instruction": self.instruction,

@@ -20,7 +20,6 @@ import torch
 
 from acestep import components, resolver
 from acestep.audio import writing
-from acestep.diffusion.compiling import Compiled
 from acestep.effective_plan import EffectivePlan
 from acestep.lm.backends.registry import open_backend
 from acestep.lm.describe import Description
@@ -33,6 +32,7 @@ from acestep.text import audio_codes
 from acestep.weights.checkpoint import Source
 from acestep.weights.loading import Models
 from acestep.weights.sources import open_source
+from harness.compiling import Compiled
 from harness.device import (
     describe,
     keep_freed_memory,
@@ -112,11 +112,14 @@ class Engine:
         models = _models(setup, device, weights)
         planner = None
         if setup.lm:
-            backend = open_backend(setup.lm_backend, models, weights, setup.lm)
+            backend = open_backend(setup.lm_backend, models, weights, setup.lm, setup.graphs)
             planner = Planner(backend, weights.tokenizer(setup.lm))
         _load(models, planner, components.usual(bool(setup.lm)) if preload is None else preload)
         keep_freed_memory(device)
-        compiled = Compiled(models.ace_step.decoder) if setup.compile else None
+        compiled = None
+        if setup.compile:
+            compiled = Compiled()
+            compiled.layers(models.ace_step.decoder.layers)
         if sync := synchroniser(device):
             sync()
         environment = _environment(setup, device, models, planner)
@@ -287,6 +290,7 @@ def _environment(
         "lm_backend": planner.backend.name if planner else None,
         "quantization": scheme(models.ace_step.decoder.layers),
         "compile": setup.compile,
+        "graphs": setup.graphs,
         "offload": components.describe(setup.offloaded, str(device)),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),

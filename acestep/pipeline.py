@@ -30,7 +30,6 @@ from acestep.audio.decode import Decoded, decode
 from acestep.audio.inputs import AudioInputs, encode_inputs
 from acestep.cuts import caption_cut, user_metadata
 from acestep.diffusion import canvas
-from acestep.diffusion.compiling import Compiled
 from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatch
 from acestep.effective_plan import EffectivePlan
 from acestep.length import long_fades
@@ -42,6 +41,7 @@ from acestep.text.metadata import Metadata
 from acestep.text.prompts import INSTRUMENTAL
 from acestep.weights.loading import Models
 from harness.adjustments import Fallback
+from harness.compiling import Compiled
 from harness.memory import MemoryBudget
 from harness.spans import span
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from acestep import components, gpu_config
 from acestep.audio.tile_size import vae_overrides
-from acestep.diffusion.compiling import unavailable as uncompiled
 from acestep.gpu_config import GPUConfig
 from acestep.lm.backends import registry as backends
 from acestep.lm.choice import AUTO, LanguageModels
@@ -25,7 +24,9 @@ from harness import accelerators
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustment, Adjustments
 from harness.checks import one_of
+from harness.compiling import unavailable as uncompiled
 from harness.errors import MissingPrerequisite
+from harness.graphs import unavailable as ungraphed
 from harness.quantization import QUANTIZATIONS
 from harness.quantization import unavailable as unquantized
 
@@ -59,6 +60,7 @@ class Setup:
     offload_dit_to_cpu: bool
     quantization: str | None
     compile: bool
+    graphs: bool
     adjustments: tuple[Adjustment, ...] = ()
     notes: tuple[str, ...] = ()  # defaults of the tier that this machine cannot do
     strict: bool = False
@@ -81,6 +83,7 @@ class Setup:
         offload_dit_to_cpu: bool | None = None,
         quantization: str = AUTO,
         compile: bool | None = None,
+        graphs: bool | None = None,
         strict: bool = False,
         no_limits: bool = False,
         accelerator: Accelerator | None = None,
@@ -90,7 +93,8 @@ class Setup:
         `lm` "auto" is the tier's default, or `lm_default`, where the tier loads one, or when `want_lm`; on a
         plain CPU the smallest. Where that is not there, it is the nearest that is, and a note says so.
         `dtype` is a name of `harness.device`, or what suits the device ("auto"). `quantization` is a name,
-        "none", or the tier's ("auto"). Switches left None are the tier's. `accelerator`: a card to simulate.
+        "none", or the tier's ("auto"). Switches left None are the tier's; `graphs` the
+        device's. `accelerator`: a card to simulate.
 
         Raises UsageError or MissingPrerequisite, naming what and where.
         """
@@ -128,6 +132,7 @@ class Setup:
             offload_dit_to_cpu=tier.offload_dit_to_cpu if offload_dit_to_cpu is None else offload_dit_to_cpu,
             quantization=_choose_quantization(quantization, card, tier, notes),
             compile=_choose_compile(compile, card, tier, notes),
+            graphs=_choose_graphs(graphs, card),
             adjustments=tuple(changes),
             notes=tuple(notes),
             strict=strict,
@@ -186,3 +191,10 @@ def _choose_compile(choice: bool | None, card: Accelerator, tier: GPUConfig, not
     if reason:
         notes.append(f"compile: the default of {tier.tier} {reason}; nothing is compiled")
     return wanted and not reason
+
+
+def _choose_graphs(choice: bool | None, card: Accelerator) -> bool:
+    reason = ungraphed(card.device)
+    if reason and choice:
+        raise MissingPrerequisite(f"graphs: {reason}")
+    return choice is not False and not reason

@@ -293,6 +293,7 @@ def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
         offload_dit_to_cpu=arguments.offload_dit,
         quantization=arguments.quantization,
         compile=arguments.compile,
+        graphs=arguments.graphs,
         strict=arguments.strict,
         no_limits=arguments.no_limits,
     )

@@ -109,6 +109,7 @@ def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
         offload_dit_to_cpu=options.offload_dit,
         quantization=options.quantization,
         compile=False,
+        graphs=options.graphs,
         strict=options.strict,
         no_limits=options.no_limits,
     )

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from acestep import components
-from acestep.diffusion import canvas, flow_edit, sampler
+from acestep.diffusion import canvas, flow_edit, sampler, step
 from acestep.diffusion.canvas import Canvas
-from acestep.diffusion.compiling import Compiled
 from acestep.diffusion.dcw import DCW, dcw
 from acestep.diffusion.guidance import Guidance
 from acestep.diffusion.repaint import Repaint
@@ -27,6 +26,7 @@ from acestep.text import conditioning
 from acestep.text.conditioning import EncodedText
 from acestep.text.metadata import Metadata
 from acestep.weights.loading import Models
+from harness.compiling import Compiled
 from harness.spans import span
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ class Diffusion:
         kinds = {self.guidance is not None and self.guidance.active(t) for t in self.plan.evaluations}
         for part in conditioned:
             for guided in sorted(kinds):
-                self.compiled.warm(part.conditions[0], part.modulation, guided)
+                decoder = self.models.ace_step.decoder
+                step.warm(self.compiled, decoder, part.conditions[0], part.modulation, guided)
 
     def noise(self, batch: MicroBatch) -> Tensor:
         """`[items, T, 64]` in the models' dtype, where diffusion starts; no item's depends on its batch."""

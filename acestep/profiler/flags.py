@@ -114,6 +114,7 @@ def _add_engine(flags: Flags) -> None:
     add("--offload-dit-to-cpu", action=switch, help="the DiT as well (the tier's)")
     add("--quantization", metavar="NAME", help=f"of the DiT: none, {', '.join(QUANTIZATIONS)} (the tier's)")
     add("--compile", action=switch, help="compile the DiT (the tier's)")
+    add("--graphs", action=switch, help="launch the kernels of a step as one (on CUDA)")
     add("--max-vram", metavar="GB", help="simulate a card of this size, as MAX_CUDA_VRAM does")
     add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")

@@ -31,7 +31,7 @@ from harness.errors import MissingPrerequisite, UsageError
 from harness.flags import spelled
 from harness.quantization import QUANTIZATIONS
 
-OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile")
+OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile", "graphs")
 UNASKED = ("preset", "default")  # origins of what nobody has asked for
 MAX_REPEATS = 1_000
 MAX_BUDGET_S = 7 * 24 * 3_600.0
@@ -70,6 +70,7 @@ class Options:
     offload_dit_to_cpu: bool | None = None
     quantization: str = AUTO
     compile: bool | None = None
+    graphs: bool | None = None
     strict: bool = False
     no_limits: bool = False
     max_vram_gb: float | None = None

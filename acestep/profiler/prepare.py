@@ -52,6 +52,7 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
             offload_dit_to_cpu=options.offload_dit_to_cpu,
             quantization=options.quantization,
             compile=options.compile,
+            graphs=options.graphs,
             strict=options.strict,
             no_limits=options.no_limits,
         )
@@ -91,6 +92,7 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         "offload DiT": switch("offload_dit_to_cpu", setup.offload_dit_to_cpu),
         "quantization": with_origin("quantization", setup.quantization or NONE),
         "compile": switch("compile", setup.compile),
+        "graphs": switch("graphs", setup.graphs),
         "preset": with_origin("preset", options.config.preset),
         "thinking": switch("thinking", params.thinking),
         "CoT": ", ".join(chain),
@@ -99,7 +101,7 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         "commit": commit or "unknown",
     }
     idle = (
-        ("DiT", "offload DiT", "quantization", "compile", "preset", "thinking", "CoT")
+        ("DiT", "offload DiT", "quantization", "compile", "graphs", "preset", "thinking", "CoT")
         if options.mode in TEXT_MODES
         else ()
     )

@@ -26,6 +26,7 @@ class PT:
     device: torch.device
     load: Callable[[], None] = lambda: None
     using: Callable[[], AbstractContextManager[object]] = nullcontext
+    graphs: bool = False  # decode steps are recorded, where the device can
 
     def decode_loop(self, sampling: Sampling, seeds: Sequence[int]) -> CachedDecodeLoop:
         return CachedDecodeLoop(TokenSelector(sampling, seeds, self.device), self._open)

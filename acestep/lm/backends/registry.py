@@ -67,8 +67,8 @@ def unavailable(name: str, device: str) -> str | None:
     return None
 
 
-def open_backend(name: str, models: Models, source: Source, lm: str) -> Backend:
-    """The backend `name` of the language model `lm`; nothing is loaded yet."""
+def open_backend(name: str, models: Models, source: Source, lm: str, graphs: bool = False) -> Backend:
+    """The backend `name` of the language model `lm`; nothing is loaded yet. `graphs`: as `Setup` has them."""
     if name == "vllm":
         from acestep.lm.backends.vllm_backend import VLLM
 
@@ -81,4 +81,4 @@ def open_backend(name: str, models: Models, source: Source, lm: str) -> Backend:
 
     assert models.lm is not None, "the models were loaded without their language model"
     load, using = partial(models.need, "lm"), partial(models.residency.using, "lm")
-    return PT(models.lm, models.device, load, using)
+    return PT(models.lm, models.device, load, using, graphs)

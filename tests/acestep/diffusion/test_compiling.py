@@ -21,14 +21,15 @@ from torch._dynamo.utils import counters
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from acestep import GenerationConfig, GenerationParams
-from acestep.diffusion import compiling
 from acestep.diffusion import sampler as diffusion
-from acestep.diffusion.compiling import CACHE_VARIABLE, Compiled, cache_directory, unavailable
+from acestep.diffusion import step
 from acestep.diffusion.guidance import Guidance
 from acestep.engine import Engine
 from acestep.models import dit as dit_module
 from acestep.models.configs import DiTConfig
 from acestep.models.dit import Conditions, DiT, Modulation
+from harness import compiling
+from harness.compiling import CACHE_VARIABLE, Compiled, cache_directory, unavailable
 from harness.spans import record
 
 CPU = torch.device("cpu")
@@ -52,6 +53,19 @@ CODES = {"audio_codes": "".join(f"<|audio_code_{code}|>" for code in range(60)),
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own, of itself
 why = unavailable("cpu")
 inductor = pytest.mark.skipif(why is not None, reason=f"torch.compile on this CPU {why}")
+
+
+class CompiledDiT:
+    """A DiT whose layers run compiled."""
+
+    def __init__(self, dit: DiT):
+        self.dit = dit
+        self.compiled = Compiled()
+        self.compiled.layers(dit.layers)
+        self.frozen = self.compiled.frozen
+
+    def warm(self, conditions: Conditions, modulation: Modulation, guided: bool) -> None:
+        step.warm(self.compiled, self.dit, conditions, modulation, guided)
 
 
 def made(layers: int = 4) -> DiT:
@@ -152,7 +166,7 @@ def test_a_value_that_is_read_back_is_a_graph_break_and_an_error(
     x, shape = torch.randn(1, WITHIN, 64), conditions(dit, 1, WITHIN, guided=False)
     found = torch._dynamo.explain(dit.velocity)(x, shape, modulation(dit), 1)
     assert found.graph_break_count > 0
-    compiled = Compiled(dit)
+    compiled = CompiledDiT(dit)
     with pytest.raises(torch._dynamo.exc.Unsupported):
         compiled.warm(shape, modulation(dit), guided=False)
     assert calls_hold_their_arguments()  # not so: `evaluate_frames_as_python_does` can go
@@ -166,7 +180,7 @@ def test_every_layer_runs_one_graph_per_kind_of_attention(
     graphs: list, frames: int, expected: int, guided: bool
 ):
     dit = made()
-    Compiled(dit).warm(conditions(dit, 1, frames, guided=guided), modulation(dit), guided)
+    CompiledDiT(dit).warm(conditions(dit, 1, frames, guided=guided), modulation(dit), guided)
     assert len(graphs) == expected
 
 
@@ -174,7 +188,7 @@ def test_every_layer_runs_one_graph_per_kind_of_attention(
 def test_neither_another_prompt_nor_weights_that_moved_compile_again(graphs: list, guided: bool):
     dit = made()
     times, x = modulation(dit), torch.randn(2, BEYOND, 64)
-    compiled = Compiled(dit)
+    compiled = CompiledDiT(dit)
     compiled.warm(conditions(dit, 2, BEYOND, guided=guided), times, guided)
     run, before = (dit.velocities if guided else dit.velocity), len(graphs)
     for encoder_tokens in (2, 21, 300):  # 21: as many as the latents have
@@ -192,7 +206,7 @@ def test_neither_another_prompt_nor_weights_that_moved_compile_again(graphs: lis
 
 def test_a_step_that_would_have_to_compile_is_an_error(graphs: list):
     dit = made()
-    times, compiled = modulation(dit), Compiled(dit)
+    times, compiled = modulation(dit), CompiledDiT(dit)
     compiled.warm(conditions(dit, 1, WITHIN, guided=False), times, guided=False)
     x, other = torch.randn(1, WITHIN - 2, 64), conditions(dit, 1, WITHIN - 2, guided=False)
     with compiled.frozen(), pytest.raises(RuntimeError, match="fail_on_recompile"):
@@ -203,7 +217,7 @@ def test_a_step_that_would_have_to_compile_is_an_error(graphs: list):
 
 def test_compiling_is_a_stage_of_the_first_request_of_a_bucket(graphs: list):
     dit = made()
-    times, compiled = modulation(dit), Compiled(dit)
+    times, compiled = modulation(dit), CompiledDiT(dit)
     stages = []
     for frames, guided in ((WITHIN, True), (WITHIN, True), (BEYOND, True), (WITHIN, False), (WITHIN, True)):
         with record() as spans:
@@ -215,7 +229,7 @@ def test_compiling_is_a_stage_of_the_first_request_of_a_bucket(graphs: list):
 def test_more_buckets_than_are_kept_start_anew(graphs: list, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compiling, "BUCKETS", 2)
     dit = made(layers=2)
-    times, compiled = modulation(dit), Compiled(dit)
+    times, compiled = modulation(dit), CompiledDiT(dit)
     sizes = (BEYOND, BEYOND + 2, BEYOND + 4, BEYOND)
     for frames in sizes:
         compiled.warm(conditions(dit, 1, frames, guided=False), times, guided=False)
@@ -230,7 +244,7 @@ def test_more_graphs_than_are_allowed_are_an_error_and_not_eager(
     monkeypatch.setattr(compiling, "BUCKETS", 2)
     dit = made(layers=2)
     times, last = modulation(dit), BEYOND + 4
-    Compiled(dit)
+    CompiledDiT(dit)
     for frames in range(BEYOND, last, 2):
         dit.velocity(torch.randn(1, frames, 64), conditions(dit, 1, frames, guided=False), times, 0)
     with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
@@ -269,7 +283,7 @@ def eager_and_compiled() -> Run:
         return diffusion.denoise(dit, x, shape, times, TIMES, guidance=guidance)[0]
 
     eager, close = latents(x), latents(x * (1 + 1e-4))
-    compiled = Compiled(dit)
+    compiled = CompiledDiT(dit)
     compiled.warm(shape, times, guided=True)
     with compiled.frozen():
         return Run(eager, close, latents(x), cached())
@@ -333,7 +347,7 @@ def one_bucket() -> None:
     """What the process of the test above does."""
     dit = made()
     with torch.inference_mode():
-        Compiled(dit).warm(conditions(dit, ITEMS, BEYOND, guided=True), modulation(dit), guided=True)
+        CompiledDiT(dit).warm(conditions(dit, ITEMS, BEYOND, guided=True), modulation(dit), guided=True)
     print(json.dumps(cached()))
 
 

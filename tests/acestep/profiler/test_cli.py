@@ -164,7 +164,7 @@ def test_quantization_needs_its_package(run, monkeypatch):
 
 def test_every_flag_has_a_refusal_or_takes_nothing():
     bare = {"strict", "no_limits", "use_cot_caption", "use_cot_language", "no_warmup"}
-    bare |= {"dry_run", "tier_with_lm", "compile"}
+    bare |= {"dry_run", "tier_with_lm", "compile", "graphs"}
     lines = " ".join([*REFUSED, *GUIDES])
     assert {name for name in parser().modes_of if flag_of(name) not in lines} <= bare
 

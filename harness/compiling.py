@@ -1,19 +1,13 @@
-"""torch.compile for the DiT: one compiled layer that every layer runs, warmed up before any step needs it.
+"""torch.compile for a model's repeated parts: one graph serves all that are the same code at the same shapes.
 
-All layers are the same code at the same shapes, so a graph of one serves them all: two graphs per bucket
-(sliding attention beyond its window and full attention), one where the window holds the sequence. Compile
-time does not grow with the depth.
+Compile time does not grow with the depth of a model, then. What a graph holds for is its bucket: shapes and
+whatever else the owner of the parts names, and the number of threads.
 
-    bucket    rows, tokens, guided or not, threads: constants of its graphs
-    E         encoder tokens differ with every prompt and are the one size left open. They meet nothing but
-              the attention kernel, which takes any length
-    compile   a stage of its own: the first request of a bucket runs one step on its own conditions and
-              zero latents, whose result nobody reads and which draws no random number
-    diffuse   runs what is there; a graph break, and a step that would have to compile, are errors
+    compile   a stage of its own: the first call of a bucket runs the parts on values nobody reads
+    after it  what is there runs; a graph break, and a call that would have to compile, are errors
 
-Graphs are kept on disk (`cache_directory`), where the next process finds them.
-
-    python -m acestep generate --source synthetic-tiny --compile
+Graphs are kept on disk (`cache_directory`), where the next process finds them. No torch import before a graph
+is wanted.
 """
 
 from __future__ import annotations
@@ -23,6 +17,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +26,7 @@ from typing import TYPE_CHECKING
 from harness.spans import span
 
 if TYPE_CHECKING:
-    from acestep.models.dit import Conditions, DiT, Modulation
+    from torch import nn
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 BUCKETS = 32  # graphs in memory at once are twice as many at most; more buckets start anew, from the disk
@@ -83,41 +78,33 @@ def _can_hold_files(directory: Path) -> bool:
 
 
 class Compiled:
-    """A DiT whose layers run compiled, from here on."""
+    """What of an engine runs compiled, and the buckets it has met."""
 
-    def __init__(self, dit: DiT):
+    def __init__(self) -> None:
         os.environ[CACHE_VARIABLE] = str(cache_directory())  # read by torch when it first compiles
-        self._dit = dit
-        self._buckets: set[tuple[object, ...]] = set()
-        for layer in dit.layers:
+        self._buckets: set[tuple[Hashable, ...]] = set()
+
+    def layers(self, layers: Iterable[nn.Module]) -> None:
+        """Have `layers`, which are of one kind, run compiled from here on."""
+        for layer in layers:
             layer.compile(fullgraph=True, dynamic=False, recompile_limit=2 * BUCKETS)
 
-    def warm(self, conditions: Conditions, modulation: Modulation, guided: bool) -> None:
-        """Compile what a step under `conditions` runs, guided or not: a stage `compile`.
-
-        Where that has been done for the bucket there is no such stage.
-        """
+    def warm(self, bucket: tuple[Hashable, ...], run: Callable[[], object]) -> None:
+        """Compile what `run` runs: a stage `compile`, and none where that was done for the bucket."""
         import torch
 
-        with_null = conditions.cross[0].null is not None
-        bucket = (conditions.context.shape, with_null, guided, torch.get_num_threads())
+        bucket = (*bucket, torch.get_num_threads())
         if bucket in self._buckets:
             return
         with span("compile"):
             if len(self._buckets) == BUCKETS:
                 torch.compiler.reset()
                 self._buckets.clear()
-            for cross in conditions.cross:
-                for heads in (cross.k, cross.v):
-                    torch._dynamo.mark_dynamic(heads, 2)
-            batch, channels = len(conditions.context), conditions.patch.shape[1] // 2
-            x = conditions.context.new_zeros(batch, conditions.frames, channels)
-            run = self._dit.velocities if guided else self._dit.velocity
-            run(x, conditions, modulation, 0)
+            run()
         self._buckets.add(bucket)
 
     def frozen(self) -> AbstractContextManager[object]:
-        """Inside, a layer that would have to be compiled raises RuntimeError instead."""
+        """Inside, what would have to be compiled raises RuntimeError instead."""
         import torch
 
         return torch.compiler.set_stance("fail_on_recompile")

@@ -1,0 +1,92 @@
+"""Steps as graphs: the kernels of a step over fixed buffers, recorded once and launched as one.
+
+The host spends some microseconds on each kernel it launches; where kernels are short, the card waits for it.
+A step whose kernels, shapes and addresses are the same every time can be recorded (CUDA graphs) and
+replayed. So a step works on buffers that are there before and after it: it allocates nothing that stays,
+reads nothing back, makes no tensor on the host, and has no shape that grows.
+
+    graphs = Graphs.on(device)
+    step()                         # once, so that libraries find what they need
+    graphs.record("codes", step)   # nothing is computed
+    graphs.run("codes", step)      # one launch; where nothing records, a call
+
+Who records is found by the type of the device: `cuda`, and what stands in for a card in a trace.
+No torch import before a graph is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+Step = Callable[[], None]
+
+
+class Recorder(Protocol):
+    """What records steps on one device. Steps of one recorder share the memory of their temporaries."""
+
+    def record(self, step: Step) -> Step:
+        """The recording of a step: called, it does again what the step did."""
+        ...
+
+
+class CUDARecorder:
+    """CUDA graphs, in one pool of memory: they never run at the same time."""
+
+    def __init__(self, device: torch.device):
+        import torch
+
+        self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)
+
+    def record(self, step: Step) -> Step:
+        import torch
+
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may ask the driver for figures meanwhile.
+        mode = "thread_local"
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode):
+            step()
+        return graph.replay
+
+
+# What makes the recorder of a device, by its type.
+recorders: dict[str, Callable[[torch.device], Recorder]] = {"cuda": CUDARecorder}
+
+
+def unavailable(device: str) -> str | None:
+    """Why no step can be recorded on `device`, or None. The answer continues a sentence about the feature."""
+    kind = device.partition(":")[0]
+    return None if kind == "cuda" else f"are for cuda, not for {kind}"
+
+
+class Graphs:
+    """Recordings by key. They and the memory they hold go with this object."""
+
+    def __init__(self, recorder: Recorder | None = None):
+        """Without a `recorder` steps are called."""
+        self._recorder = recorder
+        self._recordings: dict[Hashable, Step] = {}
+
+    @classmethod
+    def on(cls, device: torch.device, wanted: bool = True) -> Graphs:
+        """Those of `device`; plain calls where nothing records there, or where they are not `wanted`."""
+        recorder = recorders.get(device.type) if wanted else None
+        return cls(recorder(device) if recorder else None)
+
+    @property
+    def recording(self) -> bool:
+        """Whether `record` records."""
+        return self._recorder is not None
+
+    def record(self, key: Hashable, step: Step) -> None:
+        """Record a step that has been run, under a key that is new."""
+        if self._recorder:
+            self._recordings[key] = self._recorder.record(step)
+
+    def run(self, key: Hashable, step: Step) -> None:
+        """Replay the recording of `key`; call `step` where there is none."""
+        self._recordings.get(key, step)()
