@@ -137,7 +137,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
         f"the benchmark guide's (the file's, else {FIXED})",
     )
     add("--batch-size", type=whole, help="items (the preset's)")
-    add("--seed", type=whole, help=f"seed of the first item ({DEFAULT_SEED})")
+    add("--seed", type=whole, help=f"seed of the first item; -1 draws them all ({DEFAULT_SEED})")
     add("--format", choices=AUDIO_FORMATS, help="audio format (the preset's)")
     add(
         "--out",
@@ -165,7 +165,7 @@ def _describe_flags(parser: argparse.ArgumentParser) -> None:
     add("--example", type=Path, help="a request file")
     add("--language", help="of the lyrics")
     add("--max-tokens", type=whole, help="of the lyrics (2048)")
-    add("--seed", type=whole, help=f"({DEFAULT_SEED})")
+    add("--seed", type=whole, help=f"-1 draws one ({DEFAULT_SEED})")
     add("--set", metavar="NAME=VALUE", action="append", default=[], help="any other field of a request")
 
 

@@ -9,7 +9,6 @@ they are timed: everything a request needs is loaded before its clock starts.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from acestep.lm.backends.registry import open_backend
 from acestep.lm.describe import Description
 from acestep.lm.planner import Planner
 from acestep.pipeline import Generation
-from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, drawn_seed
 from acestep.result import DescriptionResult, GenerationResult, PlanResult
 from acestep.setup import Setup
 from acestep.text import audio_codes
@@ -175,9 +174,9 @@ class Engine:
         _load(self.models, self.planner, plan.components if loaded is None else loaded)
         seeds = plan.config.seeds
         if seeds is None:
-            seeds = tuple(random.randint(0, MAX_SEED) for _ in range(plan.config.batch_size))
+            seeds = tuple(drawn_seed() for _ in range(plan.config.batch_size))
         if plan.params.retake_variance and plan.params.retake_seed is None:
-            plan = plan.retaken(random.randint(0, MAX_SEED))
+            plan = plan.retaken(drawn_seed())
         return Generation(self.models, self.planner, self.budget, plan, seeds, self.compiled)
 
     def plan(self, params: GenerationParams, config: GenerationConfig | None = None) -> PlanResult:

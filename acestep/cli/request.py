@@ -19,12 +19,13 @@ from acestep.cli.examples import (
     overlaid,
     start,
 )
+from acestep.cli.seeds import one_seed
 from acestep.cli.upstream import LeftOut, field_name, translate
 from acestep.presets import FIXED, PRESETS, named
-from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from harness import flags
 from harness.adjustments import Adjustments
-from harness.checks import shown, within
+from harness.checks import shown
 from harness.errors import UsageError
 from harness.flags import spelled
 
@@ -76,7 +77,6 @@ def requested_music(arguments: argparse.Namespace) -> Request:
 def _config(config: GenerationConfig, run: dict[str, Any], first: int | None) -> GenerationConfig:
     """The run an example asks for, with the fields `run` over it. `first`: the seed of the first item."""
     if first is not None:
-        within("seed", first, 0, MAX_SEED, kind=int)
         run["seed"] = first
     elif not run.keys() & {"seed", "seeds"}:
         same_size = run.get("batch_size", config.batch_size) == config.batch_size
@@ -91,8 +91,9 @@ def requested_words(arguments: argparse.Namespace, **values: Any) -> Description
     values |= {
         "vocal_language": arguments.language,
         "max_lyrics_tokens": arguments.max_tokens,
-        "seed": arguments.seed,
     }
+    if arguments.seed is not None:
+        values["seed"] = one_seed(arguments.seed, left_out.notes)
     changes = _changes(DescriptionParams, values, arguments.set, left_out)
     report.warn(left_out.warnings)
     return dataclasses.replace(params, **changes)
