@@ -112,6 +112,7 @@ def _row(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         "batch_size": item.requested.get("batch_size"),
         "thinking": item.requested.get("thinking"),
         "inference_steps": item.requested.get("inference_steps"),
+        "preset": item.requested.get("preset"),
         "wall_s": item.median_s,
         "spread": item.spread,
         **{name: sample and sample.seconds(stages) for name, stages in columns.items()},
