@@ -19,6 +19,11 @@ from places import ROOT
 # Tiny models gain nothing from a second thread, and two spinning pools on two busy cores lose tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Nor does what compiles a layer of them: it would start processes that import torch, and build and load a
+# library for each set of instructions there is.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+
 # Hundreds of processes start from our modules: the first compiles them for all.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
