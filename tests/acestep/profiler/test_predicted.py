@@ -1,4 +1,4 @@
-"""The benchmark's dry run on a card that is not here: what each row would cost, from two processes."""
+"""The benchmark's dry run on a card that is not here: what each row would cost, from other processes."""
 
 import json
 import os
@@ -19,6 +19,7 @@ from acestep.profiler import matrix, modes, prepare
 from acestep.profiler.command import main
 from acestep.profiler.options import parse
 from harness import cards
+from harness import processes as pool
 from harness.memory import GIB
 from harness.trace.cost import Refusal
 
@@ -60,7 +61,8 @@ def predicted(*arguments):
     return [(row, matrix.expected(card, row)) for row in matrix.rows(options, made)]
 
 
-def test_a_row_has_expected_times_and_a_peak(dry):
+def test_a_row_has_expected_times_and_a_peak(dry, monkeypatch):
+    monkeypatch.setattr(pool, "_cores", lambda: 1)
     code, out, err = dry("--dry-run", "--card", "rtx4060")
     assert code == 0 and "GeForce RTX 4060: 8.00 GiB → 8 GB class → tier4" in out
     assert "rows to predict: 2," in err
