@@ -117,6 +117,14 @@ def find(name: str) -> Card:
     raise UsageError(f"card: {checks.shown(name)} {what}; use e.g. {names}, or --device-json FILE")
 
 
+def known(name: str, memory_gib: float) -> Card | None:
+    """The card that its driver calls `name`, of this memory; None where the table has none."""
+    keys = {_key(name), _key(f"{name} ({snap(memory_gib):g} GB)")}
+    matches = [card for card in cards() if keys & _keys(card)]
+    sized = [card for card in matches if snap(card.memory_gib) == snap(memory_gib)]
+    return sized[0] if sized else None
+
+
 def read(path: Path) -> Card:
     """The card that a JSON file describes.
 

@@ -10,7 +10,7 @@ import pytest
 from places import ROOT
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-ENTRIES = ("-m acestep", "-m acestep.costs", "-m tiersim", "profile_inference.py", "-m scripts.calibrate")
+ENTRIES = ("-m acestep", "-m acestep.costs", "-m tiersim", "profile_inference.py", "-m scripts.gpu")
 
 # As numpy and torch do: what an import raises is caught, or leaves half a module to whoever comes next.
 CATCHES = """
