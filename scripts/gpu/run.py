@@ -28,6 +28,7 @@ from scripts.gpu.plan import SPARE_S, Part, allotment_s
 from scripts.gpu.record import Facts, Results, Row, new
 from scripts.gpu.worker import END
 
+WORKER = (sys.executable, "-m", "scripts.gpu.worker")
 OVERTIME = 1.5  # of a part's time, after which its process is ended
 LAST_CHARS = 300
 
@@ -117,7 +118,7 @@ def _part(results: Results, part: Part, seconds: float, left_s: float) -> None:
         "limit_s": seconds,
         "done": [*before.rows],
     }
-    process = Process([sys.executable, "-m", "scripts.gpu.worker", json.dumps(task)])
+    process = Process([*WORKER, json.dumps(task)])
     whole = False
     try:
         for line in process.lines(min(OVERTIME * seconds, left_s)):
