@@ -136,11 +136,10 @@ class Results:
                 self.kept_as = keep(self.path)
 
     def begin(self, part: str) -> Outcome:
-        """What of a part is there: the rows that need not be measured again."""
+        """What of a part is there. Its rows stay until others take their places."""
         before = self.outcome(part)
-        rows = {name: row for name, row in before.rows.items() if row.settled}
-        self._put(part, Outcome(rows=rows, took_s=before.took_s))
-        return self.outcome(part)
+        self._put(part, Outcome(rows=before.rows, took_s=before.took_s))
+        return before
 
     def add(self, part: str, row: Row) -> None:
         """Write a row down, at once. Raises BenchError when it cannot be."""

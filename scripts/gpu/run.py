@@ -116,7 +116,7 @@ def _part(results: Results, part: Part, seconds: float, left_s: float) -> None:
         "device": facts.device,
         "source": facts.source,
         "limit_s": seconds,
-        "done": [*before.rows],
+        "done": [name for name, row in before.rows.items() if row.settled],
     }
     process = Process([*WORKER, json.dumps(task)])
     whole = False

@@ -16,8 +16,9 @@ from harness.accelerators import Accelerator
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.records import machine
 from harness.text import wrapped
+from harness.trace.calibration import Calibration
 from scripts.gpu import plan, report, steps
-from scripts.gpu.parts import beside, energy, modes, peaks, stages
+from scripts.gpu.parts import beside, calibration, energy, modes, peaks, stages
 from scripts.gpu.parts import tests as marked_tests
 from scripts.gpu.plan import PARTS, TINY, allotment_s
 from scripts.gpu.record import Facts, Outcome, Row, new
@@ -107,6 +108,13 @@ def test_stages_have_shares_of_peaks(short):
     assert all(row.values[name] > 0 for name in ("diffuse_mfu", "vae_decode_mfu", "lm_decode_mbu"))  # type: ignore[operator]
     assert row.values["peaks"] == "measured here, float32"
     assert row.items[0].counts["audio_s"] == 5 and row.items[0].samples
+
+
+def test_launches_and_kernels_are_named_as_predictions_read_them(short, monkeypatch):
+    """On a CPU the same code times calls, and records nothing."""
+    monkeypatch.setattr(Task, "need_cuda", lambda *_: None)
+    values = calibration._launches(TASK).values
+    assert values.keys() <= set(Calibration.__struct_fields__) and all(value > 0 for value in values.values())  # type: ignore[operator]
 
 
 def test_what_a_cpu_cannot_record_says_so(short):
