@@ -31,7 +31,7 @@ PARTS = (
     Part("stages", "stages by length and language model", 210, 20),
     Part("modes", "compiled and captured beside eager", 120, 20),
     Part("beside", "diffusers and transformers beside ours", 90, 15),
-    Part("peaks", "predicted and measured peaks of the tiers", 120, 15),
+    Part("peaks", "peaks of the tiers, run and predicted", 120, 15),
     Part("energy", "joules by NVML's counter", 45, 10),
 )
 NAMES = tuple(part.name for part in PARTS)

@@ -140,7 +140,7 @@ def markdown(record: Record) -> str:
         f"{TITLE}{escaped(record.facts.card)}",
         "\n".join(wrapped(_verdict(record, parts), WIDTH)),
         "\n".join(wrapped(_facts(record), WIDTH)),
-        _targets(parts),
+        _targets(parts) if record.facts.device.startswith("cuda") else "",
         *(_part(name, outcome) for name, outcome in parts.items()),
     ]
     return "\n\n".join(filter(None, blocks)) + "\n"

@@ -71,7 +71,7 @@ def test_all_is_kept_and_a_second_run_has_nothing_to_do(place, capsys):
     assert statuses(place) == dict.fromkeys(THREE, "ok")
     assert place.asked() == [(part, []) for part in THREE]
     shown = capsys.readouterr().out
-    assert shown.startswith(place.report.read_text()) and shown.count("\n## ") == 4
+    assert shown.startswith(place.report.read_text()) and shown.count("\n## ") == 3
     before = read(place.out).parts
     assert place.measure() == 0
     assert place.asked() == [] and read(place.out).parts == before

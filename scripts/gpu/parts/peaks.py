@@ -34,17 +34,9 @@ def this_card(device: str) -> Card:
         return known
     import torch
 
-    return Card(
-        name=here.name,
-        capability=torch.cuda.get_device_capability(device),
-        memory_gib=here.memory_gib,
-        tflop_per_s=100,
-        gb_per_s=1000,
-        launch_us=5,
-        link_gb_per_s=25,
-        context_mib=512,
-        source="this machine",
-    )
+    major, minor = torch.cuda.get_device_capability(device)
+    row = {"name": here.name, "capability": f"{major}.{minor}", "memory_gib": here.memory_gib}
+    return cards.described(row | {"tflop_per_s": 100, "gb_per_s": 1000, "source": "this machine"}, here.name)
 
 
 def compare(
