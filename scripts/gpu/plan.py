@@ -26,9 +26,9 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("tests", "tests marked gpu", 60, 10),
+    Part("tests", "tests marked gpu", 75, 10),
     Part("calibration", "memory, launches, rates of the card", 45, 8),
-    Part("stages", "stages by length and language model", 210, 20),
+    Part("stages", "stages by length and language model", 195, 20),
     Part("modes", "compiled and captured beside eager", 120, 20),
     Part("beside", "diffusers and transformers beside ours", 90, 15),
     Part("peaks", "peaks of the tiers, run and predicted", 120, 15),
