@@ -71,12 +71,6 @@ TABLES: Mapping[str, Sequence[Column]] = {
         Column("skipped", "skipped", str),
     ),
     "calibration": (
-        Column("context MiB", "context_mib", _figure),
-        Column("cuBLAS MiB", "blas_bytes", _mib),
-        Column("launch us", "launch_us", _figure),
-        Column("kernel us", "kernel_us", _figure),
-        Column("to card", "to_card_gb_per_s", _figure),
-        Column("to host", "to_host_gb_per_s", _figure),
         Column("TFLOP/s", "tflop_per_s", _figure),
         Column("GB/s", "gb_per_s", _figure),
     ),
@@ -120,8 +114,19 @@ TABLES: Mapping[str, Sequence[Column]] = {
         Column("songs", "songs", str),
     ),
 }
+# What a part has once, in lines.
+FIGURES: Mapping[str, Sequence[Column]] = {
+    "calibration": (
+        Column("context, MiB", "context_mib", _figure),
+        Column("workspace of cuBLAS, MiB", "blas_bytes", _mib),
+        Column("workspace of a convolution, inputs", "convolution_copies", _figure),
+        Column("a launch from Python, us", "launch_us", _figure),
+        Column("a kernel in a CUDA graph, us", "kernel_us", _figure),
+        Column("link to the card, GB/s", "to_card_gb_per_s", _figure),
+        Column("link to the host, GB/s", "to_host_gb_per_s", _figure),
+    ),
+}
 NOTES = {
-    "calibration": "GB are decimal, also of the link; a kernel's us are those inside a CUDA graph.",
     "stages": "Songs by length and language model; shares are of the peaks ({peaks}).",
     "modes": "Eager over the other, median and range of {pairs} pairs in turn: above 1 the other is"
     " faster. Off: the audio, relative to eager's RMS; a token sampled otherwise is another song.",
@@ -196,15 +201,23 @@ def _part(name: str, outcome: Outcome) -> str:
     title = next(part.title for part in PARTS if part.name == name)
     rows = list(outcome.rows.values())
     measured = [row for row in rows if row.values]
-    columns = [c for c in TABLES[name] if any(row.values.get(c.key) is not None for row in measured)]
-    cells = [[row.name, *(_cell(column, row) for column in columns)] for row in measured]
     blocks = [f"## {title[0].upper()}{title[1:]}: {outcome.status}"]
+    figures = [(c.heading, _cell(c, row)) for c in FIGURES.get(name, ()) for row in _having(c, measured)]
+    if figures:
+        blocks.append(_table(("", "value"), figures))
+    columns = [column for column in TABLES[name] if _having(column, measured)]
+    shown = [row for row in measured if any(_having(column, [row]) for column in columns)]
     if columns:
+        cells = ([row.name, *(_cell(column, row) for column in columns)] for row in shown)
         blocks.append(_table(["", *(column.heading for column in columns)], cells))
     if measured and name in NOTES:
         blocks.append("\n".join(wrapped(_note(NOTES[name], measured[0]), WIDTH)))
     blocks += ["\n".join(reasons)] if (reasons := list(_reasons(rows, outcome))) else []
     return "\n\n".join(blocks)
+
+
+def _having(column: Column, rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if row.values.get(column.key) is not None]
 
 
 def _note(note: str, row: Row) -> str:

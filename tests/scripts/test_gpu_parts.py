@@ -263,5 +263,19 @@ def test_a_report_begins_with_its_verdict_and_is_plain_text_of_80_columns():
     assert wrapped(text, 10_000)  # harmless to a terminal
 
 
+LONGEST = {"modes": "compiled, captured", "calibration": "product 8192 x 8192 x 8192"}
+
+
+def test_a_report_of_every_part_has_80_columns():
+    parts = {}
+    for part in PARTS:
+        columns = (*report.TABLES[part.name], *report.FIGURES.get(part.name, ()))
+        values = dict.fromkeys((column.key for column in columns), 12.3456)
+        name = LONGEST.get(part.name, "0.6B, 240 s")
+        parts[part.name] = outcome(Row(name=name, status="ok", values=values))
+    text = reported(**parts)
+    assert text.count("\n## ") == 1 + len(PARTS) and max(map(len, text.splitlines())) <= report.WIDTH
+
+
 def test_a_report_without_failures_says_so():
     assert "\n**Nothing failed**: 1 measured (tests); " in reported(tests=outcome(Row(name="a", status="ok")))
