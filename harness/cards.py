@@ -97,7 +97,7 @@ def cards() -> tuple[Card, ...]:
     rows: list[Card] = []
     for family in _table()["family"]:
         shared = {key: value for key, value in family.items() if key != "cards"}
-        rows += [_card(shared | row, TABLE.name) for row in family["cards"]]
+        rows += [described(shared | row, TABLE.name) for row in family["cards"]]
     return tuple(rows)
 
 
@@ -115,6 +115,14 @@ def find(name: str) -> Card:
     near = matches or sorted(cards(), key=lambda card: _distance(wanted, card))[:NEAREST]
     names = ", ".join(map(_sized, near))
     raise UsageError(f"card: {checks.shown(name)} {what}; use e.g. {names}, or --device-json FILE")
+
+
+def known(name: str, memory_gib: float) -> Card | None:
+    """The card that its driver calls `name`, of this memory; None where the table has none."""
+    keys = {_key(name), _key(f"{name} ({snap(memory_gib):g} GB)")}
+    matches = [card for card in cards() if keys & _keys(card)]
+    sized = [card for card in matches if snap(card.memory_gib) == snap(memory_gib)]
+    return sized[0] if sized else None
 
 
 def read(path: Path) -> Card:
@@ -140,7 +148,7 @@ def read(path: Path) -> Card:
         raise UsageError(f"{where}: not JSON: {error}") from None
     if not isinstance(row, dict):
         raise UsageError(f"{where}: holds a {type(row).__name__}; use an object with a card's keys")
-    return _card({"source": str(path)[-MOST_CHARS:]} | row, where)
+    return described({"source": str(path)[-MOST_CHARS:]} | row, where)
 
 
 def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -156,7 +164,7 @@ def _table() -> dict[str, Any]:
     return tomllib.loads(TABLE.read_text(encoding="utf-8"))
 
 
-def _card(row: Mapping[str, Any], where: str) -> Card:
+def described(row: Mapping[str, Any], where: str) -> Card:
     """The card of a row that may leave out what the table has for all. Raises UsageError naming the key."""
     keys = [field.name for field in fields(Card)]
     row = {"aliases": [], **_table()["common"], **row}

@@ -177,10 +177,10 @@ def markdown(profile: Profile) -> bytes:
     """A line of provenance and a table, to paste."""
     run = profile.run
     facts = (record.SCHEMA, run.commit, run.source, run.dit, run.lm, run.device, run.machine.cpu)
-    lines = [", ".join(_escaped(fact) for fact in facts if fact) + (" (dirty)" if run.dirty else ""), ""]
+    lines = [", ".join(escaped(fact) for fact in facts if fact) + (" (dirty)" if run.dirty else ""), ""]
     columns = _columns(run)
     for number, row in enumerate(_table([_row(item, columns) for item in profile.items])):
-        lines.append(f"| {' | '.join(map(_escaped, row))} |")
+        lines.append(f"| {' | '.join(map(escaped, row))} |")
         if number == 0:
             lines.append("|---" * len(row) + "|")
     return "\n".join([*lines, ""]).encode(errors="backslashreplace")
@@ -193,7 +193,7 @@ def fenced(text: str) -> str:
     return f"\n{fence}text\n{text}\n{fence}\n"
 
 
-def _escaped(value: Any) -> str:
+def escaped(value: Any) -> str:
     """A cell that stays one cell and is nothing but text."""
     if value is None:
         return ""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from harness.trace.fake_card import FakeCard
 
 aten = torch.ops.aten
-UNCALIBRATED = "uncalibrated"
 
 CONVOLUTIONS = {aten.convolution, aten._convolution}
 KIB, MIB = 2**10, 2**20
@@ -42,10 +41,6 @@ class CUDA:
 
     capability: tuple[int, int]
     measured: Calibration | None = None
-
-    @property
-    def calibration(self) -> str:
-        return str(self.measured or UNCALIBRATED)
 
     @property
     def blas_bytes(self) -> int:

@@ -42,10 +42,10 @@ def predict(
     turns; nothing else may run a subject meanwhile. Raises what the engine would raise, but for too little
     memory of the card: that is part of the result.
     """
-    measured = calibration.find(card.capability)
-    libraries = CUDA(card.capability, measured)
-    if measured:
-        card = replace(card, context_mib=measured.context_mib)
+    found = calibration.find(card)
+    libraries = CUDA(card.capability, found.measured)
+    if found.measured:
+        card = replace(card, context_mib=found.measured.context_mib)
     traces = _traces if repeat else None
     with _turn, FakeCard(card, cap_bytes, libraries, traces, subject.repeated()) as fake:
         result = _run(subject, plan, fake)
@@ -57,7 +57,7 @@ def predict(
         environment={
             "torch": str(torch.__version__),
             **subject.stand_ins(plan.setup),
-            "calibration": libraries.calibration,
+            "calibration": str(found),
         },
         stages=tuple(map(_stage, fake.tracker.stage_costs.stages.values())),
         samples=tuple(fake.tracker.stage_costs.samples),
