@@ -148,7 +148,7 @@ def test_what_gates_is_read_by_every_module_once(monkeypatch):
     assert {one.module for one in timed} == {"dit", "generate", "lm", "micro", "tasks", "vae"}
     assert {one.module for one in predicted} == {"costs"}
     assert {one.component for one in timed} == {
-        "DiT", "LM", "VAE", "text encoder", "conditioner", "pipeline"
+        "DiT", "LM", "VAE", "text encoder", "conditioner", "function", "pipeline"
     }  # fmt: skip
     assert {one.stage for one in timed} <= {*_matrix.STAGES, "wall"}
     assert not [
