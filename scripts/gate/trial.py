@@ -13,6 +13,7 @@ the component in it, and of all functions: what is predicted would give it away.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -163,7 +164,8 @@ def planted(component: str, percent: float) -> str:
         git("read-tree", "HEAD")
         for file, methods in place.methods.items():
             slower = "".join(f"{method} = {place.how}({method}, {percent / 100})\n" for method in methods)
-            blob = git("hash-object", "-w", "--stdin", text=git("show", f"HEAD:{file}") + PLANTED + slower)
+            slower = PLANTED + slower if percent else ""
+            blob = git("hash-object", "-w", "--stdin", text=git("show", f"HEAD:{file}") + slower)
             git("update-index", "--cacheinfo", f"100644,{blob},{file}")
         return git("commit-tree", git("write-tree"), "-p", "HEAD", "-m", f"{component} {percent:+g} %")
 
@@ -181,15 +183,17 @@ def _busy(loops: int) -> Iterator[None]:
 
 
 def _replayed(options: Namespace) -> Iterator[tuple[str, Judgement, str]]:
-    """Judge as the gate does, look after look, on rounds drawn from those that were kept.
+    """Judge as the gate does, look after look, on rounds drawn from those that were kept, each series' own.
 
     Consecutive pairs stay together, so bursts do; which of a pair is HEAD is drawn by lot.
     """
-    kept = json.loads(options.replay.read_text())
+    kept: dict[str, list[dict]] = {}
+    for run in json.loads(options.replay.read_text()):
+        kept.setdefault(run.get("name", options.component), []).append(run)
     lot = random.Random(0)
-    size = max(FEWEST_PAIRS, -(-pairs_needed(1) // ROUNDS))
-    for _ in range(options.runs):
-        run = lot.choice(kept)
+    size = max(FEWEST_PAIRS, -(-pairs_needed(len(kept)) // ROUNDS))
+    for _, (name, runs) in itertools.product(range(options.runs), kept.items()):
+        run = lot.choice(runs)
         base: list[float] = []
         head: list[float] = []
         for look in range(1, LOOKS + 1):
@@ -199,10 +203,11 @@ def _replayed(options: Namespace) -> Iterator[tuple[str, Judgement, str]]:
                     a, b = lot.sample(pair, 2)
                     base.append(a)
                     head.append(b * (1 + options.percent / 100))
-            judgement = judge(base, head, run["unit"], share(1, look), [size] * (len(base) // size))
+            sizes = [size] * (len(base) // size)
+            judgement = judge(base, head, run["unit"], share(len(kept), look), sizes)
             if judgement.verdict != "cannot tell":
                 break
-        yield run.get("name", options.component), judgement, f"{len(base)} pairs, look {look}"
+        yield name, judgement, f"{len(base)} pairs, look {look}"
 
 
 if __name__ == "__main__":
