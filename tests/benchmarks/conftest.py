@@ -7,7 +7,17 @@ from types import SimpleNamespace
 import pytest
 from places import ROOT
 
-MODULES = ("_matrix", "commit", "turns", "ace_step", "engine_parity", "tiers", "cold_start", "predictions")
+MODULES = (
+    "_matrix",
+    "commit",
+    "turns",
+    "ace_step",
+    "engine_parity",
+    "tiers",
+    "cold_start",
+    "predictions",
+    "micro",
+)
 
 
 @pytest.fixture(scope="session")
