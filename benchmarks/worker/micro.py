@@ -22,6 +22,7 @@ from turns import repeats
 SEED = 0
 BLOCK_S, RUN_S = 0.001, 0.05  # of a block, and of the blocks of a run
 FEWEST_BLOCKS, MOST_BLOCKS = 3, 20  # of a run
+MOST_CALLS = 2**20  # of a block
 LM, DIT = matrix.LMS[0], matrix.COST_DITS["turbo"]
 
 
@@ -71,18 +72,22 @@ class Clock:
             gc.enable()
 
     def count(self, call: Call) -> int:
-        """How many calls make a block."""
+        """How many calls make a block: a power of two, so that two processes have the same."""
         count = 1
-        while count < 2**20 and (took_s := self.seconds(call, count)) < BLOCK_S:
-            count = max(2 * count, min(100 * count, round(1.2 * count * BLOCK_S / max(took_s, 1e-9))))
+        while count < MOST_CALLS and self.fastest_s(call, count) < BLOCK_S:
+            count *= 2
         return count
 
-    def call_us(self, call: Call, count: int) -> float:
-        """Microseconds of one call, of the fastest block of a run."""
+    def fastest_s(self, call: Call, count: int) -> float:
+        """Seconds of the fastest block of a run."""
         blocks_s = [self.seconds(call, count) for _ in range(FEWEST_BLOCKS)]
         while len(blocks_s) < MOST_BLOCKS and sum(blocks_s) < RUN_S:
             blocks_s.append(self.seconds(call, count))
-        return 1e6 * min(blocks_s) / count
+        return min(blocks_s)
+
+    def call_us(self, call: Call, count: int) -> float:
+        """Microseconds of one call, of the fastest block of a run."""
+        return 1e6 * self.fastest_s(call, count) / count
 
 
 def micro() -> tuple[dict, list, Callable]:
@@ -115,12 +120,12 @@ def generator():
     return torch.Generator().manual_seed(SEED)
 
 
-def logits(cell, rows: int, device):
+def logits(cell, device):
     """fp32 `[rows, V]`, of which the n-th most likely is as likely as n to the power of -1.5, or of -0.05."""
     import torch
 
-    lot, vocabulary = generator(), cell["vocabulary"]
-    ranks = torch.stack([torch.randperm(vocabulary, generator=lot) for _ in range(rows)]) + 1
+    lot = generator()
+    ranks = 1 + torch.stack([torch.randperm(cell["vocabulary"], generator=lot) for _ in range(cell["rows"])])
     return (-1.5 if cell["logits"] == "peaked" else -0.05) * ranks.log().to(device)
 
 
@@ -147,7 +152,7 @@ def sampling(cell, device) -> dict[str, Call]:
         seen[:, torch.randperm(cell["vocabulary"], generator=generator())[:history]] = True
         seen = seen.to(device)
     uniform = torch.rand(cell["rows"], generator=generator()).to(device)
-    return {"pick": Call(kind.pick, same(kind(**fields), logits(cell, cell["rows"], device), uniform, seen))}
+    return {"pick": Call(kind.pick, same(kind(**fields), logits(cell, device), uniform, seen))}
 
 
 class Open:

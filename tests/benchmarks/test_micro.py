@@ -152,8 +152,13 @@ def test_nothing_is_set_up_while_the_clock_runs(here, clock):
 def test_a_block_is_long_enough_for_the_clock_and_no_longer(clock, call_s: float):
     clock.calls_s = itertools.repeat(call_s)
     count = clock.count(clock.work)
-    assert count == 1 or 0.001 <= count * call_s < 0.0025
-    assert count * call_s >= 0.001
+    assert count * call_s >= 0.001 and (count == 1 or count * call_s < 0.00201)
+    assert math.log2(count).is_integer()
+
+
+def test_a_first_call_that_is_slow_does_not_shorten_a_block(clock):
+    clock.calls_s = itertools.chain([0.5], itertools.repeat(1e-4))
+    assert clock.count(clock.work) == 16
 
 
 def test_the_fastest_block_counts_and_a_long_call_has_few(here, clock):
