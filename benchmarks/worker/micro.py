@@ -74,20 +74,20 @@ class Clock:
     def count(self, call: Call) -> int:
         """How many calls make a block: a power of two, so that two processes have the same."""
         count = 1
-        while count < MOST_CALLS and self.fastest_s(call, count) < BLOCK_S:
+        while count < MOST_CALLS and min(self.blocks_s(call, count)) < BLOCK_S:
             count *= 2
         return count
 
-    def fastest_s(self, call: Call, count: int) -> float:
-        """Seconds of the fastest block of a run."""
-        blocks_s = [self.seconds(call, count) for _ in range(FEWEST_BLOCKS)]
-        while len(blocks_s) < MOST_BLOCKS and sum(blocks_s) < RUN_S:
-            blocks_s.append(self.seconds(call, count))
-        return min(blocks_s)
+    def blocks_s(self, call: Call, count: int) -> list[float]:
+        """Seconds of the fewest blocks."""
+        return [self.seconds(call, count) for _ in range(FEWEST_BLOCKS)]
 
     def call_us(self, call: Call, count: int) -> float:
         """Microseconds of one call, of the fastest block of a run."""
-        return 1e6 * self.fastest_s(call, count) / count
+        blocks_s = self.blocks_s(call, count)
+        while len(blocks_s) < MOST_BLOCKS and sum(blocks_s) < RUN_S:
+            blocks_s.append(self.seconds(call, count))
+        return 1e6 * min(blocks_s) / count
 
 
 def micro() -> tuple[dict, list, Callable]:
