@@ -17,6 +17,7 @@ MODULES = (
     "cold_start",
     "predictions",
     "micro",
+    "calls",
 )
 
 

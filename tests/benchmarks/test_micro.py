@@ -44,7 +44,7 @@ def cells(kind: str) -> list[_matrix.Cell]:
 @pytest.fixture
 def calls(here):
     """A function that makes the calls of a cell."""
-    return lambda cell: here.micro.KINDS[cell.kind](cell, CPU)
+    return lambda cell: here.calls.KINDS[cell.kind](cell, CPU)
 
 
 def test_what_is_timed_is_what_the_engine_calls_and_is_read(calls):
@@ -91,7 +91,7 @@ def test_peaked_logits_have_a_nucleus_and_flat_ones_have_none(calls):
 @pytest.mark.parametrize("state", [state for state in _matrix.MICRO["mask"]["state"] if state != "open"])
 def test_a_state_is_where_its_name_says(here, calls, state: str):
     tokenizer = synthetic_tokenizer("lm")
-    text = "".join(map(tokenizer.token_text, here.micro.text_before(state)))
+    text = "".join(map(tokenizer.token_text, here.calls.text_before(state)))
     ends = {"forced": r"", "caption-end": r".*\ncaption:[^\n]+\n", "lyrics": r".*</think>.*"}
     assert re.fullmatch(ends.get(state, rf".*\n{state}:[ ]?"), text, re.DOTALL)
     found = calls(_matrix.cell("mask", state=state, vocabulary=TEXT_VOCAB))
@@ -126,7 +126,7 @@ def clock(here, monkeypatch):
     def work():
         made.now_s += next(made.calls_s)
 
-    made.work = here.micro.Call(work, lambda: ())
+    made.work = here.calls.Call(work, lambda: ())
     return made
 
 
@@ -143,7 +143,7 @@ def test_nothing_is_set_up_while_the_clock_runs(here, clock):
         clock.now_s += 7.0
         yield
 
-    call = here.micro.Call(lambda: log.append("called") or clock.work.function(), arguments, around)
+    call = here.calls.Call(lambda: log.append("called") or clock.work.function(), arguments, around)
     assert clock.seconds(call, 3) == pytest.approx(3e-4)
     assert log == ["made"] * 3 + ["called"] * 3
 
