@@ -1,4 +1,5 @@
 # make bench   benchmark HEAD, build the site, print where to look
+# make bench-micro    the functions by themselves alone, in a minute
 # make test    every test
 # make properties    properties and kills alone; HYPOTHESIS_PROFILE=nightly tries twenty times as much
 # make test-backends    the language model in vLLM and MLX beside our own, in an environment of their own
@@ -26,7 +27,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Hundreds of processes start from our modules: the first compiles them for all.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench test properties test-backends lint site gate gpu clean
+.PHONY: bench bench-micro test properties test-backends lint site gate gpu clean
 
 # A failed cell stops neither the site nor the table, which says why it failed.
 bench: .stamps/bench
@@ -34,6 +35,10 @@ bench: .stamps/bench
 	@echo "Measuring the commit HEAD. Each cell appears in .asv/records/ when it is done."
 	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" 'HEAD^!' || failed=$$?; \
 	    $(BIN)/asv publish && $(BIN)/python -m scripts.summary && exit $${failed:-0}
+
+bench-micro: .stamps/bench
+	@$(BIN)/python -m scripts.asv_selection
+	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" --bench '^micro\.' 'HEAD^!'
 
 test: .stamps/test
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -59,6 +59,35 @@ COMPILE = (False, True)
 DIT_OUTPUTS = ("velocity", "latents", "audio")  # of a step, of all steps, and what is heard of it
 TOKENS = ("greedy", "drawn")  # the likeliest, and those that the same random numbers choose
 PHASES = ("start", "import_torch", "import_engine", "load", "compile", "first", "steady")
+# What a token is one of, in text, in codes, and anywhere.
+TEXT_TOKENS, CODE_TOKENS, LM_TOKENS = 151_669, 64_000, 217_204
+# Axes of functions by themselves, by kind of cell; the first value of each is the one others vary around.
+MICRO: dict[str, dict[str, tuple]] = {
+    "mask": {
+        "state": (
+            "open", "forced", "bpm", "caption", "caption-end", "duration", "genres", "keyscale", "language",
+            "timesignature", "lyrics",
+        ),
+        "vocabulary": (TEXT_TOKENS, 1_000, 32_000, CODE_TOKENS),
+    },
+    "sampling": {
+        "sampler": (
+            "whole", "greedy", "temperature", "top-k-1", "top-k-50", "top-k-200", "top-p-0.5", "top-p-0.9",
+            "top-p-0.95", "penalty-0", "penalty-100", "penalty-1500",
+        ),
+        "vocabulary": (CODE_TOKENS, 1_000, 32_000, TEXT_TOKENS, LM_TOKENS),
+        "rows": (1, 2, 8),
+        "logits": ("peaked", "flat"),
+    },
+    "codes": {"codes_s": (10, 60, 240, 600)},
+    "resample": {
+        "rates": ("44100-48000", "16000-48000", "48000-16000", "12000-24000"),
+        "audio_s": (2, 0.5, 10, 60, 300),
+        "channels": (2, 1),
+    },
+    "span": {"reader": ("nobody", "recording")},
+}  # fmt: skip
+MICRO_UNLESS_NAMED = {"codes_s": (10, 60)}  # what there is of an axis that the filter does not name
 
 # The first that is there, on every machine: a tier's own choice would make machines incomparable.
 LMS = tuple(f"acestep-5Hz-lm-{size}" for size in ("0.6B", "1.7B", "4B"))
@@ -81,6 +110,7 @@ AXES: dict[str, tuple] = {
     "lm": WITH_LM,
     "variant": VARIANTS,
     "preset": PRESETS,
+    **{name: values for axes in MICRO.values() for name, values in axes.items()},
 }
 FILTER, REPEATS = "ACESTEP_BENCH_CELLS", "ACESTEP_BENCH_REPEATS"
 SELECTED = (
@@ -139,6 +169,7 @@ class Cell:
     predicted   one tier's verdict on a card that is not here
     request     one request of a subject; the parameters are its fields
     component   one network of a subject, called on inputs of a size
+    sampling, mask, codes, resample, span    functions of the engine by themselves
     """
 
     kind: str
@@ -258,10 +289,21 @@ def predicted_cells() -> list[Cell]:
     return selected([*costs, *_product("predicted", tier_gb=TIERS_GB, variant=VARIANTS)])
 
 
+def micro_cells() -> list[Cell]:
+    """Functions by themselves: one axis at a time varies, and with it all that ACESTEP_BENCH_CELLS names."""
+    cells = []
+    for kind, every in MICRO.items():
+        unnamed = {axis: MICRO_UNLESS_NAMED.get(axis, every[axis]) for axis in every if axis not in chosen()}
+        for size in _sizes(every | unnamed):
+            if sum(size[axis] != values[0] for axis, values in unnamed.items()) <= 1:
+                cells.append(cell(kind, **size))
+    return selected(cells)
+
+
 def every_cell(source: str) -> list[Cell]:
     """Everything that is asked for with weights from `source`."""
     by_source = timing_cells(source) + cold_cells(source)
-    return by_source + memory_cells() + boundary_cells() + predicted_cells()
+    return by_source + memory_cells() + boundary_cells() + predicted_cells() + micro_cells()
 
 
 def selected(cells: Iterable[Cell]) -> list[Cell]:

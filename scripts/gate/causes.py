@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from scripts.gate.record import Record, Series
+from scripts.gate.statistics import FUNCTION
 
 ORDER = ("slower", "not measured", "cannot tell", "faster", "same")
 IN_ALL = "wall"  # the stage of series that are sums of the others
@@ -77,6 +78,8 @@ def named(causes: Iterable[Cause], verdict: str) -> list[Cause]:
 def closer(series: Series) -> str:
     """The command that looks closer at what became slower."""
     params = dict(series.params)
+    if series.unit == FUNCTION:
+        return "make bench-micro"
     if series.kind == "timed":
         command = ["profile_inference.py", "--detailed", *_request(params, series.component)]
     elif "tier_gb" in params:
