@@ -20,6 +20,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from harness.cards import Card
+from harness.trace.stage_costs import KINDS
+
 POINTWISE = "pointwise"
 
 Kinds = Mapping[str, Mapping[str, float]]  # seconds at the roofline, by kind of kernel and resource
@@ -88,3 +91,28 @@ def ideal_s(kinds: Kinds, rate: float = 1.0, size: float = 1.0) -> float:
 # Fitted to all comparable figures of docs/anchors.toml, and anew by `python -m acestep.costs --anchors`. They
 # do not tell kinds of kernels or resources apart: cards and reports differ by more.
 PUBLISHED = Efficiencies(Range(0.24, 0.83), "fitted to 8 published figures of eager PyTorch")
+
+
+def calibrated(
+    card: Card,
+    products: Sequence[tuple[float, float]],
+    copies_gb_per_s: Sequence[float],
+    launch_us: float,
+    basis: str,
+) -> Efficiencies:
+    """Efficiencies of `card` where it was measured; what was not is as published.
+
+    `products`: TFLOP/s and GB/s of each matrix product; it was bound by what it reached the larger share of.
+    Copies stand for pointwise kernels.
+    """
+    shares = [
+        (tflop_per_s / card.tflop_per_s, gb_per_s / card.gb_per_s) for tflop_per_s, gb_per_s in products
+    ]
+    by_resource = {
+        ("matmul", "compute"): [compute for compute, memory in shares if compute >= memory],
+        ("matmul", "memory"): [memory for compute, memory in shares if compute < memory],
+        (POINTWISE, "memory"): [gb_per_s / card.gb_per_s for gb_per_s in copies_gb_per_s],
+    }
+    by_resource |= {(kind, "launches"): [card.launch_us / launch_us] for kind in KINDS if launch_us}
+    measured = {key: Range(min(seen), max(seen)) for key, seen in by_resource.items() if seen}
+    return Efficiencies(PUBLISHED.otherwise, f"{basis}; what it has not is {PUBLISHED.basis}", measured)

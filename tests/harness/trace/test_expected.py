@@ -52,6 +52,24 @@ def test_a_range_is_what_was_seen_and_a_gap_on_either_side(shares, low, high):
     assert expected.fitted(shares) == pytest.approx((low, high))
 
 
+def test_what_was_measured_of_a_card_takes_the_place_of_what_is_published():
+    """CARD does 165.2 TFLOP/s and 1008 GB/s, and a launch takes 4.5 µs."""
+    products = [(0.5 * 165.2, 10.0), (0.75 * 165.2, 100.0), (8.26, 0.875 * 1008)]
+    own = expected.calibrated(CARD, products, [0.8 * 1008, 0.9 * 1008], 9.0, "calibrated on mine")
+    measured = {
+        ("matmul", "compute"): (0.5, 0.75),
+        ("matmul", "memory"): (0.875, 0.875),
+        ("pointwise", "memory"): (0.8, 0.9),
+        **{(kind, "launches"): (0.5, 0.5) for kind in KINDS},
+    }
+    assert own.measured.keys() == measured.keys()
+    for key, ends in measured.items():
+        assert own.measured[key] == pytest.approx(ends), key
+    assert own.otherwise == expected.PUBLISHED.otherwise
+    assert own.basis == f"calibrated on mine; what it has not is {expected.PUBLISHED.basis}"
+    assert own.expected_s({"matmul": {"compute": 3.0}}) == pytest.approx((4, 6))
+
+
 @pytest.mark.parametrize("shares", [(), (0.5,)])
 def test_one_figure_has_no_range(shares):
     with pytest.raises(ValueError, match="two at least"):
