@@ -1,7 +1,7 @@
-"""The command's `--anchors`: predicts what was published, and shows both. torch waits until the file is read.
+"""The command's `--anchors`: predicts what was published and shows both.
 
-The predictions are of eager PyTorch on the figure's card: nothing is compiled, offloaded or quantized, and no
-step is a graph.
+Predictions are of our engine in eager PyTorch on the figure's card: nothing is compiled, offloaded or
+quantized, and no step is a graph. torch waits until the file is read.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ METADATA = {
 }  # nothing to plan
 COLUMNS = 79
 WIDTHS = (18, 23, 10, 8, 13, 7)
-HEADS = (("", "", "published", "floor", "expected", "by so"), ("card", "what", "s", "s", "s", "many"))
+HEADS = (("", "", "published", "floor", "expected", "ours"), ("card", "what", "s", "s", "s", "s"))
 
 
 def run(as_json: Path | bool | None) -> int:
@@ -118,7 +118,11 @@ def _plan(anchor: Anchor, card: Card) -> EffectivePlan:
 def as_recorded(rows: Sequence[Compared]) -> bool:
     """Whether no figure is below its floor, those missed say so, and the fit is what predictions use."""
     misses = all((row.within is False) == (row.anchor.missed is not None) for row in rows)
-    return misses and not any(row.below for row in rows) and anchors.refitted(rows) == PUBLISHED.otherwise
+    return misses and not any(row.below for row in rows) and _fit(rows) == PUBLISHED.otherwise
+
+
+def _fit(rows: Sequence[Compared]) -> Range:
+    return anchors.refitted([row.anchor for row in rows])
 
 
 def as_dict(rows: Sequence[Compared]) -> dict[str, Any]:
@@ -130,14 +134,14 @@ def as_dict(rows: Sequence[Compared]) -> dict[str, Any]:
         "within": sum(row.within is True for row in comparable),
         "below_floor": [[row.anchor.card, row.anchor.name] for row in rows if row.below],
         "efficiency": {
-            "fitted": anchors.refitted(rows),
+            "fitted": _fit(rows),
             "used": PUBLISHED.otherwise,
             "basis": PUBLISHED.basis,
         },
         "anchors": [
             msgspec.to_builtins(row.anchor)
             | {"published_s": row.anchor.published, "within": row.within, "below_floor": row.below}
-            | {name: getattr(row, name) for name in ("roofline_s", "floor_s", "expected_s", "others")}
+            | {name: getattr(row, name) for name in ("floor_s", "expected_s", "ours_s")}
             for row in rows
         ],
     }
@@ -155,8 +159,8 @@ def _verdict(rows: Sequence[Compared]) -> Iterator[str]:
     within, below = sum(row.within is True for row in comparable), sum(row.below for row in rows)
     yield f"{within} of {len(comparable)} figures of eager PyTorch lie where the others expect them"
     yield f"{below or 'none'} of {len(rows)} figures {'is' if below < 2 else 'are'} below the floor"
-    fit, used = anchors.refitted(rows), PUBLISHED.otherwise
-    yield f"a run takes {1 / fit.high:.1f} to {1 / fit.low:.1f} times its roofline (efficiency {_range(fit)})"
+    fit, used = _fit(rows), PUBLISHED.otherwise
+    yield f"a run takes {1 / fit.high:.1f} to {1 / fit.low:.1f} times its roofline: efficiency {_range(fit)}"
     if fit != used:
         yield f"predictions still use {_range(used)}: write the fit to PUBLISHED of harness/trace/expected.py"
 
@@ -164,24 +168,16 @@ def _verdict(rows: Sequence[Compared]) -> Iterator[str]:
 def _cells(row: Compared) -> tuple[str, ...]:
     anchor, range_s = row.anchor, row.expected_s
     published = f"< {anchor.at_most_s:g}" if anchor.bound_only else _range(anchor.published)
-    mark = {None: "", True: "", False: "!"}[row.within]
-    expected = f"{mark}{_range(range_s)}" if range_s else "-"
-    others = str(row.others) if range_s else "-"
-    return (
-        anchor.card,
-        anchor.name,
-        published,
-        f"{_short(row.floor_s)}{'!' if row.below else ''}",
-        expected,
-        others,
-    )
+    floor = f"{'!' if row.below else ''}{_short(row.floor_s)}"
+    expected = f"{'!' if row.within is False else ''}{_range(range_s)}" if range_s else "-"
+    return anchor.card, anchor.name, published, floor, expected, _short(row.ours_s)
 
 
 def _remarks(rows: Sequence[Compared]) -> Iterator[str]:
     yield from _wrapped(
-        "floor: of eager PyTorch the roofline of its kernels, of others an ideal that moves operands and "
-        "results of matrix products, attention and convolutions only; expected: of eager PyTorch, fitted "
-        "to so many other figures; ! where a figure is not so"
+        "floor: of eager PyTorch the roofline of the kernels it ran; of others an ideal that moves operands "
+        "and results of matrix products, attention and convolutions only. expected: what the other figures "
+        "make of that roofline. ours: the roofline of our eager kernels. !: a figure is not so"
     )
     for row in rows:
         missed = f"not within: {row.anchor.missed}" if row.anchor.missed else None

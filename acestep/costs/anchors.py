@@ -22,7 +22,7 @@ from harness.errors import BenchError, UsageError
 from harness.reading import read_text
 from harness.text import harmless
 from harness.trace import expected
-from harness.trace.expected import Efficiencies, Kinds, Range
+from harness.trace.expected import Kinds, Range
 
 FILE = Path(__file__).parents[2] / "docs" / "anchors.toml"
 TOTAL = "total"  # all stages but loading
@@ -51,6 +51,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dtype: Literal["bf16", "fp16", "int8"]
     seconds: Seconds | None = None
     at_most_s: Seconds | None = None
+    roofline_s: Seconds | None = None
     source: Text
     date: Annotated[str, Meta(pattern="^20[0-9]{2}-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?$")]
     remark: Text | None = None
@@ -72,12 +73,20 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Whether it says how fast eager PyTorch is."""
         return self.ours == "eager" and not self.bound_only
 
+    @property
+    def efficiency(self) -> float:
+        """The share of its roofline that a comparable figure reaches; of a range, in its middle."""
+        assert self.roofline_s is not None
+        return self.roofline_s / math.sqrt(self.published.low * self.published.high)
+
     def contradiction(self) -> str | None:
         """What fields that are right by themselves are not together, or None."""
         if self.seconds is None and self.at_most_s is None:
             return "seconds: is missing, and so is at_most_s"
         if self.published.low > self.published.high:
             return f"at_most_s: {self.at_most_s:g} is less than seconds, {self.seconds:g}"
+        if (self.ours == "eager") != (self.roofline_s is not None):
+            return "roofline_s: belongs to a figure of eager kernels, and each of those has it"
         if self.stage == "lm_decode" and self.lm is None:
             return "lm: which one decodes is missing"
         if (self.lm is None) != (self.codes is None):
@@ -92,15 +101,14 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Compared(NamedTuple):
     """A figure and what is predicted for it.
 
-    `roofline_s`: of eager kernels; `floor_s`: what it cannot be below. `expected_s`: None where nothing of
-    ours is comparable. `others`: how many figures that rests on.
+    `floor_s`: what it cannot be below. `expected_s`: what the other figures make of its roofline; None where
+    it is not of eager kernels. `ours_s`: the roofline of our own eager kernels.
     """
 
     anchor: Anchor
-    roofline_s: float
     floor_s: float
     expected_s: Range | None
-    others: int
+    ours_s: float
 
     @property
     def below(self) -> bool:
@@ -159,27 +167,23 @@ def _anchor(where: str, number: int, row: Any) -> Anchor:
 
 
 def compared(anchors: Sequence[Anchor], kinds_of: Callable[[Anchor], Kinds]) -> tuple[Compared, ...]:
-    """Each figure beside its prediction, of which `kinds_of` has the roofline by kind of kernel."""
-    kinds = {anchor: kinds_of(anchor) for anchor in anchors}
-    rooflines_s = {anchor: expected.roofline_s(kinds[anchor]) for anchor in anchors}
-    shares = {anchor: share(anchor, rooflines_s[anchor]) for anchor in anchors if anchor.comparable}
-    rows = []
-    for anchor in anchors:
-        others = [value for other, value in shares.items() if other != anchor]
-        eager = anchor.ours == "eager"
-        floor_s = rooflines_s[anchor] if eager else expected.ideal_s(kinds[anchor], *RATES[anchor.dtype])
-        range_s = Efficiencies(expected.fitted(others), "").expected_s(kinds[anchor]) if eager else None
-        rows.append(Compared(anchor, rooflines_s[anchor], floor_s, range_s, len(others)))
-    return tuple(rows)
+    """Each figure beside its prediction; `kinds_of` has our eager roofline, by kind of kernel."""
+    return tuple(_compared(anchor, anchors, kinds_of(anchor)) for anchor in anchors)
 
 
-def share(anchor: Anchor, roofline_s: float) -> float:
-    """The part of its roofline that a comparable figure reaches: its efficiency."""
-    low, high = anchor.published
-    return roofline_s / (low * high) ** 0.5
+def _compared(anchor: Anchor, anchors: Sequence[Anchor], kinds: Kinds) -> Compared:
+    ours_s = expected.roofline_s(kinds)
+    if anchor.roofline_s is None:
+        return Compared(anchor, expected.ideal_s(kinds, *RATES[anchor.dtype]), None, ours_s)
+    low, high = expected.fitted(
+        [other.efficiency for other in anchors if other.comparable and other != anchor]
+    )
+    return Compared(
+        anchor, anchor.roofline_s, Range(anchor.roofline_s / high, anchor.roofline_s / low), ours_s
+    )
 
 
-def refitted(rows: Sequence[Compared]) -> Range:
+def refitted(anchors: Sequence[Anchor]) -> Range:
     """The efficiency that all comparable figures have in common, rounded outwards to hundredths."""
-    low, high = expected.fitted([share(row.anchor, row.roofline_s) for row in rows if row.anchor.comparable])
+    low, high = expected.fitted([anchor.efficiency for anchor in anchors if anchor.comparable])
     return Range(math.floor(low * 100) / 100, math.ceil(high * 100) / 100)

@@ -88,8 +88,8 @@ def ideal_s(kinds: Kinds, rate: float = 1.0, size: float = 1.0) -> float:
     )
 
 
-# Fitted to all comparable figures of docs/anchors.toml, and anew by `python -m acestep.costs --anchors`. They
-# do not tell kinds of kernels or resources apart: cards and reports differ by more.
+# Fitted to all comparable figures of docs/anchors.toml; `python -m acestep.costs --anchors` does it anew.
+# They do not tell kinds of kernels or resources apart: cards and reports differ by more.
 PUBLISHED = Efficiencies(Range(0.24, 0.83), "fitted to 8 published figures of eager PyTorch")
 
 
