@@ -23,7 +23,7 @@ from acestep.subject import SUBJECT
 from harness import cards, console
 from harness.accelerators import Accelerator
 from harness.cards import Card
-from harness.errors import BenchError
+from harness.errors import BenchError, UsageError
 from harness.files import write_whole
 from harness.text import harmless
 from harness.trace.expected import PUBLISHED, Kinds, Range
@@ -35,6 +35,7 @@ METADATA = {
     "timesignature": "4",
     "vocal_language": "en",
 }  # nothing to plan
+LEAST = 3  # of which two are left, and have a range
 COLUMNS = 79
 WIDTHS = (18, 23, 10, 8, 13, 7)
 HEADS = (("", "", "published", "floor", "expected", "ours"), ("card", "what", "s", "s", "s", "s"))
@@ -46,6 +47,10 @@ def run(as_json: Path | bool | None) -> int:
     Raises BenchError for a file that is wrong, OSError for one that cannot be written.
     """
     figures = anchors.read()
+    comparable = sum(figure.comparable for figure in figures)
+    if comparable < LEAST:
+        few = f"{comparable} figures of eager PyTorch are too few; give {LEAST}, to expect one by the others"
+        raise UsageError(f"{anchors.FILE.name!r}: {few}")
     rows = anchors.compared(figures, Predictions(figures).kinds)
     line = json.dumps(as_dict(rows)) if as_json else ""
     if isinstance(as_json, Path):
@@ -79,7 +84,10 @@ def _request(anchor: Anchor) -> tuple[object, ...]:
 def _stages(anchor: Anchor) -> dict[str, Kinds]:
     """The kinds of each stage, and of all together."""
     card = cards.find(anchor.card)
-    plan = _plan(anchor, card)
+    try:
+        plan = _plan(anchor, card)
+    except BenchError as error:
+        raise type(error)(f"{anchors.FILE.name!r}: {anchor.name}, {anchor.card}: {error}") from None
     from harness.trace.predict import predict
 
     cost = predict(SUBJECT, plan, card)
@@ -107,6 +115,7 @@ def _plan(anchor: Anchor, card: Card) -> EffectivePlan:
         quantization=NONE,
         compile=False,
         graphs=False,
+        strict=True,
         no_limits=True,
     )
     request = SUBJECT.request(

@@ -130,7 +130,7 @@ def read(path: Path = FILE) -> tuple[Anchor, ...]:
     where = repr(str(path.name))
     try:
         rows = msgspec.toml.decode(_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: not TOML: {harmless(str(error))}") from None
     anchors = rows.get("anchor")
     if [*rows] != ["anchor"] or not isinstance(anchors, list):

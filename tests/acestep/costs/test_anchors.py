@@ -163,6 +163,22 @@ def test_the_command_fails_where_a_figure_is_not_where_it_should_be(rows, kinds,
 
 
 @pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        (FIGURES[:4], "2 figures of eager PyTorch are too few; give 3"),
+        ((msgspec.structs.replace(FIGURES[0], dit="none-such"), *FIGURES[1:]), "none-such"),
+    ],
+    ids=["too few", "no such model"],
+)
+def test_what_cannot_be_predicted_is_told_in_a_line(figures, words, capsys, monkeypatch):
+    monkeypatch.setattr(anchors, "read", lambda: figures)
+    assert main(["--anchors"]) in (2, 3)
+    said = capsys.readouterr()
+    last = said.err.splitlines()[-1]
+    assert words in last and "'anchors.toml'" in last and not said.out
+
+
+@pytest.mark.parametrize(
     "flag", [("--card", "rtx3090"), ("--thinking",), ("--duration", "30"), ("--html", "x")]
 )
 def test_a_flag_that_it_has_no_use_for_is_refused(flag, capsys):
