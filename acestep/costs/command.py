@@ -34,6 +34,12 @@ def run(options: argparse.Namespace) -> int:
     if options.list_cards:
         print(report.listing(cards.cards()))
         return 0
+    if options.anchors:
+        from acestep.costs import anchor_report
+
+        if isinstance(options.json, Path):
+            writable("--json", options.json, _is_prediction)
+        return anchor_report.run(options.json)
     card = _card(options)
     json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html, is_page) if options.html else None

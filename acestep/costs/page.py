@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from acestep.costs import report
+from acestep.costs import report, times
 from acestep.subject import SUBJECT
 from harness.chart import Chart, size
 from harness.page import render
@@ -15,8 +15,8 @@ from harness.trace.stage_costs import PS
 
 TEMPLATE = Path(__file__).with_name("page.html")
 HEADS = (
-    *("Stage", "Seconds", "Bound by", "TFLOP", "GB moved", "Launches", "Syncs", "GB over link"),
-    *("Allocated", "Reserved"),
+    *("Stage", "Seconds", "Expected", "Bound by", "TFLOP", "GB moved", "Launches", "Syncs"),
+    *("GB over link", "Allocated", "Reserved"),
 )
 RESOURCE_HEADS = ("Resource", "Asked for", "The card's", "Seconds")
 PEAK_HEADS = ("Stage", "Allocated", "Made of")
@@ -45,6 +45,7 @@ def page(cost: Cost) -> str:
         stages=_stages(cost),
         chart=_chart(cost),
         context=size(cost.card.context_bytes),
+        expected=cost.environment["expected"],
         resource_heads=RESOURCE_HEADS,
         resources=_resources(cost),
         peak_heads=PEAK_HEADS,
@@ -61,7 +62,8 @@ def _stages(cost: Cost) -> Iterable[Sequence[str]]:
 
 def _stage(name: str, seconds: float, bound: str, of: StageCost | Cost) -> Sequence[str]:
     peaks = size(of.peak_allocated_bytes), size(of.peak_reserved_bytes)
-    return name, f"{seconds:.3f}", bound, *report.amounts(of.work), *peaks
+    expected = times.between(of.expected_s) if seconds else ""
+    return name, f"{seconds:.3f}", expected, bound, *report.amounts(of.work), *peaks
 
 
 def _resources(cost: Cost) -> Iterable[Sequence[str]]:

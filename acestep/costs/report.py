@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from acestep.costs import times
 from harness.cards import MIB, Card
 from harness.memory import GIB
 from harness.text import harmless
@@ -33,11 +34,11 @@ HEADS = (
 
 
 def text(cost: Cost) -> str:
-    """All of it: what was resolved, the stages, the verdict, and what the highest peak is made of."""
+    """All of it: what was resolved, stages, seconds, the verdict, and what the highest peak is made of."""
     verdict = [line for name, fact in facts_of_verdict(cost) for line in _wrapped(name, fact)]
     resolved = [line for name, fact in facts(cost).items() for line in _wrapped(name, fact)]
     resolved.append(label(cost))
-    blocks = (resolved, _table(cost), verdict, _sites(cost))
+    blocks = (resolved, _table(cost), times.table(cost, TOTAL), verdict, _sites(cost))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 

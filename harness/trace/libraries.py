@@ -20,7 +20,7 @@ from torch import Tensor
 
 from harness.trace import kernels
 from harness.trace.calibration import Calibration
-from harness.trace.stage_costs import Work
+from harness.trace.stage_costs import Attention
 
 if TYPE_CHECKING:
     from harness.trace.fake_card import FakeCard
@@ -103,7 +103,7 @@ def _fused(card: FakeCard, kernel: str, q: Tensor, k: Tensor, v: Tensor, mask: T
     inputs = [tensor for tensor in (q, k, v, mask) if tensor is not None]
     outputs = [tensor for tensor in (out, sums) if tensor is not None]
     card.tracker.charge(
-        Work(
+        Attention(
             flop=kernels.attention_flop(q, k, v),
             read_bytes=sum(map(kernels.reach_bytes, inputs)),
             written_bytes=sum(map(kernels.reach_bytes, outputs)),

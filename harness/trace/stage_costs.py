@@ -21,6 +21,7 @@ OUTSIDE = "other"
 PS = 10**12
 MOST_SAMPLES = 4096
 RESOURCES = ("compute", "memory", "launches", "link")
+KINDS: tuple[str, ...] = ("matmul", "attention", "convolution", "pointwise")  # of kernels
 
 
 class Work(NamedTuple):
@@ -34,6 +35,26 @@ class Work(NamedTuple):
     to_card_bytes: int = 0
     to_host_bytes: int = 0
 
+    kind = "pointwise"  # of kernel: what of a card it keeps busy, and how well
+
+
+class Matmul(Work):
+    """Of a product of matrices."""
+
+    kind = "matmul"
+
+
+class Attention(Work):
+    """Of a fused attention kernel."""
+
+    kind = "attention"
+
+
+class Convolution(Work):
+    """Of a convolution."""
+
+    kind = "convolution"
+
 
 class Sample(NamedTuple):
     """Memory at one moment of the estimated time."""
@@ -46,14 +67,14 @@ class Sample(NamedTuple):
 
 @dataclass
 class Stage:
-    """One stage's sums. `ps`: picoseconds by the resource that bounds each kernel.
+    """One stage's sums. `ps`: picoseconds by kind of kernel and the resource that bounds it.
 
     `sites`: bytes alive at the peak of allocated memory, by the call site in the engine that allocated them.
     """
 
     name: str
     work: list[int | Fraction] = field(default_factory=lambda: [0] * len(Work._fields))
-    ps: dict[str, int | Fraction] = field(default_factory=lambda: dict.fromkeys(RESOURCES, 0))
+    ps: dict[tuple[str, str], int | Fraction] = field(default_factory=dict)
     peak_live_bytes: int = 0
     peak_allocated_bytes: int = 0
     peak_reserved_bytes: int = 0
@@ -62,6 +83,15 @@ class Stage:
     def total(self) -> Work:
         """Its work, summed."""
         return Work(*map(round, self.work))
+
+    def bound_ps(self, resource: str) -> int | Fraction:
+        """Picoseconds of the kernels that a resource bounds."""
+        return sum((amount for (_, bound), amount in self.ps.items() if bound == resource), Fraction())
+
+    def add_ps(self, kind: str, resource: str, amount: int | Fraction) -> None:
+        """Add to the time that a resource bounds kernels of a kind."""
+        if amount:
+            self.ps[kind, resource] = self.ps.get((kind, resource), 0) + amount
 
 
 class StageCosts:
@@ -96,8 +126,8 @@ class StageCosts:
         if duration is None:
             duration = self._durations[work] = self._duration(work)
         bound, kernel_ps, link_ps = duration
-        stage.ps[bound] += kernel_ps
-        stage.ps["link"] += link_ps
+        stage.add_ps(work.kind, bound, kernel_ps)
+        stage.add_ps(work.kind, "link", link_ps)
         self._clock_ps += kernel_ps + link_ps
 
     def _duration(self, work: Work) -> tuple[str, int, int]:
@@ -128,11 +158,13 @@ class StageCosts:
         """Inside, all that is charged to the stage that is running counts so many times."""
         stage = self.stage()
         work, ps, clock_ps = stage.work, stage.ps, self._clock_ps
-        stage.work, stage.ps, self._clock_ps = [0] * len(work), dict.fromkeys(ps, 0), round(clock_ps)
+        stage.work, stage.ps, self._clock_ps = [0] * len(work), {}, round(clock_ps)
         yield
         self._clock_ps = clock_ps + (self._clock_ps - round(clock_ps)) * times
         stage.work = [old + new * times for old, new in zip(work, stage.work, strict=True)]
-        stage.ps = {name: old + stage.ps[name] * times for name, old in ps.items()}
+        inside, stage.ps = stage.ps, ps
+        for (kind, resource), amount in inside.items():
+            stage.add_ps(kind, resource, amount * times)
 
     def _draw(self, stage: Stage, allocated: int, reserved: int) -> None:
         if self.samples:
