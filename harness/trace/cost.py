@@ -15,7 +15,8 @@ LOADING = "load"  # the stage before the clock starts
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """One stage. `seconds`: a roofline, of which `bound_by` (compute, memory, launches or link) is the most.
+    """One stage. `seconds`: a roofline, of which `bound_by` is the most: compute, memory, launches,
+    kernels or link.
 
     `sites`: bytes alive when the stage had most allocated, by the function of the engine that asked for them.
     """
