@@ -148,7 +148,7 @@ def _table(cost: Cost) -> list[str]:
 
 def _row(name: str, seconds: float, bound: str, work: Work, peaks: tuple[int, int]) -> tuple[str, ...]:
     tflop, moved, launches, kernels, *others = amounts(work)
-    launched = launches if launches == kernels else f"{launches}/{kernels}"
+    launched = launches if launches == kernels else f"{_count(launches)}/{_count(kernels)}"
     held = (f"{peak / GIB:.2f}" for peak in peaks)
     return name, f"{seconds:.3f}", bound, tflop, moved, launched, *others, *held
 
@@ -168,6 +168,11 @@ def _sites(cost: Cost) -> list[str]:
         if share >= LEAST_SHARE:
             lines.append(f"{size_bytes / GIB:>8.2f} GiB {share:>4.0%}  {harmless(site)}")
     return lines
+
+
+def _count(number: str) -> str:
+    """A whole number in five characters."""
+    return number if len(number) < 6 else f"{int(number) / 1e6:.2f}M"
 
 
 def _short(amount: float) -> str:

@@ -154,7 +154,8 @@ def test_the_report_says_what_was_predicted_in_80_columns(fits):
     total = table[report.TOTAL]
     assert total[0] == f"{sum(s['seconds'] for s in cost['stages'] if s['stage'] != 'load'):.3f}"
     launches, kernels = cost["work"]["launches"], cost["work"]["kernels"]
-    launched = str(launches) if launches == kernels else f"{launches}/{kernels}"
+    launched = [str(number) if number < 1e5 else f"{number / 1e6:.2f}M" for number in (launches, kernels)]
+    launched = str(launches) if launches == kernels else "/".join(launched)
     assert total[3:5] == [launched, str(cost["work"]["syncs"])]
     assert f"= {cost['peak_bytes'] / GIB:.2f} of 8.00 GiB" in fits.out
     highest = max(cost["stages"], key=lambda stage: stage["peak_allocated_bytes"])
