@@ -64,6 +64,7 @@ class FakeCard(FakeStorage):
     ):
         super().__init__(card, cap_bytes)
         self.libraries = libraries
+        self._records = False  # or has
         self.trace_cache = None if traces is None else TraceCache(self, traces, repeated)
         self.answers |= {IS_META: self.is_empty, Tensor.tolist: self._values}
         # What stays on the host is pinned there where memory is not short, and sent without waiting.
@@ -86,6 +87,12 @@ class FakeCard(FakeStorage):
         """Take what stays allocated from the first matrix product on. Raises torch.OutOfMemoryError."""
         if self.libraries:
             self.obtain(Alloc(self.libraries.blas_bytes, "cublas", "cuBLAS workspace"))
+
+    def warm_to_record(self) -> None:
+        """Take what stays allocated of the stream that steps are recorded on, once."""
+        if not self._records:
+            self.warm()
+        self._records = True
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = list(tensors((args, kwargs.values())))

@@ -1,8 +1,8 @@
 """The recorder of a fake card: what CUDA graphs do to memory and time (`harness.graphs`).
 
-record   runs nothing on the card, and costs the host its launches. Temporaries lie in pools of the recorder's
-         own, which its steps share: they take as much as the step that needs most, in whole segments.
-         cuBLAS keeps a workspace for each stream; that of the recorder's lies there, and stays for good
+record   runs nothing on the card, and costs the host its launches. Temporaries lie in pools of the
+         recorder's own, which its steps share: they take as much as the step that needs most, in whole
+         segments. All recorders use one stream, for which cuBLAS keeps a workspace of its own for good
 replay   is one launch, and of each kernel the longest of arithmetic, traffic and what any kernel takes
 end      the pools are free once no recording is left
 """
@@ -27,7 +27,7 @@ class FakeRecorder:
     def __init__(self, card: FakeCard):
         self._card = card
         self._pools = new_pools()
-        self._warm = False
+        card.warm_to_record()
         weakref.finalize(self, card.tracker.allocator.release, self._pools).atexit = False
 
     def record(self, step: Step) -> Step:
@@ -37,9 +37,6 @@ class FakeRecorder:
         tracker.recording = recording = list[Work]()
         try:
             with tracker.allocator.private(self._pools):
-                if not self._warm:
-                    self._card.warm()
-                    self._warm = True
                 step()
         finally:
             tracker.recording = None

@@ -17,7 +17,7 @@ from torch import Tensor
 from harness.trace import kernels
 from harness.trace.allocator import Block
 from harness.trace.fusion import LIBRARY, POINTWISE, REDUCTION, Launch, Operator, View, launches
-from harness.trace.replay import Event, Free
+from harness.trace.replay import Event, Free, compiled_runs
 from harness.trace.stage_costs import Work
 from harness.trace.tracker import Alloc
 
@@ -131,7 +131,7 @@ class Regions:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             cache = self._card.trace_cache
-            if self._card.region is not None:  # this is a part of one
+            if self._card.region is not None or not compiled_runs():  # a part of one, or none
                 return model(*args, **kwargs)
             if cache and not kwargs and cache.knows(model):
                 return cache.call(model, args, lambda: self._run(model, args, {}))

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch._dynamo.eval_frame
 from torch import Tensor, nn
 
 from harness.quantization import scheme_of
@@ -79,6 +80,11 @@ class CachedTrace:
         self.repeatable &= number != -1 and result.storage_offset() == 0 and not self._numbers
 
 
+def compiled_runs() -> bool:
+    """Whether what is compiled runs as such now (`torch.compiler.set_stance`)."""
+    return torch._dynamo.eval_frame._stance.stance != "force_eager"
+
+
 class TraceCache:
     """A context in which calls of modules of the types `repeated` are cached in `traces` and replayed."""
 
@@ -114,7 +120,9 @@ class TraceCache:
 
     def _call(self, what: Any, module: nn.Module, args: tuple[Any, ...], run: Callable[[], Tensor]) -> Tensor:
         signature = tuple(_signatures(self._card, (args, tuple(module.parameters()))))
-        compiled = tuple(part._compiled_call_impl is not None for part in module.modules())
+        compiled = compiled_runs() and tuple(
+            part._compiled_call_impl is not None for part in module.modules()
+        )
         key = (what, compiled, self._card.libraries, signature)
         trace = self.traces.get(key)
         if trace is not None and trace.repeatable:

@@ -103,6 +103,17 @@ def test_a_compiled_module_is_traced_once_and_costs_the_same_again():
         assert card.trace_cache and len(card.trace_cache.traces) == 2
 
 
+def test_what_is_to_run_eagerly_does(card):
+    x = torch.zeros(100, device=VIRTUAL)
+    double = torch.compile(lambda x: (x + x) * 2)
+    with clerk_of(card) as clerk, torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+        double(x)
+    assert clerk.work.launches == 2
+    with clerk_of(card) as clerk, torch.inference_mode():
+        double(x)
+    assert clerk.work.launches == 1
+
+
 def test_beside_the_card_nothing_is_patched():
     compiled = torch.compile
     with FakeCard(CARD):

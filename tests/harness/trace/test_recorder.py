@@ -109,10 +109,11 @@ def test_a_recording_may_be_too_large():
         assert card.tracker.allocator.retries == 0
 
 
-def test_a_recorder_has_a_workspace_of_its_own():
+def test_recorders_share_a_workspace():
     libraries = CUDA((8, 9))
     with FakeCard(CARD, libraries=libraries) as card, torch.inference_mode():
-        Graphs.on(card.device).record("nothing", lambda: None)
+        for _ in range(2):
+            Graphs.on(card.device).record("nothing", lambda: None)
         assert card.tracker.allocator.allocated_bytes == libraries.blas_bytes
 
 
