@@ -122,6 +122,7 @@ COST_CARD = "RTX 4090"
 COST_DITS = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
 COST_DURATIONS_S = (30, 240)
 COST_BATCHES = (1, 4)
+COST_MODES = ("eager", "captured", "compiled+captured")  # what runs the kernels; captured: steps as graphs
 COST_STAGES = ("lm_prefill", "lm_decode", "text_encode", "condition", "diffuse", "vae_decode", "post")
 
 
@@ -148,7 +149,12 @@ ENGINES: dict[str, dict[str, object]] = {
 }
 
 
-UNSAID = {"generate": {"engine": PLAIN}, "plan": {"engine": PLAIN}, "memory": {"variant": "default"}}
+UNSAID = {
+    "generate": {"engine": PLAIN},
+    "plan": {"engine": PLAIN},
+    "memory": {"variant": "default"},
+    "cost": {"mode": COST_MODES[0]},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +171,8 @@ class Cell:
     cold        the first planned item of a fresh process, and one more
     memory      one generation in its own capped process; `variant`: what of the tier's settings is left out
     boundary    the smallest card that does without what `variant` leaves out; follows from the memory cells
-    cost        one planned generation on a card that is not here, stage by stage; `variant`: of the DiT
+    cost        one planned generation on a card that is not here, stage by stage; `variant`: of the DiT,
+                `mode`: what runs the kernels
     predicted   one tier's verdict on a card that is not here
     request     one request of a subject; the parameters are its fields
     component   one network of a subject, called on inputs of a size
@@ -283,9 +290,16 @@ def boundary_cells() -> list[Cell]:
 
 
 def predicted_cells() -> list[Cell]:
-    """Everything that is predicted. It does not depend on the source of weights."""
+    """Everything that is predicted. It does not depend on the source of weights. What captures and compiles
+    is predicted of one item of the first DiT; more items and other DiTs are like it."""
     sizes = _sizes({"duration_s": COST_DURATIONS_S, "batch": COST_BATCHES})
-    costs = [cell("cost", variant=variant, **size) for size in sizes for variant in COST_DITS]
+    costs = [
+        cell("cost", variant=variant, **size, mode=mode)
+        for mode in COST_MODES
+        for size in sizes
+        for variant in COST_DITS
+        if mode == COST_MODES[0] or (variant, size["batch"]) == (next(iter(COST_DITS)), COST_BATCHES[0])
+    ]
     return selected([*costs, *_product("predicted", tier_gb=TIERS_GB, variant=VARIANTS)])
 
 

@@ -1,8 +1,8 @@
 """The graphics cards we know: memory, peaks, link. A card is data (`cards.toml`), or described in a file.
 
 A stage on a card takes at least its arithmetic at the card's peak, its traffic at the memory's, its copies at
-the link's and its launches one by one. Where the figures come from and what they hold for is said in
-`cards.toml`; whether a run fits is asked of `memory_bytes` less `context_bytes`.
+the link's, its launches one by one and a little for each kernel. Where the figures come from and what they
+hold for is said in `cards.toml`; whether a run fits is asked of `memory_bytes` less `context_bytes`.
 
     >>> find("rtx 4090").memory_gib
     24
@@ -45,6 +45,7 @@ RANGES = {
     "tflop_per_s": (0.01, 1e6),
     "gb_per_s": (1, 1e6),
     "launch_us": (0, 1e4),
+    "kernel_us": (0, 1e4),
     "link_gb_per_s": (0.01, 1e5),
     "context_mib": (0, 65_536),
 }
@@ -60,6 +61,7 @@ class Card:
     tflop_per_s: float
     gb_per_s: float
     launch_us: float
+    kernel_us: float
     link_gb_per_s: float
     context_mib: float
     source: str
@@ -85,6 +87,11 @@ class Card:
     @property
     def launch_s(self) -> float:
         return self.launch_us * 1e-6
+
+    @property
+    def kernel_s(self) -> float:
+        """What a kernel takes that has next to nothing to do."""
+        return self.kernel_us * 1e-6
 
     @property
     def link_bytes_per_s(self) -> float:

@@ -112,6 +112,7 @@ def _add_engine(add: Callable[..., object]) -> None:
     add("--quantization", default="auto", metavar="NAME", help="of the DiT's weights, or none (the tier's)")
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
+    add("--compile", action=switch, help="kernels as a compiler fuses them, by a rule (no)")
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes)")
     add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")

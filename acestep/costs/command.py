@@ -102,9 +102,12 @@ def _request(
 
 
 def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
-    """The engine on `card`, in eager PyTorch: what a compiler or a backend of its own does is not traced."""
+    """The engine on `card`, the language model by our own backend: what another does is not traced.
+
+    Whether this machine could compile for the card is of no matter.
+    """
     unwanted = options.lm == NONE or (options.lm == "auto" and not thinks)
-    return Setup.choose(
+    setup = Setup.choose(
         options.source,
         accelerator=Accelerator("cuda", card.name, card.memory_gib, capability=card.capability),
         dit=options.dit,
@@ -119,3 +122,4 @@ def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
         strict=options.strict,
         no_limits=options.no_limits,
     )
+    return replace(setup, compile=bool(options.compile))

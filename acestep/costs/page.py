@@ -15,7 +15,7 @@ from harness.trace.stage_costs import PS
 
 TEMPLATE = Path(__file__).with_name("page.html")
 HEADS = (
-    *("Stage", "Seconds", "Expected", "Bound by", "TFLOP", "GB moved", "Launches", "Syncs"),
+    *("Stage", "Seconds", "Expected", "Bound by", "TFLOP", "GB moved", "Launches", "Kernels", "Syncs"),
     *("GB over link", "Allocated", "Reserved"),
 )
 RESOURCE_HEADS = ("Resource", "Asked for", "The card's", "Seconds")
@@ -70,11 +70,12 @@ def _resources(cost: Cost) -> Iterable[Sequence[str]]:
     """Most wanted first. Their sum is over the total, which takes the longest of each kernel."""
     card, work = cost.card, cost.work
     moved, linked = work.read_bytes + work.written_bytes, work.to_card_bytes + work.to_host_bytes
-    flop, gb, _, _, link_gb = report.amounts(work)
+    flop, gb, _, _, _, link_gb = report.amounts(work)
     rows = (
         (work.flop / card.flop_per_s, "compute", f"{flop} TFLOP", f"{card.tflop_per_s:g} TFLOP/s"),
         (moved / card.bytes_per_s, "memory", f"{gb} GB", f"{card.gb_per_s:g} GB/s"),
         (work.launches * card.launch_s, "launches", f"{work.launches:,}", f"{card.launch_us:g} µs each"),
+        (work.kernels * card.kernel_s, "kernels", f"{work.kernels:,}", f"{card.kernel_us:g} µs or more"),
         (linked / card.link_bytes_per_s, "link", f"{link_gb} GB", f"{card.link_gb_per_s:g} GB/s"),
     )
     return ((*row[1:], f"{row[0]:.3f}") for row in sorted(rows, reverse=True))

@@ -16,7 +16,8 @@ LOADING = "load"  # the stage before the clock starts
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """One stage. `seconds`: a roofline, of which `bound_by` (compute, memory, launches or link) is the most.
+    """One stage. `seconds`: a roofline, of which `bound_by` is the most: compute, memory, launches,
+    kernels or link.
 
     `kinds`: the same seconds by kind of kernel and the resource that bounds it. `expected_s`: how long it may
     take, from and to. `sites`: bytes alive when the stage had most allocated, by the function of the engine

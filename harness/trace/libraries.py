@@ -102,12 +102,11 @@ def _fused(card: FakeCard, kernel: str, q: Tensor, k: Tensor, v: Tensor, mask: T
     sums = card.fresh((batch, heads, queries), torch.float32) if kernel == "flash" else None
     inputs = [tensor for tensor in (q, k, v, mask) if tensor is not None]
     outputs = [tensor for tensor in (out, sums) if tensor is not None]
-    card.tracker.charge(
-        Attention(
-            flop=kernels.attention_flop(q, k, v),
-            read_bytes=sum(map(kernels.reach_bytes, inputs)),
-            written_bytes=sum(map(kernels.reach_bytes, outputs)),
-            launches=1,
-        )
+    work = Attention(
+        flop=kernels.attention_flop(q, k, v),
+        read_bytes=sum(map(kernels.reach_bytes, inputs)),
+        written_bytes=sum(map(kernels.reach_bytes, outputs)),
+        launches=1,
     )
+    card.launch(work, inputs, outputs)
     return out

@@ -1,8 +1,10 @@
 """Work and memory of a trace, summed by stage. No torch import here.
 
-A kernel takes as long as the longest of its arithmetic, its traffic and its launch; what crosses the link
-between host and card comes on top. That is a roofline, not a bound: caches and launches that run ahead of the
-card make it faster, all else slower. Time is in whole picoseconds: sums do not depend on their order.
+A kernel takes as long as the longest of its arithmetic, its traffic, its launch and the least that the card
+needs for any; what crosses the link between host and card comes on top. A recorded step is one launch of many
+kernels, a compiled region a few kernels of many operators. That is a roofline, not a bound: caches and
+launches that run ahead of the card make it faster, all else slower. Time is in whole picoseconds: sums do not
+depend on their order.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from harness.cards import Card
 OUTSIDE = "other"
 PS = 10**12
 MOST_SAMPLES = 4096
-RESOURCES = ("compute", "memory", "launches", "link")
+RESOURCES = ("compute", "memory", "launches", "kernels", "link")
 KINDS: tuple[str, ...] = ("matmul", "attention", "convolution", "pointwise")  # of kernels
 
 
 class Work(NamedTuple):
-    """Work of one operator. Bytes are of the card's memory, or of the link where they cross it."""
+    """Work of one operator. Bytes are of the card's memory, or of the link where they cross it.
+
+    `launches` are the host's, `kernels` what the card runs, copies included: more where steps are recorded.
+    """
 
     flop: int = 0
     read_bytes: int = 0
@@ -34,6 +39,7 @@ class Work(NamedTuple):
     syncs: int = 0
     to_card_bytes: int = 0
     to_host_bytes: int = 0
+    kernels: int = 0
 
     kind = "pointwise"  # of kernel: what of a card it keeps busy, and how well
 
@@ -104,6 +110,7 @@ class StageCosts:
         self._bytes_per_s = int(card.bytes_per_s)
         self._link_bytes_per_s = int(card.link_bytes_per_s)
         self._launch_ps = round(card.launch_s * PS)
+        self._kernel_ps = round(card.kernel_s * PS)
         self._grain_bytes = card.memory_bytes // 400  # a smaller change of memory is not drawn
         self._durations: dict[Work, tuple[str, int, int]] = {}
         self._clock_ps: int | Fraction = 0
@@ -137,6 +144,7 @@ class StageCosts:
             "compute": work.flop * PS // self._flop_per_s,
             "memory": moved_bytes * PS // self._bytes_per_s,
             "launches": work.launches * self._launch_ps,
+            "kernels": work.kernels * self._kernel_ps,
         }
         bound = max(kernel_ps, key=kernel_ps.__getitem__)
         crossed_bytes = work.to_card_bytes + work.to_host_bytes

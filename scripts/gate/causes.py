@@ -18,8 +18,9 @@ IN_ALL = "wall"  # the stage of series that are sums of the others
 DECIMAL = ("", "k", "M", "G", "T", "P", "E")
 UNITS = {"bytes": "B"}  # as they are abbreviated
 DITS = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
+COST_MODES = {"eager": ["--no-graphs"], "captured": [], "compiled+captured": ["--compile"]}
 MODES = {"understand": "understand", "create": "create_sample", "format": "format_sample"}
-WHOLE = ("launches", "syncs", "exit code")
+WHOLE = ("launches", "kernels", "syncs", "exit code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def closer(series: Series) -> str:
         command = ["-m", "acestep.costs", *_flags(params, names)]
         command += ["--dit", DITS[params["variant"]]] if params.get("variant") in DITS else []
         command += ["--thinking"] if series.component == "LM" else []
+        command += COST_MODES.get(params.get("mode", ""), [])
     return shlex.join(["python", *command])
 
 
