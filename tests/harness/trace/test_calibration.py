@@ -1,6 +1,7 @@
 """What was measured of a card takes the place of rules, for it and its capability; a bad file never does."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import msgspec
 import pytest
 import torch
 from allocations import CARD, cost
+from places import ROOT
 
 from harness import cards
 from harness.errors import UsageError
@@ -183,3 +185,9 @@ def test_a_card_that_is_not_in_the_table_has_to_be_described(tmp_path):
 def test_a_card_is_known_by_its_drivers_name_and_size(driver, memory_gib, name):
     known = cards.known(driver, memory_gib)
     assert (known and known.name) == name
+
+
+def test_an_installed_package_has_the_files_too():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    assert FOLDER.name in setuptools["packages"]["find"]["include"]
+    assert setuptools["package-data"][FOLDER.name] == ["*.json"]
