@@ -155,13 +155,15 @@ def jitter(seconds):
 
 
 def copy(names: Iterable[str], folder: Path) -> None:
-    """Files and folders of this repository, to the same places below `folder`; of parity made-up engines have
-    none."""
+    """Files and folders of this repository, to the same places below `folder`; made-up engines have no
+    parity, and no functions to time by themselves."""
     for name in names:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "parity.py"))
+            shutil.copytree(
+                source, target, ignore=shutil.ignore_patterns("__pycache__", "parity.py", "micro.py")
+            )
         else:
             shutil.copy(source, target)
 

@@ -123,11 +123,11 @@ def mask(cell, device) -> dict[str, Call]:
         return {"step": step(lambda: Open(allowed))}
     if vocabulary != matrix.TEXT_TOKENS:
         raise Unsupported(f"the grammar is of {matrix.TEXT_TOKENS} tokens")
-    said = text_before(state)
-    constraint = advanced(said)
+    text = text_before(state)
+    constraint = advanced(text)
     calls = {
         "allowed": Call(type(constraint).allowed, same(constraint, peek)),
-        "step": step(lambda: advanced(said)),
+        "step": step(lambda: advanced(text)),
     }
     allowed = constraint.allowed(peek)
     if not hasattr(allowed, "mask"):  # which open text has from the beginning
@@ -135,15 +135,15 @@ def mask(cell, device) -> dict[str, Call]:
     return calls
 
 
-def advanced(said: list[int]):
-    """The grammar of a description, after what was said."""
+def advanced(text: list[int]):
+    """The grammar of a description, after a text."""
     constraint = part("acestep.lm.grammar.constraint", "MetadataConstraint")(
         part("acestep.weights.synthetic_tokenizer", "synthetic_tokenizer")("lm"),
         part("acestep.text.metadata", "Metadata")(),
         lyrics=part("acestep.lm.grammar.open_text", "Lyrics")(64),
         **dict.fromkeys(("caption", "genres", "language"), True),
     )
-    constraint.advance(said)
+    constraint.advance(text)
     return constraint
 
 
@@ -152,14 +152,14 @@ def text_before(state: str) -> list[int]:
     and of a line of text no more than that."""
     tokenizer = part("acestep.weights.synthetic_tokenizer", "synthetic_tokenizer")("lm")
     forced, free = (part("acestep.lm.grammar.allowed", name) for name in ("Forced", "Free"))
-    constraint, said = advanced([]), []
+    constraint, text = advanced([]), []
     while True:
         allowed = constraint.allowed(lambda: 0)
-        *before, line = "".join(map(tokenizer.token_text, said)).split("\n")
+        *before, line = "".join(map(tokenizer.token_text, text)).split("\n")
         ended = not line and before and before[-1].startswith("caption:")
         name = "lyrics" if "</think>" in line else "caption-end" if ended else line.partition(":")[0]
-        if state == (name if not isinstance(allowed, forced) else "" if said else "forced"):
-            return said
+        if state == (name if not isinstance(allowed, forced) else "" if text else "forced"):
+            return text
         if isinstance(allowed, forced):
             ids = list(allowed.ids)
         elif isinstance(allowed, free):
@@ -168,7 +168,7 @@ def text_before(state: str) -> list[int]:
         else:
             ids = [allowed.ids[0]]
         constraint.advance(ids)
-        said += ids
+        text += ids
 
 
 def codes(cell, device) -> dict[str, Call]:

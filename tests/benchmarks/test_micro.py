@@ -49,9 +49,9 @@ def calls(here):
 
 def test_what_is_timed_is_what_the_engine_calls_and_is_read(calls):
     least = [cells(kind)[0] for kind in _matrix.MICRO if kind not in ("mask", "span")] + cells("mask")
-    made = [one for cell in least for one in calls(cell).items()]
-    assert all(call.function is OF_THE_ENGINE[name] for name, call in made)
-    assert {name for name, _ in made} == OF_THE_ENGINE.keys()
+    timed = [one for cell in least for one in calls(cell).items()]
+    assert all(call.function is OF_THE_ENGINE[name] for name, call in timed)
+    assert {name for name, _ in timed} == OF_THE_ENGINE.keys()
     suites = [cls for cls in vars(micro).values() if isinstance(cls, type) and issubclass(cls, micro._Micro)]
     read = {name for cls in suites for name in dir(cls) if name.startswith("track_")}
     assert read == {f"track_{name}" for name in (*OF_THE_ENGINE, "span")}
@@ -94,11 +94,11 @@ def test_a_state_is_where_its_name_says(here, calls, state: str):
     text = "".join(map(tokenizer.token_text, here.calls.text_before(state)))
     ends = {"forced": r"", "caption-end": r".*\ncaption:[^\n]+\n", "lyrics": r".*</think>.*"}
     assert re.fullmatch(ends.get(state, rf".*\n{state}:[ ]?"), text, re.DOTALL)
-    found = calls(_matrix.cell("mask", state=state, vocabulary=TEXT_VOCAB))
-    allowed = found["allowed"].function(*found["allowed"].arguments())
+    by_name = calls(_matrix.cell("mask", state=state, vocabulary=TEXT_VOCAB))
+    allowed = by_name["allowed"].function(*by_name["allowed"].arguments())
     kind = {"forced": Forced, "caption": Free, "genres": Free, "lyrics": Free}.get(state, Choice)
-    assert type(allowed) is kind and ("build" in found) == (kind is not Free)
-    (run,) = found["step"].function(*found["step"].arguments())
+    assert type(allowed) is kind and ("build" in by_name) == (kind is not Free)
+    (run,) = by_name["step"].function(*by_name["step"].arguments())
     assert run and (kind is Free or run[0] in allowed.ids)
 
 
@@ -108,26 +108,26 @@ def test_the_grammar_has_one_vocabulary(here, calls):
 
 
 def test_codes_come_back(calls):
-    found = calls(_matrix.cell("codes", codes_s=10))
-    numbers, text = (found[name].arguments()[0] for name in ("join", "parse"))
-    assert found["parse"].function(text) == tuple(numbers) and found["join"].function(numbers) == text
+    by_name = calls(_matrix.cell("codes", codes_s=10))
+    numbers, text = (by_name[name].arguments()[0] for name in ("join", "parse"))
+    assert by_name["parse"].function(text) == tuple(numbers) and by_name["join"].function(numbers) == text
     shapes = {"decode": (1, 50), "quantize": (1, 50), "detokenize": (1, 250, 64), "tokenize": (1, 50)}
     for name, shape in shapes.items():
-        assert found[name].function(*found[name].arguments()).shape[: len(shape)] == shape
+        assert by_name[name].function(*by_name[name].arguments()).shape[: len(shape)] == shape
 
 
 @pytest.fixture
 def clock(here, monkeypatch):
     """A clock on which a call takes what the next of `calls_s` says."""
-    made = here.micro.Clock(CPU)
-    made.now_s, made.calls_s = 0.0, itertools.repeat(1e-4)
-    made._now = lambda: made.now_s
+    clock = here.micro.Clock(CPU)
+    clock.now_s, clock.calls_s = 0.0, itertools.repeat(1e-4)
+    clock._now = lambda: clock.now_s
 
     def work():
-        made.now_s += next(made.calls_s)
+        clock.now_s += next(clock.calls_s)
 
-    made.work = here.calls.Call(work, lambda: ())
-    return made
+    clock.work = here.calls.Call(work, lambda: ())
+    return clock
 
 
 def test_nothing_is_set_up_while_the_clock_runs(here, clock):

@@ -74,9 +74,9 @@ def test_all_of_them_in_turn_are_theirs(monkeypatch):
         transformers.TemperatureLogitsWarper(0.85),
     ):
         theirs = processor(tokens, theirs)
-    found = ours(monkeypatch, Sampling(0.85, 50, 0.9, 1.2), scores, tokens)
-    assert torch.equal(found, theirs.softmax(-1))
+    probabilities = ours(monkeypatch, Sampling(0.85, 50, 0.9, 1.2), scores, tokens)
+    assert torch.equal(probabilities, theirs.softmax(-1))
     warm_first = transformers.TopPLogitsWarper(0.9)(
         tokens, transformers.TopKLogitsWarper(50)(tokens, scores / 0.85)
     )
-    assert not torch.equal(found > 0, warm_first.softmax(-1) > 0)  # the order matters
+    assert not torch.equal(probabilities > 0, warm_first.softmax(-1) > 0)  # the order matters

@@ -24,12 +24,12 @@ def decibels(a: np.ndarray, b: np.ndarray, rate: int) -> float:
 def test_a_sine_below_half_the_lower_rate_stays(rate: int, new_rate: int, share: float, limit: float):
     """Near the end of the band soxr interpolates its filter where the rates have a ratio of large numbers."""
     hertz = share * min(rate, new_rate) / 2
-    found = resampled(tone(rate, hertz).astype(np.float32), rate, new_rate)
+    output = resampled(tone(rate, hertz).astype(np.float32), rate, new_rate)
     expected = tone(new_rate, hertz)
-    assert found.dtype == np.float32
-    assert decibels(expected, found.astype(np.float64) - expected, new_rate) > limit
+    assert output.dtype == np.float32
+    assert decibels(expected, output.astype(np.float64) - expected, new_rate) > limit
     late = np.roll(expected, 1)  # by a sample: the measure would show it
-    assert decibels(expected, found.astype(np.float64) - late, new_rate) < 60
+    assert decibels(expected, output.astype(np.float64) - late, new_rate) < 60
 
 
 @pytest.mark.parametrize(("rate", "new_rate"), [pair for pair in RATES if pair[1] < pair[0]])
@@ -38,17 +38,17 @@ def test_a_sine_above_half_the_new_rate_is_not_heard(rate: int, new_rate: int, p
     """Between half the new rate, where it would come back mirrored, and half the old."""
     lowest, highest = 1.02 * new_rate / 2, rate / 2
     sine = tone(rate, lowest + place * (highest - lowest)).astype(np.float32)
-    found = resampled(sine, rate, new_rate)
+    output = resampled(sine, rate, new_rate)
     kept = sine[:: max(1, round(rate / new_rate))]  # without a filter
-    assert decibels(found, tone(new_rate, 100.0), new_rate) < -100 < -10 < decibels(kept, sine, rate // 4)
+    assert decibels(output, tone(new_rate, 100.0), new_rate) < -100 < -10 < decibels(kept, sine, rate // 4)
 
 
 @pytest.mark.parametrize(("rate", "new_rate"), RATES)
 @pytest.mark.parametrize("samples", [1, 2, 7, 441, 16_001, 44_100])
 def test_the_length_is_the_same_time(rate: int, new_rate: int, samples: int):
     for shape in ((samples,), (samples, 1), (samples, 2)):
-        found = resampled(np.zeros(shape, np.float32), rate, new_rate)
-        assert found.shape[1:] == shape[1:] and abs(len(found) - samples * new_rate / rate) <= 0.5
+        output = resampled(np.zeros(shape, np.float32), rate, new_rate)
+        assert output.shape[1:] == shape[1:] and abs(len(output) - samples * new_rate / rate) <= 0.5
 
 
 def test_channels_do_not_meet():
