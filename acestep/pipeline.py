@@ -95,7 +95,11 @@ class Generation:
         return Generated(
             audios=audios,
             counts=self._counts(inputs, plan, conditioned, diffused, decoded),
-            fallbacks=(*inputs.fallbacks, *(fallback for part in decoded for fallback in part.fallbacks)),
+            fallbacks=(
+                *inputs.fallbacks,
+                *self.diffusion.passes.captured.fallbacks,
+                *(fallback for part in decoded for fallback in part.fallbacks),
+            ),
             cuts=(*self._planned_cuts(batches), *self._cut_fades(batches)),
         )
 

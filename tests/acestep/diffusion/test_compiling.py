@@ -277,10 +277,10 @@ def eager_and_compiled() -> Run:
     dit = made()
     times, shape = modulation(dit), conditions(dit, ITEMS, BEYOND, guided=True)
     x = diffusion.noise(range(ITEMS), BEYOND, torch.float32, CPU)
-    guidance = Guidance(5.0)
+    options = diffusion.Options(guidance=Guidance(5.0))
 
     def latents(x: Tensor) -> Tensor:
-        return diffusion.denoise(dit, x, shape, times, TIMES, guidance=guidance)[0]
+        return diffusion.denoise(dit, x, shape, times, TIMES, options)[0]
 
     eager, close = latents(x), latents(x * (1 + 1e-4))
     compiled = CompiledDiT(dit)

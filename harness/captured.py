@@ -1,0 +1,101 @@
+"""Functions of tensors as steps over fixed buffers: what is recorded is replayed, the rest is called.
+
+A recording reads and writes where it did when it was made. So the arguments of a recorded function are copied
+into buffers of its own, and its result is copied out: what the caller keeps is not what the next call writes.
+
+    with Captured("diffuse", Graphs.on(device)) as captured:
+        captured.record("pass", function, x)     # once, at the shapes to come
+        captured.run("pass", function, x)        # one launch, and a copy each way
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from harness.adjustments import Fallback
+from harness.graphs import Graphs
+from harness.memory import hand_back
+from harness.oom import classify
+
+Function = Callable[..., Tensor]
+
+
+class Buffered:
+    """A function of tensors whose arguments and result have places of their own. Called, it is a step."""
+
+    def __init__(self, function: Function, *arguments: Tensor):
+        """Run once, on zeros like `arguments`: so libraries find what they need, and the result its place."""
+        self._function = function
+        self._arguments = [torch.zeros_like(argument) for argument in arguments]
+        self._result = torch.empty_like(function(*self._arguments))
+
+    def __call__(self) -> None:
+        self._result.copy_(self._function(*self._arguments))
+
+    def put(self, *arguments: Tensor) -> None:
+        """Values for the next step."""
+        for place, argument in zip(self._arguments, arguments, strict=True):
+            place.copy_(argument)
+
+    def taken(self) -> Tensor:
+        """A copy of what the last step made."""
+        return self._result.clone()
+
+
+class Captured:
+    """Recorded functions of a `stage` by key, which go, with the memory they hold, where the block ends."""
+
+    def __init__(self, stage: str, graphs: Graphs):
+        self._stage = stage
+        self._graphs = graphs
+        self._steps: dict[Hashable, Buffered] = {}
+        self._failures: dict[str, None] = {}
+
+    @property
+    def recording(self) -> bool:
+        """Whether `record` records."""
+        return self._graphs.recording
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """Why what could not be recorded is called."""
+        return tuple(Fallback(self._stage, reason, "launched kernel by kernel") for reason in self._failures)
+
+    def record(self, key: Hashable, function: Function, *arguments: Tensor) -> None:
+        """Record `function` of tensors like `arguments`; where that fails, it is called, which is told.
+
+        Out of memory and a capture the driver refuses are failures. No value of `arguments` is read.
+        """
+        try:
+            step = Buffered(function, *arguments)
+            self._graphs.record(key, step)
+        except RuntimeError as error:
+            failure = classify(error)
+        else:
+            self._steps[key] = step
+            return
+        self._failures[f"not recorded ({failure.error}: {failure.message})"] = None
+        hand_back()
+
+    def run(self, key: Hashable, function: Function, *arguments: Tensor) -> Tensor:
+        """`function` of `arguments`: the recording of `key`, where there is one."""
+        step = self._steps.get(key)
+        if step is None:
+            return function(*arguments)
+        step.put(*arguments)
+        self._graphs.run(key, step)
+        return step.taken()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._steps.clear()
+        self._graphs = Graphs()
