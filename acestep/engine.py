@@ -116,10 +116,7 @@ class Engine:
             planner = Planner(backend, weights.tokenizer(setup.lm))
         _load(models, planner, components.usual(bool(setup.lm)) if preload is None else preload)
         keep_freed_memory(device)
-        compiled = None
-        if setup.compile:
-            compiled = Compiled()
-            compiled.layers(models.ace_step.decoder.layers)
+        compiled = _compiled(setup, models)
         if sync := synchroniser(device):
             sync()
         environment = _environment(setup, device, models, planner)
@@ -273,6 +270,17 @@ def _models(setup: Setup, device: torch.device, weights: Source) -> Models:
         Residency(device, components.COMPONENTS, setup.offloaded),
         setup.quantization,
     )
+
+
+def _compiled(setup: Setup, models: Models) -> Compiled | None:
+    """What of the models runs compiled: all that `setup.compiled` names and nobody else sees to."""
+    if not setup.compile:
+        return None
+    compiled = Compiled()
+    compiled.layers(models.ace_step.decoder.layers)
+    if components.VAE in setup.compiled:
+        compiled.layers([models.vae.decoder])
+    return compiled
 
 
 def _environment(

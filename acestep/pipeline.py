@@ -4,7 +4,7 @@
     lm              caption, lyrics -> metadata, audio codes      spans lm_prefill, lm_decode
     text_encode     caption, lyrics, metadata -> text states
     condition       text, timbre, canvas -> conditions        these three: `diffusion.stages`
-    compile         shapes not met before -> graphs
+    compile         shapes not met before -> graphs               also before `vae_decode`
     diffuse         noise -> latents
     vae_decode      latents -> waveforms
     post            waveforms -> measured items
@@ -26,8 +26,9 @@ from torch import Tensor
 
 from acestep import components
 from acestep.audio import finishing, waveform, writing
-from acestep.audio.decode import Decoded, decode
+from acestep.audio.decode import Decoded, decode, prepare
 from acestep.audio.inputs import AudioInputs, encode_inputs
+from acestep.audio.tile import Tiles
 from acestep.cuts import caption_cut, user_metadata
 from acestep.diffusion import canvas
 from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatch
@@ -42,6 +43,7 @@ from acestep.text.prompts import INSTRUMENTAL
 from acestep.weights.loading import Models
 from harness.adjustments import Fallback
 from harness.compiling import Compiled
+from harness.graphs import Graphs
 from harness.memory import MemoryBudget
 from harness.spans import span
 
@@ -78,6 +80,7 @@ class Generation:
         self.plan = plan
         self.params = plan.params
         self.seeds = seeds
+        self.compiled = compiled
         self.diffusion = Diffusion(models, plan, seeds, compiled)
 
     def run(self, save_dir: Path | None) -> Generated:
@@ -245,13 +248,17 @@ class Generation:
 
     def vae_decode(self, diffused: Sequence[Diffused]) -> list[Decoded]:
         """Latents to waveforms. Raises BenchError for latents that are not music."""
-        models, params, decoded = self.models, self.params, []
+        models, params, setup, decoded = self.models, self.params, self.plan.setup, []
+        decoder, compiled = models.vae.decoder, self.compiled if components.VAE in setup.compiled else None
         with models.residency.using(components.VAE):
             for part in diffused:
-                with span("vae_decode"):
-                    waveform.check_latents(part.latents)
-                    latents = waveform.adjusted(part.latents, params.latent_rescale, params.latent_shift)
-                    decoded.append(decode(models.vae.decoder, latents, models.hop, self.budget))
+                tiles = Tiles(decoder, compiled, Graphs.on(models.device, setup.graphs))
+                with tiles.captured:
+                    prepare(tiles, part.latents, models.hop, self.budget)
+                    with span("vae_decode"):
+                        waveform.check_latents(part.latents)
+                        latents = waveform.adjusted(part.latents, params.latent_rescale, params.latent_shift)
+                        decoded.append(decode(decoder, latents, models.hop, self.budget, tiles))
         return decoded
 
     def post(

@@ -98,4 +98,4 @@ class Captured:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._steps.clear()
-        self._graphs = Graphs()
+        self._graphs.drop()

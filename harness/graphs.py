@@ -58,9 +58,9 @@ recorders: dict[str, Callable[[torch.device], Recorder]] = {"cuda": CUDARecorder
 
 
 def unavailable(device: str) -> str | None:
-    """Why no step can be recorded on `device`, or None. The answer continues a sentence about the feature."""
+    """Why no step can be recorded on `device`, or None. The answer is a clause, after the feature's name."""
     kind = device.partition(":")[0]
-    return None if kind == "cuda" else f"are for cuda, not for {kind}"
+    return None if kind == "cuda" else f"only CUDA records steps, and the device is {kind}"
 
 
 class Graphs:
@@ -90,3 +90,7 @@ class Graphs:
     def run(self, key: Hashable, step: Step) -> None:
         """Replay the recording of `key`; call `step` where there is none."""
         self._recordings.get(key, step)()
+
+    def drop(self) -> None:
+        """Let go of the recordings, and of the memory they hold."""
+        self._recordings.clear()

@@ -146,12 +146,12 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
 
 @pytest.mark.parametrize("frames", [WITHIN, BEYOND])
 @pytest.mark.parametrize("guided", [False, True])
-def test_a_whole_velocity_has_no_graph_break(frames: int, guided: bool):
+def test_a_whole_pass_is_one_graph(frames: int, guided: bool):
     dit = made()
-    run = dit.velocities if guided else dit.velocity
-    shape = conditions(dit, 2, frames, guided=guided)
-    found = torch._dynamo.explain(run)(torch.randn(2, frames, 64), shape, modulation(dit), 1)
-    assert (found.graph_count, found.graph_break_count) == (1, 0)
+    run = dit.both if guided else dit.velocity
+    x, shape, times = torch.randn(2, frames, 64), conditions(dit, 2, frames, guided=guided), modulation(dit)
+    whole = torch.compile(run, fullgraph=True, backend="eager")
+    assert torch.equal(whole(x, shape, times, 1), run(x, shape, times, 1))
 
 
 def test_a_value_that_is_read_back_is_a_graph_break_and_an_error(
