@@ -203,5 +203,5 @@ def _choose_compile(choice: bool | None, card: Accelerator, tier: GPUConfig, not
 def _choose_graphs(choice: bool | None, card: Accelerator) -> bool:
     reason = ungraphed(card.device)
     if reason and choice:
-        raise MissingPrerequisite(f"graphs: {reason}; leave --graphs out, or choose --device cuda")
+        raise MissingPrerequisite(f"graphs: {reason}; leave it out, or choose --device cuda")
     return choice is not False and not reason

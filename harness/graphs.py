@@ -92,5 +92,6 @@ class Graphs:
         self._recordings.get(key, step)()
 
     def drop(self) -> None:
-        """Let go of the recordings, and of the memory they hold."""
+        """Let go of recordings and recorder, and so of their memory; from here on steps are called."""
         self._recordings.clear()
+        self._recorder = None
