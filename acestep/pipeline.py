@@ -42,6 +42,7 @@ from acestep.text.metadata import Metadata
 from acestep.text.prompts import INSTRUMENTAL
 from acestep.weights.loading import Models
 from harness.adjustments import Fallback
+from harness.captured import Captured
 from harness.compiling import Compiled
 from harness.graphs import Graphs
 from harness.memory import MemoryBudget
@@ -252,8 +253,9 @@ class Generation:
         decoder, compiled = models.vae.decoder, self.compiled if components.VAE in setup.compiled else None
         with models.residency.using(components.VAE):
             for part in diffused:
-                tiles = Tiles(decoder, compiled, Graphs.on(models.device, setup.graphs))
-                with tiles.captured:
+                graphs = Graphs.on(models.device, setup.graphs)
+                with Captured("vae_decode", graphs, models.met) as captured:
+                    tiles = Tiles(decoder, compiled, captured)
                     prepare(tiles, part.latents, models.hop, self.budget)
                     with span("vae_decode"):
                         waveform.check_latents(part.latents)

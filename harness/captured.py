@@ -3,9 +3,9 @@
 A recording reads and writes where it did when it was made. So the arguments of a recorded function are copied
 into buffers of its own, and its result is copied out: what the caller keeps is not what the next call writes.
 
-    with Captured("diffuse", Graphs.on(device)) as captured:
-        captured.record("pass", function, x)     # once, at the shapes to come
-        captured.run("pass", function, x)        # one launch, and a copy each way
+    with Captured("diffuse", Graphs.on(device), met) as captured:
+        captured.record("pass", x.shape, function, result, x)     # at the shapes to come
+        captured.run("pass", function, x)                         # one launch, and a copy each way
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Function = Callable[..., Tensor]
 class Buffered:
     """A function of tensors whose arguments and result have places of their own. Called, it is a step."""
 
-    def __init__(self, function: Function, *arguments: Tensor):
-        """Run once, on zeros like `arguments`: so libraries find what they need, and the result its place."""
+    def __init__(self, function: Function, result: Tensor, *arguments: Tensor):
+        """`result`: the place of what `function` makes. Those of `arguments` are zeros like them."""
         self._function = function
+        self._result = result
         self._arguments = [torch.zeros_like(argument) for argument in arguments]
-        self._result = torch.empty_like(function(*self._arguments))
 
     def __call__(self) -> None:
         self._result.copy_(self._function(*self._arguments))
@@ -48,11 +48,16 @@ class Buffered:
 
 
 class Captured:
-    """Recorded functions of a `stage` by key, which go, with the memory they hold, where the block ends."""
+    """Recorded functions of a `stage` by key, which go, with the memory they hold, where the block ends.
 
-    def __init__(self, stage: str, graphs: Graphs):
+    `met`: buckets that have run, of which libraries have all they need. It outlives what is recorded: one run
+    is as long as that of a step, a recording is only what it takes the host.
+    """
+
+    def __init__(self, stage: str, graphs: Graphs, met: set[Hashable]):
         self._stage = stage
         self._graphs = graphs
+        self._met = met
         self._steps: dict[Hashable, Buffered] = {}
         self._failures: dict[str, None] = {}
 
@@ -66,13 +71,19 @@ class Captured:
         """Why what could not be recorded is called."""
         return tuple(Fallback(self._stage, reason, "launched kernel by kernel") for reason in self._failures)
 
-    def record(self, key: Hashable, function: Function, *arguments: Tensor) -> None:
+    def record(
+        self, key: Hashable, bucket: Hashable, function: Function, result: Tensor, *arguments: Tensor
+    ) -> None:
         """Record `function` of tensors like `arguments`; where that fails, it is called, which is told.
 
-        Out of memory and a capture the driver refuses are failures. No value of `arguments` is read.
+        A `bucket` that is met for the first time is run. `result`: where its results lie. Out of memory and a
+        capture the driver refuses are failures. No value of `arguments` is read.
         """
+        step = Buffered(function, result, *arguments)
         try:
-            step = Buffered(function, *arguments)
+            if bucket not in self._met:
+                step()
+                self._met.add(bucket)
             self._graphs.record(key, step)
         except RuntimeError as error:
             failure = classify(error)

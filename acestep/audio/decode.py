@@ -53,7 +53,7 @@ def prepare(tiles: Tiles, latents: Tensor, hop: int, budget: MemoryBudget) -> No
     batch, frames, channels = latents.shape
     if rung.level != ON_HOST:
         window = latents.new_zeros(1, channels, rung.tile)
-        tiles.prepare(window, repeated=batch > 1 or frames > rung.tile)
+        tiles.prepare(window, hop, repeated=batch > 1 or frames > rung.tile)
 
 
 def decode(

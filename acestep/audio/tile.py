@@ -35,11 +35,11 @@ class Tiles:
     """A decoder on windows `[1, 64, frames]`, each size as it was prepared; `captured` ends recordings."""
 
     def __init__(
-        self, decoder: OobleckDecoder, compiled: Compiled | None = None, graphs: Graphs | None = None
+        self, decoder: OobleckDecoder, compiled: Compiled | None = None, captured: Captured | None = None
     ):
         """`compiled`: where the decoder is among what it compiles."""
         self.decoder = decoder
-        self.captured = Captured(STAGE, graphs or Graphs())
+        self.captured = captured or Captured(STAGE, Graphs(), set())
         self._compiled = compiled
         self._reasons: dict[str, None] = {}
 
@@ -54,7 +54,7 @@ class Tiles:
         eager = tuple(Fallback(STAGE, reason, "decoded eager") for reason in self._reasons)
         return eager + self.captured.fallbacks
 
-    def prepare(self, window: Tensor, *, repeated: bool) -> None:
+    def prepare(self, window: Tensor, hop: int, *, repeated: bool) -> None:
         """Compile what windows like this run, and record it; a stage `compile`, if there is something to do.
 
         `window`: any, contiguous. `repeated`: more than one of them comes.
@@ -65,8 +65,9 @@ class Tiles:
             if failure:
                 self._reasons[f"not compiled ({failure.error}: {failure.message})"] = None
         if repeated and self.captured.recording and window.shape[-1] <= LAUNCH_BOUND_FRAMES:
+            piece = window.new_empty(1, self.decoder.conv2.out_channels, hop * window.shape[-1])
             with span("compile"):
-                self.captured.record(window.shape, self._run, window)
+                self.captured.record(window.shape, _bucket(window), self._run, piece, window)
 
     def __call__(self, window: Tensor) -> Tensor:
         """The piece `[1, 2, hop·frames]` of a window."""

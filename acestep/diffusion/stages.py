@@ -29,6 +29,7 @@ from acestep.text import conditioning
 from acestep.text.conditioning import EncodedText
 from acestep.text.metadata import Metadata
 from acestep.weights.loading import Models
+from harness.captured import Captured
 from harness.compiling import Compiled
 from harness.graphs import Graphs
 from harness.spans import span
@@ -94,7 +95,7 @@ class Diffusion:
         self.compiled = compiled
         self.times = plan.times
         self.options = _options(plan, models)
-        self.passes = Passes(models.ace_step.decoder, Graphs())  # `compile` has them recorded
+        self.passes = self._passes(Graphs())  # `compile` has them recorded
 
     def condition(
         self, batches: Sequence[MicroBatch], texts: Sequence[Sequence[EncodedText]], inputs: AudioInputs
@@ -152,7 +153,7 @@ class Diffusion:
         if self.compiled:
             for part, guided in product(conditioned, sorted({guided for _, guided in uses})):
                 step.warm(self.compiled, dit, part.conditions[0], part.modulation, guided)
-        self.passes = Passes(dit, Graphs.on(self.models.device, self.plan.setup.graphs))
+        self.passes = self._passes(Graphs.on(self.models.device, self.plan.setup.graphs))
         repeated = [use for use, passes in uses.items() if passes > 1]
         if not repeated or not self.passes.captured.recording:
             return
@@ -160,6 +161,9 @@ class Diffusion:
             for part in conditioned:
                 for which, guided in repeated:
                     self.passes.record(part.conditions[which], part.modulation, guided)
+
+    def _passes(self, graphs: Graphs) -> Passes:
+        return Passes(self.models.ace_step.decoder, Captured("diffuse", graphs, self.models.met))
 
     def _uses(self) -> Counter[tuple[int, bool]]:
         """How many passes run under which of the conditions, guided or not."""

@@ -24,22 +24,22 @@ from torch import Tensor
 from acestep.models.dit import Conditions, DiT, Modulation
 from harness.captured import Captured
 from harness.compiling import Compiled
-from harness.graphs import Graphs
 
 
 class Passes:
     """The passes of a DiT, asked for by its own methods; those that are `captured` are replayed."""
 
-    def __init__(self, dit: DiT, graphs: Graphs):
+    def __init__(self, dit: DiT, captured: Captured):
         self._dit = dit
-        self.captured = Captured("diffuse", graphs)
+        self.captured = captured
 
     def record(self, conditions: Conditions, modulation: Modulation, guided: bool) -> None:
         """Record the passes under `conditions`, guided or not, at any step of a schedule."""
         function = partial(self._function, conditions, guided)
-        tables = modulation.at(0)
-        key = id(conditions), guided  # which `function` keeps alive
-        self.captured.record(key, function, _latents(conditions), tables.layers, tables.out)
+        x, tables = _latents(conditions), modulation.at(0)
+        result = x.repeat(2, 1, 1) if guided else x.clone()
+        key, bucket = (id(conditions), guided), ("DiT", result.shape, guided)  # `function` keeps the id
+        self.captured.record(key, bucket, function, result, x, tables.layers, tables.out)
 
     def velocity(self, x: Tensor, conditions: Conditions, modulation: Modulation, step: int) -> Tensor:
         """See `DiT.velocity`."""

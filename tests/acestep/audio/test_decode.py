@@ -17,13 +17,13 @@ from two_steps import check_two_steps
 
 from acestep.audio import decode as decode_module
 from acestep.audio.decode import Decoded, decode, prepare
-from acestep.audio.tile import LAUNCH_BOUND_FRAMES, Tiles
+from acestep.audio.tile import LAUNCH_BOUND_FRAMES, STAGE, Tiles
 from acestep.audio.tile_size import VAE_CHUNK, VAE_ON_CPU
 from acestep.models.configs import VAEConfig
 from acestep.models.vae import Oobleck, OobleckDecoder
 from acestep.weights.layout import VAE
 from acestep.weights.synthetic import Synthetic
-from harness.captured import Buffered
+from harness.captured import Buffered, Captured
 from harness.cards import find
 from harness.checkpoint import on_meta
 from harness.compiling import Compiled
@@ -283,7 +283,9 @@ def test_tiles_that_are_bound_by_launches_are_recorded(
     decoder: OobleckDecoder, tile: int, replays: list[int], monkeypatch: pytest.MonkeyPatch
 ):
     latents, recorder = random_latents(1, 30), CPURecorder()
-    done, stages = decode_prepared(Tiles(decoder, graphs=Graphs(recorder)), latents, tile)
+    done, stages = decode_prepared(
+        Tiles(decoder, captured=Captured(STAGE, Graphs(recorder), set())), latents, tile
+    )
     assert recorder.replays == replays and recorder.alive == 0
     assert stages == (["compile", "vae_decode"] if replays else ["vae_decode"])
     assert relative_error(done.audio, one_pass(decoder, latents)) < 1e-9
@@ -292,7 +294,8 @@ def test_tiles_that_are_bound_by_launches_are_recorded(
 def test_a_tile_may_be_recorded(decoder: OobleckDecoder):
     with FakeCard(find("rtx4090")) as card, torch.inference_mode():
         window = torch.zeros(1, 64, 20, dtype=torch.float64, device=VIRTUAL)
-        check_two_steps(card, Buffered(Tiles(copy.deepcopy(decoder).to(VIRTUAL)), window))
+        piece = torch.zeros(1, 2, 20 * HOP, dtype=torch.float64, device=VIRTUAL)
+        check_two_steps(card, Buffered(Tiles(copy.deepcopy(decoder).to(VIRTUAL)), piece, window))
 
 
 @pytest.mark.gpu

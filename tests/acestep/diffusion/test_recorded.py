@@ -22,6 +22,7 @@ from acestep.models.dit import Conditions, DiT, Modulation
 from acestep.result import GenerationResult
 from acestep.setup import Setup
 from harness import captured, graphs, spans
+from harness.captured import Captured
 from harness.cards import find
 from harness.device import VIRTUAL
 from harness.graphs import Graphs, Step
@@ -187,7 +188,8 @@ def steps_on(card: FakeCard, *, guided: bool) -> tuple[Step, Conditions]:
     caught = Caught()
     given = conditions(dit, VIRTUAL, guided=guided)
     times = torch.zeros(3, device=VIRTUAL)
-    Passes(dit, Graphs(caught)).record(given, dit.modulate(times), guided)
+    passes = Passes(dit, Captured("diffuse", Graphs(caught), set()))
+    passes.record(given, dit.modulate(times), guided)
     (step,) = caught.steps
     return step, given
 
