@@ -20,7 +20,7 @@ from torch import Tensor
 from harness.adjustments import Fallback
 from harness.graphs import Graphs
 from harness.memory import hand_back
-from harness.oom import classify
+from harness.oom import attempt
 
 Function = Callable[..., Tensor]
 
@@ -69,28 +69,29 @@ class Captured:
     @property
     def fallbacks(self) -> tuple[Fallback, ...]:
         """Why what could not be recorded is called."""
-        return tuple(Fallback(self._stage, reason, "launched kernel by kernel") for reason in self._failures)
+        action = "launched kernel by kernel"
+        return tuple(Fallback(self._stage, f"not recorded ({why})", action) for why in self._failures)
 
     def record(
         self, key: Hashable, bucket: Hashable, function: Function, result: Tensor, *arguments: Tensor
     ) -> None:
         """Record `function` of tensors like `arguments`; where that fails, it is called, which is told.
 
-        A `bucket` that is met for the first time is run. `result`: where its results lie. Out of memory and a
-        capture the driver refuses are failures. No value of `arguments` is read.
+        A `bucket` that is met for the first time is run. `result`: where its results lie. No value of
+        `arguments` is read.
         """
         step = Buffered(function, result, *arguments)
-        try:
-            if bucket not in self._met:
-                step()
-                self._met.add(bucket)
-            self._graphs.record(key, step)
-        except RuntimeError as error:
-            failure = classify(error)
-        else:
+        failure = None if bucket in self._met else attempt(step)
+        if failure:
+            self._failures[f"{failure.error}: {failure.message}"] = None
+            return
+        self._met.add(bucket)
+        self._graphs.record(key, step)
+        if self._graphs.failure is None:
             self._steps[key] = step
             return
-        self._failures[f"not recorded ({failure.error}: {failure.message})"] = None
+        self._failures[self._graphs.failure] = None
+        self._steps.clear()
         hand_back()
 
     def run(self, key: Hashable, function: Function, *arguments: Tensor) -> Tensor:

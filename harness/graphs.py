@@ -64,7 +64,12 @@ def unavailable(device: str) -> str | None:
 
 
 class Graphs:
-    """Recordings by key. They and the memory they hold go with this object."""
+    """Recordings by key. They and the memory they hold go with this object.
+
+    `failure`: why nothing is recorded any more, in one line; None while nothing has failed.
+    """
+
+    failure: str | None = None
 
     def __init__(self, recorder: Recorder | None = None):
         """Without a `recorder` steps are called."""
@@ -83,9 +88,18 @@ class Graphs:
         return self._recorder is not None
 
     def record(self, key: Hashable, step: Step) -> None:
-        """Record a step that has been run, under a key that is new."""
-        if self._recorder:
+        """Record a step that has been run, under a key that is new.
+
+        Where that fails, `failure` says why, and all steps are called: also those recorded before, whose
+        memory may be what is missing.
+        """
+        if self._recorder is None:
+            return
+        try:
             self._recordings[key] = self._recorder.record(step)
+        except RuntimeError as error:
+            self.failure = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            self.drop()
 
     def run(self, key: Hashable, step: Step) -> None:
         """Replay the recording of `key`; call `step` where there is none."""

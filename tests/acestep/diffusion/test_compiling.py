@@ -357,7 +357,7 @@ def test_a_compiled_vae_and_recorded_passes_are_the_same_music(graphs: list, mon
     engine = Engine.from_setup(dataclasses.replace(setup, graphs=True))
     params = GenerationParams(caption="dub", duration=6, bpm=120, inference_steps=3)
     plain = Engine.load("synthetic-tiny", device="cpu", lm=None).generate(params, GenerationConfig(1, (1,)))
-    recorder = recording_cpu(monkeypatch, tapes=False)
+    recorder = recording_cpu(monkeypatch, operators=False)
     first, second = (engine.generate(params, GenerationConfig(1, (1,))) for _ in range(2))
     assert len(graphs) == 2 and recorder.replays == [3, 3]
     assert "compile" in first.stages_s and first.counts == plain.counts and not first.warnings
