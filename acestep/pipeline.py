@@ -6,7 +6,7 @@
     condition       text, timbre, canvas -> conditions        these three: `diffusion.stages`
     compile         shapes not met before -> graphs               also before `vae_decode`
     diffuse         noise -> latents
-    vae_decode      latents -> waveforms
+    vae_decode      latents -> waveforms                          `audio.decoding`
     post            waveforms -> measured items
     save            items -> files
 
@@ -26,9 +26,9 @@ from torch import Tensor
 
 from acestep import components
 from acestep.audio import finishing, waveform, writing
-from acestep.audio.decode import Decoded, decode, prepare
+from acestep.audio.decode import Decoded
+from acestep.audio.decoding import Decoding
 from acestep.audio.inputs import AudioInputs, encode_inputs
-from acestep.audio.tile import Tiles
 from acestep.cuts import caption_cut, user_metadata
 from acestep.diffusion import canvas
 from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatch
@@ -42,9 +42,7 @@ from acestep.text.metadata import Metadata
 from acestep.text.prompts import INSTRUMENTAL
 from acestep.weights.loading import Models
 from harness.adjustments import Fallback
-from harness.captured import Captured
 from harness.compiling import Compiled
-from harness.graphs import Graphs
 from harness.memory import MemoryBudget
 from harness.spans import span
 
@@ -81,8 +79,8 @@ class Generation:
         self.plan = plan
         self.params = plan.params
         self.seeds = seeds
-        self.compiled = compiled
         self.diffusion = Diffusion(models, plan, seeds, compiled)
+        self.decoding = Decoding(models, plan, budget, compiled)
 
     def run(self, save_dir: Path | None) -> Generated:
         """Every stage in order; files under `save_dir` when it is given."""
@@ -249,19 +247,7 @@ class Generation:
 
     def vae_decode(self, diffused: Sequence[Diffused]) -> list[Decoded]:
         """Latents to waveforms. Raises BenchError for latents that are not music."""
-        models, params, setup, decoded = self.models, self.params, self.plan.setup, []
-        decoder, compiled = models.vae.decoder, self.compiled if components.VAE in setup.compiled else None
-        with models.residency.using(components.VAE):
-            for part in diffused:
-                graphs = Graphs.on(models.device, setup.graphs)
-                with Captured("vae_decode", graphs, models.met) as captured:
-                    tiles = Tiles(decoder, compiled, captured)
-                    prepare(tiles, part.latents, models.hop, self.budget)
-                    with span("vae_decode"):
-                        waveform.check_latents(part.latents)
-                        latents = waveform.adjusted(part.latents, params.latent_rescale, params.latent_shift)
-                        decoded.append(decode(decoder, latents, models.hop, self.budget, tiles))
-        return decoded
+        return self.decoding.decode([part.latents for part in diffused])
 
     def post(
         self, conditioned: Sequence[Conditioned], decoded: Sequence[Decoded], inputs: AudioInputs

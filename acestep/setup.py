@@ -32,7 +32,7 @@ from harness.quantization import unavailable as unquantized
 
 NONE = "none"
 # What `compile` compiles, by device. A CPU's VAE is all convolutions, which are oneDNN's either way.
-COMPILED = {"cpu": (components.DIT,), "cuda": (components.DIT, components.VAE)}
+COMPILED = {"cpu": (components.DIT,), "cuda": (components.DIT, components.LM, components.VAE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,9 @@ class Setup:
 
     @property
     def compiled(self) -> tuple[str, ...]:
-        """Names of the components that run compiled."""
-        return COMPILED[self.accelerator.device.partition(":")[0]] if self.compile else ()
+        """Names of the components that run compiled; of the language model, where it is ours."""
+        names = COMPILED[self.accelerator.device.partition(":")[0]] if self.compile else ()
+        return tuple(name for name in names if name != components.LM or self.lm_backend == "pt")
 
     @property
     def max_duration_s(self) -> float:

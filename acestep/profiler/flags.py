@@ -113,7 +113,7 @@ def _add_engine(flags: Flags) -> None:
     add("--offload-to-cpu", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit-to-cpu", action=switch, help="the DiT as well (the tier's)")
     add("--quantization", metavar="NAME", help=f"of the DiT: none, {', '.join(QUANTIZATIONS)} (the tier's)")
-    add("--compile", action=switch, help="compile the DiT, on CUDA the VAE too (the tier's)")
+    add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
     add("--max-vram", metavar="GB", help="simulate a card of this size, as MAX_CUDA_VRAM does")
     add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")

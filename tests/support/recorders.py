@@ -15,7 +15,7 @@ class CPURecorder:
     """`replays`: how often each recording was replayed, as they were made; `alive`: how many there are."""
 
     def __init__(self, *, operators: bool = True):
-        """Without `operators` a replay calls the step: what is compiled holds for no observer of operators."""
+        """Without `operators` a replay calls the step: compiled code holds for no observer of operators."""
         self.replays: list[int] = []
         self._recorder = Replaying() if operators else None
         self._alive: weakref.WeakSet[Step] = weakref.WeakSet()
