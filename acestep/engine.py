@@ -110,15 +110,14 @@ class Engine:
         return_freed_memory()  # while loading: of what passes through, nothing is needed again
         weights = weights or open_source(setup.source)
         models = _models(setup, device, weights)
+        compiled = Compiled() if setup.compile else None
         planner = None
         if setup.lm:
-            backend = open_backend(setup.lm_backend, models, weights, setup.lm, setup.graphs)
+            backend = open_backend(setup.lm_backend, models, weights, setup.lm, setup.graphs, compiled)
             planner = Planner(backend, weights.tokenizer(setup.lm))
         _load(models, planner, components.usual(bool(setup.lm)) if preload is None else preload)
         keep_freed_memory(device)
-        compiled = None
-        if setup.compile:
-            compiled = Compiled()
+        if compiled:
             compiled.layers(models.ace_step.decoder.layers)
         if sync := synchroniser(device):
             sync()
@@ -198,7 +197,7 @@ class Engine:
             details_s=times.details(),
             counts=items.counts,
             environment=self.environment,
-            warnings=plan.warnings,
+            warnings=(*plan.warnings, *map(str, items.fallbacks)),
         )
 
     def audio_codes(self, path: str | Path) -> str:

@@ -1,7 +1,7 @@
 """The stages of a generation, from a plan to saved audio. Each takes what the stages before it returned.
 
     encode_inputs   recordings -> latents                         spans load_audio, vae_encode
-    lm              caption, lyrics -> metadata, audio codes      spans lm_prefill, lm_decode
+    lm              caption, lyrics -> metadata, audio codes      spans lm_prefill, compile, lm_decode
     text_encode     caption, lyrics, metadata -> text states
     condition       text, timbre, canvas -> conditions        these three: `diffusion.stages`
     compile         shapes not met before -> graphs
@@ -95,7 +95,11 @@ class Generation:
         return Generated(
             audios=audios,
             counts=self._counts(inputs, plan, conditioned, diffused, decoded),
-            fallbacks=(*inputs.fallbacks, *(fallback for part in decoded for fallback in part.fallbacks)),
+            fallbacks=(
+                *inputs.fallbacks,
+                *plan.fallbacks,
+                *(fallback for part in decoded for fallback in part.fallbacks),
+            ),
             cuts=(*self._planned_cuts(batches), *self._cut_fades(batches)),
         )
 
