@@ -195,7 +195,7 @@ class Engine:
             details_s=times.details(),
             counts=items.counts,
             environment=self.environment,
-            warnings=plan.warnings,
+            warnings=(*plan.warnings, *map(str, items.fallbacks)),
         )
 
     def audio_codes(self, path: str | Path) -> str:

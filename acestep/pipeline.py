@@ -1,7 +1,7 @@
 """The stages of a generation, from a plan to saved audio. Each takes what the stages before it returned.
 
     encode_inputs   recordings -> latents                         spans load_audio, vae_encode
-    lm              caption, lyrics -> metadata, audio codes      spans lm_prefill, lm_decode
+    lm              caption, lyrics -> metadata, audio codes      spans lm_prefill, compile, lm_decode
     text_encode     caption, lyrics, metadata -> text states
     condition       text, timbre, canvas -> conditions        these three: `diffusion.stages`
     compile         shapes not met before -> graphs               also before `vae_decode`
@@ -99,6 +99,7 @@ class Generation:
             counts=self._counts(inputs, plan, conditioned, diffused, decoded),
             fallbacks=(
                 *inputs.fallbacks,
+                *plan.fallbacks,
                 *self.diffusion.passes.captured.fallbacks,
                 *(fallback for part in decoded for fallback in part.fallbacks),
             ),

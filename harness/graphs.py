@@ -17,6 +17,7 @@ No torch import before a graph is wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -39,18 +40,41 @@ class CUDARecorder:
     def __init__(self, device: torch.device):
         import torch
 
+        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream(device)
+        self._stream = _capture_stream(device)
 
     def record(self, step: Step) -> Step:
         import torch
 
         graph = torch.cuda.CUDAGraph()
-        # Other threads may ask the driver for figures meanwhile.
-        mode = "thread_local"
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode):
+        current = torch.cuda.current_stream(self._device)
+        with (
+            torch.cuda.device(self._device),
+            torch.cuda.stream(current),  # a capture that fails leaves its own the current one
+            # Other threads may ask the driver for figures meanwhile.
+            torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
+        ):
             step()
         return graph.replay
+
+
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream that steps of `device` are recorded on.
+
+    cuBLAS has a workspace per stream, taken at its first matrix product and kept for good. Taken while
+    recording it would keep the pool of that recording, and a stream for each recorder would have one each.
+    """
+    import torch
+
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        square = torch.ones(16, 16, device=device)
+        torch.mm(square, square)
+    stream.synchronize()
+    return stream
 
 
 # What makes the recorder of a device, by its type.

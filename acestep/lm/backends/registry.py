@@ -1,6 +1,6 @@
 """Which backend runs the language model here, and why. Nothing is imported to find out.
 
-pt     our own model in eager PyTorch     every device
+pt     our own model in PyTorch           every device
 vllm   vLLM                               CUDA cards; CPUs to compare with
 mlx    mlx-lm                             Apple GPUs; CPUs to compare with
 """
@@ -78,7 +78,7 @@ def open_backend(
 ) -> Backend:
     """The backend `name` of the language model `lm`; nothing is loaded yet.
 
-    `graphs`: as `Setup` has them. `compiled`: by what its layers are compiled, where they are.
+    `graphs`: as `Setup` has them. `compiled`: by which steps of ours are, where the engine compiles.
     """
     if name == "vllm":
         from acestep.lm.backends.vllm_backend import VLLM

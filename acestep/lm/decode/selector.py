@@ -60,7 +60,12 @@ class TokenSelector:
 
 
 class ConstrainedDecoder:
-    """Constrained decoding of texts, one per item, each to its end. `texts`: their token ids so far."""
+    """Constrained decoding of texts, one per item, each to its end. `texts`: their token ids so far.
+
+    Every choice is read back, also that of a digit: what may follow, and the run that is certain after it,
+    are a walk through the grammar on the host, and choice and run are fed as one pass. A field that is read
+    back once would take a pass for each of its tokens, to save the waits of a few.
+    """
 
     def __init__(
         self, selector: TokenSelector, prompts: Sequence[list[int]], constraints: Sequence[Constraint]
