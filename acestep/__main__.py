@@ -102,8 +102,8 @@ def _engine_flags() -> Parser:
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
     schemes = ["auto", "none", *QUANTIZATIONS]
     add("--quantization", default="auto", choices=schemes, help="of the DiT's weights (the tier's)")
-    add("--compile", action=switch, help="compile the DiT (the tier's)")
-    add("--graphs", action=switch, help="launch the kernels of a step as one (on CUDA)")
+    add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
+    add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
     add("--strict", action="store_true", help="refuse what would not be done as it was asked for")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")
     add("--json", action="store_true", help="print the record as one JSON line")

@@ -162,7 +162,7 @@ class StageCosts:
         return True
 
     @contextmanager
-    def counting(self, times: Fraction) -> Iterator[None]:
+    def counting(self, times: int) -> Iterator[None]:
         """Inside, all that is charged to the stage that is running counts so many times."""
         stage = self.stage()
         work, ps, clock_ps = stage.work, stage.ps, self._clock_ps

@@ -48,6 +48,12 @@ def test_a_record_comes_back_as_it_was(tmp_path, monkeypatch):
         assert folder.find(PLAN) is None  # another machine, to all appearances
 
 
+def test_a_record_of_before_steps_were_graphs_is_read():
+    data = msgspec.to_builtins(record(8))
+    assert data.pop("graphs") is False
+    assert msgspec.convert(data, Record) == record(8)
+
+
 @pytest.mark.parametrize("kind", ["torn", "deep", "endless", "pipe", "folder", "large"])
 def test_what_is_no_record_is_run_again(tmp_path, kind):
     with Results(tmp_path) as folder:

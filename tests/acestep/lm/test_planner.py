@@ -8,7 +8,7 @@ from tiny_lm import tiny_planner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acestep.lm import planner
-from acestep.lm.decode.kv_cache import KVState
+from acestep.lm.decode.kv_cache import KVState, Window
 from acestep.lm.decode.selector import Guidance
 from acestep.lm.grammar import constraint
 from acestep.lm.sampling import Sampling
@@ -98,8 +98,8 @@ def test_nothing_asked_nothing_done():
 
 def test_the_work_is_counted_and_a_finished_item_costs_nothing(monkeypatch: pytest.MonkeyPatch):
     fed = []
-    step = KVState.step
-    monkeypatch.setattr(KVState, "step", lambda self, tokens: (fed.append(len(tokens)), step(self, tokens)))
+    step = Window.step
+    monkeypatch.setattr(Window, "step", lambda self, tokens: (fed.append(len(tokens)), step(self, tokens)))
     made = plan(OPEN, Metadata(), (3, 4, 5), metadata=True)
     assert sum(fed) == 2 * sum(len(codes) - 1 for codes in made.codes)
     assert len({len(codes) for codes in made.codes}) > 1, "one must end before another"
