@@ -228,3 +228,23 @@ def test_a_pass_that_may_not_is_seen(fault: str, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(AssertionError, match=message):
             check_two_steps(card, step)
         kept.clear()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("case", CASES)
+def test_on_a_real_card(case: str, song: str):
+    variant, fields, replays = CASES[case]
+    choices = {
+        "device": "cuda",
+        "dtype": "fp32",
+        "dit": f"acestep-v15-{variant}",
+        "lm": None,
+        "compile": False,
+    }
+    called, recorded = (
+        generate(Engine.load("synthetic-tiny", graphs=graphs, **choices), fields, song)
+        for graphs in (False, True)
+    )
+    assert difference(recorded, called) < LIMIT and recorded.warnings == called.warnings
+    assert ("compile" in recorded.stages_s) == bool(replays)
