@@ -14,7 +14,7 @@ import pytest
 from allocations import cost, setup, song
 from places import ROOT, SUPPORT
 
-from harness.trace import fake_card as fake
+from harness.trace import shapes
 
 PROGRAM = """
 from allocations import fewer_layers
@@ -83,6 +83,6 @@ def test_the_garbage_collector_is_left_as_it_was(here):
 
 def test_nothing_of_a_prediction_is_kept_twice(here):
     digest(2)
-    known = len(fake._inferred)
+    known = len(shapes._inferred)
     assert digest(2) == here
-    assert len(fake._inferred) == known
+    assert len(shapes._inferred) == known
