@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.nn.blocks import Block, RMSNorm, causal, rope_table, shared
+from harness.nn.blocks import Block, RMSNorm, causal, masked, rope_table, shared
 from harness.nn.config import Qwen3Config
 
 
@@ -88,7 +87,7 @@ class Qwen3(nn.Module):
                 seen = keys[:, :, :end], values[:, :, :end]
                 if q.shape[2] == 1:
                     return shared(q, *seen, mask)
-                return F.scaled_dot_product_attention(q, *seen, attn_mask=mask, enable_gqa=True)
+                return masked(q, *seen, mask)
 
             x = layer(x, rope, attend)
         return self.norm(x[:, -1])

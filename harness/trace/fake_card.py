@@ -28,9 +28,10 @@ import torch._dynamo  # torch would on first use, and leave tensors of that mome
 from torch import Tensor, nn
 
 from harness.cards import Card
+from harness.device import VIRTUAL, capabilities
 from harness.trace import kernels
 from harness.trace.allocator import Block
-from harness.trace.libraries import CUDA, attend
+from harness.trace.libraries import CUDA, SERVED
 from harness.trace.replay import CachedTrace, TraceCache
 from harness.trace.stage_costs import Work
 from harness.trace.storage import META, FakeStorage, site
@@ -71,6 +72,9 @@ class FakeCard(FakeStorage):
             gc.disable()  # so that what is freed is freed where the last reference goes, every time
             self._entered.callback(gc.enable)
         self._entered.enter_context(_patched(torch.cuda, "empty_cache", self.tracker.empty_cache))
+        if self.libraries:
+            capability = self.libraries.capability
+            self._entered.enter_context(_answering(capabilities, VIRTUAL, lambda device: capability))
         if self._trace_cache:
             self._entered.enter_context(self._trace_cache)
         super().__enter__()
@@ -89,8 +93,8 @@ class FakeCard(FakeStorage):
             return self._on_host(func, args, kwargs, inputs)
         if func is aten._local_scalar_dense.default:
             return self._value(args[0])
-        if func is aten.scaled_dot_product_attention.default:
-            return attend(self, *args, **kwargs)
+        if serve := SERVED.get(func):
+            return serve(self, *args, **kwargs)
         if func.namespace == "aten":
             with self.operators:
                 output = func.decompose(*args, **kwargs)
@@ -293,6 +297,16 @@ def _shapes(value: Any) -> Any:
     if not isinstance(value, Tensor) or READ_DEVICE(value) == META:
         return value
     return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=META)
+
+
+@contextmanager
+def _answering(answers: dict[str, Any], name: str, answer: Any) -> Iterator[None]:
+    """Inside, `answers` has one for `name`."""
+    answers[name] = answer
+    try:
+        yield
+    finally:
+        del answers[name]
 
 
 @contextmanager

@@ -95,7 +95,9 @@ class TraceCache:
 
     def _through(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(module: nn.Module, *args: Any) -> Tensor:
-            signature = tuple(_signatures(self._card, (args, tuple(module.parameters()))))
+            signature = tuple(
+                _signatures(self._card, (args, tuple(module.parameters()), tuple(module.buffers())))
+            )
             key = (forward, self._card.libraries, signature)
             trace = self.traces.get(key)
             if trace is not None and trace.repeatable:
