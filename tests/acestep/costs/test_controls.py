@@ -86,8 +86,8 @@ def test_nothing_planted_moves_nothing(before):
 
 
 def test_a_hundredth_more_arithmetic(before, monkeypatch):
-    """One matrix product a step, of 1 % of the step's FLOP, on values that are there: one kernel of some seventy,
-    which is over the gate, too."""
+    """One matrix product a step, of 1 % of the step's FLOP, on values that are there. It is one kernel in
+    seventy, which is over the gate, too."""
     columns = round(before["diffuse", "flop"] / STEPS / 100 / (2 * FRAMES * 64))
     each_step(monkeypatch, lambda x: x[0] @ x[0, :columns].T)
     after = metrics(predict_anew())
