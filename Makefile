@@ -1,10 +1,12 @@
 # make bench   benchmark HEAD, build the site, print where to look
+# make bench-micro    the functions by themselves alone, in a minute
 # make test    every test
 # make properties    properties and kills alone; HYPOTHESIS_PROFILE=nightly tries twenty times as much
 # make test-backends    the language model in vLLM and MLX beside our own, in an environment of their own
 # make lint    what CI checks before it runs anything
 # make site    the site again, from results that are there
 # make gate BASE=main    is the working tree slower? HEAD=my-branch, BUDGET=10m, ONLY=TimeDiT say what else
+# make gpu     what the card here does, in twelve minutes, and its calibration; BUDGET=6m for less
 #
 # Each sets up what it needs in .venv, once. Where pip would fetch a CUDA build of torch and a CPU build
 # is wanted: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench
@@ -25,7 +27,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Hundreds of processes start from our modules: the first compiles them for all.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench test properties test-backends lint site gate clean
+.PHONY: bench bench-micro test properties test-backends lint site gate gpu clean
 
 # A failed cell stops neither the site nor the table, which says why it failed.
 bench: .stamps/bench
@@ -33,6 +35,10 @@ bench: .stamps/bench
 	@echo "Measuring the commit HEAD. Each cell appears in .asv/records/ when it is done."
 	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" 'HEAD^!' || failed=$$?; \
 	    $(BIN)/asv publish && $(BIN)/python -m scripts.summary && exit $${failed:-0}
+
+bench-micro: .stamps/bench
+	@$(BIN)/python -m scripts.asv_selection
+	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" --bench '^micro\.' 'HEAD^!'
 
 test: .stamps/test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -56,6 +62,10 @@ site: .stamps/bench
 # Where this ends with 1 or 2, make itself ends with 2: the verdict is the last table's first word.
 gate: .stamps/bench
 	$(BIN)/python -m scripts.gate $(BASE) $(HEAD) $(if $(BUDGET),--budget '$(BUDGET)') $(if $(ONLY),--only '$(ONLY)')
+
+# As of gate: where this ends with 1, make itself ends with 2.
+gpu: .stamps/test
+	$(BIN)/python -m scripts.gpu $(if $(BUDGET),--budget '$(BUDGET)')
 
 clean:
 	rm -rf .asv .stamps .venv .venv-backends

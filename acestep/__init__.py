@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from acestep.engine import Engine, create_sample, format_sample, generate_music, understand_music
+    from acestep.engine import Engine
+    from acestep.functions import create_sample, format_sample, generate_music, understand_music
     from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
     from acestep.result import DescriptionResult, GenerationResult
 
@@ -30,10 +31,10 @@ __all__ = [
 
 _HOME = {
     "Engine": "acestep.engine",
-    "create_sample": "acestep.engine",
-    "format_sample": "acestep.engine",
-    "generate_music": "acestep.engine",
-    "understand_music": "acestep.engine",
+    "create_sample": "acestep.functions",
+    "format_sample": "acestep.functions",
+    "generate_music": "acestep.functions",
+    "understand_music": "acestep.functions",
     "DescriptionParams": "acestep.request",
     "GenerationConfig": "acestep.request",
     "GenerationParams": "acestep.request",

@@ -102,8 +102,8 @@ def _engine_flags() -> Parser:
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
     schemes = ["auto", "none", *QUANTIZATIONS]
     add("--quantization", default="auto", choices=schemes, help="of the DiT's weights (the tier's)")
-    add("--compile", action=switch, help="compile the DiT (the tier's)")
-    add("--graphs", action=switch, help="launch the kernels of a step as one (on CUDA)")
+    add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
+    add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
     add("--strict", action="store_true", help="refuse what would not be done as it was asked for")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")
     add("--json", action="store_true", help="print the record as one JSON line")
@@ -137,7 +137,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
         f"the benchmark guide's (the file's, else {FIXED})",
     )
     add("--batch-size", type=whole, help="items (the preset's)")
-    add("--seed", type=whole, help=f"seed of the first item ({DEFAULT_SEED})")
+    add("--seed", type=whole, help=f"seed of the first item; -1 draws them all ({DEFAULT_SEED})")
     add("--format", choices=AUDIO_FORMATS, help="audio format (the preset's)")
     add(
         "--out",
@@ -165,7 +165,7 @@ def _describe_flags(parser: argparse.ArgumentParser) -> None:
     add("--example", type=Path, help="a request file")
     add("--language", help="of the lyrics")
     add("--max-tokens", type=whole, help="of the lyrics (2048)")
-    add("--seed", type=whole, help=f"({DEFAULT_SEED})")
+    add("--seed", type=whole, help=f"-1 draws one ({DEFAULT_SEED})")
     add("--set", metavar="NAME=VALUE", action="append", default=[], help="any other field of a request")
 
 

@@ -9,7 +9,6 @@ they are timed: everything a request needs is loaded before its clock starts.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -25,7 +24,7 @@ from acestep.lm.backends.registry import open_backend
 from acestep.lm.describe import Description
 from acestep.lm.planner import Planner
 from acestep.pipeline import Generation
-from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, drawn_seed
 from acestep.result import DescriptionResult, GenerationResult, PlanResult
 from acestep.setup import Setup
 from acestep.text import audio_codes
@@ -110,16 +109,13 @@ class Engine:
         return_freed_memory()  # while loading: of what passes through, nothing is needed again
         weights = weights or open_source(setup.source)
         models = _models(setup, device, weights)
-        planner = None
+        planner, compiled = None, _compiled(setup, models)
         if setup.lm:
-            backend = open_backend(setup.lm_backend, models, weights, setup.lm, setup.graphs)
+            of_lm = compiled if components.LM in setup.compiled else None
+            backend = open_backend(setup.lm_backend, models, weights, setup.lm, setup.graphs, of_lm)
             planner = Planner(backend, weights.tokenizer(setup.lm))
         _load(models, planner, components.usual(bool(setup.lm)) if preload is None else preload)
         keep_freed_memory(device)
-        compiled = None
-        if setup.compile:
-            compiled = Compiled()
-            compiled.layers(models.ace_step.decoder.layers)
         if sync := synchroniser(device):
             sync()
         environment = _environment(setup, device, models, planner)
@@ -175,9 +171,9 @@ class Engine:
         _load(self.models, self.planner, plan.components if loaded is None else loaded)
         seeds = plan.config.seeds
         if seeds is None:
-            seeds = tuple(random.randint(0, MAX_SEED) for _ in range(plan.config.batch_size))
+            seeds = tuple(drawn_seed() for _ in range(plan.config.batch_size))
         if plan.params.retake_variance and plan.params.retake_seed is None:
-            plan = plan.retaken(random.randint(0, MAX_SEED))
+            plan = plan.retaken(drawn_seed())
         return Generation(self.models, self.planner, self.budget, plan, seeds, self.compiled)
 
     def plan(self, params: GenerationParams, config: GenerationConfig | None = None) -> PlanResult:
@@ -198,7 +194,7 @@ class Engine:
             details_s=times.details(),
             counts=items.counts,
             environment=self.environment,
-            warnings=plan.warnings,
+            warnings=(*plan.warnings, *map(str, items.fallbacks)),
         )
 
     def audio_codes(self, path: str | Path) -> str:
@@ -275,6 +271,17 @@ def _models(setup: Setup, device: torch.device, weights: Source) -> Models:
     )
 
 
+def _compiled(setup: Setup, models: Models) -> Compiled | None:
+    """What compiles, and by it all of `setup.compiled` but the language model, which is its backend's."""
+    if not setup.compile:
+        return None
+    compiled = Compiled()
+    compiled.layers(models.ace_step.decoder.layers)
+    if components.VAE in setup.compiled:
+        compiled.layers([models.vae.decoder])
+    return compiled
+
+
 def _environment(
     setup: Setup, device: torch.device, models: Models, planner: Planner | None
 ) -> dict[str, Any]:
@@ -304,28 +311,3 @@ def _load(models: Models, planner: Planner | None, names: Sequence[str]) -> None
             models.need(name)
         elif planner:
             planner.backend.load()
-
-
-def generate_music(
-    engine: Engine,
-    params: GenerationParams,
-    config: GenerationConfig | None = None,
-    save_dir: Path | None = None,
-) -> GenerationResult:
-    """Text to music: `engine.generate` under the name of the upstream API."""
-    return engine.generate(params, config, save_dir)
-
-
-def understand_music(engine: Engine, audio_codes: str, **sampling: Any) -> DescriptionResult:
-    """`engine.understand` under the name of the upstream API; `sampling` are fields of DescriptionParams."""
-    return engine.understand(DescriptionParams(audio_codes=audio_codes, **sampling))
-
-
-def create_sample(engine: Engine, query: str, instrumental: bool = False, **more: Any) -> DescriptionResult:
-    """`engine.create` under the name of the upstream API."""
-    return engine.create(DescriptionParams(query=query, instrumental=instrumental, **more))
-
-
-def format_sample(engine: Engine, caption: str, lyrics: str, **more: Any) -> DescriptionResult:
-    """`engine.format` under the name of the upstream API; metadata given in `more` is kept."""
-    return engine.format(DescriptionParams(caption=caption, lyrics=lyrics, **more))

@@ -77,10 +77,10 @@ def library(name: str) -> ModuleType:
         raise MissingPrerequisite(message) from None
 
 
-def diffusers_dit(config: DiTConfig, dit: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """diffusers' DiT with the weights of `dit`."""
+def diffusers_dit(config: DiTConfig, dit: nn.Module, dtype: torch.dtype, *, share: bool = False) -> nn.Module:
+    """diffusers' DiT with the weights of `dit`: a copy of them, or, to `share`, the very tensors."""
     module = library("diffusers.models.transformers.ace_step_transformer")
-    with precision(dtype):
+    with precision(dtype), torch.device("meta") if share else nullcontext():
         theirs = module.AceStepTransformer1DModel(
             hidden_size=config.hidden_size,
             intermediate_size=config.intermediate_size,
@@ -93,7 +93,11 @@ def diffusers_dit(config: DiTConfig, dit: nn.Module, dtype: torch.dtype) -> nn.M
             sliding_window=config.sliding_window,
             encoder_hidden_size=config.encoder.hidden_size,
         )
-    return load(theirs, to_diffusers(dit.state_dict()), dtype)
+    state = to_diffusers(dit.state_dict())
+    if share:
+        theirs.load_state_dict(state, assign=True)
+        return theirs.requires_grad_(False).eval()
+    return load(theirs, state, dtype)
 
 
 def velocity(
@@ -163,7 +167,12 @@ def hidden_states(config: Qwen3Config, model: Qwen3, ids: Tensor) -> Tensor:
 
 
 def autoencoder(config: VAEConfig, half: str, network: nn.Module, x: Tensor) -> Tensor:
-    """diffusers' `encoder` or `decoder` of the VAE, as `half` names it."""
+    """What diffusers' `encoder` or `decoder` of the VAE makes of `x`, as `half` names it."""
+    return diffusers_vae(config, half, network, x.dtype)(x)
+
+
+def diffusers_vae(config: VAEConfig, half: str, network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """diffusers' `encoder` or `decoder` of the VAE with the weights of `network`, on its device."""
     module = library("diffusers.models.autoencoders.autoencoder_oobleck")
     theirs = module.AutoencoderOobleck(
         encoder_hidden_size=config.encoder_channels or config.encoder_hidden_size,
@@ -179,7 +188,8 @@ def autoencoder(config: VAEConfig, half: str, network: nn.Module, x: Tensor) -> 
         narrow = nn.Conv1d(last.in_channels, config.encoder_hidden_size, 3, padding=1)
         theirs.encoder.conv2 = nn.utils.weight_norm(narrow)
     state = dict(pair for name, value in network.state_dict().items() for pair in _unfolded(name, value))
-    return load(getattr(theirs, half), state, x.dtype)(x)
+    device = next(network.parameters()).device
+    return load(getattr(theirs, half).to(device), state, dtype)
 
 
 def _unfolded(name: str, folded: Tensor) -> list[tuple[str, Tensor]]:

@@ -1,12 +1,12 @@
 """The stages of a generation, from a plan to saved audio. Each takes what the stages before it returned.
 
     encode_inputs   recordings -> latents                         spans load_audio, vae_encode
-    lm              caption, lyrics -> metadata, audio codes      spans lm_prefill, lm_decode
+    lm              caption, lyrics -> metadata, audio codes      spans lm_prefill, compile, lm_decode
     text_encode     caption, lyrics, metadata -> text states
     condition       text, timbre, canvas -> conditions        these three: `diffusion.stages`
-    compile         shapes not met before -> graphs
+    compile         shapes not met before -> graphs               also before `vae_decode`
     diffuse         noise -> latents
-    vae_decode      latents -> waveforms
+    vae_decode      latents -> waveforms                          `audio.decoding`
     post            waveforms -> measured items
     save            items -> files
 
@@ -26,7 +26,8 @@ from torch import Tensor
 
 from acestep import components
 from acestep.audio import finishing, waveform, writing
-from acestep.audio.decode import Decoded, decode
+from acestep.audio.decode import Decoded
+from acestep.audio.decoding import Decoding
 from acestep.audio.inputs import AudioInputs, encode_inputs
 from acestep.cuts import caption_cut, user_metadata
 from acestep.diffusion import canvas
@@ -79,6 +80,7 @@ class Generation:
         self.params = plan.params
         self.seeds = seeds
         self.diffusion = Diffusion(models, plan, seeds, compiled)
+        self.decoding = Decoding(models, plan, budget, compiled)
 
     def run(self, save_dir: Path | None) -> Generated:
         """Every stage in order; files under `save_dir` when it is given."""
@@ -95,7 +97,12 @@ class Generation:
         return Generated(
             audios=audios,
             counts=self._counts(inputs, plan, conditioned, diffused, decoded),
-            fallbacks=(*inputs.fallbacks, *(fallback for part in decoded for fallback in part.fallbacks)),
+            fallbacks=(
+                *inputs.fallbacks,
+                *plan.fallbacks,
+                *self.diffusion.passes.captured.fallbacks,
+                *(fallback for part in decoded for fallback in part.fallbacks),
+            ),
             cuts=(*self._planned_cuts(batches), *self._cut_fades(batches)),
         )
 
@@ -241,14 +248,7 @@ class Generation:
 
     def vae_decode(self, diffused: Sequence[Diffused]) -> list[Decoded]:
         """Latents to waveforms. Raises BenchError for latents that are not music."""
-        models, params, decoded = self.models, self.params, []
-        with models.residency.using(components.VAE):
-            for part in diffused:
-                with span("vae_decode"):
-                    waveform.check_latents(part.latents)
-                    latents = waveform.adjusted(part.latents, params.latent_rescale, params.latent_shift)
-                    decoded.append(decode(models.vae.decoder, latents, models.hop, self.budget))
-        return decoded
+        return self.decoding.decode([part.latents for part in diffused])
 
     def post(
         self, conditioned: Sequence[Conditioned], decoded: Sequence[Decoded], inputs: AudioInputs

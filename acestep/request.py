@@ -9,6 +9,7 @@ machine or the model (tier limits, a turbo model's steps) is the resolver's. No 
 from __future__ import annotations
 
 import itertools
+import random
 from dataclasses import dataclass
 
 from acestep.defaults import DEFAULT_SEED
@@ -285,6 +286,11 @@ class DescriptionParams:
         check(self)
         audio_codes.parse(self.audio_codes)
         check_metadata(self.bpm, self.keyscale, self.timesignature, self.vocal_language)
+
+
+def drawn_seed() -> int:
+    """A seed that nobody chose."""
+    return random.randint(0, MAX_SEED)
 
 
 def item_seeds(seed: int, batch_size: int) -> tuple[int, ...]:

@@ -51,33 +51,32 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     start = preset.of_variant(turbo=setup.turbo)
     params = settled(params, turbo=setup.turbo)
     wanted = [*requested(params, start), *requested(config, preset.config)]
+
     config = _batch(config, setup, changes)
     audio = recordings.survey(params, setup.max_duration_s, changes)
     codes = audio_codes.clamped(params.audio_codes, changes)
     params = replace(params, reference_audio=audio.references, audio_codes=codes)
     params = _planning(params, start, setup, changes)
+
     situation = _situation(params, task, setup, audio.source_s)
     useful, files = fields.without_the_useless(situation, changes, start), _files(config, changes)
     idle = requested(params, useful).keys() | requested(config, files).keys()
+
     params = length.resolved(useful, audio.source_s, setup, changes, length.unsaid_s(config, setup))
     params = length.faded(params, changes)
     if task.region and not situation.painted_whole:
         params = repainting.resolved(params)
         wanted += [name for name in repainting.FIELDS if name not in wanted]
     params = _variant(params, setup, changes)
-    times = schedule(
-        params.inference_steps or TURBO_STEPS, params.shift, turbo=setup.turbo, timesteps=params.timesteps
-    )
-    times, edits = start_at(times, params.cover_noise_strength), 0
-    if params.flow_edit_morph:
-        times, edits = edited(times, params.flow_edit_n_min, params.flow_edit_n_max)
+    times, edits = _times(params, setup)
+
     plan = EffectivePlan(
         setup=setup,
         params=params,
         config=files,
         task=task,
         instruction=_instruction(params),
-        times=tuple(times),
+        times=times,
         lm_metadata=setup.lm is not None and params.plans_metadata,
         lm_codes=params.plans_codes,
         source_s=audio.source_s,
@@ -191,6 +190,17 @@ def _variant(params: GenerationParams, setup: Setup, changes: Adjustments) -> Ge
         changes.note("shift", params.shift, shift, "is none a turbo model was distilled at")
         params = replace(params, shift=shift)
     return replace(params, inference_steps=params.inference_steps or TURBO_STEPS, guidance_scale=1.0)
+
+
+def _times(params: GenerationParams, setup: Setup) -> tuple[tuple[float, ...], int]:
+    """Times of the sampler's steps, and how many of the steps edit."""
+    times = schedule(
+        params.inference_steps or TURBO_STEPS, params.shift, turbo=setup.turbo, timesteps=params.timesteps
+    )
+    times, edits = start_at(times, params.cover_noise_strength), 0
+    if params.flow_edit_morph:
+        times, edits = edited(times, params.flow_edit_n_min, params.flow_edit_n_max)
+    return tuple(times), edits
 
 
 def _instruction(params: GenerationParams) -> str:

@@ -31,6 +31,8 @@ from harness.quantization import QUANTIZATIONS
 from harness.quantization import unavailable as unquantized
 
 NONE = "none"
+# What `compile` compiles, by device. A CPU's VAE is all convolutions, which are oneDNN's either way.
+COMPILED = {"cpu": (components.DIT,), "cuda": (components.DIT, components.LM, components.VAE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,12 @@ class Setup:
         return components.offloaded(self.offload_to_cpu, self.offload_dit_to_cpu)
 
     @property
+    def compiled(self) -> tuple[str, ...]:
+        """Names of the components that run compiled; of the language model, where it is ours."""
+        names = COMPILED[self.accelerator.device.partition(":")[0]] if self.compile else ()
+        return tuple(name for name in names if name != components.LM or self.lm_backend == "pt")
+
+    @property
     def max_duration_s(self) -> float:
         """Seconds of audio per item."""
         if self.limits is None:
@@ -196,5 +204,5 @@ def _choose_compile(choice: bool | None, card: Accelerator, tier: GPUConfig, not
 def _choose_graphs(choice: bool | None, card: Accelerator) -> bool:
     reason = ungraphed(card.device)
     if reason and choice:
-        raise MissingPrerequisite(f"graphs: {reason}")
+        raise MissingPrerequisite(f"graphs: {reason}; leave it out, or choose --device cuda")
     return choice is not False and not reason

@@ -80,7 +80,7 @@ class AceStep(TierCases):
     def stand_ins(self, setup: Setup) -> dict[str, Any]:
         return {
             "lm_backend": "pt" if setup.lm else None,
-            "compiled": "eager-equivalent" if setup.compile else None,
+            "compiled": "fusion by rule" if setup.compile else None,
         }
 
     def repeated(self) -> tuple[type[nn.Module], ...]:

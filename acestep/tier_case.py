@@ -128,7 +128,7 @@ def _setup(case: Case, target: Target) -> Setup:
         offload_to_cpu=offload,
         offload_dit_to_cpu=offload,
         quantization=AUTO if quantized else NONE,
-        graphs=False if target.stand_in else None,
+        graphs=False if target.device in HOST else None,
         compile=False if target.stand_in or (case.skip_compile and not quantized) else None,
         no_limits=case.no_limits,
         accelerator=target.accelerator,

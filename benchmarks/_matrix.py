@@ -59,6 +59,35 @@ COMPILE = (False, True)
 DIT_OUTPUTS = ("velocity", "latents", "audio")  # of a step, of all steps, and what is heard of it
 TOKENS = ("greedy", "drawn")  # the likeliest, and those that the same random numbers choose
 PHASES = ("start", "import_torch", "import_engine", "load", "compile", "first", "steady")
+# What a token is one of, in text, in codes, and anywhere.
+TEXT_TOKENS, CODE_TOKENS, LM_TOKENS = 151_669, 64_000, 217_204
+# Axes of functions by themselves, by kind of cell; the first value of each is the one others vary around.
+MICRO: dict[str, dict[str, tuple]] = {
+    "mask": {
+        "state": (
+            "open", "forced", "bpm", "caption", "caption-end", "duration", "genres", "keyscale", "language",
+            "timesignature", "lyrics",
+        ),
+        "vocabulary": (TEXT_TOKENS, 1_000, 32_000, CODE_TOKENS),
+    },
+    "sampling": {
+        "sampler": (
+            "whole", "greedy", "temperature", "top-k-1", "top-k-50", "top-k-200", "top-p-0.5", "top-p-0.9",
+            "top-p-0.95", "penalty-0", "penalty-100", "penalty-1500",
+        ),
+        "vocabulary": (CODE_TOKENS, 1_000, 32_000, TEXT_TOKENS, LM_TOKENS),
+        "rows": (1, 2, 8),
+        "logits": ("peaked", "flat"),
+    },
+    "codes": {"codes_s": (10, 60, 240, 600)},
+    "resample": {
+        "rates": ("44100-48000", "16000-48000", "48000-16000", "12000-24000"),
+        "audio_s": (2, 0.5, 10, 60, 300),
+        "channels": (2, 1),
+    },
+    "span": {"reader": ("nobody", "recording")},
+}  # fmt: skip
+MICRO_UNLESS_NAMED = {"codes_s": (10, 60)}  # what there is of an axis that the filter does not name
 
 # The first that is there, on every machine: a tier's own choice would make machines incomparable.
 LMS = tuple(f"acestep-5Hz-lm-{size}" for size in ("0.6B", "1.7B", "4B"))
@@ -81,6 +110,7 @@ AXES: dict[str, tuple] = {
     "lm": WITH_LM,
     "variant": VARIANTS,
     "preset": PRESETS,
+    **{name: values for axes in MICRO.values() for name, values in axes.items()},
 }
 FILTER, REPEATS = "ACESTEP_BENCH_CELLS", "ACESTEP_BENCH_REPEATS"
 SELECTED = (
@@ -92,6 +122,7 @@ COST_CARD = "RTX 4090"
 COST_DITS = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
 COST_DURATIONS_S = (30, 240)
 COST_BATCHES = (1, 4)
+COST_MODES = ("eager", "captured", "compiled+captured")  # what runs the kernels; captured: steps as graphs
 COST_STAGES = ("lm_prefill", "lm_decode", "text_encode", "condition", "diffuse", "vae_decode", "post")
 
 
@@ -118,7 +149,12 @@ ENGINES: dict[str, dict[str, object]] = {
 }
 
 
-UNSAID = {"generate": {"engine": PLAIN}, "plan": {"engine": PLAIN}, "memory": {"variant": "default"}}
+UNSAID = {
+    "generate": {"engine": PLAIN},
+    "plan": {"engine": PLAIN},
+    "memory": {"variant": "default"},
+    "cost": {"mode": COST_MODES[0]},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +171,12 @@ class Cell:
     cold        the first planned item of a fresh process, and one more
     memory      one generation in its own capped process; `variant`: what of the tier's settings is left out
     boundary    the smallest card that does without what `variant` leaves out; follows from the memory cells
-    cost        one planned generation on a card that is not here, stage by stage; `variant`: of the DiT
+    cost        one planned generation on a card that is not here, stage by stage; `variant`: of the DiT,
+                `mode`: what runs the kernels
     predicted   one tier's verdict on a card that is not here
     request     one request of a subject; the parameters are its fields
     component   one network of a subject, called on inputs of a size
+    sampling, mask, codes, resample, span    functions of the engine by themselves
     """
 
     kind: str
@@ -252,16 +290,34 @@ def boundary_cells() -> list[Cell]:
 
 
 def predicted_cells() -> list[Cell]:
-    """Everything that is predicted. It does not depend on the source of weights."""
+    """Everything that is predicted. It does not depend on the source of weights. What captures and compiles
+    is predicted of one item of the first DiT; more items and other DiTs are like it."""
     sizes = _sizes({"duration_s": COST_DURATIONS_S, "batch": COST_BATCHES})
-    costs = [cell("cost", variant=variant, **size) for size in sizes for variant in COST_DITS]
+    costs = [
+        cell("cost", variant=variant, **size, mode=mode)
+        for mode in COST_MODES
+        for size in sizes
+        for variant in COST_DITS
+        if mode == COST_MODES[0] or (variant, size["batch"]) == (next(iter(COST_DITS)), COST_BATCHES[0])
+    ]
     return selected([*costs, *_product("predicted", tier_gb=TIERS_GB, variant=VARIANTS)])
+
+
+def micro_cells() -> list[Cell]:
+    """Functions by themselves: one axis at a time varies, and with it all that ACESTEP_BENCH_CELLS names."""
+    cells = []
+    for kind, every in MICRO.items():
+        unnamed = {axis: MICRO_UNLESS_NAMED.get(axis, every[axis]) for axis in every if axis not in chosen()}
+        for size in _sizes(every | unnamed):
+            if sum(size[axis] != values[0] for axis, values in unnamed.items()) <= 1:
+                cells.append(cell(kind, **size))
+    return selected(cells)
 
 
 def every_cell(source: str) -> list[Cell]:
     """Everything that is asked for with weights from `source`."""
     by_source = timing_cells(source) + cold_cells(source)
-    return by_source + memory_cells() + boundary_cells() + predicted_cells()
+    return by_source + memory_cells() + boundary_cells() + predicted_cells() + micro_cells()
 
 
 def selected(cells: Iterable[Cell]) -> list[Cell]:

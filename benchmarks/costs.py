@@ -11,6 +11,7 @@ from ._matrix import (
     COST_BATCHES,
     COST_DITS,
     COST_DURATIONS_S,
+    COST_MODES,
     COST_STAGES,
     TIERS_GB,
     VARIANTS,
@@ -34,14 +35,15 @@ class _Predicted(Suite):
 
 
 class TrackCost(_Predicted):
-    """Work of one stage of a planned generation, 8 steps. `variant`: of the DiT; base is guided."""
+    """Work of one stage of a planned generation, 8 steps. `variant`: of the DiT; base is guided. `mode`: if
+    steps are recorded, and regions compiled."""
 
-    version = f"2, torch {TORCH}"
-    params = (COST_STAGES, COST_DURATIONS_S, COST_BATCHES, tuple(COST_DITS))
-    param_names = ("stage", "duration_s", "batch", "variant")
+    version = f"3, with modes, torch {TORCH}"
+    params = (COST_STAGES, COST_DURATIONS_S, COST_BATCHES, tuple(COST_DITS), COST_MODES)
+    param_names = ("stage", "duration_s", "batch", "variant", "mode")
 
-    def cell(self, stage, duration_s, batch, variant):
-        return cell("cost", variant=variant, duration_s=duration_s, batch=batch)
+    def cell(self, stage, duration_s, batch, variant, mode):
+        return cell("cost", variant=variant, duration_s=duration_s, batch=batch, mode=mode)
 
     def setup(self, records, stage, *params):
         super().setup(records, stage, *params)
@@ -58,8 +60,13 @@ class TrackCost(_Predicted):
 
     @tracks("launches")
     def track_launches(self, *_):
-        """Kernels."""
+        """What the host launches: kernels, and recorded steps."""
         return self.work["launches"]
+
+    @tracks("kernels")
+    def track_kernels(self, *_):
+        """What the card runs. n/a of a commit that does not tell them from launches."""
+        return self.work.get("kernels", math.nan)
 
     @tracks("syncs")
     def track_syncs(self, *_):
@@ -70,7 +77,7 @@ class TrackCost(_Predicted):
 class TrackPredictedPeak(_Predicted):
     """What a card of `tier_gb` would have to hold, allocator's rounding and context included."""
 
-    version = f"1, torch {TORCH}"
+    version = f"2, with graphs, torch {TORCH}"
     params = (TIERS_GB, VARIANTS)
     param_names = ("tier_gb", "variant")
 

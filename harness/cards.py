@@ -1,8 +1,8 @@
 """The graphics cards we know: memory, peaks, link. A card is data (`cards.toml`), or described in a file.
 
 A stage on a card takes at least its arithmetic at the card's peak, its traffic at the memory's, its copies at
-the link's and its launches one by one. Where the figures come from and what they hold for is said in
-`cards.toml`; whether a run fits is asked of `memory_bytes` less `context_bytes`.
+the link's, its launches one by one and a little for each kernel. Where the figures come from and what they
+hold for is said in `cards.toml`; whether a run fits is asked of `memory_bytes` less `context_bytes`.
 
     >>> find("rtx 4090").memory_gib
     24
@@ -45,6 +45,7 @@ RANGES = {
     "tflop_per_s": (0.01, 1e6),
     "gb_per_s": (1, 1e6),
     "launch_us": (0, 1e4),
+    "kernel_us": (0, 1e4),
     "link_gb_per_s": (0.01, 1e5),
     "context_mib": (0, 65_536),
 }
@@ -60,6 +61,7 @@ class Card:
     tflop_per_s: float
     gb_per_s: float
     launch_us: float
+    kernel_us: float
     link_gb_per_s: float
     context_mib: float
     source: str
@@ -87,6 +89,11 @@ class Card:
         return self.launch_us * 1e-6
 
     @property
+    def kernel_s(self) -> float:
+        """What a kernel takes that has next to nothing to do."""
+        return self.kernel_us * 1e-6
+
+    @property
     def link_bytes_per_s(self) -> float:
         return self.link_gb_per_s * 1e9
 
@@ -97,7 +104,7 @@ def cards() -> tuple[Card, ...]:
     rows: list[Card] = []
     for family in _table()["family"]:
         shared = {key: value for key, value in family.items() if key != "cards"}
-        rows += [_card(shared | row, TABLE.name) for row in family["cards"]]
+        rows += [described(shared | row, TABLE.name) for row in family["cards"]]
     return tuple(rows)
 
 
@@ -115,6 +122,14 @@ def find(name: str) -> Card:
     near = matches or sorted(cards(), key=lambda card: _distance(wanted, card))[:NEAREST]
     names = ", ".join(map(_sized, near))
     raise UsageError(f"card: {checks.shown(name)} {what}; use e.g. {names}, or --device-json FILE")
+
+
+def known(name: str, memory_gib: float) -> Card | None:
+    """The card that its driver calls `name`, of this memory; None where the table has none."""
+    keys = {_key(name), _key(f"{name} ({snap(memory_gib):g} GB)")}
+    matches = [card for card in cards() if keys & _keys(card)]
+    sized = [card for card in matches if snap(card.memory_gib) == snap(memory_gib)]
+    return sized[0] if sized else None
 
 
 def read(path: Path) -> Card:
@@ -140,7 +155,7 @@ def read(path: Path) -> Card:
         raise UsageError(f"{where}: not JSON: {error}") from None
     if not isinstance(row, dict):
         raise UsageError(f"{where}: holds a {type(row).__name__}; use an object with a card's keys")
-    return _card({"source": str(path)[-MOST_CHARS:]} | row, where)
+    return described({"source": str(path)[-MOST_CHARS:]} | row, where)
 
 
 def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -156,7 +171,7 @@ def _table() -> dict[str, Any]:
     return tomllib.loads(TABLE.read_text(encoding="utf-8"))
 
 
-def _card(row: Mapping[str, Any], where: str) -> Card:
+def described(row: Mapping[str, Any], where: str) -> Card:
     """The card of a row that may leave out what the table has for all. Raises UsageError naming the key."""
     keys = [field.name for field in fields(Card)]
     row = {"aliases": [], **_table()["common"], **row}

@@ -1,4 +1,4 @@
-"""torch.compile for a model's repeated parts: one graph serves all that are the same code at the same shapes.
+"""torch.compile for parts of models: one graph serves all that are the same code at the same shapes.
 
 Compile time does not grow with the depth of a model, then. What a graph holds for is its bucket: shapes and
 whatever else the owner of the parts names, and the number of threads.
@@ -85,26 +85,37 @@ class Compiled:
         self._buckets: set[tuple[Hashable, ...]] = set()
 
     def layers(self, layers: Iterable[nn.Module]) -> None:
-        """Have `layers`, which are of one kind, run compiled from here on."""
+        """Have `layers`, which are of one kind, run compiled from here on; each as a whole."""
         for layer in layers:
             layer.compile(fullgraph=True, dynamic=False, recompile_limit=2 * BUCKETS)
 
     def warm(self, bucket: tuple[Hashable, ...], run: Callable[[], object]) -> None:
         """Compile what `run` runs: a stage `compile`, and none where that was done for the bucket."""
+        if self.knows(bucket):
+            return
         import torch
 
-        bucket = (*bucket, torch.get_num_threads())
-        if bucket in self._buckets:
-            return
         with span("compile"):
             if len(self._buckets) == BUCKETS:
                 torch.compiler.reset()
                 self._buckets.clear()
             run()
-        self._buckets.add(bucket)
+        self._buckets.add((*bucket, torch.get_num_threads()))
+
+    def knows(self, bucket: tuple[Hashable, ...]) -> bool:
+        """Whether what runs in `bucket` is compiled."""
+        import torch
+
+        return (*bucket, torch.get_num_threads()) in self._buckets
 
     def frozen(self) -> AbstractContextManager[object]:
         """Inside, what would have to be compiled raises RuntimeError instead."""
         import torch
 
         return torch.compiler.set_stance("fail_on_recompile")
+
+    def eager(self) -> AbstractContextManager[object]:
+        """Inside, nothing compiled runs."""
+        import torch
+
+        return torch.compiler.set_stance("force_eager")

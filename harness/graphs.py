@@ -17,6 +17,7 @@ No torch import before a graph is wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -39,18 +40,41 @@ class CUDARecorder:
     def __init__(self, device: torch.device):
         import torch
 
+        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream(device)
+        self._stream = _capture_stream(device)
 
     def record(self, step: Step) -> Step:
         import torch
 
         graph = torch.cuda.CUDAGraph()
-        # Other threads may ask the driver for figures meanwhile.
-        mode = "thread_local"
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=mode):
+        current = torch.cuda.current_stream(self._device)
+        with (
+            torch.cuda.device(self._device),
+            torch.cuda.stream(current),  # a capture that fails leaves its own the current one
+            # Other threads may ask the driver for figures meanwhile.
+            torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
+        ):
             step()
         return graph.replay
+
+
+@cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream that steps of `device` are recorded on.
+
+    cuBLAS has a workspace per stream, taken at its first matrix product and kept for good. Taken while
+    recording it would keep the pool of that recording, and a stream for each recorder would have one each.
+    """
+    import torch
+
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        square = torch.ones(16, 16, device=device)
+        torch.mm(square, square)
+    stream.synchronize()
+    return stream
 
 
 # What makes the recorder of a device, by its type.
@@ -58,13 +82,18 @@ recorders: dict[str, Callable[[torch.device], Recorder]] = {"cuda": CUDARecorder
 
 
 def unavailable(device: str) -> str | None:
-    """Why no step can be recorded on `device`, or None. The answer continues a sentence about the feature."""
+    """Why no step can be recorded on `device`, or None. The answer is a clause, after the feature's name."""
     kind = device.partition(":")[0]
-    return None if kind == "cuda" else f"are for cuda, not for {kind}"
+    return None if kind == "cuda" else f"only CUDA records steps, and the device is {kind}"
 
 
 class Graphs:
-    """Recordings by key. They and the memory they hold go with this object."""
+    """Recordings by key. They and the memory they hold go with this object.
+
+    `failure`: why nothing is recorded any more, in one line; None while nothing has failed.
+    """
+
+    failure: str | None = None
 
     def __init__(self, recorder: Recorder | None = None):
         """Without a `recorder` steps are called."""
@@ -83,10 +112,24 @@ class Graphs:
         return self._recorder is not None
 
     def record(self, key: Hashable, step: Step) -> None:
-        """Record a step that has been run, under a key that is new."""
-        if self._recorder:
+        """Record a step that has been run, under a key that is new.
+
+        Where that fails, `failure` says why, and all steps are called: also those recorded before, whose
+        memory may be what is missing.
+        """
+        if self._recorder is None:
+            return
+        try:
             self._recordings[key] = self._recorder.record(step)
+        except RuntimeError as error:
+            self.failure = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            self.drop()
 
     def run(self, key: Hashable, step: Step) -> None:
         """Replay the recording of `key`; call `step` where there is none."""
         self._recordings.get(key, step)()
+
+    def drop(self) -> None:
+        """Let go of recordings and recorder, and so of their memory; from here on steps are called."""
+        self._recordings.clear()
+        self._recorder = None

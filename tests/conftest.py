@@ -19,6 +19,11 @@ from places import ROOT
 # Tiny models gain nothing from a second thread, and two spinning pools on two busy cores lose tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Nor does what compiles a layer of them: it would start processes that import torch, and build and load a
+# library for each set of instructions there is.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+
 # Hundreds of processes start from our modules: the first compiles them for all.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -150,13 +155,15 @@ def jitter(seconds):
 
 
 def copy(names: Iterable[str], folder: Path) -> None:
-    """Files and folders of this repository, to the same places below `folder`; of parity made-up engines have
-    none."""
+    """Files and folders of this repository, to the same places below `folder`; made-up engines have no
+    parity, and no functions to time by themselves."""
     for name in names:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "parity.py"))
+            shutil.copytree(
+                source, target, ignore=shutil.ignore_patterns("__pycache__", "parity.py", "micro.py")
+            )
         else:
             shutil.copy(source, target)
 

@@ -21,6 +21,12 @@ LIGHT = {
         (*HELP, "acestep.costs.command"),
     ),
     "tiersim --help": ("from tiersim.__main__ import main; main(['--help'])", HELP),
+    "scripts.gpu --help": ("from scripts.gpu.__main__ import main; main(['--help'])", HELP),
+    "scripts.gpu --dry-run": ("from scripts.gpu.__main__ import main; main(['--dry-run'])", TORCH),
+    "calibrations": (
+        "import harness.cards as c, harness.trace.calibration as k; k.find(c.cards()[0])",
+        TORCH,
+    ),
     "profile_inference.py --help": (SCRIPT, (*HELP, "tiersim")),
     "acestep": ("import acestep", HELP),
     "gpu_config": ("import acestep.gpu_config, harness.accelerators as a; a.detect()", ("torch",)),

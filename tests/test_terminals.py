@@ -36,6 +36,7 @@ COMMANDS = {
     "profile, refused": f"{ROOT}/profile_inference.py --source {{folder}}",
     "scripts.summary": "-m scripts.summary",
     "scripts.gate": "-m scripts.gate {folder} HEAD",
+    "scripts.gpu": "-m scripts.gpu --device cpu --source {folder}",
 }
 
 

@@ -105,6 +105,7 @@ class Settings:
     offload_dit_to_cpu: bool = False
     quantization: str | None = None
     compile: bool = False
+    graphs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ def _effective(record: Record) -> dict[str, Any]:
         "offload_dit_to_cpu": record.offload_dit_to_cpu,
         "quantization": record.quantization,
         "compile": record.compile,
+        "graphs": record.graphs,
         "environment": dict(record.environment),
     }
 

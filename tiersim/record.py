@@ -75,6 +75,7 @@ class Record:
     offload_dit_to_cpu: bool = False
     quantization: str | None = None
     compile: bool = False
+    graphs: bool = False
     timeline: tuple[Sample, ...] = ()
     stage_peaks_bytes: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int | float] = field(default_factory=dict)

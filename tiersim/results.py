@@ -26,6 +26,7 @@ from harness.records import machine
 from harness.records.forms import only_shown
 from harness.records.schema import encode
 from harness.records.writer import read
+from harness.trace import calibration
 from tiersim.case import Plan
 from tiersim.record import Record, Status
 
@@ -83,8 +84,10 @@ class Results:
     def _path(self, plan: Plan) -> Path:
         if plan.source not in self._stamps:
             self._stamps[plan.source] = stamp(plan.source)
-        name = hashlib.sha256(f"{plan.key} {self._stamps[plan.source]}".encode()).hexdigest()[:16]
-        return self._cases / f"{name}.json"
+        rests_on = f"{plan.key} {self._stamps[plan.source]}"
+        if plan.card and (measured := calibration.find(plan.card).measured):
+            rests_on += f" {measured}"
+        return self._cases / f"{hashlib.sha256(rests_on.encode()).hexdigest()[:16]}.json"
 
 
 def write(path: Path, data: bytes) -> None:

@@ -78,6 +78,7 @@ def record_of(
         offload_dit_to_cpu=settings.offload_dit_to_cpu,
         quantization=settings.quantization,
         compile=settings.compile,
+        graphs=settings.graphs,
         **measured,
     )
 

@@ -61,10 +61,10 @@ WIDE = Layout(
 )
 PLANS = Layout(
     "TIER TEST CASES",
-    (2, 10, 21, 33, 39, 50, 57, 64, 73, 79, 88, 97),
+    (2, 10, 21, 33, 39, 50, 57, 64, 73, 79, 88, 96, 105),
     (
         *("VRAM", "Tier", "Variant", "LM", "Duration", "Batch", "Steps", "Offload", "Quant", "Compile"),
-        *("Cap", "Notes"),
+        *("Graphs", "Cap", "Notes"),
     ),
     120,
 )
@@ -250,6 +250,7 @@ def _plan_cells(plan: Plan) -> tuple[str, ...]:
         _offload(settings),
         _quantization(settings.quantization),
         "Y" if settings.compile else "N",
+        "Y" if settings.graphs else "N",
         plan.cap_kind,
         f"SKIP {plan.skip}" if plan.skip else "; ".join((*map(str, plan.adjustments), *plan.notes)),
     )

@@ -7,6 +7,8 @@
 When memory runs out the tile is halved, down to 64 frames, and then the next level is taken; what is
 decoded is kept. Level 3 is tiled like the others: at 5.7 MB of fp32 activations per frame, one pass
 over four minutes would want 34 GB of host memory. On a CPU device only level 1 exists.
+
+What a tile runs, eager, compiled or recorded, is `tile`'s.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
+from acestep.audio.tile import STAGE, Tiles
 from acestep.audio.tile_size import tile_frames, vae_overrides
 from acestep.models.vae import OobleckDecoder
 from harness.adjustments import Fallback
 from harness.memory import GIB, MemoryBudget, hand_back
 from harness.tiling import Rung, Tile, run, rungs
 
-STAGE = "vae_decode"
 HOST = torch.device("cpu")
+ON_HOST = 3  # the level
 HOST_FRAMES = 128  # of a tile at level 3: 0.76 GB in fp32
 LIVE_ACTIVATIONS = 5.3  # widest tensors alive at once: 2.6 MB per frame of the published width in 16 bit
 
@@ -43,32 +45,47 @@ class Decoded:
     fallbacks: tuple[Fallback, ...] = ()
 
 
-def decode(decoder: OobleckDecoder, latents: Tensor, hop: int, budget: MemoryBudget) -> Decoded:
+def prepare(tiles: Tiles, latents: Tensor, hop: int, budget: MemoryBudget) -> None:
+    """Compile and record what `decode` starts with, as far as `tiles` are to: a stage `compile`."""
+    if not tiles.prepares:
+        return
+    (rung, *_), _ = _ladder(tiles.decoder, latents, hop, budget)
+    batch, frames, channels = latents.shape
+    if rung.level != ON_HOST:
+        window = latents.new_zeros(1, channels, rung.tile)
+        tiles.prepare(window, hop, repeated=batch > 1 or frames > rung.tile)
+
+
+def decode(
+    decoder: OobleckDecoder, latents: Tensor, hop: int, budget: MemoryBudget, tiles: Tiles | None = None
+) -> Decoded:
     """Decode `latents [B, T, 64]`, `hop` samples per frame, within what `budget` has left.
 
-    The decoder is expected where the latents are; one left on the host is run there (level 3).
+    `tiles`: those of the decoder, where something was prepared. The decoder is expected where the latents
+    are; one left on the host is run there (level 3).
     Items are decoded one after another: batching them would multiply the peak, not the speed.
     Raises UsageError for a bad override in the environment (`harness.memory.vae_overrides`), and the
     allocator's own error when the last rung does not fit either.
     """
     batch, frames, _ = latents.shape
     ladder, fallbacks = _ladder(decoder, latents, hop, budget)
-    song = _Song(decoder, latents, hop)
+    tiles = tiles or Tiles(decoder)
+    song = _Song(tiles, latents, hop)
     done = run(STAGE, ladder, batch, frames, decoder.halo, song.decode)
     return Decoded(
         audio=song.audio(done.rung.level),
         tiles=done.tiles,
         level=done.rung.level,
         tile_frames=done.rung.tile,
-        fallbacks=fallbacks + done.fallbacks,
+        fallbacks=fallbacks + done.fallbacks + tiles.fallbacks,
     )
 
 
 class _Song:
     """The waveform in the making. Where it lies and what decodes it follow the level."""
 
-    def __init__(self, decoder: OobleckDecoder, latents: Tensor, hop: int):
-        self._decoder = decoder
+    def __init__(self, tiles: Tiles, latents: Tensor, hop: int):
+        self._tiles = tiles
         self._latents = latents
         self._hop = hop
         self._audio: Tensor | None = None
@@ -77,7 +94,7 @@ class _Song:
     def decode(self, rung: Rung, item: int, tile: Tile) -> None:
         audio = self.audio(rung.level)
         window = self._latents[item : item + 1, tile.start : tile.start + rung.tile].transpose(1, 2)
-        piece = self._on_host(window) if rung.level == 3 else self._decoder(window)
+        piece = self._on_host(window) if rung.level == ON_HOST else self._tiles(window)
         start, keep_from, keep_to = (self._hop * n for n in (tile.start, tile.keep_from, tile.keep_to))
         audio[item, :, keep_from:keep_to] = piece[0, :, keep_from - start : keep_to - start]
 
@@ -96,9 +113,9 @@ class _Song:
     def _on_host(self, window: Tensor) -> Tensor:
         """Run the decoder on fp32 copies of its weights; its own stay as and where they are."""
         if not self._host_weights:
-            named = self._decoder.named_parameters()
+            named = self._tiles.decoder.named_parameters()
             self._host_weights = {name: weight.to(HOST, torch.float32) for name, weight in named}
-        return functional_call(self._decoder, self._host_weights, (window.to(HOST, torch.float32),))
+        return self._tiles.by(self._host_weights, window.to(HOST, torch.float32))
 
 
 def _ladder(
@@ -115,7 +132,7 @@ def _ladder(
     if device == "cpu":
         return on_device, ()
     host_tile = overrides.tile_frames or tile_frames(MemoryBudget("cpu").free_bytes(), torch.float32.itemsize)
-    on_host = rungs(3, min(host_tile, HOST_FRAMES), frames, "cpu")
+    on_host = rungs(ON_HOST, min(host_tile, HOST_FRAMES), frames, "cpu")
     if overrides.on_cpu or weight.device.type != device:
         return on_host, ()
     frame_bytes = LIVE_ACTIVATIONS * weight.shape[1] * hop * weight.element_size()

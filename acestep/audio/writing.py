@@ -92,7 +92,7 @@ def save(audio: Tensor, stem: Path, sample_rate: int, config: GenerationConfig) 
     samples, rate, bits = audio.T.numpy(), sample_rate, ""
     options: dict[str, Any] = {}
     if config.audio_format == "mp3":
-        samples, rate = _resampled(samples, rate, config.mp3_sample_rate), config.mp3_sample_rate
+        samples, rate = resampled(samples, rate, config.mp3_sample_rate), config.mp3_sample_rate
         kbits = int(config.mp3_bitrate.removesuffix("k"))
         bits, options = f", {kbits} kbit/s", _bitrate(kbits)
 
@@ -114,7 +114,8 @@ def save(audio: Tensor, stem: Path, sample_rate: int, config: GenerationConfig) 
     return place, f"{kind.container} {kind.encoding}{bits}, {rate} Hz"
 
 
-def _resampled(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+def resampled(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """`[N]` or `[N, channels]` at another rate, in samples per second, in its dtype; band-limited (soxr)."""
     import soxr
 
     return samples if rate == new_rate else soxr.resample(samples, rate, new_rate)

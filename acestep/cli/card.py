@@ -15,7 +15,7 @@ from pathlib import Path
 from acestep import components, gpu_config
 from acestep.gpu_config import GPUConfig
 from acestep.request import DURATION_RANGE_S
-from acestep.setup import Setup
+from acestep.setup import COMPILED, Setup
 from acestep.weights.layout import SYNTHETIC
 from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator, torch_build
 from harness.text import harmless
@@ -52,8 +52,9 @@ def _facts(setup: Setup) -> Iterator[tuple[str, str]]:
         usual = gpu_config.tier_for(tier.class_gb)  # of a CUDA card
         offloaded = components.offloaded(usual.offload_to_cpu, usual.offload_dit_to_cpu)
         yield from _limits(tier)
-        yield "defaults", _choices(offloaded, "card", usual.quantization, usual.compile)
-    here = _choices(setup.offloaded, setup.device, setup.quantization, setup.compile)
+        compiled = COMPILED["cuda"] if usual.compile else ()
+        yield "defaults", _choices(offloaded, "card", usual.quantization, compiled)
+    here = _choices(setup.offloaded, setup.device, setup.quantization, setup.compiled)
     backend = f"; {setup.lm_backend} runs the LM: {setup.lm_backend_reason}" if setup.lm else ""
     yield "here", here + backend
     yield from (("note", note) for note in setup.notes)
@@ -86,13 +87,15 @@ def _limits(tier: GPUConfig) -> Iterator[tuple[str, str]]:
     yield "LM", f"{', '.join(tier.lm_sizes)}; by default {tier.default_lm}, {when}"
 
 
-def _choices(offloaded: tuple[str, ...], device: str, quantization: str | None, compiled: bool) -> str:
+def _choices(
+    offloaded: tuple[str, ...], device: str, quantization: str | None, compiled: tuple[str, ...]
+) -> str:
     """How the models run, in words."""
     return "; ".join(
         (
             components.describe(offloaded, device),
             f"the DiT in {quantization}" if quantization else "nothing is quantized",
-            "the DiT is compiled" if compiled else "nothing is compiled",
+            f"compiled: {', '.join(compiled)}" if compiled else "nothing is compiled",
         )
     )
 

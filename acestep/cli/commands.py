@@ -8,34 +8,22 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from acestep import components, resolver
 from acestep.audio import files as audio_file
 from acestep.cli import report
-from acestep.cli.examples import (
-    RUN_FIELDS,
-    configured,
-    example_names,
-    load_description,
-    load_example,
-    music_example,
-    overlaid,
-    start,
-)
-from acestep.cli.upstream import LeftOut, field_name, translate
+from acestep.cli.request import Request, field_names, flag_text, requested_music, requested_words
+from acestep.cli.upstream import field_name
 from acestep.effective_plan import EffectivePlan
-from acestep.presets import FIXED, PRESETS, named
-from acestep.request import MAX_SEED, DescriptionParams, GenerationConfig, GenerationParams
+from acestep.request import MAX_SEED, DescriptionParams, GenerationParams
 from acestep.setup import Setup
 from acestep.weights.layout import DEFAULT_DIT, LMS
 from harness import console, flags
-from harness.adjustments import Adjustments
-from harness.checks import shown, within
+from harness.checks import within
 from harness.errors import MissingPrerequisite, UsageError
 from harness.flags import spelled
 from harness.text import harmless
@@ -44,7 +32,6 @@ if TYPE_CHECKING:
     from acestep.engine import Engine
 
 MAX_THREADS = 1024  # torch dies of some ten thousand, without a word
-GIVEN = ("caption", "lyrics", "codes", "src_audio", "task")  # a request of its own needs no example
 FIELDS = {  # that a flag has another name for
     "inference_steps": "steps",
     "audio_codes": "codes",
@@ -59,19 +46,10 @@ FIELDS = {  # that a flag has another name for
 }
 
 
-class Request(NamedTuple):
-    """What a command line asks to generate. `origins`: how errors name the fields that an example chose."""
-
-    params: GenerationParams
-    config: GenerationConfig
-    left_out: LeftOut
-    origins: Mapping[str, str]
-
-
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     """Run the command that was parsed from `argv`; an error names the flag that was typed."""
     kind = GenerationParams if arguments.run is generate else DescriptionParams
-    fields = _names(kind)
+    fields = field_names(kind)
     words = [setting.partition("=")[0] for setting in getattr(arguments, "set", ())]
     settings = {field_name(word, fields): f"--set {word}" for word in words}
     with spelled(flags.spellings(arguments.parser, argv, FIELDS) | settings):
@@ -80,7 +58,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def generate(arguments: argparse.Namespace) -> int:
     """Make music, or say what would run."""
-    request = _request(arguments)
+    request = requested_music(arguments)
     with spelled(request.origins):
         return _generate(arguments, request)
 
@@ -104,7 +82,7 @@ def understand(arguments: argparse.Namespace) -> int:
     """Put audio codes, or a recording, into words."""
     if arguments.codes and arguments.audio:
         raise UsageError("--codes: given together with --audio; use one of them")
-    params = _description(arguments, audio_codes=_text("--codes", arguments.codes))
+    params = requested_words(arguments, audio_codes=flag_text("--codes", arguments.codes))
     setup = _text_setup(arguments, params, "understand")
     recording = None
     if arguments.audio:
@@ -119,7 +97,7 @@ def understand(arguments: argparse.Namespace) -> int:
 
 def create(arguments: argparse.Namespace) -> int:
     """Describe a song from a few words about it."""
-    params = _description(arguments, query=arguments.query, instrumental=arguments.instrumental)
+    params = requested_words(arguments, query=arguments.query, instrumental=arguments.instrumental)
     engine = _engine(arguments, _text_setup(arguments, params, "create"), components.TEXT)
     report.print_description(engine.create(params), engine.load_s, as_json=arguments.json)
     return 0
@@ -127,7 +105,9 @@ def create(arguments: argparse.Namespace) -> int:
 
 def format(arguments: argparse.Namespace) -> int:
     """Rewrite a caption and lyrics."""
-    params = _description(arguments, caption=arguments.caption, lyrics=_text("--lyrics", arguments.lyrics))
+    params = requested_words(
+        arguments, caption=arguments.caption, lyrics=flag_text("--lyrics", arguments.lyrics)
+    )
     engine = _engine(arguments, _text_setup(arguments, params, "format"), components.TEXT)
     report.print_description(engine.format(params), engine.load_s, as_json=arguments.json)
     return 0
@@ -179,102 +159,6 @@ def _check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise MissingPrerequisite(f"--out: {str(folder)!r}: cannot write audio: {error.strerror}") from None
-
-
-def _request(arguments: argparse.Namespace) -> Request:
-    """The example's request, or an empty one, with the flags over it."""
-    left_out = LeftOut(Adjustments(arguments.strict))
-    values = {
-        "task_type": arguments.task,
-        "src_audio": arguments.src_audio,
-        "reference_audio": arguments.reference_audio,
-        "audio_codes": _text("--codes", arguments.codes),
-        "caption": arguments.caption,
-        "lyrics": _text("--lyrics", arguments.lyrics),
-        "duration": arguments.duration,
-        "inference_steps": arguments.steps,
-        "thinking": arguments.thinking,
-        "batch_size": arguments.batch_size,
-        "audio_format": arguments.format,
-    }
-    changes = _changes(GenerationParams, values, arguments.set, left_out)
-    run = {name: changes.pop(name) for name in RUN_FIELDS if name in changes}
-    own = changes.pop("preset", None)
-    preset = PRESETS.get(arguments.preset) or (named(own) if own else None)
-    example = arguments.example
-    if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
-        params, config = start(preset or PRESETS[FIXED])
-        names = {}
-    else:
-        path = music_example(example)
-        params, config = load_example(path, left_out, preset)
-        names = example_names(path, params, changes, PRESETS[config.preset].params)
-    with spelled(names):
-        params = overlaid(params, changes, left_out, PRESETS[config.preset].params)
-    return Request(params, _config(config, run, arguments.seed), left_out, names)
-
-
-def _config(config: GenerationConfig, run: dict[str, Any], first: int | None) -> GenerationConfig:
-    """The run an example asks for, with the fields `run` over it. `first`: the seed of the first item."""
-    if first is not None:
-        within("seed", first, 0, MAX_SEED, kind=int)
-        run["seed"] = first
-    elif not run.keys() & {"seed", "seeds"}:
-        same_size = run.get("batch_size", config.batch_size) == config.batch_size
-        run |= {"seeds": config.seeds if same_size else None, "seed": next(iter(config.seeds or ()), None)}
-    return configured(dataclasses.replace(config, seeds=None), **run)
-
-
-def _description(arguments: argparse.Namespace, **values: Any) -> DescriptionParams:
-    left_out = LeftOut(Adjustments(arguments.strict))
-    params = load_description(arguments.example, left_out) if arguments.example else DescriptionParams()
-    values |= {
-        "vocal_language": arguments.language,
-        "max_lyrics_tokens": arguments.max_tokens,
-        "seed": arguments.seed,
-    }
-    changes = _changes(DescriptionParams, values, arguments.set, left_out)
-    report.warn(left_out.warnings)
-    return dataclasses.replace(params, **changes)
-
-
-def _changes(
-    kind: type, values: Mapping[str, Any], settings: Sequence[str], left_out: LeftOut
-) -> dict[str, Any]:
-    """What flags and `name=value` settings give, by the names of `_names`; `values` of None were not given.
-
-    Settings may have every name that a request file may.
-    """
-    names = _names(kind)
-    texts = {field.name for field in dataclasses.fields(kind) if str(field.type).startswith("str")}
-    typed = {}
-    for setting in settings:
-        word, equals, value = setting.partition("=")
-        if not equals:
-            raise UsageError(f"--set: {shown(setting)} has no value; use NAME=VALUE")
-        name = field_name(word, names)
-        typed[name] = value if name in texts else _value(value)
-    flags = {name: value for name, value in values.items() if value is not None}
-    return flags | translate(typed, names, left_out)
-
-
-def _names(kind: type) -> list[str]:
-    """Fields that a request of `kind` may have, those of its run among them."""
-    of_run = (*RUN_FIELDS, "preset") if kind is GenerationParams else ()
-    return [*(field.name for field in dataclasses.fields(kind)), *of_run]
-
-
-def _value(text: str) -> Any:
-    """A number, a truth value or a list where it reads as JSON, else the text itself."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _text(name: str, value: str | None) -> str | None:
-    """The text of the flag `name`, or of the file it names; None where it was not given."""
-    return None if value is None else flags.text(name, value)
 
 
 def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:

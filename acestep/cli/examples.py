@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from acestep.cli.seeds import seed_of
 from acestep.cli.upstream import LeftOut, field_name, leave_to_the_mode, translate
 from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.fields import REFUSED
@@ -35,8 +35,6 @@ FOLDER = Path(__file__).resolve().parents[2] / "examples"  # whatever the workin
 MUSIC = FOLDER / "text2music"
 RUN_FIELDS = ("batch_size", "seed", "seeds", "audio_format", "mp3_bitrate", "mp3_sample_rate")
 PATH_FIELDS = ("src_audio", "reference_audio")
-DRAWN = (None, "", -1)  # as a seed
-SEED = re.compile(r"-?[0-9]{1,20}")
 MAX_LISTED = 12
 
 
@@ -85,11 +83,10 @@ def start(preset: Preset) -> tuple[GenerationParams, GenerationConfig]:
 def configured(
     start: GenerationConfig, seed: Any = DEFAULT_SEED, seeds: Any = None, **run: Any
 ) -> GenerationConfig:
-    """The run `start`, which has no seeds, with fields of a file or of flags over it. `seed`, as a number or
-    its text: of the first item."""
+    """The run `start`, which has no seeds, with fields of a file or of flags over it. `seed`: of
+    the first item, as `seed_of` reads it."""
     config = dataclasses.replace(start, **run)
-    first: Any = int(seed) if isinstance(seed, str) and SEED.fullmatch(seed) else seed
-    if seeds is None and first not in DRAWN:
+    if seeds is None and (first := seed_of(seed)) is not None:
         seeds = item_seeds(first, config.batch_size)
     return dataclasses.replace(config, seeds=seeds)
 

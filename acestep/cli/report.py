@@ -116,6 +116,7 @@ def _print_facts(facts: Mapping[str, str]) -> None:
 def _what_ran(ran: Mapping[str, Any]) -> str:
     variant = f", {ran['quantization']}" if ran["quantization"] else ""
     variant += ", compiled" if ran["compile"] else ""
+    variant += ", steps as graphs" if ran["graphs"] else ""
     return (
         f"{ran['source']}, {ran['dit']}{variant} on {ran['device_name']} ({ran['device']}, {ran['dtype']}, "
         f"{ran['threads']} threads), torch {ran['torch']}"

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from acestep.cli.seeds import one_seed, seed_of
 from acestep.effective_plan import EffectivePlan
 from acestep.tasks import TASKS, TRACKS, instruction
 from harness.adjustments import Adjustments
@@ -110,8 +111,7 @@ SWITCHES = {  # of upstream: a value, and what it is here
     "sampler_mode": {"heun": {"infer_method": "heun"}, "euler": {}},
     "use_random_seed": {True: {"seed": -1, "seeds": None}, False: {}},
 }
-OPEN_DURATION = DRAWN = -1  # of a seed
-SEED, SEEDS = re.compile(r" *-?[0-9]{1,10} *"), re.compile(r" *[0-9]{1,10} *(, *[0-9]{1,10} *)+")
+OPEN_DURATION = -1
 QUERY = "query"  # music has none: it is what `create` writes a caption from
 CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -164,7 +164,7 @@ def translate(data: Mapping[str, Any], fields: Collection[str], left_out: LeftOu
         values["duration"] = int(duration)  # 12.0, which a description has as a whole number
     for name in SWITCHES.keys() & named.keys():
         values |= _switched(name, named[name])
-    _take_seeds(values, left_out)
+    _take_seeds(values, left_out, music=music)
     _leave_out({name: value for name, value in named.items() if name in absent}, left_out)
     if music and named.get(QUERY):
         caption = values.get("caption") or named[QUERY]
@@ -196,26 +196,22 @@ def _switched(name: str, value: Any) -> dict[str, Any]:
     raise UsageError(f"{name}: {shown(value)} is not allowed; use {allowed}")
 
 
-def _take_seeds(values: dict[str, Any], left_out: LeftOut) -> None:
-    """Seeds as upstream writes them: a number or its text, several in a list or between commas, -1 drawn."""
+def _take_seeds(values: dict[str, Any], left_out: LeftOut, *, music: bool) -> None:
+    """Seeds in each form that upstream has: one or several, and the one of a retake."""
     if isinstance(values.get("seeds"), int):
         values["seed"] = values.pop("seeds")
-    if isinstance(seed := values.get("seed"), str) and SEEDS.fullmatch(seed):
-        values |= {"seeds": _seeds(seed), "seed": None}
-    retake = values.get("retake_seed")
-    if isinstance(retake, str) and (SEEDS.fullmatch(retake) or SEED.fullmatch(retake)):
-        retake = _seeds(retake)
-    if isinstance(retake, list) and retake:
-        if len(retake) > 1:
-            reason = "are several; here each item's follows from one"
-            left_out.changes.note("retake_seed", _plain(values["retake_seed"]), _plain(retake[0]), reason)
-        retake = retake[0]
+    if "seed" in values:
+        seed = seed_of(values["seed"]) if music else one_seed(values["seed"], left_out.notes)
+        several = isinstance(values["seed"], str) and isinstance(seed, list)
+        values |= {"seeds": seed, "seed": None} if several else {"seed": seed}
     if "retake_seed" in values:
-        values["retake_seed"] = None if retake == DRAWN else retake
-
-
-def _seeds(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
+        retake = seed_of(values["retake_seed"])
+        if isinstance(retake, list) and retake:
+            if len(retake) > 1:
+                reason = "are several; here each item's follows from one"
+                left_out.changes.note("retake_seed", _plain(values["retake_seed"]), _plain(retake[0]), reason)
+            retake = seed_of(retake[0])
+        values["retake_seed"] = retake
 
 
 def leave_to_the_mode(values: dict[str, Any], left_out: LeftOut) -> None:

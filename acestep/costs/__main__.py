@@ -3,13 +3,14 @@
     python -m acestep.costs --duration 240 --batch 4 --card rtx4090
     python -m acestep.costs --thinking --card rtx4060 --html cost.html
     python -m acestep.costs --list-cards
+    python -m acestep.costs --anchors      # predictions beside published figures
 
 The engine itself runs, on tensors without memory; no weights and no GPU are needed. A kernel takes as long
 as the longest of its arithmetic, its traffic and its launch at the card's peaks: an estimate, not a bound.
 Memory is that of PyTorch's allocator and of a context.
 
-Exit codes: 0 it fits, 1 it does not, 2 usage, 3 weights or a file are missing, 4 the harness itself failed (a
-full disk, a traceback), 130 interrupted.
+Exit codes: 0 it fits, 1 it does not (--anchors: a figure is not where it should be), 2 usage, 3 weights or a
+file are missing, 4 the harness itself failed (a full disk, a traceback), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness import console
 from harness.cards import DEFAULT
 from harness.console import Parser, named
+from harness.errors import UsageError
 from harness.flags import number, spelled, spellings, whole
 
 FIELDS = {  # that a flag has another name for
@@ -46,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def predict() -> int:
         words, parser = sys.argv[1:] if argv is None else argv, arguments()
         options = parser.parse_args(words)
+        if options.anchors:
+            _alone(parser, options)
         from acestep.costs import command
 
         with spelled(spellings(parser, words, FIELDS)):
@@ -69,11 +73,20 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def _alone(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Raises UsageError for a flag that `--anchors` has no use for."""
+    for name, value in vars(options).items():
+        if name not in ("anchors", "json") and value != parser.get_default(name):
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"--anchors: has cards and requests of its own; drop {flag}")
+
+
 def _add_card(add: Callable[..., object]) -> None:
     add("--card", metavar="NAME", help=f"one of --list-cards ({DEFAULT})")
     add("--device-json", type=Path, metavar="FILE", help="a card of one's own instead, as a JSON object")
     add("--max-vram", type=number, metavar="GB", help="as if it had so much memory, with the tier's policy")
     add("--list-cards", action="store_true", help="the cards there are")
+    add("--anchors", action="store_true", help="published figures beside what is predicted for them; alone")
 
 
 def _add_request(add: Callable[..., object]) -> None:
@@ -99,6 +112,7 @@ def _add_engine(add: Callable[..., object]) -> None:
     add("--quantization", default="auto", metavar="NAME", help="of the DiT's weights, or none (the tier's)")
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
+    add("--compile", action=switch, help="kernels as a compiler fuses them, by a rule (no)")
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes)")
     add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")

@@ -34,6 +34,12 @@ def run(options: argparse.Namespace) -> int:
     if options.list_cards:
         print(report.listing(cards.cards()))
         return 0
+    if options.anchors:
+        from acestep.costs import anchor_report
+
+        if isinstance(options.json, Path):
+            writable("--json", options.json, _is_prediction)
+        return anchor_report.run(options.json)
     card = _card(options)
     json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html, is_page) if options.html else None
@@ -96,9 +102,12 @@ def _request(
 
 
 def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
-    """The engine on `card`, in eager PyTorch: what a compiler or a backend of its own does is not traced."""
+    """The engine on `card`, the language model by our own backend: what another does is not traced.
+
+    Whether this machine could compile for the card is of no matter.
+    """
     unwanted = options.lm == NONE or (options.lm == "auto" and not thinks)
-    return Setup.choose(
+    setup = Setup.choose(
         options.source,
         accelerator=Accelerator("cuda", card.name, card.memory_gib, capability=card.capability),
         dit=options.dit,
@@ -113,3 +122,4 @@ def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
         strict=options.strict,
         no_limits=options.no_limits,
     )
+    return replace(setup, compile=bool(options.compile))

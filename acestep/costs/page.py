@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from acestep.costs import report
+from acestep.costs import report, times
 from acestep.subject import SUBJECT
 from harness.chart import Chart, size
 from harness.page import render
@@ -15,8 +15,8 @@ from harness.trace.stage_costs import PS
 
 TEMPLATE = Path(__file__).with_name("page.html")
 HEADS = (
-    *("Stage", "Seconds", "Bound by", "TFLOP", "GB moved", "Launches", "Syncs", "GB over link"),
-    *("Allocated", "Reserved"),
+    *("Stage", "Seconds", "Expected", "Bound by", "TFLOP", "GB moved", "Launches", "Kernels", "Syncs"),
+    *("GB over link", "Allocated", "Reserved"),
 )
 RESOURCE_HEADS = ("Resource", "Asked for", "The card's", "Seconds")
 PEAK_HEADS = ("Stage", "Allocated", "Made of")
@@ -45,6 +45,7 @@ def page(cost: Cost) -> str:
         stages=_stages(cost),
         chart=_chart(cost),
         context=size(cost.card.context_bytes),
+        expected=cost.environment["expected"],
         resource_heads=RESOURCE_HEADS,
         resources=_resources(cost),
         peak_heads=PEAK_HEADS,
@@ -61,18 +62,20 @@ def _stages(cost: Cost) -> Iterable[Sequence[str]]:
 
 def _stage(name: str, seconds: float, bound: str, of: StageCost | Cost) -> Sequence[str]:
     peaks = size(of.peak_allocated_bytes), size(of.peak_reserved_bytes)
-    return name, f"{seconds:.3f}", bound, *report.amounts(of.work), *peaks
+    expected = times.between(of.expected_s) if seconds else ""
+    return name, f"{seconds:.3f}", expected, bound, *report.amounts(of.work), *peaks
 
 
 def _resources(cost: Cost) -> Iterable[Sequence[str]]:
     """Most wanted first. Their sum is over the total, which takes the longest of each kernel."""
     card, work = cost.card, cost.work
     moved, linked = work.read_bytes + work.written_bytes, work.to_card_bytes + work.to_host_bytes
-    flop, gb, _, _, link_gb = report.amounts(work)
+    flop, gb, _, _, _, link_gb = report.amounts(work)
     rows = (
         (work.flop / card.flop_per_s, "compute", f"{flop} TFLOP", f"{card.tflop_per_s:g} TFLOP/s"),
         (moved / card.bytes_per_s, "memory", f"{gb} GB", f"{card.gb_per_s:g} GB/s"),
         (work.launches * card.launch_s, "launches", f"{work.launches:,}", f"{card.launch_us:g} µs each"),
+        (work.kernels * card.kernel_s, "kernels", f"{work.kernels:,}", f"{card.kernel_us:g} µs or more"),
         (linked / card.link_bytes_per_s, "link", f"{link_gb} GB", f"{card.link_gb_per_s:g} GB/s"),
     )
     return ((*row[1:], f"{row[0]:.3f}") for row in sorted(rows, reverse=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from acestep.costs import times
 from harness.cards import MIB, Card
 from harness.memory import GIB
 from harness.text import harmless
@@ -25,19 +26,19 @@ OFFLOADED = {  # by what of the engine is, the DiT apart
     (True, True): "all",
 }
 TOP_SITES, LEAST_SHARE = 5, 0.005
-WIDTHS = (12, 9, 9, 8, 8, 9, 6, 6, 6, 6)
+WIDTHS = (12, 8, 9, 7, 7, 12, 6, 6, 6, 6)
 HEADS = (
-    ("", "", "", "", "GB", "", "", "GB", "peak", "GiB"),
-    ("stage", "seconds", "bound by", "TFLOP", "moved", "launches", "syncs", "link", "alloc", "resvd"),
+    ("", "", "", "", "GB", "launches", "", "GB", "peak", "GiB"),
+    ("stage", "seconds", "bound by", "TFLOP", "moved", "/kernels", "syncs", "link", "alloc", "resvd"),
 )
 
 
 def text(cost: Cost) -> str:
-    """All of it: what was resolved, the stages, the verdict, and what the highest peak is made of."""
+    """All of it: what was resolved, stages, seconds, the verdict, and what the highest peak is made of."""
     verdict = [line for name, fact in facts_of_verdict(cost) for line in _wrapped(name, fact)]
     resolved = [line for name, fact in facts(cost).items() for line in _wrapped(name, fact)]
     resolved.append(label(cost))
-    blocks = (resolved, _table(cost), verdict, _sites(cost))
+    blocks = (resolved, _table(cost), times.table(cost, TOTAL), verdict, _sites(cost))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -67,12 +68,19 @@ def facts(cost: Cost) -> dict[str, str]:
     return {
         "card": name,
         "rates": f"{card.tflop_per_s:g} TFLOP/s, {card.gb_per_s:g} GB/s, link {card.link_gb_per_s:g} GB/s, "
-        f"{card.launch_us:g} µs a launch",
+        f"{card.launch_us:g} µs a launch, {card.kernel_us:g} µs a kernel",
         "preset": preset(cost),
         "plan": f"{request}; {plan['dit']}, {plan['quantization'] or 'not quantized'}, {lm}, "
         f"{offload} offloaded",
-        "weights": f"shapes of {plan['source']}, run by eager PyTorch",
+        "weights": f"shapes of {plan['source']}, run by {engine(cost)}",
     }
+
+
+def engine(cost: Cost) -> str:
+    """What runs the kernels, and what that rests on."""
+    compiled = cost.environment["compiled"]
+    kernels = f"compiled PyTorch ({compiled})" if compiled else "eager PyTorch"
+    return f"{kernels}, steps as graphs" if cost.plan["graphs"] else kernels
 
 
 def preset(cost: Cost) -> str:
@@ -98,12 +106,13 @@ def highest(cost: Cost) -> StageCost:
 
 
 def amounts(work: Work) -> tuple[str, ...]:
-    """TFLOP, GB moved, launches, syncs, GB over the link."""
+    """TFLOP, GB moved, launches, kernels, syncs, GB over the link."""
     moved, linked = work.read_bytes + work.written_bytes, work.to_card_bytes + work.to_host_bytes
     return (
         _short(work.flop / TFLOP),
         _short(moved / GB),
         str(work.launches),
+        str(work.kernels),
         str(work.syncs),
         _short(linked / GB),
     )
@@ -139,7 +148,10 @@ def _table(cost: Cost) -> list[str]:
 
 
 def _row(name: str, seconds: float, bound: str, work: Work, peaks: tuple[int, int]) -> tuple[str, ...]:
-    return name, f"{seconds:.3f}", bound, *amounts(work), *(f"{peak / GIB:.2f}" for peak in peaks)
+    tflop, moved, launches, kernels, *others = amounts(work)
+    launched = launches if launches == kernels else f"{_count(launches)}/{_count(kernels)}"
+    held = (f"{peak / GIB:.2f}" for peak in peaks)
+    return name, f"{seconds:.3f}", bound, tflop, moved, launched, *others, *held
 
 
 def _aligned(cells: Sequence[str]) -> str:
@@ -157,6 +169,11 @@ def _sites(cost: Cost) -> list[str]:
         if share >= LEAST_SHARE:
             lines.append(f"{size_bytes / GIB:>8.2f} GiB {share:>4.0%}  {harmless(site)}")
     return lines
+
+
+def _count(number: str) -> str:
+    """A whole number in five characters."""
+    return number if len(number) < 6 else f"{int(number) / 1e6:.2f}M"
 
 
 def _short(amount: float) -> str:

@@ -19,44 +19,37 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from acestep.diffusion.guidance import Guidance
-from acestep.diffusion.sampler import draw, hold, path, streams
-from acestep.diffusion.velocity import VelocityField
+from acestep.diffusion.sampler import Options, draw, path, streams
+from acestep.diffusion.step import Passes
 from acestep.models.dit import Conditions, DiT, Modulation
 from harness.spans import span
 
 
 def edit(
-    dit: DiT,
+    dit: DiT | Passes,
     recording: Tensor,
     target: Conditions,
     source: Conditions,
     modulation: Modulation,
     times: Sequence[float],
+    options: Options,
     *,
     edits: int,
     draws: int = 1,
-    guidance: Guidance | None = None,
-    norm_threshold: float = 0.0,
-    ema_factor: float = 0.0,
     seeds: Sequence[int],
 ) -> tuple[Tensor, int]:
     """Latents `[B, T, 64]` from those of a recording `[1, T, 64]`, and how many passes of the DiT they took.
 
     `target`, `source`: conditions of the words to lead to and of those that describe the recording. `edits`:
     how many of the steps edit, the first; each takes two passes for each of its `draws`, the others one.
-    `seeds`: one per item, for all of its noise. The rest is as in `sampler.denoise`.
+    `seeds`: one per item, for all of its noise. Of `options` the velocity's; the rest is as in
+    `sampler.denoise`.
     """
-    held = [*hold(times, recording.dtype), 0.0]
     noises = streams(seeds, recording.device)
     frames, dtype = recording.shape[1], recording.dtype
-    fields = [
-        VelocityField(dit, modulation, [*times, 0.0], held, guidance, norm_threshold, ema_factor)
-        for _ in range(2)
-    ]
-    ahead, behind = fields
+    ahead, behind = fields = [options.field(dit, modulation, times, dtype) for _ in range(2)]
     edited = recording.expand(len(seeds), -1, -1)
-    for step, (t, t_next) in enumerate(pairwise(held)):
+    for step, (t, t_next) in enumerate(pairwise(ahead.held)):
         with span("step"):
             if step < edits:
                 noised = [path(draw(noises, frames, dtype), recording, t) for _ in range(draws)]

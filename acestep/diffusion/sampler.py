@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 from acestep.diffusion.dcw import DCW
 from acestep.diffusion.guidance import Guidance
 from acestep.diffusion.repaint import Repaint
+from acestep.diffusion.step import Passes
 from acestep.diffusion.velocity import VelocityField
 from acestep.models.dit import Conditions, DiT, Modulation
 from harness.spans import span
@@ -59,19 +61,40 @@ def modulate(dit: DiT, times: Sequence[float], dtype: torch.dtype, device: torch
     return dit.modulate(torch.tensor(times, dtype=dtype, device=device))
 
 
+@dataclass(frozen=True)
+class Options:
+    """What a plan says of the sampler.
+
+    `method`: `ode`, `sde` or `heun`. `correct_last`: heun's last step has a corrector, too, at time 0, for
+    which the modulation holds one time more. With `guidance`, conditions hold their null branch.
+    `norm_threshold`, `ema_factor`: those of `VelocityField`.
+    """
+
+    method: str = "ode"
+    correct_last: bool = False
+    guidance: Guidance | None = None
+    norm_threshold: float = 0.0
+    ema_factor: float = 0.0
+    dcw: DCW | None = None
+
+    def field(
+        self, dit: DiT | Passes, modulation: Modulation, times: Sequence[float], dtype: torch.dtype
+    ) -> VelocityField:
+        """The velocities of a schedule, whose times the model holds in `dtype`."""
+        held = [*hold(times, dtype), 0.0]
+        return VelocityField(
+            dit, modulation, [*times, 0.0], held, self.guidance, self.norm_threshold, self.ema_factor
+        )
+
+
 def denoise(
-    dit: DiT,
+    dit: DiT | Passes,
     x: Tensor,
     conditions: Conditions,
     modulation: Modulation,
     times: Sequence[float],
+    options: Options,
     *,
-    method: str = "ode",
-    correct_last: bool = False,
-    guidance: Guidance | None = None,
-    norm_threshold: float = 0.0,
-    ema_factor: float = 0.0,
-    dcw: DCW | None = None,
     later: Conditions | None = None,
     later_from: int = 0,
     repaint: Repaint | None = None,
@@ -79,41 +102,50 @@ def denoise(
 ) -> tuple[Tensor, int]:
     """Latents `[B, T, 64]` from noise `x`, and how many forward passes of the DiT they took.
 
-    `method`: `ode`, `sde` or `heun`. `correct_last`: heun's last step has a corrector, too, at time 0, for
-    which `modulation` holds one time more. `norm_threshold`, `ema_factor`: those of `VelocityField`. `later`:
-    the conditions of steps `later_from` and on, when they change. `seeds`: one per item, for the noise of
-    `sde`. With `guidance`, conditions hold their null branch.
+    `later`: the conditions of steps `later_from` and on, when they change. `seeds`: one per item, for the
+    noise of `sde`.
 
     The next time of `sde` is the schedule's, with every variant; upstream's base models forget the shift
     there. Steps are queued without waiting: sizes are host numbers and no value is read back. Differences
     are taken between times as the model dtype holds them.
     """
-    held = [*hold(times, x.dtype), 0.0]
     put_backs = repaint.put_backs(len(times)) if repaint else 0
     fresh = streams([seed ^ FRESH for seed in seeds], x.device)
-    field = VelocityField(dit, modulation, [*times, 0.0], held, guidance, norm_threshold, ema_factor)
+    field = options.field(dit, modulation, times, x.dtype)
     begun = x
-    for step, (t, t_next) in enumerate(pairwise(held)):
+    for step, (t, t_next) in enumerate(pairwise(field.held)):
         if later is not None and step >= later_from:
             conditions = later
         with span("step"):
             velocity = field.velocity(x, conditions, step)
-            believed = x - velocity * t if dcw else None
-            if method == "sde":
-                x = path(draw(fresh, x.shape[1], x.dtype), x - velocity * t, t_next)
-            elif method == "heun" and (t_next > 0 or correct_last):
-                guess = x - velocity * (t - t_next)
-                ahead = field.velocity(guess, conditions, step + 1, corrector=True)
-                mean = (velocity + ahead) / 2
-                x = x - mean * (t - t_next)
-                field.follow(mean)
-            else:
-                x = x - velocity * (t - t_next)
-            if dcw and believed is not None:
-                x = dcw.correct(x, believed, t)
+            believed = x - velocity * t if options.dcw else None
+            x = _solved(x, velocity, field, conditions, step, options, fresh)
+            if options.dcw and believed is not None:
+                x = options.dcw.correct(x, believed, t)
             if repaint and step < put_backs:
                 x = repaint.put_back(x, path(begun, repaint.clean, t_next))
     return (repaint.fade(x) if repaint else x), field.passes
+
+
+def _solved(
+    x: Tensor,
+    velocity: Tensor,
+    field: VelocityField,
+    conditions: Conditions,
+    step: int,
+    options: Options,
+    fresh: Sequence[torch.Generator],
+) -> Tensor:
+    """Latents at the end of a step that starts at `x` with `velocity`."""
+    t, t_next = field.held[step : step + 2]
+    if options.method == "sde":
+        return path(draw(fresh, x.shape[1], x.dtype), x - velocity * t, t_next)
+    if options.method == "heun" and (t_next > 0 or options.correct_last):
+        guess = x - velocity * (t - t_next)
+        ahead = field.velocity(guess, conditions, step + 1, corrector=True)
+        velocity = (velocity + ahead) / 2
+        field.follow(velocity)
+    return x - velocity * (t - t_next)
 
 
 def path(noise: Tensor, data: Tensor, t: float) -> Tensor:

@@ -6,9 +6,11 @@ conditions for every micro-batch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,13 +22,16 @@ from acestep.diffusion.canvas import Canvas
 from acestep.diffusion.dcw import DCW, dcw
 from acestep.diffusion.guidance import Guidance
 from acestep.diffusion.repaint import Repaint
+from acestep.diffusion.step import Passes
 from acestep.models.dit import Conditions, Modulation
 from acestep.request import item_seeds
 from acestep.text import conditioning
 from acestep.text.conditioning import EncodedText
 from acestep.text.metadata import Metadata
 from acestep.weights.loading import Models
+from harness.captured import Captured
 from harness.compiling import Compiled
+from harness.graphs import Graphs
 from harness.spans import span
 
 if TYPE_CHECKING:
@@ -89,9 +94,8 @@ class Diffusion:
         self.seeds = seeds
         self.compiled = compiled
         self.times = plan.times
-        self.guidance = _guidance(plan)
-        self.dcw = _dcw(plan, models)
-        self.corrects_last = 0.0 in plan.evaluations
+        self.options = _options(plan, models)
+        self.passes = self._passes(Graphs())  # `compile` has them recorded
 
     def condition(
         self, batches: Sequence[MicroBatch], texts: Sequence[Sequence[EncodedText]], inputs: AudioInputs
@@ -103,7 +107,7 @@ class Diffusion:
         used = (name for name in helpers if name in self.plan.components)
         conditioned = []
         with models.residency.using(components.CONDITION, *used), span("condition"):
-            times = (*self.times, 0.0) if self.corrects_last else self.times
+            times = (*self.times, 0.0) if self.options.correct_last else self.times
             modulation = sampler.modulate(model.decoder, times, models.dtype, models.device)
             timbre = self._timbre(inputs)
             for batch, encoded_texts in zip(batches, texts, strict=True):
@@ -142,14 +146,46 @@ class Diffusion:
         return batch, canvas.silent(silence, batch.frames)
 
     def compile(self, conditioned: Sequence[Conditioned]) -> None:
-        """Graphs for the steps to come, where the engine compiles and has not met their shapes."""
-        if self.compiled is None:
+        """Graphs for the passes to come: compiled where the engine compiles and has not met their shapes,
+        recorded where its device records, but for a single pass.
+        """
+        dit, uses = self.models.ace_step.decoder, self._uses()
+        if self.compiled:
+            for part, guided in product(conditioned, sorted({guided for _, guided in uses})):
+                step.warm(self.compiled, dit, part.conditions[0], part.modulation, guided)
+        self.passes = self._passes(Graphs.on(self.models.device, self.plan.setup.graphs))
+        repeated = [use for use, passes in uses.items() if passes > 1]
+        if not repeated or not self.passes.captured.recording:
             return
-        kinds = {self.guidance is not None and self.guidance.active(t) for t in self.plan.evaluations}
-        for part in conditioned:
-            for guided in sorted(kinds):
-                decoder = self.models.ace_step.decoder
-                step.warm(self.compiled, decoder, part.conditions[0], part.modulation, guided)
+        with span("compile"), self._frozen():
+            for part in conditioned:
+                for which, guided in repeated:
+                    self.passes.record(part.conditions[which], part.modulation, guided)
+
+    def _passes(self, graphs: Graphs) -> Passes:
+        return Passes(self.models.ace_step.decoder, Captured("diffuse", graphs, self.models.met))
+
+    def _uses(self) -> Counter[tuple[int, bool]]:
+        """How many passes run under which of the conditions, guided or not."""
+        params, guidance = self.params, self.options.guidance
+        guided = [guidance is not None and guidance.active(t) for t in self.plan.evaluations]
+        if params.flow_edit_morph:  # as many under either words at steps that edit, then the target's alone
+            editing = 2 * params.flow_edit_n_avg * self.plan.edits
+            which = [place % 2 if place < editing else 0 for place in range(len(guided))]
+        else:
+            later_from = self._later_from * (2 if self.options.method == "heun" else 1)
+            changes = len(self.plan.instructions) > 1
+            which = [int(changes and place >= later_from) for place in range(len(guided))]
+        return Counter(zip(which, guided, strict=True))
+
+    @property
+    def _later_from(self) -> int:
+        """The first step that has left the source."""
+        return int(len(self.times) * self.params.audio_cover_strength)
+
+    def _frozen(self) -> AbstractContextManager[object]:
+        """Inside nothing may compile."""
+        return self.compiled.frozen() if self.compiled else nullcontext()
 
     def noise(self, batch: MicroBatch) -> Tensor:
         """`[items, T, 64]` in the models' dtype, where diffusion starts; no item's depends on its batch."""
@@ -170,12 +206,11 @@ class Diffusion:
         return item_seeds(seed, len(self.seeds))
 
     def diffuse(self, conditioned: Sequence[Conditioned], inputs: AudioInputs) -> list[Diffused]:
-        """Noise to latents. The conditions are used up."""
+        """Noise to latents. Conditions are used up, and recordings dropped: the VAE wants the memory."""
         params, times = self.params, self.times
-        frozen = self.compiled.frozen if self.compiled else nullcontext
         repaint = self._repaint(inputs)
         diffused = []
-        with span("diffuse"), frozen():
+        with self.passes.captured, span("diffuse"), self._frozen():
             for part in conditioned:
                 if params.flow_edit_morph:
                     diffused.append(self._edited(part, inputs))
@@ -186,19 +221,14 @@ class Diffusion:
                     recording = part.canvas.source if inputs.source is None else inputs.source
                     x = sampler.blend_start(x, recording, times[0])
                 latents, passes = sampler.denoise(
-                    self.models.ace_step.decoder,
+                    self.passes,
                     x,
                     part.conditions[0],
                     part.modulation,
                     times,
-                    method=params.infer_method,
-                    correct_last=self.corrects_last,
-                    guidance=self.guidance,
-                    norm_threshold=params.velocity_norm_threshold,
-                    ema_factor=params.velocity_ema_factor,
-                    dcw=self.dcw,
+                    self.options,
                     later=part.conditions[1] if len(part.conditions) > 1 else None,
-                    later_from=int(len(times) * params.audio_cover_strength),
+                    later_from=self._later_from,
                     repaint=repaint,
                     seeds=[self.seeds[item] for item in part.batch.items],
                 )
@@ -211,17 +241,15 @@ class Diffusion:
         params = self.params
         assert inputs.source is not None
         latents, passes = flow_edit.edit(
-            self.models.ace_step.decoder,
+            self.passes,
             inputs.source,
             part.conditions[0],
             part.conditions[-1],
             part.modulation,
             self.times,
+            self.options,
             edits=self.plan.edits,
             draws=params.flow_edit_n_avg,
-            guidance=self.guidance,
-            norm_threshold=params.velocity_norm_threshold,
-            ema_factor=params.velocity_ema_factor,
             seeds=[self.seeds[item] for item in part.batch.items],
         )
         part.conditions.clear()
@@ -233,6 +261,18 @@ class Diffusion:
         if inputs.source is None or inputs.region is None or ratio is None:
             return None
         return Repaint(inputs.source, inputs.region, ratio, frames or 0, spare_last=self.plan.setup.turbo)
+
+
+def _options(plan: EffectivePlan, models: Models) -> sampler.Options:
+    params = plan.params
+    return sampler.Options(
+        method=params.infer_method,
+        correct_last=0.0 in plan.evaluations,
+        guidance=_guidance(plan),
+        norm_threshold=params.velocity_norm_threshold,
+        ema_factor=params.velocity_ema_factor,
+        dcw=_dcw(plan, models),
+    )
 
 
 def _guidance(plan: EffectivePlan) -> Guidance | None:

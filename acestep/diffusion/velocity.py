@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from acestep.diffusion.guidance import Guidance
+from acestep.diffusion.step import Passes
 from acestep.models.dit import Conditions, DiT, Modulation
 
 SHORTEST = 1e-10  # of a velocity, so that its length can be divided by
@@ -29,7 +30,7 @@ class VelocityField:
     about; `held`: as the model sees them. `norm_threshold`: r, `ema_factor`: a; 0 is off.
     """
 
-    dit: DiT
+    dit: DiT | Passes
     modulation: Modulation
     times: Sequence[float]
     held: Sequence[float]

@@ -36,17 +36,19 @@ from acestep.text.prompts import (
     phase2_unconditional,
 )
 from acestep.text.tokenizer import Tokenizer
+from harness.adjustments import Fallback
 from harness.spans import span
 
 
 @dataclass(frozen=True)
 class Plan:
     """One entry per item: `metadata` (the request's, completed) and `codes`, int64 `[5·seconds]` on the
-    device, or None without phase 2."""
+    device, or None without phase 2. `fallbacks`: what could not be done as it should."""
 
     metadata: tuple[Metadata, ...]
     codes: tuple[Tensor, ...] | None
     counts: Counts
+    fallbacks: tuple[Fallback, ...] = ()
 
 
 class Planner:
@@ -88,7 +90,7 @@ class Planner:
             seconds = [length_s(item.duration) for item in planned]
             counts = [int(CODES_PER_SECOND * s) for s in seconds]
             item_codes = self._codes(loop, params, planned, counts)
-        return Plan(planned, item_codes, loop.counts())
+        return Plan(planned, item_codes, loop.counts(), tuple(loop.fallbacks))
 
     def understand(self, params: DescriptionParams) -> Description:
         """What `params.audio_codes` sound like."""

@@ -98,6 +98,10 @@ class Modulation:
     layers: Tensor  # [N, L, 6, H]: shift, 1 + scale, gate of attention, then of the MLP
     out: Tensor  # [N, 2, H]: shift, 1 + scale before the output projection
 
+    def at(self, step: int) -> Modulation:
+        """That of one time: views `[1, L, 6, H]` and `[1, 2, H]`."""
+        return Modulation(self.layers[step : step + 1], self.out[step : step + 1])
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -193,10 +197,14 @@ class DiT(nn.Module):
 
         One pass over 2·B rows, so each weight is read once. `conditions` must hold their null branch.
         """
+        cond, null = self.both(x, conditions, modulation, step).chunk(2)
+        return cond, null
+
+    def both(self, x: Tensor, conditions: Conditions, modulation: Modulation, step: int) -> Tensor:
+        """`velocities` as one tensor `[2·B, T, 64]`."""
         assert conditions.cross[0].null is not None, "these conditions were made without their null branch"
         hidden = self._tokens(x, conditions).repeat(2, 1, 1)
-        cond, null = self._velocity(hidden, conditions, modulation, step).chunk(2)
-        return cond, null
+        return self._velocity(hidden, conditions, modulation, step)
 
     def _tokens(self, x: Tensor, conditions: Conditions) -> Tensor:
         return conditions.context + F.linear(_patches(x), conditions.patch)

@@ -211,18 +211,7 @@ class _Device:
         return roofline.card(loads, self._name, None if unequal else self._ceilings, item.typical.stages_s)
 
     def _loads(self, counts: Counts, plan: EffectivePlan) -> tuple[roofline.Load, ...]:
-        params = plan.params
-        times = plan.evaluations
-        guided = [t for t in times if params.cfg_interval_start <= t <= params.cfg_interval_end]
-        return roofline.loads(
-            self._networks,
-            counts,
-            batch=plan.config.batch_size,
-            passes=len(times),
-            guided_passes=len(guided) if plan.guided else 0,
-            lm_guided=plan.lm_guided,
-            lm_phases=max(1, plan.lm_metadata + plan.lm_codes),
-        )
+        return roofline.of_plan(self._networks, counts, plan)
 
 
 def _print_times(options: Options, bench: Bench, plan: EffectivePlan, item: Item) -> None:

@@ -101,7 +101,7 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         "commit": commit or "unknown",
     }
     idle = (
-        ("DiT", "offload DiT", "quantization", "compile", "graphs", "preset", "thinking", "CoT")
+        ("DiT", "offload DiT", "quantization", "preset", "thinking", "CoT")
         if options.mode in TEXT_MODES
         else ()
     )

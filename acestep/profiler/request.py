@@ -7,7 +7,6 @@ unless given, also where an example has them on, so that what is profiled is wha
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,8 +20,8 @@ from acestep.cli.examples import (
     music_example,
     overlaid,
 )
+from acestep.cli.seeds import one_seed
 from acestep.cli.upstream import LeftOut, field_name
-from acestep.defaults import DEFAULT_SEED
 from acestep.presets import GUIDE, PRESETS, Preset
 from acestep.presets import requested as beyond
 from acestep.profiler.flags import BENCHMARK, CREATE, FORMAT, UNDERSTAND
@@ -48,7 +47,6 @@ COT_SWITCHES = ("use_cot_metas", "use_cot_caption", "use_cot_language")
 AXES = ("duration", "batch_size", "thinking", "inference_steps")  # of a benchmark
 SHORTEST_S = 10.0
 LM_DECIDES = -1  # as a duration
-DRAWN = -1  # as a seed
 
 
 def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -> dict[str, Any]:
@@ -56,21 +54,21 @@ def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -
 
     Raises UsageError for a value out of range, MissingPrerequisite for a file that is not there.
     """
-    seed = settings.get("seed")
-    if seed == DRAWN:
-        seed = int.from_bytes(os.urandom(4))  # 0 to MAX_SEED
+    left_out = LeftOut(Adjustments("strict" in settings))
+    seed = one_seed(settings["seed"], left_out.notes) if "seed" in settings else None
     if mode in WORDS_EXAMPLES:
         description = _described(mode, settings, seed, origins)
-        return {"config": GenerationConfig(), "description": description}
-    path, left_out = music_example(settings.get("example")), LeftOut(Adjustments("strict" in settings))
+        return {"config": GenerationConfig(), "description": description, "left_out": left_out}
+    path = music_example(settings.get("example"))
     params, config = _example(path, left_out, PRESETS.get(settings.get("preset", "")), origins)
     preset = PRESETS[config.preset]
     if mode == FORMAT:
         description, names = _rewritten(params, settings, seed), example_names(path, params, ())
         return {"config": GenerationConfig(), "description": description} | _of_file(left_out, names)
-    (first, *_) = config.seeds or (DEFAULT_SEED,)
+    if seed is None:
+        seed = config.seeds[0] if config.seeds else one_seed(None, left_out.notes)
     config = replace(config, seeds=None, batch_size=settings.get("batch_size", config.batch_size))
-    config = replace(config, seeds=item_seeds(first if seed is None else seed, config.batch_size))
+    config = replace(config, seeds=item_seeds(seed, config.batch_size))
     changes = _changes(settings)
     names = example_names(path, params, {*changes, *(AXES if mode == BENCHMARK else ())}, preset.params)
     params = overlaid(params, changes, left_out, preset.params)

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from acestep.effective_plan import EffectivePlan
 from acestep.models.rates import FRAMES_PER_SECOND
 from acestep.result import Counts
 from acestep.text.audio_codes import CODES, CODES_PER_SECOND
@@ -125,6 +126,21 @@ def loads(
             Load("vae_decode", batch, "song", song, of.dtype_bytes * closed_form.vae_decoder_weights(of.vae)),
         ]
     return tuple(stages)
+
+
+def of_plan(of: Networks, counts: Counts, plan: EffectivePlan) -> tuple[Load, ...]:
+    """What the stages of a plan have to do, by the counts of its run."""
+    params, times = plan.params, plan.evaluations
+    guided = [t for t in times if params.cfg_interval_start <= t <= params.cfg_interval_end]
+    return loads(
+        of,
+        counts,
+        batch=plan.config.batch_size,
+        passes=len(times),
+        guided_passes=len(guided) if plan.guided else 0,
+        lm_guided=plan.lm_guided,
+        lm_phases=max(1, plan.lm_metadata + plan.lm_codes),
+    )
 
 
 def _lm_loads(

@@ -1,7 +1,6 @@
 """The engine for a trace: weights without values, and a language model whose text does not depend on them.
 
-It runs what a plan says but for two things that cannot be traced: a compiled DiT is traced eager, and a
-language model in another backend in ours.
+It runs what a plan says but for a language model in another backend, which cannot be traced: ours runs.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ REPEATED = (Block, DiTLayer, OobleckDecoder, OobleckEncoder)
 
 def load(setup: Setup, card: FakeCard, budget: MemoryBudget) -> Engine:
     """The engine of `setup` on `card`, whose memory is `budget`."""
-    traced = replace(setup, device=VIRTUAL, compile=False, lm_backend="pt" if setup.lm else "")
+    traced = replace(setup, device=VIRTUAL, lm_backend="pt" if setup.lm else "")
     engine = Engine.from_setup(traced, budget=budget, weights=Weightless(open_source(setup.source), card))
     if engine.planner:
         assert isinstance(engine.planner.backend, PT)

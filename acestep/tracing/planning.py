@@ -1,49 +1,29 @@
 """Tracing the language model: the texts are not known, their lengths are.
 
-A decode step costs the same whatever the token, but for the keys and values it reads, which grow with
-the context. Phase 2 is exactly 5 codes per second, so a few steps at equal distances stand for all of them
-(trapezoids: exact where cost is linear in the context, as it is up to the rounding of masks). Phase 1 says
-what its grammar allows first, which ends every open text at the first chance.
+A decode step costs the same whatever the token. Phase 2 is exactly 5 codes per second, and its steps are
+alike as long as as many items go on and attention stays in a block of the cache: one of each kind stands for
+all. Phase 1 says what its grammar allows first, which ends every open text at the first chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import pairwise
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from acestep.lm.backends.pt_backend import PT
 from acestep.lm.decode.loop import CachedDecodeLoop
-from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, Head
+from acestep.lm.decode.selector import ConstrainedDecoder, Head
+from acestep.lm.decode.step import CodeStep
 from acestep.lm.grammar.allowed import Choice, Free
 from acestep.lm.sampling import Sampling
 from acestep.text.tokenizer import IM_END, NEWLINE
+from harness.graphs import Graphs
 from harness.trace.stage_costs import StageCosts
-
-SAMPLED_STEPS = 5
-
-
-def trapezoids(steps: int, points: int = SAMPLED_STEPS) -> list[tuple[int, Fraction]]:
-    """`points` of `steps` numbered from 1, and how many steps each stands for; every step of a few.
-
-    The first and the last are among them, so the largest context is met.
-    """
-    if steps <= points:
-        return [(step, Fraction(1)) for step in range(1, steps + 1)]
-    at = [1 + (steps - 1) * place // (points - 1) for place in range(points)]
-    shares = [Fraction(0)] * points
-    for left, (a, b) in enumerate(pairwise(at)):
-        # Steps a to b-1 hold the mean of both ends, leaning to a by half a step: the sum of a line is exact.
-        width, lean = b - a, Fraction(b - a - 1, 2)
-        shares[left] += width - lean
-        shares[left + 1] += lean
-    shares[-1] += 1
-    return list(zip(at, shares, strict=True))
 
 
 class FirstAllowed(ConstrainedDecoder):
@@ -62,21 +42,23 @@ def _first(mask: Tensor) -> int:
 
 
 class SampledDecodeLoop(CachedDecodeLoop):
-    """Writes as many codes as asked for by running some of the steps, each for those it stands for."""
+    """Writes as many codes as asked for by running one step of each kind, for all of its kind."""
 
     decoder_type = FirstAllowed
 
-    def __init__(self, writer: CachedDecodeLoop, stage_costs: StageCosts):
-        super().__init__(writer.selector, writer.open_state)
+    def __init__(self, loop: CachedDecodeLoop, stage_costs: StageCosts):
+        super().__init__(loop.selector, loop.open_state, loop.open_graphs, loop.compiled)
         self._stage_costs = stage_costs
 
-    def _decode(self, state: Any, codes: CodeDecoder) -> None:
-        tokens = codes.next(state.head, 0)
-        lengths = list(state.lengths)
-        for index, times in trapezoids(codes.longest - 1):
-            state.lengths = [length + index - 1 for length in lengths[: len(state.lengths)]]
+    def _decode(self, steps: Iterable[CodeStep], graphs: Graphs) -> None:
+        for step, times in alike(steps):
             with self._stage_costs.counting(times):
-                tokens = self._step(state, codes, tokens, index)
+                graphs.run(step, step)
+
+
+def alike(steps: Iterable[CodeStep]) -> list[tuple[CodeStep, int]]:
+    """A step of each kind, in the order they come, and how many there are."""
+    return list(Counter(steps).items())
 
 
 @dataclass(frozen=True)

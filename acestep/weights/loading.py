@@ -7,7 +7,7 @@ reference audio, is computed with `condition`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -118,6 +118,7 @@ class Models:
     residency: Residency
     parts: dict[str, Part] = field(repr=False)
     loaded: set[str] = field(default_factory=set)
+    met: set[Hashable] = field(default_factory=set, repr=False)  # what has run once, before it is recorded
     _timbre_of_silence: Tensor | None = field(default=None, repr=False)  # before `condition` is loaded
 
     @classmethod

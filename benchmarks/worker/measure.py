@@ -31,6 +31,7 @@ KINDS = {
     "cold": "cold_start.cold",
     "costs": "predictions.costs",
     "subject": "subjects.subject",
+    "micro": "micro.micro",
 }
 
 

@@ -10,13 +10,13 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import version
 
 import _matrix as matrix
 import ace_step
-from commit import commit_module
+from commit import Unsupported, commit_module
 
 PROCESSES = 2
 
@@ -46,6 +46,19 @@ def _stages(cell) -> dict:
     """Work by stage of one planned request: nothing of it is the tier's choice."""
     predict = commit_module("harness.trace.predict").predict
     subject = commit_module("acestep.subject").SUBJECT
+    size = {"duration_s": cell["duration_s"], "batch": cell["batch"]}
+    size |= {"thinking": True, "steps": matrix.STEPS[0]}
+    request = ace_step.request(matrix.cell("generate", **size), None)
+    cost = predict(subject, subject.resolve(request, _setup(subject, cell)), card())
+    if not cost.fits:
+        raise RuntimeError(f"does not fit {card().name}: {cost.out_of_memory}")
+    return {"stages": {stage.stage: asdict(stage) | stage.work._asdict() for stage in cost.running}}
+
+
+def _setup(subject, cell):
+    """What runs a cell, whether or not this machine could compile for the card. Raises Unsupported where the
+    commit captures nothing."""
+    captured = cell["mode"] != matrix.COST_MODES[0]
     setup = subject.setup(
         source=matrix.COST_SOURCE,
         dit=matrix.COST_DITS[cell["variant"]],
@@ -60,13 +73,11 @@ def _stages(cell) -> dict:
             "cuda", card().name, card().memory_gib, simulated=True
         ),
     )
-    size = {"duration_s": cell["duration_s"], "batch": cell["batch"]}
-    size |= {"thinking": True, "steps": matrix.STEPS[0]}
-    request = ace_step.request(matrix.cell("generate", **size), None)
-    cost = predict(subject, subject.resolve(request, setup), card())
-    if not cost.fits:
-        raise RuntimeError(f"does not fit {card().name}: {cost.out_of_memory}")
-    return {"stages": {stage.stage: asdict(stage) | stage.work._asdict() for stage in cost.running}}
+    if not hasattr(setup, "graphs"):  # of a commit before there were any
+        if captured:
+            raise Unsupported("this commit captures no steps")
+        return setup
+    return replace(setup, graphs=captured, compile="compiled" in cell["mode"])
 
 
 def _peak(cell) -> dict:

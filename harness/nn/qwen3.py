@@ -2,18 +2,19 @@
 
 Prefill and decode are the same forward over different shapes: many tokens at once is arithmetic,
 one token is memory traffic (every weight is read for 2 FLOP per byte and row). The cache is
-allocated once at its full length, so decoding never allocates it again.
+allocated once at its full length, so decoding never allocates it again: a step is a function of fixed
+buffers, and where it writes is a position on the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from harness.nn.blocks import Block, RMSNorm, causal, masked, rope_table, shared
+from harness.nn.blocks import Block, RMSNorm, Rope, causal, hide, masked, rope_table, shared
 from harness.nn.config import Qwen3Config
 
 
@@ -21,7 +22,7 @@ class Cache:
     """Keys and values `[L, R, m, slots, d]` of R rows: the token at position p of a row is in its slot p.
 
     What a query may see is then a comparison of positions, whatever the rows' lengths. The last slot
-    belongs to no position: tokens that only pad a block go there.
+    belongs to no position: tokens that only pad a block go there. `rope`: the table of all slots.
     """
 
     def __init__(self, config: Qwen3Config, rows: int, length: int, dtype: torch.dtype, device: torch.device):
@@ -29,6 +30,40 @@ class Cache:
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.padding = length
+        self.rope = rope_table(torch.arange(length + 1, device=device), config, dtype)
+
+
+class CachedAttention:
+    """Attention of new tokens over one layer's cache, into which their keys and values go first.
+
+    `keys`, `values [R, m, slots, d]` have every slot; `row [R, 1]` and `positions [R, S]` say where the
+    tokens go, and `bias [R, 1, S, E]` hides what they may not see of the first E slots: no others are read.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, row: Tensor, positions: Tensor, bias: Tensor):
+        self.keys = keys
+        self.values = values
+        self.row = row
+        self.positions = positions
+        self.bias = bias
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        self.keys.transpose(1, 2)[self.row, self.positions] = k.transpose(1, 2)
+        self.values.transpose(1, 2)[self.row, self.positions] = v.transpose(1, 2)
+        end = self.bias.shape[-1]
+        seen = self.keys[:, :, :end], self.values[:, :, :end]
+        if q.shape[2] == 1:
+            return shared(q, *seen, self.bias)
+        return masked(q, *seen, self.bias)
+
+
+# How a layer is run: eagerly, or as it was compiled.
+RunLayer = Callable[[nn.Module, Tensor, Rope, CachedAttention], Tensor]
+
+
+def eagerly(layer: nn.Module, x: Tensor, rope: Rope, attend: CachedAttention) -> Tensor:
+    """Run `layer` itself, also where it has been compiled."""
+    return layer.forward(x, rope, attend)
 
 
 @contextmanager
@@ -45,6 +80,14 @@ def few_rows(rows: int) -> Iterator[None]:
         yield
     finally:
         torch.backends.mkldnn.enabled = was
+
+
+def as_compiled(layer: nn.Module, x: Tensor, rope: Rope, attend: CachedAttention) -> Tensor:
+    """Run `layer` as it has been compiled, once for caches of every length."""
+    for heads in (attend.keys, attend.values):
+        torch._dynamo.mark_dynamic(heads, 2)
+    torch._dynamo.mark_dynamic(attend.bias, 3)
+    return layer(x, rope, attend)
 
 
 class Qwen3(nn.Module):
@@ -67,27 +110,20 @@ class Qwen3(nn.Module):
             x = layer(x, rope, causal)
         return self.norm(x)
 
-    def extend(self, ids: Tensor, positions: Tensor, cache: Cache, rows: slice, end: int) -> Tensor:
+    def extend(
+        self, ids: Tensor, positions: Tensor, cache: Cache, rows: slice, end: int, run: RunLayer = eagerly
+    ) -> Tensor:
         """Append `ids [R, S]` to cache `rows`; final hidden states of the last token `[R, H]`.
 
         `positions [R, S]` are each row's own, all below `end`, or `cache.padding` for a token that pads
-        its row on the left. A token sees its row up to its own position.
+        its row on the left. A token sees its row up to its own position; slots from `end` on are not read.
         """
         x = self.embed_tokens(ids)
-        cos, sin = rope_table(positions, self.config, x.dtype)
-        rope = cos[:, None], sin[:, None]
-        mask = torch.arange(end, device=ids.device) <= positions[:, None, :, None]
+        cos, sin = cache.rope
+        rope = cos[positions][:, None], sin[positions][:, None]
+        bias = hide(torch.arange(end, device=ids.device) > positions[:, None, :, None], x.dtype)
         row = torch.arange(len(ids), device=ids.device)[:, None]
         for index, layer in enumerate(self.layers):
             keys, values = cache.keys[index, rows], cache.values[index, rows]
-
-            def attend(q: Tensor, k: Tensor, v: Tensor, keys: Tensor = keys, values: Tensor = values):
-                keys.transpose(1, 2)[row, positions] = k.transpose(1, 2)
-                values.transpose(1, 2)[row, positions] = v.transpose(1, 2)
-                seen = keys[:, :, :end], values[:, :, :end]
-                if q.shape[2] == 1:
-                    return shared(q, *seen, mask)
-                return masked(q, *seen, mask)
-
-            x = layer(x, rope, attend)
+            x = run(layer, x, rope, CachedAttention(keys, values, row, positions, bias))
         return self.norm(x[:, -1])

@@ -112,6 +112,7 @@ def _row(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         "batch_size": item.requested.get("batch_size"),
         "thinking": item.requested.get("thinking"),
         "inference_steps": item.requested.get("inference_steps"),
+        "preset": item.requested.get("preset"),
         "wall_s": item.median_s,
         "spread": item.spread,
         **{name: sample and sample.seconds(stages) for name, stages in columns.items()},
@@ -176,10 +177,10 @@ def markdown(profile: Profile) -> bytes:
     """A line of provenance and a table, to paste."""
     run = profile.run
     facts = (record.SCHEMA, run.commit, run.source, run.dit, run.lm, run.device, run.machine.cpu)
-    lines = [", ".join(_escaped(fact) for fact in facts if fact) + (" (dirty)" if run.dirty else ""), ""]
+    lines = [", ".join(escaped(fact) for fact in facts if fact) + (" (dirty)" if run.dirty else ""), ""]
     columns = _columns(run)
     for number, row in enumerate(_table([_row(item, columns) for item in profile.items])):
-        lines.append(f"| {' | '.join(map(_escaped, row))} |")
+        lines.append(f"| {' | '.join(map(escaped, row))} |")
         if number == 0:
             lines.append("|---" * len(row) + "|")
     return "\n".join([*lines, ""]).encode(errors="backslashreplace")
@@ -192,7 +193,7 @@ def fenced(text: str) -> str:
     return f"\n{fence}text\n{text}\n{fence}\n"
 
 
-def _escaped(value: Any) -> str:
+def escaped(value: Any) -> str:
     """A cell that stays one cell and is nothing but text."""
     if value is None:
         return ""

@@ -12,10 +12,13 @@ them. It holds (reserves) at least what its tensors fill (allocate), and that is
 * A block is split if what is left is worth keeping: any rest in the small pool, one above 1 MiB in the large.
 * A freed block merges with its free neighbours in the segment, and stays reserved.
 * If the card refuses a segment, all segments that are wholly free go back to it, and it is asked once more.
+* What is allocated while a step is recorded comes from pools of the recordings alone (`private`), and no
+  segment goes back meanwhile. Their segments stay reserved as long as the recordings are there; afterwards
+  they go back as others do.
 
 This is the allocator of torch 2.13 to 2.15 with default settings: no expandable segments, no
-`max_split_size_mb`, no `garbage_collection_threshold`, no rounding to powers of two; one stream, no CUDA
-graphs, no private pools. Earlier versions choose otherwise among equal blocks. Addresses here only count up,
+`max_split_size_mb`, no `garbage_collection_threshold`, no rounding to powers of two; one stream. Earlier
+versions choose otherwise among equal blocks. Addresses here only count up,
 segment by segment; the driver's play no part in PyTorch either. `tests/harness/trace/test_allocator.py` holds
 this model to PyTorch's own, step by step.
 
@@ -28,7 +31,10 @@ this model to PyTorch's own, step by step.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 MIB = 2**20
 ROUND_BYTES = 512
@@ -63,6 +69,13 @@ class Pool:
     free: list[tuple[int, int, Block]] = field(default_factory=list)
 
 
+class Pools(NamedTuple):
+    """One for small blocks, one for large ones."""
+
+    small: Pool
+    large: Pool
+
+
 @dataclass(slots=True, eq=False)
 class Block:
     """A stretch of a segment, with its neighbours there. `live_bytes` is what was asked for, 0 while free."""
@@ -86,8 +99,8 @@ class Allocator:
         self.cap_bytes = cap_bytes
         self.allocated_bytes = self.reserved_bytes = self.live_bytes = 0
         self.retries = 0
-        self._small = Pool(SMALL_REST_BYTES)
-        self._large = Pool(LARGE_REST_BYTES)
+        self._common = self._pools = new_pools()
+        self._released: list[Pools] = []  # of recordings that are gone
         self._end = 0  # the address behind the last segment
         self.reset_peak()
 
@@ -99,9 +112,9 @@ class Allocator:
     def malloc(self, size_bytes: int) -> Block:
         """A block of at least `size_bytes`, or of none if that is 0. Raises NoMemory, the cache flushed."""
         if size_bytes == 0:
-            return Block(self._small, 0, 0)
+            return Block(self._pools.small, 0, 0)
         size = round_up(size_bytes, ROUND_BYTES)
-        pool = self._small if size <= SMALL_BYTES else self._large
+        pool = self._pools.small if size <= SMALL_BYTES else self._pools.large
         block = best_fit(pool, size) or self._new_segment(pool, size)
         if block.size_bytes - size >= pool.rest_bytes:
             split(block, size)
@@ -126,16 +139,30 @@ class Allocator:
 
     def empty_cache(self) -> None:
         """Give the segments that are wholly free back to the card."""
-        for pool in (self._small, self._large):
+        for pool in (pool for pools in (self._common, *self._released) for pool in pools):
             used = [entry for entry in pool.free if entry[2].before or entry[2].after]
             self.reserved_bytes -= sum(size for size, _, _ in pool.free) - sum(size for size, _, _ in used)
             pool.free = used
 
+    @contextmanager
+    def private(self, pools: Pools) -> Iterator[None]:
+        """Inside, blocks come from `pools` (`new_pools`), and the card is asked for a segment only once."""
+        self._pools = pools
+        try:
+            yield
+        finally:
+            self._pools = self._common
+
+    def release(self, pools: Pools) -> None:
+        """Nothing needs private `pools` any more: `empty_cache` gives back their segments, too."""
+        self._released.append(pools)
+
     def _new_segment(self, pool: Pool, size: int) -> Block:
         wanted = segment_bytes(size)
         if self.reserved_bytes + wanted > self.cap_bytes:
-            self.retries += 1
-            self.empty_cache()
+            if self._pools is self._common:
+                self.retries += 1
+                self.empty_cache()
             if self.reserved_bytes + wanted > self.cap_bytes:
                 raise NoMemory(wanted, self.allocated_bytes, self.reserved_bytes, self.cap_bytes)
         block = Block(pool, self._end, wanted)
@@ -143,6 +170,10 @@ class Allocator:
         self.reserved_bytes += wanted
         self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
         return block
+
+
+def new_pools() -> Pools:
+    return Pools(Pool(SMALL_REST_BYTES), Pool(LARGE_REST_BYTES))
 
 
 def round_up(size: int, unit: int) -> int:

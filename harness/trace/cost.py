@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.adjustments import Fallback
 from harness.cards import Card
+from harness.trace.expected import Kinds, Range
 from harness.trace.stage_costs import Sample, Work
 
 LOADING = "load"  # the stage before the clock starts
@@ -15,15 +16,20 @@ LOADING = "load"  # the stage before the clock starts
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """One stage. `seconds`: a roofline, of which `bound_by` (compute, memory, launches or link) is the most.
+    """One stage. `seconds`: a roofline, of which `bound_by` is the most: compute, memory, launches,
+    kernels or link.
 
-    `sites`: bytes alive when the stage had most allocated, by the function of the engine that asked for them.
+    `kinds`: the same seconds by kind of kernel and the resource that bounds it. `expected_s`: how long it may
+    take, from and to. `sites`: bytes alive when the stage had most allocated, by the function of the engine
+    that asked for them.
     """
 
     stage: str
     work: Work
     seconds: float
     bound_by: str
+    kinds: Kinds
+    expected_s: Range
     peak_live_bytes: int
     peak_allocated_bytes: int
     peak_reserved_bytes: int
@@ -49,8 +55,9 @@ class Cost:
 
     `out_of_memory`: where it ended, None if it did not. `refusals`: every time the card was too small, those
     the engine recovered from too. `fallbacks`: what it did about them. `counts`: of the result, empty without
-    one. `environment`: torch, what stands in for what could not be traced, and `calibration` of what lies
-    below PyTorch, or "uncalibrated". Memory is the allocator's; the card's `context_bytes` come on top.
+    one. `environment`: torch, what stands in for what could not be traced, `calibration` of what lies below
+    PyTorch, or "uncalibrated", and what `expected` times rest on. Memory is the allocator's; the card's
+    `context_bytes` come on top.
     """
 
     card: Card
@@ -97,6 +104,12 @@ class Cost:
         return sum(stage.seconds for stage in self.running)
 
     @property
+    def expected_s(self) -> Range:
+        """How long the generation itself may take, from and to."""
+        ranges = [stage.expected_s for stage in self.running]
+        return Range(sum(each.low for each in ranges), sum(each.high for each in ranges))
+
+    @property
     def work(self) -> Work:
         """Of the generation itself."""
         return Work(*map(sum, zip(*(stage.work for stage in self.running), strict=True)))
@@ -108,6 +121,7 @@ class Cost:
         totals = {
             "fits": self.fits,
             "seconds": self.seconds,
+            "expected_s": self.expected_s,
             "work": self.work._asdict() if self.running else None,
             "peak_bytes": self.peak_bytes,
             "peak_live_bytes": self.peak_live_bytes,

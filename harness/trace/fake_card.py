@@ -20,7 +20,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
@@ -29,16 +28,19 @@ from torch import Tensor, nn
 
 from harness.cards import Card
 from harness.device import VIRTUAL, capabilities
+from harness.graphs import recorders
 from harness.trace import kernels
 from harness.trace.allocator import Block
 from harness.trace.libraries import CUDA, SERVED
-from harness.trace.replay import CachedTrace, TraceCache
+from harness.trace.recorder import FakeRecorder
+from harness.trace.regions import Regions
+from harness.trace.replay import CachedTrace, Event, TraceCache
+from harness.trace.shapes import infer, names_a_device
 from harness.trace.stage_costs import Work
 from harness.trace.storage import META, FakeStorage, site
 from harness.trace.tracker import Alloc
-from harness.virtual_card import READ_DEVICE, key_of, tensors
+from harness.virtual_card import key_of, tensors
 
-HOST_ONLY = ("generator", "pin_memory")  # arguments that mean nothing without memory
 HOST_REAL_BYTES = 1 << 20  # of a tensor made on the host: below it has values
 IS_META = vars(torch._C.TensorBase)["is_meta"].__get__
 aten = torch.ops.aten
@@ -62,7 +64,8 @@ class FakeCard(FakeStorage):
     ):
         super().__init__(card, cap_bytes)
         self.libraries = libraries
-        self._trace_cache = None if traces is None else TraceCache(self, traces, repeated)
+        self._records = False  # or has
+        self.trace_cache = None if traces is None else TraceCache(self, traces, repeated)
         self.answers |= {IS_META: self.is_empty, Tensor.tolist: self._values}
         # What stays on the host is pinned there where memory is not short, and sent without waiting.
         self.answers[Tensor.is_pinned] = self.is_fake
@@ -74,9 +77,13 @@ class FakeCard(FakeStorage):
         self._entered.enter_context(_patched(torch.cuda, "empty_cache", self.tracker.empty_cache))
         if self.libraries:
             capability = self.libraries.capability
-            self._entered.enter_context(_answering(capabilities, VIRTUAL, lambda device: capability))
-        if self._trace_cache:
-            self._entered.enter_context(self._trace_cache)
+            capabilities[VIRTUAL] = lambda device: capability
+            self._entered.callback(capabilities.pop, VIRTUAL)
+        self._entered.enter_context(_patched(torch, "compile", Regions(self).compile))
+        recorders[VIRTUAL] = lambda device: FakeRecorder(self)
+        self._entered.callback(recorders.pop, VIRTUAL)
+        if self.trace_cache:
+            self._entered.enter_context(self.trace_cache)
         super().__enter__()
         return self
 
@@ -84,6 +91,12 @@ class FakeCard(FakeStorage):
         """Take what stays allocated from the first matrix product on. Raises torch.OutOfMemoryError."""
         if self.libraries:
             self.obtain(Alloc(self.libraries.blas_bytes, "cublas", "cuBLAS workspace"))
+
+    def warm_to_record(self) -> None:
+        """Take what stays allocated of the stream that steps are recorded on, once."""
+        if not self._records:
+            self.warm()
+        self._records = True
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = list(tensors((args, kwargs.values())))
@@ -100,7 +113,7 @@ class FakeCard(FakeStorage):
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
-        output = self._infer(func, args, kwargs)
+        output = infer(func, args, kwargs)
         if there or on_card:
             self._operate(func, args, kwargs, on_card, output)
         for tensor in tensors((output,)):
@@ -119,10 +132,21 @@ class FakeCard(FakeStorage):
 
     def replay(self, trace: CachedTrace) -> Tensor:
         """Repeat the events of a call; its result."""
-        taken: dict[int, Block] = {}  # and not yet freed, by their numbers
+        taken = self.perform(trace.events)
+        number, size, stride, dtype = trace.output
+        output = torch.empty_strided(size, stride, dtype=dtype, device=META)
+        if number is None:
+            self.host(output.untyped_storage())
+        else:
+            self.hold(output.untyped_storage(), taken[number])
+        return output
+
+    def perform(self, events: Sequence[Event]) -> dict[int, Block]:
+        """Take, free and charge; what is left taken, by the number of its allocation."""
+        taken: dict[int, Block] = {}
         count = 0
         try:
-            for event in trace.events:
+            for event in events:
                 if isinstance(event, Work):
                     self.tracker.charge(event)
                 elif isinstance(event, Alloc):
@@ -134,27 +158,14 @@ class FakeCard(FakeStorage):
             for block in taken.values():
                 self.tracker.give(block)
             raise
-        number, size, stride, dtype = trace.output
-        output = torch.empty_strided(size, stride, dtype=dtype, device=META)
-        if number is None:
-            self.host(output.untyped_storage())
-        else:
-            self.hold(output.untyped_storage(), taken[number])
-        return output
+        return taken
 
-    def _infer(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The result of `func`, as tensors with shapes and no values."""
-        if _names_a_device(func):
-            kwargs = kwargs | {"device": META} | {name: None for name in HOST_ONLY if name in kwargs}
-        key = (func, _signature(args), _signature(tuple(kwargs.items()))) if _returns_new(func) else None
-        if key in _inferred:
-            size, stride, dtype = _inferred[key]
-            return torch.empty_strided(size, stride, dtype=dtype, device=META)
-        args, kwargs = _shapes(args), {name: _shapes(value) for name, value in kwargs.items()}
-        output = func(*args, **kwargs)
-        if key and _owns_storage(output, (args, kwargs.values())):
-            _inferred[key] = output.shape, output.stride(), output.dtype
-        return output
+    def launch(self, work: Work, inputs: Sequence[Tensor] = (), results: Sequence[Tensor] = ()) -> None:
+        """Count a kernel that is no operator of ATen, from tensors on the card to tensors on the card."""
+        if self.region is not None:
+            self.region.library(work, inputs, results)
+        else:
+            self.tracker.charge(work)
 
     def _operate(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[Tensor], output: Any
@@ -174,13 +185,16 @@ class FakeCard(FakeStorage):
         for block in sent:
             self.tracker.give(block)
         space = self.libraries.workspace_bytes(func, args) if self.libraries else 0
+        work = kernels.work(func, args, kwargs, inputs, output)
+        if self.region is not None:
+            return self.region.add(func, args, inputs, results, work, space)
         if space:
             self.tracker.give(self.obtain(Alloc(space, self.operator, "workspace")))
-        self.tracker.charge(kernels.work(func, args, kwargs, inputs, output))
+        self.tracker.charge(work)
 
     def _send(self, index: Tensor) -> Block:
         """An index that is written as a list goes over before the operator that uses it."""
-        self.tracker.charge(Work(to_card_bytes=index.nbytes, launches=1, syncs=1))
+        self.launch(Work(to_card_bytes=index.nbytes, launches=1, syncs=1))
         return self.obtain(Alloc(index.nbytes, self.operator, site()))
 
     def _take_new(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
@@ -218,21 +232,21 @@ class FakeCard(FakeStorage):
         waits = int(not kwargs.get("non_blocking"))
         if to_card:
             self._take_new(inputs, outputs)
-            self.tracker.charge(Work(to_card_bytes=target.nbytes, launches=1, syncs=waits))
+            self.launch(Work(to_card_bytes=target.nbytes, launches=1, syncs=waits), (), outputs)
             return True
         if source.dtype != target.dtype:
             self.tracker.give(self.obtain(Alloc(target.nbytes, self.operator, site())))
             converts = Work(read_bytes=source.nbytes, written_bytes=target.nbytes, launches=1)
-            self.tracker.charge(converts)
-        self.tracker.charge(Work(to_host_bytes=target.nbytes, launches=1, syncs=waits))
+            self.launch(converts, inputs)
+        self.launch(Work(to_host_bytes=target.nbytes, launches=1, syncs=waits), inputs)
         return True
 
     def _on_host(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Sequence[Tensor]
     ) -> Any:
         """An operator on real tensors only. A large result of no inputs is fake."""
-        if not inputs and _names_a_device(func) and kwargs.get("device") != META:
-            output = self._infer(func, args, kwargs)
+        if not inputs and names_a_device(func) and kwargs.get("device") != META:
+            output = infer(func, args, kwargs)
             if isinstance(output, Tensor) and output.nbytes > HOST_REAL_BYTES:
                 self.host(output.untyped_storage())
                 return output
@@ -241,7 +255,7 @@ class FakeCard(FakeStorage):
     def _value(self, tensor: Tensor) -> bool | float | int:
         """What reads back as a number."""
         if self.holds(tensor):
-            self.tracker.charge(Work(to_host_bytes=tensor.nbytes, launches=1, syncs=1))
+            self.launch(Work(to_host_bytes=tensor.nbytes, launches=1, syncs=1), [tensor])
         return True if tensor.dtype == torch.bool else 1.0 if tensor.is_floating_point() else 0
 
     def _values(self, tensor: Tensor) -> Any:
@@ -252,61 +266,6 @@ class FakeCard(FakeStorage):
         for length in reversed(tensor.shape):
             value = [value] * length
         return value
-
-
-# Results of operators, as size, stride and dtype, by the `_signature` of their arguments.
-_inferred: dict[Any, tuple[torch.Size, tuple[int, ...], torch.dtype]] = {}
-
-
-def _signature(value: Any) -> Any:
-    """The parts of an argument that the shape of a result depends on."""
-    if isinstance(value, Tensor):
-        return value.shape, value.stride(), value.dtype, value.storage_offset()
-    if isinstance(value, (tuple, list)):
-        return type(value), *map(_signature, value)
-    return type(value), value
-
-
-@cache
-def _returns_new(func: Any) -> bool:
-    """Whether `func` returns one new tensor: by its schema no view, nothing written in place."""
-    schema = func._schema
-    aliases = [value.alias_info for value in (*schema.arguments, *schema.returns)]
-    return len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor" and not any(aliases)
-
-
-def _owns_storage(result: Any, inputs: Any) -> bool:
-    """Whether `result` is all of a storage of its own, which not every schema tells."""
-    if type(result) is not Tensor or result.storage_offset():
-        return False
-    like = torch.empty_strided(result.shape, result.stride(), dtype=result.dtype, device=META)
-    same = result.untyped_storage().nbytes() == like.untyped_storage().nbytes()
-    return same and all(key_of(result) != key_of(tensor) for tensor in tensors(inputs))
-
-
-@cache
-def _names_a_device(func: Any) -> bool:
-    return any(argument.name == "device" for argument in func._schema.arguments)
-
-
-def _shapes(value: Any) -> Any:
-    """An argument with its tensors without values. (torch's own tree_map leaves them to the garbage
-    collector, and so alive for longer than they are.)"""
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(_shapes, value))
-    if not isinstance(value, Tensor) or READ_DEVICE(value) == META:
-        return value
-    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=META)
-
-
-@contextmanager
-def _answering(answers: dict[str, Any], name: str, answer: Any) -> Iterator[None]:
-    """Inside, `answers` has one for `name`."""
-    answers[name] = answer
-    try:
-        yield
-    finally:
-        del answers[name]
 
 
 @contextmanager

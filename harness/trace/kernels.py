@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from harness.trace.stage_costs import Work
+from harness.trace.stage_costs import Attention, Convolution, Matmul, Work
 from harness.virtual_card import key_of
 
 aten = torch.ops.aten
@@ -25,6 +25,13 @@ PICKS = {aten.embedding, aten.index, aten.index_select, aten.gather}
 PUTS = {aten.index_put_, aten._index_put_impl_, aten.scatter_, aten.scatter_add_}
 # In place, and what was there before is not looked at.
 OVERWRITES = {aten.copy_, aten.fill_, aten.zero_, aten.normal_, aten.uniform_, aten.random_}
+
+# Of what has FLOP; the rest of it multiplies matrices.
+KINDS = {
+    aten.convolution: Convolution,
+    aten._convolution: Convolution,
+    aten._scaled_dot_product_flash_attention_for_cpu: Attention,
+}
 
 TAKES_HOST_TENSORS = {aten.copy_, aten.index, aten.index_put_, aten._index_put_impl_}
 
@@ -57,7 +64,8 @@ def work(
     flop = count(*_sizes(args), **_sizes(kwargs), out_val=_sizes(output)) if count else 0
     if packet is aten._scaled_dot_product_flash_attention_for_cpu:  # which torch's counter does not know
         flop = attention_flop(*args[:3])
-    return Work(flop=int(flop), read_bytes=read, written_bytes=written, launches=1)
+    kind = KINDS.get(packet, Matmul) if flop else Work
+    return kind(flop=int(flop), read_bytes=read, written_bytes=written, launches=1)
 
 
 def _sizes(value: Any) -> Any:

@@ -22,13 +22,12 @@ from torch import Tensor
 
 from harness.trace import kernels
 from harness.trace.calibration import Calibration
-from harness.trace.stage_costs import Work
+from harness.trace.stage_costs import Attention, Work
 
 if TYPE_CHECKING:
     from harness.trace.fake_card import FakeCard
 
 aten = torch.ops.aten
-UNCALIBRATED = "uncalibrated"
 
 CONVOLUTIONS = {aten.convolution, aten._convolution}
 KIB, MIB = 2**10, 2**20
@@ -44,10 +43,6 @@ class CUDA:
 
     capability: tuple[int, int]
     measured: Calibration | None = None
-
-    @property
-    def calibration(self) -> str:
-        return str(self.measured or UNCALIBRATED)
 
     @property
     def blas_bytes(self) -> int:
@@ -110,19 +105,21 @@ def _fused(
     out = card.fresh((batch, queries, heads, v.shape[-1]), q.dtype).transpose(1, 2)
     sums = card.fresh((batch, heads, queries), torch.float32) if kernel == "flash" else None
     flop = kernels.attention_flop(q, k, v) if flop is None else flop
-    _one_kernel(card, (q, k, v, mask), (out, sums), flop)
+    _one_kernel(card, Attention, (q, k, v, mask), (out, sums), flop)
     return out
 
 
 def _one_kernel(
-    card: FakeCard, inputs: Iterable[Tensor | None], outputs: Iterable[Tensor | None], flop: int = 0
+    card: FakeCard,
+    kind: type[Work],
+    inputs: Iterable[Tensor | None],
+    outputs: Iterable[Tensor | None],
+    flop: int = 0,
 ) -> None:
     """Charge a kernel that reads `inputs` and writes `outputs`, each once."""
-    read, written = (
-        sum(kernels.reach_bytes(tensor) for tensor in tensors if tensor is not None)
-        for tensors in (inputs, outputs)
-    )
-    card.tracker.charge(Work(flop=flop, read_bytes=read, written_bytes=written, launches=1))
+    sides = [[tensor for tensor in side if tensor is not None] for side in (inputs, outputs)]
+    read, written = (sum(map(kernels.reach_bytes, side)) for side in sides)
+    card.launch(kind(flop=flop, read_bytes=read, written_bytes=written, launches=1), *sides)
 
 
 def attend_near(
@@ -159,16 +156,17 @@ def rms_norm(
     card: FakeCard, x: Tensor, shape: list[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
     """`rms_norm` as the card would run it: one kernel, which first copies what is not all of its memory and
-    keeps each row's factor for as long as it runs. Operators of the CPU where there are no libraries.
+    keeps each row's factor for as long as it runs. Operators of their own where there are no libraries, and
+    in what is compiled, which fuses them itself.
     """
     with card.operators:
-        if card.libraries is None or not card.holds(x):
+        if card.libraries is None or card.region is not None or not card.holds(x):
             return aten._fused_rms_norm.default.decompose(x, shape, weight, eps)[0]
         x = x.contiguous()
         card.operator = "aten::_fused_rms_norm"
         out = card.fresh(x.shape, x.dtype)
         factors = card.fresh(x.shape[: -len(shape)], torch.promote_types(x.dtype, torch.float32))
-        _one_kernel(card, (x, weight), (out, factors))
+        _one_kernel(card, Work, (x, weight), (out, factors))
         return out
 
 

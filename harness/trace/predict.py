@@ -23,10 +23,11 @@ from harness.oom import attempt
 from harness.subject import Plan, Result, Subject
 from harness.trace import calibration
 from harness.trace.cost import LOADING, Cost, StageCost
+from harness.trace.expected import PUBLISHED, Efficiencies, calibrated
 from harness.trace.fake_card import FakeCard
 from harness.trace.libraries import CUDA
 from harness.trace.replay import CachedTrace
-from harness.trace.stage_costs import PS, Stage
+from harness.trace.stage_costs import PS, RESOURCES, Stage
 from harness.virtual_card import VirtualBudget
 
 _traces: dict[Any, CachedTrace] = {}  # of layers, as they were traced for any prediction of this process
@@ -42,10 +43,11 @@ def predict(
     turns; nothing else may run a subject meanwhile. Raises what the engine would raise, but for too little
     memory of the card: that is part of the result.
     """
-    measured = calibration.find(card.capability)
-    libraries = CUDA(card.capability, measured)
-    if measured:
-        card = replace(card, context_mib=measured.context_mib)
+    found = calibration.find(card)
+    libraries = CUDA(card.capability, found.measured)
+    if found.measured:
+        card = replace(card, context_mib=found.measured.context_mib)
+    efficiencies = _efficiencies(card, found.measured)
     traces = _traces if repeat else None
     with _turn, FakeCard(card, cap_bytes, libraries, traces, subject.repeated()) as fake:
         result = _run(subject, plan, fake)
@@ -57,15 +59,29 @@ def predict(
         environment={
             "torch": str(torch.__version__),
             **subject.stand_ins(plan.setup),
-            "calibration": libraries.calibration,
+            "calibration": str(found),
+            "expected": efficiencies.basis,
         },
-        stages=tuple(map(_stage, fake.tracker.stage_costs.stages.values())),
+        stages=tuple(_stage(stage, efficiencies) for stage in fake.tracker.stage_costs.stages.values()),
         samples=tuple(fake.tracker.stage_costs.samples),
         out_of_memory=None if result else fake.tracker.refused[-1],
         refusals=tuple(fake.tracker.refused),
         fallbacks=result.fallbacks if result else (),
         counts=asdict(result.counts) if result else {},
         retries=fake.tracker.allocator.retries,
+    )
+
+
+def _efficiencies(card: Card, measured: calibration.Calibration | None) -> Efficiencies:
+    """What kernels on `card` reach of its peaks: rates that were measured are the very card's."""
+    if measured is None or not measured.of(card):
+        return PUBLISHED
+    return calibrated(
+        card,
+        [(product.tflop_per_s, product.gb_per_s) for product in measured.products],
+        [copy.gb_per_s for copy in measured.copies],
+        measured.launch_us,
+        str(measured),
     )
 
 
@@ -86,13 +102,18 @@ def _run(subject: Subject, plan: Plan, fake: FakeCard) -> Result | None:
     return results[0] if results else None
 
 
-def _stage(stage: Stage) -> StageCost:
-    ps = {resource: round(amount) for resource, amount in stage.ps.items()}
+def _stage(stage: Stage, efficiencies: Efficiencies) -> StageCost:
+    ps = {resource: round(stage.bound_ps(resource)) for resource in RESOURCES}
+    kinds: dict[str, dict[str, float]] = {}
+    for (kind, resource), amount in sorted(stage.ps.items()):
+        kinds.setdefault(kind, {})[resource] = round(amount) / PS
     return StageCost(
         stage=stage.name,
         work=stage.total(),
         seconds=sum(ps.values()) / PS,
         bound_by=max(ps, key=ps.__getitem__),
+        kinds=kinds,
+        expected_s=efficiencies.expected_s(kinds),
         peak_live_bytes=stage.peak_live_bytes,
         peak_allocated_bytes=stage.peak_allocated_bytes,
         peak_reserved_bytes=stage.peak_reserved_bytes,

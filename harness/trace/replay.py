@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import torch._dynamo.eval_frame
 from torch import Tensor, nn
 
 from harness.quantization import scheme_of
@@ -32,6 +33,9 @@ class Free(NamedTuple):
     number: int
 
 
+Event = Alloc | Free | Work
+
+
 class Output(NamedTuple):
     """The tensor a call returns, in the `number`th allocation of its trace; None is host memory."""
 
@@ -45,7 +49,7 @@ class CachedTrace:
     """The allocations, frees and work of one call, and the tensor it returned."""
 
     def __init__(self) -> None:
-        self.events: list[Alloc | Free | Work] = []
+        self.events: list[Event] = []
         self.output: Output
         self.repeatable = True
         self._numbers: dict[int, int] = {}  # by the identity of a block
@@ -76,6 +80,11 @@ class CachedTrace:
         self.repeatable &= number != -1 and result.storage_offset() == 0 and not self._numbers
 
 
+def compiled_runs() -> bool:
+    """Whether what is compiled runs as such now (`torch.compiler.set_stance`)."""
+    return torch._dynamo.eval_frame._stance.stance != "force_eager"
+
+
 class TraceCache:
     """A context in which calls of modules of the types `repeated` are cached in `traces` and replayed."""
 
@@ -95,24 +104,39 @@ class TraceCache:
 
     def _through(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(module: nn.Module, *args: Any) -> Tensor:
-            signature = tuple(
-                _signatures(self._card, (args, tuple(module.parameters()), tuple(module.buffers())))
-            )
-            key = (forward, self._card.libraries, signature)
-            trace = self.traces.get(key)
-            if trace is not None and trace.repeatable:
-                return self._card.replay(trace)
-            trace = CachedTrace()
-            self._card.tracker.listeners.append(trace)
-            try:
-                result = forward(module, *args)
-            finally:
-                self._card.tracker.listeners.remove(trace)
-            trace.end(result, self._card.block_of(result))
-            self.traces[key] = trace
-            return result
+            if self._card.region is not None:  # its operators are wanted, not what they cost one by one
+                return forward(module, *args)
+            return self._call(forward, module, args, lambda: forward(module, *args))
 
         return call
+
+    def knows(self, method: Any) -> bool:
+        """Whether `method` is one of a module of the types that are cached."""
+        return isinstance(getattr(method, "__self__", None), tuple(self._repeated))
+
+    def call(self, method: Any, args: tuple[Any, ...], run: Callable[[], Tensor]) -> Tensor:
+        """The result of `run`, which is what a compiled `method` of a module does with `args`."""
+        return self._call((method.__func__, type(method.__self__)), method.__self__, args, run)
+
+    def _call(self, what: Any, module: nn.Module, args: tuple[Any, ...], run: Callable[[], Tensor]) -> Tensor:
+        weights = tuple(module.parameters()), tuple(module.buffers())
+        signature = tuple(_signatures(self._card, (args, *weights)))
+        compiled = compiled_runs() and tuple(
+            part._compiled_call_impl is not None for part in module.modules()
+        )
+        key = (what, compiled, self._card.libraries, signature)
+        trace = self.traces.get(key)
+        if trace is not None and trace.repeatable:
+            return self._card.replay(trace)
+        trace = CachedTrace()
+        self._card.tracker.listeners.append(trace)
+        try:
+            result = run()
+        finally:
+            self._card.tracker.listeners.remove(trace)
+        trace.end(result, self._card.block_of(result))
+        self.traces[key] = trace
+        return result
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Work and memory of a trace, summed by stage. No torch import here.
 
-A kernel takes as long as the longest of its arithmetic, its traffic and its launch; what crosses the link
-between host and card comes on top. That is a roofline, not a bound: caches and launches that run ahead of the
-card make it faster, all else slower. Time is in whole picoseconds: sums do not depend on their order.
+A kernel takes as long as the longest of its arithmetic, its traffic, its launch and the least that the card
+needs for any; what crosses the link between host and card comes on top. A recorded step is one launch of many
+kernels, a compiled region a few kernels of many operators. That is a roofline, not a bound: caches and
+launches that run ahead of the card make it faster, all else slower. Time is in whole picoseconds: sums do not
+depend on their order.
 """
 
 from __future__ import annotations
@@ -20,11 +22,15 @@ from harness.cards import Card
 OUTSIDE = "other"
 PS = 10**12
 MOST_SAMPLES = 4096
-RESOURCES = ("compute", "memory", "launches", "link")
+RESOURCES = ("compute", "memory", "launches", "kernels", "link")
+KINDS: tuple[str, ...] = ("matmul", "attention", "convolution", "pointwise")  # of kernels
 
 
 class Work(NamedTuple):
-    """Work of one operator. Bytes are of the card's memory, or of the link where they cross it."""
+    """Work of one operator. Bytes are of the card's memory, or of the link where they cross it.
+
+    `launches` are the host's, `kernels` what the card runs, copies included: more where steps are recorded.
+    """
 
     flop: int = 0
     read_bytes: int = 0
@@ -33,6 +39,27 @@ class Work(NamedTuple):
     syncs: int = 0
     to_card_bytes: int = 0
     to_host_bytes: int = 0
+    kernels: int = 0
+
+    kind = "pointwise"  # of kernel: what of a card it keeps busy, and how well
+
+
+class Matmul(Work):
+    """Of a product of matrices."""
+
+    kind = "matmul"
+
+
+class Attention(Work):
+    """Of a fused attention kernel."""
+
+    kind = "attention"
+
+
+class Convolution(Work):
+    """Of a convolution."""
+
+    kind = "convolution"
 
 
 class Sample(NamedTuple):
@@ -46,14 +73,14 @@ class Sample(NamedTuple):
 
 @dataclass
 class Stage:
-    """One stage's sums. `ps`: picoseconds by the resource that bounds each kernel.
+    """One stage's sums. `ps`: picoseconds by kind of kernel and the resource that bounds it.
 
     `sites`: bytes alive at the peak of allocated memory, by the call site in the engine that allocated them.
     """
 
     name: str
     work: list[int | Fraction] = field(default_factory=lambda: [0] * len(Work._fields))
-    ps: dict[str, int | Fraction] = field(default_factory=lambda: dict.fromkeys(RESOURCES, 0))
+    ps: dict[tuple[str, str], int | Fraction] = field(default_factory=dict)
     peak_live_bytes: int = 0
     peak_allocated_bytes: int = 0
     peak_reserved_bytes: int = 0
@@ -62,6 +89,15 @@ class Stage:
     def total(self) -> Work:
         """Its work, summed."""
         return Work(*map(round, self.work))
+
+    def bound_ps(self, resource: str) -> int | Fraction:
+        """Picoseconds of the kernels that a resource bounds."""
+        return sum((amount for (_, bound), amount in self.ps.items() if bound == resource), Fraction())
+
+    def add_ps(self, kind: str, resource: str, amount: int | Fraction) -> None:
+        """Add to the time that a resource bounds kernels of a kind."""
+        if amount:
+            self.ps[kind, resource] = self.ps.get((kind, resource), 0) + amount
 
 
 class StageCosts:
@@ -74,6 +110,7 @@ class StageCosts:
         self._bytes_per_s = int(card.bytes_per_s)
         self._link_bytes_per_s = int(card.link_bytes_per_s)
         self._launch_ps = round(card.launch_s * PS)
+        self._kernel_ps = round(card.kernel_s * PS)
         self._grain_bytes = card.memory_bytes // 400  # a smaller change of memory is not drawn
         self._durations: dict[Work, tuple[str, int, int]] = {}
         self._clock_ps: int | Fraction = 0
@@ -96,8 +133,8 @@ class StageCosts:
         if duration is None:
             duration = self._durations[work] = self._duration(work)
         bound, kernel_ps, link_ps = duration
-        stage.ps[bound] += kernel_ps
-        stage.ps["link"] += link_ps
+        stage.add_ps(work.kind, bound, kernel_ps)
+        stage.add_ps(work.kind, "link", link_ps)
         self._clock_ps += kernel_ps + link_ps
 
     def _duration(self, work: Work) -> tuple[str, int, int]:
@@ -107,6 +144,7 @@ class StageCosts:
             "compute": work.flop * PS // self._flop_per_s,
             "memory": moved_bytes * PS // self._bytes_per_s,
             "launches": work.launches * self._launch_ps,
+            "kernels": work.kernels * self._kernel_ps,
         }
         bound = max(kernel_ps, key=kernel_ps.__getitem__)
         crossed_bytes = work.to_card_bytes + work.to_host_bytes
@@ -124,15 +162,17 @@ class StageCosts:
         return True
 
     @contextmanager
-    def counting(self, times: Fraction) -> Iterator[None]:
+    def counting(self, times: int) -> Iterator[None]:
         """Inside, all that is charged to the stage that is running counts so many times."""
         stage = self.stage()
         work, ps, clock_ps = stage.work, stage.ps, self._clock_ps
-        stage.work, stage.ps, self._clock_ps = [0] * len(work), dict.fromkeys(ps, 0), round(clock_ps)
+        stage.work, stage.ps, self._clock_ps = [0] * len(work), {}, round(clock_ps)
         yield
         self._clock_ps = clock_ps + (self._clock_ps - round(clock_ps)) * times
         stage.work = [old + new * times for old, new in zip(work, stage.work, strict=True)]
-        stage.ps = {name: old + stage.ps[name] * times for name, old in ps.items()}
+        inside, stage.ps = stage.ps, ps
+        for (kind, resource), amount in inside.items():
+            stage.add_ps(kind, resource, amount * times)
 
     def _draw(self, stage: Stage, allocated: int, reserved: int) -> None:
         if self.samples:

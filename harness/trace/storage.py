@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ from harness.registry import PACKAGES
 from harness.trace.allocator import Block, NoMemory
 from harness.trace.tracker import Alloc, MemoryTracker
 from harness.virtual_card import HOST, READ_DEVICE, VirtualCard, key_of, plain
+
+if TYPE_CHECKING:
+    from harness.trace.regions import Region
 
 CHECKOUT = Path(__file__).parents[2]
 OURS = tuple(str(CHECKOUT / package) + os.sep for package in PACKAGES)
@@ -41,15 +45,17 @@ class FakeStorage(VirtualCard):
         super().__init__(max(card.memory_bytes - card.context_bytes, 0) if cap_bytes is None else cap_bytes)
         self.tracker = MemoryTracker(card, self.cap_bytes)
         self.operator = ""  # that is running
-        self._blocks: dict[int, Block] = {}  # by the identity of a storage
+        # By the identity of a storage; None in a region, whose memory is taken when all of it is known.
+        self.blocks: dict[int, Block | None] = {}
+        self.region: Region | None = None  # that is traced
         self._hosted: set[int] = set()  # storages of fake tensors on the host
 
     def holds(self, tensor: Tensor) -> bool:
-        return any(key_of(part) in self._blocks for part in plain(tensor))
+        return any(key_of(part) in self.blocks for part in plain(tensor))
 
     def block_of(self, tensor: Tensor) -> Block | None:
         """The allocator's block that `tensor` lies in; None for one that is on the host."""
-        return self._blocks.get(key_of(tensor))
+        return self.blocks.get(key_of(tensor))
 
     def is_empty(self, tensor: Tensor) -> bool:
         """Whether `tensor` is on the meta device for the engine too: of a model that is not loaded."""
@@ -57,7 +63,7 @@ class FakeStorage(VirtualCard):
 
     def is_fake(self, tensor: Tensor) -> bool:
         """Whether `tensor` stands for one with values, on the card or on the host."""
-        return any(key in self._blocks or key in self._hosted for key in map(key_of, plain(tensor)))
+        return any(key in self.blocks or key in self._hosted for key in map(key_of, plain(tensor)))
 
     def device_of(self, tensor: Tensor) -> torch.device:
         if self.holds(tensor):
@@ -81,7 +87,7 @@ class FakeStorage(VirtualCard):
 
     def take(self, tensor: Tensor) -> None:
         for part in plain(tensor):
-            if key_of(part) not in self._blocks:
+            if key_of(part) not in self.blocks:
                 self._keep(part.untyped_storage())
 
     def obtain(self, alloc: Alloc) -> Block:
@@ -91,9 +97,9 @@ class FakeStorage(VirtualCard):
         except NoMemory as refusal:
             raise torch.OutOfMemoryError(f"{alloc.operator}: {refusal}") from None
 
-    def hold(self, storage: torch.UntypedStorage, block: Block) -> None:
+    def hold(self, storage: torch.UntypedStorage, block: Block | None) -> None:
         """Bind `block` to a storage until that is freed."""
-        self._blocks[storage._cdata] = block
+        self.blocks[storage._cdata] = block
         weakref.finalize(storage, self._release, storage._cdata).atexit = False
 
     def host(self, storage: torch.UntypedStorage) -> None:
@@ -103,10 +109,16 @@ class FakeStorage(VirtualCard):
             weakref.finalize(storage, self._hosted.discard, storage._cdata).atexit = False
 
     def _keep(self, storage: torch.UntypedStorage) -> None:
-        self.hold(storage, self.obtain(Alloc(storage.nbytes(), self.operator, site())))
+        alloc = Alloc(storage.nbytes(), self.operator, site())
+        if self.region is not None:
+            self.region.take(storage, alloc)
+            return self.hold(storage, None)
+        self.hold(storage, self.obtain(alloc))
 
     def _release(self, key: int) -> None:
-        self.tracker.give(self._blocks.pop(key))
+        block = self.blocks.pop(key)
+        if block is not None:
+            self.tracker.give(block)
 
     def used_bytes(self) -> int:
         return self.tracker.allocator.reserved_bytes

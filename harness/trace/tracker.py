@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from harness.cards import Card
@@ -39,6 +40,7 @@ class MemoryTracker:
         self.stage_costs = StageCosts(card)
         self.refused: list[Refusal] = []
         self.listeners: list[TraceListener] = []
+        self.recording: list[Work] | None = None  # what is only launched, to be replayed
         self._open: dict[int, Alloc] = {}  # by the identity of a block
         self._by_site: dict[str, int] = {}
         self._stage: Stage | None = None  # the one that is running
@@ -76,11 +78,23 @@ class MemoryTracker:
         self._measure()
 
     def charge(self, work: Work) -> None:
-        """Add the work of an operator."""
+        """Add the work of an operator. Raises RuntimeError where a step is recorded that meets the host."""
         self._enter()
         for listener in self.listeners:
             listener.on_op(work)
-        self.stage_costs.charge(work)
+        if self.recording is None:
+            self.stage_costs.charge(work._replace(kernels=work.launches))
+            return
+        if work.syncs or work.to_card_bytes or work.to_host_bytes:
+            raise RuntimeError("a step that is recorded waits for the host or copies from it")
+        self.recording.append(work._replace(kernels=work.launches, launches=0))
+        self.stage_costs.charge(Work(launches=work.launches))
+
+    def replay(self, recording: Sequence[Work]) -> None:
+        """Add the kernels of a recorded step, which are launched as one."""
+        self._enter()
+        for work in (Work(launches=1), *recording):
+            self.stage_costs.charge(work)
 
     def empty_cache(self) -> None:
         """Return cached segments to the card."""

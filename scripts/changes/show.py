@@ -15,7 +15,7 @@ from scripts.gate.markdown import code
 
 WIDTH = 80
 MOST_SHIFTS, MOST_DOUBTFUL, MOST_UNREAD = 20, 5, 5
-TIMES = ("seconds", "ms/token")
+TIMES = ("seconds", "ms/token", "µs")
 UNLIKE = "Results of unlike machines are never compared: each has a history of its own."
 NOISE = "Noise, and the step that two commits are enough to show"
 BESIDE = "No code changed there: it is the machine, or what it runs."

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from statistics import median
 
 from scripts.gate.record import Record, Series
+from scripts.gate.statistics import FUNCTION
 
 ORDER = ("slower", "not measured", "cannot tell", "faster", "same")
 IN_ALL = "wall"  # the stage of series that are sums of the others
 DECIMAL = ("", "k", "M", "G", "T", "P", "E")
 UNITS = {"bytes": "B"}  # as they are abbreviated
 DITS = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
+COST_MODES = {"eager": ["--no-graphs"], "captured": [], "compiled+captured": ["--compile"]}
 MODES = {"understand": "understand", "create": "create_sample", "format": "format_sample"}
-WHOLE = ("launches", "syncs", "exit code")
+WHOLE = ("launches", "kernels", "syncs", "exit code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ def named(causes: Iterable[Cause], verdict: str) -> list[Cause]:
 def closer(series: Series) -> str:
     """The command that looks closer at what became slower."""
     params = dict(series.params)
+    if series.unit == FUNCTION:
+        return "make bench-micro"
     if series.kind == "timed":
         command = ["profile_inference.py", "--detailed", *_request(params, series.component)]
     elif "tier_gb" in params:
@@ -87,6 +91,7 @@ def closer(series: Series) -> str:
         command = ["-m", "acestep.costs", *_flags(params, names)]
         command += ["--dit", DITS[params["variant"]]] if params.get("variant") in DITS else []
         command += ["--thinking"] if series.component == "LM" else []
+        command += COST_MODES.get(params.get("mode", ""), [])
     return shlex.join(["python", *command])
 
 

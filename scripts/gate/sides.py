@@ -22,7 +22,7 @@ from harness.files import held
 from scripts.gate.record import Commit
 
 FOLDER = Path(".asv/gate")
-RUNS = ("harness", "acestep", "subjects", "tiersim")  # what of a commit is measured
+RUNS = ("harness", "acestep", "subjects", "tiersim", "calibrations")  # what of a commit is measured
 BESIDE = ("benchmarks", "constraints.txt", "pyproject.toml")  # the same for both: as it is here
 
 

@@ -27,10 +27,12 @@ from typing import NamedTuple
 FAMILY = 0.001  # chance of one false alarm or more, of a whole run
 ROUNDS_CHANCE = 0.001  # of a median of rounds that is beyond its interval on one side
 THRESHOLD = 0.10  # a smaller slowdown is none
+FUNCTION = "µs"  # the unit of functions by themselves, whose time is the process's
+FUNCTION_THRESHOLD = 0.05
 FLOOR_S = 0.002  # a smaller difference is none, whatever the ratio
 EXACT_THRESHOLD = 0.005  # of what has no noise
 COUNTED_TO = 60  # values
-WHOLE = ("launches", "syncs")  # whole numbers: one more is more
+WHOLE = ("launches", "kernels", "syncs")  # whole numbers: one more is more
 
 
 class Interval(NamedTuple):
@@ -136,8 +138,8 @@ def judge(
     """The verdict on pairs of times, `base[i]` and `head[i]` beside one another; `sizes`: pairs of each
     round, where rounds have processes of their own.
 
-    `slower`: surely so, and by more than THRESHOLD as far as can be said. `same`: surely by no more. What is
-    neither is `cannot tell`. `faster` is `slower` with the sides exchanged.
+    `slower`: surely so, and by more than the threshold of the unit as far as can be said. `same`: surely by
+    no more. What is neither is `cannot tell`. `faster` is `slower` with the sides exchanged.
     """
     ratios = [math.log(b / a) for a, b in zip(base, head, strict=True)]
     logs = interval(ratios, chance)
@@ -147,10 +149,11 @@ def judge(
     differences = interval([b - a for a, b in zip(base, head, strict=True)], chance)
     ratio, low, high = map(_exp, logs)
     floor = FLOOR_S if unit == "seconds" else 0.0
-    if ratio > 1 + THRESHOLD and low > 1 and differences.estimate > floor:
+    most = 1 + (FUNCTION_THRESHOLD if unit == FUNCTION else THRESHOLD)
+    if ratio > most and low > 1 and differences.estimate > floor:
         verdict = "slower"
-    elif high <= 1 + THRESHOLD or differences.high < floor:
-        faster = ratio < 1 / (1 + THRESHOLD) and high < 1 and differences.estimate < -floor
+    elif high <= most or differences.high < floor:
+        faster = ratio < 1 / most and high < 1 and differences.estimate < -floor
         verdict = "faster" if faster else "same"
     else:
         verdict = "cannot tell"

@@ -22,6 +22,7 @@ EXACT = "TrackCost|TrackPredictedPeak"
 STAGES = {"prefill_ms": "lm_prefill", "decode_ms": "lm_decode", "plan": "wall", "peak": "peak memory"}
 COMPONENTS = {"lm_": "LM", "diffuse": "DiT", "vae_": "VAE", "text_encode": "text encoder",
               "condition": "conditioner", "peak": "card"}  # fmt: skip
+MODULES = {"lm": "LM", "micro": "function"}  # components, where the stage does not tell
 
 
 class NotMeasured(Exception):
@@ -74,7 +75,7 @@ class Reading:
     def component(self) -> str:
         known = (name for start, name in COMPONENTS.items() if self.stage.startswith(start))
         subject = getattr(self.suite, "subject", None)
-        return next(known, subject or ("LM" if self.module == "lm" else "pipeline"))
+        return next(known, subject or MODULES.get(self.module, "pipeline"))
 
     def value(self, records: dict[str, dict]) -> Any:
         """What the method makes of the records of a run; None where that is n/a. Raises NotMeasured."""

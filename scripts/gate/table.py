@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from harness.text import wrapped
 from scripts.gate.causes import Cause, causes, closer, grown, named, percent, shown
 from scripts.gate.record import Commit, Record, Series
+from scripts.gate.statistics import FUNCTION, FUNCTION_THRESHOLD
 
 WIDTH, INDENT = 80, 13
 MOST_CAUSES = 12  # of a verdict
@@ -86,8 +87,10 @@ def _machine(record: Record) -> str:
 
 
 def _effort(record: Record) -> str:
+    timed = any(one.unit == FUNCTION for one in record.series)
+    function = f", {percent(FUNCTION_THRESHOLD)} of a function's" if timed else ""
     spent = f"{record.rounds} rounds in {record.seconds:,.0f} of {record.budget_s:,.0f} s"
-    return f"{record.source}, {spent}; slower is {percent(record.threshold)} of a time"
+    return f"{record.source}, {spent}; slower is {percent(record.threshold)} of a time{function}"
 
 
 def _lines(heading: str, text: str) -> Iterable[str]:

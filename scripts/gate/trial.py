@@ -4,13 +4,16 @@
     python -m scripts.gate.trial DiT 0                                       # nothing planted: an A/A
     python -m scripts.gate.trial VAE 10 --keep pairs.json                    # and the pairs of every run
     python -m scripts.gate.trial DiT 25 --runs 20 --replay pairs.json        # nothing runs: kept noise
+    python -m scripts.gate.trial micro 0 --runs 10 --keep pairs.json --budget 8m    # functions by themselves
 
-The slowdown is work: a share of the calls of a method is made twice. It is a commit that no branch has. Only
-times are compared, of the least that has the component in it: what is predicted would give it away.
+The slowdown is work: a share of the calls of a method is made twice; of functions by themselves each call
+takes longer by that share. It is a commit that no branch has. Only times are compared, of the least that has
+the component in it, and of all functions: what is predicted would give it away.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -22,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from harness import console
 from harness.files import write_whole
@@ -32,14 +36,39 @@ from scripts.gate.suites import readings
 from scripts.gate.timing import FEWEST_PAIRS, ROUNDS, Timing
 
 SOURCE = "synthetic-tiny"
-PLACES = {  # a file, methods of classes it knows that may be called twice, and the series to time
-    "DiT": ("acestep/models/dit.py", ("DiTLayer.forward",), r"TimeDiT.*\(5, 1, 8, 'none'\)"),
-    "LM": (
-        "acestep/lm/decode/kv_cache.py",
-        ("Qwen3.extend", "KVState.head"),
+
+
+class Place(NamedTuple):
+    """Methods by the file whose names they are, and the series to time. `how`: what PLANTED has for them."""
+
+    methods: dict[str, tuple[str, ...]]
+    series: str
+    how: str = "_again"
+
+
+PLACES = {
+    "DiT": Place({"acestep/models/dit.py": ("DiTLayer.forward",)}, r"TimeDiT.*\(5, 1, 8, 'none'\)"),
+    "LM": Place(
+        {"acestep/lm/decode/kv_cache.py": ("Qwen3.extend", "KVState.head")},
         r"TimeLMPlanning.*\(5, 1, True, 'pt'\)",
     ),
-    "VAE": ("acestep/models/vae.py", ("DecoderBlock.forward",), r"TimeVAEDecode.*\(5, 1\)"),
+    "VAE": Place({"acestep/models/vae.py": ("DecoderBlock.forward",)}, r"TimeVAEDecode.*\(5, 1\)"),
+    "micro": Place(  # but for those that take no longer than a look at the clock
+        {
+            "acestep/lm/sampling.py": ("Sampling.pick",),
+            "acestep/lm/decode/selector.py": ("ConstrainedDecoder.next",),
+            "acestep/text/audio_codes.py": ("join", "parse"),
+            "acestep/models/codes.py": (
+                "FSQ.decode",
+                "FSQ.indices",
+                "AudioTokenizer.forward",
+                "Detokenizer.forward",
+            ),
+            "acestep/audio/writing.py": ("resampled",),
+        },
+        r"^micro\.",
+        "_longer",
+    ),
 }
 LOOKS = 6  # before the time is over, in a replay
 PLANTED = '''
@@ -54,6 +83,22 @@ def _again(method, share, due=0.0):
             due -= 1
             method(*arguments, **options)
         return method(*arguments, **options)
+
+    return call
+
+
+def _longer(method, share):
+    """Keep the process busy after each call of `method`, for a share of what it took."""
+    from time import process_time
+
+    def call(*arguments, **options):
+        start_s = process_time()
+        result = method(*arguments, **options)
+        end_s = process_time()
+        end_s += share * (end_s - start_s)
+        while process_time() < end_s:
+            pass
+        return result
 
     return call
 
@@ -78,19 +123,20 @@ def trial() -> int:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="pairs of runs with nothing planted")
     options = parser.parse_args()
     runs = _replayed(options) if options.replay else _measured(options)
-    verdicts: Counter[str] = Counter()
-    for run, (judgement, effort) in enumerate(runs, 1):
-        verdicts[judgement.verdict] += 1
+    verdicts: dict[str, Counter[str]] = {}
+    for run, (name, judgement, effort) in enumerate(runs, 1):
+        verdicts.setdefault(name.partition("(")[0], Counter())[judgement.verdict] += 1
         interval = f"x{judgement.ratio:.3f} ({judgement.low:.3f} to {judgement.high:.3f})"
-        print(f"{run:3d}  {judgement.verdict:12}  {interval}  {effort}", flush=True)
-    print(f"{options.component} {options.percent:+g} %: {dict(verdicts)}")
+        print(f"{run:3d}  {judgement.verdict:12}  {interval}  {effort}  {name}", flush=True)
+    for name, counts in verdicts.items():
+        print(f"{options.component} {options.percent:+g} %: {dict(counts)} of {name}")
     return 0
 
 
-def _measured(options: Namespace) -> Iterator[tuple[Judgement, str]]:
+def _measured(options: Namespace) -> Iterator[tuple[str, Judgement, str]]:
     """Run the gate on one commit and the same with the slowdown."""
     os.environ["ACESTEP_SOURCE"] = SOURCE
-    timed = readings([SOURCE], PLACES[options.component][2], exact=False)
+    timed = readings([SOURCE], PLACES[options.component].series, exact=False)
     kept = []
     commit = planted(options.component, options.percent)
     with checked_out("HEAD", commit) as sides, _busy(options.busy):
@@ -98,23 +144,29 @@ def _measured(options: Namespace) -> Iterator[tuple[Judgement, str]]:
             start_s = time.monotonic()
             timing = Timing(sides, timed, start_s + options.budget, seed)
             timing.run()
-            (one,) = timing.series
-            kept.append({"unit": one.reading.unit, "base": one.base, "head": one.head})
+            present = [one for one in timing.series if one.base]
+            kept += [
+                {"name": one.reading.name, "unit": one.reading.unit, "base": one.base, "head": one.head}
+                for one in present
+            ]
             if options.keep:
                 write_whole(options.keep, json.dumps(kept).encode())
-            spent = f"{len(one.base)} pairs in {time.monotonic() - start_s:.0f} s, load {timing.load:.1f}"
-            yield one.judgement or judge(one.base, one.head, one.reading.unit, 0.0), spent
+            spent = f"in {time.monotonic() - start_s:.0f} s, load {timing.load:.1f}"
+            for one in present:
+                judgement = one.judgement or judge(one.base, one.head, one.reading.unit, 0.0)
+                yield one.reading.name, judgement, f"{len(one.base)} pairs {spent}"
 
 
 def planted(component: str, percent: float) -> str:
     """The commit that is HEAD and slower in a component."""
-    place, methods, _ = PLACES[component]
-    slower = "".join(f"{method} = _again({method}, {percent / 100})\n" for method in methods)
-    text = git("show", f"HEAD:{place}") + PLANTED + slower
+    place = PLACES[component]
     with index():
         git("read-tree", "HEAD")
-        blob = git("hash-object", "-w", "--stdin", text=text)
-        git("update-index", "--cacheinfo", f"100644,{blob},{place}")
+        for file, methods in place.methods.items():
+            slower = "".join(f"{method} = {place.how}({method}, {percent / 100})\n" for method in methods)
+            slower = PLANTED + slower if percent else ""
+            blob = git("hash-object", "-w", "--stdin", text=git("show", f"HEAD:{file}") + slower)
+            git("update-index", "--cacheinfo", f"100644,{blob},{file}")
         return git("commit-tree", git("write-tree"), "-p", "HEAD", "-m", f"{component} {percent:+g} %")
 
 
@@ -130,16 +182,18 @@ def _busy(loops: int) -> Iterator[None]:
             process.wait()
 
 
-def _replayed(options: Namespace) -> Iterator[tuple[Judgement, str]]:
-    """Judge as the gate does, look after look, on rounds drawn from those that were kept.
+def _replayed(options: Namespace) -> Iterator[tuple[str, Judgement, str]]:
+    """Judge as the gate does, look after look, on rounds drawn from those that were kept, each series' own.
 
     Consecutive pairs stay together, so bursts do; which of a pair is HEAD is drawn by lot.
     """
-    kept = json.loads(options.replay.read_text())
+    kept: dict[str, list[dict]] = {}
+    for run in json.loads(options.replay.read_text()):
+        kept.setdefault(run.get("name", options.component), []).append(run)
     lot = random.Random(0)
-    size = max(FEWEST_PAIRS, -(-pairs_needed(1) // ROUNDS))
-    for _ in range(options.runs):
-        run = lot.choice(kept)
+    size = max(FEWEST_PAIRS, -(-pairs_needed(len(kept)) // ROUNDS))
+    for _, (name, runs) in itertools.product(range(options.runs), kept.items()):
+        run = lot.choice(runs)
         base: list[float] = []
         head: list[float] = []
         for look in range(1, LOOKS + 1):
@@ -149,10 +203,11 @@ def _replayed(options: Namespace) -> Iterator[tuple[Judgement, str]]:
                     a, b = lot.sample(pair, 2)
                     base.append(a)
                     head.append(b * (1 + options.percent / 100))
-            judgement = judge(base, head, run["unit"], share(1, look), [size] * (len(base) // size))
+            sizes = [size] * (len(base) // size)
+            judgement = judge(base, head, run["unit"], share(len(kept), look), sizes)
             if judgement.verdict != "cannot tell":
                 break
-        yield judgement, f"{len(base)} pairs, look {look}"
+        yield name, judgement, f"{len(base)} pairs, look {look}"
 
 
 if __name__ == "__main__":

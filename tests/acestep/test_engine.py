@@ -214,6 +214,7 @@ def test_silence_is_noticed_and_not_saved(tmp_path):
         ({"dtype": "int3"}, UsageError, "bf16"),
         ({"lm": "gpt"}, UsageError, "acestep-5Hz-lm-0.6B"),
         ({"source": "/nowhere/at/all"}, MissingPrerequisite, "no folder"),
+        ({"graphs": True}, MissingPrerequisite, "graphs: only CUDA records steps, and the device is cpu"),
     ],
 )
 def test_loading_refuses_what_it_cannot_do(options, error, words):

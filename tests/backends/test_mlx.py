@@ -88,8 +88,7 @@ def distance(backend: MLX, pt: PT) -> float:
         rows = [row + run for row, run in zip(rows, runs, strict=True)]
         compare()
     known, rows = [session.prefix(0), session.prefix(2)], rows[:2]
-    session.keep(2)
-    session.step(torch.tensor([11, 12]))
+    session.window(2, 1).step(torch.tensor([11, 12]))
     rows = [[*row, token] for row, token in zip(rows, (11, 12), strict=True)]
     compare()
     rows = [[5, 6, 7, 8], [5, 6, 9, 9, 9], [4]]

@@ -7,7 +7,18 @@ from types import SimpleNamespace
 import pytest
 from places import ROOT
 
-MODULES = ("_matrix", "commit", "turns", "ace_step", "engine_parity", "tiers", "cold_start", "predictions")
+MODULES = (
+    "_matrix",
+    "commit",
+    "turns",
+    "ace_step",
+    "engine_parity",
+    "tiers",
+    "cold_start",
+    "predictions",
+    "micro",
+    "calls",
+)
 
 
 @pytest.fixture(scope="session")

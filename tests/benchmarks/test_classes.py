@@ -9,7 +9,7 @@ import sys
 import pytest
 from places import ROOT
 
-from benchmarks import cold, costs, dit, generate, lm, memory, parity, tasks, vae
+from benchmarks import cold, costs, dit, generate, lm, memory, micro, parity, tasks, vae
 from scripts.gate.suites import UNGATED
 
 CLASSES = [
@@ -33,6 +33,11 @@ CLASSES = [
     cold.TrackColdStart,
     costs.TrackCost,
     costs.TrackPredictedPeak,
+    micro.TimeSampling,
+    micro.TimeTokenMask,
+    micro.TimeCodes,
+    micro.TimeResample,
+    micro.TimeSpan,
 ]
 DISCOVER = """
 import json, sys
@@ -64,8 +69,9 @@ def test_one_worker_serves_all_timed_classes(discovered):
     memory = {caches.pop(name) for name in ("PeakMemTier", "TrackTierBoundary")}
     cold = {caches.pop("TrackColdStart")}
     predicted = {caches.pop(name) for name in ("TrackCost", "TrackPredictedPeak")}
-    assert len(memory) == len(predicted) == len({*caches.values()}) == 1
-    assert len(memory | cold | predicted | {*caches.values()}) == 4
+    functions = {caches.pop(cls.__name__) for cls in CLASSES if issubclass(cls, micro._Micro)}
+    assert len(memory) == len(predicted) == len(functions) == len({*caches.values()}) == 1
+    assert len(memory | cold | predicted | functions | {*caches.values()}) == 5
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)

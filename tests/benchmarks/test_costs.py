@@ -23,25 +23,35 @@ def one(inside):
 
 def test_every_cell_of_the_series_is_planned():
     planned = {cell.name for cell in predicted_cells()}
-    for suite in (costs.TrackCost(), costs.TrackPredictedPeak()):
-        axes = suite.params if isinstance(suite, costs.TrackPredictedPeak) else suite.params[1:]
-        first = () if isinstance(suite, costs.TrackPredictedPeak) else (suite.params[0][0],)
-        assert {suite.cell(*first, *values).name for values in itertools.product(*axes)} <= planned
+    work, peak = costs.TrackCost(), costs.TrackPredictedPeak()
+    assert {peak.cell(*values).name for values in itertools.product(*peak.params)} <= planned
+    stages, durations_s, batches, dits, modes = work.params
+    eager = itertools.product(durations_s, batches, dits, modes[:1])
+    for values in [*eager, *itertools.product(durations_s, batches[:1], dits[:1], modes)]:
+        assert work.cell(stages[0], *values).name in planned
+
+
+def test_an_eager_cell_has_the_name_it_had_before_there_were_modes():
+    assert costs.TrackCost().cell("post", 30, 1, "turbo", "eager").name == (
+        "cost variant=turbo duration_s=30 batch=1"
+    )
 
 
 @pytest.mark.parametrize("stage", costs.TrackCost.params[0])
 def test_work_is_in_whole_numbers(one, stage):
     suite = costs.TrackCost()
-    suite.setup(one, stage, 30, 1, "turbo")
+    suite.setup(one, stage, 30, 1, "turbo", "eager")
     values = [suite.track_flop(), suite.track_traffic(), suite.track_launches(), suite.track_syncs()]
     assert all(isinstance(value, int) and value >= 0 for value in values)
-    assert suite.track_launches() > 0
+    assert suite.track_kernels() == suite.track_launches() > 0
+    del suite.work["kernels"]
+    assert math.isnan(suite.track_kernels())  # of a commit before
 
 
 def test_steps_are_never_waited_for(one):
     suite = costs.TrackCost()
     for stage in ("lm_decode", "diffuse"):
-        suite.setup(one, stage, 30, 1, "turbo")
+        suite.setup(one, stage, 30, 1, "turbo", "eager")
         assert suite.track_syncs() == 0, stage
 
 

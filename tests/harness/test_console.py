@@ -169,7 +169,7 @@ def test_what_names_a_place_is_not_empty(entry: str):
         assert str(parser._get_value(action, " x")) == " x"
 
 
-ENTRIES = ("acestep", "acestep.costs", "tiersim", "profile_inference", "scripts.calibrate")
+ENTRIES = ("acestep", "acestep.costs", "tiersim", "profile_inference", "scripts.gpu")
 HEAVY = ("torch", "numpy", "rich", "jinja2", "yaml", "soundfile", "tokenizers", "msgspec", "psutil", "pynvml")
 
 

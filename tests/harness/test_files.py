@@ -21,7 +21,8 @@ from acestep.weights import synthetic
 from harness import files
 from harness.errors import BenchError, UsageError
 from harness.files import add, held, keep, regular, replacing, writable, write_whole
-from scripts import calibrate
+from scripts.gpu import calibrated
+from scripts.gpu import record as gpu
 from tiersim import results
 
 ROOT = Path(__file__).parents[2]
@@ -242,7 +243,8 @@ def test_every_writer_keeps_the_old_file_when_the_disk_is_full(name: str, tmp_pa
 
 
 def test_the_others_use_the_same_function():
-    assert command.write_whole is calibrate.write_whole is synthetic.write_whole is write_whole
+    assert command.write_whole is calibrated.write_whole is synthetic.write_whole is write_whole
+    assert gpu.write_whole is write_whole
 
 
 def test_nothing_else_writes_a_file():

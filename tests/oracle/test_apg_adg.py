@@ -13,7 +13,7 @@ from torch import Tensor
 
 from acestep.diffusion import guidance
 from acestep.diffusion.guidance import Guidance, adg, apg
-from acestep.diffusion.sampler import denoise, modulate
+from acestep.diffusion.sampler import Options, denoise, modulate
 from acestep.diffusion.schedule import schedule
 from tests.oracle.test_dit import CONFIG, Pair
 
@@ -152,7 +152,7 @@ def guided_loop(
         pair.ours.condition(context, encoded, null),
         modulate(pair.ours, times, dtype, x.device),
         times,
-        guidance=Guidance(SCALE, "apg", start, end),
+        Options(guidance=Guidance(SCALE, "apg", start, end)),
     )
     nothing = null.expand_as(encoded)
     for t, t_next in zip(times, [*times[1:], 0.0], strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
+from typing import Any
 
 import pytest
 import torch
@@ -150,8 +151,8 @@ def _positions(change: Callable[[Tensor, Cache], Tensor]) -> Damage:
     def damage(pair: Pair, patch: pytest.MonkeyPatch) -> None:
         extend = pair.ours.extend
 
-        def changed(ids: Tensor, at: Tensor, cache: Cache, rows: slice, end: int) -> Tensor:
-            return extend(ids, change(at, cache), cache, rows, end)
+        def changed(ids: Tensor, at: Tensor, cache: Cache, *rest: Any) -> Tensor:
+            return extend(ids, change(at, cache), cache, *rest)
 
         patch.setattr(pair.ours, "extend", changed)
 
@@ -167,9 +168,9 @@ def _mask(change: Callable[[Tensor], Tensor]) -> Damage:
     return lambda pair, patch: patch.setattr(F, "scaled_dot_product_attention", changed)
 
 
-def _one_less(mask: Tensor) -> Tensor:
-    less = F.pad(mask[..., 1:], (0, 1))
-    less[..., 0] = True
+def _one_less(bias: Tensor) -> Tensor:
+    less = F.pad(bias[..., 1:], (0, 1), value=torch.finfo(bias.dtype).min)
+    less[..., 0] = 0
     return less
 
 
@@ -182,8 +183,8 @@ CACHED: dict[str, Damage] = {
     "positions of the longest row": _positions(
         lambda at, _: at.max(dim=0, keepdim=True).values.expand_as(at)
     ),
-    "everything seen": _mask(torch.ones_like),
-    "tokens see one ahead": _mask(lambda mask: F.pad(mask[..., :-1], (1, 0), value=True)),
+    "everything seen": _mask(torch.zeros_like),
+    "tokens see one ahead": _mask(lambda bias: F.pad(bias[..., :-1], (1, 0))),
     "tokens see one less": _mask(_one_less),
     "cos and sin swapped": _swap_rope,
     "query norm weight dropped": lambda pair, patch: pair.ours.layers[0].self_attn.q_norm.weight.fill_(1),

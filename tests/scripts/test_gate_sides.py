@@ -102,7 +102,8 @@ def test_workers_take_turns_in_an_order_drawn_by_lot(repository, tmp_path):
 
 
 def cost(flop=1e12, launches=800):
-    work = {"flop": flop, "read_bytes": 4e9, "written_bytes": 1e9, "launches": launches, "syncs": 0}
+    work = {"flop": flop, "read_bytes": 4e9, "written_bytes": 1e9, "launches": launches, "kernels": 800}
+    work["syncs"] = 0
     return {"status": "ok", "stages": dict.fromkeys(_matrix.COST_STAGES, work)}
 
 
@@ -145,7 +146,7 @@ def test_one_percent_and_one_launch_a_step_are_named_with_the_stage(monkeypatch,
     series, fits = compared(monkeypatch, change)
     slower = [one for one in series if one.verdict == "slower"]
     assert {(one.stage, one.component, one.unit) for one in slower} == {("diffuse", "DiT", unit)}
-    assert len(slower) == 12 and decide(series, fits) == "slower"
+    assert len(slower) == 16 and decide(series, fits) == "slower"
 
 
 CELL = "predicted tier_gb=8 variant=no-quant"

@@ -52,7 +52,7 @@ def outliers(lot, pair):
 NOISE = {noise.__name__: noise for noise in (quiet, loaded, bursts, drift, outliers)}
 
 
-def run(noise, slowdown, lot, pairs=PAIRS, chance=None):
+def run(noise, slowdown, lot, pairs=PAIRS, chance=None, unit="seconds"):
     """One series: pairs in an order drawn by lot, head slower by `slowdown`."""
     base, head = [], []
     for pair in range(pairs):
@@ -60,7 +60,7 @@ def run(noise, slowdown, lot, pairs=PAIRS, chance=None):
         a, b = lot.sample((first, second), 2)
         base.append(0.2 * math.exp(a))
         head.append(0.2 * (1 + slowdown) * math.exp(b))
-    return judge(base, head, "seconds", share(SERIES, 1) if chance is None else chance)
+    return judge(base, head, unit, share(SERIES, 1) if chance is None else chance)
 
 
 @pytest.mark.parametrize("noise", NOISE)
@@ -91,6 +91,16 @@ def test_half_as_much_again_is_never_the_same(noise):
 def test_a_quiet_machine_tells_what_is_planted(slowdown, verdict):
     lot = random.Random(1)
     assert {run("quiet", slowdown, lot).verdict for _ in range(50)} == {verdict}
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "verdicts"), [(0.0, {"same"}), (0.1, {"slower"}), (0.01, {"same"}), (-0.1, {"faster"})]
+)
+def test_of_a_function_by_itself_a_tenth_is_told_and_no_difference_is_too_small(slowdown, verdicts):
+    lot = random.Random(4)
+    assert {run("quiet", slowdown, lot, unit="µs").verdict for _ in range(50)} == verdicts
+    told = {run("quiet", slowdown, lot).verdict for _ in range(50)}  # of a stage in seconds, at the threshold
+    assert slowdown != 0.1 or told >= {"cannot tell"}
 
 
 def test_at_the_threshold_it_is_told_or_not_and_the_interval_says_so():

@@ -4,6 +4,7 @@ import shlex
 from dataclasses import replace
 
 import pytest
+from places import ROOT
 
 from acestep.costs.__main__ import main as costs
 from acestep.profiler import command as profiler
@@ -26,6 +27,8 @@ LAUNCHES = replace(EXACT, benchmark="costs.TrackCost.track_launches", unit="laun
                    head=18290.0, ratio=18290 / 18282)  # fmt: skip
 PEAK = replace(EXACT, benchmark="costs.TrackPredictedPeak.track_peak", stage="peak memory", component="card",
                unit="bytes", params=(("tier_gb", "8"), ("variant", "no-quant")))  # fmt: skip
+FUNCTION = replace(TIMED, benchmark="micro.TimeSpan.track_span", params=(("reader", "nobody"),),
+                   stage="span", component="function", unit="µs")  # fmt: skip
 WALL = replace(
     TIMED, benchmark="generate.TimeGenerate.track_wall", stage="wall", component="pipeline", ratio=1.3
 )
@@ -95,6 +98,7 @@ CLOSER = {
     "text": replace(TIMED, component="LM", params=(("mode", "create"),)),
     "plan": replace(TIMED, component="LM", params=(("duration_s", "5"), ("batch", "2"), ("backend", "pt"))),
     "wall": WALL,
+    "function": FUNCTION,
 }
 
 
@@ -106,9 +110,19 @@ def test_the_command_that_looks_closer_is_one(name, monkeypatch, capsys):
         assert profiler.main([*words[2:], "--dry-run"], tier_test=lambda _: 0) == 0
     elif words[:3] == ["python", "-m", "tiersim"]:
         assert tiersim([*words[3:], "--dry-run"]) == 0
+    elif words[0] == "make":
+        assert f"\n{words[1]}: " in (ROOT / "Makefile").read_text()
     else:
         assert words[:3] == ["python", "-m", "acestep.costs"]
         assert costs([*words[3:], "--list-cards"]) == 0
+
+
+def test_what_is_slower_is_said_of_what_was_timed():
+    for series, words in {
+        (TIMED,): "a time again",
+        (TIMED, FUNCTION): "a time, +5.0 % of a function's again",
+    }.items():
+        assert f"slower is +10 % of {words}" in " ".join(table(recorded(*series)).split())
 
 
 HOSTILE = "\x1b[2J\u202eevil\r\n" + "wide 夜" * 30

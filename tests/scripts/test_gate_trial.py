@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from importlib import import_module
 from operator import attrgetter
 
@@ -13,9 +14,9 @@ from scripts.gate.trial import PLACES, PLANTED
 
 @pytest.mark.parametrize("component", PLACES)
 def test_the_methods_are_there(component):
-    place, methods, _ = PLACES[component]
-    module = import_module(place.removesuffix(".py").replace("/", "."))
-    assert all(callable(attrgetter(method)(module)) for method in methods)
+    for file, methods in PLACES[component].methods.items():
+        module = import_module(file.removesuffix(".py").replace("/", "."))
+        assert all(callable(attrgetter(method)(module)) for method in methods)
 
 
 def test_a_share_of_the_calls_is_made_twice():
@@ -24,6 +25,23 @@ def test_a_share_of_the_calls_is_made_twice():
     exec(f"{PLANTED}Layer.forward = _again(Layer.forward, 0.25)", {"Layer": layer})
     assert [layer().forward(x) for x in range(40)] == [*range(40)]
     assert len(calls) == 50
+
+
+def test_a_call_takes_longer_by_a_share(monkeypatch):
+    now_s = [0.0]
+
+    def clock():
+        now_s[0] += 0.001
+        return now_s[0]
+
+    def work(x):
+        now_s[0] += 1.0
+        return x
+
+    names = {"work": work}
+    monkeypatch.setattr(time, "process_time", clock)
+    exec(f"{PLANTED}work = _longer(work, 0.1)", names)
+    assert names["work"](7) == 7 and now_s[0] == pytest.approx(1.1, abs=0.01)
 
 
 @pytest.mark.parametrize(("percent", "verdicts"), [("0", {"same"}), ("5", {"same"}), ("50", {"slower"})])

@@ -1,4 +1,4 @@
-"""Code in interpreters that have imported nothing: one is started, and is forked for each piece."""
+"""Code in interpreters that have imported little or nothing: one is started, and is forked for each piece."""
 
 import json
 import subprocess
@@ -10,8 +10,10 @@ from places import ROOT
 
 SERVER = """
 import json, os, sys, tempfile, traceback
+first, pieces = json.load(sys.stdin)
+exec(first)
 answers = []
-for code in json.load(sys.stdin):
+for code in pieces:
     out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
     child = os.fork()
     if child == 0:
@@ -41,10 +43,17 @@ class Answer(NamedTuple):
     err: str
 
 
-def run_each(pieces: Sequence[str]) -> list[Answer]:
-    """The exit code and the output of each piece of code, run in the root of the repository."""
+def run_each(pieces: Sequence[str], first: str = "") -> list[Answer]:
+    """The exit code and the output of each piece of code, run in the root of the repository.
+
+    `first`: code that is run once, before all of them.
+    """
     server = subprocess.run(
-        [sys.executable, "-c", SERVER], input=json.dumps(pieces), capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-c", SERVER],
+        input=json.dumps([first, pieces]),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     assert server.returncode == 0, server.stderr
     return [Answer(*answer) for answer in json.loads(server.stdout)]

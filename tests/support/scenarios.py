@@ -91,6 +91,10 @@ class Heard:
     def counts(self):
         return self.speaker.counts()
 
+    @property
+    def fallbacks(self):
+        return self.speaker.fallbacks
+
 
 def heard(backend: Backend, scenario: Callable[..., None], temperature: float, **options: Any):
     """Every token that was said, and the counts of the work."""

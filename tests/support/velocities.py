@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from acestep.diffusion.sampler import denoise, noise
+from acestep.diffusion.sampler import Options, denoise, noise
 
 CPU = torch.device("cpu")
 DOUBLE = torch.float64
@@ -48,11 +49,19 @@ class Field:
             kept.append(value)
 
     def denoise(self, x: Tensor, **options: Any) -> Tensor:
-        options = {"seeds": SEEDS[: len(x)]} | options
+        chosen, rest = split({"seeds": SEEDS[: len(x)]} | options)
         dit: Any = self
-        found, passes = denoise(dit, x, "first", None, self.times, **options)  # type: ignore[arg-type]
+        found, passes = denoise(dit, x, "first", None, self.times, chosen, **rest)  # type: ignore[arg-type]
         assert passes == len(self.steps)
         return found
+
+
+def split(options: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+    """Those that are the sampler's, and the rest."""
+    rest = dict(options)
+    return Options(
+        **{field.name: rest.pop(field.name) for field in fields(Options) if field.name in rest}
+    ), rest
 
 
 def towards(data: Tensor) -> Velocity:

@@ -26,7 +26,7 @@ def test_a_real_run_is_kept_with_its_memory_over_time_and_not_repeated(capsys, t
 def test_a_prediction_from_end_to_end(capsys, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     tiny = f"--predict --tiers 8 24 --source synthetic-tiny --duration 10 --steps 1 --out {folder}"
-    line = f"{tiny} --boundary --batch-boundary --batch-sizes 1 2"
+    line = f"{tiny} --boundary --batch-boundary --batch-sizes 1 2 --jobs 1"
     assert main.main(line.split()) == 0
     first = capsys.readouterr().out
     titles = ("TIER TEST RESULTS", "BOUNDARY ANALYSIS", "BATCH BOUNDARY SUMMARY", "CONFIGURED LIMITS")
@@ -49,7 +49,7 @@ def test_a_prediction_from_end_to_end(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(command.Predictors, "run_plans", lambda *_, **__: pytest.fail("nothing may run now"))
     assert main.main(line.split()) == 0
     assert capsys.readouterr().out == first
-    assert main.main(f"{tiny} --baseline {folder}".split()) == 0
+    assert main.main(f"{tiny} --baseline {folder} --jobs 1".split()) == 0
     assert "2 of 2 cases compared" in capsys.readouterr().out
     assert main.main(f"--run --baseline {folder}".split()) == 2
     assert "was predicted, this would be measured; use --predict" in capsys.readouterr().err
@@ -90,7 +90,8 @@ def refusals():
         "try: code = m.main({line!r})\nexcept SystemExit as e: code = e.code\n"
         "assert not {{'torch', 'numpy'}} & set(sys.modules); sys.exit(code)"
     )
-    return dict(zip(WRONG, run_each([code.format(line=line.split()) for line in WRONG]), strict=True))
+    scripts = [code.format(line=line.split()) for line in WRONG]
+    return dict(zip(WRONG, run_each(scripts, first="import tiersim.command"), strict=True))
 
 
 @pytest.mark.parametrize("line", WRONG)

@@ -57,6 +57,12 @@ def test_an_item_of_a_record():
     assert item.effective["lm_backend"] == "vllm" and item.effective["quantization"] == "int8_weight_only"
 
 
+def test_an_item_says_how_its_engine_ran():
+    for ran in (False, True):
+        effective = document.item(record(8, compile=ran, graphs=ran)).effective
+        assert effective["compile"] is effective["graphs"] is ran
+
+
 def test_a_failure_is_an_item_with_its_reason(tmp_path):
     item = document.item(record(4, "oom", 3.9))
     assert (item.status, item.error, item.samples, item.rtf) == ("oom", "it was oom", (), None)

@@ -13,9 +13,10 @@ import pytest
 from places import SUPPORT
 from tier_records import record
 
-from harness import registry
+from harness import cards, registry
 from harness.errors import UsageError
 from harness.records import machine
+from harness.trace import calibration
 from tiersim import Case, Record, results
 from tiersim.case import resolve
 from tiersim.results import Results
@@ -45,6 +46,12 @@ def test_a_record_comes_back_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     with Results(tmp_path / "a" / "b") as folder:
         assert folder.find(PLAN) is None  # another machine, to all appearances
+
+
+def test_a_record_of_before_steps_were_graphs_is_read():
+    data = msgspec.to_builtins(record(8))
+    assert data.pop("graphs") is False
+    assert msgspec.convert(data, Record) == record(8)
 
 
 @pytest.mark.parametrize("kind", ["torn", "deep", "endless", "pipe", "folder", "large"])
@@ -103,6 +110,19 @@ def test_results_rest_on_code_weights_and_machine(tmp_path, monkeypatch):
     stamps.add(results.stamp("synthetic-tiny"))
     assert len(stamps) == 5 + len(registry.PACKAGES)
     assert results.stamp("synthetic-tiny") in stamps
+
+
+def test_a_prediction_rests_on_the_calibration_as_well(tmp_path, monkeypatch):
+    """What was predicted before a card was measured is predicted again; what ran there is not run again."""
+    predicted = resolve(Case(8, card=cards.find("rtx4090"), source="synthetic-tiny"))
+    found = calibration.Found(None)
+    monkeypatch.setattr(calibration, "find", lambda card: found)
+    with Results(tmp_path / "r") as folder:
+        for plan in (PLAN, predicted):
+            folder.add(plan, record(8))
+        assert folder.find(PLAN) and folder.find(predicted)
+        found = calibration.Found("calibrated on a card")  # type: ignore[arg-type]
+        assert folder.find(PLAN) and folder.find(predicted) is None
 
 
 def test_a_file_that_is_none_of_ours_is_no_result(tmp_path):

@@ -52,29 +52,9 @@ def test_a_generation_under_a_verified_cap(cap, kind, command):
     assert times == sorted(times) and 0 < times[0] < times[-1] < record.process_s
 
 
-def test_offloading_is_what_makes_room():
-    """Tier 4 offloads everything, and its peak is its largest part; without it all of them add up."""
-    tier = run_case(case())
-    everything = run_case(case(variant="no-offload"))
-    assert (tier.status, everything.status) == ("ok", "ok")
-    assert tier.environment["offload"] == "every part is on the host until used"
-    assert tier.load_peak_bytes < 0.5 * everything.load_peak_bytes
-    assert tier.generation_peak_bytes < everything.generation_peak_bytes
-    assert tier.peak_bytes == tier.generation_peak_bytes + 2**29  # a card's context
-
-
-@pytest.mark.parametrize(("phase", "fields"), [("load/dit", {"variant": "no-offload"}), ("diffuse", {})])
-def test_running_out_of_memory_is_the_records_phase(phase, fields):
-    record = run_case(case(**fields), worker=(sys.executable, str(ZOO), f"no_room_from:{phase}:0"))
-    assert (record.status, record.exit_code) == ("oom", 20), record.log
-    assert (record.phase_reached, record.cap.verified) == (phase, True)
-    assert f"were refused (exit code 20) in phase {phase}" in record.reason
-    assert record.peak_bytes > 2**29 and record.stage_peaks_bytes[phase] > 0
-
-
 @pytest.fixture
-def virtual_card(monkeypatch):
-    """The worker's card, taken out again: a worker keeps it to its end."""
+def here(monkeypatch):
+    """Do the work of a case here: its exit code and its events. How a process ends is the same for all."""
     with ExitStack() as stack:
         enter = VirtualCard.__enter__
         leave = VirtualCard.__exit__
@@ -83,13 +63,40 @@ def virtual_card(monkeypatch):
             stack.push(lambda *error: leave(card, *error))
             return enter(card)
 
+        def work(one: Case):
+            events = []
+            code = worker.main(Job.of(resolve(one)), lambda event, **fields: events.append((event, fields)))
+            return code, events
+
         monkeypatch.setattr(VirtualCard, "__enter__", until_the_test_ends)
-        yield
+        monkeypatch.setattr(worker.cap, "loosen", lambda: None)
+        yield work
+
+
+def test_offloading_is_what_makes_room(here):
+    """Tier 4 offloads everything, and its peak is its largest part; without it all of them add up."""
+    tier = run_case(case())
+    code, events = here(case(variant="no-offload"))
+    [everything] = [fields for event, fields in events if event == "result"]
+    assert (tier.status, code) == ("ok", 0)
+    assert tier.environment["offload"] == "every part is on the host until used"
+    assert tier.load_peak_bytes < 0.5 * everything["load_peak_bytes"]
+    assert tier.generation_peak_bytes < everything["generation_peak_bytes"]
+    assert tier.peak_bytes == tier.generation_peak_bytes + 2**29  # a card's context
+
+
+def test_running_out_of_memory_is_the_records_phase():
+    record = run_case(case(), worker=(sys.executable, str(ZOO), "no_room_from:diffuse:0"))
+    assert (record.status, record.exit_code) == ("oom", 20), record.log
+    assert (record.phase_reached, record.cap.verified) == ("diffuse", True)
+    assert "were refused (exit code 20) in phase diffuse" in record.reason
+    assert record.peak_bytes > 2**29 and record.stage_peaks_bytes["diffuse"] > 0
 
 
 @pytest.mark.parametrize(
     ("phase", "fields"),
     [
+        ("load/dit", {"variant": "no-offload"}),
         ("offload", {}),
         ("lm_prefill", {"lm": True}),
         ("lm_decode", {"lm": True}),
@@ -97,14 +104,9 @@ def virtual_card(monkeypatch):
         ("condition", {}),
     ],
 )
-def test_running_out_of_memory_in_each_phase(virtual_card, monkeypatch, phase, fields):
-    """In this process: how a process ends, and what becomes of it, is the same in every phase."""
-    monkeypatch.setattr(worker.cap, "loosen", lambda: None)
+def test_running_out_of_memory_in_each_phase(here, monkeypatch, phase, fields):
     monkeypatch.setattr(worker, "Reporter", type("NoRoomFrom", (NoRoom,), {"phase": phase}))
-    events = []
-    code = worker.main(
-        Job.of(resolve(case(**fields))), lambda event, **fields: events.append((event, fields))
-    )
+    code, events = here(case(**fields))
     assert code == 20
     assert [fields["name"] for event, fields in events if event == "phase"][-1] == phase
     [ended] = [fields for event, fields in events if event == "oom"]

@@ -1,6 +1,6 @@
 """The interface of a language model backend: decode loops over weights that are loaded once.
 
-    pt     our own model in eager PyTorch     every device
+    pt     our own model in PyTorch           every device
     vllm   vLLM                               CUDA cards; CPUs to compare with
     mlx    mlx-lm                             Apple GPUs; CPUs to compare with
 
@@ -22,13 +22,16 @@ if TYPE_CHECKING:
     from acestep.lm.grammar.constraint import Constraint
     from acestep.lm.sampling import Sampling
     from acestep.result import Counts
+    from harness.adjustments import Fallback
 
 
 class DecodeLoop(Protocol):
     """One request at the language model, in one or two phases, and a count of what was done.
 
-    `prompts`: token ids, one prompt per item.
+    `prompts`: token ids, one prompt per item. `fallbacks`: what could not be done as it should.
     """
+
+    fallbacks: list[Fallback]
 
     def texts(self, prompts: Sequence[list[int]], constraints: Sequence[Constraint]) -> list[list[int]]:
         """Token ids, one text per item, each under its own constraint to its end. Never guided."""

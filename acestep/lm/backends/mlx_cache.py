@@ -63,6 +63,8 @@ class Prefix:
 class KVState:
     """Rows of mlx-lm's KV cache. `hidden [R, H]` is the state that predicts each row's next token."""
 
+    buffers = ()  # a step makes new arrays
+
     def __init__(self, model: Model, prompts: Sequence[list[int]], known: Sequence[Prefix] = ()):
         """Read the prompts; what one of `known`, or a prompt before, begins with is taken from it."""
         self.model = model
@@ -96,12 +98,13 @@ class KVState:
         """Feed every row one token: `tokens [R]`, on the host."""
         self.hidden = self._run(tokens[:, None].numpy())[:, -1]
 
-    def keep(self, rows: int) -> None:
-        """Go on with the first `rows` rows only."""
+    def window(self, rows: int, new: int) -> KVState:
+        """This state, which goes on with the first `rows` rows only."""
         if rows < len(self.hidden):
             self.hidden = self.hidden[:rows]
             for cache in self._caches:
                 cache.filter(mx.arange(rows))
+        return self
 
     def head(self, rows: slice | Tensor) -> Tensor:
         """fp32 logits `[R, V]` of `V` rows of the head, in MLX's own memory: no copy."""

@@ -1,10 +1,15 @@
-"""The language model in eager PyTorch: our own, over a static cache, where the engine's other models are."""
+"""The language model in PyTorch: our own, over a static cache, where the engine's other models are.
+
+Prompts and texts run eagerly. Steps of audio codes are compiled where the engine compiles, and recorded where
+the device can.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +18,9 @@ from acestep.lm.decode.kv_cache import KVState, Prefix
 from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.decode.selector import TokenSelector
 from acestep.lm.sampling import Sampling
-from harness.nn.qwen3 import Qwen3
+from harness.compiling import Compiled
+from harness.graphs import Graphs
+from harness.nn.qwen3 import Qwen3, as_compiled, eagerly
 
 
 @dataclass(frozen=True)
@@ -27,9 +34,17 @@ class PT:
     load: Callable[[], None] = lambda: None
     using: Callable[[], AbstractContextManager[object]] = nullcontext
     graphs: bool = False  # decode steps are recorded, where the device can
+    compiled: Compiled | None = None  # by which the layers of decode steps are
+
+    def __post_init__(self) -> None:
+        if self.compiled:
+            self.compiled.layers(self.model.layers)
 
     def decode_loop(self, sampling: Sampling, seeds: Sequence[int]) -> CachedDecodeLoop:
-        return CachedDecodeLoop(TokenSelector(sampling, seeds, self.device), self._open)
+        selector = TokenSelector(sampling, seeds, self.device)
+        return CachedDecodeLoop(
+            selector, self._open, partial(Graphs.on, self.device, self.graphs), self.compiled
+        )
 
     def facts(self) -> dict[str, Any]:
         parameters = list(self.model.parameters())
@@ -44,6 +59,7 @@ class PT:
         """Nothing to do: the model's memory is the engine's."""
 
     def _open(self, prompts: Sequence[list[int]], new_tokens: int, known: Sequence[Prefix]) -> KVState:
-        state = KVState(self.model, prompts, new_tokens, self.device)
+        run = as_compiled if self.compiled else eagerly
+        state = KVState(self.model, prompts, new_tokens, self.device, run)
         state.prefill(known)
         return state

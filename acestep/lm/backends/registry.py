@@ -1,6 +1,6 @@
 """Which backend runs the language model here, and why. Nothing is imported to find out.
 
-pt     our own model in eager PyTorch     every device
+pt     our own model in PyTorch           every device
 vllm   vLLM                               CUDA cards; CPUs to compare with
 mlx    mlx-lm                             Apple GPUs; CPUs to compare with
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from acestep.lm.backends.interface import Backend
     from acestep.weights.checkpoint import Source
     from acestep.weights.loading import Models
+    from harness.compiling import Compiled
 
 AUTO = "auto"
 BACKENDS = ("pt", "vllm", "mlx")
@@ -67,8 +68,18 @@ def unavailable(name: str, device: str) -> str | None:
     return None
 
 
-def open_backend(name: str, models: Models, source: Source, lm: str, graphs: bool = False) -> Backend:
-    """The backend `name` of the language model `lm`; nothing is loaded yet. `graphs`: as `Setup` has them."""
+def open_backend(
+    name: str,
+    models: Models,
+    source: Source,
+    lm: str,
+    graphs: bool = False,
+    compiled: Compiled | None = None,
+) -> Backend:
+    """The backend `name` of the language model `lm`; nothing is loaded yet.
+
+    `graphs`: as `Setup` has them. `compiled`: by which steps of ours are, where the engine compiles.
+    """
     if name == "vllm":
         from acestep.lm.backends.vllm_backend import VLLM
 
@@ -81,4 +92,4 @@ def open_backend(name: str, models: Models, source: Source, lm: str, graphs: boo
 
     assert models.lm is not None, "the models were loaded without their language model"
     load, using = partial(models.need, "lm"), partial(models.residency.using, "lm")
-    return PT(models.lm, models.device, load, using, graphs)
+    return PT(models.lm, models.device, load, using, graphs, compiled)

@@ -148,7 +148,7 @@ class CodeRequest(Request):
         return list(range(self.codes.live(self.steps)))
 
     def choose(self, logits: Tensor) -> Tensor:
-        return self.codes.next(partial(_head, logits), self.steps)
+        return self.codes.next(partial(_head, logits), len(self.items))
 
 
 def _head(logits: Tensor, rows: slice | Tensor) -> Tensor:

@@ -3,6 +3,9 @@
 Rows are batch items, each beside its unconditional twin where there is guidance. Every row has its own
 prompt and its own length; what prompts have in common is computed once and copied, and a second phase
 starts from the first one's prompts.
+
+Cache, hidden states and positions are buffers: written in place, never made anew. A step of one token per
+row is a `Window` of them, and does the same to the same memory each time.
 """
 
 from __future__ import annotations
@@ -15,8 +18,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acestep.lm.decode.loop import common_prefix
-from harness.nn.qwen3 import Cache, Qwen3, few_rows
+from harness.nn.qwen3 import Cache, Qwen3, RunLayer, eagerly, few_rows
 from harness.spans import span
+
+# Slots of the cache that attention on a card takes at a time, so that steps of a block are alike. Of 0.6B a
+# block is 29 MB per row: the half of it that is read in vain is 1 % of a step, and a song of four minutes has
+# five blocks to record. A CPU records nothing, and reads what there is.
+BLOCK = 256
+
+
+def block_of(device: torch.device) -> int:
+    """Slots that a step's attention takes at a time on `device`."""
+    return 1 if device.type == "cpu" else BLOCK
 
 
 @dataclass(frozen=True)
@@ -29,19 +42,38 @@ class Prefix:
 
 
 class KVState:
-    """Rows of a static KV cache. `hidden [R, H]` is the state that predicts each row's next token."""
+    """Rows of a static KV cache.
 
-    def __init__(self, model: Qwen3, prompts: Sequence[list[int]], new_tokens: int, device: torch.device):
-        """One row per prompt, with room for `new_tokens` more in each."""
+    `hidden [R, H]` predicts each row's next token, whose position is in `positions [R, 1]`. `lengths`: tokens
+    of each row, but for those of steps.
+    """
+
+    def __init__(
+        self,
+        model: Qwen3,
+        prompts: Sequence[list[int]],
+        new_tokens: int,
+        device: torch.device,
+        run: RunLayer = eagerly,
+    ):
+        """One row per prompt, with room for `new_tokens` more in each; `run` is how steps run a layer."""
         dtype = model.embed_tokens.weight.dtype
         self.model = model
+        self.run = run
         self.prompts = list(prompts)
         self.lengths = [len(prompt) for prompt in prompts]
         self.device = device
-        self.cache = Cache(model.config, len(prompts), max(self.lengths) + new_tokens, dtype, device)
+        self.block = block_of(device)
+        slots = self._whole_blocks(max(self.lengths) + new_tokens)
+        self.cache = Cache(model.config, len(prompts), slots, dtype, device)
         self.hidden = torch.zeros(len(prompts), model.config.hidden_size, dtype=dtype, device=device)
+        self.positions = torch.tensor(self.lengths, device=device)[:, None]
         self.prefill_tokens = 0
-        self._next = torch.tensor(self.lengths, device=device)[:, None]  # position of the next token
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        """What a step changes, but for slots of the cache."""
+        return [self.hidden, self.positions]
 
     def prefill(self, known: Sequence[Prefix] = ()) -> None:
         """Run the prompts; what one of `known` begins with is taken from it."""
@@ -53,26 +85,27 @@ class KVState:
         pads = [longest - len(run) for run in runs]
         ids = torch.tensor([[0] * pad + list(run) for pad, run in zip(pads, runs, strict=True)])
         offsets = (torch.arange(longest) - torch.tensor(pads)[:, None]).to(self.device)
-        positions = torch.where(offsets < 0, self.cache.padding, self._next + offsets)
-        hidden = self._run(ids.to(self.device), positions, [len(run) for run in runs])
+        positions = torch.where(offsets < 0, self.cache.padding, self.positions + offsets)
+        self.lengths = [length + len(run) for length, run in zip(self.lengths, runs, strict=True)]
+        rows = slice(0, len(runs))
+        with few_rows(ids.numel()):
+            hidden = self.model.extend(ids.to(self.device), positions, self.cache, rows, max(self.lengths))
         moved = offsets[:, -1:] >= 0
-        self.hidden = torch.where(moved, hidden, self.hidden)
-        self._next = torch.where(moved, positions[:, -1:] + 1, self._next)
+        torch.where(moved, hidden, self.hidden, out=self.hidden)
+        torch.where(moved, positions[:, -1:] + 1, self.positions, out=self.positions)
 
-    def step(self, tokens: Tensor) -> None:
-        """Feed every row one token: `tokens [R]`, on the device."""
-        self.hidden = self._run(tokens[:, None], self._next, [1] * len(self.lengths))
-        self._next = self._next + 1
-
-    def keep(self, rows: int) -> None:
-        """Go on with the first `rows` rows only."""
-        self.lengths = self.lengths[:rows]
-        self.hidden, self._next = self.hidden[:rows], self._next[:rows]
+    def window(self, rows: int, new: int) -> Window:
+        """The first `rows` rows, at the step that feeds each its token number `new`, from 1."""
+        return Window(self, rows, self._whole_blocks(max(self.lengths[:rows]) + new))
 
     def head(self, rows: slice | Tensor) -> Tensor:
         """fp32 logits `[R, V]` of each row's next token, over `V` rows of the head."""
-        with span("forward"), few_rows(len(self.hidden)):
-            return F.linear(self.hidden, self.model.embed_tokens.weight[rows]).float()
+        return self.logits(self.hidden, rows)
+
+    def logits(self, hidden: Tensor, rows: slice | Tensor) -> Tensor:
+        """fp32 logits `[r, V]` of `hidden [r, H]`, over `V` rows of the head."""
+        with span("forward"), few_rows(len(hidden)):
+            return F.linear(hidden, self.model.embed_tokens.weight[rows]).float()
 
     def prefix(self, row: int) -> Prefix:
         """A row's prompt with its keys and values, for a later state."""
@@ -80,10 +113,8 @@ class KVState:
         keys, values = (stored[:, row, :, : len(ids)].clone() for stored in self._stored())
         return Prefix(ids, keys, values)
 
-    def _run(self, ids: Tensor, positions: Tensor, counts: list[int]) -> Tensor:
-        self.lengths = [length + count for length, count in zip(self.lengths, counts, strict=True)]
-        with few_rows(ids.numel()):
-            return self.model.extend(ids, positions, self.cache, slice(0, len(counts)), max(self.lengths))
+    def _whole_blocks(self, slots: int) -> int:
+        return -(-slots // self.block) * self.block
 
     def _prefill(self, rows: Sequence[int], start: int, known: Sequence[Prefix]) -> None:
         """Run what the prompts of `rows` share from `start`, then each way they go on from there."""
@@ -119,3 +150,26 @@ class KVState:
 
     def _stored(self) -> tuple[Tensor, Tensor]:
         return self.cache.keys, self.cache.values
+
+
+@dataclass(frozen=True)
+class Window:
+    """A step's part of `state`: the first `rows` rows, and the slots below `end`. Steps of equal windows are
+    the same kernels on the same memory."""
+
+    state: KVState
+    rows: int
+    end: int
+
+    def step(self, tokens: Tensor) -> None:
+        """Feed each row one token: `tokens [rows]`, on the device."""
+        state, rows = self.state, slice(0, self.rows)
+        positions = state.positions[rows]
+        with few_rows(self.rows):
+            hidden = state.model.extend(tokens[:, None], positions, state.cache, rows, self.end, state.run)
+        state.hidden[rows].copy_(hidden)
+        positions.add_(1)
+
+    def head(self, rows: slice | Tensor) -> Tensor:
+        """fp32 logits `[rows, V]` of each row's next token, over `V` rows of the head."""
+        return self.state.logits(self.state.hidden[: self.rows], rows)

@@ -7,15 +7,20 @@ allowed are multiplied, 64,000 of 217,204 for codes. The second phase starts fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from itertools import takewhile
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, Guidance, TokenSelector
+from acestep.lm.decode.step import CodeStep, Window, code_steps, prepare
 from acestep.lm.grammar.constraint import Constraint
 from acestep.result import Counts
+from harness.adjustments import Fallback
+from harness.compiling import Compiled
+from harness.graphs import Graphs
 from harness.spans import span
 
 
@@ -28,12 +33,14 @@ class KVState(Protocol):
         """Feed each row a run of its own; a row with an empty run stays where it is."""
         ...
 
-    def step(self, tokens: Tensor) -> None:
-        """Feed every row one token: `tokens [R]`."""
+    @property
+    def buffers(self) -> Sequence[Tensor]:
+        """What a step changes, but for keys and values, where steps are compiled or recorded."""
         ...
 
-    def keep(self, rows: int) -> None:
-        """Go on with the first `rows` rows only."""
+    def window(self, rows: int, new: int) -> Window:
+        """The first `rows` rows, going on without the others, at the step that feeds each its token number
+        `new`, from 1."""
         ...
 
     def head(self, rows: slice | Tensor) -> Tensor:
@@ -50,9 +57,10 @@ Open = Callable[[list[list[int]], int, list[Any]], KVState]
 
 
 class Tally:
-    """Counts of what a decode loop has done so far."""
+    """Counts of what a decode loop has done so far, and in `fallbacks` what it could not do as it should."""
 
     def __init__(self) -> None:
+        self.fallbacks: list[Fallback] = []
         self.prompt_tokens = self.prefill_tokens = self.steps = self.kept = self.longest_codes = 0
 
     def counts(self) -> Counts:
@@ -70,10 +78,19 @@ class CachedDecodeLoop(Tally):
 
     decoder_type = ConstrainedDecoder
 
-    def __init__(self, selector: TokenSelector, open_state: Open):
+    def __init__(
+        self,
+        selector: TokenSelector,
+        open_state: Open,
+        open_graphs: Callable[[], Graphs] = Graphs,
+        compiled: Compiled | None = None,
+    ):
+        """`open_graphs`: where the steps of a phase are recorded; `compiled`: by which they are."""
         super().__init__()
         self.selector = selector
         self.open_state = open_state
+        self.open_graphs = open_graphs
+        self.compiled = compiled
         self._state: KVState | None = None  # of the phase before
 
     def texts(self, prompts: Sequence[list[int]], constraints: Sequence[Constraint]) -> list[list[int]]:
@@ -97,25 +114,21 @@ class CachedDecodeLoop(Tally):
         with span("lm_prefill"):
             codes = CodeDecoder(self.selector, counts, guidance)
             state = self._open(codes.rows(prompts), codes.longest)
-        with span("lm_decode"):
-            self._decode(state, codes)
+        graphs = self.open_graphs()
+        prepare(state, codes, graphs, self.compiled)
+        with span("lm_decode"), self.compiled.frozen() if self.compiled else nullcontext():
+            codes.next(state.head, codes.live(0))
+            self._decode(code_steps(state, codes), graphs)
+        if graphs.failure:
+            self.fallbacks.append(Fallback("lm_decode", graphs.failure, "launched each kernel by itself"))
         self.steps += codes.longest - 1
         self.kept += sum(counts)
         self.longest_codes = codes.longest
         return codes.in_order()
 
-    def _decode(self, state: KVState, codes: CodeDecoder) -> None:
-        tokens = codes.next(state.head, 0)
-        for index in range(1, codes.longest):
-            tokens = self._step(state, codes, tokens, index)
-
-    def _step(self, state: KVState, codes: CodeDecoder, tokens: Tensor, index: int) -> Tensor:
-        """Feed the codes before `index`, as `tokens [items]`, to the items that go on; theirs at `index`."""
-        live = codes.live(index)
-        with span("forward"):
-            state.keep(live * codes.branches)
-            state.step(tokens[:live].repeat_interleave(codes.branches))
-        return codes.next(state.head, index)
+    def _decode(self, steps: Iterable[CodeStep], graphs: Graphs) -> None:
+        for step in steps:
+            graphs.run(step, step)
 
     def _open(self, rows: Sequence[list[int]], new_tokens: int) -> KVState:
         """The state of prompts; what the first row of the state before has read of them is taken from it:

@@ -60,7 +60,12 @@ class TokenSelector:
 
 
 class ConstrainedDecoder:
-    """Constrained decoding of texts, one per item, each to its end. `texts`: their token ids so far."""
+    """Constrained decoding of texts, one per item, each to its end. `texts`: their token ids so far.
+
+    Every choice is read back, also that of a digit: what may follow, and the run that is certain after it,
+    are a walk through the grammar on the host, and choice and run are fed as one pass. A field that is read
+    back once would take a pass for each of its tokens, to save the waits of a few.
+    """
 
     def __init__(
         self, selector: TokenSelector, prompts: Sequence[list[int]], constraints: Sequence[Constraint]
@@ -136,7 +141,7 @@ class CodeDecoder:
     """Audio codes: only they are looked at, so nothing else can follow, and none is read back to the host.
 
     The longest item comes first, so that the items still decoding are always the first ones: `order` says
-    which items the rows are.
+    which items the rows are. What changes with each code is a buffer on the device, its index too.
     """
 
     def __init__(self, selector: TokenSelector, counts: Sequence[int], guidance: Guidance | None):
@@ -154,6 +159,13 @@ class CodeDecoder:
         self._uniforms = uniforms.to(device)
         self._codes = torch.zeros(len(counts), self.longest, dtype=torch.long, device=device)
         self._seen = selector.marks(len(counts), CODES)
+        self._index = torch.zeros(1, dtype=torch.long, device=device)  # of the next code
+        self._tokens = torch.zeros(len(counts), 1, dtype=torch.long, device=device)  # the codes before
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        """What `next` changes, but for codes at an index that is still to come."""
+        return [self._index, self._tokens, *(() if self._seen is None else (self._seen,))]
 
     def rows(self, prompts: Sequence[list[int]]) -> list[list[int]]:
         """What each row begins with, by the `prompts` of the items."""
@@ -164,19 +176,24 @@ class CodeDecoder:
         """How many items have a code `index`."""
         return sum(count > index for count in self.counts)
 
-    def next(self, head: Head, index: int) -> Tensor:
-        """Code `index` of each live item as a token, int64 `[live]`."""
-        live = self.live(index)
+    def before(self, live: int) -> Tensor:
+        """The codes before, as the tokens of the first `live` items' rows: int64 `[live·branches]`."""
+        return self._tokens[:live].expand(live, self.branches).flatten()
+
+    def next(self, head: Head, live: int) -> Tensor:
+        """The next code of the first `live` items as a token, int64 `[live]`."""
         logits = head(slice(FIRST_CODE, FIRST_CODE + CODES))
         if self.guidance:
             logits = self.guidance.guided(logits)
         with span("sampling"):
             seen = None if self._seen is None else self._seen[:live]
-            picked = self.selector.sampling.pick(logits, self._uniforms[index, :live], seen)
-            self._codes[:live, index] = picked
+            picked = self.selector.sampling.pick(logits, self._uniforms[self._index, :live][0], seen)[:, None]
+            self._codes[:live, self._index] = picked
             if seen is not None:
-                seen.scatter_(1, picked[:, None], True)
-        return picked + FIRST_CODE
+                seen.scatter_(1, picked, True)
+            torch.add(picked, FIRST_CODE, out=self._tokens[:live])
+            self._index.add_(1)
+        return self._tokens[:live, 0]
 
     def in_order(self) -> list[Tensor]:
         """Codes int64 `[counts[i]]` of each item, in the items' own order."""

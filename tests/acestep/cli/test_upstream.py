@@ -155,28 +155,6 @@ def test_what_is_said_in_another_way_is_the_same(write, fields, expected):
     assert {name: getattr(params, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize(
-    ("fields", "seeds"),
-    [
-        ({}, (42,)),
-        ({"seed": 7, "batch_size": 2}, (7, 8)),
-        ({"seed": "7"}, (7,)),
-        ({"seed": -1}, None),
-        ({"seed": "-1"}, None),
-        ({"seed": ""}, None),
-        ({"seed": None}, None),
-        ({"seed": 7, "use_random_seed": False}, (7,)),
-        ({"seed": 7, "use_random_seed": True}, None),
-        ({"seeds": [3, 9], "batch_size": 2}, (3, 9)),
-        ({"seeds": None, "seed": 5}, (5,)),
-        ({"seed": "3, 9", "batch_size": 2}, (3, 9)),
-        ({"seeds": 7, "batch_size": 2}, (7, 8)),
-    ],
-)
-def test_seeds_are_said_or_drawn(write, fields, seeds):
-    assert load_example(write(fields))[1].seeds == seeds
-
-
 @pytest.mark.parametrize("audio_format", ["flac", "wav", "mp3", "opus", "aac", "wav32"])
 def test_files_are_written_in_every_format_that_upstream_has(write, audio_format: str):
     fields = {"audio_format": audio_format, "mp3_bitrate": "320k", "mp3SampleRate": 44_100}
@@ -339,24 +317,6 @@ def test_the_table_is_printed_and_is_the_documents(capsys: pytest.CaptureFixture
     ours = {upstream_fields.ours(name) for name in UPSTREAMS}
     only_ours = fields - ours
     assert only_ours == {"guidance_mode", "repaint_injection_ratio", "preset"}
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected", "told"),
-    [
-        ({"retake_seed": "7"}, 7, 0),
-        ({"retake_seed": 7}, 7, 0),
-        ({"retake_seed": [7]}, 7, 0),
-        ({"retake_seed": [7, 9]}, 7, 1),
-        ({"retake_seed": "7, 9"}, 7, 1),
-        *(({"retake_seed": nothing}, None, 0) for nothing in ("-1", -1, "", None)),
-    ],
-)
-def test_the_seed_of_a_retake_is_read_as_upstream_writes_it(write, fields, expected, told):
-    left_out = collected()
-    params, _ = load_example(write({"retake_variance": 0.2} | fields), left_out)
-    assert params.retake_seed == expected
-    assert [change.field for change in left_out.changes] == ["retake_seed"] * told
 
 
 def test_upstreams_default_crossfades_are_left_to_the_mode_and_others_are_used(write):

@@ -153,13 +153,33 @@ def test_the_report_says_what_was_predicted_in_80_columns(fits):
         assert cells[-2] == f"{stage['peak_allocated_bytes'] / GIB:.2f}"
     total = table[report.TOTAL]
     assert total[0] == f"{sum(s['seconds'] for s in cost['stages'] if s['stage'] != 'load'):.3f}"
-    assert total[3:5] == [str(cost["work"]["launches"]), str(cost["work"]["syncs"])]
+    launches, kernels = cost["work"]["launches"], cost["work"]["kernels"]
+    launched = [str(number) if number < 1e5 else f"{number / 1e6:.2f}M" for number in (launches, kernels)]
+    launched = str(launches) if launches == kernels else "/".join(launched)
+    assert total[3:5] == [launched, str(cost["work"]["syncs"])]
     assert f"= {cost['peak_bytes'] / GIB:.2f} of 8.00 GiB" in fits.out
     highest = max(cost["stages"], key=lambda stage: stage["peak_allocated_bytes"])
     [first, *_] = sorted(highest["sites"], key=highest["sites"].get, reverse=True)
     made_of = fits.out.partition("highest peak: ")[2].splitlines()
     assert made_of[0].startswith(highest["stage"]) and made_of[1].endswith(first)
     assert 2 <= len(made_of) <= 1 + report.TOP_SITES
+
+
+def test_what_runs_the_kernels_is_said_and_counted(capsys):
+    counts = {}
+    for flags in (("--no-graphs",), ("--compile", "--no-graphs"), ("--compile",)):
+        assert main([*TINY, *flags]) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        runs = "compiled PyTorch (fusion by rule)" if "--compile" in flags else "eager PyTorch"
+        assert f"run by {runs}{'' if '--no-graphs' in flags else ', steps as graphs'} predicted" in out
+        assert "2 µs a kernel" in out
+        assert main([*TINY, *flags, "--json"]) == 0
+        cost = json.loads(capsys.readouterr().out)
+        assert cost["environment"]["compiled"] == ("fusion by rule" if "--compile" in flags else None)
+        counts[flags] = {stage["stage"]: stage["work"] for stage in cost["stages"]}["diffuse"]
+    eager, compiled, _ = counts.values()
+    assert compiled["kernels"] < eager["kernels"] / 2
+    assert compiled["read_bytes"] < eager["read_bytes"] and compiled["flop"] == eager["flop"]
 
 
 def test_a_card_too_small_is_exit_1_and_says_where_it_ended(ends):

@@ -7,6 +7,7 @@ import torch
 from allocations import BASE, CARD, TINY, TURBO, XL, cost, predicted, setup, small, song
 from msgspec.structs import replace
 
+from acestep.lm.decode.kv_cache import BLOCK
 from acestep.lm.decode.loop import common_prefix
 from acestep.models.configs import DiTConfig
 from acestep.text.audio_codes import CODES
@@ -108,12 +109,17 @@ def test_the_waveform(made):
     assert frames > 25 * SECONDS  # the control: halos are decoded twice
 
 
+def in_blocks(context: int) -> int:
+    """The context of a step that has `context` tokens before it, with what it reads in vain."""
+    return -(-(context + 1) // BLOCK) * BLOCK - 1
+
+
 def test_the_language_model():
     found = cost(setup(lm=True), song(SECONDS, lm=True, lm_cfg_scale=1.0))
     config, prompt, codes = qwen3_of(LMS[0]), found.counts["lm_prompt_tokens"], 5 * SECONDS
     assert flop(found, "lm_prefill") == qwen3_flop(config, prompt, executed=True)
     head = lm_decode_flop(config, 1, 0, CODES) - lm_decode_flop(config, 1, 0, 0)
-    steps = sum(lm_decode_flop(config, 1, prompt + done, CODES) for done in range(codes - 1))
+    steps = sum(lm_decode_flop(config, 1, in_blocks(prompt + done), CODES) for done in range(codes - 1))
     assert flop(found, "lm_decode") == head + steps
     plain = cost(params=song(SECONDS))
     encoded, before = (one.counts["encoder_tokens"] for one in (found, plain))
@@ -139,7 +145,7 @@ def test_guidance_of_codes_is_one_more_row_with_a_short_prompt():
     rest = (qwen3_flop(config, n - shared, shared, executed=True) for n in (prompt, len(bare)))
     assert flop(guided, "lm_prefill") == qwen3_flop(config, shared, executed=True) + sum(rest)
     head = lm_decode_flop(config, 2, 0, CODES) - lm_decode_flop(config, 2, 0, 0)
-    steps = sum(lm_decode_flop(config, 2, prompt + done, CODES) for done in range(codes - 1))
+    steps = sum(lm_decode_flop(config, 2, in_blocks(prompt + done), CODES) for done in range(codes - 1))
     assert flop(guided, "lm_decode") == head + steps  # over the longer row's keys
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from acestep.audio.decode import decode
 from acestep.audio.tile_size import VAE_CHUNK
+from acestep.lm.decode import kv_cache
 from acestep.lm.decode.kv_cache import KVState
 from harness.memory import GIB, MemoryBudget
 from harness.nn.blocks import MLP
@@ -80,11 +81,14 @@ def language_model(nets: Small) -> Call:
     tokens, rows = nets.zeros(2, dtype=torch.long), slice(100, 200)
 
     def call() -> object:
-        session = KVState(nets.lm, [[1, 2, 3, 4, 5], [1, 2, 9]], 8, nets.device)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kv_cache, "block_of", lambda device: 16)  # here as there
+            session = KVState(nets.lm, [[1, 2, 3, 4, 5], [1, 2, 9]], 8, nets.device)
         session.prefill()
-        for _ in range(2):
-            session.head(rows)
-            session.step(tokens)
+        for new in (1, 2):
+            window = session.window(2, new)
+            window.head(rows)
+            window.step(tokens)
         return session
 
     return call

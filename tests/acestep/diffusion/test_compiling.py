@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,11 +17,14 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import torch
+from recorders import recording_cpu
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from acestep import GenerationConfig, GenerationParams
+from acestep.audio.tile_size import VAE_CHUNK
+from acestep.components import DIT, VAE
 from acestep.diffusion import sampler as diffusion
 from acestep.diffusion import step
 from acestep.diffusion.guidance import Guidance
@@ -28,7 +32,9 @@ from acestep.engine import Engine
 from acestep.models import dit as dit_module
 from acestep.models.configs import DiTConfig
 from acestep.models.dit import Conditions, DiT, Modulation
+from acestep.setup import COMPILED, Setup
 from harness import compiling
+from harness.accelerators import Accelerator
 from harness.compiling import CACHE_VARIABLE, Compiled, cache_directory, unavailable
 from harness.spans import record
 
@@ -146,12 +152,12 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
 
 @pytest.mark.parametrize("frames", [WITHIN, BEYOND])
 @pytest.mark.parametrize("guided", [False, True])
-def test_a_whole_velocity_has_no_graph_break(frames: int, guided: bool):
+def test_a_whole_pass_is_one_graph(frames: int, guided: bool):
     dit = made()
-    run = dit.velocities if guided else dit.velocity
-    shape = conditions(dit, 2, frames, guided=guided)
-    found = torch._dynamo.explain(run)(torch.randn(2, frames, 64), shape, modulation(dit), 1)
-    assert (found.graph_count, found.graph_break_count) == (1, 0)
+    run = dit.both if guided else dit.velocity
+    x, shape, times = torch.randn(2, frames, 64), conditions(dit, 2, frames, guided=guided), modulation(dit)
+    whole = torch.compile(run, fullgraph=True, backend="eager")
+    assert torch.equal(whole(x, shape, times, 1), run(x, shape, times, 1))
 
 
 def test_a_value_that_is_read_back_is_a_graph_break_and_an_error(
@@ -277,10 +283,10 @@ def eager_and_compiled() -> Run:
     dit = made()
     times, shape = modulation(dit), conditions(dit, ITEMS, BEYOND, guided=True)
     x = diffusion.noise(range(ITEMS), BEYOND, torch.float32, CPU)
-    guidance = Guidance(5.0)
+    options = diffusion.Options(guidance=Guidance(5.0))
 
     def latents(x: Tensor) -> Tensor:
-        return diffusion.denoise(dit, x, shape, times, TIMES, guidance=guidance)[0]
+        return diffusion.denoise(dit, x, shape, times, TIMES, options)[0]
 
     eager, close = latents(x), latents(x * (1 + 1e-4))
     compiled = CompiledDiT(dit)
@@ -330,6 +336,33 @@ def test_an_engine_compiles_in_a_stage_of_its_own_and_makes_the_same_music(
     assert plain.counts == first.counts == second.counts
     for ours, again, expected in zip(first.audios, second.audios, plain.audios, strict=True):
         assert torch.equal(ours.tensor, expected.tensor) and torch.equal(again.tensor, expected.tensor)
+
+
+@pytest.mark.parametrize(
+    ("device", "on", "names"),
+    [("cpu", True, {DIT}), ("cuda", True, {DIT, VAE}), ("cpu", False, set()), ("cuda", False, set())],
+)
+def test_one_table_says_what_is_compiled_where(device: str, on: bool, names: set[str]):
+    setup = Setup.choose("synthetic-tiny", device="cpu", lm=None)
+    card = Accelerator(device, "a card", 24.0)
+    assert names <= set(dataclasses.replace(setup, accelerator=card, compile=on).compiled)
+    assert (VAE in dataclasses.replace(setup, accelerator=card, compile=on).compiled) == (VAE in names)
+
+
+def test_a_compiled_vae_and_recorded_passes_are_the_same_music(graphs: list, monkeypatch: pytest.MonkeyPatch):
+    """What is recorded is what is compiled; of the VAE one graph for a size of tile."""
+    monkeypatch.setitem(COMPILED, "cpu", (DIT, VAE))
+    monkeypatch.setenv(VAE_CHUNK, "64")
+    setup = Setup.choose("synthetic-tiny", device="cpu", lm=None, compile=True)
+    engine = Engine.from_setup(dataclasses.replace(setup, graphs=True))
+    params = GenerationParams(caption="dub", duration=6, bpm=120, inference_steps=3)
+    plain = Engine.load("synthetic-tiny", device="cpu", lm=None).generate(params, GenerationConfig(1, (1,)))
+    recorder = recording_cpu(monkeypatch, operators=False)
+    first, second = (engine.generate(params, GenerationConfig(1, (1,))) for _ in range(2))
+    assert len(graphs) == 2 and recorder.replays == [3, 3]
+    assert "compile" in first.stages_s and first.counts == plain.counts and not first.warnings
+    for result in (first, second):
+        assert difference(result.audios[0].tensor, plain.audios[0].tensor) < LIMIT
 
 
 @inductor

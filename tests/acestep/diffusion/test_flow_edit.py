@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from velocities import DOUBLE, SEEDS, draw
+from velocities import DOUBLE, SEEDS, draw, split
 
 from acestep.diffusion.flow_edit import edit
 from acestep.diffusion.guidance import Guidance
@@ -46,8 +46,8 @@ def ours(edits: int, times: list[float] = TIMES, **options: Any) -> tuple[torch.
     network: Any = Network()
     words: Any = ("target", "source")
     times_of: Any = times
-    options = {"seeds": SEEDS} | options
-    found, passes = edit(network, RECORDING, *words, times_of, times, edits=edits, **options)
+    chosen, rest = split({"seeds": SEEDS} | options)
+    found, passes = edit(network, RECORDING, *words, times_of, times, chosen, edits=edits, **rest)
     assert passes == len(network.calls)
     return found, network
 

@@ -13,7 +13,7 @@ from velocities import CPU, DOUBLE, SEEDS, Field, bent, draw, towards
 
 from acestep.diffusion.guidance import Guidance, apg, cfg
 from acestep.diffusion.repaint import Repaint
-from acestep.diffusion.sampler import FRESH, blend_start, denoise, modulate, noise
+from acestep.diffusion.sampler import FRESH, Options, blend_start, denoise, modulate, noise
 from acestep.diffusion.schedule import schedule
 from acestep.models.configs import DiTConfig
 from acestep.models.dit import DiT
@@ -221,12 +221,9 @@ def test_an_item_does_not_depend_on_its_batch(method: str, mode: str | None):
 
     def run(items: slice) -> Tensor:
         conditions = dit.condition(context[items], encoded, null)
-        guidance = Guidance(7.0, mode, 0.2, 0.95) if mode else None
+        options = Options(method, guidance=Guidance(7.0, mode, 0.2, 0.95) if mode else None)
         x, seeds = draw(*SEEDS, frames=frames)[items], SEEDS[items]
-        found, _ = denoise(
-            dit, x, conditions, modulation, times, method=method, guidance=guidance, seeds=seeds
-        )
-        return found
+        return denoise(dit, x, conditions, modulation, times, options, seeds=seeds)[0]
 
     together, second = run(slice(0, 2)), run(slice(1, 2))
     assert torch.allclose(together[1:], second, rtol=1e-9, atol=1e-9)

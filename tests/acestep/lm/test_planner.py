@@ -8,7 +8,7 @@ from tiny_lm import tiny_planner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acestep.lm import planner
-from acestep.lm.decode.kv_cache import KVState
+from acestep.lm.decode.kv_cache import KVState, Window
 from acestep.lm.decode.selector import Guidance
 from acestep.lm.grammar import constraint
 from acestep.lm.sampling import Sampling
@@ -17,6 +17,7 @@ from acestep.result import Counts
 from acestep.text.metadata import Metadata
 from acestep.text.prompts import phase2_prompt, phase2_unconditional
 from acestep.text.tokenizer import FIRST_CODE, IM_END
+from harness import graphs
 
 PLANNER = tiny_planner()
 OPEN = GenerationParams(
@@ -98,8 +99,8 @@ def test_nothing_asked_nothing_done():
 
 def test_the_work_is_counted_and_a_finished_item_costs_nothing(monkeypatch: pytest.MonkeyPatch):
     fed = []
-    step = KVState.step
-    monkeypatch.setattr(KVState, "step", lambda self, tokens: (fed.append(len(tokens)), step(self, tokens)))
+    step = Window.step
+    monkeypatch.setattr(Window, "step", lambda self, tokens: (fed.append(len(tokens)), step(self, tokens)))
     made = plan(OPEN, Metadata(), (3, 4, 5), metadata=True)
     assert sum(fed) == 2 * sum(len(codes) - 1 for codes in made.codes)
     assert len({len(codes) for codes in made.codes}) > 1, "one must end before another"
@@ -109,6 +110,27 @@ def test_the_work_is_counted_and_a_finished_item_costs_nothing(monkeypatch: pyte
     assert made.counts.lm_decode_steps == thinking.lm_decode_steps + longest - 1
     assert made.counts.lm_decode_tokens == thinking.lm_decode_tokens + sum(map(len, made.codes))
     assert thinking.lm_decode_steps < 12 < thinking.lm_prefill_tokens < made.counts.lm_prefill_tokens
+
+
+class Full:
+    """A recorder without memory."""
+
+    def __init__(self, device: torch.device):
+        pass
+
+    def record(self, step):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_what_could_not_be_recorded_is_told_and_is_the_same_plan(monkeypatch: pytest.MonkeyPatch):
+    expected = plan()
+    monkeypatch.setitem(graphs.recorders, "cpu", Full)
+    monkeypatch.setattr(PLANNER, "backend", replace(PLANNER.backend, graphs=True))
+    found = plan()
+    assert [str(fallback) for fallback in found.fallbacks] == [
+        "lm_decode: OutOfMemoryError: CUDA out of memory.; launched each kernel by itself"
+    ]
+    assert torch.equal(found.codes[0], expected.codes[0]) and expected.fallbacks == ()
 
 
 @pytest.fixture

@@ -1,8 +1,13 @@
 """The sampler against sorting, which it avoids, and against the distribution it claims."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from acestep.lm import sampling as module
+from acestep.lm.decode.selector import ConstrainedDecoder, TokenSelector
+from acestep.lm.grammar.allowed import Free
 from acestep.lm.sampling import Sampling, draw, nucleus_floor
 
 
@@ -105,3 +110,75 @@ def test_an_items_draw_does_not_depend_on_its_batch():
     assert [
         sampling.pick(scores[i : i + 1], uniform[i : i + 1]).item() for i in range(4)
     ] == together.tolist()
+
+
+def kept(monkeypatch: pytest.MonkeyPatch, sampling: Sampling, scores: torch.Tensor, **more) -> torch.Tensor:
+    """The probabilities that are drawn from."""
+    drawn = []
+
+    def record(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        drawn.append(probabilities)
+        return draw(probabilities, uniform)
+
+    monkeypatch.setattr(module, "draw", record)
+    sampling.pick(scores, torch.zeros(len(scores)), **more)
+    return drawn[0]
+
+
+def ties(seed: int, size: int = 40) -> torch.Tensor:
+    """Logits of few different values, in fp32 without rounding."""
+    return torch.randint(-6, 7, (3, size), generator=torch.Generator().manual_seed(seed)) / 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("k", [1, 2, 7, 39, 40, 41, 1_000_000])
+def test_top_k_keeps_what_fewer_than_k_are_likelier_than(monkeypatch, k: int, seed: int):
+    scores = ties(seed)
+    likelier = (scores[:, None, :] > scores[:, :, None]).sum(-1)  # than each
+    probabilities = kept(monkeypatch, Sampling(1.0, top_k=k), scores)
+    assert torch.equal(probabilities > 0, likelier < k)
+    left = scores.double().masked_fill(likelier >= k, -torch.inf).softmax(-1)
+    assert torch.allclose(probabilities.double(), left, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("mass", [0.05, 0.5, 0.9, 0.95, 0.999])
+def test_the_nucleus_holds_its_mass_and_without_its_least_would_not(monkeypatch, mass: float, seed: int):
+    scores = ties(seed)
+    inside = kept(monkeypatch, Sampling(1.0, top_p=mass), scores) > 0
+    for row, members in zip(scores.double().softmax(-1), inside, strict=True):
+        least = row[members].min()
+        assert row[members].sum() > mass - 1e-6
+        assert row[row > least * (1 + 1e-9)].sum() < mass + 1e-6
+        assert not (row[~members] > least * (1 - 1e-9)).any()  # ties are members, and nothing is left out
+
+
+@pytest.mark.parametrize("off", [{"top_p": 1.0}, {"top_p": 0.0}, {"top_k": 0}, {"top_k": 300}])
+def test_what_is_off_changes_no_bit(monkeypatch, off):
+    scores = logits(3, 300)
+    assert torch.equal(kept(monkeypatch, Sampling(0.85, **off), scores), (scores / 0.85).softmax(-1))
+
+
+def test_what_was_suppressed_is_allowed_again_with_the_same_bits(monkeypatch):
+    """A mask is laid over logits that stay as they are: a later step may allow what this one did not."""
+    scores = logits(1, 1000)
+    before, half = scores.clone(), torch.rand(1000, generator=torch.Generator().manual_seed(3)) < 0.5
+    seen = []
+
+    def pick(self, masked: torch.Tensor, *others) -> torch.Tensor:
+        seen.append(masked)
+        return masked.argmax(-1)
+
+    monkeypatch.setattr(Sampling, "pick", pick)
+    selector = TokenSelector(Sampling(1.0), [0], torch.device("cpu"))
+    for mask in (half, ~half, torch.ones(1000, dtype=torch.bool)):
+        constraint = SimpleNamespace(
+            allowed=lambda peek, mask=mask: Free(mask),
+            advance=lambda token_ids: None,
+            certain=lambda: (),
+            done=False,
+        )
+        ConstrainedDecoder(selector, [[]], [constraint]).next(lambda rows: scores)  # type: ignore[list-item]
+        assert torch.equal(seen[-1][:, mask], before[:, mask])
+        assert (seen[-1][:, ~mask] == -torch.inf).all()
+    assert torch.equal(seen[-1], before) and torch.equal(scores, before)

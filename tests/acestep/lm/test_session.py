@@ -45,18 +45,17 @@ def test_rows_of_unequal_prompts_and_runs_match_the_uncached_model():
         session.extend(runs)
         texts = [text + run for text, run in zip(texts, runs, strict=True)]
         check(session, texts)
-    for tokens in ([7, 8, 9, 10], [11, 12, 13, 14]):
-        session.step(torch.tensor(tokens))
+    for new, tokens in enumerate(([7, 8, 9, 10], [11, 12, 13, 14]), 1):
+        session.window(4, new).step(torch.tensor(tokens))
         texts = [[*text, token] for text, token in zip(texts, tokens, strict=True)]
     check(session, texts)
-    assert session.lengths == [len(text) for text in texts]
 
 
 def test_the_check_sees_a_row_that_was_fed_its_padding():
     session = opened([LONG, SHORT], 4)
     session.cache.padding = 0  # where the first token of each row is
     session.extend([[1, 2], [3]])
-    session.step(torch.tensor([4, 5]))
+    session.window(2, 1).step(torch.tensor([4, 5]))
     with pytest.raises(AssertionError):
         check(session, [[*LONG, 1, 2, 4], [*SHORT, 3, 5]])
 
@@ -78,11 +77,9 @@ def test_any_texts_in_any_pieces(seed: int):
 
 def test_the_first_rows_go_on_alone():
     session = opened([LONG, SHORT, HEAD], 2)
-    session.keep(2)
-    session.step(torch.tensor([1, 2]))
-    session.keep(1)
-    session.step(torch.tensor([3]))
-    check(session, [[*LONG, 1, 3]])
+    session.window(2, 1).step(torch.tensor([1, 2]))
+    session.window(1, 2).step(torch.tensor([3]))
+    check(session, [[*LONG, 1, 3], [*SHORT, 2], HEAD])
 
 
 def test_shared_tokens_are_prefilled_once():
@@ -110,8 +107,9 @@ def test_one_or_two_rows_are_multiplied_without_onednn(monkeypatch: pytest.Monke
     monkeypatch.setattr(F, "linear", noted)
     for rows in (1, 2, 3):
         session = opened([LONG] * rows, 1)
-        session.step(torch.zeros(rows, dtype=torch.long))
-        session.head(slice(4))
+        window = session.window(rows, 1)
+        window.step(torch.zeros(rows, dtype=torch.long))
+        window.head(slice(4))
     assert seen == {(len(LONG), True), (1, False), (2, False), (3, True)}
 
 

@@ -1,4 +1,4 @@
-"""The quantizer in half precision: the codes of its own features, not their neighbours."""
+"""The quantizer: the codes of its own features in half precision, too, and the way there and back."""
 
 import math
 
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from acestep.models.codes import FSQ
+from acestep.text.audio_codes import CODES, MAX_CODES, join, parse
 
 LEVELS = [8, 8, 8, 5, 5, 5]
 WIDTH, COUNT = 64, 4000
@@ -45,3 +46,18 @@ def test_in_half_precision_itself_one_code_in_twenty_is_another():
     fsq, x = quantizer(torch.bfloat16), features(torch.bfloat16)
     share = (indices(fsq, x, torch.bfloat16) == indices(fsq, x, torch.float64)).double().mean()
     assert 0.9 < share < 0.97
+
+
+def test_every_code_is_the_same_after_text_and_vectors():
+    """The projections are ones here, and the clamp is undone: in between lies the grid, each point once."""
+    fsq = FSQ(len(LEVELS), LEVELS).requires_grad_(False)
+    for projection in (fsq.project_in, fsq.project_out):
+        projection.weight.copy_(torch.eye(len(LEVELS)))
+        projection.bias.zero_()
+    codes = torch.arange(CODES)
+    texts = [join(some.tolist()) for some in codes.split(MAX_CODES)]
+    points = fsq.decode(torch.tensor([code for text in texts for code in parse(text)]))
+    assert len(points.unique(dim=0)) == CODES == math.prod(LEVELS)
+    stretch = 1 + 1 / (torch.tensor(LEVELS) - 1)
+    assert torch.equal(fsq.indices(stretch * torch.atanh(points / stretch)), codes)
+    assert not torch.equal(fsq.indices(points), codes)  # the clamp was there

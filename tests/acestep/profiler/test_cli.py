@@ -162,6 +162,14 @@ def test_quantization_needs_its_package(run, monkeypatch):
     assert code == 3 and said.startswith("profile_inference: --quantization: w8a8_dynamic needs torchao")
 
 
+def test_graphs_need_a_card_that_records(run):
+    code, message, _ = run("--graphs --device cpu")
+    words = (
+        "profile_inference: --graphs: only CUDA records steps, and the device is cpu; leave it out, or choose"
+    )
+    assert code == 3 and message == f"{words} --device cuda\n"
+
+
 def test_every_flag_has_a_refusal_or_takes_nothing():
     bare = {"strict", "no_limits", "use_cot_caption", "use_cot_language", "no_warmup"}
     bare |= {"dry_run", "tier_with_lm", "compile", "graphs"}

@@ -150,6 +150,7 @@ def test_the_header_of_words_names_no_dit():
     asked = options(f"{TINY_CPU} --mode understand")
     text = "\n".join(prepare.header_lines(asked, prepare.setup(asked), None))
     assert "acestep-5Hz-lm-1.7B (default)" in text and "DiT" not in text and "CoT" not in text
+    assert "compile      off (tier)" in text and "graphs       off (tier)" in text  # the LM's, too
 
 
 def test_a_tiers_own_choice_shows_beside_what_was_asked():

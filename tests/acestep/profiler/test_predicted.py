@@ -1,4 +1,4 @@
-"""The benchmark's dry run on a card that is not here: what each row would cost, from two processes."""
+"""The benchmark's dry run on a card that is not here: what each row would cost, from other processes."""
 
 import json
 import os
@@ -6,17 +6,20 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from places import ROOT
 
-from acestep.profiler import matrix, prepare
+from acestep.profiler import matrix, modes, prepare
 from acestep.profiler.command import main
 from acestep.profiler.options import parse
 from harness import cards
+from harness import processes as pool
 from harness.memory import GIB
 from harness.trace.cost import Refusal
 
@@ -44,6 +47,12 @@ def dry(monkeypatch, tmp_path, capsys):
     return run
 
 
+@pytest.fixture
+def here(monkeypatch):
+    """What processes would predict is predicted in this one: of those there is a test of its own."""
+    monkeypatch.setattr(modes, "Processes", lambda: nullcontext(SimpleNamespace(map=map)))
+
+
 def predicted(*arguments):
     """The rows of a command line, each with its cost, made here."""
     options = parse([*DRY, *CELL, *arguments], {}, Path("/nowhere"))
@@ -52,7 +61,8 @@ def predicted(*arguments):
     return [(row, matrix.expected(card, row)) for row in matrix.rows(options, made)]
 
 
-def test_a_row_has_expected_times_and_a_peak(dry):
+def test_a_row_has_expected_times_and_a_peak(dry, monkeypatch):
+    monkeypatch.setattr(pool, "_cores", lambda: 1)
     code, out, err = dry("--dry-run", "--card", "rtx4060")
     assert code == 0 and "GeForce RTX 4060: 8.00 GiB → 8 GB class → tier4" in out
     assert "rows to predict: 2," in err
@@ -64,7 +74,7 @@ def test_a_row_has_expected_times_and_a_peak(dry):
     assert [plain, thinking] == [matrix.expected_row(*one) for one in predicted()]
 
 
-def test_rows_that_would_run_the_same_are_predicted_once_and_listed_each(dry, monkeypatch):
+def test_rows_that_would_run_the_same_are_predicted_once_and_listed_each(dry, here, monkeypatch):
     monkeypatch.setattr(matrix, "BATCHES", (1, 2))  # of which a card of 4 GB makes one
     code, out, err = dry("--dry-run", "--card", "rtx4060", "--max-vram", "4")
     one, two = re.findall(r"^10 .*$", out, re.M)
@@ -72,7 +82,7 @@ def test_rows_that_would_run_the_same_are_predicted_once_and_listed_each(dry, mo
     assert "CLAMPED" in two and one.split()[4:9] == two.split()[4:9]
 
 
-def test_a_row_marks_what_does_not_fit(dry, monkeypatch, tmp_path):
+def test_a_row_marks_what_does_not_fit(dry, here, monkeypatch, tmp_path):
     small = {"name": "small", "capability": "8.6", "memory_gib": 1, "context_mib": 1000}
     (tmp_path / "small.json").write_text(json.dumps(small | {"tflop_per_s": 10, "gb_per_s": 100}))
     card = cards.read(tmp_path / "small.json")

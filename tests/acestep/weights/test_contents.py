@@ -44,7 +44,7 @@ def answers(tmp_path_factory) -> dict[str, Answer]:
         root = checkpoint(tmp_path_factory.mktemp("roots") / "root", LM)
         damage(root / place)
         scripts.append(SCRIPT.format(words=words(root)))
-    return dict(zip(DAMAGES, run_each(scripts), strict=True))
+    return dict(zip(DAMAGES, run_each(scripts, first="import acestep.__main__"), strict=True))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

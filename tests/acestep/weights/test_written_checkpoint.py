@@ -162,10 +162,10 @@ def test_what_was_begun_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(synthetic, "_write_weights", stop)
-        synthetic.write(Synthetic("synthetic-tiny"), tmp_path)
+        synthetic.write(Synthetic("synthetic-tiny"), tmp_path, lms=())
     (tmp_path / DEFAULT_DIT / ".left.part").touch()
-    synthetic.write(Synthetic("synthetic-tiny"), tmp_path)
-    synthetic.write(Synthetic("synthetic-tiny", 1), tmp_path)  # other values
+    synthetic.write(Synthetic("synthetic-tiny"), tmp_path, lms=())
+    synthetic.write(Synthetic("synthetic-tiny", 1), tmp_path, lms=())  # other values
 
 
 def test_same_seed_same_bytes(written: Path, tmp_path: Path) -> None:

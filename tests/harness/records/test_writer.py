@@ -1,7 +1,5 @@
-"""Files of results: complete at any moment, refused before the run, and safe to open elsewhere."""
+"""Files of results: complete at any moment, and refused before the run."""
 
-import csv
-import json
 import os
 import signal
 import subprocess
@@ -306,51 +304,6 @@ def test_a_killed_run_is_taken_up_where_it_was(tmp_path):
                 assert load(path)[1] == [*items, *ran]
     assert len(ran) == 5
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_bare_list_has_the_old_names(tmp_path):
-    failed = item(60.0, status="oom", error="no room", samples=(), audio=None)
-    entries = json.loads(write(tmp_path / "r.json", [ITEMS[0], failed], json_compat=True))
-    assert entries[0] == {
-        "config": {"duration": 30.0, "batch_size": 2, "thinking": True, "inference_steps": 8},
-        "wall_time": 3.0,
-        "success": True,
-        "error": None,
-        "lm_time": 0.75,
-        "dit_time": 1.0,
-        "vae_time": 0.5,
-        "n_audios": 2,
-    }
-    assert (entries[1]["success"], entries[1]["error"]) == (False, "no room")
-    assert (entries[1]["wall_time"], entries[1]["n_audios"]) == (0.0, 0)
-
-
-def test_a_csv_has_a_row_per_item_with_its_provenance(tmp_path):
-    write(tmp_path / "R.CSV", [ITEMS[0], item(60.0, samples=(), memory_bytes={"driver": 30})])
-    with (tmp_path / "R.CSV").open(newline="") as file:
-        first, second = csv.DictReader(file)
-    expected = {"duration_s": "30.0", "wall_s": "3.0", "spread": "0.5", "dit_s": "1.0", "min_s": "2.5"}
-    expected |= {"commit": "c0ffee", "dirty": "False", "cpu": "AMD EPYC", "rss_bytes": "10"}
-    assert expected.items() <= first.items()
-    assert (second["wall_s"], second["rss_bytes"], second["driver_bytes"]) == ("", "", "30")
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1", "\x1b[31m=1"])
-def test_no_cell_is_a_formula(tmp_path, text):
-    write(tmp_path / "r.csv", [item(status="error", error=text)], header(source=text))
-    with (tmp_path / "r.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    for cell in (row["error"], row["source"]):
-        assert cell[0] not in "=+-@\t\r\x1b"
-
-
-def test_a_table_stays_a_table(tmp_path):
-    text = write(tmp_path / "r.md", [item(status="error", error="a|b\n<b>`[x](y)\\ \x1b[31m")])
-    facts, _, head, rule, row = text.splitlines()
-    assert facts.startswith("acestep-profile/1, c0ffee, synthetic-tiny")
-    assert rule.count("---") == head.count("|") - 1 == row.replace("\\|", "").count("|") - 1
-    assert "| 3 | 0.5 | 0.75 | 1 | 0.5 | 0.1 | error | " in row
-    assert "a\\|b \\<b\\>\\`\\[x\\](y)\\\\ \\\\x1b\\[31m" in row
 
 
 @pytest.mark.parametrize("suffix", [".json", ".csv", ".md"])

@@ -27,9 +27,9 @@ from harness.nn.blocks import (
 )
 from harness.nn.config import BlockConfig
 from harness.nn.packed import unpack
-from harness.trace.cost import Work
 from harness.trace.fake_card import FakeCard
 from harness.trace.libraries import CUDA
+from harness.trace.stage_costs import Work
 
 AMPERE, TURING = (8, 0), (7, 5)
 BATCH, HEADS, GROUPS, LENGTH, SIZE, WINDOW = 2, 4, 2, 300, 32, 128

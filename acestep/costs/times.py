@@ -1,0 +1,64 @@
+"""Expected seconds of a prediction beside its roofline, and what that is made of. No torch import here."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from harness.text import harmless
+from harness.trace.cost import Cost
+from harness.trace.expected import Kinds, Range
+from harness.trace.stage_costs import KINDS
+
+COLUMNS = 79
+LINK = "link"
+WIDTHS = (12, 8, 15, 7, 10, 12, 10, 5)
+HEADS = (
+    ("", "roofline", "expected", "", "of the", "roofline, %", "", ""),
+    ("stage", "seconds", "seconds", *KINDS, LINK),
+)
+
+
+def table(cost: Cost, total: str) -> list[str]:
+    """The stages that take time, and all but loading in a line named `total`; 79 columns."""
+    rows: list[Sequence[str]] = [*HEADS]
+    for stage in cost.stages:
+        if stage.seconds:
+            rows.append(_row(stage.stage, stage.seconds, stage.expected_s, [stage.kinds]))
+    if cost.seconds:
+        every = [stage.kinds for stage in cost.running]
+        rows.append(_row(total, cost.seconds, cost.expected_s, every))
+    return [_aligned(row) for row in rows] + _basis(cost)
+
+
+def between(expected_s: Range) -> str:
+    """Seconds from and to."""
+    return f"{expected_s.low:.3f}-{expected_s.high:.3f}"
+
+
+def _row(name: str, seconds: float, expected_s: Range, kinds: Sequence[Kinds]) -> tuple[str, ...]:
+    shares = (f"{100 * part / seconds:.0f}" for part in _parts(kinds))
+    return name, f"{seconds:.3f}", between(expected_s), *shares
+
+
+def _parts(kinds: Sequence[Kinds]) -> Iterator[float]:
+    """Seconds of each kind of kernel, and of the link."""
+    parts = dict.fromkeys((*KINDS, LINK), 0.0)
+    for stage in kinds:
+        for kind, resources in stage.items():
+            for resource, seconds in resources.items():
+                parts[LINK if resource == LINK else kind] += seconds
+    yield from parts.values()
+
+
+def _aligned(cells: Sequence[str]) -> str:
+    first, *widths = WIDTHS
+    name, *numbers = cells
+    return f"{name:<{first}}" + "".join(
+        f"{cell:>{width}}" for cell, width in zip(numbers, widths, strict=True)
+    )
+
+
+def _basis(cost: Cost) -> list[str]:
+    line = f"expected: {cost.environment['expected']}"
+    return textwrap.wrap(harmless(line), COLUMNS, subsequent_indent="  ", break_on_hyphens=False)

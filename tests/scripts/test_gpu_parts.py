@@ -1,0 +1,281 @@
+"""The parts of `scripts.gpu`: steps and their time, what of them a CPU runs, the report of any outcome."""
+
+import itertools
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from places import ROOT
+from tier_records import record
+
+from harness import cards
+from harness.accelerators import Accelerator
+from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.records import machine
+from harness.text import wrapped
+from harness.trace.calibration import Calibration
+from scripts.gpu import plan, report, steps
+from scripts.gpu.parts import beside, calibration, energy, modes, peaks, stages
+from scripts.gpu.parts import tests as marked_tests
+from scripts.gpu.plan import PARTS, TINY, allotment_s
+from scripts.gpu.record import Facts, Outcome, Row, new
+from scripts.gpu.steps import Clock, Measured, Ratio, Step, Task, in_turn, rows
+
+TASK = Task(part="any", device="cpu", source="synthetic-tiny", limit_s=600.0)
+SHORT = replace(TINY, durations_s=(5,), pairs=1, tokens=2, tiers_gb=(8,))
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(steps, "sizes_of", lambda source: SHORT)
+
+
+def step(name: str, seconds: float, clock: list[float], work: float = 1.0) -> Step:
+    def run() -> Measured:
+        clock[0] += seconds
+        return Measured({"seconds": seconds})
+
+    return Step(name, run, work)
+
+
+def test_what_takes_as_long_as_any_so_far_is_left_out_once_there_is_no_time():
+    now = [0.0]
+    todo = [step("a", 10, now), step("b", 20, now, 2), step("c", 50, now, 5), step("d", 5, now, 1)]
+    measured = list(rows(todo, TASK, Clock(60.0, lambda: now[0])))
+    assert [row.status for row in measured] == ["ok", "ok", "skip", "ok"]
+    assert measured[2].reason == "no time: about 50 s, and 30 s are left"
+    assert [row.took_s for row in measured] == [10, 20, 0, 5]
+
+
+def test_loading_is_not_what_the_next_one_takes_again():
+    now = [0.0]
+
+    def loads() -> Measured:
+        now[0] += 30
+        return Measured({}, repeat_s=2.0)
+
+    measured = rows([Step("a", loads, 1), step("b", 4, now, 2)], TASK, Clock(40.0, lambda: now[0]))
+    assert [row.status for row in measured] == ["ok", "ok"]
+
+
+def test_rows_that_are_there_are_not_made_again():
+    never = Step("a", lambda: pytest.fail("ran"))
+    task = Task(part="any", device="cpu", source="synthetic-tiny", limit_s=9.0, done=("a",))
+    assert [row.name for row in rows([never, step("b", 0, [0.0])], task, Clock(9.0))] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (MissingPrerequisite("no card"), "n/a", "no card"),
+        (UsageError("over the limit of tier4"), "n/a", "over the limit of tier4"),
+        (BenchError("silent"), "failed", "silent"),
+        (MemoryError("DefaultCPUAllocator"), "failed", "out of the host's memory: DefaultCPUAllocator"),
+        (ValueError("\x1b[2J"), "failed", "\\x1b[2J"),
+    ],
+)
+def test_a_step_that_raises_is_a_row_with_its_reason(error, status, reason):
+    def fails() -> Measured:
+        raise error
+
+    first, second = rows([Step("a", fails), step("b", 0, [0.0])], TASK, Clock(9.0))
+    assert (first.status, second.status) == (status, "ok") and reason in first.reason
+
+
+def test_of_a_pair_either_is_first_in_turn():
+    order: list[str] = []
+    pairs = in_turn(lambda: order.append("a") or "a", lambda: order.append("b") or "b", 3)
+    assert "".join(order) == "abbaab" and pairs == [("a", "b")] * 3
+    assert Ratio.of([(2.0, 1.0), (9.0, 3.0), (4.0, 4.0)]) == (2.0, 1.0, 3.0)
+
+
+def test_shares_of_a_budget_add_up_to_it_and_are_no_more_than_is_left():
+    for budget_s in (60.0, 200.0, 690.0, 3600.0):
+        left_s = budget_s
+        for index, part in enumerate(PARTS):
+            left_s -= allotment_s(part, PARTS[index + 1 :], left_s)
+        assert -1e-6 <= left_s < max(part.least_s for part in PARTS)
+    assert sum(part.seconds for part in PARTS) + plan.SPARE_S <= plan.BUDGET_S
+
+
+def test_stages_have_shares_of_peaks(short):
+    task = msgspec.structs.replace(TASK, done=("no LM, 5 s",))
+    (row,) = rows(stages.steps(task), task, Clock(600.0))
+    assert (row.name, row.status, row.reason) == ("0.6B, 5 s", "ok", "")
+    assert all(row.values[name] > 0 for name in ("diffuse_mfu", "vae_decode_mfu", "lm_decode_mbu"))  # type: ignore[operator]
+    assert row.values["peaks"] == "measured here, float32"
+    assert row.items[0].counts["audio_s"] == 5 and row.items[0].samples
+
+
+def test_launches_and_kernels_are_named_as_predictions_read_them(short, monkeypatch):
+    """On a CPU the same code times calls, and records nothing."""
+    monkeypatch.setattr(Task, "need_cuda", lambda *_: None)
+    values = calibration._launches(TASK).values
+    assert values.keys() <= set(Calibration.__struct_fields__) and all(value > 0 for value in values.values())  # type: ignore[operator]
+
+
+def test_what_a_cpu_cannot_record_says_so(short):
+    captured = next(row for row in rows(modes.steps(TASK), TASK, Clock(600.0)) if row.name == "captured")
+    assert (captured.status, captured.reason) == ("n/a", "graphs: are for cuda, not for cpu")
+
+
+def test_a_mode_is_timed_beside_eager_in_turn(short, monkeypatch):
+    monkeypatch.setattr(modes, "MODES", {"eager again": modes.EAGER})
+    (row,) = rows(modes.steps(TASK), TASK, Clock(600.0))
+    assert row.status == "ok" and row.values["audio_off"] == 0.0
+    assert row.values["wall_low"] <= row.values["wall_ratio"] <= row.values["wall_high"]  # type: ignore[operator]
+    assert len(row.items) == 2 and row.values["lm_decode_ratio"]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")  # diffusers'
+def test_networks_of_others_beside_ours_compute_the_same(short, monkeypatch):
+    pytest.importorskip("diffusers")
+    their = beside._their_decoder
+    monkeypatch.setattr(beside, "_their_decoder", lambda *of: partial(torch.neg, their(*of)()))
+    dit, control = itertools.islice(rows(beside.steps(TASK), TASK, Clock(600.0)), 2)
+    assert dit.status == "ok" and dit.values["ratio"] > 0  # type: ignore[operator]
+    assert 0 <= dit.values["off"] < 1e-4  # type: ignore[operator]
+    assert control.values["off"] == pytest.approx(2, abs=1e-4)
+    assert (control.status, control.reason) == ("failed", "not the same network: off by 2 of its RMS")
+
+
+def test_without_their_libraries_they_are_not_to_be_had(short, monkeypatch):
+    monkeypatch.setattr(beside.oracles, "import_module", _missing)
+    for row in rows(beside.steps(TASK), TASK, Clock(600.0)):
+        assert row.status == "n/a" and "is not installed" in row.reason
+
+
+def _missing(name: str) -> None:
+    raise ImportError(name)
+
+
+STAGES = {"load": 5 << 30, "diffuse": 6 << 30, "vae_decode": 4 << 30}
+REAL = record(8, peak_gb=6.5, stage_peaks_bytes=STAGES)
+HIGHER = {"load": 9 << 30, "diffuse": 6 << 30, "vae_decode": 5 << 30, "post": 1}
+PREDICTED = record(8, peak_gb=6.6, stage_peaks_bytes=HIGHER)
+
+
+@pytest.mark.parametrize(
+    ("real", "predicted", "status", "reason"),
+    [
+        (REAL, PREDICTED, "ok", ""),
+        (record(8, "skip"), PREDICTED, "n/a", "it was skip"),
+        (record(8, "oom", peak_gb=7.5), PREDICTED, "failed", "ran: oom; predicted: ok"),
+        (REAL, record(8, "error"), "failed", "run: ok ; predicted: error it was error"),
+    ],
+)
+def test_peaks_stand_beside_their_prediction(short, monkeypatch, real, predicted, status, reason):
+    monkeypatch.setattr(peaks, "compare", lambda *_: (real, predicted))
+    on_card = msgspec.structs.replace(TASK, device="cuda")
+    (row,) = rows(peaks.steps(on_card), on_card, Clock(600.0))
+    assert (row.status, row.reason) == (status, reason)
+    if status == "ok":
+        assert row.values["off"] == pytest.approx(6.6 / 6.5 - 1)
+        assert (row.values["worst_stage"], row.values["worst_off"]) == ("vae_decode", 0.25)
+
+
+def test_the_card_that_is_here_is_the_tables_or_described_by_itself(monkeypatch):
+    here = Accelerator("cuda", "NVIDIA GeForce RTX 4090", 23.5)
+    monkeypatch.setattr(peaks, "detect", lambda *_: here)
+    assert peaks.this_card("cuda") == cards.find("rtx4090")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 9))
+    here = Accelerator("cuda", "NVIDIA RTX 9999", 30.0)
+    assert (peaks.this_card("cuda").capability, peaks.this_card("cuda").memory_gib) == ((9, 9), 30.0)
+
+
+def test_joules_are_a_difference_of_the_counter():
+    joules, now = iter((100.0, 160.0)), [0.0]
+
+    def run() -> None:
+        now[0] += 2.0
+
+    measured = energy.measure(run, lambda: next(joules), 30.0, 5.0, lambda: now[0]).values
+    assert measured == {
+        "songs": 3,
+        "joules_per_song": 20.0,
+        "joules_per_audio_s": pytest.approx(2 / 3),
+        "mean_w": 10.0,
+        "seconds_per_song": 2.0,
+    }
+
+
+def test_marked_tests_are_counted_and_failures_named(tmp_path):
+    (tmp_path / "test_a.py").write_text(
+        "import pytest\n"
+        "def test_good(): pass\n"
+        "def test_bad(): assert 1 == 2, '<b>'\n"
+        "@pytest.mark.skip\ndef test_left(): pass\n"
+    )
+    measured = marked_tests.run_tests([Path("test_a.py")], 60.0, "-p", "no:randomly", root=tmp_path)
+    counts = {name: measured.values[name] for name in ("passed", "failed", "skipped")}
+    assert counts == {"passed": 1, "failed": 1, "skipped": 1}
+    assert measured.error.startswith("test_a::test_bad: AssertionError: <b>")
+    assert "test_good" not in measured.error and "assert 1 == 2" in str(measured.values["log"])
+
+
+def test_every_file_with_such_tests_is_found():
+    found = {path.name for path in marked_tests.marked(ROOT / "tests")}
+    assert {"test_memory.py", "test_residency.py", "test_engine.py"} <= found
+    assert not {"test_cards.py", marked_tests.ELSEWHERE} & found
+
+
+FACTS = Facts(
+    commit="0123456789abcdef",
+    code="c",
+    torch="2.13.0",
+    source="/home/me/checkpoints",
+    device="cuda",
+    card="NVIDIA *H200* <b>|",
+    memory_gib=139.8,
+)
+
+
+def reported(**parts: Outcome) -> str:
+    record = new(FACTS, True, machine.Machine(), 720.0)
+    return report.markdown(msgspec.structs.replace(record, parts=parts))
+
+
+def outcome(*made: Row) -> Outcome:
+    return Outcome(rows={row.name: row for row in made}, ended="whole")
+
+
+def test_a_report_begins_with_its_verdict_and_is_plain_text_of_80_columns():
+    hostile = "a | b\n# c <script> @me " + "x" * 300
+    text = reported(
+        tests=outcome(Row(name="pytest -m gpu", status="failed", reason=hostile, values={"passed": 3})),
+        stages=outcome(Row(name="4B, 240 s", status="ok", values={"lm_decode_mbu": 0.554, "wall_s": 9.0})),
+        modes=Outcome(ended="cut", reason="no time: it needs 20 s, and 3 s are left"),
+        peaks=Outcome(ended="broken", reason="its process ended with -11: Segmentation fault"),
+        energy=outcome(Row(name="no LM, 60 s", status="n/a", reason="NVML counts no joules on this card")),
+    )
+    lines = text.splitlines()
+    assert lines[0] == r"# acestep-bench on NVIDIA \*H200\* \<b\>\|"
+    assert " ".join(lines[2:4]) == (
+        "**Something failed**: 2 failed (tests, peaks); 1 measured (stages); 1 not to be had here (energy);"
+        " 1 cut short (modes); 2 not run (calibration, beside)."
+    )
+    assert "|LM decode 4B|  MBU|240 s|    55%|   60%|" in lines
+    assert "<script>" not in text and "/home/me" not in text and "\n# c" not in text
+    assert all(len(line) <= report.WIDTH for line in lines)
+    assert wrapped(text, 10_000)  # harmless to a terminal
+
+
+LONGEST = {"modes": "compiled, captured", "calibration": "product 8192 x 8192 x 8192"}
+
+
+def test_a_report_of_every_part_has_80_columns():
+    parts = {}
+    for part in PARTS:
+        columns = (*report.TABLES[part.name], *report.FIGURES.get(part.name, ()))
+        values = dict.fromkeys((column.key for column in columns), 12.3456)
+        name = LONGEST.get(part.name, "0.6B, 240 s")
+        parts[part.name] = outcome(Row(name=name, status="ok", values=values))
+    text = reported(**parts)
+    assert text.count("\n## ") == 1 + len(PARTS) and max(map(len, text.splitlines())) <= report.WIDTH
+
+
+def test_a_report_without_failures_says_so():
+    assert "\n**Nothing failed**: 1 measured (tests); " in reported(tests=outcome(Row(name="a", status="ok")))

@@ -1,0 +1,86 @@
+"""Kernels of a function as Inductor's scheduler for GPUs groups them, and as our rule does.
+
+The scheduler needs no card and no Triton up to the point where code is written. Tensors are of the CPU, where
+Inductor joins them by copies; here it joins them as it does on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from allocations import Small
+from torch import Tensor
+
+from harness.nn.blocks import causal, full, rope_table
+from harness.trace import fusion, regions
+from harness.trace.fusion import Kernel
+
+Loops = list[tuple[int, int]]  # of each kernel that is generated: points, and rows where it reduces
+Graph = tuple[Callable[..., Any], tuple[Tensor, ...]]
+
+
+def dit_layer(on: Small) -> Graph:
+    dit, width = on.ace_step.decoder, on.of.dit.encoder.hidden_size
+    conditions = dit.condition(on.zeros(1, 200, 128), on.zeros(1, 40, width))
+    table = dit.modulate(on.zeros(1)).layers[0][0]
+    layer, rope, cross = dit._blocks[0], conditions.rope, conditions.cross[0]
+    return lambda x: layer(x, table, rope, full, cross), (on.zeros(1, 100, dit.config.hidden_size),)
+
+
+def lm_block(on: Small) -> Graph:
+    block, config = on.lm.layers[0], on.lm.config
+    rope = rope_table(torch.arange(7, device=on.device), config, on.dtype)
+    return lambda x: block(x, rope, causal), (on.zeros(1, 7, config.hidden_size),)
+
+
+def vae_unit(on: Small) -> Graph:
+    unit = on.vae.decoder.block[0].res_unit1
+    return unit.forward, (on.zeros(1, unit.conv1.in_channels, 64),)
+
+
+GRAPHS = {graph.__name__: graph for graph in (dit_layer, lm_block, vae_unit)}
+
+
+class _Scheduled(Exception):
+    """Ends a compilation before code is written."""
+
+
+def inductors(function: Callable[..., Any], *args: Any) -> Loops:
+    """By Inductor, largest first."""
+    import torch._dynamo
+    from torch._inductor import config
+    from torch._inductor.scheduler import FusedSchedulerNode, SchedulerNode
+
+    found: Loops = []
+
+    def note(nodes: list[Any]) -> list[Any]:
+        for node in nodes:
+            if isinstance(node, (FusedSchedulerNode, SchedulerNode)):
+                rows, length = map(int, node.group[1])
+                found.append((rows * length, rows if length > 1 else 0))
+        raise _Scheduled
+
+    options = {"cpu_backend": "triton", "force_pointwise_cat": True, "fx_graph_cache": False}
+    torch._dynamo.reset()
+    ends = pytest.raises(Exception, match="_Scheduled")
+    with config.patch(options | {"_post_fusion_custom_pass": note}), torch.inference_mode(), ends:
+        torch.compile(function, fullgraph=True, dynamic=False)(*args)
+    return sorted(found, reverse=True)
+
+
+def ours(function: Callable[..., Any], *args: Any) -> Loops:
+    """By the rule, on the fake card that is entered."""
+    found: list[Kernel] = []
+    launches = regions.launches
+
+    def note(*parts: Any) -> Any:
+        found.extend(fusion._fused(fusion._loops(*parts)))
+        return launches(*parts)
+
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(regions, "launches", note)
+        torch.compile(function)(*args)
+    return sorted(((kernel.points, kernel.rows) for kernel in found if not kernel.library), reverse=True)
