@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from harness.checkpoint_files import opened
 from harness.errors import CheckpointError
+from harness.nn.packed import joined
 from harness.tensor_files import Shape, stored_tensors
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
@@ -97,9 +98,18 @@ def materialise(
     device: torch.device,
     dtype: torch.dtype,
 ) -> None:
-    """Give a meta module its tensors, one at a time: read, cast, move, assign. What has values keeps them."""
+    """Give a meta module its tensors, one at a time: read, cast, move, assign. What has values keeps them.
+
+    Weights that are one product are read into one memory (`harness.nn.packed`).
+    """
+    parts = joined(module)
     for name in [name for name, tensor in module.named_parameters() if tensor.is_meta]:
-        assign(module, name, read(prefix + name).to(device=device, dtype=dtype))
+        value = read(prefix + name)
+        if part := parts.get(name):
+            part.pack(value, device, dtype)
+            module.get_parameter(name).copy_(value)
+        else:
+            assign(module, name, value.to(device=device, dtype=dtype))
     module.eval()
 
 

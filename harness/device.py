@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,18 @@ def resolve_dtype(name: str, device: torch.device, stored: str) -> torch.dtype:
 def _cpu_has_bf16() -> bool:
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+
+
+# What tells the compute capability of a card, by the type of its device.
+capabilities: dict[str, Callable[[torch.device], tuple[int, int]]] = {
+    "cuda": cache(lambda device: torch.cuda.get_device_capability(device))
+}
+
+
+def cuda_capability(device: torch.device) -> tuple[int, int] | None:
+    """Compute capability of a CUDA card, or of what stands in for one in a trace; None for other devices."""
+    find = capabilities.get(device.type)
+    return find(device) if find else None
 
 
 def synchroniser(device: torch.device) -> Callable[[], None] | None:

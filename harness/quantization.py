@@ -93,7 +93,10 @@ def quantize(layer: nn.Module, name: str) -> None:
     shape and dtype of what they stand for. `harness.residency.stored` tells what they are made of.
     """
     one_of("quantization", name, QUANTIZATIONS)
+    from harness.nn.packed import unpack
+
     quantize_, configs = _torchao()
+    unpack(layer)
     quantize_(layer, configs[name](set_inductor_config=False))  # which would be the whole process's
 
 

@@ -16,7 +16,7 @@ The price is the way over: at the 25 GB/s of PCIe 4.0, 0.15 s per use of a 3.7 G
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -33,9 +33,13 @@ UNPINNED_BYTES = 4 * GIB  # of host memory left alone: pinned pages cannot be sw
 
 @dataclass(slots=True, eq=False)
 class _Weight:
-    """A parameter or buffer or a part of one, its values in `home`, and how many uses want it on device."""
+    """A parameter or buffer or a part of one, its values in `home`, and how many uses want it on device.
+
+    `views`: other tensors that lie within its memory.
+    """
 
     tensor: Tensor
+    views: Sequence[Tensor]
     part: str
     home: Tensor
     offloaded: bool
@@ -44,6 +48,14 @@ class _Weight:
     @property
     def on_device(self) -> bool:
         return self.users > 0 or not self.offloaded
+
+    def point(self, data: Tensor) -> None:
+        """Have the tensor's values be `data`, and the views' where they lie in it."""
+        start = self.tensor.storage_offset()
+        for view in self.views:
+            offset = data.storage_offset() + view.storage_offset() - start
+            view.data = data.as_strided(view.shape, view.stride(), offset)
+        self.tensor.data = data
 
 
 class Residency:
@@ -74,16 +86,17 @@ class Residency:
         """Take charge of the parameters and buffers of `modules`, which are where the part is kept.
 
         A tensor that modules or parts share is counted once, for the part that came first, and is on
-        the device while any of them needs it. What is still on the meta device is left alone.
+        the device while any of them needs it. So is memory that several tensors of `modules` are views of:
+        it moves as one. What is still on the meta device is left alone.
         """
         stays = self.home(part) == self.device
         owned = [t for module in modules for t in (*module.parameters(), *module.buffers())]
         tensors = {id(t): t for tensor in owned if not tensor.is_meta for t in stored(tensor)}
         with self._lock:
-            for key, tensor in tensors.items():
-                if key not in self._weights:
-                    self._weights[key] = self._register(part, tensor, stays)
-            weights = [self._weights[key] for key in tensors]
+            for whole, *views in _by_memory(t for key, t in tensors.items() if key not in self._weights):
+                weight = self._register(part, whole, views, stays)
+                self._weights |= dict.fromkeys(map(id, (whole, *views)), weight)
+            weights = list(dict.fromkeys(self._weights[key] for key in tensors))
             self._parts.setdefault(part, []).extend(weights)
             if stays:
                 self._bring(weights)
@@ -118,11 +131,13 @@ class Residency:
         """Bytes of weights on the device now."""
         return sum(self._resident.values())
 
-    def _register(self, part: str, tensor: Tensor, stays: bool) -> _Weight:
+    def _register(self, part: str, tensor: Tensor, views: Sequence[Tensor], stays: bool) -> _Weight:
         (self._resident if stays else self._host)[part] += tensor.nbytes
+        weight = _Weight(tensor, views, part, tensor.data, offloaded=not stays)
         if not stays:
-            tensor.data = self._keep(tensor.data)
-        return _Weight(tensor, part, tensor.data, offloaded=not stays)
+            weight.home = self._keep(tensor.data)
+            weight.point(weight.home)
+        return weight
 
     def _keep(self, tensor: Tensor) -> Tensor:
         """`tensor` as it stays on the host: pinned for CUDA, to be sent at link speed and asynchronously.
@@ -142,7 +157,7 @@ class Residency:
             for index, weight in enumerate(weights):
                 try:
                     if not weight.on_device:
-                        weight.tensor.data = self._send(weight.home)
+                        weight.point(self._send(weight.home))
                         self._resident[weight.part] += weight.home.nbytes
                 except BaseException:
                     self._leave(weights[:index])
@@ -157,10 +172,29 @@ class Residency:
             left = [weight for weight in dict.fromkeys(weights) if not weight.on_device]
             with _moving(bool(left)):
                 for weight in left:
-                    weight.tensor.data = weight.home
+                    weight.point(weight.home)
                     self._resident[weight.part] -= weight.home.nbytes
                 if left:
                     hand_back()
+
+
+def _by_memory(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """`tensors` in groups, of each the one first in whose memory the others lie."""
+    storages: dict[int, list[Tensor]] = {}
+    for tensor in tensors:
+        storages.setdefault(tensor.untyped_storage()._cdata, []).append(tensor)
+    for sharing in storages.values():
+        groups: list[list[Tensor]] = []
+        for tensor in sorted(sharing, key=lambda tensor: -tensor.nbytes):
+            group = next((group for group in groups if _holds(group[0], tensor)), None)
+            group.append(tensor) if group else groups.append([tensor])
+        yield from groups
+
+
+def _holds(whole: Tensor, tensor: Tensor) -> bool:
+    """Whether `tensor`, of the same storage, is within the memory of `whole`."""
+    start, first = (t.storage_offset() * t.element_size() for t in (tensor, whole))
+    return whole.is_contiguous() and first <= start and start + tensor.nbytes <= first + whole.nbytes
 
 
 def stored(tensor: Tensor) -> list[Tensor]:

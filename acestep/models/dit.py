@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acestep.models.configs import SINUSOID_SIZE, DiTConfig
-from harness.nn.blocks import MLP, Attend, Attention, RMSNorm, Rope, full, rope_table, sliding
+from harness.nn.blocks import MLP, Attend, Attention, RMSNorm, Rope, add_scaled, full, rope_table, sliding
 
 
 class TimeEmbedding(nn.Module):
@@ -72,13 +72,14 @@ class DiTLayer(nn.Module):
     def forward(self, x: Tensor, modulation: Tensor, rope: Rope, attend: Attend, cross: Cross) -> Tensor:
         """`x [B, S, H]`, or `[2·B, S, H]`: the rows with conditions, then those without."""
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation
-        x = x + gate_1 * self.self_attn(self.self_attn_norm(x) * scale_1 + shift_1, rope, attend)
+        attended = self.self_attn(add_scaled(shift_1, self.self_attn_norm(x), scale_1), rope, attend)
+        x = add_scaled(x, attended, gate_1)
         rows = len(cross.k)
         query = self.cross_attn.query(self.cross_attn_norm(x[:rows]))
-        x[:rows] += self.cross_attn.output(full(query, cross.k, cross.v))
+        x[:rows].add_(self.cross_attn.output(full(query, cross.k, cross.v)))
         if cross.null is not None:
-            x[rows:] += cross.null
-        return x + gate_2 * self.mlp(self.mlp_norm(x) * scale_2 + shift_2)
+            x[rows:].add_(cross.null)
+        return add_scaled(x, self.mlp(add_scaled(shift_2, self.mlp_norm(x), scale_2)), gate_2)
 
     def cross(self, encoded: Tensor, null: Tensor | None, batch: int) -> Cross:
         """Cross-attention of a `batch` to `encoded [1 or B, E, H]`, and to any number of `null [1, 1, H]`."""

@@ -27,6 +27,7 @@ from acestep.weights.layout import LMS, TEXT_ENCODER, VAE
 from harness.checkpoint import assign, check_shapes, materialise, on_meta, parameter_shapes
 from harness.errors import UsageError
 from harness.nn.config import Config, Qwen3Config, parse_config
+from harness.nn.packed import unpack
 from harness.nn.qwen3 import Qwen3
 from harness.quantization import quantize
 from harness.spans import span
@@ -78,6 +79,7 @@ class Part:
     def drop(self) -> None:
         """Back to the meta device: the memory is free, the part can be materialised again."""
         for module in self.modules:
+            unpack(module)
             for name, tensor in list(module.named_parameters()):
                 assign(module, name, torch.empty(tensor.shape, dtype=tensor.dtype, device="meta"))
 

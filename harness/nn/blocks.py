@@ -5,7 +5,7 @@ block: RMSNorm, grouped-query attention with normalised queries and keys, half-s
 They differ only in what a query may see, which is a function handed in (`attend`):
 
     full    every key                          4·S²·A      FLOP for S tokens of attention width A
-    Band    keys at distance <= window         4·3·window·S·A    (never an S x S mask)
+    Band    keys at distance <= window         4·3·window·S·A    (never an S x S mask; flash: 2·window)
     causal  keys at or before the query        language models; caches extend it
 
 Shapes: B batch, S sequence, H hidden, n heads, m key/value heads, d head size.
@@ -19,14 +19,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.device import cuda_capability
 from harness.nn.config import BlockConfig
+from harness.nn.packed import Packed
 
 Rope = tuple[Tensor, Tensor]
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class RMSNorm(nn.Module):
-    """`x / rms(x) * weight` over the last axis: statistics in fp32 or better, the product in x's dtype."""
+    """`x / rms(x) * weight` over the last axis, in fp32 or better, then in x's dtype.
+
+    A CUDA card rounds once, after the weight; elsewhere x's dtype has the product as well, as in training.
+    """
 
     def __init__(self, size: int, eps: float):
         super().__init__()
@@ -34,9 +39,16 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(x.dtype)
+        if cuda_capability(x.device):
+            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+        return F.rms_norm(x, x.shape[-1:], None, self.eps).mul_(self.weight)
+
+
+def add_scaled(base: Tensor, x: Tensor, scale: Tensor) -> Tensor:
+    """`base + x·scale`, which may use up `x`. On a CUDA card one operator, and rounded once."""
+    if cuda_capability(x.device):
+        return torch.addcmul(base, x, scale)
+    return x.mul_(scale).add_(base)
 
 
 def rope_table(positions: Tensor, config: BlockConfig, dtype: torch.dtype) -> Rope:
@@ -50,14 +62,32 @@ def rope_table(positions: Tensor, config: BlockConfig, dtype: torch.dtype) -> Ro
 
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:
-    """Apply RoPE to `x [B, heads, S, d]`: `x·cos + (-x2, x1)·sin` with x1, x2 the halves of d."""
+    """Apply RoPE to `x [B, heads, S, d]`: `x·cos + (-x2, x1)·sin` with x1, x2 the halves of d.
+
+    On a CUDA card product and sum are one operator, and round once.
+    """
     cos, sin = rope
-    x1, x2 = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-x2, x1), dim=-1) * sin
+    rotated = x * cos
+    (x1, x2), (sin1, sin2), (y1, y2) = (part.chunk(2, dim=-1) for part in (x, sin, rotated))
+    if cuda_capability(x.device):
+        y1.addcmul_(x2, sin1, value=-1)
+        y2.addcmul_(x1, sin2)
+    else:
+        y1.sub_(x2 * sin1)
+        y2.add_(x1 * sin2)
+    return rotated
+
+
+def flash_serves(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a CUDA card's flash kernel takes these: it groups heads and knows windows, and no masks."""
+    capability = cuda_capability(device)
+    return capability is not None and capability >= (8, 0) and dtype in (torch.float16, torch.bfloat16)
 
 
 def full(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention over every key: q `[B, n, S, d]`, k and v `[B, m, E, d]` -> `[B, n, S, d]`."""
+    if flash_serves(q.device, q.dtype):
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
     return shared(q, k, v, None)
 
 
@@ -72,6 +102,18 @@ def shared(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).reshape(batch, heads, length, size)
 
 
+def masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention under `mask [B or 1, 1, S or 1, E]`, added to the scores or (bool) of the keys that are seen.
+
+    On a CUDA card no fused kernel takes a mask and grouped heads, so the heads that share a key head become
+    more queries of it, each with the mask's rows.
+    """
+    if cuda_capability(q.device) is None:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    rows = q.shape[1] // k.shape[1] if mask.shape[2] > 1 else 1
+    return shared(q, k, v, mask.repeat(1, 1, rows, 1) if rows > 1 else mask)
+
+
 def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention over keys at or before the query."""
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
@@ -84,7 +126,7 @@ class Biased:
         self.bias = bias
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias, enable_gqa=True)
+        return masked(q, k, v, self.bias)
 
 
 def hide(hidden: Tensor, dtype: torch.dtype) -> Tensor:
@@ -120,9 +162,7 @@ class Band:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         batch, _, length, _ = q.shape
         bias = self.bias[: batch * self.blocks]
-        out = F.scaled_dot_product_attention(
-            self._queries(q), self._keys(k), self._keys(v), attn_mask=bias, enable_gqa=True
-        )
+        out = masked(self._queries(q), self._keys(k), self._keys(v), bias)
         out = out.unflatten(0, (batch, self.blocks)).transpose(1, 2).flatten(2, 3)
         return out[:, :, :length]
 
@@ -136,18 +176,44 @@ class Band:
         return k.permute(0, 2, 1, 4, 3).flatten(0, 1)
 
 
+class FlashBand:
+    """Attention over keys at distance <= window by the flash kernel, which skips what lies outside."""
+
+    def __init__(self, window: int):
+        self.window = window
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))
+        # torch.nn.attention.varlen calls the same for sequences in a row; here they are of one length, and
+        # importing it would import all of the compiler.
+        results = torch.ops.aten._flash_attention_forward(
+            *(q, k, v, None, None, q.shape[1], k.shape[1]),
+            dropout_p=0.0,
+            is_causal=False,
+            return_debug_mask=False,
+            window_size_left=self.window,
+            window_size_right=self.window,
+        )
+        return results[0].transpose(1, 2)
+
+
 def sliding(batch: int, length: int, window: int, dtype: torch.dtype, device: torch.device) -> Attend:
     """Attention over keys at distance <= window; plain `full` where the window holds the sequence."""
-    return full if length <= window + 1 else Band(batch, length, window, dtype, device)
+    if length <= window + 1:
+        return full
+    return FlashBand(window) if flash_serves(device, dtype) else Band(batch, length, window, dtype, device)
 
 
-class Attention(nn.Module):
+class Attention(Packed):
     """Grouped-query attention with RMS-normalised query and key heads, no biases."""
+
+    joined = ("q_proj", "k_proj", "v_proj")
 
     def __init__(self, config: BlockConfig):
         super().__init__()
         width = config.num_attention_heads * config.head_dim
         kv_width = config.num_key_value_heads * config.head_dim
+        self.heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, width, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
@@ -170,12 +236,28 @@ class Attention(nn.Module):
         return self.o_proj(heads.transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor, rope: Rope, attend: Attend) -> Tensor:
-        k, v = self.key_value(x)
-        return self.output(attend(rotate(self.query(x), rope), rotate(k, rope), v))
+        heads = self.product(x).unflatten(-1, (-1, self.head_dim))
+        q, k = rotate(self._normed(heads).transpose(1, 2), rope).split(self.heads, dim=1)
+        return self.output(attend(q, k, heads[:, :, -self.heads[1] :].transpose(1, 2)))
+
+    def _normed(self, heads: Tensor) -> Tensor:
+        """Normalised queries and keys `[B, S, n + m, d]` of `heads [B, S, n + 2·m, d]`.
+
+        The card's kernel would first copy what is not all of its memory, so there the values go with it.
+        """
+        n, both = self.heads[0], sum(self.heads)
+        if not cuda_capability(heads.device):
+            heads = heads[:, :, :both]
+        normed = F.rms_norm(heads, heads.shape[-1:], None, self.q_norm.eps)[:, :, :both]
+        normed[:, :, :n].mul_(self.q_norm.weight)
+        normed[:, :, n:].mul_(self.k_norm.weight)
+        return normed
 
 
-class MLP(nn.Module):
+class MLP(Packed):
     """SwiGLU: `down(silu(gate(x)) * up(x))`."""
+
+    joined = ("gate_proj", "up_proj")
 
     def __init__(self, hidden: int, intermediate: int):
         super().__init__()
@@ -184,7 +266,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(intermediate, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.product(x).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate).mul_(up))
 
 
 class Block(nn.Module):

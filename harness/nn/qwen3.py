@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.nn.blocks import Block, RMSNorm, Rope, causal, hide, rope_table, shared
+from harness.nn.blocks import Block, RMSNorm, Rope, causal, hide, masked, rope_table, shared
 from harness.nn.config import Qwen3Config
 
 
@@ -55,7 +54,7 @@ class CachedAttention:
         seen = self.keys[:, :, :end], self.values[:, :, :end]
         if q.shape[2] == 1:
             return shared(q, *seen, self.bias)
-        return F.scaled_dot_product_attention(q, *seen, attn_mask=self.bias, enable_gqa=True)
+        return masked(q, *seen, self.bias)
 
 
 # How a layer is run: eagerly, or as it was compiled.

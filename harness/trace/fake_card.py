@@ -27,11 +27,11 @@ import torch._dynamo  # torch would on first use, and leave tensors of that mome
 from torch import Tensor, nn
 
 from harness.cards import Card
-from harness.device import VIRTUAL
+from harness.device import VIRTUAL, capabilities
 from harness.graphs import recorders
 from harness.trace import kernels
 from harness.trace.allocator import Block
-from harness.trace.libraries import CUDA, attend
+from harness.trace.libraries import CUDA, SERVED
 from harness.trace.recorder import FakeRecorder
 from harness.trace.regions import Regions
 from harness.trace.replay import CachedTrace, Event, TraceCache
@@ -75,6 +75,10 @@ class FakeCard(FakeStorage):
             gc.disable()  # so that what is freed is freed where the last reference goes, every time
             self._entered.callback(gc.enable)
         self._entered.enter_context(_patched(torch.cuda, "empty_cache", self.tracker.empty_cache))
+        if self.libraries:
+            capability = self.libraries.capability
+            capabilities[VIRTUAL] = lambda device: capability
+            self._entered.callback(capabilities.pop, VIRTUAL)
         self._entered.enter_context(_patched(torch, "compile", Regions(self).compile))
         recorders[VIRTUAL] = lambda device: FakeRecorder(self)
         self._entered.callback(recorders.pop, VIRTUAL)
@@ -102,8 +106,8 @@ class FakeCard(FakeStorage):
             return self._on_host(func, args, kwargs, inputs)
         if func is aten._local_scalar_dense.default:
             return self._value(args[0])
-        if func is aten.scaled_dot_product_attention.default:
-            return attend(self, *args, **kwargs)
+        if serve := SERVED.get(func):
+            return serve(self, *args, **kwargs)
         if func.namespace == "aten":
             with self.operators:
                 output = func.decompose(*args, **kwargs)

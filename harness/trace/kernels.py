@@ -58,6 +58,8 @@ def work(
         read = written + sum(map(reach_bytes, inputs[1:]))
     else:
         read = sum(map(reach_bytes, inputs[1:] if packet in OVERWRITES else inputs))
+    if isinstance(target := kwargs.get("out"), Tensor):  # is among the inputs, and not looked at
+        read -= reach_bytes(target)
     count = flop_registry.get(packet)
     flop = count(*_sizes(args), **_sizes(kwargs), out_val=_sizes(output)) if count else 0
     if packet is aten._scaled_dot_product_flash_attention_for_cpu:  # which torch's counter does not know

@@ -1,8 +1,9 @@
-"""CUDA libraries below PyTorch: the attention kernel that serves, and the workspaces libraries allocate.
+"""CUDA libraries below PyTorch: the kernels that serve, and the workspaces libraries allocate.
 
-    attention   flash       fp16 or bf16 from capability 8.0, no mask                    one kernel
+    attention   flash       fp16 or bf16 from capability 8.0, no mask but a window       one kernel
                 efficient   any mask, no grouped heads                                   one kernel
                 math        everything else: operators in fp32, the scores in memory     a dozen
+    RMSNorm     fused       every dtype, of contiguous memory                            one kernel
     cuBLAS      one workspace, kept from the first matrix product on
     cuDNN       a workspace per convolution while it runs: one copy of its input
 
@@ -12,6 +13,7 @@ were measured on a card of the capability (`calibration`); until then a predicti
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from harness.trace import kernels
 from harness.trace.calibration import Calibration
-from harness.trace.stage_costs import Attention
+from harness.trace.stage_costs import Attention, Work
 
 if TYPE_CHECKING:
     from harness.trace.fake_card import FakeCard
@@ -95,18 +97,82 @@ def attend(
         return _fused(card, kernel, q, k, v, mask)
 
 
-def _fused(card: FakeCard, kernel: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def _fused(
+    card: FakeCard, kernel: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, flop: int | None = None
+) -> Tensor:
     """One kernel; it makes the heads of a token side by side. Flash keeps the sums of the softmax, too."""
     batch, heads, queries, _ = q.shape
     out = card.fresh((batch, queries, heads, v.shape[-1]), q.dtype).transpose(1, 2)
     sums = card.fresh((batch, heads, queries), torch.float32) if kernel == "flash" else None
-    inputs = [tensor for tensor in (q, k, v, mask) if tensor is not None]
-    outputs = [tensor for tensor in (out, sums) if tensor is not None]
-    work = Attention(
-        flop=kernels.attention_flop(q, k, v),
-        read_bytes=sum(map(kernels.reach_bytes, inputs)),
-        written_bytes=sum(map(kernels.reach_bytes, outputs)),
-        launches=1,
-    )
-    card.launch(work, inputs, outputs)
+    flop = kernels.attention_flop(q, k, v) if flop is None else flop
+    _one_kernel(card, Attention, (q, k, v, mask), (out, sums), flop)
     return out
+
+
+def _one_kernel(
+    card: FakeCard,
+    kind: type[Work],
+    inputs: Iterable[Tensor | None],
+    outputs: Iterable[Tensor | None],
+    flop: int = 0,
+) -> None:
+    """Charge a kernel that reads `inputs` and writes `outputs`, each once."""
+    sides = [[tensor for tensor in side if tensor is not None] for side in (inputs, outputs)]
+    read, written = (sum(map(kernels.reach_bytes, side)) for side in sides)
+    card.launch(kind(flop=flop, read_bytes=read, written_bytes=written, launches=1), *sides)
+
+
+def attend_near(
+    card: FakeCard,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    starts_q: None,
+    starts_k: None,
+    max_q: int,
+    max_k: int,
+    dropout_p: float,
+    is_causal: bool,
+    return_debug_mask: bool,
+    *,
+    window_size_left: int,
+    window_size_right: int,
+) -> tuple[Tensor, ...]:
+    """The flash kernel over a batch `[B, S, n, d]` of one length, of keys in a window: its result and more.
+
+    FLOP are those of the window's pairs: of the keys outside, a card computes what fills its tiles.
+    """
+    length = q.shape[1]
+    left, right = (min(size, length - 1) for size in (window_size_left, window_size_right))
+    pairs = length * (left + right + 1) - (left * (left + 1) + right * (right + 1)) // 2
+    flop = 2 * q.shape[0] * q.shape[2] * pairs * (q.shape[3] + v.shape[3])
+    card.operator = "aten::_flash_attention_forward"
+    q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))
+    out = _fused(card, "flash", q, k, v, None, flop).transpose(1, 2)
+    return out, *(card.fresh(shape, torch.uint64) for shape in ((0,), (2,), (), (0,)))
+
+
+def rms_norm(
+    card: FakeCard, x: Tensor, shape: list[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """`rms_norm` as the card would run it: one kernel, which first copies what is not all of its memory and
+    keeps each row's factor for as long as it runs. Operators of their own where there are no libraries, and
+    in what is compiled, which fuses them itself.
+    """
+    with card.operators:
+        if card.libraries is None or card.region is not None or not card.holds(x):
+            return aten._fused_rms_norm.default.decompose(x, shape, weight, eps)[0]
+        x = x.contiguous()
+        card.operator = "aten::_fused_rms_norm"
+        out = card.fresh(x.shape, x.dtype)
+        factors = card.fresh(x.shape[: -len(shape)], torch.promote_types(x.dtype, torch.float32))
+        _one_kernel(card, Work, (x, weight), (out, factors))
+        return out
+
+
+# Operators that a card serves by other kernels than a CPU does.
+SERVED: dict[Any, Callable[..., Any]] = {
+    aten.scaled_dot_product_attention.default: attend,
+    aten._flash_attention_forward.default: attend_near,
+    aten.rms_norm.default: rms_norm,
+}

@@ -119,7 +119,8 @@ class TraceCache:
         return self._call((method.__func__, type(method.__self__)), method.__self__, args, run)
 
     def _call(self, what: Any, module: nn.Module, args: tuple[Any, ...], run: Callable[[], Tensor]) -> Tensor:
-        signature = tuple(_signatures(self._card, (args, tuple(module.parameters()))))
+        weights = tuple(module.parameters()), tuple(module.buffers())
+        signature = tuple(_signatures(self._card, (args, *weights)))
         compiled = compiled_runs() and tuple(
             part._compiled_call_impl is not None for part in module.modules()
         )

@@ -77,6 +77,39 @@ def test_an_offloaded_part_is_on_the_device_while_used():
     assert torch.equal(vae(torch.ones(1, 3)), expected)  # and outside of inference mode
 
 
+def views() -> nn.Module:
+    """Two weights that are halves of a buffer of 24 bytes."""
+    whole, part = torch.arange(6.0).view(2, 3), nn.Module()
+    for name, row in zip("ab", whole, strict=True):
+        part.register_parameter(name, nn.Parameter(row, requires_grad=False))
+    part.register_buffer("whole", whole)
+    return part
+
+
+def test_memory_that_is_shared_moves_once_and_stays_shared():
+    card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
+    part = views()
+    card.adopt("vae", part)
+    home = addresses(part)
+    assert card.host() == {"vae": 24}
+    with card.using("vae"):
+        assert card.resident() == {"vae": 24}
+        assert addresses(part) == [(start := part.whole.data_ptr()), start + 12, start] != home
+        assert part.b.tolist() == [3.0, 4.0, 5.0]
+    assert addresses(part) == home
+    assert card.resident() == {}
+
+
+def test_tensors_side_by_side_with_none_that_holds_both_move_by_themselves():
+    card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
+    part = views()
+    del part.whole
+    card.adopt("vae", part)
+    with card.using("vae"):
+        assert card.resident() == {"vae": 24}
+        assert (part.a.tolist(), part.b.tolist()) == ([0.0, 1.0, 2.0], [3.0, 4.0, 5.0])
+
+
 def test_uses_nest_and_the_last_to_leave_drops():
     card = FakeCard(CUDA, COMPONENTS, ALL_BUT_DIT)
     vae = module()

@@ -147,10 +147,10 @@ def _interleave(pair: Pair, patch: pytest.MonkeyPatch) -> None:
 
 
 def _regroup_heads(pair: Pair, patch: pytest.MonkeyPatch) -> None:
-    query, output = pair.ours.self_attn.query, pair.ours.self_attn.output
     order = torch.tensor([0, 3, 1, 4, 2, 5])  # key head = head % 2 where head // 3 is meant
-    patch.setattr(pair.ours.self_attn, "query", lambda x: query(x)[:, order])
-    patch.setattr(pair.ours.self_attn, "output", lambda heads: output(heads[:, order.argsort()]))
+    attention, heads = pair.ours.self_attn, (CONFIG.num_attention_heads, CONFIG.head_dim)
+    attention.q_proj.weight.copy_(attention.q_proj.weight.unflatten(0, heads)[order].flatten(0, 1))
+    attention.o_proj.weight.copy_(attention.o_proj.weight.unflatten(1, heads)[:, order].flatten(1))
 
 
 def _swap_gate_and_up(pair: Pair, patch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ def _mask(change: Callable[[Tensor], Tensor]) -> Damage:
     def changed(*qkv: Tensor, attn_mask: Tensor, **rest: bool) -> Tensor:
         return attention(*qkv, attn_mask=change(attn_mask), **rest)
 
-    return lambda pair, patch: patch.setattr(qwen3.F, "scaled_dot_product_attention", changed)
+    return lambda pair, patch: patch.setattr(F, "scaled_dot_product_attention", changed)
 
 
 def _one_less(bias: Tensor) -> Tensor:

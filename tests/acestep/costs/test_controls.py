@@ -23,6 +23,7 @@ GATE = 0.005
 SECONDS, STEPS = 60, 4
 FRAMES = 25 * SECONDS
 BYTES = 2  # of a number in bf16
+SMALL_SEGMENT_BYTES = 2 << 20
 
 Metrics = dict[tuple[str, str], int]
 
@@ -85,12 +86,13 @@ def test_nothing_planted_moves_nothing(before):
 
 
 def test_a_hundredth_more_arithmetic(before, monkeypatch):
-    """One matrix product a step, of 1 % of the step's FLOP, on values that are there."""
+    """One matrix product a step, of 1 % of the step's FLOP, on values that are there. It is one kernel in
+    seventy, which is over the gate, too."""
     columns = round(before["diffuse", "flop"] / STEPS / 100 / (2 * FRAMES * 64))
     each_step(monkeypatch, lambda x: x[0] @ x[0, :columns].T)
     after = metrics(predict_anew())
     moved = differences(before, after)
-    assert fired(before, after) == {("diffuse", "flop")}
+    assert fired(before, after) == {("diffuse", name) for name in ("flop", "bytes", "launches")}
     assert moved.pop(("diffuse", "flop")) == STEPS * 2 * FRAMES * 64 * columns
     assert moved.pop(("diffuse", "launches")) == STEPS
     assert moved.pop(("diffuse", "bytes")) == STEPS * BYTES * (FRAMES * 64 + columns * 64 + FRAMES * columns)
@@ -101,7 +103,7 @@ def test_a_value_read_back_at_every_step(before, monkeypatch):
     each_step(monkeypatch, lambda x: x[0, 0, 0].item())
     after = metrics(predict_anew())
     moved = differences(before, after)
-    assert fired(before, after) == {("diffuse", "syncs"), ("diffuse", "to_host")}
+    assert fired(before, after) == moved.keys()
     assert moved == {
         ("diffuse", "syncs"): STEPS,
         ("diffuse", "launches"): STEPS,
@@ -129,7 +131,9 @@ def test_a_tensor_kept_at_every_step(before, monkeypatch):
     after = metrics(predict_anew())
     moved = differences(before, after)
     peaks = {("diffuse", "peak_live"), ("diffuse", "peak_allocated")}
-    assert fired(before, after) == peaks
+    reserved = ("diffuse", "peak_reserved")  # in whole segments
+    assert fired(before, after) - {reserved} == peaks
+    assert moved.pop(reserved, 0) % SMALL_SEGMENT_BYTES == 0
     assert moved == dict.fromkeys(peaks, (STEPS - 2) * FRAMES * 64 * BYTES)
 
 
