@@ -28,7 +28,7 @@ from pathlib import Path
 from harness import console
 from harness.console import Parser, named
 from harness.errors import UsageError
-from harness.flags import span
+from harness.flags import span, spelled, spellings
 from scripts.gpu.plan import BUDGET_S, NAMES, PARTS, SPARE_S, listing
 
 OUT = Path("outputs/gpu.json")
@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
 
     def measure() -> int:
-        options = arguments().parse_args(argv)
+        parser, words = arguments(), sys.argv[1:] if argv is None else argv
+        options = parser.parse_args(words)
         if not options.budget > SPARE_S:
             raise UsageError(f"--budget: {options.budget:g} s is too little; use more than {SPARE_S:g}s")
         parts = [part for part in PARTS if part.name in options.parts]
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         from scripts.gpu import run
 
-        return run.run(options, parts)
+        with spelled(spellings(parser, words)):
+            return run.run(options, parts)
 
     return console.run("gpu", measure)
 

@@ -21,8 +21,14 @@ MEASURED_HERE = "the most that was measured here; no data sheet"
 
 
 def write(record: Record, folder: Path | None = None) -> Path | None:
-    """Write the card's file; None where not all of it was measured. Raises BenchError when it cannot be."""
-    measured = of(record)
+    """Write the card's file; None where not all of it was measured.
+
+    Raises BenchError where that cannot be, or predictions would leave it out.
+    """
+    try:
+        measured = of(record)
+    except msgspec.ValidationError as error:
+        raise BenchError(f"calibrations: {error}") from None
     if measured is None:
         return None
     path = (folder or FOLDER) / file_name(measured.card, measured.memory_gib)

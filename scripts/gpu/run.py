@@ -20,7 +20,7 @@ from acestep.weights.layout import SYNTHETIC
 from acestep.weights.sources import check_source, choose_dit, choose_source
 from harness import console, lifeline
 from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator, detect, torch_build
-from harness.errors import MissingPrerequisite
+from harness.errors import BenchError, MissingPrerequisite
 from harness.records import machine
 from harness.text import harmless
 from scripts.gpu import calibrated, report
@@ -189,9 +189,17 @@ class Process:
 
 
 def _calibrate(results: Results, folder: Path | None) -> None:
-    """Write the card's calibration, if all of it was measured, where predictions find it."""
-    path = calibrated.write(results.record, folder)
+    """Write the card's calibration, if all of it was measured, where predictions find it. Where that cannot
+    be, it is a row that failed, and the next start tries again."""
+    try:
+        path = calibrated.write(results.record, folder)
+    except BenchError as error:
+        row = Row(name="file", status="failed", reason=str(error))
+        results.add("calibration", row)
+        console.say("gpu", f"  {row.name}: {row.status} ({row.reason})")
+        return
     if path:
+        results.add("calibration", Row(name="file", status="ok"))
         results.change(calibration=str(path))
         console.say("gpu", f"  calibration: {path}; predictions use it from now on, and it is what to send")
 

@@ -162,7 +162,7 @@ def test_a_full_disk_is_one_line_and_the_file_is_as_before(place, monkeypatch, c
         patch.setattr(files, "_sync", full)
         assert place.measure() == 1
     *_, last = capsys.readouterr().err.splitlines()
-    assert last.startswith("gpu: out: ") and "cannot be written: No space left" in last
+    assert last.startswith("gpu: --out: ") and "cannot be written: No space left" in last
     assert place.out.read_bytes() == before
     assert place.measure() == 0  # the control
 
@@ -217,6 +217,26 @@ def test_a_cards_calibration_is_written_and_predictions_find_it(place, monkeypat
     assert (measured.context_mib, measured.launch_us, measured.kernel_us) == (512.5, 3.5, 1.25)
     assert (measured.products[0].tflop_per_s, measured.copies[0].gb_per_s) == (1.5, 950.0)
     assert calibration.find(calibration.cards.find("rtx4090"), place.calibrations).measured == measured
+
+
+def test_a_calibration_that_cannot_be_written_is_a_row_and_the_next_part_runs(place, monkeypatch):
+    monkeypatch.setattr(run, "facts_of", lambda *_: CUDA)
+    place.calibrations.touch()
+    assert place.measure() == 1
+    assert statuses(place) == {"tests": "ok", "calibration": "failed", "stages": "ok"}
+    report = " ".join(place.report.read_text().split())
+    assert "* file: failed, calibrations: " in report and "To send" not in report
+    place.calibrations.unlink()
+    assert place.measure() == 0  # the control, which measures nothing again
+    assert statuses(place)["calibration"] == "ok" and "To send" in place.report.read_text()
+
+
+def test_a_rate_that_no_card_has_makes_no_calibration(place, monkeypatch):
+    monkeypatch.setattr(run, "facts_of", lambda *_: CUDA)
+    monkeypatch.setenv("GPU_WORKER", "calibration=exaggerates")
+    assert place.measure() == 1
+    assert statuses(place) == {"tests": "ok", "calibration": "failed", "stages": "ok"}
+    assert not place.calibrations.exists()
 
 
 def test_a_dry_run_lists_parts_and_minutes(capsys):

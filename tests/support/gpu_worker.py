@@ -1,6 +1,6 @@
 """A worker of `scripts.gpu` that measures nothing: rows are made up, and it goes wrong as GPU_WORKER says.
 
-GPU_WORKER is lines of `PART=WAY`: fails, crashes, hangs. What it was asked for is added to GPU_TASKS.
+GPU_WORKER is lines of `PART=WAY`: fails, crashes, hangs, exaggerates. What it was asked for is added to GPU_TASKS.
 """
 
 import json
@@ -50,6 +50,8 @@ def main() -> None:
         row = {"name": name, "status": "ok", "values": values, "took_s": 1.0}
         if way == "fails":
             row |= {"status": "failed", "reason": "RuntimeError: *no* <b>luck</b>", "values": {}}
+        if way == "exaggerates" and "tflop_per_s" in values:
+            row["values"] = {**values, "tflop_per_s": 1e9}
         print(json.dumps(row), flush=True)
         if way == "crashes":
             sys.exit("an illegal memory access was encountered")
