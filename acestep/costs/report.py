@@ -37,8 +37,8 @@ def text(cost: Cost) -> str:
     """All of it: what was resolved, stages, seconds, the verdict, and what the highest peak is made of."""
     verdict = [line for name, fact in facts_of_verdict(cost) for line in _wrapped(name, fact)]
     resolved = [line for name, fact in facts(cost).items() for line in _wrapped(name, fact)]
-    resolved.append(label(cost))
-    blocks = (resolved, _table(cost), times.table(cost, TOTAL), verdict, _sites(cost))
+    resolved += textwrap.wrap(harmless(label(cost)), COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
+    blocks = (resolved, _table(cost), times.table(cost, ordered(cost), TOTAL), verdict, _sites(cost))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 

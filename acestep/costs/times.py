@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from harness.text import harmless
-from harness.trace.cost import Cost
+from harness.trace.cost import Cost, StageCost
 from harness.trace.expected import Kinds, Range
 from harness.trace.stage_costs import KINDS
 
@@ -19,10 +19,10 @@ HEADS = (
 )
 
 
-def table(cost: Cost, total: str) -> list[str]:
-    """The stages that take time, and all but loading in a line named `total`; 79 columns."""
+def table(cost: Cost, stages: Sequence[StageCost], total: str) -> list[str]:
+    """Those `stages` that take time, and all but loading in a line named `total`; 79 columns."""
     rows: list[Sequence[str]] = [*HEADS]
-    for stage in cost.stages:
+    for stage in stages:
         if stage.seconds:
             rows.append(_row(stage.stage, stage.seconds, stage.expected_s, [stage.kinds]))
     if cost.seconds:
@@ -54,9 +54,8 @@ def _parts(kinds: Sequence[Kinds]) -> Iterator[float]:
 def _aligned(cells: Sequence[str]) -> str:
     first, *widths = WIDTHS
     name, *numbers = cells
-    return f"{name:<{first}}" + "".join(
-        f"{cell:>{width}}" for cell, width in zip(numbers, widths, strict=True)
-    )
+    right = (f"{cell:>{width}}" for cell, width in zip(numbers, widths, strict=True))
+    return f"{name:<{first}}{''.join(right)}".rstrip()
 
 
 def _basis(cost: Cost) -> list[str]:

@@ -1,6 +1,7 @@
 """A worker of `scripts.gpu` that measures nothing: rows are made up, and it goes wrong as GPU_WORKER says.
 
-GPU_WORKER is lines of `PART=WAY`: fails, crashes, hangs, exaggerates. What it was asked for is added to GPU_TASKS.
+GPU_WORKER is lines of `PART=WAY`: fails, crashes, hangs, exaggerates. What it was asked for is added to
+GPU_TASKS.
 """
 
 import json

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from allocations import cost, setup
 
@@ -16,10 +18,10 @@ def predicted() -> Cost:
 
 
 def test_each_stage_has_its_roofline_the_range_and_what_it_is_made_of(predicted: Cost):
-    lines = times.table(predicted, report.TOTAL)
+    lines = times.table(predicted, report.ordered(predicted), report.TOTAL)
     assert max(map(len, lines)) < 80 and lines[-1] == f"expected: {PUBLISHED.basis}"
     rows = {line[:12].strip(): line[12:].split() for line in lines[2:-1]}
-    shown = [stage for stage in predicted.stages if stage.seconds]
+    shown = [stage for stage in report.ordered(predicted) if stage.seconds]
     assert [*rows] == [*(stage.stage for stage in shown), report.TOTAL]
     for name, of in zip(rows, [*shown, predicted], strict=True):
         seconds, expected, *shares = rows[name]
@@ -30,6 +32,14 @@ def test_each_stage_has_its_roofline_the_range_and_what_it_is_made_of(predicted:
     link_s = sum(resources.get("link", 0) for resources in offload.kinds.values())
     assert rows["offload"][-1] == f"{100 * link_s / offload.seconds:.0f}" != "0"
     assert "\n".join(lines) in report.text(predicted)
+
+
+def test_a_report_is_80_columns_wide_whatever_was_calibrated_or_left_out(predicted: Cost):
+    calibration = "calibrated on NVIDIA H200, driver 600.1 (left out some-card-24gb.json: Object has no `a`)"
+    environment = predicted.environment | {"calibration": calibration}
+    text = report.text(replace(predicted, environment=environment))
+    assert max(map(len, text.splitlines())) < 80 and calibration in " ".join(text.split())
+    assert not any(line.endswith(" ") for line in text.splitlines())
 
 
 def test_a_page_has_it_too(predicted: Cost):
