@@ -38,7 +38,7 @@ class TrackCost(_Predicted):
     """Work of one stage of a planned generation, 8 steps. `variant`: of the DiT; base is guided. `mode`: if
     steps are recorded, and regions compiled."""
 
-    version = f"3, with modes, torch {TORCH}"
+    version = f"3, torch {TORCH}"
     params = (COST_STAGES, COST_DURATIONS_S, COST_BATCHES, tuple(COST_DITS), COST_MODES)
     param_names = ("stage", "duration_s", "batch", "variant", "mode")
 
@@ -77,7 +77,7 @@ class TrackCost(_Predicted):
 class TrackPredictedPeak(_Predicted):
     """What a card of `tier_gb` would have to hold, allocator's rounding and context included."""
 
-    version = f"2, with graphs, torch {TORCH}"
+    version = f"2, torch {TORCH}"
     params = (TIERS_GB, VARIANTS)
     param_names = ("tier_gb", "variant")
 
