@@ -1,1 +1,1 @@
-"""asv benchmarks of ACE-Step 1.5. What is measured is in `_matrix.py`, how in `worker/`."""
+"""asv benchmarks of ACE-Step 1.5. What is measured is in `_matrix/`, how in `worker/`."""

@@ -43,7 +43,7 @@ def select_cells() -> None:
         sources = sorted({one.env_vars.get(SOURCE, _matrix.TINY) for one in environments})
         if benchmarks and not narrow(benchmarks, sources):
             cause = f"{_matrix.FILTER} and --bench leave nothing"
-            console.say("asv", f"{cause} to measure of {', '.join(sources)}; see benchmarks/_matrix.py")
+            console.say("asv", f"{cause} to measure of {', '.join(sources)}; see benchmarks/_matrix/axes.py")
             sys.exit(UsageError.exit_code)
         announce(benchmarks)
         return benchmarks

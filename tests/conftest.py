@@ -256,7 +256,7 @@ def shared_history(tmp_path_factory: pytest.TempPathFactory) -> History:
 @pytest.fixture
 def narrow(history: History) -> History:
     """The same with short axes: asv starts a process for every combination, measured or not."""
-    matrix = history.path / "benchmarks/_matrix.py"
+    matrix = history.path / "benchmarks/_matrix/axes.py"
     text = matrix.read_text()
     for name, values in NARROW.items():
         text, found = re.subn(rf"^{name} = \([^)]*\)", f"{name} = {values}", text, flags=re.MULTILINE)

@@ -39,7 +39,7 @@ def compare(base: str, head: str | None, budget_s: float, only: str = "") -> Rec
     with checked_out(base, head) as sides:
         timed = readings([source], only, exact=False)
         if not timed and not exact.chosen(only):
-            raise UsageError(f"--only and {FILTER} leave no series to compare; see benchmarks/_matrix.py")
+            raise UsageError(f"--only and {FILTER} leave no series to compare; see benchmarks/_matrix/")
         measured = _measured(sides, timed, only, start_s + budget_s)
     return Record(
         base=sides[0].commit,

@@ -1,4 +1,4 @@
-"""The benchmark matrix: the axes of what is measured, as data.
+"""The benchmark matrix: what is measured, as the cells that `axes` come to and a `setting` leaves.
 
 The axes are the guide's. How much of them is run depends on where the weights come from: the tiny synthetic
 model is for minutes on two CPU cores, everything else runs every combination of the guide's lengths. asv is
@@ -9,121 +9,20 @@ in use is n/a, not missing.
 
 narrows any of the AXES to some of its values; what an earlier run measured of the other cells stays.
 """
+# The axes and the setting are part of the matrix.
+# ruff: noqa: F401, F403, F405
 
 from __future__ import annotations
 
 import itertools
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-TINY = "synthetic-tiny"
-TINY_DURATIONS_S = (5, 15)
-GUIDE_DURATIONS_S = (30, 60, 120, 240)
-
-DURATIONS_S = tuple(sorted({*TINY_DURATIONS_S, *GUIDE_DURATIONS_S}))
-SHORTEST_S = (TINY_DURATIONS_S[0], GUIDE_DURATIONS_S[0])  # of each source
-BATCHES = (1, 2, 4)
-THINKING = (False, True)
-STEPS = (8, 16)
-STAGES = (
-    "offload",
-    "load_audio",
-    "vae_encode",
-    "lm_prefill",
-    "lm_decode",
-    "text_encode",
-    "condition",
-    "diffuse",
-    "vae_decode",
-    "post",
-    "save",
-    "other",
-)
-LM_STAGES = ("offload", "lm_prefill", "lm_decode", "other")
-TASKS = ("cover", "repaint", "lego", "extract", "complete", "reference")  # text2music is everything above
-TEXT_MODES = ("understand", "create", "format")
-METHODS = ("ode", "sde", "heun")
-GUIDANCE = ("none", "apg", "adg", "cfg")
-PRESETS = ("fixed", "upstream")  # where a cell says nothing of it, the first: its request fixes all work
-TIERS_GB = (4, 6, 8, 12, 16, 20, 24)
-WITH_LM = (False, True)
-VARIANTS = ("default", "no-quant", "no-offload")
-BACKENDS = ("pt", "vllm", "mlx")
-QUANTIZATIONS = ("none", "int8_weight_only", "fp8_weight_only", "w8a8_dynamic")
-COMPILE = (False, True)
-DIT_OUTPUTS = ("velocity", "latents", "audio")  # of a step, of all steps, and what is heard of it
-TOKENS = ("greedy", "drawn")  # the likeliest, and those that the same random numbers choose
-PHASES = ("start", "import_torch", "import_engine", "load", "compile", "first", "steady")
-# What a token is one of, in text, in codes, and anywhere.
-TEXT_TOKENS, CODE_TOKENS, LM_TOKENS = 151_669, 64_000, 217_204
-# Axes of functions by themselves, by kind of cell; the first value of each is the one others vary around.
-MICRO: dict[str, dict[str, tuple]] = {
-    "mask": {
-        "state": (
-            "open", "forced", "bpm", "caption", "caption-end", "duration", "genres", "keyscale", "language",
-            "timesignature", "lyrics",
-        ),
-        "vocabulary": (TEXT_TOKENS, 1_000, 32_000, CODE_TOKENS),
-    },
-    "sampling": {
-        "sampler": (
-            "whole", "greedy", "temperature", "top-k-1", "top-k-50", "top-k-200", "top-p-0.5", "top-p-0.9",
-            "top-p-0.95", "penalty-0", "penalty-100", "penalty-1500",
-        ),
-        "vocabulary": (CODE_TOKENS, 1_000, 32_000, TEXT_TOKENS, LM_TOKENS),
-        "rows": (1, 2, 8),
-        "logits": ("peaked", "flat"),
-    },
-    "codes": {"codes_s": (10, 60, 240, 600)},
-    "resample": {
-        "rates": ("44100-48000", "16000-48000", "48000-16000", "12000-24000"),
-        "audio_s": (2, 0.5, 10, 60, 300),
-        "channels": (2, 1),
-    },
-    "span": {"reader": ("nobody", "recording")},
-}  # fmt: skip
-MICRO_UNLESS_NAMED = {"codes_s": (10, 60)}  # what there is of an axis that the filter does not name
-
-# The first that is there, on every machine: a tier's own choice would make machines incomparable.
-LMS = tuple(f"acestep-5Hz-lm-{size}" for size in ("0.6B", "1.7B", "4B"))
-
-# What ACESTEP_BENCH_CELLS may narrow, and to what.
-AXES: dict[str, tuple] = {
-    "duration_s": DURATIONS_S,
-    "batch": BATCHES,
-    "thinking": THINKING,
-    "steps": STEPS,
-    "task": TASKS,
-    "mode": TEXT_MODES,
-    "method": METHODS,
-    "guidance": GUIDANCE,
-    "backend": BACKENDS,
-    "quantization": QUANTIZATIONS,
-    "compile": COMPILE,
-    "output": (*DIT_OUTPUTS, *TOKENS),
-    "tier_gb": TIERS_GB,
-    "lm": WITH_LM,
-    "variant": VARIANTS,
-    "preset": PRESETS,
-    **{name: values for axes in MICRO.values() for name, values in axes.items()},
-}
-FILTER, REPEATS = "ACESTEP_BENCH_CELLS", "ACESTEP_BENCH_REPEATS"
-SELECTED = (
-    "ACESTEP_BENCH_SELECTED"  # names of the cells that the benchmarks asv was asked for read, one a line
-)
-
-COST_SOURCE = "synthetic-full"
-COST_CARD = "RTX 4090"
-COST_DITS = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
-COST_DURATIONS_S = (30, 240)
-COST_BATCHES = (1, 4)
-COST_MODES = ("eager", "captured", "compiled+captured")  # what runs the kernels; captured: steps as graphs
-COST_STAGES = ("lm_prefill", "lm_decode", "text_encode", "condition", "diffuse", "vae_decode", "post")
+from .axes import *
+from .setting import FILTER, REPEATS, SELECTED, SettingError, asked_for, chosen, combinations, left, repeats
 
 
 def engine(backend: str = "pt", quantization: str = "none", compile: bool = False) -> str:
@@ -227,9 +126,9 @@ def timing_cells(source: str) -> list[Cell]:
         *_product("text", mode=TEXT_MODES),
         *_product("solver", method=METHODS, guidance=GUIDANCE, duration_s=least),
     ]
-    if _axis("duration_s", least):
-        outputs = {name: _dits() for name in _axis("output", DIT_OUTPUTS)}
-        outputs |= {name: _lms() for name in _axis("output", TOKENS)}
+    if left("duration_s", least):
+        outputs = {name: _dits() for name in left("output", DIT_OUTPUTS)}
+        outputs |= {name: _lms() for name in left("output", TOKENS)}
         cells += [
             cell("parity", output=name, engine=runs) for name, engines in outputs.items() for runs in engines
         ]
@@ -242,7 +141,7 @@ def generate_cells(source: str) -> list[Cell]:
     axes = {"duration_s": durations_s(source), "batch": BATCHES, "thinking": THINKING, "steps": STEPS}
     return [
         cell("generate", **size, engine=name)
-        for size in _sizes(axes)
+        for size in combinations(axes)
         # Planning, steps and items add up; on tiny weights no two of them are worth the time together.
         if source != TINY or sum(size[axis] != least[axis] for axis in ("batch", "thinking", "steps")) <= 1
         for name in _dits()
@@ -256,7 +155,7 @@ def plan_cells(source: str) -> list[Cell]:
     axes = {"duration_s": durations_s(source), "batch": BATCHES, "thinking": THINKING}
     return [
         cell("plan", **size, engine=name)
-        for size in _sizes(axes)
+        for size in combinations(axes)
         for name in _lms()
         if name == PLAIN or least.items() <= size.items()
     ]
@@ -264,9 +163,9 @@ def plan_cells(source: str) -> list[Cell]:
 
 def cold_cells(source: str) -> list[Cell]:
     """Every way to start: eager, and compiled."""
-    if not _axis("duration_s", durations_s(source)[:1]):
+    if not left("duration_s", durations_s(source)[:1]):
         return []
-    return selected(cell("cold", engine=engine(compile=compile)) for compile in _axis("compile", COMPILE))
+    return selected(cell("cold", engine=engine(compile=compile)) for compile in left("compile", COMPILE))
 
 
 def memory_cells() -> list[Cell]:
@@ -284,7 +183,7 @@ def tier_cells() -> list[Cell]:
 
 def boundary_cells() -> list[Cell]:
     """What is found once every memory case has run. Of some tiers only, it would be another number."""
-    if _axis("tier_gb", TIERS_GB) != TIERS_GB:
+    if left("tier_gb", TIERS_GB) != TIERS_GB:
         return []
     return selected(_product("boundary", variant=VARIANTS[1:], lm=WITH_LM))
 
@@ -292,7 +191,7 @@ def boundary_cells() -> list[Cell]:
 def predicted_cells() -> list[Cell]:
     """Everything that is predicted. It does not depend on the source of weights. What captures and compiles
     is predicted of one item of the first DiT; more items and other DiTs are like it."""
-    sizes = _sizes({"duration_s": COST_DURATIONS_S, "batch": COST_BATCHES})
+    sizes = combinations({"duration_s": COST_DURATIONS_S, "batch": COST_BATCHES})
     costs = [
         cell("cost", variant=variant, **size, mode=mode)
         for mode in COST_MODES
@@ -308,7 +207,7 @@ def micro_cells() -> list[Cell]:
     cells = []
     for kind, every in MICRO.items():
         unnamed = {axis: MICRO_UNLESS_NAMED.get(axis, every[axis]) for axis in every if axis not in chosen()}
-        for size in _sizes(every | unnamed):
+        for size in combinations(every | unnamed):
             if sum(size[axis] != values[0] for axis, values in unnamed.items()) <= 1:
                 cells.append(cell(kind, **size))
     return selected(cells)
@@ -329,69 +228,15 @@ def selected(cells: Iterable[Cell]) -> list[Cell]:
 
 def _dits() -> list[str]:
     """Engines by how they run the DiT."""
-    ways = itertools.product(_axis("compile", COMPILE), _axis("quantization", QUANTIZATIONS))
+    ways = itertools.product(left("compile", COMPILE), left("quantization", QUANTIZATIONS))
     return [engine(quantization=name, compile=compile) for compile, name in ways]
 
 
 def _lms() -> list[str]:
     """Engines by what runs the language model."""
-    return [engine(backend=name) for name in _axis("backend", BACKENDS)]
+    return [engine(backend=name) for name in left("backend", BACKENDS)]
 
 
 def _product(kind: str, **axes: tuple) -> list[Cell]:
     """A cell for every combination that the filter leaves."""
-    return [cell(kind, **values) for values in _sizes(axes)]
-
-
-def _sizes(axes: Mapping[str, tuple]) -> list[dict[str, Any]]:
-    """Every combination that the filter leaves, the last axis fastest."""
-    left = [_axis(name, values) for name, values in axes.items()]
-    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*left)]
-
-
-def asked_for(name: str, value: object) -> bool:
-    """Whether ACESTEP_BENCH_CELLS names a value of an axis."""
-    return str(value) in chosen().get(name, ())
-
-
-def _axis(name: str, values: tuple) -> tuple:
-    """The values of one axis that ACESTEP_BENCH_CELLS leaves."""
-    left = chosen()
-    return tuple(value for value in values if name not in left or str(value) in left[name])
-
-
-class SettingError(ValueError):
-    """A variable of the environment asks for what there is not."""
-
-
-def repeats() -> int:
-    """How often a cell is timed. Raises SettingError where ACESTEP_BENCH_REPEATS is no such number."""
-    text = os.environ.get(REPEATS) or "3"
-    if not re.fullmatch("[1-9][0-9]{0,3}", text):
-        raise SettingError(f"{REPEATS}: {text[:60]!r} is not a whole number from 1 to 9999")
-    return int(text)
-
-
-def chosen() -> dict[str, list[str]]:
-    """The values of each axis that ACESTEP_BENCH_CELLS names. Raises SettingError, one line with all AXES."""
-    return _parsed(os.environ.get(FILTER, ""))
-
-
-@cache
-def _parsed(text: str) -> dict[str, list[str]]:
-    axes: dict[str, list[str]] = {}
-    for word in text.split():
-        name, _, values = word.partition("=")
-        known = [str(value) for value in AXES.get(name, ())]
-        if not known:
-            problem = f"{name[:60]!r} is not an axis"
-        elif name in axes:
-            problem = f"{name} is there twice"
-        elif wrong := [value for value in values.split(",") if value not in known]:
-            problem = f"{wrong[0][:60]!r} is not a value of {name}"
-        else:
-            axes[name] = values.split(",")
-            continue
-        every = " ".join(f"{name}={','.join(map(str, values))}" for name, values in AXES.items())
-        raise SettingError(f"{FILTER}: {problem}; use some of {every}")
-    return axes
+    return [cell(kind, **values) for values in combinations(axes)]

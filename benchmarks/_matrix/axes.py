@@ -1,0 +1,101 @@
+"""The axes of what is measured, as data."""
+
+TINY = "synthetic-tiny"
+TINY_DURATIONS_S = (5, 15)
+GUIDE_DURATIONS_S = (30, 60, 120, 240)
+
+DURATIONS_S = tuple(sorted({*TINY_DURATIONS_S, *GUIDE_DURATIONS_S}))
+SHORTEST_S = (TINY_DURATIONS_S[0], GUIDE_DURATIONS_S[0])  # of each source
+BATCHES = (1, 2, 4)
+THINKING = (False, True)
+STEPS = (8, 16)
+STAGES = (
+    "offload",
+    "load_audio",
+    "vae_encode",
+    "lm_prefill",
+    "lm_decode",
+    "text_encode",
+    "condition",
+    "diffuse",
+    "vae_decode",
+    "post",
+    "save",
+    "other",
+)
+LM_STAGES = ("offload", "lm_prefill", "lm_decode", "other")
+TASKS = ("cover", "repaint", "lego", "extract", "complete", "reference")  # text2music is everything above
+TEXT_MODES = ("understand", "create", "format")
+METHODS = ("ode", "sde", "heun")
+GUIDANCE = ("none", "apg", "adg", "cfg")
+PRESETS = ("fixed", "upstream")  # where a cell says nothing of it, the first: its request fixes all work
+TIERS_GB = (4, 6, 8, 12, 16, 20, 24)
+WITH_LM = (False, True)
+VARIANTS = ("default", "no-quant", "no-offload")
+BACKENDS = ("pt", "vllm", "mlx")
+QUANTIZATIONS = ("none", "int8_weight_only", "fp8_weight_only", "w8a8_dynamic")
+COMPILE = (False, True)
+DIT_OUTPUTS = ("velocity", "latents", "audio")  # of a step, of all steps, and what is heard of it
+TOKENS = ("greedy", "drawn")  # the likeliest, and those that the same random numbers choose
+PHASES = ("start", "import_torch", "import_engine", "load", "compile", "first", "steady")
+# What a token is one of, in text, in codes, and anywhere.
+TEXT_TOKENS, CODE_TOKENS, LM_TOKENS = 151_669, 64_000, 217_204
+# Axes of functions by themselves, by kind of cell; the first value of each is the one others vary around.
+MICRO: dict[str, dict[str, tuple]] = {
+    "mask": {
+        "state": (
+            "open", "forced", "bpm", "caption", "caption-end", "duration", "genres", "keyscale", "language",
+            "timesignature", "lyrics",
+        ),
+        "vocabulary": (TEXT_TOKENS, 1_000, 32_000, CODE_TOKENS),
+    },
+    "sampling": {
+        "sampler": (
+            "whole", "greedy", "temperature", "top-k-1", "top-k-50", "top-k-200", "top-p-0.5", "top-p-0.9",
+            "top-p-0.95", "penalty-0", "penalty-100", "penalty-1500",
+        ),
+        "vocabulary": (CODE_TOKENS, 1_000, 32_000, TEXT_TOKENS, LM_TOKENS),
+        "rows": (1, 2, 8),
+        "logits": ("peaked", "flat"),
+    },
+    "codes": {"codes_s": (10, 60, 240, 600)},
+    "resample": {
+        "rates": ("44100-48000", "16000-48000", "48000-16000", "12000-24000"),
+        "audio_s": (2, 0.5, 10, 60, 300),
+        "channels": (2, 1),
+    },
+    "span": {"reader": ("nobody", "recording")},
+}  # fmt: skip
+MICRO_UNLESS_NAMED = {"codes_s": (10, 60)}  # what there is of an axis that the filter does not name
+
+# The first that is there, on every machine: a tier's own choice would make machines incomparable.
+LMS = tuple(f"acestep-5Hz-lm-{size}" for size in ("0.6B", "1.7B", "4B"))
+
+# What ACESTEP_BENCH_CELLS may narrow, and to what.
+AXES: dict[str, tuple] = {
+    "duration_s": DURATIONS_S,
+    "batch": BATCHES,
+    "thinking": THINKING,
+    "steps": STEPS,
+    "task": TASKS,
+    "mode": TEXT_MODES,
+    "method": METHODS,
+    "guidance": GUIDANCE,
+    "backend": BACKENDS,
+    "quantization": QUANTIZATIONS,
+    "compile": COMPILE,
+    "output": (*DIT_OUTPUTS, *TOKENS),
+    "tier_gb": TIERS_GB,
+    "lm": WITH_LM,
+    "variant": VARIANTS,
+    "preset": PRESETS,
+    **{name: values for axes in MICRO.values() for name, values in axes.items()},
+}
+
+COST_SOURCE = "synthetic-full"
+COST_CARD = "RTX 4090"
+COST_DITS = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
+COST_DURATIONS_S = (30, 240)
+COST_BATCHES = (1, 4)
+COST_MODES = ("eager", "captured", "compiled+captured")  # what runs the kernels; captured: steps as graphs
+COST_STAGES = ("lm_prefill", "lm_decode", "text_encode", "condition", "diffuse", "vae_decode", "post")
