@@ -219,7 +219,7 @@ def measured(call: Call) -> Profiled:
 
 
 def setup(gib: float = 24, lm: bool = False, dit: str = TURBO, source: str = TINY, **more: Any) -> Setup:
-    """A card of `gib` with its tier's offloading; nothing quantized, compiled or recorded unless `more` does."""
+    """A card of `gib`, its tier offloading; nothing quantized, compiled or recorded unless `more` does."""
     return Setup.choose(
         source,
         dit=dit,
