@@ -219,14 +219,16 @@ def measured(call: Call) -> Profiled:
 
 
 def setup(gib: float = 24, lm: bool = False, dit: str = TURBO, source: str = TINY, **more: Any) -> Setup:
-    """A card of `gib` with its tier's offloading; nothing quantized or compiled unless `more` says so."""
+    """A card of `gib`, its tier offloading; nothing quantized, compiled or recorded unless `more` does."""
     return Setup.choose(
         source,
         dit=dit,
         accelerator=Accelerator("cuda", CARD.name, gib, simulated=True),
         lm=LMS[0] if lm else None,
         want_lm=lm,
-        **({"lm_backend": "pt"} if lm else {}) | {"quantization": "none", "compile": False} | more,
+        **({"lm_backend": "pt"} if lm else {})
+        | {"quantization": "none", "compile": False, "graphs": False}
+        | more,
     )
 
 
