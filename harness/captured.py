@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness.adjustments import Fallback
-from harness.graphs import Graphs
+from harness.graphs import Graphs, unrecorded
 from harness.memory import hand_back
 from harness.oom import attempt
 
@@ -69,8 +69,7 @@ class Captured:
     @property
     def fallbacks(self) -> tuple[Fallback, ...]:
         """Why what could not be recorded is called."""
-        action = "launched kernel by kernel"
-        return tuple(Fallback(self._stage, f"not recorded ({why})", action) for why in self._failures)
+        return tuple(unrecorded(self._stage, failure) for failure in self._failures)
 
     def record(
         self, key: Hashable, bucket: Hashable, function: Function, result: Tensor, *arguments: Tensor

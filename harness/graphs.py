@@ -20,6 +20,8 @@ from collections.abc import Callable, Hashable
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
+from harness.adjustments import Fallback
+
 if TYPE_CHECKING:
     import torch
 
@@ -85,6 +87,11 @@ def unavailable(device: str) -> str | None:
     """Why no step can be recorded on `device`, or None. The answer is a clause, after the feature's name."""
     kind = device.partition(":")[0]
     return None if kind == "cuda" else f"only CUDA records steps, and the device is {kind}"
+
+
+def unrecorded(stage: str, failure: str) -> Fallback:
+    """What is told of a step of `stage` that could not be recorded."""
+    return Fallback(stage, f"not recorded ({failure})", "launched kernel by kernel")
 
 
 class Graphs:

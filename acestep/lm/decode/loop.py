@@ -20,7 +20,7 @@ from acestep.lm.grammar.constraint import Constraint
 from acestep.result import Counts
 from harness.adjustments import Fallback
 from harness.compiling import Compiled
-from harness.graphs import Graphs
+from harness.graphs import Graphs, unrecorded
 from harness.spans import span
 
 
@@ -120,7 +120,7 @@ class CachedDecodeLoop(Tally):
             codes.next(state.head, codes.live(0))
             self._decode(code_steps(state, codes), graphs)
         if graphs.failure:
-            self.fallbacks.append(Fallback("lm_decode", graphs.failure, "launched each kernel by itself"))
+            self.fallbacks.append(unrecorded("lm_decode", graphs.failure))
         self.steps += codes.longest - 1
         self.kept += sum(counts)
         self.longest_codes = codes.longest
