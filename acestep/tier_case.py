@@ -112,8 +112,9 @@ class TierCases:
 def _setup(case: Case, target: Target) -> Setup:
     """The engine of the case: the tier's own, less what the variant takes away.
 
-    A CPU that plays a card has the CPU's backend for the language model, and compiles nothing: another
-    backend and compiled kernels hide what they allocate from a virtual cap, and cannot be traced.
+    What stands in for a card has our own backend for the language model, and compiles nothing: another
+    backend and compiled kernels hide what they allocate from a virtual cap, and a prediction is of the same
+    engine as such a run.
     """
     source, origin = choose_source(case.source, accelerator=target.device not in HOST)
     tier = gpu_config.config_for(target.accelerator)
