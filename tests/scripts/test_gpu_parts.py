@@ -11,7 +11,8 @@ import torch
 from places import ROOT
 from tier_records import record
 
-from harness import cards
+from acestep import setup
+from harness import cards, graphs
 from harness.accelerators import Accelerator
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.records import machine
@@ -117,9 +118,33 @@ def test_launches_and_kernels_are_named_as_predictions_read_them(short, monkeypa
     assert values.keys() <= set(Calibration.__struct_fields__) and all(value > 0 for value in values.values())  # type: ignore[operator]
 
 
+class Refusing:
+    """A recorder on which nothing can be recorded."""
+
+    def __init__(self, device: torch.device):
+        pass
+
+    def record(self, step: graphs.Step) -> graphs.Step:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def test_what_could_not_be_recorded_is_no_figure_of_a_graph(short, monkeypatch):
+    """Called instead, a kernel in a graph would take what a launch does, and captured be as fast as eager."""
+    monkeypatch.setattr(Task, "need_cuda", lambda *_: None)
+    monkeypatch.setitem(graphs.recorders, "cpu", Refusing)
+    with pytest.raises(BenchError, match="not recorded .RuntimeError: operation not permitted"):
+        calibration._launches(TASK)
+    monkeypatch.setattr(setup, "ungraphed", lambda device: None)
+    monkeypatch.setattr(modes, "MODES", {"captured": modes.MODES["captured"]})
+    (row,) = rows(modes.steps(TASK), TASK, Clock(600.0))
+    assert (row.status, row.values["pairs"]) == ("failed", 1)
+    assert "lm_decode: not recorded" in row.reason and "diffuse: not recorded" in row.reason
+
+
 def test_what_a_cpu_cannot_record_says_so(short):
     captured = next(row for row in rows(modes.steps(TASK), TASK, Clock(600.0)) if row.name == "captured")
-    assert (captured.status, captured.reason) == ("n/a", "graphs: are for cuda, not for cpu")
+    assert captured.status == "n/a"
+    assert captured.reason.startswith("graphs: only CUDA records steps, and the device is cpu; ")
 
 
 def test_a_mode_is_timed_beside_eager_in_turn(short, monkeypatch):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from acestep.profiler.devices import best_s
 from harness.accelerators import ask_card
 from harness.device import resolve_device, resolve_dtype, synchroniser
-from harness.errors import MissingPrerequisite
+from harness.errors import BenchError, MissingPrerequisite
 from harness.graphs import Graphs
 from scripts.gpu.steps import Measured, Step, Task
 
@@ -98,7 +98,7 @@ def _convolution_copies(channels: int, dilation: int, places: int, device: torch
 
 
 def _launches(task: Task) -> Measured:
-    """One small kernel, launched from Python and inside a graph."""
+    """One small kernel, launched from Python and inside a graph. Raises BenchError where none is recorded."""
     task.need_cuda("launches and graphs")
     device, count = resolve_device(task.device), task.sizes.launches
     wait = synchroniser(device) or (lambda: None)
@@ -112,6 +112,8 @@ def _launches(task: Task) -> Measured:
         launched_s = best_s(kernels, wait)
         graphs = Graphs.on(device)
         graphs.record("kernels", kernels)
+        if graphs.failure:
+            raise BenchError(f"kernels in a graph: not recorded ({graphs.failure})")
         replayed_s = best_s(lambda: graphs.run("kernels", kernels), wait)
     return Measured(
         {"launch_us": round(1e6 * launched_s / count, 3), "kernel_us": round(1e6 * replayed_s / count, 3)}

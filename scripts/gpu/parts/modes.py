@@ -34,6 +34,7 @@ def _size(task: Task) -> str:
 
 
 def _beside_eager(task: Task, choices: Mapping[str, Any], eager: Callable[[], Engine]) -> Measured:
+    """What was called instead, or in another way than the mode's name says, is the row's error."""
     setup = setup_of(task, _size(task), **choices)  # which refuses before anything is loaded
     engines = eager(), open_engine(setup)
     rows = [song(engine.setup, task.sizes.duration_s) for engine in engines]
@@ -52,7 +53,8 @@ def _beside_eager(task: Task, choices: Mapping[str, Any], eager: Callable[[], En
             (EAGER, choices), engines, rows, zip(*pairs, strict=True), strict=True
         )
     ]
-    return Measured(values, tuple(items))
+    fallbacks = dict.fromkeys(str(one) for _, other in pairs for one in other.fallbacks)
+    return Measured(values, tuple(items), error="; ".join(fallbacks))
 
 
 def _ratios(name: str, pairs: list[tuple[float, float]]) -> dict[str, float]:
