@@ -119,7 +119,8 @@ def test_launches_and_kernels_are_named_as_predictions_read_them(short, monkeypa
 
 def test_what_a_cpu_cannot_record_says_so(short):
     captured = next(row for row in rows(modes.steps(TASK), TASK, Clock(600.0)) if row.name == "captured")
-    assert (captured.status, captured.reason) == ("n/a", "graphs: are for cuda, not for cpu")
+    assert captured.status == "n/a"
+    assert captured.reason.startswith("graphs: only CUDA records steps, and the device is cpu")
 
 
 def test_a_mode_is_timed_beside_eager_in_turn(short, monkeypatch):
