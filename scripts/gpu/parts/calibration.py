@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from acestep.profiler.devices import best_s
 from harness.accelerators import ask_card
 from harness.device import resolve_device, resolve_dtype, synchroniser
-from harness.errors import MissingPrerequisite
+from harness.errors import BenchError, MissingPrerequisite
 from harness.graphs import Graphs
 from scripts.gpu.steps import Measured, Step, Task
 
@@ -43,8 +43,9 @@ def _memory(task: Task) -> Measured:
     """What a process holds outside the allocator, and the workspaces of cuBLAS and cuDNN."""
     task.need_cuda("context and workspaces")
     cuda, device = torch.cuda, resolve_device(task.device)
-    others_bytes, driver = driver_reading(device.index or 0)
-    cuda.set_device(device)
+    index = device.index or 0  # what follows wants a number
+    others_bytes, driver = driver_reading(index)
+    cuda.set_device(index)
     left = torch.ones(EDGE, EDGE, device=device, dtype=torch.bfloat16)
     before_bytes = cuda.memory_allocated()
     product = left @ left
@@ -54,7 +55,7 @@ def _memory(task: Task) -> Measured:
             _convolution_copies(c, d, n, device) for c in CHANNELS for d in DILATIONS for n in PLACES
         )
     cuda.empty_cache()
-    used_bytes, _ = driver_reading(device.index or 0)
+    used_bytes, _ = driver_reading(index)
     return Measured(
         {
             "card": cuda.get_device_name(),
@@ -112,6 +113,8 @@ def _launches(task: Task) -> Measured:
         launched_s = best_s(kernels, wait)
         graphs = Graphs.on(device)
         graphs.record("kernels", kernels)
+        if graphs.failure:
+            raise BenchError(f"kernels cannot be recorded: {graphs.failure}")
         replayed_s = best_s(lambda: graphs.run("kernels", kernels), wait)
     return Measured(
         {"launch_us": round(1e6 * launched_s / count, 3), "kernel_us": round(1e6 * replayed_s / count, 3)}

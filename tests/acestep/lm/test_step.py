@@ -311,3 +311,17 @@ def test_a_shape_that_grows_is_seen(card: FakeCard, monkeypatch: pytest.MonkeyPa
     turns = iter([steps[0], *steps])
     with pytest.raises(AssertionError, match="in the first step"):
         check_two_steps(card, lambda: next(turns)())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_on_a_real_card(name: str, recorded: bool):
+    case, device = CASES[name], torch.device("cuda")
+    backend, graphs = our_own(SOURCE, torch.float64, device), Graphs.on(device, recorded)
+    selector = TokenSelector(case.sampling, case.seeds, device)
+    loop = CachedDecodeLoop(selector, backend._open, lambda: graphs)
+    codes = loop.codes(case.prompts, case.counts, case.guidance)
+    assert [row.tolist() for row in codes] == EXPECTED[name]
+    assert (graphs.failure, graphs.recording) == (None, recorded)
