@@ -6,7 +6,7 @@ their names: each is a view of its rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -34,11 +34,12 @@ class Packed(nn.Module):
             return torch.cat(self.products(x), dim=-1)
         return F.linear(x, self.packed)
 
-    def products(self, x: Tensor) -> Sequence[Tensor]:
+    def products(self, x: Tensor) -> list[Tensor]:
         """The outputs `[..., out]` one by one: views of one product where the weights are packed."""
         if self.packed is None:
             return [linear(x) for linear in self._linears()]
-        return F.linear(x, self.packed).split([linear.out_features for linear in self._linears()], dim=-1)
+        outs = [linear.out_features for linear in self._linears()]
+        return list(F.linear(x, self.packed).split(outs, dim=-1))
 
     def pack(self, like: Tensor, device: torch.device, dtype: torch.dtype) -> None:
         """Give the linears one memory, unless they have it: uninitialised, and fake where `like` is."""
