@@ -96,13 +96,16 @@ def full(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def shared(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention in which all queries see the same keys: those of `mask [B, 1, 1, E]` (bool), or every one.
+    """Attention in which all queries see the same keys: those of `mask [B, 1 or m, 1, E]`, or every one.
 
     The n/m heads that share a key head are then just more queries of it, so nothing is repeated and the
     plain kernels serve; for one query at a time that is, on a CPU, a sixth of the cost of the grouped form.
+    With a mask of each key head these are a batch: fused kernels put heads side by side, here in order.
     """
     batch, heads, length, size = q.shape
     q = q.reshape(batch, k.shape[1], -1, size)
+    if mask is not None and mask.shape[1] > 1:
+        q, k, v, mask = (part.flatten(0, 1)[:, None] for part in (q, k, v, mask))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).reshape(batch, heads, length, size)
 
 

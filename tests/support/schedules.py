@@ -52,7 +52,7 @@ def lm_step(on: Small) -> Graph:
     positions = torch.zeros(rows, 1, dtype=torch.long, device=on.device)
     rope = rope_table(positions, config, on.dtype)
     heads = on.zeros(rows, config.num_key_value_heads, slots, config.head_dim)
-    bias = on.zeros(rows, 1, 1, slots - 1)
+    bias = on.zeros(rows, config.num_key_value_heads, 1, slots - 1)
     attend = CachedAttention(
         heads, heads.clone(), torch.arange(rows, device=on.device)[:, None], positions, bias
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 from harness.device import VIRTUAL
 from harness.trace import fusion
 from harness.trace.fake_card import FakeCard
+from harness.trace.libraries import CUDA
 from harness.trace.stage_costs import Work
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own, of itself
@@ -36,6 +37,19 @@ def test_the_rules_kernels_are_inductors(name, monkeypatch):
     monkeypatch.setattr(fusion, "_lies", lambda value, loads: True)
     monkeypatch.setattr(fusion, "_fit", lambda first, second: False)
     assert len(by_rule(GRAPHS[name])) > 2 * len(theirs)
+
+
+@pytest.mark.parametrize(("name", "kernels"), [("dit_layer", 16), ("lm_step", 11)])
+def test_a_layer_on_a_card_is_few_kernels(name, kernels):
+    """Norm, product, queries, keys (with a cache: and values, into it), attention, way out; sum and norm; in
+    a DiT query, its norm, attention, way out, sum and norm; product, SiLU and product of both, way out, sum."""
+    with FakeCard(CARD, libraries=CUDA((9, 0))) as card, torch.inference_mode():
+        function, args = GRAPHS[name](packed(small(torch.bfloat16, VIRTUAL)))
+        with clerk_of(card) as clerk:
+            torch.compile(function)(*args)
+        with clerk_of(card) as eager:
+            function(*args)
+    assert clerk.work.launches == kernels < eager.work.launches
 
 
 def test_a_kernel_reads_what_is_outside_once_and_writes_what_is_used_there(card):
