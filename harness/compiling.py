@@ -21,15 +21,17 @@ from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.spans import span
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+Function = Callable[..., "Tensor"]
 BUCKETS = 32  # graphs in memory at once are twice as many at most; more buckets start anew, from the disk
+OPTIONS: dict[str, Any] = {"fullgraph": True, "dynamic": False, "recompile_limit": 2 * BUCKETS}
 # What builds kernels (C++ on a CPU) or their launchers (triton's, in C): variable that names it, defaults.
 COMPILERS = {
     "cpu": ("CXX", ("clang++" if sys.platform == "darwin" else "g++",)),
@@ -87,7 +89,13 @@ class Compiled:
     def layers(self, layers: Iterable[nn.Module]) -> None:
         """Have `layers`, which are of one kind, run compiled from here on; each as a whole."""
         for layer in layers:
-            layer.compile(fullgraph=True, dynamic=False, recompile_limit=2 * BUCKETS)
+            layer.compile(**OPTIONS)
+
+    def function(self, function: Function) -> Function:
+        """`function` of tensors, compiled as a whole."""
+        import torch
+
+        return torch.compile(function, **OPTIONS)
 
     def warm(self, bucket: tuple[Hashable, ...], run: Callable[[], object]) -> None:
         """Compile what `run` runs: a stage `compile`, and none where that was done for the bucket."""

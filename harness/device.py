@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +62,16 @@ def _cpu_has_bf16() -> bool:
     return any(capabilities.get(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
 
 
+def _card_capability(device: torch.device) -> tuple[int, int]:
+    # Compiled code asks: of functools.cache Dynamo warns, of a dictionary it takes what is there.
+    if device not in _met:
+        _met[device] = torch.cuda.get_device_capability(device)
+    return _met[device]
+
+
+_met: dict[torch.device, tuple[int, int]] = {}  # capabilities of cards
 # What tells the compute capability of a card, by the type of its device.
-capabilities: dict[str, Callable[[torch.device], tuple[int, int]]] = {
-    "cuda": cache(lambda device: torch.cuda.get_device_capability(device))
-}
+capabilities: dict[str, Callable[[torch.device], tuple[int, int]]] = {"cuda": _card_capability}
 
 
 def cuda_capability(device: torch.device) -> tuple[int, int] | None:

@@ -16,7 +16,8 @@ No torch import before a graph is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -53,12 +54,30 @@ class CUDARecorder:
         current = torch.cuda.current_stream(self._device)
         with (
             torch.cuda.device(self._device),
+            self._closed(),
             torch.cuda.stream(current),  # a capture that fails leaves its own the current one
             # Other threads may ask the driver for figures meanwhile.
             torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"),
         ):
             step()
         return graph.replay
+
+    @contextmanager
+    def _closed(self) -> Iterator[None]:
+        """Close the pool of a capture that could not be ended, as after a value was read back.
+
+        PyTorch leaves it open then, and its allocator gives nothing back to the card for as long as one is.
+        """
+        import torch
+
+        try:
+            yield
+        except BaseException:
+            device = torch.cuda.current_device()
+            with suppress(RuntimeError):  # it was ended
+                torch._C._cuda_endAllocateToPool(device, self._pool)
+                torch._C._cuda_releasePool(device, self._pool)
+            raise
 
 
 @cache

@@ -7,10 +7,14 @@ lower half of the probabilities' bits (for positive floats, bit order is value o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+# `Sampling.pick`, or what was compiled of it.
+Pick = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 _HALF_BITS = 15  # of the 30 that differ between floats in [0, 1]
 _BUCKETS = 1 << _HALF_BITS

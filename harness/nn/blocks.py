@@ -64,9 +64,13 @@ def rope_table(positions: Tensor, config: BlockConfig, dtype: torch.dtype) -> Ro
 def rotate(x: Tensor, rope: Rope) -> Tensor:
     """Apply RoPE to `x [B, heads, S, d]`: `x·cos + (-x2, x1)·sin` with x1, x2 the halves of d.
 
-    On a CUDA card product and sum are one operator, and round once.
+    On a CUDA card product and sum are one operator, and round once; compiled they are with what is around.
     """
     cos, sin = rope
+    if torch.compiler.is_compiling():
+        sign = torch.arange(-1, 2, 2, dtype=x.dtype, device=x.device)[:, None]
+        swapped = x.unflatten(-1, (2, -1)).flip(-2) * sign
+        return x * cos + swapped.flatten(-2) * sin
     rotated = x * cos
     (x1, x2), (sin1, sin2), (y1, y2) = (part.chunk(2, dim=-1) for part in (x, sin, rotated))
     if cuda_capability(x.device):
@@ -92,13 +96,16 @@ def full(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def shared(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention in which all queries see the same keys: those of `mask [B, 1, 1, E]` (bool), or every one.
+    """Attention in which all queries see the same keys: those of `mask [B, 1 or m, 1, E]`, or every one.
 
     The n/m heads that share a key head are then just more queries of it, so nothing is repeated and the
     plain kernels serve; for one query at a time that is, on a CPU, a sixth of the cost of the grouped form.
+    With a mask of each key head these are a batch: fused kernels put heads side by side, here in order.
     """
     batch, heads, length, size = q.shape
     q = q.reshape(batch, k.shape[1], -1, size)
+    if mask is not None and mask.shape[1] > 1:
+        q, k, v, mask = (part.flatten(0, 1)[:, None] for part in (q, k, v, mask))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).reshape(batch, heads, length, size)
 
 
@@ -236,6 +243,15 @@ class Attention(Packed):
         return self.o_proj(heads.transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor, rope: Rope, attend: Attend) -> Tensor:
+        """`x [B, S, H]` -> `[B, S, H]`.
+
+        Eagerly queries and keys are normalised and turned together. Compiled, what is written into a part of
+        a buffer is a kernel of its own, and each of the two is one from its product to where it is used.
+        """
+        if torch.compiler.is_compiling():
+            q, k, v = (part.unflatten(-1, (-1, self.head_dim)) for part in self.products(x))
+            q, k = (rotate(norm(x).transpose(1, 2), rope) for norm, x in ((self.q_norm, q), (self.k_norm, k)))
+            return self.output(attend(q, k, v.transpose(1, 2)))
         heads = self.product(x).unflatten(-1, (-1, self.head_dim))
         q, k = rotate(self._normed(heads).transpose(1, 2), rope).split(self.heads, dim=1)
         return self.output(attend(q, k, heads[:, :, -self.heads[1] :].transpose(1, 2)))
@@ -266,7 +282,7 @@ class MLP(Packed):
         self.down_proj = nn.Linear(intermediate, hidden, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.product(x).chunk(2, dim=-1)
+        gate, up = self.products(x)
         return self.down_proj(F.silu(gate).mul_(up))
 
 

@@ -31,8 +31,15 @@ class Packed(nn.Module):
     def product(self, x: Tensor) -> Tensor:
         """Outputs `[..., sum of outs]` of the linears for `x [..., in]`, side by side."""
         if self.packed is None:
-            return torch.cat([linear(x) for linear in self._linears()], dim=-1)
+            return torch.cat(self.products(x), dim=-1)
         return F.linear(x, self.packed)
+
+    def products(self, x: Tensor) -> list[Tensor]:
+        """The outputs `[..., out]` one by one: views of one product where the weights are packed."""
+        if self.packed is None:
+            return [linear(x) for linear in self._linears()]
+        outs = [linear.out_features for linear in self._linears()]
+        return list(F.linear(x, self.packed).split(outs, dim=-1))
 
     def pack(self, like: Tensor, device: torch.device, dtype: torch.dtype) -> None:
         """Give the linears one memory, unless they have it: uninitialised, and fake where `like` is."""

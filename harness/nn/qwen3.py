@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from harness.device import cuda_capability
 from harness.nn.blocks import Block, RMSNorm, Rope, causal, hide, masked, rope_table, shared
 from harness.nn.config import Qwen3Config
 
@@ -37,7 +38,8 @@ class CachedAttention:
     """Attention of new tokens over one layer's cache, into which their keys and values go first.
 
     `keys`, `values [R, m, slots, d]` have every slot; `row [R, 1]` and `positions [R, S]` say where the
-    tokens go, and `bias [R, 1, S, E]` hides what they may not see of the first E slots: no others are read.
+    tokens go, and `bias [R, 1 or m, S, E]` hides what they may not see of the first E slots: no others are
+    read.
     """
 
     def __init__(self, keys: Tensor, values: Tensor, row: Tensor, positions: Tensor, bias: Tensor):
@@ -121,7 +123,10 @@ class Qwen3(nn.Module):
         x = self.embed_tokens(ids)
         cos, sin = cache.rope
         rope = cos[positions][:, None], sin[positions][:, None]
-        bias = hide(torch.arange(end, device=ids.device) > positions[:, None, :, None], x.dtype)
+        hidden = torch.arange(end, device=ids.device) > positions[:, None, :, None]
+        if ids.shape[1] == 1 and cuda_capability(ids.device):
+            hidden = hidden.expand(-1, self.config.num_key_value_heads, -1, -1)  # see `shared`
+        bias = hide(hidden, x.dtype)
         row = torch.arange(len(ids), device=ids.device)[:, None]
         for index, layer in enumerate(self.layers):
             keys, values = cache.keys[index, rows], cache.values[index, rows]

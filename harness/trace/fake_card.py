@@ -18,8 +18,7 @@ tokens of a thought, for which `planning` chooses.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,7 +33,7 @@ from harness.trace.allocator import Block
 from harness.trace.libraries import CUDA, SERVED
 from harness.trace.recorder import FakeRecorder
 from harness.trace.regions import Regions
-from harness.trace.replay import CachedTrace, Event, TraceCache
+from harness.trace.replay import CachedTrace, Event, TraceCache, patched
 from harness.trace.shapes import infer, names_a_device
 from harness.trace.stage_costs import Work
 from harness.trace.storage import META, FakeStorage, site
@@ -74,12 +73,12 @@ class FakeCard(FakeStorage):
         if gc.isenabled():
             gc.disable()  # so that what is freed is freed where the last reference goes, every time
             self._entered.callback(gc.enable)
-        self._entered.enter_context(_patched(torch.cuda, "empty_cache", self.tracker.empty_cache))
+        self._entered.enter_context(patched(torch.cuda, "empty_cache", self.tracker.empty_cache))
         if self.libraries:
             capability = self.libraries.capability
             capabilities[VIRTUAL] = lambda device: capability
             self._entered.callback(capabilities.pop, VIRTUAL)
-        self._entered.enter_context(_patched(torch, "compile", Regions(self).compile))
+        self._entered.enter_context(patched(torch, "compile", Regions(self).compile))
         recorders[VIRTUAL] = lambda device: FakeRecorder(self)
         self._entered.callback(recorders.pop, VIRTUAL)
         if self.trace_cache:
@@ -266,14 +265,3 @@ class FakeCard(FakeStorage):
         for length in reversed(tensor.shape):
             value = [value] * length
         return value
-
-
-@contextmanager
-def _patched(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Inside, `owner.name` is `value`."""
-    kept = owner.__dict__[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, kept)

@@ -16,7 +16,7 @@ Views are free. What the others come to is found in two steps, which are Inducto
    splits); and if nothing else has to run between them (a library splits).
 
 A kernel reads each tensor from outside once, and writes what others use. What only it uses has no memory.
-They are as many as Inductor's scheduler has for a GPU, but for a sixth (tests/harness/trace/test_fusion.py).
+They are those that Inductor's scheduler has for a GPU (tests/harness/trace/test_fusion.py).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torch import Tensor
 from harness.trace import kernels
 from harness.trace.allocator import Block
 from harness.trace.fusion import LIBRARY, POINTWISE, REDUCTION, Launch, Operator, View, launches
-from harness.trace.replay import Event, Free, compiled_runs
+from harness.trace.replay import Event, Free, compiled_runs, patched
 from harness.trace.stage_costs import Work
 from harness.trace.tracker import Alloc
 
@@ -113,7 +113,7 @@ def _space(
     if torch.Tag.reduction in func.tags or packet in NORMS:
         return reads[0].numel(), min(tensor.numel() for tensor in results)
     if torch.Tag.pointwise in func.tags or packet in LOOPS:
-        moved = reads[:1] if packet in kernels.PUTS else results
+        moved = reads if packet in kernels.PUTS else results
         return max((tensor.numel() for tensor in moved), default=1), 0
     return 0, 0
 
@@ -143,7 +143,8 @@ class Regions:
         card = self._card
         card.region = region = Region()
         try:
-            output = model(*args, **kwargs)
+            with patched(torch.compiler, "is_compiling", lambda: True):
+                output = model(*args, **kwargs)
         finally:
             card.region = None
         results = region.alive(card.blocks)

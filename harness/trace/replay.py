@@ -96,7 +96,7 @@ class TraceCache:
 
     def __enter__(self) -> TraceCache:
         for kind in self._repeated:
-            self._entered.enter_context(_forward_of(kind, self._through(kind.forward)))
+            self._entered.enter_context(patched(kind, "forward", self._through(kind.forward)))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -140,13 +140,14 @@ class TraceCache:
 
 
 @contextmanager
-def _forward_of(kind: type[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
-    plain = kind.forward
-    kind.forward = forward  # type: ignore[method-assign]
+def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, `owner.name` is `value`."""
+    kept = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        kind.forward = plain  # type: ignore[method-assign]
+        setattr(owner, name, kept)
 
 
 def _signatures(card: FakeCard, value: Any) -> Iterator[Any]:

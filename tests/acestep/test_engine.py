@@ -237,8 +237,10 @@ def test_the_environment_says_what_ran(engine: Engine):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch):
-    engine = Engine.load("synthetic-tiny", device="cuda")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+@pytest.mark.parametrize("graphs", [False, True])
+def test_no_step_waits_for_the_device(graphs: bool, monkeypatch: pytest.MonkeyPatch):
+    engine = Engine.load("synthetic-tiny", device="cuda", compile=False, graphs=graphs)
     engine.generate(THINKING, seeded(1, 2))
     denoise = diffusion.denoise
 

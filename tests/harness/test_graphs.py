@@ -12,7 +12,7 @@ from two_steps import check_two_steps
 
 from harness.cards import find
 from harness.device import VIRTUAL
-from harness.graphs import Graphs
+from harness.graphs import CUDARecorder, Graphs
 from harness.trace.fake_card import FakeCard
 
 ROWS, WIDTH, SLOTS = 3, 16, 8
@@ -161,6 +161,29 @@ def test_recordings_go_with_their_graphs():
     assert buffer() is None
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_the_pool_of_a_capture_that_failed_is_closed_once(ended: bool, monkeypatch: pytest.MonkeyPatch):
+    """Open, it keeps PyTorch's allocator from giving anything back. One that was ended, PyTorch closes."""
+    calls: list[tuple[str, int, object]] = []
+
+    def end(device: int, pool: object) -> None:
+        if ended:
+            raise RuntimeError("not currently recording")
+        calls.append(("end", device, pool))
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *of: calls.append(("release", *of)))
+    recorder = object.__new__(CUDARecorder)
+    recorder._pool = "pool"  # type: ignore[assignment]
+    with recorder._closed():
+        pass
+    assert not calls
+    with pytest.raises(ValueError, match="the step's"), recorder._closed():
+        raise ValueError("the step's")
+    assert calls == ([] if ended else [("end", 1, "pool"), ("release", 1, "pool")])
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_card_replays_what_a_step_did_there():
@@ -190,3 +213,8 @@ def test_a_read_back_ends_recording_on_a_card_and_nothing_else():
     assert torch.cuda.current_stream() == stream
     graphs.run("a", toy.step)
     assert int(toy.at) == 2
+    torch.cuda.empty_cache()
+    kept_bytes = torch.cuda.memory_reserved()
+    torch.empty(SEGMENT_BYTES, dtype=torch.uint8, device="cuda")
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() == kept_bytes, "memory is given back as before"

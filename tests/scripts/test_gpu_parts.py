@@ -12,9 +12,10 @@ from places import ROOT
 from tier_records import record
 
 from acestep import setup
-from harness import cards, graphs
+from harness import cards
 from harness.accelerators import Accelerator
 from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.graphs import recorders
 from harness.records import machine
 from harness.text import wrapped
 from harness.trace.calibration import Calibration
@@ -118,33 +119,53 @@ def test_launches_and_kernels_are_named_as_predictions_read_them(short, monkeypa
     assert values.keys() <= set(Calibration.__struct_fields__) and all(value > 0 for value in values.values())  # type: ignore[operator]
 
 
-class Refusing:
-    """A recorder on which nothing can be recorded."""
+@pytest.mark.parametrize(("device", "number"), [("cuda", 0), ("cuda:1", 1)])
+def test_memory_is_that_of_the_card_that_was_named(monkeypatch, device, number):
+    """The driver and PyTorch are asked by its number: a card without one is refused by PyTorch."""
+    asked = []
 
-    def __init__(self, device: torch.device):
-        pass
+    def stop(*_, **__):
+        raise InterruptedError
 
-    def record(self, step: graphs.Step) -> graphs.Step:
-        raise RuntimeError("operation not permitted when stream is capturing")
+    monkeypatch.setattr(calibration, "driver_reading", lambda index: (asked.append(index), ""))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", asked.append, raising=False)
+    monkeypatch.setattr(torch, "ones", stop)
+    with pytest.raises(InterruptedError):
+        calibration._memory(msgspec.structs.replace(TASK, device=device))
+    assert asked == [number, number]
 
 
-def test_what_could_not_be_recorded_is_no_figure_of_a_graph(short, monkeypatch):
-    """Called instead, a kernel in a graph would take what a launch does, and captured be as fast as eager."""
+def test_kernels_that_cannot_be_recorded_are_not_timed_as_if_they_were(short, monkeypatch):
+    class Failing:
+        def record(self, step):
+            raise RuntimeError("operation not permitted")
+
     monkeypatch.setattr(Task, "need_cuda", lambda *_: None)
-    monkeypatch.setitem(graphs.recorders, "cpu", Refusing)
-    with pytest.raises(BenchError, match=r"not recorded \(RuntimeError: operation not"):
+    monkeypatch.setitem(recorders, "cpu", lambda device: Failing())
+    with pytest.raises(BenchError, match="cannot be recorded: RuntimeError: operation not permitted"):
         calibration._launches(TASK)
-    monkeypatch.setattr(setup, "ungraphed", lambda device: None)
-    monkeypatch.setattr(modes, "MODES", {"captured": modes.MODES["captured"]})
-    (row,) = rows(modes.steps(TASK), TASK, Clock(600.0))
-    assert (row.status, row.values["pairs"]) == ("failed", 1)
-    assert "lm_decode: not recorded" in row.reason and "diffuse: not recorded" in row.reason
 
 
 def test_what_a_cpu_cannot_record_says_so(short):
     captured = next(row for row in rows(modes.steps(TASK), TASK, Clock(600.0)) if row.name == "captured")
     assert captured.status == "n/a"
-    assert captured.reason.startswith("graphs: only CUDA records steps, and the device is cpu; ")
+    assert captured.reason.startswith("graphs: only CUDA records steps, and the device is cpu")
+
+
+def test_a_mode_that_fell_back_says_so_in_its_row(short, monkeypatch):
+    """Called instead of replayed, captured would stand as fast as eager."""
+
+    class Failing:
+        def record(self, step):
+            raise RuntimeError("operation not permitted")
+
+    monkeypatch.setitem(recorders, "cpu", lambda device: Failing())
+    monkeypatch.setattr(setup, "ungraphed", lambda device: None)
+    monkeypatch.setattr(modes, "MODES", {"captured": modes.MODES["captured"]})
+    (row,) = rows(modes.steps(TASK), TASK, Clock(600.0))
+    assert (row.status, row.values["pairs"]) == ("failed", 1)
+    assert "lm_decode: not recorded" in row.reason and "diffuse: not recorded" in row.reason
 
 
 def test_a_mode_is_timed_beside_eager_in_turn(short, monkeypatch):

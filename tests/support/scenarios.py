@@ -52,12 +52,12 @@ NOTHING = Metadata()
 TOKENIZER = SOURCE.tokenizer(LM)
 
 
-def our_own(source: Source, dtype: torch.dtype = torch.float32) -> PT:
+def our_own(source: Source, dtype: torch.dtype = torch.float32, device: torch.device = CPU) -> PT:
     """Our own model, which the others are compared with."""
     config = parse_config(source.config(LM), Qwen3Config, LM)
     model: Qwen3 = on_meta(lambda: Qwen3(config))
-    materialise(model, source.weights(LM).read, device=CPU, dtype=dtype)
-    return PT(model, CPU)
+    materialise(model, source.weights(LM).read, device=device, dtype=dtype)
+    return PT(model, device)
 
 
 @dataclass

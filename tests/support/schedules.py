@@ -15,11 +15,21 @@ from allocations import Small
 from torch import Tensor
 
 from harness.nn.blocks import causal, full, rope_table
+from harness.nn.packed import Packed
+from harness.nn.qwen3 import CachedAttention
 from harness.trace import fusion, regions
 from harness.trace.fusion import Kernel
 
 Loops = list[tuple[int, int]]  # of each kernel that is generated: points, and rows where it reduces
 Graph = tuple[Callable[..., Any], tuple[Tensor, ...]]
+
+
+def packed(on: Small) -> Small:
+    """With the weights in one memory that the engine loads so."""
+    for part in (part for module in on.modules() for part in module.modules()):
+        if isinstance(part, Packed):
+            part.pack(on.zeros(1), on.device, on.dtype)
+    return on
 
 
 def dit_layer(on: Small) -> Graph:
@@ -36,12 +46,26 @@ def lm_block(on: Small) -> Graph:
     return lambda x: block(x, rope, causal), (on.zeros(1, 7, config.hidden_size),)
 
 
+def lm_step(on: Small) -> Graph:
+    """A block over a token of each row, whose keys and values go into the cache."""
+    block, config, rows, slots = on.lm.layers[0], on.lm.config, 2, 33
+    positions = torch.zeros(rows, 1, dtype=torch.long, device=on.device)
+    rope = rope_table(positions, config, on.dtype)
+    heads = on.zeros(rows, config.num_key_value_heads, slots, config.head_dim)
+    bias = on.zeros(rows, config.num_key_value_heads, 1, slots - 1)
+    attend = CachedAttention(
+        heads, heads.clone(), torch.arange(rows, device=on.device)[:, None], positions, bias
+    )
+    cos, sin = (table[:, None] for table in rope)
+    return lambda x: block(x, (cos, sin), attend), (on.zeros(rows, 1, config.hidden_size),)
+
+
 def vae_unit(on: Small) -> Graph:
     unit = on.vae.decoder.block[0].res_unit1
     return unit.forward, (on.zeros(1, unit.conv1.in_channels, 64),)
 
 
-GRAPHS = {graph.__name__: graph for graph in (dit_layer, lm_block, vae_unit)}
+GRAPHS = {graph.__name__: graph for graph in (dit_layer, lm_block, lm_step, vae_unit)}
 
 
 class _Scheduled(Exception):

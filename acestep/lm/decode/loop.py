@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, Guidance, TokenSelector
-from acestep.lm.decode.step import CodeStep, Window, code_steps, prepare
+from acestep.lm.decode.step import CodeStep, Window, code_steps, compiled_pick, prepare
 from acestep.lm.grammar.constraint import Constraint
 from acestep.result import Counts
 from harness.adjustments import Fallback
@@ -115,10 +115,11 @@ class CachedDecodeLoop(Tally):
             codes = CodeDecoder(self.selector, counts, guidance)
             state = self._open(codes.rows(prompts), codes.longest)
         graphs = self.open_graphs()
-        prepare(state, codes, graphs, self.compiled)
+        pick = compiled_pick(self.compiled, self.selector)
+        prepare(code_steps(state, codes, pick), state, graphs, self.compiled)
         with span("lm_decode"), self.compiled.frozen() if self.compiled else nullcontext():
             codes.next(state.head, codes.live(0))
-            self._decode(code_steps(state, codes), graphs)
+            self._decode(code_steps(state, codes, pick), graphs)
         if graphs.failure:
             self.fallbacks.append(unrecorded("lm_decode", graphs.failure))
         self.steps += codes.longest - 1

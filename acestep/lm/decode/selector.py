@@ -20,7 +20,7 @@ from torch import Tensor
 
 from acestep.lm.grammar.allowed import Choice, Forced, Free, allowed_mask
 from acestep.lm.grammar.constraint import Constraint
-from acestep.lm.sampling import Sampling
+from acestep.lm.sampling import Pick, Sampling
 from acestep.text.audio_codes import CODES
 from acestep.text.tokenizer import FIRST_CODE, TEXT_VOCAB
 from harness.spans import span
@@ -180,14 +180,15 @@ class CodeDecoder:
         """The codes before, as the tokens of the first `live` items' rows: int64 `[live·branches]`."""
         return self._tokens[:live].expand(live, self.branches).flatten()
 
-    def next(self, head: Head, live: int) -> Tensor:
-        """The next code of the first `live` items as a token, int64 `[live]`."""
+    def next(self, head: Head, live: int, pick: Pick | None = None) -> Tensor:
+        """The next code of the first `live` items as a token, int64 `[live]`; `pick`: as it was compiled."""
+        pick = pick or self.selector.sampling.pick
         logits = head(slice(FIRST_CODE, FIRST_CODE + CODES))
         if self.guidance:
             logits = self.guidance.guided(logits)
         with span("sampling"):
             seen = None if self._seen is None else self._seen[:live]
-            picked = self.selector.sampling.pick(logits, self._uniforms[self._index, :live][0], seen)[:, None]
+            picked = pick(logits, self._uniforms[self._index, :live][0], seen)[:, None]
             self._codes[:live, self._index] = picked
             if seen is not None:
                 seen.scatter_(1, picked, True)

@@ -8,13 +8,14 @@ differ in how many items go on, and in the block of the cache that the longest r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from acestep.lm.decode.selector import CodeDecoder
+from acestep.lm.decode.selector import CodeDecoder, TokenSelector
+from acestep.lm.sampling import Pick
 from harness.compiling import Compiled
 from harness.graphs import Graphs
 from harness.spans import span
@@ -42,28 +43,39 @@ class CodeStep:
     window: Window
     codes: CodeDecoder
     live: int
+    pick: Pick | None = None
 
     def __call__(self) -> None:
         with span("forward"):
             self.window.step(self.codes.before(self.live))
-        self.codes.next(self.window.head, self.live)
+        self.codes.next(self.window.head, self.live, self.pick)
 
 
-def code_steps(state: KVState, codes: CodeDecoder) -> Iterator[CodeStep]:
+def code_steps(state: KVState, codes: CodeDecoder, pick: Pick | None = None) -> Iterator[CodeStep]:
     """A step for each code but the first, which the prompts predict; to be taken as they come."""
     for index in range(1, codes.longest):
         live = codes.live(index)
-        yield CodeStep(state.window(live * codes.branches, index), codes, live)
+        yield CodeStep(state.window(live * codes.branches, index), codes, live, pick)
 
 
-def prepare(state: KVState, codes: CodeDecoder, graphs: Graphs, compiled: Compiled | None) -> None:
+def compiled_pick(compiled: Compiled | None, selector: TokenSelector) -> Pick | None:
+    """How a code is drawn, compiled, which goes through 64,000 of them a dozen times: on a card that is 40
+    launches. A CPU launches nothing, and builds it for ten seconds."""
+    if compiled is None or selector.device.type == "cpu":
+        return None
+    return compiled.function(selector.sampling.pick)
+
+
+def prepare(steps: Iterable[CodeStep], state: KVState, graphs: Graphs, compiled: Compiled | None) -> None:
     """Compile and record the steps to come, in a stage `compile`. All is then as before, but for slots of the
     cache and codes that are still to be written."""
     if not (compiled or graphs.recording):
         return
-    for step in dict.fromkeys(code_steps(state, codes)):
+    for step in dict.fromkeys(steps):
         if compiled:
-            compiled.warm(("LM", step.live * codes.branches), lambda step=step: _once(step, state))
+            how = step.pick and step.codes.selector.sampling
+            bucket = ("LM", step.live, step.codes.branches, how)
+            compiled.warm(bucket, lambda step=step: _once(step, state))
         if graphs.recording:
             with span("compile"):
                 _once(step, state)

@@ -43,8 +43,9 @@ def _memory(task: Task) -> Measured:
     """What a process holds outside the allocator, and the workspaces of cuBLAS and cuDNN."""
     task.need_cuda("context and workspaces")
     cuda, device = torch.cuda, resolve_device(task.device)
-    others_bytes, driver = driver_reading(device.index or 0)
-    cuda.set_device(device)
+    index = device.index or 0  # what follows wants a number
+    others_bytes, driver = driver_reading(index)
+    cuda.set_device(index)
     left = torch.ones(EDGE, EDGE, device=device, dtype=torch.bfloat16)
     before_bytes = cuda.memory_allocated()
     product = left @ left
@@ -54,7 +55,7 @@ def _memory(task: Task) -> Measured:
             _convolution_copies(c, d, n, device) for c in CHANNELS for d in DILATIONS for n in PLACES
         )
     cuda.empty_cache()
-    used_bytes, _ = driver_reading(device.index or 0)
+    used_bytes, _ = driver_reading(index)
     return Measured(
         {
             "card": cuda.get_device_name(),
@@ -98,7 +99,7 @@ def _convolution_copies(channels: int, dilation: int, places: int, device: torch
 
 
 def _launches(task: Task) -> Measured:
-    """One small kernel, launched from Python and inside a graph. Raises BenchError where none is recorded."""
+    """One small kernel, launched from Python and inside a graph."""
     task.need_cuda("launches and graphs")
     device, count = resolve_device(task.device), task.sizes.launches
     wait = synchroniser(device) or (lambda: None)
@@ -113,7 +114,7 @@ def _launches(task: Task) -> Measured:
         graphs = Graphs.on(device)
         graphs.record("kernels", kernels)
         if graphs.failure:
-            raise BenchError(f"kernels in a graph: not recorded ({graphs.failure})")
+            raise BenchError(f"kernels cannot be recorded: {graphs.failure}")
         replayed_s = best_s(lambda: graphs.run("kernels", kernels), wait)
     return Measured(
         {"launch_us": round(1e6 * launched_s / count, 3), "kernel_us": round(1e6 * replayed_s / count, 3)}

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ from acestep.models.configs import DiTConfig
 from acestep.models.dit import Conditions, DiT, Modulation
 from acestep.setup import COMPILED, Setup
 from harness import compiling
+from harness import device as devices
 from harness.accelerators import Accelerator
 from harness.compiling import CACHE_VARIABLE, Compiled, cache_directory, unavailable
 from harness.spans import record
@@ -158,6 +159,28 @@ def test_a_whole_pass_is_one_graph(frames: int, guided: bool):
     x, shape, times = torch.randn(2, frames, 64), conditions(dit, 2, frames, guided=guided), modulation(dit)
     whole = torch.compile(run, fullgraph=True, backend="eager")
     assert torch.equal(whole(x, shape, times, 1), run(x, shape, times, 1))
+
+
+def test_what_a_card_runs_is_one_graph_and_warns_of_nothing(monkeypatch: pytest.MonkeyPatch):
+    """Its fused operators and its flash kernel, captured on a CPU that answers as a card does."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setitem(devices.capabilities, "cpu", devices.capabilities["cuda"])
+    called: set[str] = set()
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., list[Tensor]]:
+        called.update(str(node.target) for node in graph.graph.nodes)
+        (results,) = next(node for node in graph.graph.nodes if node.op == "output").args
+        like = [result.meta["example_value"] for result in results]
+        return lambda *_: [torch.zeros(value.shape, dtype=value.dtype) for value in like]
+
+    dit = made(layers=2).bfloat16()
+    sizes = (BEYOND, 64), (BEYOND, 128), (11, CONFIG.encoder.hidden_size)
+    x, source, encoded = (torch.zeros(1, *size, dtype=torch.bfloat16) for size in sizes)
+    tables = diffusion.modulate(dit, TIMES, torch.bfloat16, CPU)
+    for layer in dit.layers:
+        layer.compile(fullgraph=True, dynamic=False, backend=backend)
+    dit.velocity(x, dit.condition(source, encoded), tables, 0)
+    assert {"aten._flash_attention_forward", "prims.fma.default"} <= called
 
 
 def test_a_value_that_is_read_back_is_a_graph_break_and_an_error(

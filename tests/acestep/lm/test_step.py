@@ -17,7 +17,7 @@ from torch import Tensor
 from two_steps import check_two_steps
 
 from acestep.lm.backends.pt_backend import PT
-from acestep.lm.decode import kv_cache, selector, step
+from acestep.lm.decode import kv_cache, loop, selector, step
 from acestep.lm.decode.kv_cache import KVState
 from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.decode.selector import CodeDecoder, Guidance, TokenSelector
@@ -204,13 +204,16 @@ class CountingCompiled(Compiled):
 
     graphs = 0
 
-    def layers(self, layers: Any) -> None:
-        def backend(graph: Any, inputs: Any) -> Any:
-            self.graphs += 1
-            return graph.forward
+    def _backend(self, graph: Any, inputs: Any) -> Any:
+        self.graphs += 1
+        return graph.forward
 
+    def layers(self, layers: Any) -> None:
         for layer in layers:
-            layer.compile(fullgraph=True, dynamic=False, backend=backend)
+            layer.compile(fullgraph=True, dynamic=False, backend=self._backend)
+
+    def function(self, function: Any) -> Any:
+        return torch.compile(function, fullgraph=True, dynamic=False, backend=self._backend)
 
 
 def test_one_compiled_layer_serves_all_of_them_all_blocks_and_all_requests(
@@ -227,6 +230,21 @@ def test_one_compiled_layer_serves_all_of_them_all_blocks_and_all_requests(
     longer = replace(case, counts=(12,))
     assert written(longer, backend=backend, compiled=compiled) == written(longer)
     assert compiled.graphs == 1
+
+
+def test_what_draws_a_code_is_a_graph_of_its_own_that_later_requests_find(
+    blocks: None, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    """As on a card; a CPU draws as it did."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    case, compiled = CASES["guided"], CountingCompiled()
+    assert step.compiled_pick(compiled, TokenSelector(case.sampling, case.seeds, CPU)) is None
+    picks = iter([compiled.function(case.sampling.pick), compiled.function(replace(case.sampling).pick)])
+    monkeypatch.setattr(loop, "compiled_pick", lambda *selector: next(picks))
+    backend = PT(our_own(SOURCE, torch.float64).model, CPU, compiled=compiled)
+    for _ in range(2):
+        assert written(case, backend=backend, compiled=compiled) == EXPECTED["guided"]
+        assert compiled.graphs == 1 + 1
 
 
 def test_a_step_is_one_graph_without_a_break(blocks: None, monkeypatch: pytest.MonkeyPatch):
@@ -311,3 +329,17 @@ def test_a_shape_that_grows_is_seen(card: FakeCard, monkeypatch: pytest.MonkeyPa
     turns = iter([steps[0], *steps])
     with pytest.raises(AssertionError, match="in the first step"):
         check_two_steps(card, lambda: next(turns)())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_on_a_real_card(name: str, recorded: bool):
+    case, device = CASES[name], torch.device("cuda")
+    backend, graphs = our_own(SOURCE, torch.float64, device), Graphs.on(device, recorded)
+    selector = TokenSelector(case.sampling, case.seeds, device)
+    loop = CachedDecodeLoop(selector, backend._open, lambda: graphs)
+    codes = loop.codes(case.prompts, case.counts, case.guidance)
+    assert [row.tolist() for row in codes] == EXPECTED[name]
+    assert (graphs.failure, graphs.recording) == (None, recorded)

@@ -166,6 +166,9 @@ def test_masks_without_groups_are_masks_with_groups(rows, fused) -> None:
     expected = masked(q, k, v, mask)
     fused(TURING)
     torch.testing.assert_close(masked(q, k, v, mask), expected, rtol=1e-5, atol=1e-6)
+    if rows == 1:  # and of each key head
+        each = mask.expand(-1, k.shape[1], -1, -1)
+        torch.testing.assert_close(masked(q, k, v, each), expected, rtol=1e-5, atol=1e-6)
     wrong = masked(q, k, v, mask.roll(1, dims=-1))
     assert error(wrong, expected.double()) > 0.1  # the control
 
@@ -198,4 +201,4 @@ def test_a_layer_is_17_kernels() -> None:
         unpack(block)
         with clerk_of(card) as clerk:
             block(x, rope, full)
-        assert clerk.work.launches == 17 + 3 + 2  # the control: three products and two, each put together
+        assert clerk.work.launches == 17 + 3 + 1  # the control: three products, put together, and two
