@@ -43,6 +43,11 @@ class CodeStep:
     codes: CodeDecoder
     live: int
 
+    @property
+    def bucket(self) -> tuple[str, int]:
+        """What the compiled graph of its layers holds for."""
+        return "LM", self.live * self.codes.branches
+
     def __call__(self) -> None:
         with span("forward"):
             self.window.step(self.codes.before(self.live))
@@ -61,9 +66,12 @@ def prepare(state: KVState, codes: CodeDecoder, graphs: Graphs, compiled: Compil
     cache and codes that are still to be written."""
     if not (compiled or graphs.recording):
         return
-    for step in dict.fromkeys(code_steps(state, codes)):
+    steps = list(dict.fromkeys(code_steps(state, codes)))
+    if compiled:
+        compiled.room(step.bucket for step in steps)
+    for step in steps:
         if compiled:
-            compiled.warm(("LM", step.live * codes.branches), lambda step=step: _once(step, state))
+            compiled.warm(step.bucket, lambda step=step: _once(step, state))
         if graphs.recording:
             with span("compile"):
                 _once(step, state)

@@ -267,6 +267,21 @@ def test_more_buckets_than_are_kept_start_anew(graphs: list, monkeypatch: pytest
     assert len(graphs) == 2 * len(sizes)
 
 
+def test_buckets_that_are_needed_together_are_kept_together(graphs: list, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiling, "BUCKETS", 2)
+    dit = made(layers=2)
+    times, compiled = modulation(dit), CompiledDiT(dit)
+    first, *both = (conditions(dit, 1, frames, guided=False) for frames in (BEYOND, BEYOND + 2, BEYOND + 4))
+    compiled.warm(first, times, guided=False)
+    compiled.compiled.room(step.bucket(given, False) for given in both)
+    for given in both:
+        compiled.warm(given, times, guided=False)
+    compiled.compiled.room(step.bucket(given, False) for given in both)  # nothing new: nothing goes
+    with compiled.frozen():
+        for given in both:
+            dit.velocity(torch.randn(1, given.frames, 64), given, times, 0)
+
+
 def test_more_graphs_than_are_allowed_are_an_error_and_not_eager(
     graphs: list, monkeypatch: pytest.MonkeyPatch
 ):
