@@ -104,11 +104,20 @@ class Compiled:
         import torch
 
         with span("compile"):
-            if len(self._buckets) == BUCKETS:
-                torch.compiler.reset()
-                self._buckets.clear()
+            self.room([bucket])
             run()
         self._buckets.add((*bucket, torch.get_num_threads()))
+
+    def room(self, buckets: Iterable[tuple[Hashable, ...]]) -> None:
+        """Start anew where those of `buckets` that are not known would be too many beside those that are.
+
+        For who warms several and then needs them all.
+        """
+        import torch
+
+        if len(self._buckets) + sum(not self.knows(bucket) for bucket in set(buckets)) > BUCKETS:
+            torch.compiler.reset()
+            self._buckets.clear()
 
     def knows(self, bucket: tuple[Hashable, ...]) -> bool:
         """Whether what runs in `bucket` is compiled."""

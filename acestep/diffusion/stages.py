@@ -151,7 +151,9 @@ class Diffusion:
         """
         dit, uses = self.models.ace_step.decoder, self._uses()
         if self.compiled:
-            for part, guided in product(conditioned, sorted({guided for _, guided in uses})):
+            passes = list(product(conditioned, sorted({guided for _, guided in uses})))
+            self.compiled.room(step.bucket(part.conditions[0], guided) for part, guided in passes)
+            for part, guided in passes:
                 step.warm(self.compiled, dit, part.conditions[0], part.modulation, guided)
         self.passes = self._passes(Graphs.on(self.models.device, self.plan.setup.graphs))
         repeated = [use for use, passes in uses.items() if passes > 1]

@@ -16,6 +16,7 @@ them run differs from request to request, and from step to step.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import partial
 
 import torch
@@ -77,8 +78,12 @@ def warm(compiled: Compiled, dit: DiT, conditions: Conditions, modulation: Modul
         run = dit.velocities if guided else dit.velocity
         run(_latents(conditions), conditions, modulation, 0)
 
-    with_null = conditions.cross[0].null is not None
-    compiled.warm(("DiT", conditions.context.shape, with_null, guided), step)
+    compiled.warm(bucket(conditions, guided), step)
+
+
+def bucket(conditions: Conditions, guided: bool) -> tuple[Hashable, ...]:
+    """What the graphs of a pass under `conditions`, guided or not, hold for."""
+    return "DiT", conditions.context.shape, conditions.cross[0].null is not None, guided
 
 
 def _latents(conditions: Conditions) -> Tensor:

@@ -34,7 +34,7 @@ DOCS = (15, 30, 39)  # commits that change no code
 HOSTILE = "@octocat <img src=x> | [a](b) \x1b[2J\u202egnp.exe `c`"
 NOISE = 0.01
 CELL = {"TimeDiT": (5, 1, 8, "none"), "TimeVAEDecode": (5, 1), "TimeLMPlanning": (5, 1, True, "pt"),
-        "TrackCost": ("diffuse", 30, 1, "turbo")}  # fmt: skip
+        "TrackCost": ("diffuse", 30, 1, "turbo", "eager")}  # fmt: skip
 BATCH_2 = (5, 2, 8, "none")
 METHODS = {
     "dit.TimeDiT.track_diffuse": TimeDiT,

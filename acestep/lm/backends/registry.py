@@ -83,7 +83,7 @@ def open_backend(
     if name == "vllm":
         from acestep.lm.backends.vllm_backend import VLLM
 
-        return VLLM(source, lm, models.device, models.dtype)
+        return VLLM(source, lm, models.device, models.dtype, graphs)
     if name == "mlx":
         from acestep.lm.backends.mlx_backend import MLX
 

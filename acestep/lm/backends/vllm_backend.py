@@ -52,15 +52,21 @@ LOGGING = ("VLLM_LOGGING_LEVEL", "CRITICAL")  # what fails is raised
 
 
 class VLLM:
-    """The language model `folder` of `source` in `dtype` on `device`, a CPU or the first CUDA device."""
+    """The language model `folder` of `source` in `dtype` on `device`, a CPU or the first CUDA device.
+
+    `graphs`: whether vLLM compiles and records its steps, which it does together; without, they run eager.
+    """
 
     name: ClassVar[str] = "vllm"
 
-    def __init__(self, source: Source, folder: str, device: torch.device, dtype: torch.dtype):
+    def __init__(
+        self, source: Source, folder: str, device: torch.device, dtype: torch.dtype, graphs: bool = False
+    ):
         self.source = source
         self.folder = folder
         self.device = device
         self.dtype = dtype
+        self.graphs = graphs
         self.cache_tokens = 0  # of all rows together
         self._llm: LLM | None = None
         self._facts: dict[str, Any] = {}  # of the model as it was loaded
@@ -181,7 +187,7 @@ class VLLM:
                     max_num_batched_tokens=CONTEXT,
                     enable_chunked_prefill=False,
                     async_scheduling=False,
-                    enforce_eager=self.device.type == "cpu",  # CUDA graphs elsewhere
+                    enforce_eager=not self.graphs,
                     block_size=BLOCK,
                     kv_cache_memory_bytes=cache_bytes,
                     gpu_memory_utilization=(weight_bytes + cache_bytes + WORK_BYTES) / total_bytes,

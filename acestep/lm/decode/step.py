@@ -8,7 +8,7 @@ differ in how many items go on, and in the block of the cache that the longest r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -45,6 +45,11 @@ class CodeStep:
     live: int
     pick: Pick | None = None
 
+    @property
+    def bucket(self) -> tuple[Hashable, ...]:
+        """What its compiled graphs hold for."""
+        return "LM", self.live, self.codes.branches, self.pick and self.codes.selector.sampling
+
     def __call__(self) -> None:
         with span("forward"):
             self.window.step(self.codes.before(self.live))
@@ -71,11 +76,12 @@ def prepare(steps: Iterable[CodeStep], state: KVState, graphs: Graphs, compiled:
     cache and codes that are still to be written."""
     if not (compiled or graphs.recording):
         return
-    for step in dict.fromkeys(steps):
+    steps = list(dict.fromkeys(steps))
+    if compiled:
+        compiled.room(step.bucket for step in steps)
+    for step in steps:
         if compiled:
-            how = step.pick and step.codes.selector.sampling
-            bucket = ("LM", step.live, step.codes.branches, how)
-            compiled.warm(bucket, lambda step=step: _once(step, state))
+            compiled.warm(step.bucket, lambda step=step: _once(step, state))
         if graphs.recording:
             with span("compile"):
                 _once(step, state)

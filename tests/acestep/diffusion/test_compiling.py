@@ -180,9 +180,10 @@ def test_what_a_card_runs_is_one_graph_and_warns_of_nothing(monkeypatch: pytest.
     for layer in dit.layers:
         layer.compile(fullgraph=True, dynamic=False, backend=backend)
     dit.velocity(x, dit.condition(source, encoded), tables, 0)
-    assert {"aten._flash_attention_forward", "prims.fma.default"} <= called
+    assert "aten._flash_attention_forward" in called
 
 
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace the builtin")  # after the break
 def test_a_value_that_is_read_back_is_a_graph_break_and_an_error(
     graphs: list, monkeypatch: pytest.MonkeyPatch
 ):
@@ -265,6 +266,21 @@ def test_more_buckets_than_are_kept_start_anew(graphs: list, monkeypatch: pytest
         with compiled.frozen():
             dit.velocity(torch.randn(1, frames, 64), conditions(dit, 1, frames, guided=False), times, 0)
     assert len(graphs) == 2 * len(sizes)
+
+
+def test_buckets_that_are_needed_together_are_kept_together(graphs: list, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiling, "BUCKETS", 2)
+    dit = made(layers=2)
+    times, compiled = modulation(dit), CompiledDiT(dit)
+    first, *both = (conditions(dit, 1, frames, guided=False) for frames in (BEYOND, BEYOND + 2, BEYOND + 4))
+    compiled.warm(first, times, guided=False)
+    compiled.compiled.room(step.bucket(given, False) for given in both)
+    for given in both:
+        compiled.warm(given, times, guided=False)
+    compiled.compiled.room(step.bucket(given, False) for given in both)  # nothing new: nothing goes
+    with compiled.frozen():
+        for given in both:
+            dit.velocity(torch.randn(1, given.frames, 64), given, times, 0)
 
 
 def test_more_graphs_than_are_allowed_are_an_error_and_not_eager(
