@@ -42,12 +42,7 @@ def test_the_rules_kernels_are_inductors(name, monkeypatch):
 @pytest.mark.parametrize(("name", "kernels"), [("dit_layer", 16), ("lm_step", 11)])
 def test_a_layer_on_a_card_is_few_kernels(name, kernels):
     """Norm, product, queries, keys (with a cache: and values, into it), attention, way out; sum and norm; in
-<<<<<<< HEAD
-    a DiT query, its norm, attention, way out, sum and norm; product, SiLU and product of both, way out,
-    sum."""
-=======
     a DiT query, its norm, attention, way out, sum and norm; product, SiLU of both, product, sum."""
->>>>>>> h2
     with FakeCard(CARD, libraries=CUDA((9, 0))) as card, torch.inference_mode():
         function, args = GRAPHS[name](packed(small(torch.bfloat16, VIRTUAL)))
         with clerk_of(card) as clerk:
