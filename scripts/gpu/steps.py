@@ -7,11 +7,10 @@ share is made when the first of them runs, so that a run that goes on makes noth
 from __future__ import annotations
 
 import gc
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,8 +20,6 @@ from harness.records.schema import Item
 from harness.text import harmless
 from scripts.gpu.plan import Sizes, sizes_of
 from scripts.gpu.record import Row, Status, Value
-
-Result = TypeVar("Result")
 
 REASON_CHARS = 500
 MEMORY = {"device": "out of memory: ", "host": "out of the host's memory: ", "other": ""}
@@ -138,30 +135,3 @@ def _failure(error: Exception) -> tuple[Status, str]:
         return "failed", harmless(str(error), most=REASON_CHARS)
     failure = classify(error)
     return "failed", harmless(f"{MEMORY[failure.kind]}{failure.message}", most=REASON_CHARS)
-
-
-class Ratio(NamedTuple):
-    """How often the first of each pair takes as long as the second: the median, and the least and most."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[float, float]]) -> Ratio:
-        ratios = [first / second for first, second in pairs]
-        return cls(statistics.median(ratios), min(ratios), max(ratios))
-
-
-def in_turn(
-    first: Callable[[], Result], second: Callable[[], Result], pairs: int
-) -> list[tuple[Result, Result]]:
-    """Results of both, run beside one another so many times, either of them first in every other pair."""
-    results: list[tuple[Result, Result]] = []
-    for number in range(pairs):
-        if number % 2:
-            later = second()
-            results.append((first(), later))
-        else:
-            results.append((first(), second()))
-    return results

@@ -19,12 +19,14 @@ from harness.graphs import recorders
 from harness.records import machine
 from harness.text import wrapped
 from harness.trace.calibration import Calibration
+from scripts import decode_ratio
 from scripts.gpu import plan, report, steps
 from scripts.gpu.parts import beside, calibration, energy, modes, peaks, stages
 from scripts.gpu.parts import tests as marked_tests
 from scripts.gpu.plan import PARTS, TINY, allotment_s
 from scripts.gpu.record import Facts, Outcome, Row, new
-from scripts.gpu.steps import Clock, Measured, Ratio, Step, Task, in_turn, rows
+from scripts.gpu.steps import Clock, Measured, Step, Task, rows
+from scripts.in_turn import Ratio, in_turn
 
 TASK = Task(part="any", device="cpu", source="synthetic-tiny", limit_s=600.0)
 SHORT = replace(TINY, durations_s=(5,), pairs=1, tokens=2, tiers_gb=(8,))
@@ -179,8 +181,8 @@ def test_a_mode_is_timed_beside_eager_in_turn(short, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")  # diffusers'
 def test_networks_of_others_beside_ours_compute_the_same(short, monkeypatch):
     pytest.importorskip("diffusers")
-    their = beside._their_decoder
-    monkeypatch.setattr(beside, "_their_decoder", lambda *of: partial(torch.neg, their(*of)()))
+    their = decode_ratio._their_decoder
+    monkeypatch.setattr(decode_ratio, "_their_decoder", lambda *of: partial(torch.neg, their(*of)()))
     dit, control = itertools.islice(rows(beside.steps(TASK), TASK, Clock(600.0)), 2)
     assert dit.status == "ok" and dit.values["ratio"] > 0  # type: ignore[operator]
     assert 0 <= dit.values["off"] < 1e-4  # type: ignore[operator]
@@ -189,7 +191,7 @@ def test_networks_of_others_beside_ours_compute_the_same(short, monkeypatch):
 
 
 def test_without_their_libraries_they_are_not_to_be_had(short, monkeypatch):
-    monkeypatch.setattr(beside.oracles, "import_module", _missing)
+    monkeypatch.setattr(decode_ratio.oracles, "import_module", _missing)
     for row in rows(beside.steps(TASK), TASK, Clock(600.0)):
         assert row.status == "n/a" and "is not installed" in row.reason
 

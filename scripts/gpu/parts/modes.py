@@ -13,7 +13,8 @@ from harness.memory import hand_back
 from harness.records import making
 from scripts.gpu.parts.songs import EAGER, open_engine, setup_of, song
 from scripts.gpu.parts.stages import STAGES
-from scripts.gpu.steps import Measured, Ratio, Step, Task, in_turn
+from scripts.gpu.steps import Measured, Step, Task
+from scripts.in_turn import Ratio, in_turn
 
 MODES: Mapping[str, Mapping[str, Any]] = {
     "captured": {**EAGER, "graphs": True},
