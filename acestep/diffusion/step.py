@@ -39,8 +39,10 @@ class Passes:
         function = partial(self._function, conditions, guided)
         x, tables = _latents(conditions), modulation.at(0)
         result = x.repeat(2, 1, 1) if guided else x.clone()
-        key, bucket = (id(conditions), guided), ("DiT", result.shape, guided)  # `function` keeps the id
-        self.captured.record(key, bucket, function, result, x, tables.layers, tables.out)
+        key = (id(conditions), guided)  # `function` keeps the id
+        # With the encoder's tokens: cuDNN builds and loads attention per length, which no capture permits.
+        met = "DiT", result.shape, guided, conditions.cross[0].k.shape[2]
+        self.captured.record(key, met, function, result, x, tables.layers, tables.out)
 
     def velocity(self, x: Tensor, conditions: Conditions, modulation: Modulation, step: int) -> Tensor:
         """See `DiT.velocity`."""
