@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import torch
+from places import SUPPORT
 from recorders import recording_cpu
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
@@ -286,7 +287,7 @@ def test_buckets_that_are_needed_together_are_kept_together(graphs: list, monkey
 def test_more_graphs_than_are_allowed_are_an_error_and_not_eager(
     graphs: list, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(compiling, "BUCKETS", 2)
+    monkeypatch.setitem(compiling.OPTIONS, "recompile_limit", 2 * 2)
     dit = made(layers=2)
     times, last = modulation(dit), BEYOND + 4
     CompiledDiT(dit)
@@ -408,7 +409,7 @@ def test_a_compiled_vae_and_recorded_passes_are_the_same_music(graphs: list, mon
 @pytest.mark.timeout(1200)
 def test_a_second_process_finds_the_graphs_of_the_first(run: Run, home: Path):
     environment = {name: value for name, value in os.environ.items() if name != CACHE_VARIABLE}
-    environment["XDG_CACHE_HOME"] = str(home)
+    environment |= {"XDG_CACHE_HOME": str(home), "PYTHONPATH": str(SUPPORT)}
     command = [sys.executable, __file__]
     second = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert second.returncode == 0, second.stderr

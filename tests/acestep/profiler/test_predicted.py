@@ -68,7 +68,7 @@ def test_a_row_has_expected_times_and_a_peak(dry, monkeypatch):
     assert "rows to predict: 2," in err
     plain, thinking = re.findall(r"^10 .*$", out, re.M)
     wall, lm, dit, vae = map(float, plain.split()[4:8])
-    assert lm == 0 and wall >= dit > 0 and wall >= vae
+    assert lm == 0 and wall > 0 and wall >= dit and wall >= vae  # a few milliseconds are 0.00 s
     assert float(thinking.split()[5]) > 0 and float(thinking.split()[4]) > wall
     assert re.search(r"  0\.\d\d GiB", plain) and "predicted, uncalibrated" in out
     assert [plain, thinking] == [matrix.expected_row(*one) for one in predicted()]
