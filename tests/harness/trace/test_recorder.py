@@ -151,4 +151,4 @@ def test_a_layer_of_the_dit_is_a_launch(card, compiled):
     before = card.tracker.stage_costs.stage().total()
     graphs.run("layer", step)
     assert since(card, before) == called._replace(launches=1)
-    assert called.kernels == (12 + 15 if compiled else 74) + 1
+    assert called.kernels == (23 if compiled else 73) + 1
