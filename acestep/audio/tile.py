@@ -82,9 +82,7 @@ class Tiles:
         if self._compiled is None:
             return self.decoder(window)
         with self._stance(window):
-            return self.decoder(
-                window.contiguous()
-            )  # a graph holds for strides, too, and a song's are its own
+            return self.decoder(window.contiguous())  # a graph holds for strides, and a song has its own
 
     def _stance(self, window: Tensor) -> AbstractContextManager[object]:
         """Inside, what was compiled for windows like this runs, or else nothing compiled."""

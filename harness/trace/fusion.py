@@ -292,7 +292,7 @@ def _launches(kernels: Sequence[Kernel], sizes: Mapping[int, int]) -> list[Launc
     for kernel in kernels:
         for (value, _), _ in kernel.loads():
             users.setdefault(value, set()).add(kernel)
-    found: list[Launch] = []
+    ordered: list[Launch] = []
     for kernel in kernels:
         own = kernel.values()
         reads = {load for load, _ in kernel.loads() if load[0] not in own}
@@ -304,8 +304,8 @@ def _launches(kernels: Sequence[Kernel], sizes: Mapping[int, int]) -> list[Launc
         else:
             work, workspace_bytes = Work(0, _moved(reads, sizes), _moved(writes, sizes), 1), 0
         buffers = frozenset(value.buffer for value, _ in reads | writes)
-        found.append(Launch(work, buffers, workspace_bytes))
-    return found
+        ordered.append(Launch(work, buffers, workspace_bytes))
+    return ordered
 
 
 def _moved(loads: Iterable[Load], sizes: Mapping[int, int]) -> int:
