@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acestep.cli import card, commands
-from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
+from acestep.defaults import DEFAULT_SEED, EXAMPLE_NAMES
 from acestep.lm.backends.registry import BACKENDS
 from acestep.presets import FIXED, PRESETS
 from acestep.request import AUDIO_FORMATS
@@ -113,7 +113,7 @@ def _engine_flags() -> Parser:
 def _generate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=commands.generate)
     add, switch = parser.add_argument, argparse.BooleanOptionalAction
-    add("--example", type=named, help=f"a request file, or a name of examples/text2music ({DEFAULT_EXAMPLE})")
+    add("--example", type=named, help=f"a request file, {EXAMPLE_NAMES}")
     add("--task", choices=list(TASKS), help="what to do (text2music)")
     add("--src-audio", type=named, metavar="FILE", help="the recording to work on; all tasks but text2music")
     add(

@@ -33,15 +33,20 @@ from harness.reading import read_text
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"  # whatever the working directory
 MUSIC = FOLDER / "text2music"
+INPUTS = FOLDER / "inputs"  # reference inputs, with their hashes
 RUN_FIELDS = ("batch_size", "seed", "seeds", "audio_format", "mp3_bitrate", "mp3_sample_rate")
 PATH_FIELDS = ("src_audio", "reference_audio")
 MAX_LISTED = 12
 
 
 def music_example(name: str | None) -> Path:
-    """The file that `name` is the path of, else the example of that name; without one the default example."""
+    """The file that `name` is the path of, else the reference input or the example of that name; without one
+    the default example."""
     path = Path(DEFAULT_EXAMPLE if name is None else name)
-    return path if exists(path) or path.parent != Path() else MUSIC / path
+    if exists(path) or path.parent != Path():
+        return path
+    reference = INPUTS / f"{path}.json"
+    return reference if exists(reference) else MUSIC / path
 
 
 def load_example(

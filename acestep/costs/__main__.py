@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from acestep.defaults import DEFAULT_EXAMPLE
+from acestep.defaults import EXAMPLE_NAMES
 from acestep.presets import FIXED, PRESETS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness import console
@@ -90,8 +90,7 @@ def _add_card(add: Callable[..., object]) -> None:
 
 
 def _add_request(add: Callable[..., object]) -> None:
-    name = f"a request, or a name of examples/text2music ({DEFAULT_EXAMPLE})"
-    add("--example", type=named, metavar="FILE", help=name)
+    add("--example", type=named, metavar="FILE", help=f"a request file, {EXAMPLE_NAMES}")
     add("--duration", type=number, metavar="S", help="seconds of audio (the example's)")
     add("--batch", type=whole, metavar="N", help="items (the example's)")
     add("--steps", type=whole, metavar="N", help="diffusion steps (turbo 8, base 50)")

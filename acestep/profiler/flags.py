@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
+from acestep.defaults import DEFAULT_SEED, EXAMPLE_NAMES
 from acestep.lm.backends.registry import BACKENDS
 from acestep.presets import GUIDE, PRESETS
 from acestep.tasks import TASKS
@@ -127,7 +127,7 @@ def _add_request(flags: Flags) -> None:
         type=named,
         modes=(*GENERATION, FORMAT),
         metavar="FILE",
-        help=f"a request, or a name of examples/text2music ({DEFAULT_EXAMPLE})",
+        help=f"a request file, {EXAMPLE_NAMES}",
     )
     add("--task-type", metavar="TASK", help=f"{', '.join(TASKS)} (text2music)")
     add(

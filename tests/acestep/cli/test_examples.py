@@ -1,5 +1,6 @@
 """Example requests: those that ship with the repository, and what a file may not be."""
 
+import hashlib
 import json
 from dataclasses import replace
 from functools import partial
@@ -9,7 +10,7 @@ import pytest
 from places import EXAMPLES
 
 from acestep import __main__ as acestep
-from acestep.cli.examples import MUSIC, load_description, load_example, music_example, overlaid
+from acestep.cli.examples import INPUTS, MUSIC, load_description, load_example, music_example, overlaid
 from acestep.cli.upstream import LeftOut
 from acestep.costs import __main__ as costs
 from acestep.costs import command
@@ -22,6 +23,7 @@ from harness.adjustments import Adjustments
 from harness.errors import MissingPrerequisite, UsageError
 
 REQUESTS = sorted((EXAMPLES / "text2music").glob("*.json"))
+LENGTHS_S = {"short": 10, "medium": 60, "long": 240}  # of the reference inputs
 
 
 def test_numbered_without_a_gap():
@@ -29,12 +31,33 @@ def test_numbered_without_a_gap():
     assert len(REQUESTS) >= 8
 
 
-@pytest.mark.parametrize("path", REQUESTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [*REQUESTS, *(INPUTS / f"{name}.json" for name in LENGTHS_S)], ids=lambda p: p.stem
+)
 def test_an_example_is_a_complete_request(path):
     params, config = load_example(path)
     assert params.caption and params.lyrics
     assert params.metadata_complete
     assert config.seeds is not None
+
+
+def test_the_reference_inputs_are_those_of_their_hashes_by_name_from_anywhere(monkeypatch, tmp_path):
+    """`sha256sum --check` reads the file, too. A changed input is another: give it another name."""
+    monkeypatch.chdir(tmp_path)
+    hashes = dict(line.split()[::-1] for line in (INPUTS / "SHA256SUMS").read_text().splitlines())
+    assert (
+        hashes.keys()
+        == {path.name for path in INPUTS.glob("*.json")}
+        == {f"{name}.json" for name in LENGTHS_S}
+    )
+    for name, length_s in LENGTHS_S.items():
+        path = music_example(name)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == hashes[path.name]
+        params, config = load_example(path)
+        assert (params.duration, config.batch_size, params.thinking) == (length_s, 1, False)
+        assert options.parse(["--example", name], {}).params == replace(params, use_cot_metas=False)
+    (tmp_path / "short").write_text("{}")  # a file of that name is meant before ours
+    assert music_example("short") == Path("short")
 
 
 def test_they_differ_in_language_length_and_planning():
