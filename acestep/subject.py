@@ -46,6 +46,7 @@ class AceStep(TierCases):
     columns: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {"lm_s": PLANNING, "dit_s": DIFFUSION, "vae_s": DECODING}
     )
+    tokens: tuple[str, str] | None = ("lm_decode_tokens", "lm_decode")
 
     def setup(self, **choices: Any) -> Setup:
         return Setup.choose(**choices)

@@ -120,6 +120,8 @@ class Subject(Protocol):
     def stages(self) -> Sequence[str]: ...  # spans of a request, in the order they run
     @property
     def columns(self) -> Mapping[str, Sequence[str]]: ...  # of a table: `NAME_s`, and stages it sums up
+    @property
+    def tokens(self) -> tuple[str, str] | None: ...  # a count of tokens, and the stage that generates them
 
     def setup(self, **choices: Any) -> Any:
         """A `Setup`. Raises UsageError or MissingPrerequisite."""

@@ -178,6 +178,13 @@ def _add_measuring(flags: Flags) -> None:
         action="store_true",
         help="measure this device's copy and matmul first",
     )
+    add(
+        "--json-plan",
+        type=Path,
+        modes=GENERATION,
+        metavar="FILE",
+        help="results by input as JSON, by the names of a performance plan",
+    )
     add("--budget", type=span, modes=(BENCHMARK,), metavar="TIME", help="stop in time: 90s, 10m, 1h")
     add(
         "--resume",

@@ -12,7 +12,8 @@ import pstats
 from collections.abc import Callable
 from pathlib import Path
 
-from acestep.profiler.options import Options
+from acestep.profiler.flags import flag_of
+from acestep.profiler.options import OUTPUTS, Options
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import replacing, writable, write_whole
 from harness.text import MAX_PAGE_CHARS, harmless
@@ -34,10 +35,13 @@ def check(options: Options) -> None:
         except OSError as error:
             where = str(path.parent)
             raise UsageError(f"{name}: {where!r} cannot be made: {error.strerror}; name another") from None
-        if writable(name, path, OURS[name]) == (
-            options.benchmark_output and options.benchmark_output.resolve()
-        ):
-            raise UsageError(f"{name}: {str(path)!r} is the file of --benchmark-output as well; name another")
+        place = writable(name, path, OURS[name])
+        for output in OUTPUTS:
+            other = getattr(options, output)
+            if other and other.resolve() == place:
+                raise UsageError(
+                    f"{name}: {str(path)!r} is the file of {flag_of(output)} as well; name another"
+                )
     try:
         str(options.trace).encode()
     except UnicodeEncodeError:  # torch's profiler takes a text for a path

@@ -27,6 +27,7 @@ from acestep.tasks import SAMPLING_FIELDS
 from harness.adjustments import Adjustment
 from harness.cards import Card
 from harness.memory import GIB
+from harness.records.performance_plan import FEATURES
 from harness.records.schema import Item, key_of
 from harness.trace.cost import Cost
 
@@ -34,6 +35,7 @@ DURATIONS_S, BATCHES, THINKING, STEPS = (30.0, 60.0, 120.0, 240.0), (1, 2, 4), (
 # Seconds on a setup-up device, for the order and the expected time: decoding audio takes about as long as
 # nine steps of diffusion, planning as long as forty whatever the batch.
 VAE_STEPS, LM_STEPS = 9, 40
+READ_BACK = ("device", *FEATURES)  # of the engine that ran, which a plan only asks for
 UNPLANNED = {name: fields.DEFAULTS[name] for name in SAMPLING_FIELDS}  # of rows that plan nothing
 
 
@@ -107,11 +109,12 @@ def skipped(row: Row, reason: str) -> Item:
 
 def listed(item: Item, row: Row) -> Item:
     """`item` as the result of `row`, which may be another row that runs the same."""
+    read_back = {name: value for name, value in item.effective.items() if name in READ_BACK}
     return changed(
         item,
         key=row.key,
         requested=row.requested,
-        effective=dict(item.effective) | row.plan.as_dict(),
+        effective=dict(item.effective) | row.plan.as_dict() | read_back,
         adjustments=row.plan.adjustments,
         warnings=row.plan.warnings,
     )

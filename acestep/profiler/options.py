@@ -20,7 +20,7 @@ from acestep.defaults import DEFAULT_EXAMPLE
 from acestep.lm.backends.registry import BACKENDS
 from acestep.profiler import defaults
 from acestep.profiler.flags import BENCHMARK, PROFILE, TEXT_MODES, TIER_TEST, flag_of, parser
-from acestep.profiler.request import COT_SWITCHES, requested
+from acestep.profiler.request import COT_SWITCHES, RequestFile, requested
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import AUTO, NONE
 from acestep.weights.layout import LMS
@@ -33,6 +33,7 @@ from harness.quantization import QUANTIZATIONS
 
 OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile", "graphs")
 UNASKED = ("preset", "default")  # origins of what nobody has asked for
+OUTPUTS = ("benchmark_output", "json_plan")
 MAX_REPEATS = 1_000
 MAX_BUDGET_S = 7 * 24 * 3_600.0
 TIERSIM_FLAGS = (
@@ -79,6 +80,7 @@ class Options:
     params: GenerationParams = field(default_factory=GenerationParams)
     config: GenerationConfig = field(default_factory=GenerationConfig)
     description: DescriptionParams = field(default_factory=DescriptionParams)
+    request_file: RequestFile | None = None  # of music
     # How it is measured.
     warmup: bool = True
     repeats: int = 1
@@ -91,6 +93,7 @@ class Options:
     dry_run: bool = False
     card: str | None = None  # what a dry run predicts for
     benchmark_output: Path | None = None
+    json_plan: Path | None = None
     json_compat: bool = False
     tiersim: tuple[str, ...] = ()  # the command line of tiersim, for tier-test
     left_out: LeftOut = field(default_factory=lambda: LeftOut(Adjustments(strict=False)))
@@ -168,6 +171,9 @@ def _refuse_contradictions(settings: Mapping[str, Any], arguments: Mapping[str, 
         raise UsageError("device: given with --card, which is not here; drop one of them")
     if settings.get("json_compat") and "benchmark_output" not in settings:
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
+    files = [os.path.realpath(settings[name]) for name in OUTPUTS if name in settings]
+    if len({*files}) < len(files):
+        raise UsageError("json_plan: is the file of --benchmark-output as well; name another")
     if settings.get("resume") and "benchmark_output" not in settings:
         raise UsageError("resume: continues a file; name it with --benchmark-output FILE")
 

@@ -6,11 +6,12 @@ unless given, also where an example has them on, so that what is profiled is wha
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acestep.cli.examples import (
     FOLDER,
@@ -38,6 +39,9 @@ from harness.errors import UsageError
 from harness.flags import text
 from harness.reading import read_text
 
+if TYPE_CHECKING:
+    from harness.records.schema import Input
+
 WORDS_EXAMPLES = {
     UNDERSTAND: FOLDER / "text" / "understand.json",
     CREATE: FOLDER / "text" / "create.json",
@@ -47,6 +51,25 @@ COT_SWITCHES = ("use_cot_metas", "use_cot_caption", "use_cot_language")
 AXES = ("duration", "batch_size", "thinking", "inference_steps")  # of a benchmark
 SHORTEST_S = 10.0
 LM_DECIDES = -1  # as a duration
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFile:
+    """The file of a request that flags and a matrix may change. `own`: what it comes to by itself."""
+
+    path: Path
+    sha256: str
+    own: Mapping[str, Any]
+
+    def input_of(self, requested: Mapping[str, Any]) -> Input:
+        """What a request is of the file, and what it is not."""
+        from harness.records.schema import Input  # not for `--help`
+
+        changed = {name: value for name, value in requested.items() if self.own.get(name, value) != value}
+        seeds = changed.pop("seeds", None)  # consecutive: the first says them all
+        if seeds and seeds[:1] != (self.own["seeds"] or ())[:1]:
+            changed["seed"] = seeds[0]
+        return Input(name=self.path.stem, sha256=self.sha256, changed=changed)
 
 
 def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -> dict[str, Any]:
@@ -62,6 +85,7 @@ def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -
     path = music_example(settings.get("example"))
     params, config = _example(path, left_out, PRESETS.get(settings.get("preset", "")), origins)
     preset = PRESETS[config.preset]
+    own = asdict(params) | asdict(config)
     if mode == FORMAT:
         description, names = _rewritten(params, settings, seed), example_names(path, params, ())
         return {"config": GenerationConfig(), "description": description} | _of_file(left_out, names)
@@ -74,7 +98,10 @@ def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -
     params = overlaid(params, changes, left_out, preset.params)
     if settings.get("duration") == LM_DECIDES and not params.use_cot_metas:
         raise UsageError("duration: -1 leaves it to the language model; add --use-cot-metas, or name one")
-    return {"config": config, "params": params} | _of_file(left_out, names)
+    if "preset" in settings:  # whose values stand where the file says nothing
+        own["preset"] = None
+    request_file = RequestFile(path, hashlib.sha256(path.read_bytes()).hexdigest(), own)
+    return {"config": config, "params": params, "request_file": request_file} | _of_file(left_out, names)
 
 
 def _of_file(left_out: LeftOut, names: Mapping[str, str]) -> dict[str, Any]:

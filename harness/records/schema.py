@@ -139,12 +139,24 @@ class TierResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     log: str = ""
 
 
+class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file that a request was read from, and what of the request is not the file's: a field's own value.
+
+    `sha256`: of the file's bytes. Name, hash and changes together say what the request was.
+    """
+
+    name: str
+    sha256: str
+    changed: Mapping[str, Any] = {}
+
+
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One configuration and what came of it.
 
     `key` is `key_of(mode, requested)`. `error` is one line, empty when ok. `memory_bytes` holds the
     sources that exist (allocated, reserved, driver, rss). `text` is what the language model wrote, `card`
-    what a tier test adds. `rtf`: wall seconds per second of audio, lower is better.
+    what a tier test adds, `input` the file of the request. `rtf`: wall seconds per second of audio, lower is
+    better.
     """
 
     key: str
@@ -164,6 +176,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     rtf: float | None = None
     fallbacks: tuple[Fallback, ...] = ()
     warnings: tuple[str, ...] = ()
+    input: Input | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def typical(self) -> Sample | None:

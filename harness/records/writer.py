@@ -14,10 +14,11 @@ is not gone on from is copied to another name first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -33,34 +34,51 @@ FIELD = "benchmark_output"
 MAX_BYTES = 2**28  # of a record that is read
 
 
+class View(NamedTuple):
+    """A form of a record that no run goes on from: the flag that names its file, what makes it of a record,
+    and whether the bytes of a file are one."""
+
+    flag: str
+    encode: Callable[[Profile], bytes]
+    is_one: Callable[[bytes], bool]
+
+
 class Writer:
     """A file of results in the making, which no other run writes meanwhile.
 
     `header` may be completed on the way, as when the engine is loaded. With `resume` the items of an earlier
     run of the same work stay in the file, from the first write on, and `finished` are those that ended well,
     by key. The same work is that of the same code, with the same weights on the same machine. Anything else
-    that we wrote there has been copied to `kept_as`, None where nothing was.
+    that we wrote there has been copied to `kept_as`, None where nothing was. With a `view` that is what is
+    written.
 
     Raises UsageError when the suffix or the place will not do, when another run is writing there, and when
     the file is no record, or one of another mode.
     """
 
     def __init__(
-        self, path: Path, header: Header, *, resume: bool = False, json_compat: bool = False
+        self,
+        path: Path,
+        header: Header,
+        *,
+        resume: bool = False,
+        json_compat: bool = False,
+        view: View | None = None,
     ) -> None:
         self.header = header
         self.kept_as: Path | None = None
-        self._form = form_of(path, json_compat)
-        self._path = writable(FIELD, path)
+        self._form = view.encode if view else form_of(path, json_compat)
+        flag = view.flag if view else FIELD
+        self._path = writable(flag, path)
         self._items: dict[str, Item] = {}
         with ExitStack() as lock:
-            _hold(lock, path, self._path)
+            _hold(lock, flag, path, self._path)
             if self._path.exists() and self._path.stat().st_size:
-                earlier = _earlier(path, self._path, header.mode)
+                earlier = _earlier(path, self._path, header.mode, view)
                 if resume and not json_compat and earlier and header.continues(earlier.run):
                     self._items = {item.key: item for item in earlier.items}
                 else:
-                    self.kept_as = _kept(path, self._path)
+                    self.kept_as = _kept(flag, path, self._path)
             self._lock = lock.pop_all()
         self.finished = {key: item for key, item in self._items.items() if item.status == "ok"}
 
@@ -122,27 +140,30 @@ def read(path: Path) -> bytes:
     return data
 
 
-def _hold(lock: ExitStack, path: Path, place: Path) -> None:
+def _hold(lock: ExitStack, flag: str, path: Path, place: Path) -> None:
     try:
         lock.enter_context(held(lock_of(place)))
     except BlockingIOError:
         raise UsageError(
-            f"{FIELD}: another run is writing {str(path)!r}; wait for it, or name another"
+            f"{flag}: another run is writing {str(path)!r}; wait for it, or name another"
         ) from None
     except OSError:
         pass  # a file system without locks
 
 
-def _earlier(path: Path, place: Path, mode: str) -> Profile | None:
+def _earlier(path: Path, place: Path, mode: str, view: View | None) -> Profile | None:
     """The record that is in `place`, None for one in a form that is not read back. Raises UsageError."""
+    flag = view.flag if view else FIELD
     try:
         data = read(place)
-        if only_shown(path, data):
+        if view.is_one(data) if view else only_shown(path, data):
             return None
         earlier = record.decode(data)
     except (OSError, MissingPrerequisite) as error:
         reason = getattr(error, "strerror", None) or str(error).partition(";")[0]
-        raise would_be_lost(FIELD, path, reason) from None
+        raise would_be_lost(flag, path, reason) from None
+    if view:
+        raise would_be_lost(flag, path, "it is a record")
     if earlier.run.mode != mode:
         raise UsageError(
             f"{FIELD}: {str(path)!r} is a record of mode {shown(earlier.run.mode)}, and this is {mode}; "
@@ -151,11 +172,11 @@ def _earlier(path: Path, place: Path, mode: str) -> Profile | None:
     return earlier
 
 
-def _kept(path: Path, place: Path) -> Path:
+def _kept(flag: str, path: Path, place: Path) -> Path:
     try:
         return keep(place)
     except OSError as error:
         raise UsageError(
-            f"{FIELD}: {str(path)!r} is there and cannot be copied to another name: {error.strerror}; "
+            f"{flag}: {str(path)!r} is there and cannot be copied to another name: {error.strerror}; "
             "name another"
         ) from None

@@ -99,6 +99,7 @@ class Toy:
     columns: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {"encode_s": ("encode",), "decode_s": ("decode",)}
     )
+    tokens: tuple[str, str] | None = None
 
     def setup(
         self,

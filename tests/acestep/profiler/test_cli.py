@@ -97,6 +97,11 @@ REFUSED = {
     "--repeats 0": (2, "--repeats: 0"),
     "--repeats x": (2, "--repeats: 'x'"),
     "--json-compat": (2, "--json-compat: is a form of a file"),
+    "--json-plan x/../a.json --benchmark-output a.json": (
+        2,
+        "--json-plan: is the file of --benchmark-output",
+    ),
+    "--mode understand --json-plan a.json": (2, "--json-plan: has no meaning in mode understand"),
     "--tiers 8": (2, "--tiers: has no meaning in mode profile"),
     "--tier-duration 30": (2, "--tier-duration"),
     "--tier-skip-compile": (2, "--tier-skip-compile"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -19,13 +20,15 @@ from places import ROOT
 from roots import checkpoint
 
 from acestep import resolver
+from acestep.cli.examples import INPUTS
 from acestep.profiler import command as profiler
-from acestep.profiler import instruments, matrix, measure, modes, progress, request
+from acestep.profiler import instruments, matrix, measure, modes, prepare, progress, request
+from acestep.profiler.options import parse
 from acestep.weights.layout import LMS
 from harness.files import writable
-from harness.records import machine
+from harness.records import machine, performance_plan
 from harness.records import writer as output
-from harness.records.schema import Item
+from harness.records.schema import Item, Profile
 from tiersim import __main__ as tiersim
 
 SHORT = ("--duration", "10", "--inference-steps", "2")
@@ -324,11 +327,54 @@ def test_a_failure_is_a_row_and_the_rest_goes_on(run, tmp_path, monkeypatch):
         return run_plan(self, plan, *rest)
 
     monkeypatch.setattr(Engine, "run", fails)
-    path = tmp_path / "matrix.json"
-    code, out, _ = run(*ONE_CELL, "--benchmark-output", str(path))
-    assert code == 1 and "HOST-OOM" in out and " OK" in out
-    by_status: dict[str, Item] = {item.status: item for item in output.load(path)[1]}
+    path, plan = tmp_path / "matrix.json", tmp_path / "plan.json"
+    code, out, _ = run(*ONE_CELL, "--benchmark-output", str(path), "--json-plan", str(plan))
+    assert code == 1 and "HOST-OOM" in out and " OK" in out and f"plan     {plan}" in out
+    header, items = output.load(path)
+    by_status: dict[str, Item] = {item.status: item for item in items}
     assert by_status.keys() == {"ok", "host-oom"} and by_status["host-oom"].error == "no room"
+    shown = json.loads(plan.read_bytes())
+    assert shown == performance_plan.view(Profile(run=header, items=tuple(items)))
+    assert [result["error"] for result in shown["results"]] == ["no room", None]
+    assert shown["results"][1]["tokens_per_second"] > 0 and "dtype=float32" in shown["features"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ((), "short"),
+        (("--seed", "101", "--duration", "10", "--no-thinking"), "short"),  # as the file says
+        (("--thinking", "--duration", "20"), "short duration=20 thinking=on"),
+        (("--batch-size", "2"), "short batch_size=2"),
+        (("--seed", "7"), "short seed=7"),
+        (("--preset", "upstream"), "short preset=upstream"),
+        (("--quantization", "none", "--no-limits"), "short"),  # which are no part of the input
+    ],
+)
+def test_an_input_is_its_file_and_what_is_not_the_files(flags, name):
+    """One name and one hash are one request, whatever flags it was asked for by."""
+    options = parse(["--example", "short", "--source", "synthetic-tiny", "--device", "cpu", *flags], {})
+    plan = resolver.resolve(options.params, options.config, prepare.setup(options))
+    row = matrix.Row(options.params, options.config, plan, options.engine)
+    source = options.request_file.input_of(row.requested)  # type: ignore[union-attr]
+    assert performance_plan.named(source) == name
+    assert source.sha256 == hashlib.sha256((INPUTS / "short.json").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--json-plan", "a.json", "--trace", "a.json"), "--trace: 'a.json' is the file of --json-plan as"),
+        (("--json-plan", "absent/a.json"), "--json-plan: 'absent/a.json' cannot be written"),
+        (("--json-plan", "notes"), "--json-plan: 'notes' is there and would be lost"),
+    ],
+)
+def test_a_bad_place_for_a_plan_is_refused_before_anything_runs(run, tmp_path, monkeypatch, flags, words):
+    monkeypatch.setattr(modes, "_bench", lambda *_: pytest.fail("loaded"))
+    (tmp_path / "notes").write_text("mine")
+    code, _, err = run(*flags)
+    assert code == 2 and err.startswith(f"profile_inference: {words}") and err.count("\n") == 1
+    assert (tmp_path / "notes").read_text() == "mine"
 
 
 def test_two_rows_that_clamp_to_one_run_are_measured_once(run, monkeypatch):
