@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import MissingPrerequisite
-from scripts.changes.results import NoResult, Result, is_amount, load
+from scripts.changes.results import Interval, NoResult, Result, is_amount, load
 from scripts.gate.suites import EXACT, Reading, every
 
 RESULTS = Path(".asv/results")
@@ -36,7 +36,8 @@ class Commit:
 class Series:
     """One number over all commits, oldest first: `nan` where it was not measured, or does not apply.
 
-    `doubts` says of a commit why its value is not to be relied on.
+    `doubts` says of a commit why its value is not to be relied on; `intervals` has the 99 % interval of a
+    value that is the median of samples.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Series:
     exact: bool
     values: list[float]
     doubts: dict[int, str] = field(default_factory=dict)
+    intervals: dict[int, Interval] = field(default_factory=dict)
 
     @property
     def sound(self) -> list[float]:
@@ -173,6 +175,9 @@ def _machine(measured: dict[int, Result], readings: list[Reading], commits: int)
             )
             doubts = {at: reason for at, reason in reasons.items() if reason}
             values = [known.get(at, math.nan) for at in range(commits)]
-            series = Series(one.name, one.stage, one.component, one.unit, exact, values, doubts)
-            machine.series.append(series)
+            spans = {at: measured[at].intervals[one.benchmark].get(params) for at in known}
+            intervals = {at: span for at, span in spans.items() if span}
+            machine.series.append(
+                Series(one.name, one.stage, one.component, one.unit, exact, values, doubts, intervals)
+            )
     return machine

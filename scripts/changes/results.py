@@ -22,6 +22,8 @@ LEAST, MOST = 1e-12, 1e24  # of a number but zero, in whatever unit
 LAST_MS = 1e13  # since 1970; no clock is that late
 
 Column = dict[tuple[str, ...], float]  # a benchmark's numbers by its parameters, as they are written
+Interval = tuple[float, float]
+ENDS = "stats_ci_99_a", "stats_ci_99_b"  # of the 99 % interval that asv has of a median's samples
 
 
 class NoResult(Exception):
@@ -31,13 +33,15 @@ class NoResult(Exception):
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a file says. `started_ms`: when the last benchmark began, since 1970, 0 where no time is known;
-    `conditions`: whatever is said of each cell, by its name."""
+    `intervals`: around those of the numbers that are medians of samples; `conditions`: whatever is said of
+    each cell, by its name."""
 
     commit: str
     facts: dict[str, str]
     environment: str
     started_ms: int
     columns: dict[str, Column]
+    intervals: dict[str, dict[tuple[str, ...], Interval]]
     conditions: dict[str, dict[str, Any]]
 
 
@@ -57,16 +61,15 @@ def load(path: Path, versions: Mapping[str, str | None]) -> Result:
     rows = _rows(content, versions)
     cells = content.get(CONDITIONS)
     cells = cells if isinstance(cells, dict) else {}
+    counted = {name: row for name, row in rows.items() if versions[name] in (None, row.get("version"))}
+    columns = {name: _column(name, row) for name, row in counted.items()}
     return Result(
         _typed(content, "commit_hash", str),
         {name: str(value) for name, value in _typed(content, "params", dict).items()},
         _typed(content, "env_name", str),
         max((_started(row) for row in rows.values()), default=0),
-        {
-            name: _column(name, row)
-            for name, row in rows.items()
-            if versions[name] in (None, row.get("version"))
-        },
+        columns,
+        {name: _intervals(row, columns[name]) for name, row in counted.items()},
         {name: known for name, known in cells.items() if isinstance(known, dict)},
     )
 
@@ -109,6 +112,24 @@ def _column(name: str, row: dict) -> Column:
     return {
         cell: _number(name, value) for cell, value in cells.items() if value is not None and value == value
     }
+
+
+def _intervals(row: dict, column: Column) -> dict[tuple[str, ...], Interval]:
+    """Of a benchmark's numbers; of none that has no such interval, or one that is not around it."""
+    ends = [row.get(name) for name in ENDS]
+    if not column or not all(isinstance(values, list) for values in ends):
+        return {}
+    cells = itertools.product(*row["params"])
+    known = {cell: pair for cell, *pair in zip(cells, *ends, strict=False) if all(map(_is_finite, pair))}
+    return {
+        cell: (max(known[cell][0], 0.0), known[cell][1])  # of few samples an interval begins below zero
+        for cell, value in column.items()
+        if cell in known and known[cell][0] <= value <= known[cell][1]
+    }
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= MOST
 
 
 def _is_axis(axis: Any) -> bool:

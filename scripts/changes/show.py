@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from rich.cells import cell_len, set_cell_size
 
 from harness.text import harmless, wrapped
-from scripts.changes.history import Commit
+from scripts.changes.history import Commit, History
 from scripts.changes.points import LEAST_POINTS
 from scripts.changes.report import Lone, MachineReport, Noise, Report, Shift
 from scripts.gate.causes import percent, shown
@@ -30,7 +30,7 @@ def text(report: Report) -> Iterator[tuple[str, str]]:
         for shift in machine.shifts[:MOST_SHIFTS]:
             yield from _lines(shift)
         yield from _rest(machine)
-    for remark in _left_out(report):
+    for remark in left_out(report):
         yield from _listed(remark)
     if len(report.machines) > 1:
         yield "", UNLIKE
@@ -38,7 +38,7 @@ def text(report: Report) -> Iterator[tuple[str, str]]:
 
 def markdown(report: Report) -> str:
     """The same, with a table for each machine."""
-    lines = [f"### What changed up to {_code(report.head)}", ""]
+    lines = [f"### What changed up to {titled(report.head)}", ""]
     for machine in report.machines:
         lines += [f"#### {code(machine.name)} {code(machine.environment, 120)}", "", f"{_age(machine)}.", ""]
         if machine.shifts:
@@ -57,7 +57,7 @@ def markdown(report: Report) -> str:
             lines += [f"| {' | '.join(row)} |" for row in _noise(machine)]
             lines += ["", "</details>"]
         lines.append("")
-    lines += [f"* {remark}" for remark in _left_out(report, code)]
+    lines += [f"* {remark}" for remark in left_out(report, code)]
     return "\n".join([*lines, "", UNLIKE, ""])
 
 
@@ -99,7 +99,7 @@ def _listed(remark: str) -> Iterator[tuple[str, str]]:
 
 def _row(shift: Shift) -> str:
     verdict = f"**{_verdict(shift)}**" if shift.worse and shift.by_code else _verdict(shift)
-    at = " ".join((_code(shift.commit), *_notes(shift)))
+    at = " ".join((titled(shift.commit), *_notes(shift)))
     return f"| {verdict} | {_where(shift)} | {_amount(shift)} | {at} | {len(shift.series)} |"
 
 
@@ -155,7 +155,7 @@ def _remarks(machine: MachineReport) -> Iterator[str]:
         yield f"{len(machine.doubtful) - MOST_DOUBTFUL} older commits with such: --format json has them all."
 
 
-def _left_out(report: Report, name: Callable[[str], str] = str) -> Iterator[str]:
+def left_out(report: Report | History, name: Callable[[str], str] = str) -> Iterator[str]:
     """What lies among the results and says nothing of this branch; `name` writes that of a file."""
     if report.elsewhere:
         yield f"{report.elsewhere} results are of commits that are not on this branch."
@@ -191,7 +191,8 @@ def _commit(commit: Commit) -> str:
     return harmless(f"{commit.sha[:8]} {commit.date[:10]} {commit.subject}")
 
 
-def _code(commit: Commit) -> str:
+def titled(commit: Commit) -> str:
+    """What a commit is called, in Markdown."""
     return f"{code(commit.sha[:8])} {commit.date[:10]} {code(commit.subject)}"
 
 

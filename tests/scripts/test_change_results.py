@@ -36,6 +36,30 @@ def test_what_asv_writes_is_read(tmp_path):
     assert result.started_ms == 1_790_000_000_000 and result.conditions == CONTENT["conditions"]
 
 
+NAMES = [*CONTENT["result_columns"], "duration", "stats_ci_99_a", "stats_ci_99_b"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "interval"),
+    [
+        (([0.09, None, 0, 0], [0.12, None, 0, 0]), (0.09, 0.12)),
+        (([-0.1, None, 0, 0], [0.12, None, 0, 0]), (0.0, 0.12)),  # of few samples
+        (([-math.inf, None, 0, 0], [math.inf, None, 0, 0]), None),  # of one
+        (([0.2, None, 0, 0], [0.3, None, 0, 0]), None),  # not around the value
+        (([True, "x", [], {}], [0.3, None, 0, 0]), None),
+        (([0.09], None), None),
+        (([0.09], [0.12]), (0.09, 0.12)),
+        (("x", {}), None),
+    ],
+)
+def test_an_interval_is_one_around_its_value_or_none(tmp_path, ends, interval):
+    rows = CONTENT["results"][NAME]
+    content = CONTENT | {"result_columns": NAMES, "results": {NAME: [*rows, 1.0, *ends]}}
+    result = read(tmp_path / "x.json", content)
+    assert result.intervals[NAME].get(("5", "1")) == interval and ("5", "2") not in result.intervals[NAME]
+    assert read(tmp_path / "x.json", CONTENT).intervals == {NAME: {}}
+
+
 @pytest.mark.parametrize("versions", [{NAME: "2"}, {"another": "1"}])
 def test_no_other_version_and_no_other_benchmark(tmp_path, versions):
     assert not any(read(tmp_path / "x.json", CONTENT, versions).columns.values())
