@@ -75,7 +75,7 @@ def _result(item: Item, subject: Subject) -> dict[str, Any]:
         "status": item.status,
         "error": item.error or None,
         "wall_clock_ms": _ms(item.median_s),
-        "time_to_first_chunk_ms": getattr(item, "time_to_first_chunk_ms", None) or None,
+        "time_to_first_chunk_ms": _first_chunk_ms(item),
         "peak_memory_mb": item.memory_bytes[source] / MIB if source else None,
         "peak_memory_source": source,
         "tokens_per_second": _tokens_per_s(item, subject.tokens),
@@ -94,6 +94,11 @@ def named(source: Input) -> str:
 def _stages_ms(item: Item, stages: Sequence[str]) -> dict[str, float | None]:
     seconds = item.typical.stages_s if item.typical else {}
     return {f"{name}_ms": _ms(seconds.get(name)) for name in dict.fromkeys((*stages, "other", *STAGES))}
+
+
+def _first_chunk_ms(item: Item) -> float | None:
+    """Of the typical sample; None of one that was not streamed, and of records from before there were any."""
+    return getattr(getattr(item.typical, "stream", None), "time_to_first_chunk_ms", None)
 
 
 def _tokens_per_s(item: Item, tokens: tuple[str, str] | None) -> float | None:

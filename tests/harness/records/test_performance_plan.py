@@ -3,6 +3,7 @@
 import json
 import sys
 
+import msgspec
 import pytest
 from msgspec.structs import asdict, replace
 from profiles import header, item, sample
@@ -11,7 +12,7 @@ from harness.adjustments import Fallback
 from harness.errors import UsageError
 from harness.records import performance_plan
 from harness.records.performance_plan import FEATURES, STAGES, VIEW, view
-from harness.records.schema import Input, Item, Profile
+from harness.records.schema import Input, Item, Profile, Sample
 from harness.records.writer import Writer, load
 from tests.toy_subject import Toy
 
@@ -20,13 +21,8 @@ RAN = {"device": "cuda:0", "dtype": "bfloat16", "quantization": None, "compile":
 SHORT = Input(name="short", sha256="ab" * 32)
 COUNTS = {"audio_s": 30.0, "lm_decode_tokens": 150}
 MEASURED = item(effective=RAN, input=SHORT, counts=COUNTS, rtf=0.1)
-FIGURES = (
-    "wall_clock_ms",
-    "time_to_first_chunk_ms",
-    "peak_memory_mb",
-    "tokens_per_second",
-    "realtime_factor",
-)
+CHUNK = "time_to_first_chunk_ms"
+FIGURES = ("wall_clock_ms", CHUNK, "peak_memory_mb", "tokens_per_second", "realtime_factor")
 
 
 def result(measured: Item, **run) -> dict:
@@ -72,13 +68,25 @@ def test_what_a_record_lacks_is_null_and_a_failure_an_entry():
     assert bare["tokens_per_second"] is None and bare["time_to_first_chunk_ms"] is None
 
 
-def test_a_stream_has_its_first_chunk():
-    class Streamed(Item, frozen=True, kw_only=True, tag_field=None):
-        time_to_first_chunk_ms: float | None = None
+class Stream(msgspec.Struct, frozen=True):
+    time_to_first_chunk_ms: float
 
-    fields = {name: value for name, value in asdict(MEASURED).items() if name != "time_to_first_chunk_ms"}
-    assert result(Streamed(**fields, time_to_first_chunk_ms=180.0))["time_to_first_chunk_ms"] == 180
-    assert result(Streamed(**fields))["time_to_first_chunk_ms"] is None
+
+class StreamedSample(Sample, frozen=True, kw_only=True):
+    stream: Stream | msgspec.UnsetType = msgspec.UNSET
+
+
+def test_a_stream_has_its_first_chunk():
+    """That of the typical sample. Offline the first audio is the last, and no chunk."""
+
+    def chunk_ms(*streams_ms: float | None) -> float | None:
+        samples = [asdict(sample(wall_s, first_audio_s=wall_s)) for wall_s in (3.0, 4.0, 2.5)]
+        for one, stream_ms in zip(samples, streams_ms, strict=True):
+            one["stream"] = msgspec.UNSET if stream_ms is None else Stream(stream_ms)
+        return result(replace(MEASURED, samples=tuple(StreamedSample(**one) for one in samples)))[CHUNK]
+
+    assert chunk_ms(None, None, None) is None
+    assert chunk_ms(180.0, 170.0, 190.0) == 180
 
 
 def test_features_of_the_whole_are_those_that_all_have_and_each_result_has_its_own():
