@@ -1,13 +1,19 @@
 """What the README says can be done is done, by the commands it gives."""
 
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from places import ROOT
 
 from acestep.__main__ import main
+from acestep.profiler import command as profiler
 from acestep.request import GUIDANCE_MODES, INFER_METHODS
 from acestep.tasks import TASKS, TEXT_MODES
 
@@ -45,3 +51,72 @@ def test_a_command_of_the_readme_runs(command: str, tmp_path: Path, monkeypatch,
     if words[3] == "generate" and "--dry-run" not in words:
         saved = re.findall(r"^saved +(.+)$", said.out, re.MULTILINE)
         assert saved and all(Path(path).stat().st_size > 100_000 for path in saved)
+
+
+SECTION = README.partition("## Rows of a performance plan\n")[2].partition("\n## ")[0]
+ROWS = re.findall(r"^    ((?:[A-Z_]+=|python ).*?)(?:  +#.*)?$", SECTION.replace("\\\n", ""), re.MULTILINE)
+
+
+def words_of(start: str) -> list[str]:
+    """The words of the one command of the section that has `start`."""
+    [row] = [row for row in ROWS if start in row]
+    return shlex.split(row)
+
+
+def test_a_performance_plans_json_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
+    words = words_of("--json-plan")
+    quick = ["--device", "cpu", "--no-warmup", "--inference-steps", "2"]
+    assert words[:2] == ["python", "profile_inference.py"]
+    assert profiler.main([*words[2:], *quick], tier_test=lambda _: 0) == 0
+    plan = json.loads((tmp_path / words[-1]).read_bytes())
+    assert [result["input"] for result in plan["results"]] == ["short inference_steps=2"]
+    assert plan["results"][0]["realtime_factor"] > 0 and plan["features"]
+    assert "plan     plan.json" in capsys.readouterr().out
+
+
+def test_the_history_is_a_table(tmp_path):
+    """Of a repository of one commit, with the result of one benchmark."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for arguments in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "First"]):
+        subprocess.run([*git, *arguments], check=True)
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    wall = [[0.5], [["5"], ["1"], ["True"], ["8"]], "2", datetime(2026, 1, 2, tzinfo=UTC).timestamp() * 1e3]
+    result = {
+        "version": 2, "commit_hash": commit, "env_name": "checkout", "params": {"machine": "a-cpu"},
+        "result_columns": ["result", "params", "version", "started_at"],
+        "results": {"generate.TimeGenerate.track_wall": wall},
+    }  # fmt: skip
+    path = tmp_path / ".asv/results/a-cpu" / f"{commit[:8]}-checkout.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(result))
+    printed = run(words_of("scripts.history"), tmp_path)
+    [row] = re.findall(r"^\| <code>.*$", printed, re.MULTILINE)
+    assert commit[:8] in row and "| 2026-01-02 | 500 ms | n/a |" in row and "| 10.0 x |" in row
+
+
+def test_functions_of_the_working_tree_are_measured(tmp_path):
+    run(words_of("micro.jsonl"), tmp_path, ACESTEP_BENCH_REPEATS="1")
+    header, *cells = map(json.loads, (tmp_path / "micro.jsonl").read_text().splitlines())
+    assert [cell["cell"] for cell in cells] == header["planned"]
+    kinds = {cell["cell"].partition(" ")[0]: cell["status"] for cell in cells}
+    assert kinds == dict.fromkeys(("mask", "sampling", "codes", "resample", "span"), "ok")
+
+
+def run(words: list[str], folder: Path, **environment: str) -> str:
+    """The standard output of a command of the README in `folder`, where the repository's files are, too."""
+    for name in ("scripts", "benchmarks", "harness"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    while "=" in words[0]:
+        environment |= dict([words[0].split("=", 1)])
+        words = words[1:]
+    assert words[0] == "python"
+    done = subprocess.run(
+        [sys.executable, *words[1:]], capture_output=True, text=True, cwd=folder, env=os.environ | environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
