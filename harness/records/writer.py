@@ -49,8 +49,8 @@ class Writer:
     `header` may be completed on the way, as when the engine is loaded. With `resume` the items of an earlier
     run of the same work stay in the file, from the first write on, and `finished` are those that ended well,
     by key. The same work is that of the same code, with the same weights on the same machine. Anything else
-    that we wrote there has been copied to `kept_as`, None where nothing was. With a `view` that is what is
-    written.
+    that we wrote there has been copied to `kept_as`, None where nothing was. With a `view` that is
+    what is written.
 
     Raises UsageError when the suffix or the place will not do, when another run is writing there, and when
     the file is no record, or one of another mode.
