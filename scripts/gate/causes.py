@@ -12,6 +12,7 @@ from statistics import median
 
 from scripts.gate.record import Record, Series
 from scripts.gate.statistics import FUNCTION
+from scripts.gate.statistics import WHOLE as COUNTED
 
 ORDER = ("slower", "not measured", "cannot tell", "faster", "same")
 IN_ALL = "wall"  # the stage of series that are sums of the others
@@ -20,7 +21,7 @@ UNITS = {"bytes": "B"}  # as they are abbreviated
 DITS = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
 COST_MODES = {"eager": ["--no-graphs"], "captured": [], "compiled+captured": ["--compile"]}
 MODES = {"understand": "understand", "create": "create_sample", "format": "format_sample"}
-WHOLE = ("launches", "kernels", "syncs", "exit code")
+WHOLE = (*COUNTED, "exit code")
 
 
 @dataclass(frozen=True, slots=True)
