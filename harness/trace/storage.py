@@ -124,6 +124,9 @@ class FakeStorage(VirtualCard):
     def used_bytes(self) -> int:
         return self.tracker.allocator.reserved_bytes
 
+    def allocated_bytes(self) -> int:
+        return self.tracker.allocator.allocated_bytes
+
     def available_bytes(self) -> int:
         return self.cap_bytes - self.tracker.allocator.reserved_bytes
 
