@@ -14,6 +14,7 @@ from acestep.lm.decode.selector import CodeDecoder
 from acestep.models.dit import DiTLayer
 from benchmarks import waits
 from benchmarks._matrix import WAITS_BATCHES, cell
+from harness.trace.cost import StageCost
 
 BUDGET = "docs/waits.toml"
 ALLOWED = tomllib.loads((ROOT / BUDGET).read_text())
@@ -90,6 +91,13 @@ def test_a_figure_that_is_too_high_is_told_as_well(record, monkeypatch):
     assert line.startswith(
         f"text_encode: [2, 2] copies of the smaller and of the larger request, {BUDGET} has [3"
     )
+
+
+def test_a_commit_that_counts_none_is_not_measured(inside, monkeypatch):
+    fields = {name: one for name, one in StageCost.__dataclass_fields__.items() if name != "reads"}
+    monkeypatch.setattr(StageCost, "__dataclass_fields__", fields)
+    with pytest.raises(inside.commit.Unsupported, match="does not count copies"):
+        measure(inside, *EAGER)
 
 
 def test_a_value_read_back_in_a_loop_is_told_with_its_line(inside, monkeypatch):
