@@ -108,6 +108,13 @@ def return_freed_memory() -> None:
     _tune_malloc(mmap_threshold=1 << 20, trim_threshold=1 << 20)
 
 
+def trim_freed_memory() -> None:
+    """Under glibc, hand what is freed and kept for reuse back to the kernel, now."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:
+        trim(0)
+
+
 def _tune_malloc(mmap_threshold: int, trim_threshold: int) -> None:
     if sys.platform != "linux":
         return

@@ -46,6 +46,7 @@ class _Device(Protocol):
     def total_bytes(self) -> int: ...
     def available_bytes(self) -> int: ...
     def used_bytes(self) -> int: ...
+    def allocated_bytes(self) -> int: ...
     def peak_bytes(self) -> int: ...
     def peak_allocated_bytes(self) -> int: ...
     def reset_peak(self) -> None: ...
@@ -74,6 +75,10 @@ class MemoryBudget:
     def used_bytes(self) -> int:
         """What counts against the cap now."""
         return self._device.used_bytes()
+
+    def allocated_bytes(self) -> int:
+        """What tensors hold now: less than `used_bytes` on cuda, where the allocator caches."""
+        return self._device.allocated_bytes()
 
     def free_bytes(self) -> int:
         """What can still be asked for: free on the device, and within the cap. Never negative."""
@@ -134,6 +139,9 @@ class _Cuda:
     def used_bytes(self) -> int:
         return self._cuda.memory_reserved(self._device)
 
+    def allocated_bytes(self) -> int:
+        return self._cuda.memory_allocated(self._device)
+
     def peak_bytes(self) -> int:
         return self._cuda.max_memory_reserved(self._device)
 
@@ -165,6 +173,9 @@ class _Mps:
         used = self._mps.driver_allocated_memory()
         self._peak = max(self._peak, used)
         return used
+
+    def allocated_bytes(self) -> int:
+        return self._mps.current_allocated_memory()
 
     def peak_bytes(self) -> int:
         self.used_bytes()
@@ -210,6 +221,9 @@ class _Cpu:
 
     def used_bytes(self) -> int:
         return self._process.memory_info().rss
+
+    def allocated_bytes(self) -> int:
+        return self.used_bytes()
 
     def peak_bytes(self) -> int:
         high_water = self._high_water_bytes()

@@ -13,7 +13,7 @@ them, and `stages + other = wall` by construction. Spans inside a stage (`diffus
     times.seconds("diffuse"), times.samples("diffuse/step"), times.stages()
 
 With nobody recording, a span is one context-variable read. `observe` is for whoever wants to know what is
-going on now, not what it took.
+going on now, not what it took; `watch` for whoever looks at something between stages.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def record(
     sync: Callable[[], None] | None = None, clock: Callable[[], float] = time.perf_counter
 ) -> Iterator[Times]:
     """Collect the spans of the enclosed block. `sync` waits for the device; `clock` is for tests."""
+    if _watcher:
+        sync = _followed(sync, _watcher)
     times = Times(clock, sync)
     token = _recording.set(times)
     if sync:
@@ -80,6 +82,35 @@ def stage() -> str:
     """The stage that is being recorded here; empty outside of any."""
     times = _recording.get()
     return times._open[0] if times and times._open else ""
+
+
+_watcher: Callable[[str], None] | None = None
+
+
+@contextmanager
+def watch(watcher: Callable[[str], None]) -> Iterator[None]:
+    """Call `watcher` at each boundary of a stage, once the device is done: with its name where it ends, with
+    an empty one where it begins, and at both ends of a recording. For recordings that begin inside.
+
+    What it takes is charged to the stages: what is timed is not to be watched.
+    """
+    global _watcher
+    before, _watcher = _watcher, watcher
+    try:
+        yield
+    finally:
+        _watcher = before
+
+
+def _followed(sync: Callable[[], None] | None, watcher: Callable[[str], None]) -> Callable[[], None]:
+    """A `sync` that ends with a call of `watcher`."""
+
+    def boundary() -> None:
+        if sync:
+            sync()
+        watcher(stage())
+
+    return boundary
 
 
 _observer: Callable[[str], None] | None = None

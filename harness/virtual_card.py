@@ -153,6 +153,9 @@ class VirtualCard:
     def used_bytes(self) -> int:
         return self._used_bytes
 
+    def allocated_bytes(self) -> int:
+        return self._used_bytes
+
     def peak_bytes(self) -> int:
         return self._peak_bytes
 

@@ -171,6 +171,7 @@ def _add_measuring(flags: Flags) -> None:
     add("--repeats", type=whole, metavar="N", help="timed runs of each request (benchmark 3, else 1)")
     add("--detailed", modes=SINGLE, action="store_true", help="functions by cProfile")
     add("--llm-debug", modes=SINGLE, action="store_true", help="tokens, rates and shares of the LM")
+    add("--profile-memory", modes=SINGLE, action="store_true", help="memory at each stage's end")
     add("--trace", type=Path, modes=SINGLE, metavar="FILE", help="torch profiler trace, for Perfetto")
     add(
         "--measure-ceilings",

@@ -1,4 +1,4 @@
-"""Profiled runs: function by function with cProfile, kernel by kernel with torch's profiler.
+"""Profiled runs: memory stage by stage, functions with cProfile, kernels with torch's profiler.
 
 Instruments slow down what they watch, and unevenly. So each has a run of its own after the timed ones, its
 times are labelled, and none of them is a sample.
@@ -11,12 +11,18 @@ import io
 import pstats
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from acestep.profiler import tables
 from acestep.profiler.flags import flag_of
 from acestep.profiler.options import OUTPUTS, Options
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import replacing, writable, write_whole
+from harness.records.schema import MemoryByStage
 from harness.text import MAX_PAGE_CHARS, harmless
+
+if TYPE_CHECKING:
+    from acestep.engine import Engine
 
 FUNCTIONS, SHOWN = 100, 20
 DETAILS = "profile-functions.txt"
@@ -66,6 +72,18 @@ def _places(options: Options) -> dict[str, Path]:
     folder = options.benchmark_output.parent if options.benchmark_output else Path("outputs")
     places = {"detailed": folder / DETAILS if options.detailed else None, "trace": options.trace}
     return {name: path for name, path in places.items() if path}
+
+
+def memory(work: Callable[[], object], engine: Engine) -> MemoryByStage:
+    """Memory at each boundary of a stage of `work`, which `engine` does; printed as a table."""
+    from harness.stage_memory import StageMemory
+
+    models = engine.models
+    with StageMemory(models.device, engine.budget, lambda: models.residency.resident_bytes) as watched:
+        work()
+    found = watched.found()
+    print(f"\n{tables.memory(found)}")
+    return found
 
 
 def functions(work: Callable[[], object], path: Path) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from acestep import components, resolver
 from acestep.cli import report
@@ -74,8 +76,8 @@ def _profile(options: Options) -> int:
         print(f"\n{device.after(item, plan)}\n")
         bottleneck = roofline.bottleneck(item.typical.stages_s, sys.argv[1:])
         print(f"{bottleneck.sentence}\nNext: {harmless(bottleneck.command)}")
-        instruments.run(options, lambda: bench.engine.run(plan))
-    return 0 if item.status == "ok" else 1
+        sound = _instrumented(options, bench, recording, item, lambda: bench.engine.run(plan))
+    return 0 if item.status == "ok" and sound else 1
 
 
 def _benchmark(options: Options) -> int:
@@ -148,9 +150,25 @@ def _text(options: Options) -> int:
         print(tables.words(options.mode, item.median_s or 0.0, item.text, item.error, min(_width(), 100)))
         if options.llm_debug and item.typical:
             print(f"\n{_llm_debug(item, 0.0)}")
-        if item.typical:
-            instruments.run(options, lambda: bench.describe(options.mode, options.description))
-    return 0 if item.status == "ok" else 1
+        sound = not item.typical or _instrumented(
+            options, bench, recording, item, lambda: bench.describe(options.mode, options.description)
+        )
+    return 0 if item.status == "ok" and sound else 1
+
+
+def _instrumented(
+    options: Options, bench: Bench, recording: Recording, item: Item, work: Callable[[], object]
+) -> bool:
+    """Run each instrument that is asked for on what was timed as `item`; whether what they say can be."""
+    error = ""
+    if options.profile_memory:
+        found = instruments.memory(work, bench.engine)
+        recording.add(replace(item, memory_by_stage=found))
+        error = found.error
+    instruments.run(options, work)
+    if error:
+        console.say("profile_inference", f"memory: {error}")
+    return not error
 
 
 def _announce(options: Options, setup: Setup) -> None:

@@ -87,6 +87,7 @@ class Options:
     detailed: bool = False
     llm_debug: bool = False
     trace: Path | None = None
+    profile_memory: bool = False
     measure_ceilings: bool = False
     budget_s: float | None = None
     resume: bool = True

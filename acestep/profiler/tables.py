@@ -16,6 +16,7 @@ from typing import Any
 from acestep.profiler.roofline import prefilled
 from acestep.result import Counts
 from acestep.text.audio_codes import CODES_PER_SECOND
+from harness.records.schema import MemoryByStage
 from harness.text import harmless, wrapped
 
 NONE = "—"
@@ -24,6 +25,13 @@ HEADLINE = 100
 BENCHMARK_RULE = 122
 SHOWN_CHARS = 100
 LABEL = 24
+MEMORY_RULE = 80
+# Heads, and what of a boundary is below them.
+MEMORY_COLUMNS = (
+    *(("RSS", "rss"), ("peak", "rss_peak"), ("allocated", "allocated"), ("peak", "allocated_peak")),
+    *(("reserved", "reserved"), ("driver", "driver"), ("weights", "weights")),
+)
+MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +220,16 @@ def facts_block(title: str, facts: Mapping[str, str], width: int = 80) -> str:
         lines.append(f"  {label:<{LABEL}}{first}".rstrip())
         lines += [f"  {'':<{LABEL}}{line}" for line in more]
     return "\n".join(lines)
+
+
+def memory(by_stage: MemoryByStage) -> str:
+    """Memory where each stage ended: of the process, of torch's allocator, of the driver, of weights."""
+    rows = [("MiB", *(head for head, _ in MEMORY_COLUMNS))]
+    for one in by_stage.boundaries:
+        sizes = (getattr(one, f"{name}_bytes") for _, name in MEMORY_COLUMNS)
+        rows.append((one.stage, *("n/a" if size is None else f"{size / MIB:,.0f}" for size in sizes)))
+    lines = (
+        f"  {stage:<11}{rss:>7}{''.join(f'{cell:>10}' for cell in cells)}" for stage, rss, *cells in rows
+    )
+    source = f"Peaks are those since the line above; that of RSS is {by_stage.rss_source}."
+    return "\n".join(("MEMORY AT THE END OF EACH STAGE", "=" * MEMORY_RULE, *lines, source))

@@ -49,6 +49,11 @@ class Residency(Protocol):
         """Inside, `parts` are on the compute device."""
         ...
 
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of weights on the device now."""
+        ...
+
 
 @dataclass(frozen=True)
 class Part:

@@ -72,6 +72,7 @@ class Cell:
     boundary    the smallest card that does without what `variant` leaves out; follows from the memory cells
     cost        one planned generation on a card that is not here, stage by stage; `variant`: of the DiT,
                 `mode`: what runs the kernels
+    waits       copies over the link to a card that is not here, of two generations of different size
     predicted   one tier's verdict on a card that is not here
     request     one request of a subject; the parameters are its fields
     component   one network of a subject, called on inputs of a size
@@ -199,7 +200,8 @@ def predicted_cells() -> list[Cell]:
         for variant in COST_DITS
         if mode == COST_MODES[0] or (variant, size["batch"]) == (next(iter(COST_DITS)), COST_BATCHES[0])
     ]
-    return selected([*costs, *_product("predicted", tier_gb=TIERS_GB, variant=VARIANTS)])
+    waits = [cell("waits", variant=variant, mode=mode) for variant in WAITS_BATCHES for mode in WAITS_MODES]
+    return selected([*costs, *waits, *_product("predicted", tier_gb=TIERS_GB, variant=VARIANTS)])
 
 
 def micro_cells() -> list[Cell]:

@@ -99,3 +99,8 @@ COST_DURATIONS_S = (30, 240)
 COST_BATCHES = (1, 4)
 COST_MODES = ("eager", "captured", "compiled+captured")  # what runs the kernels; captured: steps as graphs
 COST_STAGES = ("lm_prefill", "lm_decode", "text_encode", "condition", "diffuse", "vae_decode", "post")
+
+WAITS_BATCHES = {"turbo": 1, "base": 2}  # by DiT
+WAITS_MODES = COST_MODES[:2]
+# Seconds and steps of two requests: 2 and 3 blocks of the KV cache, 2 and 4 tiles of each item.
+WAITS_SIZES = ((30, 2), (70, 3))

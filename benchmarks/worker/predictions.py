@@ -39,28 +39,53 @@ def costs() -> tuple[dict, list, Callable]:
 
 def measure(cell) -> dict:
     """The record of a prediction."""
-    return _peak(cell) if cell.kind == "predicted" else _stages(cell)
+    kinds = {"predicted": _peak, "waits": _waits, "cost": _stages}
+    return kinds[cell.kind](cell)
 
 
 def _stages(cell) -> dict:
     """Work by stage of one planned request: nothing of it is the tier's choice."""
-    predict = commit_module("harness.trace.predict").predict
-    subject = commit_module("acestep.subject").SUBJECT
-    size = {"duration_s": cell["duration_s"], "batch": cell["batch"]}
-    size |= {"thinking": True, "steps": matrix.STEPS[0]}
-    request = ace_step.request(matrix.cell("generate", **size), None)
-    cost = predict(subject, subject.resolve(request, _setup(subject, cell)), card())
-    if not cost.fits:
-        raise RuntimeError(f"does not fit {card().name}: {cost.out_of_memory}")
+    cost = _cost(cell, matrix.COST_SOURCE, _planned(cell["duration_s"], cell["batch"], matrix.STEPS[0]))
     return {"stages": {stage.stage: asdict(stage) | stage.work._asdict() for stage in cost.running}}
 
 
-def _setup(subject, cell):
+def _waits(cell) -> dict:
+    """Reads and copies of two planned requests, by stage and line. Tiny weights wait as large ones do; bpm is
+    left open, so that something is thought."""
+    if "reads" not in commit_module("harness.trace.cost").StageCost.__dataclass_fields__:
+        raise Unsupported("this commit does not count copies over the link")
+    requests = []
+    for duration_s, steps in matrix.WAITS_SIZES:
+        planned = _planned(duration_s, matrix.WAITS_BATCHES[cell["variant"]], steps)
+        request = planned._replace(params=replace(planned.params, bpm=None))
+        cost = _cost(cell, matrix.TINY, request)
+        lines = {way: {one.stage: getattr(one, way) for one in cost.running} for way in ("reads", "copies")}
+        requests.append(lines | {"counts": cost.counts})
+    return {"requests": requests}
+
+
+def _planned(duration_s: int, batch: int, steps: int):
+    """A request whose codes are planned."""
+    size = {"duration_s": duration_s, "batch": batch, "thinking": True, "steps": steps}
+    return ace_step.request(matrix.cell("generate", **size), None)
+
+
+def _cost(cell, source: str, request):
+    """The prediction of a request, by what runs a cell. Raises RuntimeError where it does not fit."""
+    predict = commit_module("harness.trace.predict").predict
+    subject = commit_module("acestep.subject").SUBJECT
+    cost = predict(subject, subject.resolve(request, _setup(subject, cell, source)), card())
+    if not cost.fits:
+        raise RuntimeError(f"does not fit {card().name}: {cost.out_of_memory}")
+    return cost
+
+
+def _setup(subject, cell, source: str):
     """What runs a cell, whether or not this machine could compile for the card. Raises Unsupported where the
     commit captures nothing."""
     captured = cell["mode"] != matrix.COST_MODES[0]
     setup = subject.setup(
-        source=matrix.COST_SOURCE,
+        source=source,
         dit=matrix.COST_DITS[cell["variant"]],
         lm=ace_step.LM,
         lm_backend="pt",

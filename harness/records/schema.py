@@ -150,13 +150,39 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     changed: Mapping[str, Any] = {}
 
 
+class Boundary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Memory where a stage has ended, in bytes; peaks are those since the boundary before. None: not known.
+
+    `rss`: of the process. `allocated`, `reserved`: of torch's allocator on a card. `driver`: what the card's
+    driver counts of the process. `weights`: of those that are on the device.
+    """
+
+    stage: str
+    rss_bytes: Size
+    rss_peak_bytes: Size
+    allocated_bytes: Size | None = None
+    allocated_peak_bytes: Size | None = None
+    reserved_bytes: Size | None = None
+    driver_bytes: Size | None = None
+    weights_bytes: Size
+
+
+class MemoryByStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Memory in the order stages end, in a run of its own. `rss_source`: where peaks of the process come
+    from, and whether they could be reset. `error`: what cannot be so, empty when nothing is wrong."""
+
+    boundaries: tuple[Boundary, ...]
+    rss_source: str
+    error: str = ""
+
+
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One configuration and what came of it.
 
     `key` is `key_of(mode, requested)`. `error` is one line, empty when ok. `memory_bytes` holds the
-    sources that exist (allocated, reserved, driver, rss). `text` is what the language model wrote, `card`
-    what a tier test adds, `input` the file of the request. `rtf`: wall seconds per second of audio, lower is
-    better.
+    sources that exist (allocated, reserved, driver, rss), `memory_by_stage` is absent where nobody asked
+    for it. `text` is what the language model wrote, `card` what a tier test adds, `input` the file of the
+    request. `rtf`: wall seconds per second of audio, lower is better.
     """
 
     key: str
@@ -170,6 +196,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cold: Cold | None = None
     counts: Mapping[str, Size | float] = {}
     memory_bytes: Mapping[str, Size] = {}
+    memory_by_stage: MemoryByStage | msgspec.UnsetType = msgspec.UNSET
     audio: AudioFacts | None = None
     text: Mapping[str, Any] | None = None
     card: TierResult | None = None

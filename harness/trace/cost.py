@@ -21,7 +21,8 @@ class StageCost:
 
     `kinds`: the same seconds by kind of kernel and the resource that bounds it. `expected_s`: how long it may
     take, from and to. `sites`: bytes alive when the stage had most allocated, by the function of the engine
-    that asked for them.
+    that asked for them. `reads`, `copies`: how often something went to the host, and to the card, by the
+    operator and its line.
     """
 
     stage: str
@@ -34,6 +35,8 @@ class StageCost:
     peak_allocated_bytes: int
     peak_reserved_bytes: int
     sites: Mapping[str, int]
+    reads: Mapping[str, int]
+    copies: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

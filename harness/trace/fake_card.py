@@ -36,7 +36,7 @@ from harness.trace.regions import Regions
 from harness.trace.replay import CachedTrace, Event, TraceCache, patched
 from harness.trace.shapes import infer, names_a_device
 from harness.trace.stage_costs import Work
-from harness.trace.storage import META, FakeStorage, site
+from harness.trace.storage import META, FakeStorage, line, site
 from harness.trace.tracker import Alloc
 from harness.virtual_card import key_of, tensors
 
@@ -166,6 +166,14 @@ class FakeCard(FakeStorage):
         else:
             self.tracker.charge(work)
 
+    def _cross(
+        self, work: Work, inputs: Sequence[Tensor] = (), results: Sequence[Tensor] = (), to_host: bool = False
+    ) -> None:
+        """Count a copy over the link, and who asked for it."""
+        self.launch(work, inputs, results)
+        stage = self.tracker.stage_costs.stage()
+        (stage.reads if to_host else stage.copies)[f"{self.operator} at {line()}"] += 1
+
     def _operate(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[Tensor], output: Any
     ) -> None:
@@ -193,7 +201,7 @@ class FakeCard(FakeStorage):
 
     def _send(self, index: Tensor) -> Block:
         """An index that is written as a list goes over before the operator that uses it."""
-        self.launch(Work(to_card_bytes=index.nbytes, launches=1, syncs=1))
+        self._cross(Work(to_card_bytes=index.nbytes, launches=1, syncs=1))
         return self.obtain(Alloc(index.nbytes, self.operator, site()))
 
     def _take_new(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
@@ -231,13 +239,13 @@ class FakeCard(FakeStorage):
         waits = int(not kwargs.get("non_blocking"))
         if to_card:
             self._take_new(inputs, outputs)
-            self.launch(Work(to_card_bytes=target.nbytes, launches=1, syncs=waits), (), outputs)
+            self._cross(Work(to_card_bytes=target.nbytes, launches=1, syncs=waits), (), outputs)
             return True
         if source.dtype != target.dtype:
             self.tracker.give(self.obtain(Alloc(target.nbytes, self.operator, site())))
             converts = Work(read_bytes=source.nbytes, written_bytes=target.nbytes, launches=1)
             self.launch(converts, inputs)
-        self.launch(Work(to_host_bytes=target.nbytes, launches=1, syncs=waits), inputs)
+        self._cross(Work(to_host_bytes=target.nbytes, launches=1, syncs=waits), inputs, to_host=True)
         return True
 
     def _on_host(
@@ -254,7 +262,8 @@ class FakeCard(FakeStorage):
     def _value(self, tensor: Tensor) -> bool | float | int:
         """What reads back as a number."""
         if self.holds(tensor):
-            self.launch(Work(to_host_bytes=tensor.nbytes, launches=1, syncs=1), [tensor])
+            self.operator = "aten::_local_scalar_dense"
+            self._cross(Work(to_host_bytes=tensor.nbytes, launches=1, syncs=1), [tensor], to_host=True)
         return True if tensor.dtype == torch.bool else 1.0 if tensor.is_floating_point() else 0
 
     def _values(self, tensor: Tensor) -> Any:

@@ -118,4 +118,6 @@ def _stage(stage: Stage, efficiencies: Efficiencies) -> StageCost:
         peak_allocated_bytes=stage.peak_allocated_bytes,
         peak_reserved_bytes=stage.peak_reserved_bytes,
         sites=dict(sorted(stage.sites.items(), key=lambda site: (-site[1], site[0]))),
+        reads=dict(sorted(stage.reads.items())),
+        copies=dict(sorted(stage.copies.items())),
     )

@@ -69,6 +69,8 @@ class CachedTrace:
 
     def on_op(self, work: Work) -> None:
         self.events.append(work)
+        if work.crosses:
+            self.repeatable = False  # each time it is told which line waits
 
     def end(self, result: Tensor, block: Block | None) -> None:
         """Note the `result` of the call, in `block`. A tensor that was there before, or a part of one, cannot

@@ -9,6 +9,7 @@ depend on their order.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,11 @@ class Work(NamedTuple):
 
     kind = "pointwise"  # of kernel: what of a card it keeps busy, and how well
 
+    @property
+    def crosses(self) -> bool:
+        """Whether something goes over the link between host and card."""
+        return bool(self.syncs or self.to_card_bytes or self.to_host_bytes)
+
 
 class Matmul(Work):
     """Of a product of matrices."""
@@ -76,6 +82,7 @@ class Stage:
     """One stage's sums. `ps`: picoseconds by kind of kernel and the resource that bounds it.
 
     `sites`: bytes alive at the peak of allocated memory, by the call site in the engine that allocated them.
+    `reads`, `copies`: how often something went to the host, and to the card, by the operator and its line.
     """
 
     name: str
@@ -85,6 +92,8 @@ class Stage:
     peak_allocated_bytes: int = 0
     peak_reserved_bytes: int = 0
     sites: dict[str, int] = field(default_factory=dict)
+    reads: Counter[str] = field(default_factory=Counter)
+    copies: Counter[str] = field(default_factory=Counter)
 
     def total(self) -> Work:
         """Its work, summed."""
@@ -166,6 +175,7 @@ class StageCosts:
         """Inside, all that is charged to the stage that is running counts so many times."""
         stage = self.stage()
         work, ps, clock_ps = stage.work, stage.ps, self._clock_ps
+        reads, copies = stage.reads.copy(), stage.copies.copy()
         stage.work, stage.ps, self._clock_ps = [0] * len(work), {}, round(clock_ps)
         yield
         self._clock_ps = clock_ps + (self._clock_ps - round(clock_ps)) * times
@@ -173,6 +183,9 @@ class StageCosts:
         inside, stage.ps = stage.ps, ps
         for (kind, resource), amount in inside.items():
             stage.add_ps(kind, resource, amount * times)
+        for crossings, before in ((stage.reads, reads), (stage.copies, copies)):
+            for where, count in (crossings - before).items():
+                crossings[where] = before[where] + count * times
 
     def _draw(self, stage: Stage, allocated: int, reserved: int) -> None:
         if self.samples:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import torch
@@ -123,6 +124,9 @@ class FakeStorage(VirtualCard):
     def used_bytes(self) -> int:
         return self.tracker.allocator.reserved_bytes
 
+    def allocated_bytes(self) -> int:
+        return self.tracker.allocator.allocated_bytes
+
     def available_bytes(self) -> int:
         return self.cap_bytes - self.tracker.allocator.reserved_bytes
 
@@ -138,12 +142,24 @@ class FakeStorage(VirtualCard):
 
 def site() -> str:
     """The function of a subject that is running, without a line number, which any edit would move."""
-    frame = sys._getframe(1)
+    place, frame = _caller()
+    return f"{place} {frame.f_code.co_qualname}" if frame else place
+
+
+def line() -> str:
+    """The line of a subject that is running, and its function."""
+    place, frame = _caller()
+    return f"{place}:{frame.f_lineno} {frame.f_code.co_qualname}" if frame else place
+
+
+def _caller() -> tuple[str, FrameType | None]:
+    """The innermost frame of a subject and the file it is in; none where torch is called by others."""
+    frame = sys._getframe(2)
     while frame:
         if place := _place(frame.f_code.co_filename):
-            return f"{place} {frame.f_code.co_qualname}"
+            return place, frame
         frame = frame.f_back
-    return "elsewhere"
+    return "elsewhere", None
 
 
 @cache

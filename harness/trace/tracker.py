@@ -85,7 +85,7 @@ class MemoryTracker:
         if self.recording is None:
             self.stage_costs.charge(work._replace(kernels=work.launches))
             return
-        if work.syncs or work.to_card_bytes or work.to_host_bytes:
+        if work.crosses:
             raise RuntimeError("a step that is recorded waits for the host or copies from it")
         self.recording.append(work._replace(kernels=work.launches, launches=0))
         self.stage_costs.charge(Work(launches=work.launches))

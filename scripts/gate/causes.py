@@ -12,6 +12,7 @@ from statistics import median
 
 from scripts.gate.record import Record, Series
 from scripts.gate.statistics import FUNCTION
+from scripts.gate.statistics import WHOLE as COUNTED
 
 ORDER = ("slower", "not measured", "cannot tell", "faster", "same")
 IN_ALL = "wall"  # the stage of series that are sums of the others
@@ -20,7 +21,8 @@ UNITS = {"bytes": "B"}  # as they are abbreviated
 DITS = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
 COST_MODES = {"eager": ["--no-graphs"], "captured": [], "compiled+captured": ["--compile"]}
 MODES = {"understand": "understand", "create": "create_sample", "format": "format_sample"}
-WHOLE = ("launches", "kernels", "syncs", "exit code")
+WHOLE = (*COUNTED, "exit code")
+CROSSINGS = ("reads", "copies")  # of the link between host and card
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ def closer(series: Series) -> str:
     params = dict(series.params)
     if series.unit == FUNCTION:
         return "make bench-micro"
+    if series.unit in CROSSINGS:  # which names the lines
+        return "python -m pytest tests/benchmarks/test_waits.py"
     if series.kind == "timed":
         command = ["profile_inference.py", "--detailed", *_request(params, series.component)]
     elif "tier_gb" in params:

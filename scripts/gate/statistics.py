@@ -32,7 +32,7 @@ FUNCTION_THRESHOLD = 0.05
 FLOOR_S = 0.002  # a smaller difference is none, whatever the ratio
 EXACT_THRESHOLD = 0.005  # of what has no noise
 COUNTED_TO = 60  # values
-WHOLE = ("launches", "kernels", "syncs")  # whole numbers: one more is more
+WHOLE = ("launches", "kernels", "syncs", "reads", "copies")  # whole numbers: one more is more
 
 
 class Interval(NamedTuple):

@@ -18,8 +18,9 @@ from scripts.asv_selection import WITHOUT_TABLE
 
 # Rates have twins that shrink; peaks and parity are no samples, of cold starts there are too few.
 UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart"
-EXACT = "TrackCost|TrackPredictedPeak"
-STAGES = {"prefill_ms": "lm_prefill", "decode_ms": "lm_decode", "plan": "wall", "peak": "peak memory"}
+EXACT = "TrackCost|TrackPredictedPeak|TrackWaits"
+STAGES = {"prefill_ms": "lm_prefill", "decode_ms": "lm_decode", "plan": "wall", "peak": "peak memory",
+          "code": "lm_decode", "step": "diffuse", "tile": "vae_decode"}  # fmt: skip
 COMPONENTS = {"lm_": "LM", "diffuse": "DiT", "vae_": "VAE", "text_encode": "text encoder",
               "condition": "conditioner", "peak": "card"}  # fmt: skip
 MODULES = {"lm": "LM", "micro": "function"}  # components, where the stage does not tell
@@ -68,8 +69,9 @@ class Reading:
 
     @property
     def stage(self) -> str:
-        method = self.method.removeprefix("track_")
-        return dict(self.named).get("stage") or STAGES.get(method, method)
+        named = dict(self.named)
+        name = named.get("unit") or self.method.removeprefix("track_")
+        return named.get("stage") or STAGES.get(name, name)
 
     @property
     def component(self) -> str:

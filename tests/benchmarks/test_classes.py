@@ -9,7 +9,7 @@ import sys
 import pytest
 from places import ROOT
 
-from benchmarks import cold, costs, dit, generate, lm, memory, micro, parity, tasks, vae
+from benchmarks import cold, costs, dit, generate, lm, memory, micro, parity, tasks, vae, waits
 from scripts.gate.suites import UNGATED
 
 CLASSES = [
@@ -33,6 +33,7 @@ CLASSES = [
     cold.TrackColdStart,
     costs.TrackCost,
     costs.TrackPredictedPeak,
+    waits.TrackWaits,
     micro.TimeSampling,
     micro.TimeTokenMask,
     micro.TimeCodes,
@@ -68,7 +69,7 @@ def test_one_worker_serves_all_timed_classes(discovered):
     caches = {name.split(".")[1]: cache for name, *_, cache in discovered[0]}
     memory = {caches.pop(name) for name in ("PeakMemTier", "TrackTierBoundary")}
     cold = {caches.pop("TrackColdStart")}
-    predicted = {caches.pop(name) for name in ("TrackCost", "TrackPredictedPeak")}
+    predicted = {caches.pop(name) for name in ("TrackCost", "TrackPredictedPeak", "TrackWaits")}
     functions = {caches.pop(cls.__name__) for cls in CLASSES if issubclass(cls, micro._Micro)}
     assert len(memory) == len(predicted) == len(functions) == len({*caches.values()}) == 1
     assert len(memory | cold | predicted | functions | {*caches.values()}) == 5

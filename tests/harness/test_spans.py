@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.spans import OTHER, observe, record, span
+from harness.spans import OTHER, observe, record, span, watch
 
 
 class Clock:
@@ -48,6 +48,20 @@ def test_the_device_is_synchronised_around_stages_and_never_inside():
             clock.now = 2
         clock.now = 3
     assert waits == [0, 0, 3, 3]  # the recording's ends and the stage's, not the step's
+
+
+def test_boundaries_of_stages_are_watched_when_the_device_is_done():
+    calls = []
+    with watch(lambda stage: calls.append(stage)):
+        with record(sync=lambda: calls.append("sync")), span("diffuse"), span("step"):
+            pass
+        with record(), span("post"):  # of a device that has no queue
+            pass
+    assert calls == ["sync", "", "sync", "", "sync", "diffuse", "sync", "", "", "", "post", ""]
+    with record(), span("save"):
+        pass
+    assert calls[-1] == "", "nobody watches any more"
+    assert "save" not in calls
 
 
 def test_a_failing_stage_is_still_timed():

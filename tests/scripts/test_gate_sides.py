@@ -2,6 +2,7 @@
 
 import random
 import time
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -107,6 +108,15 @@ def cost(flop=1e12, launches=800):
     return {"status": "ok", "stages": dict.fromkeys(_matrix.COST_STAGES, work)}
 
 
+def waits(codes=150, steps=2, tiles=2):
+    counts = {"audio_codes": codes, "dit_steps": steps, "vae_tiles": tiles}
+    lines = {stage: {"an operator": 2} for stage in _matrix.COST_STAGES}
+    return {"reads": lines, "copies": lines, "counts": counts}
+
+
+WAITS = {"status": "ok", "requests": [waits(), waits(350, 3, 4)]}
+
+
 def peak(size=4e9, status="ok"):
     return {"status": status, "peak_bytes": size, "exit_code": 0}
 
@@ -118,7 +128,10 @@ def compared(monkeypatch, change, only=""):
         cells = _matrix.predicted_cells()
     before, after = (
         {"header": {"status": "ok", "source": "synthetic-full"}}
-        | {cell.name: peak() if cell.kind == "predicted" else cost() for cell in cells}
+        | {
+            cell.name: {"predicted": peak(), "waits": deepcopy(WAITS)}.get(cell.kind, cost())
+            for cell in cells
+        }
         for _ in range(2)
     )
     change(after)
@@ -147,6 +160,18 @@ def test_one_percent_and_one_launch_a_step_are_named_with_the_stage(monkeypatch,
     slower = [one for one in series if one.verdict == "slower"]
     assert {(one.stage, one.component, one.unit) for one in slower} == {("diffuse", "DiT", unit)}
     assert len(slower) == 16 and decide(series, fits) == "slower"
+
+
+def test_a_read_a_step_is_named_with_its_loop(monkeypatch):
+    def wait(after):
+        for request in after["waits variant=turbo mode=captured"]["requests"]:
+            steps = request["counts"]["dit_steps"]
+            request["reads"] = request["reads"] | {"diffuse": {"an operator": 2 + steps}}
+
+    series, fits = compared(monkeypatch, wait, "TrackWaits")
+    (slower,) = [one for one in series if one.verdict == "slower"]
+    assert (slower.stage, slower.component, slower.unit) == ("diffuse", "DiT", "reads")
+    assert (slower.base, slower.head) == (0, 1) and decide(series, fits) == "slower"
 
 
 CELL = "predicted tier_gb=8 variant=no-quant"

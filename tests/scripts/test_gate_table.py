@@ -99,6 +99,7 @@ CLOSER = {
     "plan": replace(TIMED, component="LM", params=(("duration_s", "5"), ("batch", "2"), ("backend", "pt"))),
     "wall": WALL,
     "function": FUNCTION,
+    "reads": replace(EXACT, benchmark="waits.TrackWaits.track_reads", unit="reads", base=0.0, head=1.0),
 }
 
 
@@ -112,6 +113,8 @@ def test_the_command_that_looks_closer_is_one(name, monkeypatch, capsys):
         assert tiersim([*words[3:], "--dry-run"]) == 0
     elif words[0] == "make":
         assert f"\n{words[1]}: " in (ROOT / "Makefile").read_text()
+    elif words[:3] == ["python", "-m", "pytest"]:
+        assert (ROOT / words[3]).is_file()
     else:
         assert words[:3] == ["python", "-m", "acestep.costs"]
         assert costs([*words[3:], "--list-cards"]) == 0

@@ -64,7 +64,7 @@ class Recorded(TorchDispatchMode):
         self.events.append(("frees", block.address, block.size_bytes))
 
     def on_op(self, work: Work) -> None:
-        if work.syncs or work.to_card_bytes or work.to_host_bytes:
+        if work.crosses:
             self.faults.append(f"{self.card.operator}: host and card meet ({work})")
         self.events.append((self.card.operator, work))
 

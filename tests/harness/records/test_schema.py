@@ -16,7 +16,19 @@ from harness import registry
 from harness.adjustments import Adjustment, Fallback
 from harness.errors import MissingPrerequisite
 from harness.records import schema as record
-from harness.records.schema import SCHEMA, AudioFacts, Cold, Header, Item, Profile, Sample, TierResult, Used
+from harness.records.schema import (
+    SCHEMA,
+    AudioFacts,
+    Boundary,
+    Cold,
+    Header,
+    Item,
+    MemoryByStage,
+    Profile,
+    Sample,
+    TierResult,
+    Used,
+)
 
 seconds = st.floats(0, 1e6)
 words = st.text(max_size=8)
@@ -49,6 +61,17 @@ cards = st.builds(
     exit_code=st.none() | st.integers(-64, 255),
     notes=st.tuples(words),
 )
+boundaries = st.builds(
+    Boundary,
+    stage=words,
+    rss_bytes=whole,
+    rss_peak_bytes=whole,
+    allocated_bytes=st.none() | whole,
+    weights_bytes=whole,
+)
+memories = st.builds(
+    MemoryByStage, boundaries=st.lists(boundaries, max_size=2).map(tuple), rss_source=words, error=words
+)
 items = st.builds(
     Item,
     key=words,
@@ -64,6 +87,7 @@ items = st.builds(
     cold=st.none() | st.builds(Cold, load_s=seconds, first_call_s=st.none() | seconds),
     counts=st.dictionaries(words, whole | seconds, max_size=3),
     memory_bytes=st.dictionaries(words, whole, max_size=3),
+    memory_by_stage=st.just(msgspec.UNSET) | memories,
     audio=st.none()
     | st.builds(AudioFacts, items=whole, audio_s=seconds, peak=seconds, rms=seconds, silent=whole),
     text=st.none() | values,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from allocations import CARD, clerk_of
 
+from acestep.audio import waveform
 from harness.device import VIRTUAL
 from harness.trace.allocator import SMALL_SEGMENT_BYTES
+from harness.trace.fake_card import FakeCard
 from harness.trace.stage_costs import Work
 
 HOST = torch.device("cpu")
@@ -92,6 +96,40 @@ def test_what_crosses_the_link_is_counted(card):
         there.cpu()
     assert clerk.work == Work(to_host_bytes=400, launches=1, syncs=1)
     assert clerk.memory.changes == []
+
+
+def crossings(card: FakeCard) -> tuple[dict[str, int], dict[str, int]]:
+    """Reads and copies of the stage that is running."""
+    stage = card.tracker.stage_costs.stage()
+    return dict(stage.reads), dict(stage.copies)
+
+
+def test_what_crosses_the_link_is_told_with_its_operator(card):
+    torch.ones(100).to(VIRTUAL, non_blocking=True)
+    ones(4).tolist()
+    ones(4, 4)[:, [0, 2]].cpu()
+    here = "at elsewhere"  # nothing of ours asked for it
+    assert crossings(card) == (
+        {f"aten::_local_scalar_dense {here}": 1, f"aten::_to_copy {here}": 1},
+        {f"aten::_to_copy {here}": 1, f"aten::index {here}": 1},
+    )
+
+
+def test_a_line_of_ours_is_named_with_its_number(card):
+    latents = ones(1, 4, 8)
+    with torch.inference_mode():
+        waveform.check_latents(latents)
+    reads, copies = crossings(card)
+    place = re.compile(r"aten::_local_scalar_dense at acestep/audio/waveform\.py:\d+ check_latents")
+    assert len(reads) == 2 and all(map(place.fullmatch, reads)) and not copies
+
+
+def test_what_counts_many_times_crosses_as_often(card):
+    there, costs = ones(4), card.tracker.stage_costs
+    there.cpu()
+    with costs.counting(150):
+        there.cpu()
+    assert list(costs.stage().reads.values()) == [151]
 
 
 def test_a_copy_in_another_dtype_is_converted_where_it_comes_from(card):
