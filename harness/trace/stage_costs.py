@@ -73,7 +73,7 @@ class Sample(NamedTuple):
 
 @dataclass
 class Stage:
-    """One stage's sums. `ps`: picoseconds by kind of kernel and the resource that bounds it.
+    """One stage's sums. `ps`: picoseconds by kind of kernel and the resource that bounds it. `flop`: by kind.
 
     `sites`: bytes alive at the peak of allocated memory, by the call site in the engine that allocated them.
     """
@@ -81,6 +81,7 @@ class Stage:
     name: str
     work: list[int | Fraction] = field(default_factory=lambda: [0] * len(Work._fields))
     ps: dict[tuple[str, str], int | Fraction] = field(default_factory=dict)
+    flop: dict[str, int | Fraction] = field(default_factory=dict)
     peak_live_bytes: int = 0
     peak_allocated_bytes: int = 0
     peak_reserved_bytes: int = 0
@@ -132,6 +133,8 @@ class StageCosts:
         duration = self._durations.get(work)
         if duration is None:
             duration = self._durations[work] = self._duration(work)
+        if work.flop:
+            stage.flop[work.kind] = stage.flop.get(work.kind, 0) + work.flop
         bound, kernel_ps, link_ps = duration
         stage.add_ps(work.kind, bound, kernel_ps)
         stage.add_ps(work.kind, "link", link_ps)
@@ -165,14 +168,17 @@ class StageCosts:
     def counting(self, times: int) -> Iterator[None]:
         """Inside, all that is charged to the stage that is running counts so many times."""
         stage = self.stage()
-        work, ps, clock_ps = stage.work, stage.ps, self._clock_ps
-        stage.work, stage.ps, self._clock_ps = [0] * len(work), {}, round(clock_ps)
+        work, ps, flop, clock_ps = stage.work, stage.ps, stage.flop, self._clock_ps
+        stage.work, stage.ps, stage.flop, self._clock_ps = [0] * len(work), {}, {}, round(clock_ps)
         yield
         self._clock_ps = clock_ps + (self._clock_ps - round(clock_ps)) * times
         stage.work = [old + new * times for old, new in zip(work, stage.work, strict=True)]
         inside, stage.ps = stage.ps, ps
         for (kind, resource), amount in inside.items():
             stage.add_ps(kind, resource, amount * times)
+        inside_flop, stage.flop = stage.flop, flop
+        for kind, amount in inside_flop.items():
+            stage.flop[kind] = stage.flop.get(kind, 0) + amount * times
 
     def _draw(self, stage: Stage, allocated: int, reserved: int) -> None:
         if self.samples:
