@@ -133,7 +133,7 @@ def _vae_encode(engine: Engine, length_s: float, seed: int, held: ExitStack) -> 
 
     def run() -> Counts:
         encoded = inputs.vae_encode(wave, models, engine.budget)
-        return {"samples": samples, "frames": encoded.latents.shape[1], "tiles": encoded.tiles}
+        return {"frames": encoded.latents.shape[1], "samples": samples, "tiles": encoded.tiles}
 
     return "vae_encode", run
 

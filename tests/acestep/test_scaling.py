@@ -31,7 +31,7 @@ LENGTHS = {
     "lm_decode": [(1 + n * BLOCK - len(scaling.PROMPT)) / CODES_PER_SECOND for n in (1, 2, 3, 4)],
     "vae_encode": [],
     **{
-        name: [(512 + n * (512 - 2 * halo)) / FRAMES_PER_SECOND for n in (0, 1, 2, 3)]
+        name: [(512 + n * (512 - 2 * halo)) / FRAMES_PER_SECOND for n in (0, 1, 2)]
         for name, halo in HALOS.items()
     },
     "text_encode": [times * TOKENS for times in (1, 2, 3, 4)],
@@ -82,13 +82,13 @@ def test_attention_grows_by_the_square_of_length_and_all_else_with_it(component)
         assert differences(flop.pop("attention"), 2) == [4 * width * seeing * pairs] * 2
     assert set(flop) == {"convolution" if "vae" in component else "matmul"}
     for values in flop.values():
-        assert differences(values, 2) == [0, 0] and values[0] < values[1]
+        assert not any(differences(values, 2)) and values[0] < values[1]
 
 
 def test_sliding_layers_that_saw_everything_would_be_found(monkeypatch):
     monkeypatch.setattr(dit_model, "sliding", lambda *_: full)
     width, seeing = layers("dit_step")
-    found = differences(predicted("dit_step", LENGTHS["dit_step"])["attention"], 2)
+    found = differences(predicted("dit_step", LENGTHS["dit_step"][:3])["attention"], 2)
     assert min(found) > 4 * width * seeing * 2 * (FRAMES // 2) ** 2
 
 
@@ -110,8 +110,9 @@ def test_the_work_of_a_call_is_its_length_and_only_its_stage_is_timed(component,
             with spans.record() as times:
                 counted[length] = call.run()
             assert set(times.stages()) <= {call.stage, "lm_prefill", spans.OTHER}
-            seconds, again = call.timed()
-            assert seconds > 0 and again == counted[length]
+    with scaling.call(engine, component, 2) as call:
+        seconds, again = call.timed()
+    assert seconds > 0 and again == counted[2]
     grown = {name: (counted[4][name] - counted[2][name]) / 2 for name in counted[2]}
     assert grown == WORK[component]
 
