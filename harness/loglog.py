@@ -59,13 +59,13 @@ class _Axis:
     @property
     def ticks(self) -> list[float]:
         """Powers of ten in the range; where there are less than two, more of each decade."""
-        for steps in STEPS:
-            powers = range(math.floor(self._low), math.ceil(self._low + self._span) + 1)
-            ticks = [step * 10.0**power for power in powers for step in steps]
-            inside = [tick for tick in ticks if 0 <= math.log10(tick) - self._low <= self._span]
-            if len(inside) > 1:
-                break
-        return inside
+        powers = range(math.floor(self._low), math.ceil(self._low + self._span) + 1)
+        every = ([step * 10.0**power for power in powers for step in steps] for steps in STEPS)
+        inside = ([tick for tick in ticks if self._holds(tick)] for ticks in every)
+        return next(ticks for ticks in inside if len(ticks) > 1)
+
+    def _holds(self, value: float) -> bool:
+        return 0 <= math.log10(value) - self._low <= self._span
 
 
 def _grid(x: _Axis, y: _Axis, unit: str) -> Iterator[str]:
