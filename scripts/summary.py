@@ -106,7 +106,7 @@ def scaling_table(records: dict[str, dict]) -> Table:
 
 def _interval(estimate: list[float | None], scale: float) -> str:
     value, low, high = (None if bound is None else f"{scale * bound:.3g}" for bound in estimate)
-    return f"{value}" if low is None else f"{value} ({low} to {high})"
+    return f"{value}" if low is None else f"{value} [{low}, {high}]"
 
 
 def _table(title: str, *headings: str) -> Table:
