@@ -11,8 +11,10 @@ vae_decode    latents to a waveform, in the engine's tiles             seconds
 resample      a stereo waveform from 44.1 to 48 kHz, on the host       seconds
 text_encode   one prompt by the text encoder                           tokens
 
-ACE-Step has no log-mel. What a component needs beside, such as the prompt's prefill, the DiT's conditions,
-compiling and recording, is before its time. Inputs follow from a seed, and the work is counted.
+The last tile of a waveform reaches back to be as long as the others, so the VAE's work grows in steps: 30 s
+are two tiles of 512 frames, a third more than its 750. ACE-Step has no log-mel. What a component needs
+beside, such as the prompt's prefill, the DiT's conditions, compiling and recording, is before its time.
+Inputs follow from a seed, and the work is counted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Times against length on two logarithmic axes, as an SVG: a line of slope 1 is at 45 degrees of the grid."""
+"""Times against length on two logarithmic axes, as an SVG: a power of length is a straight line."""
 
 from __future__ import annotations
 
