@@ -1,5 +1,6 @@
 """Work that grows with length: how it does, on counts of the fake card; what a call counts and times."""
 
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ from harness import cards, spans
 from harness.accelerators import Accelerator
 from harness.errors import MissingPrerequisite
 from harness.nn.blocks import full
-from harness.trace.calls import predict_calls
+from harness.trace.calls import CallCost, predict_calls
 
 SOURCE = "synthetic-tiny"
 CARD = cards.find(cards.DEFAULT)
@@ -38,15 +39,20 @@ LENGTHS = {
 }
 
 
-def predicted(component: str, lengths: list[float]) -> dict[str, list[int]]:
-    """FLOP of a component at each length, by kind."""
+def costs(component: str, lengths: list[float], card: cards.Card = CARD) -> list[CallCost | None]:
+    """What a component costs at each length."""
     calls = [partial(scaling.call, component=component, length=length) for length in lengths]
     setup = SUBJECT.setup(
         source=SOURCE, lm=LMS[0], lm_backend="pt", quantization="none", compile=False, no_limits=True,
-        accelerator=Accelerator("cuda", CARD.name, CARD.memory_gib, capability=CARD.capability),
+        accelerator=Accelerator("cuda", card.name, card.memory_gib, capability=card.capability),
     )  # fmt: skip
-    costs = [cost.flop for cost in predict_calls(SUBJECT, setup, CARD, calls) if cost]
-    return {kind: [cost[kind] for cost in costs] for kind in costs[0]}
+    return list(predict_calls(SUBJECT, setup, card, calls))
+
+
+def predicted(component: str, lengths: list[float]) -> dict[str, list[int]]:
+    """FLOP of a component at each length, by kind."""
+    flop = [cost.flop for cost in costs(component, lengths) if cost]
+    return {kind: [one[kind] for one in flop] for kind in flop[0]}
 
 
 def differences(values: list[int], order: int) -> list[int]:
@@ -90,6 +96,14 @@ def test_sliding_layers_that_saw_everything_would_be_found(monkeypatch):
     width, seeing = layers("dit_step")
     found = differences(predicted("dit_step", LENGTHS["dit_step"][:3])["attention"], 2)
     assert min(found) > 4 * width * seeing * 2 * (FRAMES // 2) ** 2
+
+
+def test_what_a_card_is_too_small_for_costs_nothing_that_is_known():
+    """It holds the tiny models and short inputs, and not the keys and values of 17 hours."""
+    small = replace(CARD, memory_gib=0.6)
+    fits, too_long, fits_again = costs("lm_decode", [1, 60_000, 1], small)
+    assert fits and fits == fits_again and too_long is None
+    assert costs("lm_decode", [1, 1], replace(CARD, memory_gib=0.45)) == [None, None]  # nor the models
 
 
 WORK = {
