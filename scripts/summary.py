@@ -90,6 +90,25 @@ def memory_table(records: dict[str, dict]) -> Table:
     return table
 
 
+def scaling_table(records: dict[str, dict]) -> Table:
+    """How seconds grow with length: estimates, and their intervals by bootstrap over the samples."""
+    table = _table(
+        "Growth with length: exponent, ms per s (or token), ms", "", "exponent", "slope", "intercept"
+    )
+    for record in records.values():
+        if "growth" in record:
+            growth = record["growth"]
+            shown = (_interval(growth[name], scale) for name, scale in (("slope", 1e3), ("intercept", 1e3)))
+            name = record["cell"].partition("component=")[2]
+            table.add_row(escape(harmless(name)), _interval(growth["exponent"], 1), *shown)
+    return table
+
+
+def _interval(estimate: list[float | None], scale: float) -> str:
+    value, low, high = (None if bound is None else f"{scale * bound:.3g}" for bound in estimate)
+    return f"{value}" if low is None else f"{value} [{low}, {high}]"
+
+
 def _table(title: str, *headings: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE, min_width=len(title))
     for number, heading in enumerate(headings):
@@ -136,6 +155,8 @@ def summary() -> int:
     for thinking in THINKING:
         terminal.print(stage_table(header, records, thinking))
     terminal.print(throughput_table(records))
+    if any("growth" in record for record in records.values()):
+        terminal.print(scaling_table(records))
     memory = newest("memory", commit)[1]
     if memory:
         terminal.print(memory_table(memory))

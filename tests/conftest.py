@@ -55,6 +55,7 @@ NARROW = {
     "QUANTIZATIONS": ("none", "int8_weight_only"),
     "LM_STAGES": ("offload", "lm_prefill"),
     "TEXT_MODES": ("understand",),
+    "SCALED": ("resample",),
     "TIERS_GB": (4, 8),
     "COST_DURATIONS_S": (30,),
     "COST_BATCHES": (1,),

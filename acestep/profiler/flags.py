@@ -22,14 +22,15 @@ from harness.errors import UsageError
 from harness.flags import number, span, whole
 from harness.quantization import QUANTIZATIONS
 
-PROFILE, BENCHMARK, TIER_TEST = "profile", "benchmark", "tier-test"
+PROFILE, BENCHMARK, SCALING, TIER_TEST = "profile", "benchmark", "scaling", "tier-test"
 UNDERSTAND, CREATE, FORMAT = "understand", "create_sample", "format_sample"
 # The language model alone, and what the engine calls it.
 TEXT_MODES = {UNDERSTAND: "understand", CREATE: "create", FORMAT: "format"}
-MODES = (PROFILE, BENCHMARK, TIER_TEST, *TEXT_MODES)
+MODES = (PROFILE, BENCHMARK, SCALING, TIER_TEST, *TEXT_MODES)
 GENERATION = (PROFILE, BENCHMARK)
 SINGLE = (PROFILE, *TEXT_MODES)  # one request
-MEASURED = (*GENERATION, *TEXT_MODES)  # by the profiler itself
+REQUESTS = (*GENERATION, *TEXT_MODES)
+MEASURED = (*REQUESTS, SCALING)  # by the profiler itself
 PROFILED = GUIDE
 
 
@@ -156,9 +157,9 @@ def _add_request(flags: Flags) -> None:
     add("--use-cot-metas", action=switch, help="let it fill empty metadata")
     add("--use-cot-caption", action=switch, help="let it rewrite the caption")
     add("--use-cot-language", action=switch, help="let it name the vocal language")
-    add("--use-constrained-decoding", modes=MEASURED, action="store_true", help="plan by the grammar (on)")
-    add("--no-constrained-decoding", modes=MEASURED, action="store_true", help="plan without it")
-    add("--lm-temperature", type=number, modes=MEASURED, metavar="X", help="sampling of the LM (0.85)")
+    add("--use-constrained-decoding", modes=REQUESTS, action="store_true", help="plan by the grammar (on)")
+    add("--no-constrained-decoding", modes=REQUESTS, action="store_true", help="plan without it")
+    add("--lm-temperature", type=number, modes=REQUESTS, metavar="X", help="sampling of the LM (0.85)")
     add("--lm-cfg-scale", type=number, metavar="X", help="guidance of the LM's audio codes (2.0)")
     add("--audio-codes", modes=(UNDERSTAND,), metavar="TEXT", help="as text or @FILE (an example's)")
     add("--sample-query", modes=(CREATE,), metavar="TEXT", help="a few words on the song (an example's)")
@@ -168,7 +169,7 @@ def _add_request(flags: Flags) -> None:
 def _add_measuring(flags: Flags) -> None:
     add = flags.group("measuring", MEASURED)
     add("--no-warmup", action="store_true", help="keep the cold figures: load, first call")
-    add("--repeats", type=whole, metavar="N", help="timed runs of each request (benchmark 3, else 1)")
+    add("--repeats", type=whole, metavar="N", help="timed runs of each (benchmark 3, scaling 5, else 1)")
     add("--detailed", modes=SINGLE, action="store_true", help="functions by cProfile")
     add("--llm-debug", modes=SINGLE, action="store_true", help="tokens, rates and shares of the LM")
     add("--profile-memory", modes=SINGLE, action="store_true", help="memory at each stage's end")
@@ -189,7 +190,7 @@ def _add_measuring(flags: Flags) -> None:
     add("--budget", type=span, modes=(BENCHMARK,), metavar="TIME", help="stop in time: 90s, 10m, 1h")
     add(
         "--resume",
-        modes=(BENCHMARK,),
+        modes=(BENCHMARK, SCALING),
         action=argparse.BooleanOptionalAction,
         help="take over what an interrupted run finished (on)",
     )
@@ -199,8 +200,12 @@ def _add_measuring(flags: Flags) -> None:
         action="store_true",
         help="print what would run and load nothing",
     )
-    add("--card", modes=(BENCHMARK, TIER_TEST), metavar="NAME", help="predict for it: a dry run or the tiers")
-    add("--json-compat", modes=MODES, action="store_true", help="a bare list with upstream's field names")
+    card = "predict for it: a dry run, the growth, the tiers"
+    add("--card", modes=(BENCHMARK, SCALING, TIER_TEST), metavar="NAME", help=card)
+    add("--quick", modes=(SCALING,), action="store_true", help="fewer lengths: up to 30 s")
+    add("--html", type=Path, modes=(SCALING,), metavar="FILE", help="the plot (outputs/scaling.html)")
+    listed = tuple(mode for mode in MODES if mode != SCALING)
+    add("--json-compat", modes=listed, action="store_true", help="a bare list with upstream's field names")
 
 
 def _add_tiers(flags: Flags) -> None:

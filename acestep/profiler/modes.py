@@ -2,6 +2,7 @@
 
 profile      one request: where its time goes, and how near that is to what the device can do
 benchmark    the matrix of durations, batches, thinking and steps
+scaling      each component at several lengths: how its time grows (`scaling.py`)
 text modes   one text of the language model, which is all they load
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,8 +21,8 @@ from acestep import components, resolver
 from acestep.cli import report
 from acestep.costs.report import label
 from acestep.effective_plan import EffectivePlan
-from acestep.profiler import devices, instruments, matrix, prepare, roofline, tables
-from acestep.profiler.flags import BENCHMARK, PROFILE, TEXT_MODES
+from acestep.profiler import devices, instruments, matrix, prepare, roofline, scaling, tables
+from acestep.profiler.flags import BENCHMARK, PROFILE, SCALING, TEXT_MODES
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
 from acestep.profiler.recording import Recording
@@ -50,6 +52,8 @@ def run(options: Options) -> int:
     """
     if options.mode == PROFILE:
         return _profile(options)
+    if options.mode == SCALING:
+        return _scaling(options)
     return _benchmark(options) if options.mode == BENCHMARK else _text(options)
 
 
@@ -113,6 +117,13 @@ def _benchmark(options: Options) -> int:
             print(matrix.table_row(row, item), flush=True)
             failed = failed or item.status not in ("ok", "skip")
     return 1 if failed else 0
+
+
+def _scaling(options: Options) -> int:
+    """Every component at its lengths, on the device that is here; `options.card` is for the prediction."""
+    setup = prepare.setup(replace(options, card=None), with_lm=True)
+    _announce(options, setup)
+    return scaling.run(options, setup)
 
 
 def _list(todo: Sequence[matrix.Row], setup: Setup, card: Card | None) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from acestep.cli.upstream import LeftOut
-from acestep.defaults import DEFAULT_EXAMPLE
+from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.lm.backends.registry import BACKENDS
 from acestep.profiler import defaults
-from acestep.profiler.flags import BENCHMARK, PROFILE, TEXT_MODES, TIER_TEST, flag_of, parser
+from acestep.profiler.flags import BENCHMARK, PROFILE, SCALING, TEXT_MODES, TIER_TEST, flag_of, parser
 from acestep.profiler.request import COT_SWITCHES, RequestFile, requested
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import AUTO, NONE
@@ -34,6 +34,7 @@ from harness.quantization import QUANTIZATIONS
 OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile", "graphs")
 UNASKED = ("preset", "default")  # origins of what nobody has asked for
 OUTPUTS = ("benchmark_output", "json_plan")
+REPEATS = {BENCHMARK: 3, SCALING: 5}  # where a flag says nothing, else 1
 MAX_REPEATS = 1_000
 MAX_BUDGET_S = 7 * 24 * 3_600.0
 TIERSIM_FLAGS = (
@@ -92,7 +93,9 @@ class Options:
     budget_s: float | None = None
     resume: bool = True
     dry_run: bool = False
-    card: str | None = None  # what a dry run predicts for
+    card: str | None = None  # what is predicted for
+    quick: bool = False
+    html: Path | None = None
     benchmark_output: Path | None = None
     json_plan: Path | None = None
     json_compat: bool = False
@@ -100,6 +103,11 @@ class Options:
     left_out: LeftOut = field(default_factory=lambda: LeftOut(Adjustments(strict=False)))
     origins: Mapping[str, str] = field(default_factory=dict)
     example_names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """Of the first item."""
+        return (self.config.seeds or (DEFAULT_SEED,))[0]
 
     @property
     def chains(self) -> bool:
@@ -198,7 +206,7 @@ def _tiersim(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def _measuring(mode: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """How it is measured, where the flag is not the option itself."""
     values: dict[str, Any] = {"warmup": "no_warmup" not in settings}
-    values["repeats"] = settings.get("repeats", 3 if mode == BENCHMARK else 1)
+    values["repeats"] = settings.get("repeats", REPEATS.get(mode, 1))
     within("repeats", values["repeats"], 1, MAX_REPEATS, kind=int)
     if "budget" in settings:
         within("budget", settings["budget"], 1.0, MAX_BUDGET_S)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from acestep import gpu_config
 from acestep.effective_plan import EffectivePlan
-from acestep.profiler.flags import BENCHMARK, TEXT_MODES
+from acestep.profiler.flags import BENCHMARK, SCALING, TEXT_MODES
 from acestep.profiler.options import Options, named
 from acestep.profiler.request import COT_SWITCHES
 from acestep.setup import AUTO, NONE, Setup
@@ -17,6 +17,10 @@ from harness.errors import MissingPrerequisite
 from harness.text import harmless
 
 USEFUL_TURBO_STEPS = 20
+# Lines of the header that say nothing of a mode.
+IDLE = dict.fromkeys(TEXT_MODES, ("DiT", "offload DiT", "quantization", "preset", "thinking", "CoT")) | {
+    SCALING: ("preset", "thinking", "CoT", "constrained")
+}
 
 
 def card(options: Options) -> Card | None:
@@ -31,7 +35,7 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
     """The engine the options ask for. `with_lm`: whether a language model is loaded (if it has work).
 
     Raises UsageError, or MissingPrerequisite for a device, weights or a language model that is not there;
-    in a benchmark a tier without one is no error: its `lm` is None.
+    in a benchmark, or where growth is measured, a tier without one is no error: its `lm` is None.
     """
     with_lm = options.wants_lm if with_lm is None else with_lm
     with named(options.origins):
@@ -56,7 +60,7 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
             strict=options.strict,
             no_limits=options.no_limits,
         )
-        if with_lm and setup.lm is None and options.mode != BENCHMARK:
+        if with_lm and setup.lm is None and options.mode not in (BENCHMARK, SCALING):
             raise MissingPrerequisite(f"lm_model: {setup.no_lm}")
     return setup
 
@@ -100,11 +104,7 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         "warm-up": switch("no_warmup", options.warmup),
         "commit": commit or "unknown",
     }
-    idle = (
-        ("DiT", "offload DiT", "quantization", "preset", "thinking", "CoT")
-        if options.mode in TEXT_MODES
-        else ()
-    )
+    idle = IDLE.get(options.mode, ())
     return [f"{name:<13}{harmless(fact)}" for name, fact in facts.items() if name not in idle]
 
 

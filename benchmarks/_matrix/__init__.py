@@ -76,6 +76,7 @@ class Cell:
     predicted   one tier's verdict on a card that is not here
     request     one request of a subject; the parameters are its fields
     component   one network of a subject, called on inputs of a size
+    scaling     one component of the engine at several lengths, from which its growth follows
     sampling, mask, codes, resample, span    functions of the engine by themselves
     """
 
@@ -126,6 +127,7 @@ def timing_cells(source: str) -> list[Cell]:
         *_product("task", task=TASKS, duration_s=least),
         *_product("text", mode=TEXT_MODES),
         *_product("solver", method=METHODS, guidance=GUIDANCE, duration_s=least),
+        *_product("scaling", component=SCALED),
     ]
     if left("duration_s", least):
         outputs = {name: _dits() for name in left("output", DIT_OUTPUTS)}
@@ -160,6 +162,15 @@ def plan_cells(source: str) -> list[Cell]:
         for name in _lms()
         if name == PLAIN or least.items() <= size.items()
     ]
+
+
+def lengths(source: str, component: str, device: str) -> tuple[int, ...]:
+    """The lengths of a component that grows, in seconds of audio or in tokens, on a `device`."""
+    if component in OF_TOKENS:
+        return left("length_tokens", LENGTHS_TOKENS)
+    if source == TINY:
+        return left("length_s", TINY_LENGTHS_S)
+    return left("length_s", GUIDE_LENGTHS_S if device == "cpu" else CARD_LENGTHS_S)
 
 
 def cold_cells(source: str) -> list[Cell]:

@@ -67,6 +67,16 @@ MICRO: dict[str, dict[str, tuple]] = {
     "span": {"reader": ("nobody", "recording")},
 }  # fmt: skip
 MICRO_UNLESS_NAMED = {"codes_s": (10, 60)}  # what there is of an axis that the filter does not name
+# What grows with length, and at which: of audio in seconds, of a prompt in tokens.
+SCALED = ("lm_decode", "dit_step", "vae_encode", "vae_decode", "resample", "text_encode", "mel")
+OF_TOKENS = ("text_encode",)
+TINY_LENGTHS_S, GUIDE_LENGTHS_S, CARD_LENGTHS_S = (
+    (5, 15, 30),
+    (5, 30, 60, 180, 300),
+    (5, 30, 60, 180, 300, 600),
+)
+LENGTHS_S = tuple(sorted({*TINY_LENGTHS_S, *CARD_LENGTHS_S}))
+LENGTHS_TOKENS = (16, 32, 64, 128, 256)
 
 # The first that is there, on every machine: a tier's own choice would make machines incomparable.
 LMS = tuple(f"acestep-5Hz-lm-{size}" for size in ("0.6B", "1.7B", "4B"))
@@ -89,6 +99,9 @@ AXES: dict[str, tuple] = {
     "lm": WITH_LM,
     "variant": VARIANTS,
     "preset": PRESETS,
+    "component": SCALED,
+    "length_s": LENGTHS_S,
+    "length_tokens": LENGTHS_TOKENS,
     **{name: values for axes in MICRO.values() for name, values in axes.items()},
 }
 

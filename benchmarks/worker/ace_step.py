@@ -210,6 +210,7 @@ def measure_cell(engines, cell) -> dict:
 
 def timing() -> tuple[dict, list, Callable]:
     import engine_parity
+    import scaling
 
     engines = Engines()
     engine = engines.get(matrix.PLAIN)
@@ -217,6 +218,8 @@ def timing() -> tuple[dict, list, Callable]:
     facts = {"environment": dict(engine.environment), "load_s": engine.load_s, "repeats": REPEATS}
 
     def run(cell) -> dict:
+        if cell.kind == "scaling":
+            return scaling.measure(engines.get(cell.engine), cell)
         return parity.measure(cell) if cell.kind == "parity" else measure_cell(engines, cell)
 
     return facts, matrix.timing_cells(engine.environment["source"]), run

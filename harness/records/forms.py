@@ -19,6 +19,7 @@ from harness.text import harmless
 
 FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would compute
 BEFORE_LOADED = ("", "start", "import", "cap", "load")  # phases of a tier test until its models are there
+LENGTH = ("component", "length", "unit")  # of what was measured at several
 MARKUP = re.compile(r"([\\`*\[\]<>|&~])")
 
 
@@ -108,6 +109,7 @@ def _row(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {
         "mode": item.mode,
         **(_card_cells(item, item.card) if item.card else {}),
+        **{name: item.requested[name] for name in LENGTH if "component" in item.requested},
         "duration_s": item.requested.get("duration"),
         "batch_size": item.requested.get("batch_size"),
         "thinking": item.requested.get("thinking"),

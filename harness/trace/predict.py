@@ -12,6 +12,8 @@ says so: see `Subject.stand_ins`.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -44,12 +46,10 @@ def predict(
     memory of the card: that is part of the result.
     """
     found = calibration.find(card)
-    libraries = CUDA(card.capability, found.measured)
     if found.measured:
         card = replace(card, context_mib=found.measured.context_mib)
     efficiencies = _efficiencies(card, found.measured)
-    traces = _traces if repeat else None
-    with _turn, FakeCard(card, cap_bytes, libraries, traces, subject.repeated()) as fake:
+    with fake_card(subject, card, found, cap_bytes, repeat=repeat) as fake:
         result = _run(subject, plan, fake)
         fake.tracker.close()
     return Cost(
@@ -70,6 +70,21 @@ def predict(
         counts=asdict(result.counts) if result else {},
         retries=fake.tracker.allocator.retries,
     )
+
+
+@contextmanager
+def fake_card(
+    subject: Subject,
+    card: Card,
+    found: calibration.Found,
+    cap_bytes: int | None = None,
+    *,
+    repeat: bool = True,
+) -> Iterator[FakeCard]:
+    """A fake card for the engine of a subject; threads take turns. Arguments are those of `predict`."""
+    libraries = CUDA(card.capability, found.measured)
+    with _turn, FakeCard(card, cap_bytes, libraries, _traces if repeat else None, subject.repeated()) as fake:
+        yield fake
 
 
 def _efficiencies(card: Card, measured: calibration.Calibration | None) -> Efficiencies:

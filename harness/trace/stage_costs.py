@@ -79,7 +79,7 @@ class Sample(NamedTuple):
 
 @dataclass
 class Stage:
-    """One stage's sums. `ps`: picoseconds by kind of kernel and the resource that bounds it.
+    """One stage's sums. `ps`: picoseconds by kind of kernel and the resource that bounds it. `flop`: by kind.
 
     `sites`: bytes alive at the peak of allocated memory, by the call site in the engine that allocated them.
     `reads`, `copies`: how often something went to the host, and to the card, by the operator and its line.
@@ -88,6 +88,7 @@ class Stage:
     name: str
     work: list[int | Fraction] = field(default_factory=lambda: [0] * len(Work._fields))
     ps: dict[tuple[str, str], int | Fraction] = field(default_factory=dict)
+    flop: dict[str, int | Fraction] = field(default_factory=dict)
     peak_live_bytes: int = 0
     peak_allocated_bytes: int = 0
     peak_reserved_bytes: int = 0
@@ -141,6 +142,8 @@ class StageCosts:
         duration = self._durations.get(work)
         if duration is None:
             duration = self._durations[work] = self._duration(work)
+        if work.flop:
+            stage.flop[work.kind] = stage.flop.get(work.kind, 0) + work.flop
         bound, kernel_ps, link_ps = duration
         stage.add_ps(work.kind, bound, kernel_ps)
         stage.add_ps(work.kind, "link", link_ps)
@@ -174,15 +177,18 @@ class StageCosts:
     def counting(self, times: int) -> Iterator[None]:
         """Inside, all that is charged to the stage that is running counts so many times."""
         stage = self.stage()
-        work, ps, clock_ps = stage.work, stage.ps, self._clock_ps
+        work, ps, flop, clock_ps = stage.work, stage.ps, stage.flop, self._clock_ps
         reads, copies = stage.reads.copy(), stage.copies.copy()
-        stage.work, stage.ps, self._clock_ps = [0] * len(work), {}, round(clock_ps)
+        stage.work, stage.ps, stage.flop, self._clock_ps = [0] * len(work), {}, {}, round(clock_ps)
         yield
         self._clock_ps = clock_ps + (self._clock_ps - round(clock_ps)) * times
         stage.work = [old + new * times for old, new in zip(work, stage.work, strict=True)]
         inside, stage.ps = stage.ps, ps
         for (kind, resource), amount in inside.items():
             stage.add_ps(kind, resource, amount * times)
+        inside_flop, stage.flop = stage.flop, flop
+        for kind, amount in inside_flop.items():
+            stage.flop[kind] = stage.flop.get(kind, 0) + amount * times
         for crossings, before in ((stage.reads, reads), (stage.copies, copies)):
             for where, count in (crossings - before).items():
                 crossings[where] = before[where] + count * times

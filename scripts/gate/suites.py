@@ -16,8 +16,9 @@ from benchmarks import _matrix
 from benchmarks.common import Suite
 from scripts.asv_selection import WITHOUT_TABLE
 
-# Rates have twins that shrink; peaks and parity are no samples, of cold starts there are too few.
-UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart"
+# Rates have twins that shrink; peaks and parity are no samples, of cold starts there are too few. What grows
+# with length has its times in other series that gate, and an exponent falls where an intercept rises.
+UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart|Scaling"
 EXACT = "TrackCost|TrackPredictedPeak|TrackWaits"
 STAGES = {"prefill_ms": "lm_prefill", "decode_ms": "lm_decode", "plan": "wall", "peak": "peak memory",
           "code": "lm_decode", "step": "diffuse", "tile": "vae_decode"}  # fmt: skip

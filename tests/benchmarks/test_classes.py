@@ -9,7 +9,7 @@ import sys
 import pytest
 from places import ROOT
 
-from benchmarks import cold, costs, dit, generate, lm, memory, micro, parity, tasks, vae, waits
+from benchmarks import cold, costs, dit, generate, lm, memory, micro, parity, scaling, tasks, vae, waits
 from scripts.gate.suites import UNGATED
 
 CLASSES = [
@@ -39,6 +39,7 @@ CLASSES = [
     micro.TimeCodes,
     micro.TimeResample,
     micro.TimeSpan,
+    scaling.TrackScaling,
 ]
 DISCOVER = """
 import json, sys

@@ -10,10 +10,24 @@ import pytest
 from asv.benchmarks import Benchmarks
 from places import ROOT
 
-from benchmarks import _matrix, cold, costs, dit, generate, lm, memory, micro, parity, tasks, vae, waits
+from benchmarks import (
+    _matrix,
+    cold,
+    costs,
+    dit,
+    generate,
+    lm,
+    memory,
+    micro,
+    parity,
+    scaling,
+    tasks,
+    vae,
+    waits,
+)
 from scripts import asv_selection
 
-MODULES = (cold, costs, dit, generate, lm, memory, micro, parity, tasks, vae, waits)
+MODULES = (cold, costs, dit, generate, lm, memory, micro, parity, scaling, tasks, vae, waits)
 CLASSES = [
     cls
     for module in MODULES

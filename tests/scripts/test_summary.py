@@ -22,6 +22,13 @@ def written(tmp_path, monkeypatch):
     run = {"wall_s": 123.456, "stages_s": stages}
     done = {"status": "ok", "runs": [run] * 3, "counts": {"lm_prefill_tokens": 100, "lm_decode_tokens": 1200}}
     timing = {cell.name: done for cell in timing_cells("synthetic-full")}
+    growth = {
+        "exponent": [1.0234, 0.9871, 1.0512],
+        "slope": [0.12345, 0.1201, 0.1267],
+        "intercept": [1e-4, -1e-3, 0.002],
+    }
+    timing["scaling component=vae_decode"] = done | {"growth": growth}
+    timing["scaling component=mel"] = {"status": "unsupported", "reason": "this commit's engine has no mel"}
     timing["plan duration_s=240 batch=4 thinking=True"] = {"status": "failed", "reason": "CUDA out of memory"}
     memory = {
         cell.name: {"status": "oom"} if cell["tier_gb"] < 8 else {"status": "ok", "peak_bytes": 3 * 2**30}
@@ -44,7 +51,8 @@ def test_the_table(written, monkeypatch, capsys):
     shown = capsys.readouterr().out
     for expected in (
         COMMIT[:12], "synthetic-full", "NVIDIA H200", "bfloat16", "vae_decode", "12,345.6", "123,456.0",
-        "0.5144", "97", "3,072", "oom", "index.html",
+        "0.5144", "97", "1.02 [0.987, 1.05]", "123 [120, 127]", "0.1 [-1, 2]",
+        "3,072", "oom", "index.html",
         "failed: plan duration_s=240 batch=4 thinking=True: CUDA out of memory",
     ):  # fmt: skip
         assert expected in shown, expected

@@ -114,8 +114,10 @@ REFUSED = {
     "--device-json card.json": (2, "--device-json: has no meaning in mode profile"),
     "--card rtx4090": (
         2,
-        "--card: has no meaning in mode profile; drop it, or use it in benchmark, tier-test",
+        "--card: has no meaning in mode profile; drop it, or use it in benchmark, scaling, tier-test",
     ),
+    "--quick": (2, "--quick: has no meaning in mode profile; drop it, or use it in scaling"),
+    "--html plot.html": (2, "--html: has no meaning in mode profile; drop it, or use it in scaling"),
 }
 
 
