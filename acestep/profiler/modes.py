@@ -8,10 +8,10 @@ text modes   one text of the language model, which is all they load
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -121,7 +121,7 @@ def _benchmark(options: Options) -> int:
 
 def _scaling(options: Options) -> int:
     """Every component at its lengths, on the device that is here; `options.card` is for the prediction."""
-    setup = prepare.setup(replace(options, card=None), with_lm=True)
+    setup = prepare.setup(dataclasses.replace(options, card=None), with_lm=True)
     _announce(options, setup)
     return scaling.run(options, setup)
 
