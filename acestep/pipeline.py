@@ -17,7 +17,7 @@ to one shape would only add work, and an item would come to depend on what it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -46,6 +46,8 @@ from harness.compiling import Compiled
 from harness.memory import MemoryBudget
 from harness.spans import span
 
+OnCode = Callable[[int], object]
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -56,6 +58,21 @@ class Generated:
     counts: Counts
     fallbacks: tuple[Fallback, ...]
     cuts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What the stages before the VAE return: what it decodes, and what the items are made of."""
+
+    inputs: AudioInputs
+    plan: Plan
+    conditioned: Sequence[Conditioned]
+    diffused: Sequence[Diffused]
+
+    @property
+    def batches(self) -> list[MicroBatch]:
+        """The micro-batches, each with its latents in `diffused`."""
+        return [part.batch for part in self.conditioned]
 
 
 class Generation:
@@ -84,22 +101,33 @@ class Generation:
 
     def run(self, save_dir: Path | None) -> Generated:
         """Every stage in order; files under `save_dir` when it is given."""
+        latents = self.latents()
+        return self.finished(latents, self.vae_decode(latents.diffused), save_dir)
+
+    def latents(self, on_code: OnCode | None = None) -> Latents:
+        """The stages before the VAE. `on_code`: told how many audio codes are planned, as they come."""
         inputs = self.encode_inputs()
-        plan = self.lm()
+        plan = self.lm(on_code)
         batches = self.micro_batches(plan, inputs)
         texts = self.text_encode(batches)
         with self.models.residency.using(components.DIT):
             conditioned = self.diffusion.condition(batches, texts, inputs)
             self.diffusion.compile(conditioned)
             diffused = self.diffusion.diffuse(conditioned, inputs)
-        decoded = self.vae_decode(diffused)
-        audios = self.save(self.post(conditioned, decoded, inputs), save_dir)
+        return Latents(inputs, plan, conditioned, diffused)
+
+    def finished(
+        self, latents: Latents, decoded: Sequence[Decoded], save_dir: Path | None, *, streamed: bool = False
+    ) -> Generated:
+        """The stages after the VAE. What is `streamed` stays at the level that it was heard at."""
+        audios = self.save(self.post(latents, decoded, streamed), save_dir)
+        batches = latents.batches
         return Generated(
             audios=audios,
-            counts=self._counts(inputs, plan, conditioned, diffused, decoded),
+            counts=self._counts(latents, decoded),
             fallbacks=(
-                *inputs.fallbacks,
-                *plan.fallbacks,
+                *latents.inputs.fallbacks,
+                *latents.plan.fallbacks,
                 *self.diffusion.passes.captured.fallbacks,
                 *(fallback for part in decoded for fallback in part.fallbacks),
             ),
@@ -139,7 +167,7 @@ class Generation:
             _, codes = canvas.cover(self.models.ace_step, inputs.source, self.models.silence)
         return codes[0, : -(-inputs.frames // canvas.FRAMES_PER_CODE)]
 
-    def lm(self) -> Plan:
+    def lm(self, on_code: OnCode | None = None) -> Plan:
         """Metadata and codes of every item, from the language model or from the request itself."""
         params, plan = self.params, self.plan
         user = user_metadata(params, plan.text_duration_s)
@@ -250,17 +278,14 @@ class Generation:
         """Latents to waveforms. Raises BenchError for latents that are not music."""
         return self.decoding.decode([part.latents for part in diffused])
 
-    def post(
-        self, conditioned: Sequence[Conditioned], decoded: Sequence[Decoded], inputs: AudioInputs
-    ) -> tuple[Audio, ...]:
+    def post(self, latents: Latents, decoded: Sequence[Decoded], streamed: bool = False) -> tuple[Audio, ...]:
         """Waveforms to finished items on the host, in the order of their seeds."""
         audios: dict[int, Audio] = {}
         rate = self.models.sample_rate
         with span("post"):
-            for part, waves in zip(conditioned, decoded, strict=True):
-                batch = part.batch
-                protected = waveform.protect(waves.audio[..., : batch.samples]).cpu()
-                kept = self._spliced(protected, inputs)
+            for batch, waves in zip(latents.batches, decoded, strict=True):
+                audio = waves.audio[..., : batch.samples]
+                kept = self._spliced((audio if streamed else waveform.protect(audio)).cpu(), latents.inputs)
                 codes = [audio_codes.join(row.tolist()) for row in batch.codes] or [""] * len(batch.items)
                 for item, wave, text in zip(batch.items, kept, codes, strict=True):
                     finished, peak, rms, silent = finishing.finish(wave, self.params, rate)
@@ -276,13 +301,18 @@ class Generation:
                     )
         return tuple(audios[item] for item in range(len(self.seeds)))
 
-    def _spliced(self, waves: Tensor, inputs: AudioInputs) -> Tensor:
+    def post_piece(self, waves: Tensor, start: int, samples: int, inputs: AudioInputs) -> Tensor:
+        """`post` but for the level, of the piece `waves [B, 2, n]` from `start` of `samples` in all."""
+        fades = finishing.fades(self.params, self.models.sample_rate)
+        return finishing.faded(self._spliced(waves, inputs, start, samples), *fades, start, samples)
+
+    def _spliced(self, waves: Tensor, inputs: AudioInputs, start: int = 0, samples: int = 0) -> Tensor:
         """Outside a painted region the recording itself, where it is to be put back."""
         crossfade_s = self.params.repaint_wav_crossfade_sec
         if inputs.wave is None or inputs.wave_region is None or crossfade_s is None:
             return waves
         crossfade = int(crossfade_s * self.models.sample_rate)  # whole samples, as upstream counts them
-        return finishing.spliced(waves, inputs.wave, inputs.wave_region, crossfade)
+        return finishing.spliced(waves, inputs.wave, inputs.wave_region, crossfade, start, samples)
 
     def save(self, audios: Sequence[Audio], save_dir: Path | None) -> tuple[Audio, ...]:
         """Items to new files of `save_dir` where there is one, named by their seeds; no silent ones."""
@@ -296,25 +326,19 @@ class Generation:
         path, contents = writing.save(audio.tensor, stem, audio.sample_rate, self.plan.config)
         return replace(audio, path=path, contents=contents)
 
-    def _counts(
-        self,
-        inputs: AudioInputs,
-        plan: Plan,
-        conditioned: Sequence[Conditioned],
-        diffused: Sequence[Diffused],
-        decoded: Sequence[Decoded],
-    ) -> Counts:
-        longest = max(part.batch.frames for part in conditioned)
+    def _counts(self, latents: Latents, decoded: Sequence[Decoded]) -> Counts:
+        batches = latents.batches
+        longest = max(batch.frames for batch in batches)
         return replace(
-            plan.counts,
-            audio_s=max(part.batch.samples for part in conditioned) / self.models.sample_rate,
+            latents.plan.counts,
+            audio_s=max(batch.samples for batch in batches) / self.models.sample_rate,
             latent_frames=longest,
             dit_tokens=-(-longest // 2),
-            encoder_tokens=max(part.encoder_tokens for part in conditioned),
+            encoder_tokens=max(part.encoder_tokens for part in latents.conditioned),
             dit_steps=len(self.diffusion.times),
-            dit_calls=sum(part.passes for part in diffused),
+            dit_calls=sum(part.passes for part in latents.diffused),
             vae_tiles=sum(part.tiles for part in decoded),
             vae_tile_frames=decoded[-1].tile_frames,
             vae_level=max(part.level for part in decoded),
-            vae_encode_tiles=inputs.tiles,
+            vae_encode_tiles=latents.inputs.tiles,
         )

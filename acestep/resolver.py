@@ -90,6 +90,24 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     return replace(plan, adjustments=tuple(changes), notes=notes)
 
 
+def streamed(plan: EffectivePlan) -> EffectivePlan:
+    """The plan whose audio is handed out while it is decoded, without what needs all of it.
+
+    Raises UsageError for what is left out when the setup is strict.
+    """
+    if not plan.params.enable_normalization:
+        return plan
+    changes = Adjustments(plan.setup.strict)
+    changes.note("enable_normalization", True, False, "needs the peak of the whole audio, and it is streamed")
+    unused = ("enable_normalization", "normalization_db")
+    return replace(
+        plan,
+        params=replace(plan.params, **{name: fields.DEFAULTS[name] for name in unused}),
+        requested=tuple(name for name in plan.requested if name not in unused),
+        adjustments=(*plan.adjustments, *changes),
+    )
+
+
 def resolve_recording(path: str, setup: Setup) -> EffectivePlan:
     """The plan that encodes a recording to its audio codes: of as much of it as a cover may have."""
     return resolve(GenerationParams(task_type="cover", src_audio=path), GenerationConfig(), setup)
