@@ -22,9 +22,10 @@ from acestep import components, resolver
 from acestep.audio import writing
 from acestep.effective_plan import EffectivePlan
 from acestep.lm.backends.registry import open_backend
+from acestep.lm.decode.step import OnCode
 from acestep.lm.describe import Description
 from acestep.lm.planner import Planner
-from acestep.pipeline import Generated, Generation, OnCode
+from acestep.pipeline import Generated, Generation
 from acestep.request import LONGEST_S, DescriptionParams, GenerationConfig, GenerationParams, drawn_seed
 from acestep.result import DescriptionResult, GenerationResult, PlanResult
 from acestep.setup import Setup

@@ -17,7 +17,7 @@ to one shape would only add work, and an item would come to depend on what it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from acestep.diffusion import canvas
 from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatch
 from acestep.effective_plan import EffectivePlan
 from acestep.length import long_fades
+from acestep.lm.decode.step import OnCode
 from acestep.lm.planner import Plan, Planner
 from acestep.result import Audio, Counts
 from acestep.text import audio_codes, conditioning
@@ -45,8 +46,6 @@ from harness.adjustments import Fallback
 from harness.compiling import Compiled
 from harness.memory import MemoryBudget
 from harness.spans import span
-
-OnCode = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -182,6 +181,7 @@ class Generation:
                     max_duration_s=int(plan.setup.max_duration_s),
                     metadata=plan.lm_metadata,
                     codes=plan.lm_codes,
+                    on_code=on_code,
                 )
         if params.audio_codes:
             codes = torch.tensor(audio_codes.parse(params.audio_codes), device=self.models.device)

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from acestep.audio.decode import Song
 from acestep.audio.tile import STAGE
-from acestep.pipeline import Generated, Generation, Latents, OnCode
+from acestep.lm.decode.step import OnCode
+from acestep.pipeline import Generated, Generation, Latents
 from acestep.result import GenerationResult
 from harness.spans import Times, record, span
 from harness.streaming import Chunk
