@@ -142,8 +142,11 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add(
         "--out",
         type=Path,
-        default=Path("outputs"),
-        help="folder for the audio, which replaces no file (%(default)s)",
+        help=f"folder for the audio, which replaces no file ({commands.OUTPUTS})",
+    )
+    add("--stream", metavar="-", help="write one item to standard output while it is decoded, as WAV")
+    add(
+        "--chunk", type=number, metavar="SECONDS", help=f"of audio at a time, streamed ({commands.CHUNK_S:g})"
     )
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
     help_of = "print which field has a use in which task (wide: | less -S)"

@@ -26,7 +26,7 @@ from acestep.lm.decode.step import OnCode
 from acestep.lm.describe import Description
 from acestep.lm.planner import Planner
 from acestep.pipeline import Generated, Generation
-from acestep.request import LONGEST_S, DescriptionParams, GenerationConfig, GenerationParams, drawn_seed
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, drawn_seed
 from acestep.result import DescriptionResult, GenerationResult, PlanResult
 from acestep.setup import Setup
 from acestep.streaming import Run, Stream
@@ -34,7 +34,6 @@ from acestep.text import audio_codes
 from acestep.weights.checkpoint import Source
 from acestep.weights.loading import Models
 from acestep.weights.sources import open_source
-from harness.checks import within
 from harness.compiling import Compiled
 from harness.device import (
     describe,
@@ -49,8 +48,6 @@ from harness.memory import MemoryBudget, hold_to
 from harness.quantization import scheme
 from harness.residency import Residency
 from harness.spans import Times, record
-
-CHUNK_RANGE_S = (0.01, LONGEST_S)
 
 
 class Engine:
@@ -174,8 +171,7 @@ class Engine:
         `on_code(count)` is told of planned audio codes, with 1 first. What a stream cannot do is told
         (`resolver.streamed`). Raises UsageError for a `chunk_s` out of range; the stream raises as `run`.
         """
-        within("chunk_s", chunk_s, *CHUNK_RANGE_S)
-        generation = self.generation(resolver.streamed(plan))
+        generation = self.generation(resolver.streamed(plan, chunk_s))
         if components.VAE_ENCODER in plan.components:
             writing.load_libraries(plan.config.audio_format)
         chunk_samples = round(chunk_s * self.models.sample_rate)

@@ -7,7 +7,7 @@
     compile         shapes not met before -> graphs               also before `vae_decode`
     diffuse         noise -> latents
     vae_decode      latents -> waveforms                          `audio.decoding`
-    post            waveforms -> measured items
+    post            waveforms -> measured items                   these two: `audio.items`
     save            items -> files
 
 Items whose plans came out alike (same words, same length) are one micro-batch of the DiT. Others run one
@@ -18,17 +18,17 @@ to one shape would only add work, and an item would come to depend on what it is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from acestep import components
-from acestep.audio import finishing, waveform, writing
 from acestep.audio.decode import Decoded
 from acestep.audio.decoding import Decoding
 from acestep.audio.inputs import AudioInputs, encode_inputs
+from acestep.audio.items import Items
 from acestep.cuts import caption_cut, user_metadata
 from acestep.diffusion import canvas
 from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatch
@@ -97,6 +97,7 @@ class Generation:
         self.seeds = seeds
         self.diffusion = Diffusion(models, plan, seeds, compiled)
         self.decoding = Decoding(models, plan, budget, compiled)
+        self.items = Items(plan, seeds, models.sample_rate)
 
     def run(self, save_dir: Path | None) -> Generated:
         """Every stage in order; files under `save_dir` when it is given."""
@@ -118,9 +119,10 @@ class Generation:
     def finished(
         self, latents: Latents, decoded: Sequence[Decoded], save_dir: Path | None, *, streamed: bool = False
     ) -> Generated:
-        """The stages after the VAE. What is `streamed` stays at the level that it was heard at."""
-        audios = self.save(self.post(latents, decoded, streamed), save_dir)
+        """The stages after the VAE. What is `streamed` has been heard, and stays as loud as it was."""
         batches = latents.batches
+        audios = self.items.post(batches, decoded, latents.inputs, streamed=streamed)
+        audios = self.items.save(audios, save_dir)
         return Generated(
             audios=audios,
             counts=self._counts(latents, decoded),
@@ -130,7 +132,11 @@ class Generation:
                 *self.diffusion.passes.captured.fallbacks,
                 *(fallback for part in decoded for fallback in part.fallbacks),
             ),
-            cuts=(*self._planned_cuts(batches), *self._cut_fades(batches)),
+            cuts=(
+                *self._planned_cuts(batches),
+                *self._cut_fades(batches),
+                *(_too_loud(audios) if streamed else ()),
+            ),
         )
 
     def intermediates(self) -> dict[str, Tensor]:
@@ -278,54 +284,6 @@ class Generation:
         """Latents to waveforms. Raises BenchError for latents that are not music."""
         return self.decoding.decode([part.latents for part in diffused])
 
-    def post(self, latents: Latents, decoded: Sequence[Decoded], streamed: bool = False) -> tuple[Audio, ...]:
-        """Waveforms to finished items on the host, in the order of their seeds."""
-        audios: dict[int, Audio] = {}
-        rate = self.models.sample_rate
-        with span("post"):
-            for batch, waves in zip(latents.batches, decoded, strict=True):
-                audio = waves.audio[..., : batch.samples]
-                kept = self._spliced((audio if streamed else waveform.protect(audio)).cpu(), latents.inputs)
-                codes = [audio_codes.join(row.tolist()) for row in batch.codes] or [""] * len(batch.items)
-                for item, wave, text in zip(batch.items, kept, codes, strict=True):
-                    finished, peak, rms, silent = finishing.finish(wave, self.params, rate)
-                    audios[item] = Audio(
-                        tensor=finished,
-                        sample_rate=rate,
-                        seed=self.seeds[item],
-                        peak=peak,
-                        rms=rms,
-                        silent=silent,
-                        metadata=asdict(batch.metadata),
-                        codes=text,
-                    )
-        return tuple(audios[item] for item in range(len(self.seeds)))
-
-    def post_piece(self, waves: Tensor, start: int, samples: int, inputs: AudioInputs) -> Tensor:
-        """`post` but for the level, of the piece `waves [B, 2, n]` from `start` of `samples` in all."""
-        fades = finishing.fades(self.params, self.models.sample_rate)
-        return finishing.faded(self._spliced(waves, inputs, start, samples), *fades, start, samples)
-
-    def _spliced(self, waves: Tensor, inputs: AudioInputs, start: int = 0, samples: int = 0) -> Tensor:
-        """Outside a painted region the recording itself, where it is to be put back."""
-        crossfade_s = self.params.repaint_wav_crossfade_sec
-        if inputs.wave is None or inputs.wave_region is None or crossfade_s is None:
-            return waves
-        crossfade = int(crossfade_s * self.models.sample_rate)  # whole samples, as upstream counts them
-        return finishing.spliced(waves, inputs.wave, inputs.wave_region, crossfade, start, samples)
-
-    def save(self, audios: Sequence[Audio], save_dir: Path | None) -> tuple[Audio, ...]:
-        """Items to new files of `save_dir` where there is one, named by their seeds; no silent ones."""
-        with span("save"):
-            return tuple(self._saved(audio, save_dir) for audio in audios)
-
-    def _saved(self, audio: Audio, save_dir: Path | None) -> Audio:
-        if save_dir is None or audio.silent:
-            return audio
-        stem = save_dir / f"seed-{audio.seed}"
-        path, contents = writing.save(audio.tensor, stem, audio.sample_rate, self.plan.config)
-        return replace(audio, path=path, contents=contents)
-
     def _counts(self, latents: Latents, decoded: Sequence[Decoded]) -> Counts:
         batches = latents.batches
         longest = max(batch.frames for batch in batches)
@@ -342,3 +300,9 @@ class Generation:
             vae_level=max(part.level for part in decoded),
             vae_encode_tiles=latents.inputs.tiles,
         )
+
+
+def _too_loud(audios: Sequence[Audio]) -> list[str]:
+    """A line for each item that reaches beyond full scale."""
+    reason = "of full scale, which a stream is not turned down for"
+    return [f"seed {item.seed}: a peak of {item.peak:.2f} {reason}" for item in audios if item.peak > 1]

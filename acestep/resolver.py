@@ -26,7 +26,7 @@ from acestep.diffusion.schedule import (
 )
 from acestep.effective_plan import EffectivePlan
 from acestep.presets import PRESETS, requested, settled
-from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
+from acestep.request import LONGEST_S, DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.situations import Situation
 from acestep.tasks import TASKS, Task, instruction
@@ -34,9 +34,11 @@ from acestep.text import audio_codes
 from acestep.text.audio_codes import CODES_PER_SECOND
 from acestep.weights.sources import text_tokenizer
 from harness.adjustments import Adjustment, Adjustments
+from harness.checks import within
 from harness.errors import MissingPrerequisite
 
 BASE_GUIDANCE = 7.0
+CHUNK_RANGE_S = (0.01, LONGEST_S)
 
 
 def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) -> EffectivePlan:
@@ -90,11 +92,13 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     return replace(plan, adjustments=tuple(changes), notes=notes)
 
 
-def streamed(plan: EffectivePlan) -> EffectivePlan:
-    """The plan whose audio is handed out while it is decoded, without what needs all of it.
+def streamed(plan: EffectivePlan, chunk_s: float) -> EffectivePlan:
+    """The plan whose audio is handed out while it is decoded, `chunk_s` seconds at a time.
 
-    Raises UsageError for what is left out when the setup is strict.
+    What needs all of it at once is left out. Raises UsageError for that when the setup is strict, and for
+    chunks that are too short or too long.
     """
+    within("chunk_s", chunk_s, *CHUNK_RANGE_S)
     if not plan.params.enable_normalization:
         return plan
     changes = Adjustments(plan.setup.strict)

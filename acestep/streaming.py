@@ -174,7 +174,7 @@ class Run:
         with span("post"):
             piece = torch.zeros(len(generation.seeds), 2, max(wave.shape[-1] for wave in waves))
             for batch, wave in zip(latents.batches, waves, strict=True):
-                finished = generation.post_piece(wave, start, batch.samples, latents.inputs)
+                finished = generation.items.piece(wave, start, batch.samples, latents.inputs)
                 piece[list(batch.items), :, : wave.shape[-1]] = finished
         return piece
 
