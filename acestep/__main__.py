@@ -144,10 +144,10 @@ def _generate(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help=f"folder for the audio, which replaces no file ({commands.OUTPUTS})",
     )
-    add("--stream", metavar="-", help="write one item to standard output while it is decoded, as WAV")
-    add(
-        "--chunk", type=number, metavar="SECONDS", help=f"of audio at a time, streamed ({commands.CHUNK_S:g})"
-    )
+    help_of = "write WAV to standard output while it is decoded, and no file"
+    add("--stream", type=named, metavar="-", help=help_of)
+    help_of = f"audio of one piece of a --stream ({commands.CHUNK_S:g})"
+    add("--chunk", type=number, metavar="SECONDS", help=help_of)
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
     help_of = "print which field has a use in which task (wide: | less -S)"
     add("--help-fields", action=_Table, nargs=0, const="acestep.fields", help=help_of)
