@@ -19,6 +19,7 @@ from torch import Tensor
 from acestep.lm import describe
 from acestep.lm.backends.interface import Backend, DecodeLoop
 from acestep.lm.decode.selector import Guidance
+from acestep.lm.decode.step import OnCode
 from acestep.lm.describe import Description
 from acestep.lm.grammar.constraint import Constraint, MetadataConstraint
 from acestep.lm.grammar.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
@@ -70,12 +71,14 @@ class Planner:
         max_duration_s: int,
         metadata: bool,
         codes: bool,
+        on_code: OnCode | None = None,
     ) -> Plan:
         """Run phase 1 if `metadata`, then phase 2 if `codes`; one item per seed.
 
         `user`: what is fixed. `length_s`: seconds of an item, which set the number of its codes, by the
-        duration that its metadata names, in a thought of at most `max_duration_s`. Raises UsageError where
-        that is below 10.
+        duration that its metadata names, in a thought of at most `max_duration_s`. `on_code`: told of codes
+        as they come, as far as the host knows of them (`DecodeLoop.codes`). Raises UsageError where that is
+        below 10.
         """
         sampling = Sampling(
             params.lm_temperature, params.lm_top_k, params.lm_top_p, params.lm_repetition_penalty
@@ -89,7 +92,7 @@ class Planner:
         if codes:
             seconds = [length_s(item.duration) for item in planned]
             counts = [int(CODES_PER_SECOND * s) for s in seconds]
-            item_codes = self._codes(loop, params, planned, counts)
+            item_codes = self._codes(loop, params, planned, counts, on_code)
         return Plan(planned, item_codes, loop.counts(), tuple(loop.fallbacks))
 
     def understand(self, params: DescriptionParams) -> Description:
@@ -131,7 +134,12 @@ class Planner:
         )
 
     def _codes(
-        self, loop: DecodeLoop, params: GenerationParams, planned: Sequence[Metadata], counts: Sequence[int]
+        self,
+        loop: DecodeLoop,
+        params: GenerationParams,
+        planned: Sequence[Metadata],
+        counts: Sequence[int],
+        on_code: OnCode | None,
     ) -> tuple[Tensor, ...]:
         """Phase 2: the codes of each item."""
         caption, lyrics, guidance = params.caption, params.lyrics, None
@@ -141,7 +149,7 @@ class Planner:
             if params.lm_cfg_scale > 1:
                 bare = encode(phase2_unconditional(params.lm_negative_prompt))
                 guidance = Guidance(params.lm_cfg_scale, bare)
-        return tuple(loop.codes(prompts, counts, guidance))
+        return tuple(loop.codes(prompts, counts, guidance, on_code))
 
     def _bounded(self, params: GenerationParams) -> GenerationParams:
         """The request with its texts cut to what the model reads."""

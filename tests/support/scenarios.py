@@ -80,8 +80,10 @@ class Heard:
         self.tokens += said
         return said
 
-    def codes(self, prompts: Any, counts: Any, guidance: Any) -> list[Tensor]:
-        said = self.speaker.codes(prompts, counts, guidance)
+    def codes(self, prompts: Any, counts: Any, guidance: Any, on_code: Any = None) -> list[Tensor]:
+        told: list[int] = []
+        said = self.speaker.codes(prompts, counts, guidance, told.append)
+        assert told == [*range(1, max(counts) + 1)] and on_code is None
         for codes, count in zip(said, counts, strict=True):
             assert codes.shape == (count,) and codes.dtype == torch.int64
             assert codes.min() >= 0 and codes.max() < CODES

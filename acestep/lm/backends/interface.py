@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from acestep.lm.decode.selector import Guidance
+    from acestep.lm.decode.step import OnCode
     from acestep.lm.grammar.constraint import Constraint
     from acestep.lm.sampling import Sampling
     from acestep.result import Counts
@@ -38,9 +39,24 @@ class DecodeLoop(Protocol):
         ...
 
     def codes(
-        self, prompts: Sequence[list[int]], counts: Sequence[int], guidance: Guidance | None = None
+        self,
+        prompts: Sequence[list[int]],
+        counts: Sequence[int],
+        guidance: Guidance | None = None,
+        on_code: OnCode | None = None,
     ) -> list[Tensor]:
-        """Audio codes, int64 `[counts[i]]` per item, on the device."""
+        """Audio codes, int64 `[counts[i]]` per item, on the device.
+
+        `on_code` is called once a code of the longest item, with 1, 2, ... It waits for no device and reads
+        nothing back, so a code is told when the host is through with it:
+
+            pt on a CPU, mlx    it is there
+            pt on a card        its step is launched, recorded or not. The first follows the wait that ends
+                                `lm_prefill` or `compile`, and is early by one head and one draw; the others
+                                run ahead of the card as far as its queue goes
+            vllm                it is chosen; vLLM itself reads it back at the end of its step, so at most
+                                one is under way
+        """
         ...
 
     def counts(self) -> Counts: ...

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.decode.selector import Guidance, TokenSelector
+from acestep.lm.decode.step import OnCode
 from acestep.lm.sampling import Sampling
 from acestep.weights.checkpoint import Source
 from harness.errors import MissingPrerequisite
@@ -109,6 +110,10 @@ class MLXDecodeLoop(CachedDecodeLoop):
         self.device = device
 
     def codes(
-        self, prompts: Sequence[list[int]], counts: Sequence[int], guidance: Guidance | None = None
+        self,
+        prompts: Sequence[list[int]],
+        counts: Sequence[int],
+        guidance: Guidance | None = None,
+        on_code: OnCode | None = None,
     ) -> list[Tensor]:
-        return [codes.to(self.device) for codes in super().codes(prompts, counts, guidance)]
+        return [codes.to(self.device) for codes in super().codes(prompts, counts, guidance, on_code)]

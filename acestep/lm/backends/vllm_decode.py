@@ -17,6 +17,7 @@ from torch import Tensor
 
 from acestep.lm.decode.loop import Tally
 from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, Guidance, TokenSelector
+from acestep.lm.decode.step import OnCode
 from acestep.lm.grammar.constraint import Constraint
 from acestep.text.tokenizer import IM_END
 from harness.spans import span
@@ -51,9 +52,13 @@ class VLLMDecodeLoop(Tally):
         return texts
 
     def codes(
-        self, prompts: Sequence[list[int]], counts: Sequence[int], guidance: Guidance | None = None
+        self,
+        prompts: Sequence[list[int]],
+        counts: Sequence[int],
+        guidance: Guidance | None = None,
+        on_code: OnCode | None = None,
     ) -> list[Tensor]:
-        request = CodeRequest(CodeDecoder(self.selector, counts, guidance))
+        request = CodeRequest(CodeDecoder(self.selector, counts, guidance), on_code)
         self._write(request, request.codes.rows(prompts), request.codes.counts)
         self.kept += sum(counts)
         self.longest_codes = request.codes.longest
@@ -139,16 +144,20 @@ class TextRequest(Request):
 class CodeRequest(Request):
     """CodeDecoder, in the order of `codes.order`: its first items are those still being written."""
 
-    def __init__(self, codes: CodeDecoder):
+    def __init__(self, codes: CodeDecoder, on_code: OnCode | None = None):
         super().__init__(codes.branches)
         self.codes = codes
+        self._on_code = on_code
 
     @property
     def items(self) -> list[int]:
         return list(range(self.codes.live(self.steps)))
 
     def choose(self, logits: Tensor) -> Tensor:
-        return self.codes.next(partial(_head, logits), len(self.items))
+        tokens = self.codes.next(partial(_head, logits), len(self.items))
+        if self._on_code:
+            self._on_code(self.steps + 1)
+        return tokens
 
 
 def _head(logits: Tensor, rows: slice | Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, Guidance, TokenSelector
-from acestep.lm.decode.step import CodeStep, Window, code_steps, compiled_pick, prepare
+from acestep.lm.decode.step import CodeStep, OnCode, Window, code_steps, compiled_pick, prepare, told
 from acestep.lm.grammar.constraint import Constraint
 from acestep.result import Counts
 from harness.adjustments import Fallback
@@ -109,7 +109,11 @@ class CachedDecodeLoop(Tally):
         return decoder.texts
 
     def codes(
-        self, prompts: Sequence[list[int]], counts: Sequence[int], guidance: Guidance | None = None
+        self,
+        prompts: Sequence[list[int]],
+        counts: Sequence[int],
+        guidance: Guidance | None = None,
+        on_code: OnCode | None = None,
     ) -> list[Tensor]:
         with span("lm_prefill"):
             codes = CodeDecoder(self.selector, counts, guidance)
@@ -119,7 +123,8 @@ class CachedDecodeLoop(Tally):
         prepare(code_steps(state, codes, pick), state, graphs, self.compiled)
         with span("lm_decode"), self.compiled.frozen() if self.compiled else nullcontext():
             codes.next(state.head, codes.live(0))
-            self._decode(code_steps(state, codes, pick), graphs)
+            steps = code_steps(state, codes, pick)
+            self._decode(told(steps, on_code) if on_code else steps, graphs)
         if graphs.failure:
             self.fallbacks.append(unrecorded("lm_decode", graphs.failure))
         self.steps += codes.longest - 1

@@ -8,7 +8,7 @@ differ in how many items go on, and in the block of the cache that the longest r
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +22,8 @@ from harness.spans import span
 
 if TYPE_CHECKING:
     from acestep.lm.decode.loop import KVState
+
+OnCode = Callable[[int], object]  # told how many codes the longest item has
 
 
 class Window(Protocol):
@@ -61,6 +63,15 @@ def code_steps(state: KVState, codes: CodeDecoder, pick: Pick | None = None) -> 
     for index in range(1, codes.longest):
         live = codes.live(index)
         yield CodeStep(state.window(live * codes.branches, index), codes, live, pick)
+
+
+def told(steps: Iterable[CodeStep], on_code: OnCode) -> Iterator[CodeStep]:
+    """The steps as they come. `on_code` is told of the first code, which is chosen, and of each step's once
+    the next step is asked for."""
+    on_code(1)
+    for count, step in enumerate(steps, start=2):
+        yield step
+        on_code(count)
 
 
 def compiled_pick(compiled: Compiled | None, selector: TokenSelector) -> Pick | None:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from recorders import CPURecorder
-from tiny_vae import HOP, one_pass, random_latents, relative_error, tiny_decoder
+from tiny_vae import HOP, Refusal, one_pass, random_latents, relative_error, tiny_decoder
 from torch import Tensor
 from two_steps import check_two_steps
 
@@ -80,27 +80,6 @@ def test_less_halo_is_not_enough(decoder, monkeypatch: pytest.MonkeyPatch, halo:
     assert relative_error(run_tiled(decoder, latents, 32).audio, one_pass(decoder, latents)) > error
 
 
-class Refusal:
-    """A card on which the decoder runs out of memory for all but the windows that `fits` accepts."""
-
-    def __init__(self, decoder: OobleckDecoder, fits):
-        self.windows: list[tuple[int, torch.dtype]] = []
-        self.fits = fits
-        self._hook = decoder.register_forward_pre_hook(self._before)
-
-    def _before(self, decoder: OobleckDecoder, arguments: tuple[Tensor]) -> None:
-        (window,) = arguments
-        self.windows.append((window.shape[-1], window.dtype))
-        if not self.fits(window, len(self.windows)):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._hook.remove()
-
-
 def test_on_a_cpu_tiles_shrink_at_one_level(decoder: OobleckDecoder):
     latents = random_latents(1, 200)
     with Refusal(decoder, lambda window, _: window.shape[-1] <= 70) as card:
@@ -138,14 +117,20 @@ def test_other_errors_are_not_recovered(decoder: OobleckDecoder):
 META = torch.device("meta")
 
 
-def ladder_of(free_bytes: float, frames: int = 6000, batch: int = 1, weights: torch.device = META):
+def ladder_of(
+    free_bytes: float,
+    frames: int = 6000,
+    batch: int = 1,
+    weights: torch.device = META,
+    longest: int | None = None,
+):
     """The ladder of the published decoder in 16 bit, its latents on an accelerator."""
     config = parse_config(Synthetic("synthetic-full").config(VAE), VAEConfig, "full")
     decoder = on_meta(lambda: Oobleck(config)).decoder.bfloat16()
     if weights != META:
         decoder.conv2 = torch.nn.Conv1d(128, 2, 7, dtype=torch.bfloat16, device=weights)
     latents = torch.empty(batch, frames, 64, dtype=torch.bfloat16, device=META)
-    found, fallbacks = decode_module._ladder(decoder, latents, HOP, budget(free_bytes))
+    found, fallbacks = decode_module._ladder(decoder, latents, HOP, budget(free_bytes), longest)
     return [(rung.level, rung.tile) for rung in found], fallbacks
 
 
@@ -177,6 +162,13 @@ def test_too_little_for_the_smallest_tile_starts_on_the_cpu(monkeypatch: pytest.
 def test_level_3_is_tiled_by_host_memory_and_takes_a_decoder_left_on_the_host(monkeypatch):
     monkeypatch.setattr(decode_module, "MemoryBudget", lambda _: budget(0.9 * GIB))
     assert ladder_of(PLENTY, weights=torch.device("cpu")) == ([(3, 64)], ())
+
+
+def test_a_stream_starts_with_tiles_of_its_pieces_whose_audio_goes_to_the_host(monkeypatch):
+    monkeypatch.setattr(decode_module, "MemoryBudget", lambda _: budget(PLENTY))
+    assert ladder_of(PLENTY, longest=43) == ([(2, 43), (3, 43)], ())
+    assert ladder_of(PLENTY, longest=218) == ([(2, 218), (2, 109), (2, 64), *HOST_RUNGS], ())
+    assert ladder_of(0.2 * GIB, longest=218) == ([(2, 64), *HOST_RUNGS], ())
 
 
 def test_the_environment_overrides(monkeypatch: pytest.MonkeyPatch):

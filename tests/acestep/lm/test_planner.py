@@ -33,7 +33,17 @@ def _small_and_without_gradients(monkeypatch: pytest.MonkeyPatch):
         yield
 
 
-def plan(params=OPEN, user=SONG, seeds=(1,), *, duration_s=None, metadata=False, codes=True, longest=15):
+def plan(
+    params=OPEN,
+    user=SONG,
+    seeds=(1,),
+    *,
+    duration_s=None,
+    metadata=False,
+    codes=True,
+    longest=15,
+    on_code=None,
+):
     return PLANNER.plan(
         params,
         user,
@@ -42,6 +52,7 @@ def plan(params=OPEN, user=SONG, seeds=(1,), *, duration_s=None, metadata=False,
         max_duration_s=longest,
         metadata=metadata,
         codes=codes,
+        on_code=on_code,
     )
 
 
@@ -85,8 +96,9 @@ def test_a_thought_keeps_what_is_given_and_decides_the_rest():
     [(Metadata(), None, 150), (Metadata(), 7.4, 37), (Metadata(duration=7), 7.4, 37), (SONG, None, 10)],
 )
 def test_exactly_five_codes_per_second(user: Metadata, duration_s: float | None, expected: int):
-    made = plan(OPEN, user, (1, 2), duration_s=duration_s)
-    assert made.metadata == (user, user)
+    told: list[int] = []
+    made = plan(OPEN, user, (1, 2), duration_s=duration_s, on_code=told.append)
+    assert made.metadata == (user, user) and told == [*range(1, expected + 1)]
     for codes in made.codes:
         assert codes.shape == (expected,) and codes.dtype == torch.int64
         assert codes.min() >= 0 and codes.max() < 64_000

@@ -124,6 +124,22 @@ def test_codes_are_those_by_hand(name: str):
     assert written(CASES[name]) == EXPECTED[name]
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_code_is_told_when_it_is_there(recorded: bool, monkeypatch: pytest.MonkeyPatch):
+    case, expected, decoders, codes = CASES["unequal counts"], EXPECTED["unequal counts"], [], []
+    monkeypatch.setattr(loop, "CodeDecoder", lambda *how: decoders.append(CodeDecoder(*how)) or decoders[-1])
+
+    def on_code(count: int) -> None:
+        (decoder,) = decoders
+        assert int(decoder._index) == count
+        codes.append(int(decoder._codes[0, count - 1]))
+
+    decode_loop = loop_of(case, open_graphs=lambda: Graphs(Replaying() if recorded else None))
+    items = decode_loop.codes(case.prompts, case.counts, case.guidance, on_code)
+    assert [item.tolist() for item in items] == expected
+    assert codes == max(expected, key=len), "each code of the longest item, once"
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_blocks_of_the_cache_and_recordings_change_no_code(name: str, blocks: None):
     case, recorder = CASES[name], Replaying()
@@ -281,13 +297,36 @@ def card() -> Iterator[FakeCard]:
 
 def on_card(case: Case, card: FakeCard) -> CodeStep:
     """A step of `case` on the fake card, that it has room to repeat."""
+    state, codes = opened(model_on(card), case, card.device)
+    codes.next(state.head, codes.live(0))
+    return next(code_steps(state, codes))
+
+
+def model_on(card: FakeCard) -> PT:
     config = parse_config(SOURCE.config(LM), Qwen3Config, LM)
     model: Qwen3 = on_meta(lambda: Qwen3(config))
     for name, parameter in list(model.named_parameters()):
         assign(model, name, torch.zeros(parameter.shape, dtype=torch.bfloat16, device=VIRTUAL))
-    state, codes = opened(PT(model, card.device), case, card.device)
-    codes.next(state.head, codes.live(0))
-    return next(code_steps(state, codes))
+    return PT(model, card.device)
+
+
+def work_on_a_card(recorded: bool, on_code: Callable[[int], object] | None) -> dict[str, list[int]]:
+    """What a card does in each stage of writing codes."""
+    case = Case((1, 3), guided=False)
+    with FakeCard(find("rtx4090")) as card, record():
+        selector = TokenSelector(case.sampling, case.seeds, card.device)
+        graphs = Graphs.on(card.device, recorded)
+        decode_loop = CachedDecodeLoop(selector, model_on(card)._open, lambda: graphs)
+        decode_loop.codes(case.prompts, case.counts, case.guidance, on_code)
+        return {name: stage.work for name, stage in card.tracker.stage_costs.stages.items()}
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_card_does_nothing_more_where_codes_are_told(recorded: bool):
+    untold = work_on_a_card(recorded, None)
+    assert work_on_a_card(recorded, lambda count: None) == untold
+    read_back = work_on_a_card(recorded, lambda count: torch.ones(1, device=VIRTUAL).tolist())
+    assert {name for name in untold if read_back[name] != untold[name]} == {"lm_decode"}
 
 
 @pytest.mark.parametrize("name", CASES)
