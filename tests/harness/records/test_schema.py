@@ -16,7 +16,18 @@ from harness import registry
 from harness.adjustments import Adjustment, Fallback
 from harness.errors import MissingPrerequisite
 from harness.records import schema as record
-from harness.records.schema import SCHEMA, AudioFacts, Cold, Header, Item, Profile, Sample, TierResult, Used
+from harness.records.schema import (
+    SCHEMA,
+    AudioFacts,
+    Cold,
+    Header,
+    Item,
+    Profile,
+    Sample,
+    Streamed,
+    TierResult,
+    Used,
+)
 
 seconds = st.floats(0, 1e6)
 words = st.text(max_size=8)
@@ -28,6 +39,16 @@ plain = st.recursive(
 )
 values = st.dictionaries(words, plain, max_size=3)
 times = st.dictionaries(words, seconds, max_size=3)
+streams = st.builds(
+    Streamed,
+    time_to_first_code_ms=st.none() | seconds,
+    time_to_latents_ms=st.none() | seconds,
+    time_to_first_chunk_ms=seconds,
+    chunk_latencies_ms=st.lists(seconds, max_size=3).map(tuple),
+    underruns=whole,
+    silence_ms=seconds,
+    offline_error=st.none() | seconds,
+)
 samples = st.builds(
     Sample,
     wall_s=seconds,
@@ -35,6 +56,7 @@ samples = st.builds(
     details_s=times,
     steps_s=st.lists(seconds, max_size=3).map(tuple),
     first_audio_s=st.none() | seconds,
+    stream=st.just(msgspec.UNSET) | streams,
 )
 cards = st.builds(
     TierResult,
