@@ -142,9 +142,12 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add(
         "--out",
         type=Path,
-        default=Path("outputs"),
-        help="folder for the audio, which replaces no file (%(default)s)",
+        help=f"folder for the audio, which replaces no file ({commands.OUTPUTS})",
     )
+    help_of = "write WAV to standard output while it is decoded, and no file"
+    add("--stream", type=named, metavar="-", help=help_of)
+    help_of = f"audio of one piece of a --stream ({commands.CHUNK_S:g})"
+    add("--chunk", type=number, metavar="SECONDS", help=help_of)
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
     help_of = "print which field has a use in which task (wide: | less -S)"
     add("--help-fields", action=_Table, nargs=0, const="acestep.fields", help=help_of)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from acestep import components, resolver
 from acestep.audio import writing
 from acestep.effective_plan import EffectivePlan
 from acestep.lm.backends.registry import open_backend
+from acestep.lm.decode.step import OnCode
 from acestep.lm.describe import Description
 from acestep.lm.planner import Planner
-from acestep.pipeline import Generation
+from acestep.pipeline import Generated, Generation
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, drawn_seed
 from acestep.result import DescriptionResult, GenerationResult, PlanResult
 from acestep.setup import Setup
+from acestep.streaming import Run, Stream
 from acestep.text import audio_codes
 from acestep.weights.checkpoint import Source
 from acestep.weights.loading import Models
@@ -44,7 +47,7 @@ from harness.errors import MissingPrerequisite
 from harness.memory import MemoryBudget, hold_to
 from harness.quantization import scheme
 from harness.residency import Residency
-from harness.spans import record
+from harness.spans import Times, record
 
 
 class Engine:
@@ -140,12 +143,42 @@ class Engine:
         music (NaN, all zero).
         """
         generation = self.generation(plan)
-        plan = generation.plan
         if save_dir is not None or components.VAE_ENCODER in plan.components:
             writing.load_libraries(plan.config.audio_format)
         self.budget.reset_peak()
         with torch.inference_mode(), record(self._sync) as times:
             generated = generation.run(save_dir)
+        return self._result(generation.plan, generated, times)
+
+    def stream(
+        self,
+        params: GenerationParams,
+        config: GenerationConfig | None = None,
+        *,
+        chunk_s: float = 1.0,
+        on_code: OnCode | None = None,
+    ) -> Stream:
+        """`run_stream` what a request comes to here. Raises UsageError or MissingPrerequisite for one that
+        cannot be served."""
+        return self.run_stream(self.resolve(params, config), chunk_s=chunk_s, on_code=on_code)
+
+    def run_stream(
+        self, plan: EffectivePlan, *, chunk_s: float = 1.0, on_code: OnCode | None = None
+    ) -> Stream:
+        """The items of a plan of this setup in chunks of `chunk_s` seconds, each as soon as it is decoded.
+
+        They are what `run` returns but for the level: a stream is not divided by a peak still to come.
+        `on_code(count)` is told of planned audio codes, with 1 first. What a stream cannot do is told
+        (`resolver.streamed`). Raises UsageError for a `chunk_s` out of range; the stream raises as `run`.
+        """
+        generation = self.generation(resolver.streamed(plan, chunk_s))
+        if components.VAE_ENCODER in plan.components:
+            writing.load_libraries(plan.config.audio_format)
+        chunk_samples = round(chunk_s * self.models.sample_rate)
+        finish = partial(self._result, generation.plan)
+        return Stream(Run(generation, chunk_samples, self._sync, finish, on_code))
+
+    def _result(self, plan: EffectivePlan, generated: Generated, times: Times) -> GenerationResult:
         silent = ", ".join(str(item.seed) for item in generated.audios if item.silent)
         silence = (f"silent audio for seed {silent}",) if silent else ()
         return GenerationResult(

@@ -7,7 +7,7 @@
     compile         shapes not met before -> graphs               also before `vae_decode`
     diffuse         noise -> latents
     vae_decode      latents -> waveforms                          `audio.decoding`
-    post            waveforms -> measured items
+    post            waveforms -> measured items                   these two: `audio.items`
     save            items -> files
 
 Items whose plans came out alike (same words, same length) are one micro-batch of the DiT. Others run one
@@ -18,22 +18,23 @@ to one shape would only add work, and an item would come to depend on what it is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from acestep import components
-from acestep.audio import finishing, waveform, writing
 from acestep.audio.decode import Decoded
 from acestep.audio.decoding import Decoding
 from acestep.audio.inputs import AudioInputs, encode_inputs
+from acestep.audio.items import Items
 from acestep.cuts import caption_cut, user_metadata
 from acestep.diffusion import canvas
 from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatch
 from acestep.effective_plan import EffectivePlan
 from acestep.length import long_fades
+from acestep.lm.decode.step import OnCode
 from acestep.lm.planner import Plan, Planner
 from acestep.result import Audio, Counts
 from acestep.text import audio_codes, conditioning
@@ -56,6 +57,21 @@ class Generated:
     counts: Counts
     fallbacks: tuple[Fallback, ...]
     cuts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What the stages before the VAE return: what it decodes, and what the items are made of."""
+
+    inputs: AudioInputs
+    plan: Plan
+    conditioned: Sequence[Conditioned]
+    diffused: Sequence[Diffused]
+
+    @property
+    def batches(self) -> list[MicroBatch]:
+        """The micro-batches, each with its latents in `diffused`."""
+        return [part.batch for part in self.conditioned]
 
 
 class Generation:
@@ -81,29 +97,46 @@ class Generation:
         self.seeds = seeds
         self.diffusion = Diffusion(models, plan, seeds, compiled)
         self.decoding = Decoding(models, plan, budget, compiled)
+        self.items = Items(plan, seeds, models.sample_rate)
 
     def run(self, save_dir: Path | None) -> Generated:
         """Every stage in order; files under `save_dir` when it is given."""
+        latents = self.latents()
+        return self.finished(latents, self.vae_decode(latents.diffused), save_dir)
+
+    def latents(self, on_code: OnCode | None = None) -> Latents:
+        """The stages before the VAE. `on_code`: told how many audio codes are planned, as they come."""
         inputs = self.encode_inputs()
-        plan = self.lm()
+        plan = self.lm(on_code)
         batches = self.micro_batches(plan, inputs)
         texts = self.text_encode(batches)
         with self.models.residency.using(components.DIT):
             conditioned = self.diffusion.condition(batches, texts, inputs)
             self.diffusion.compile(conditioned)
             diffused = self.diffusion.diffuse(conditioned, inputs)
-        decoded = self.vae_decode(diffused)
-        audios = self.save(self.post(conditioned, decoded, inputs), save_dir)
+        return Latents(inputs, plan, conditioned, diffused)
+
+    def finished(
+        self, latents: Latents, decoded: Sequence[Decoded], save_dir: Path | None, *, streamed: bool = False
+    ) -> Generated:
+        """The stages after the VAE. What is `streamed` has been heard, and stays as loud as it was."""
+        batches = latents.batches
+        audios = self.items.post(batches, decoded, latents.inputs, streamed=streamed)
+        audios = self.items.save(audios, save_dir)
         return Generated(
             audios=audios,
-            counts=self._counts(inputs, plan, conditioned, diffused, decoded),
+            counts=self._counts(latents, decoded),
             fallbacks=(
-                *inputs.fallbacks,
-                *plan.fallbacks,
+                *latents.inputs.fallbacks,
+                *latents.plan.fallbacks,
                 *self.diffusion.passes.captured.fallbacks,
                 *(fallback for part in decoded for fallback in part.fallbacks),
             ),
-            cuts=(*self._planned_cuts(batches), *self._cut_fades(batches)),
+            cuts=(
+                *self._planned_cuts(batches),
+                *self._cut_fades(batches),
+                *(_too_loud(audios) if streamed else ()),
+            ),
         )
 
     def intermediates(self) -> dict[str, Tensor]:
@@ -139,7 +172,7 @@ class Generation:
             _, codes = canvas.cover(self.models.ace_step, inputs.source, self.models.silence)
         return codes[0, : -(-inputs.frames // canvas.FRAMES_PER_CODE)]
 
-    def lm(self) -> Plan:
+    def lm(self, on_code: OnCode | None = None) -> Plan:
         """Metadata and codes of every item, from the language model or from the request itself."""
         params, plan = self.params, self.plan
         user = user_metadata(params, plan.text_duration_s)
@@ -154,6 +187,7 @@ class Generation:
                     max_duration_s=int(plan.setup.max_duration_s),
                     metadata=plan.lm_metadata,
                     codes=plan.lm_codes,
+                    on_code=on_code,
                 )
         if params.audio_codes:
             codes = torch.tensor(audio_codes.parse(params.audio_codes), device=self.models.device)
@@ -250,71 +284,25 @@ class Generation:
         """Latents to waveforms. Raises BenchError for latents that are not music."""
         return self.decoding.decode([part.latents for part in diffused])
 
-    def post(
-        self, conditioned: Sequence[Conditioned], decoded: Sequence[Decoded], inputs: AudioInputs
-    ) -> tuple[Audio, ...]:
-        """Waveforms to finished items on the host, in the order of their seeds."""
-        audios: dict[int, Audio] = {}
-        rate = self.models.sample_rate
-        with span("post"):
-            for part, waves in zip(conditioned, decoded, strict=True):
-                batch = part.batch
-                protected = waveform.protect(waves.audio[..., : batch.samples]).cpu()
-                kept = self._spliced(protected, inputs)
-                codes = [audio_codes.join(row.tolist()) for row in batch.codes] or [""] * len(batch.items)
-                for item, wave, text in zip(batch.items, kept, codes, strict=True):
-                    finished, peak, rms, silent = finishing.finish(wave, self.params, rate)
-                    audios[item] = Audio(
-                        tensor=finished,
-                        sample_rate=rate,
-                        seed=self.seeds[item],
-                        peak=peak,
-                        rms=rms,
-                        silent=silent,
-                        metadata=asdict(batch.metadata),
-                        codes=text,
-                    )
-        return tuple(audios[item] for item in range(len(self.seeds)))
-
-    def _spliced(self, waves: Tensor, inputs: AudioInputs) -> Tensor:
-        """Outside a painted region the recording itself, where it is to be put back."""
-        crossfade_s = self.params.repaint_wav_crossfade_sec
-        if inputs.wave is None or inputs.wave_region is None or crossfade_s is None:
-            return waves
-        crossfade = int(crossfade_s * self.models.sample_rate)  # whole samples, as upstream counts them
-        return finishing.spliced(waves, inputs.wave, inputs.wave_region, crossfade)
-
-    def save(self, audios: Sequence[Audio], save_dir: Path | None) -> tuple[Audio, ...]:
-        """Items to new files of `save_dir` where there is one, named by their seeds; no silent ones."""
-        with span("save"):
-            return tuple(self._saved(audio, save_dir) for audio in audios)
-
-    def _saved(self, audio: Audio, save_dir: Path | None) -> Audio:
-        if save_dir is None or audio.silent:
-            return audio
-        stem = save_dir / f"seed-{audio.seed}"
-        path, contents = writing.save(audio.tensor, stem, audio.sample_rate, self.plan.config)
-        return replace(audio, path=path, contents=contents)
-
-    def _counts(
-        self,
-        inputs: AudioInputs,
-        plan: Plan,
-        conditioned: Sequence[Conditioned],
-        diffused: Sequence[Diffused],
-        decoded: Sequence[Decoded],
-    ) -> Counts:
-        longest = max(part.batch.frames for part in conditioned)
+    def _counts(self, latents: Latents, decoded: Sequence[Decoded]) -> Counts:
+        batches = latents.batches
+        longest = max(batch.frames for batch in batches)
         return replace(
-            plan.counts,
-            audio_s=max(part.batch.samples for part in conditioned) / self.models.sample_rate,
+            latents.plan.counts,
+            audio_s=max(batch.samples for batch in batches) / self.models.sample_rate,
             latent_frames=longest,
             dit_tokens=-(-longest // 2),
-            encoder_tokens=max(part.encoder_tokens for part in conditioned),
+            encoder_tokens=max(part.encoder_tokens for part in latents.conditioned),
             dit_steps=len(self.diffusion.times),
-            dit_calls=sum(part.passes for part in diffused),
+            dit_calls=sum(part.passes for part in latents.diffused),
             vae_tiles=sum(part.tiles for part in decoded),
             vae_tile_frames=decoded[-1].tile_frames,
             vae_level=max(part.level for part in decoded),
-            vae_encode_tiles=inputs.tiles,
+            vae_encode_tiles=latents.inputs.tiles,
         )
+
+
+def _too_loud(audios: Sequence[Audio]) -> list[str]:
+    """A line for each item that reaches beyond full scale."""
+    reason = "of full scale, which a stream is not turned down for"
+    return [f"seed {item.seed}: a peak of {item.peak:.2f} {reason}" for item in audios if item.peak > 1]

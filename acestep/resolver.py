@@ -26,7 +26,7 @@ from acestep.diffusion.schedule import (
 )
 from acestep.effective_plan import EffectivePlan
 from acestep.presets import PRESETS, requested, settled
-from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
+from acestep.request import LONGEST_S, DescriptionParams, GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.situations import Situation
 from acestep.tasks import TASKS, Task, instruction
@@ -34,9 +34,11 @@ from acestep.text import audio_codes
 from acestep.text.audio_codes import CODES_PER_SECOND
 from acestep.weights.sources import text_tokenizer
 from harness.adjustments import Adjustment, Adjustments
+from harness.checks import within
 from harness.errors import MissingPrerequisite
 
 BASE_GUIDANCE = 7.0
+CHUNK_RANGE_S = (0.01, LONGEST_S)
 
 
 def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) -> EffectivePlan:
@@ -88,6 +90,26 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
     _texts(plan, changes)
     notes = (*setup.notes, *audio.notes, *_notes(plan, named=requested_s is not None))
     return replace(plan, adjustments=tuple(changes), notes=notes)
+
+
+def streamed(plan: EffectivePlan, chunk_s: float) -> EffectivePlan:
+    """The plan whose audio is handed out while it is decoded, `chunk_s` seconds at a time.
+
+    What needs all of it at once is left out. Raises UsageError for that when the setup is strict, and for
+    chunks that are too short or too long.
+    """
+    within("chunk_s", chunk_s, *CHUNK_RANGE_S)
+    if not plan.params.enable_normalization:
+        return plan
+    changes = Adjustments(plan.setup.strict)
+    changes.note("enable_normalization", True, False, "needs the peak of the whole audio, and it is streamed")
+    unused = ("enable_normalization", "normalization_db")
+    return replace(
+        plan,
+        params=replace(plan.params, **{name: fields.DEFAULTS[name] for name in unused}),
+        requested=tuple(name for name in plan.requested if name not in unused),
+        adjustments=(*plan.adjustments, *changes),
+    )
 
 
 def resolve_recording(path: str, setup: Setup) -> EffectivePlan:

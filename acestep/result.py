@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Audio:
     """One generated item.
 
-    `tensor`: fp32 CPU `[2, samples]` in [-1, 1]; `silent`: before it was made louder. `path`: where it was
-    saved; `contents`: encoding and rates of that file. `metadata`: what the DiT was conditioned on. `codes`:
-    the audio codes the item was made from, as text, or "".
+    `tensor`: fp32 CPU `[2, samples]` in [-1, 1], of a stream as loud as it was decoded; `silent`: before it
+    was made louder. `path`: where it was saved; `contents`: encoding and rates of that file. `metadata`: what
+    the DiT was conditioned on. `codes`: the audio codes the item was made from, as text, or "".
     """
 
     tensor: torch.Tensor

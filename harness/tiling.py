@@ -5,8 +5,8 @@ outer frames lack neighbours, so only what lies a halo inside is kept, except at
 with the network's own dependency cone as halo the pieces are what one pass would give. All tiles of
 one size have one shape, the last too: it reaches back instead of being short.
 
-A rung is a size of tile and a place to run it. When memory runs out `run` steps down a rung and goes
-on from the last finished tile.
+A rung is a size of tile and a place to run it. When memory runs out `Progress` steps down a rung and goes
+on from the last finished tile. Tiles run as far as somebody wants to go: all at once, or piece by piece.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.adjustments import Fallback
-from harness.oom import attempt
+from harness.oom import Failure, attempt
 from harness.spans import span
 
 MIN_FRAMES = 64  # halving ends here: below it the halos are most of the work
@@ -47,7 +47,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The outcome of `run`: tiles finished, the rung it ended on, and each step down."""
+    """The outcome of a run: tiles finished, the rung it is on, and each step down."""
 
     tiles: int
     rung: Rung
@@ -79,6 +79,51 @@ def rungs(level: int, tile: int, frames: int, device_type: str) -> list[Rung]:
     return [Rung(level, size) for size in sizes]
 
 
+class Progress:
+    """Tiles of a batch of songs, in whatever pieces they are wanted, down the rungs of `ladder`.
+
+    `work(rung, item, tile)` computes one. After an out-of-memory the same stretch is tried again on the next
+    rung, where all that follow stay.
+    """
+
+    def __init__(
+        self, stage: str, ladder: Sequence[Rung], halo: int, work: Callable[[Rung, int, Tile], None]
+    ):
+        self._stage = stage
+        self._rung, *self._below = ladder
+        self._halo = halo
+        self._work = work
+        self._done: dict[int, int] = {}
+        self._tiles = 0
+        self._fallbacks: list[Fallback] = []
+
+    def reach(self, item: int, until: int, frames: int) -> None:
+        """Run tiles of `item` until the first `until` of its `frames` are done, each under a span `tile`.
+
+        Whatever fails on the last rung, and any other error on any rung, is raised.
+        """
+        done = self._done.get(item, 0)
+        while done < until:
+            tile = next_tile(done, frames, self._rung.tile, self._halo)
+            with span("tile"):
+                failure = attempt(partial(self._work, self._rung, item, tile), recoverable=bool(self._below))
+            if failure:
+                self._step_down(failure)
+                continue
+            done = self._done[item] = tile.keep_to
+            self._tiles += 1
+
+    def _step_down(self, failure: Failure) -> None:
+        reason = f"out of memory with {self._rung} ({failure.error}: {failure.message})"
+        self._rung, *self._below = self._below
+        self._fallbacks.append(Fallback(self._stage, reason, f"went on with {self._rung}"))
+
+    @property
+    def run(self) -> Run:
+        """What has run so far."""
+        return Run(self._tiles, self._rung, tuple(self._fallbacks))
+
+
 def run(
     stage: str,
     ladder: Sequence[Rung],
@@ -87,25 +132,8 @@ def run(
     halo: int,
     work: Callable[[Rung, int, Tile], None],
 ) -> Run:
-    """Call `work(rung, item, tile)` until every item's tiles cover its `frames`, each under a span `tile`.
-
-    Starts on the first rung of `ladder`; after an out-of-memory the same stretch is tried again on the next.
-    Whatever fails on the last rung, and any other error on any rung, is raised.
-    """
-    rung, *below = ladder
-    fallbacks: list[Fallback] = []
-    count = 0
+    """All `frames` of all `items`, item by item. Raises as `Progress.reach` does."""
+    progress = Progress(stage, ladder, halo, work)
     for item in range(items):
-        done = 0
-        while done < frames:
-            tile = next_tile(done, frames, rung.tile, halo)
-            with span("tile"):
-                failure = attempt(partial(work, rung, item, tile), recoverable=bool(below))
-            if failure is None:
-                done = tile.keep_to
-                count += 1
-                continue
-            reason = f"out of memory with {rung} ({failure.error}: {failure.message})"
-            rung, *below = below
-            fallbacks.append(Fallback(stage, reason, f"went on with {rung}"))
-    return Run(count, rung, tuple(fallbacks))
+        progress.reach(item, frames, frames)
+    return progress.run

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from acestep import components
 from acestep.audio import waveform
-from acestep.audio.decode import Decoded, decode, prepare
+from acestep.audio.decode import Decoded, Song, decode, prepare
 from acestep.audio.tile import STAGE, Tiles
 from acestep.weights.loading import Models
 from harness.captured import Captured
@@ -35,16 +36,42 @@ class Decoding:
 
     def decode(self, parts: Sequence[Tensor]) -> list[Decoded]:
         """The waveforms of latents `[B, T, 64]`. Raises BenchError for latents that are not music."""
-        models, params, decoded = self.models, self.plan.params, []
-        decoder, hop = models.vae.decoder, models.hop
+        models, decoded = self.models, []
         with models.residency.using(components.VAE):
             for latents in parts:
-                graphs = Graphs.on(models.device, self.plan.setup.graphs)
-                with Captured(STAGE, graphs, models.met) as captured:
-                    tiles = Tiles(decoder, self.compiled, captured)
-                    prepare(tiles, latents, hop, self.budget)
-                    with span(STAGE):
-                        waveform.check_latents(latents)
-                        latents = waveform.adjusted(latents, params.latent_rescale, params.latent_shift)
-                        decoded.append(decode(decoder, latents, hop, self.budget, tiles))
+                with self._prepared(latents) as tiles, span(STAGE):
+                    latents = self._checked(latents)
+                    decoded.append(decode(models.vae.decoder, latents, models.hop, self.budget, tiles))
         return decoded
+
+    @contextmanager
+    def songs(self, parts: Sequence[Tensor], chunk_samples: int) -> Iterator[list[Song]]:
+        """Inside, the waveforms of latents `[B, T, 64]` are decoded as far as each `Song` is told.
+
+        A tile is as long as `chunk_samples` of a waveform need. Raises as `decode` does.
+        """
+        models, decoder = self.models, self.models.vae.decoder
+        longest = -(-chunk_samples // models.hop) + 2 * decoder.halo
+        with models.residency.using(components.VAE), ExitStack() as stack:
+            tiles = [stack.enter_context(self._prepared(latents, longest)) for latents in parts]
+            with span(STAGE):
+                songs = [
+                    Song(of_part, self._checked(latents), models.hop, self.budget, longest)
+                    for of_part, latents in zip(tiles, parts, strict=True)
+                ]
+            yield songs
+
+    @contextmanager
+    def _prepared(self, latents: Tensor, longest: int | None = None) -> Iterator[Tiles]:
+        """What decodes `latents`, which keeps what is recorded for as long as the block."""
+        models = self.models
+        graphs = Graphs.on(models.device, self.plan.setup.graphs)
+        with Captured(STAGE, graphs, models.met) as captured:
+            tiles = Tiles(models.vae.decoder, self.compiled, captured)
+            prepare(tiles, latents, models.hop, self.budget, longest)
+            yield tiles
+
+    def _checked(self, latents: Tensor) -> Tensor:
+        params = self.plan.params
+        waveform.check_latents(latents)
+        return waveform.adjusted(latents, params.latent_rescale, params.latent_shift)

@@ -19,24 +19,43 @@ from acestep.request import GenerationParams
 FAINTEST = 1e-6  # a peak below it is left as it is: there is nothing to make louder
 
 
-def spliced(waves: Tensor, recording: Tensor, region: tuple[int, int], crossfade: int) -> Tensor:
+def spliced(
+    waves: Tensor,
+    recording: Tensor,
+    region: tuple[int, int],
+    crossfade: int,
+    start: int = 0,
+    samples: int = 0,
+) -> Tensor:
     """`waves [B, 2, N]` within the samples `[a, b)` of `region`, and outside them `recording [2, M]`.
 
     Over `crossfade` samples before and after the region, or as many as there are, the two are mixed: n of
     them have the shares 1/(n + 1) to n/(n + 1) of `waves`. Behind the end of the recording `waves` go on.
+    A piece alone: `waves` are those from `start`, of `samples` in all.
     """
-    end = min(waves.shape[-1], recording.shape[-1])
-    start, stop = (min(sample, end) for sample in region)
-    fade_in, fade_out = max(start - crossfade, 0), min(stop + crossfade, end)
+    end = min(samples or waves.shape[-1], recording.shape[-1])
+    enter, leave = (min(sample, end) for sample in region)
+    fade_in, fade_out = max(enter - crossfade, 0), min(leave + crossfade, end)
     mixed = waves.clone()
-    mixed[..., :fade_in] = recording[:, :fade_in]
-    mixed[..., fade_out:end] = recording[:, fade_out:end]
-    for place, share in (
-        (slice(fade_in, start), _inner(start - fade_in)),
-        (slice(stop, fade_out), _inner(fade_out - stop).flip(0)),
+    for first, last, share in (
+        (0, fade_in, None),
+        (fade_in, enter, _inner(enter - fade_in)),
+        (leave, fade_out, _inner(fade_out - leave).flip(0)),
+        (fade_out, end, None),
     ):
-        mixed[..., place] = share * waves[..., place] + (1 - share) * recording[:, place]
+        here, there = _overlap(first, last, start, waves.shape[-1])
+        kept = recording[:, first:last][:, there]
+        if share is not None:
+            kept = share[there] * waves[..., here] + (1 - share[there]) * kept
+        mixed[..., here] = kept
     return mixed
+
+
+def _overlap(first: int, last: int, start: int, samples: int) -> tuple[slice, slice]:
+    """What `[first, last)` has in common with `samples` from `start`: its place in them, and in itself."""
+    low = max(first, start)
+    high = max(min(last, start + samples), low)
+    return slice(low - start, high - start), slice(low - first, high - first)
 
 
 def _inner(count: int) -> Tensor:
@@ -56,17 +75,25 @@ def normalised(wave: Tensor, peak: float, level_db: float) -> Tensor:
     )  # a quotient is never above 1, a product with 1/peak may be
 
 
-def faded(wave: Tensor, fade_in: int, fade_out: int) -> Tensor:
-    """`wave [2, N]` times a line from 0 to 1 over the first samples and one from 1 to 0 over the last.
+def faded(wave: Tensor, fade_in: int, fade_out: int, start: int = 0, samples: int = 0) -> Tensor:
+    """`wave [..., N]` times a line from 0 to 1 over the first samples and one from 1 to 0 over the last.
 
-    A fade is no longer than the waveform; where the two meet both hold.
+    A fade is no longer than the waveform; where the two meet both hold. A piece alone: `wave` is that from
+    `start`, of `samples` in all.
     """
-    samples = wave.shape[-1]
+    samples = samples or wave.shape[-1]
     rise, fall = min(fade_in, samples), min(fade_out, samples)
     wave = wave.clone()
-    wave[:, :rise] *= torch.linspace(0, 1, rise)
-    wave[:, samples - fall :] *= torch.linspace(1, 0, fall)
+    for first, line in ((0, torch.linspace(0, 1, rise)), (samples - fall, torch.linspace(1, 0, fall))):
+        here, there = _overlap(first, first + len(line), start, wave.shape[-1])
+        wave[..., here] *= line[there]
     return wave
+
+
+def fades(params: GenerationParams, sample_rate: int) -> tuple[int, int]:
+    """Samples that `params` fade in and out."""
+    seconds = params.fade_in_duration, params.fade_out_duration
+    return round(seconds[0] * sample_rate), round(seconds[1] * sample_rate)
 
 
 def finish(wave: Tensor, params: GenerationParams, sample_rate: int) -> tuple[Tensor, float, float, bool]:
@@ -79,9 +106,9 @@ def finish(wave: Tensor, params: GenerationParams, sample_rate: int) -> tuple[Te
     finished = wave
     if params.enable_normalization:
         finished = normalised(finished, peak, params.normalization_db)
-    fades = [round(seconds * sample_rate) for seconds in (params.fade_in_duration, params.fade_out_duration)]
-    if any(fades):
-        finished = faded(finished, *fades)
+    lines = fades(params, sample_rate)
+    if any(lines):
+        finished = faded(finished, *lines)
     if finished is not wave:
         peak, rms = levels(finished)
     return finished, peak, rms, silent

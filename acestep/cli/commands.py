@@ -7,7 +7,9 @@ are for.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from acestep import components, resolver
 from acestep.audio import files as audio_file
+from acestep.audio.wav_stream import STREAMED, WavStream
 from acestep.cli import report
 from acestep.cli.request import Request, field_names, flag_text, requested_music, requested_words
 from acestep.cli.upstream import field_name
@@ -23,7 +26,7 @@ from acestep.request import MAX_SEED, DescriptionParams, GenerationParams
 from acestep.setup import Setup
 from acestep.weights.layout import DEFAULT_DIT, LMS
 from harness import console, flags
-from harness.checks import within
+from harness.checks import shown, within
 from harness.errors import MissingPrerequisite, UsageError
 from harness.flags import spelled
 from harness.text import harmless
@@ -31,6 +34,8 @@ from harness.text import harmless
 if TYPE_CHECKING:
     from acestep.engine import Engine
 
+OUTPUTS = Path("outputs")
+CHUNK_S = 1.0
 MAX_THREADS = 1024  # torch dies of some ten thousand, without a word
 FIELDS = {  # that a flag has another name for
     "inference_steps": "steps",
@@ -41,6 +46,7 @@ FIELDS = {  # that a flag has another name for
     "src_audio": "audio",
     "seeds": "seed",
     "audio_format": "format",
+    "chunk_s": "chunk",
     "offload_to_cpu": "offload",
     "offload_dit_to_cpu": "offload_dit",
 }
@@ -66,15 +72,65 @@ def generate(arguments: argparse.Namespace) -> int:
 def _generate(arguments: argparse.Namespace, request: Request) -> int:
     setup = _setup(arguments, want_lm=request.params.uses_lm)
     plan = request.left_out.told_in(resolver.resolve(request.params, request.config, setup))
+    plan = _streamed(arguments, plan)
     if arguments.dry_run:
         report.print_plan(plan, as_json=arguments.json)
         return 0
     if setup.limits:
         console.say("acestep", plan.as_dict()["card"])
-    _check_folder(arguments.out)
+    if arguments.stream:
+        return _stream(arguments, setup, plan)
+    folder = arguments.out or OUTPUTS
+    _check_folder(folder)
     engine = _engine(arguments, setup, plan.components)
-    result = engine.run(plan, arguments.out)
+    result = engine.run(plan, folder)
     report.print_generation(result, engine.load_s, as_json=arguments.json)
+    return 1 if any(item.silent for item in result.audios) else 0
+
+
+def _streamed(arguments: argparse.Namespace, plan: EffectivePlan) -> EffectivePlan:
+    """The plan as it is streamed, if it is. Refuses what cannot go to standard output while it is made."""
+    if not arguments.stream:
+        if arguments.chunk is not None:
+            raise UsageError("chunk_s: has no use without --stream -; drop it")
+        return plan
+    if arguments.stream != "-":
+        raise UsageError(f"--stream: {shown(arguments.stream)} is not allowed; use - > FILE, or --out")
+    if arguments.out:
+        raise UsageError("--out: given together with --stream, which writes no file; use one of them")
+    if plan.config.batch_size > 1:
+        items = plan.config.batch_size
+        raise UsageError(f"batch_size: {items} items are more than one stream holds; use --batch-size 1")
+    if plan.config.audio_format not in STREAMED:
+        formats = " or ".join(STREAMED)
+        raise UsageError(
+            f"audio_format: {plan.config.audio_format} is not written as it comes; use --format {formats}"
+        )
+    if not arguments.dry_run and (sys.stdout is None or sys.stdout.isatty()):
+        raise UsageError("--stream: standard output is no place for audio; use | PLAYER, or > FILE")
+    return resolver.streamed(plan, _chunk_s(arguments))
+
+
+def _chunk_s(arguments: argparse.Namespace) -> float:
+    return CHUNK_S if arguments.chunk is None else arguments.chunk
+
+
+def _stream(arguments: argparse.Namespace, setup: Setup, plan: EffectivePlan) -> int:
+    """Make music on standard output while it is decoded; what is said of it goes to standard error."""
+    engine = _engine(arguments, setup, plan.components)
+    wav = None
+    with engine.run_stream(plan, chunk_s=_chunk_s(arguments)) as stream:
+        for chunk in stream:
+            if wav is None:
+                rate, samples = engine.models.sample_rate, stream.samples or 0
+                wav = WavStream(sys.stdout.buffer, plan.config.audio_format, rate, 2, samples)
+                seconds, first_s = samples / rate, chunk.t_s
+                console.say("acestep", f"{wav}, 2 channels, {seconds:g} s; begins after {first_s:.2f} s")
+            wav.write(chunk.samples[0].T.numpy())
+    result = stream.result
+    assert result
+    with contextlib.redirect_stdout(sys.stderr):
+        report.print_generation(result, engine.load_s, as_json=arguments.json)
     return 1 if any(item.silent for item in result.audios) else 0
 
 

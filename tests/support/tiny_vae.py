@@ -1,4 +1,4 @@
-"""The tiny VAE decoder in fp64, in which tiles and one pass differ by rounding alone."""
+"""The tiny VAE decoder in fp64, in which tiles and one pass differ by rounding alone; and a smaller one."""
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from harness.checkpoint import materialise, on_meta
 from harness.nn.config import parse_config
 
 HOP = 1920
+SMALL_HOP = 32
 
 
 def tiny_decoder(dtype: torch.dtype = torch.float64) -> OobleckDecoder:
@@ -21,6 +22,22 @@ def tiny_decoder(dtype: torch.dtype = torch.float64) -> OobleckDecoder:
     cpu = torch.device("cpu")
     materialise(decoder, lambda n: fold(n, read), prefix="decoder.", device=cpu, dtype=dtype)
     return decoder
+
+
+def small_decoder() -> OobleckDecoder:
+    """A decoder of `SMALL_HOP` samples a frame and random weights, for as many songs as a property wants."""
+    config = VAEConfig(
+        encoder_hidden_size=128,
+        decoder_channels=2,
+        decoder_input_channels=64,
+        channel_multiples=[1, 2],
+        downsampling_ratios=[4, 8],
+        audio_channels=2,
+        sampling_rate=48_000,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return OobleckDecoder(config).double()
 
 
 def random_latents(batch: int, frames: int) -> Tensor:

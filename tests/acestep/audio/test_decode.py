@@ -11,16 +11,25 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from recorders import CPURecorder
-from tiny_vae import HOP, one_pass, random_latents, relative_error, tiny_decoder
+from tiny_vae import (
+    HOP,
+    SMALL_HOP,
+    one_pass,
+    random_latents,
+    relative_error,
+    small_decoder,
+    tiny_decoder,
+)
 from torch import Tensor
 from two_steps import check_two_steps
 
 from acestep.audio import decode as decode_module
-from acestep.audio.decode import Decoded, decode, prepare
+from acestep.audio.decode import Decoded, Song, decode, prepare
 from acestep.audio.tile import LAUNCH_BOUND_FRAMES, STAGE, Tiles
 from acestep.audio.tile_size import VAE_CHUNK, VAE_ON_CPU
 from acestep.models.configs import VAEConfig
 from acestep.models.vae import Oobleck, OobleckDecoder
+from acestep.streaming import pieces
 from acestep.weights.layout import VAE
 from acestep.weights.synthetic import Synthetic
 from harness.captured import Buffered, Captured
@@ -78,6 +87,58 @@ def test_less_halo_is_not_enough(decoder, monkeypatch: pytest.MonkeyPatch, halo:
     monkeypatch.setattr(decoder, "halo", halo)
     latents = random_latents(1, 101)
     assert relative_error(run_tiled(decoder, latents, 32).audio, one_pass(decoder, latents)) > error
+
+
+@pytest.fixture(scope="module")
+def small() -> OobleckDecoder:
+    return small_decoder()
+
+
+def streamed(decoder: OobleckDecoder, songs: list[Tensor], lengths: list[int], chunk: int) -> list[Tensor]:
+    """The audio of `songs` in pieces of `chunk` samples, put together again."""
+    longest = -(-chunk // SMALL_HOP) + 2 * decoder.halo
+    making = [Song(Tiles(decoder), latents, SMALL_HOP, budget(PLENTY), longest) for latents in songs]
+    kept: list[list[Tensor]] = [[] for _ in songs]
+    with torch.inference_mode():
+        for _, waves in pieces(making, lengths, chunk, SMALL_HOP):
+            for parts, wave in zip(kept, waves, strict=True):
+                parts.append(wave.clone())
+    return [torch.cat(parts, dim=-1) for parts in kept]
+
+
+@settings(max_examples=2 * settings.default.max_examples, deadline=None)
+@example(frames=[50, 31], tail=31, chunk=1600, batch=1)
+@given(
+    frames=st.lists(st.integers(1, 60), min_size=1, max_size=2),
+    tail=st.integers(0, SMALL_HOP - 1),
+    chunk=st.integers(150, 2500),
+    batch=st.integers(1, 3),
+)
+def test_pieces_are_what_is_decoded_at_once(
+    small: OobleckDecoder, frames: list[int], tail: int, chunk: int, batch: int
+):
+    songs = [random_latents(batch, count) for count in frames]
+    lengths = [SMALL_HOP * count - tail for count in frames]
+    for latents, samples, audio in zip(songs, lengths, streamed(small, songs, lengths, chunk), strict=True):
+        with torch.inference_mode():
+            whole = decode(small, latents, SMALL_HOP, budget(PLENTY)).audio[..., :samples]
+        assert audio.shape == (batch, 2, samples) and audio.dtype == torch.float32
+        assert relative_error(audio, whole) < 1e-9
+
+
+def test_pieces_with_less_halo_are_something_else(small: OobleckDecoder, monkeypatch: pytest.MonkeyPatch):
+    latents = random_latents(1, 80)
+    monkeypatch.setattr(small, "halo", small.halo - 4)
+    [audio] = streamed(small, [latents], [80 * SMALL_HOP], 320)
+    assert relative_error(audio, one_pass(small, latents)) > 1e-7
+
+
+def test_a_stream_that_runs_out_of_memory_goes_on_with_smaller_tiles(small: OobleckDecoder):
+    latents = random_latents(2, 150)
+    with Refusal(small, lambda window, count: count == 1 or window.shape[-1] <= 70) as card:
+        [audio] = streamed(small, [latents], [150 * SMALL_HOP], 100 * SMALL_HOP)
+    assert [frames for frames, _ in card.windows[:4]] == [120, 120, 64, 64]
+    assert relative_error(audio, one_pass(small, latents)) < 1e-9
 
 
 class Refusal:
@@ -138,14 +199,20 @@ def test_other_errors_are_not_recovered(decoder: OobleckDecoder):
 META = torch.device("meta")
 
 
-def ladder_of(free_bytes: float, frames: int = 6000, batch: int = 1, weights: torch.device = META):
+def ladder_of(
+    free_bytes: float,
+    frames: int = 6000,
+    batch: int = 1,
+    weights: torch.device = META,
+    longest: int | None = None,
+):
     """The ladder of the published decoder in 16 bit, its latents on an accelerator."""
     config = parse_config(Synthetic("synthetic-full").config(VAE), VAEConfig, "full")
     decoder = on_meta(lambda: Oobleck(config)).decoder.bfloat16()
     if weights != META:
         decoder.conv2 = torch.nn.Conv1d(128, 2, 7, dtype=torch.bfloat16, device=weights)
     latents = torch.empty(batch, frames, 64, dtype=torch.bfloat16, device=META)
-    found, fallbacks = decode_module._ladder(decoder, latents, HOP, budget(free_bytes))
+    found, fallbacks = decode_module._ladder(decoder, latents, HOP, budget(free_bytes), longest)
     return [(rung.level, rung.tile) for rung in found], fallbacks
 
 
@@ -177,6 +244,13 @@ def test_too_little_for_the_smallest_tile_starts_on_the_cpu(monkeypatch: pytest.
 def test_level_3_is_tiled_by_host_memory_and_takes_a_decoder_left_on_the_host(monkeypatch):
     monkeypatch.setattr(decode_module, "MemoryBudget", lambda _: budget(0.9 * GIB))
     assert ladder_of(PLENTY, weights=torch.device("cpu")) == ([(3, 64)], ())
+
+
+def test_a_stream_starts_with_tiles_of_its_pieces_whose_audio_goes_to_the_host(monkeypatch):
+    monkeypatch.setattr(decode_module, "MemoryBudget", lambda _: budget(PLENTY))
+    assert ladder_of(PLENTY, longest=43) == ([(2, 43), (3, 43)], ())
+    assert ladder_of(PLENTY, longest=218) == ([(2, 218), (2, 109), (2, 64), *HOST_RUNGS], ())
+    assert ladder_of(0.2 * GIB, longest=218) == ([(2, 64), *HOST_RUNGS], ())
 
 
 def test_the_environment_overrides(monkeypatch: pytest.MonkeyPatch):

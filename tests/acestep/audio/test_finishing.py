@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from acestep.audio import finishing
 from acestep.request import GenerationParams
@@ -122,3 +124,22 @@ def test_with_all_of_it_off_nothing_is_touched():
     finished, peak, rms, silent = finishing.finish(wave, GenerationParams(), RATE)
     assert finished is wave and not silent
     assert (peak, rms) == (wave.abs().max().item(), wave.square().mean().sqrt().item())
+
+
+@settings(deadline=None)
+@given(
+    places=st.lists(st.integers(0, N), min_size=2, max_size=2, unique=True).map(sorted),
+    crossfade=st.integers(0, 2 * N),
+    recorded=st.integers(1, N),
+    fades=st.tuples(st.integers(0, 2 * N), st.integers(0, 2 * N)),
+    chunk=st.integers(7, N),
+)
+def test_piece_by_piece_it_is_the_same(places, crossfade: int, recorded: int, fades, chunk: int):
+    start, stop = places
+    place = RECORDING[:, :recorded], (start, stop), crossfade
+    whole = finishing.faded(finishing.spliced(WAVES, *place), *fades)
+    pieces = [
+        finishing.faded(finishing.spliced(WAVES[..., at : at + chunk], *place, at, N), *fades, at, N)
+        for at in range(0, N, chunk)
+    ]
+    assert torch.equal(torch.cat(pieces, dim=-1), whole)
