@@ -6,3 +6,4 @@ from harness.subject import DEFAULT_DURATION_S as DEFAULT_DURATION_S
 from harness.subject import DEFAULT_SEED as DEFAULT_SEED
 
 DEFAULT_EXAMPLE = "example_05.json"  # of examples/text2music
+CHUNK_S = 1.0  # of a stream

@@ -18,6 +18,7 @@ MODULES = (
     "predictions",
     "micro",
     "calls",
+    "streams",
 )
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from places import ROOT
 
-from benchmarks import cold, costs, dit, generate, lm, memory, micro, parity, tasks, vae
+from benchmarks import cold, costs, dit, generate, lm, memory, micro, parity, streaming, tasks, vae
 from scripts.gate.suites import UNGATED
 
 CLASSES = [
@@ -38,6 +38,7 @@ CLASSES = [
     micro.TimeCodes,
     micro.TimeResample,
     micro.TimeSpan,
+    streaming.TrackFirstAudio,
 ]
 DISCOVER = """
 import json, sys

@@ -10,10 +10,10 @@ import pytest
 from asv.benchmarks import Benchmarks
 from places import ROOT
 
-from benchmarks import _matrix, cold, costs, dit, generate, lm, memory, micro, parity, tasks, vae
+from benchmarks import _matrix, cold, costs, dit, generate, lm, memory, micro, parity, streaming, tasks, vae
 from scripts import asv_selection
 
-MODULES = (cold, costs, dit, generate, lm, memory, micro, parity, tasks, vae)
+MODULES = (cold, costs, dit, generate, lm, memory, micro, parity, streaming, tasks, vae)
 CLASSES = [
     cls
     for module in MODULES
