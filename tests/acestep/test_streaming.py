@@ -3,26 +3,34 @@
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from short_music import METADATA, SEEDED, SHORT
-from tiny_vae import relative_error
+from tiny_vae import SMALL_HOP, Refusal, one_pass, random_latents, relative_error, small_decoder
 from torch import Tensor
 
 from acestep import GenerationConfig, GenerationParams
 from acestep.audio import waveform
+from acestep.audio.decode import Song, decode
 from acestep.audio.tile import Tiles
 from acestep.engine import Engine
 from acestep.lm.planner import Planner
+from acestep.models.vae import OobleckDecoder
 from acestep.resolver import streamed
+from acestep.streaming import pieces
 from harness.errors import UsageError
+from harness.memory import GIB
 from harness.spans import record, span, stage
 from harness.tiling import next_tile
 
 RATE = 48_000
+PLENTY = SimpleNamespace(free_bytes=lambda: 64 * GIB)
 PARAMS = GenerationParams(caption="a waltz", **SHORT | METADATA)
 PAIR = GenerationConfig(batch_size=2, seeds=(1, 2))
 FADES = {"fade_in_duration": 1.5, "fade_out_duration": 4.5}
@@ -202,3 +210,58 @@ def test_what_needs_the_whole_is_told(engine: Engine):
 def test_chunks_have_bounds(engine: Engine, chunk_s):
     with pytest.raises(UsageError, match=r"chunk_s: .* is not allowed; use a number from 0.01 to 600"):
         engine.stream(PARAMS, SEEDED, chunk_s=chunk_s)
+
+
+# The VAE's part by itself, on a decoder that is small enough for hundreds of songs.
+
+
+@pytest.fixture(scope="module")
+def small() -> OobleckDecoder:
+    return small_decoder()
+
+
+def in_pieces(decoder: OobleckDecoder, songs: list[Tensor], lengths: list[int], chunk: int) -> list[Tensor]:
+    """The audio of `songs` in pieces of `chunk` samples, put together again."""
+    longest = -(-chunk // SMALL_HOP) + 2 * decoder.halo
+    making = [Song(Tiles(decoder), latents, SMALL_HOP, PLENTY, longest) for latents in songs]
+    kept: list[list[Tensor]] = [[] for _ in songs]
+    with torch.inference_mode():
+        for _, waves in pieces(making, lengths, chunk, SMALL_HOP):
+            for parts, wave in zip(kept, waves, strict=True):
+                parts.append(wave.clone())
+    return [torch.cat(parts, dim=-1) for parts in kept]
+
+
+@settings(max_examples=2 * settings.default.max_examples, deadline=None)
+@example(frames=[50, 31], tail=31, chunk=1600, batch=1)
+@given(
+    frames=st.lists(st.integers(1, 60), min_size=1, max_size=2),
+    tail=st.integers(0, SMALL_HOP - 1),
+    chunk=st.integers(150, 2500),
+    batch=st.integers(1, 3),
+)
+def test_pieces_are_what_is_decoded_at_once(
+    small: OobleckDecoder, frames: list[int], tail: int, chunk: int, batch: int
+):
+    songs = [random_latents(batch, count) for count in frames]
+    lengths = [SMALL_HOP * count - tail for count in frames]
+    for latents, samples, audio in zip(songs, lengths, in_pieces(small, songs, lengths, chunk), strict=True):
+        with torch.inference_mode():
+            whole = decode(small, latents, SMALL_HOP, PLENTY).audio[..., :samples]
+        assert audio.shape == (batch, 2, samples) and audio.dtype == torch.float32
+        assert relative_error(audio, whole) < 1e-9
+
+
+def test_pieces_with_less_halo_are_something_else(small: OobleckDecoder, monkeypatch: pytest.MonkeyPatch):
+    latents = random_latents(1, 80)
+    monkeypatch.setattr(small, "halo", small.halo - 4)
+    [audio] = in_pieces(small, [latents], [80 * SMALL_HOP], 320)
+    assert relative_error(audio, one_pass(small, latents)) > 1e-7
+
+
+def test_a_stream_that_runs_out_of_memory_goes_on_with_smaller_tiles(small: OobleckDecoder):
+    latents = random_latents(2, 150)
+    with Refusal(small, lambda window, count: count == 1 or window.shape[-1] <= 70) as card:
+        [audio] = in_pieces(small, [latents], [150 * SMALL_HOP], 100 * SMALL_HOP)
+    assert [frames for frames, _ in card.windows[:4]] == [120, 120, 64, 64]
+    assert relative_error(audio, one_pass(small, latents)) < 1e-9

@@ -52,3 +52,24 @@ def one_pass(decoder: OobleckDecoder, latents: Tensor) -> Tensor:
 
 def relative_error(ours: Tensor, whole: Tensor) -> float:
     return ((ours - whole).square().mean() / whole.square().mean()).sqrt().item()
+
+
+class Refusal:
+    """A card on which the decoder runs out of memory for all but the windows that `fits` accepts."""
+
+    def __init__(self, decoder: OobleckDecoder, fits):
+        self.windows: list[tuple[int, torch.dtype]] = []
+        self.fits = fits
+        self._hook = decoder.register_forward_pre_hook(self._before)
+
+    def _before(self, decoder: OobleckDecoder, arguments: tuple[Tensor]) -> None:
+        (window,) = arguments
+        self.windows.append((window.shape[-1], window.dtype))
+        if not self.fits(window, len(self.windows)):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._hook.remove()

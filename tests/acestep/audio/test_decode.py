@@ -11,25 +11,16 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from recorders import CPURecorder
-from tiny_vae import (
-    HOP,
-    SMALL_HOP,
-    one_pass,
-    random_latents,
-    relative_error,
-    small_decoder,
-    tiny_decoder,
-)
+from tiny_vae import HOP, Refusal, one_pass, random_latents, relative_error, tiny_decoder
 from torch import Tensor
 from two_steps import check_two_steps
 
 from acestep.audio import decode as decode_module
-from acestep.audio.decode import Decoded, Song, decode, prepare
+from acestep.audio.decode import Decoded, decode, prepare
 from acestep.audio.tile import LAUNCH_BOUND_FRAMES, STAGE, Tiles
 from acestep.audio.tile_size import VAE_CHUNK, VAE_ON_CPU
 from acestep.models.configs import VAEConfig
 from acestep.models.vae import Oobleck, OobleckDecoder
-from acestep.streaming import pieces
 from acestep.weights.layout import VAE
 from acestep.weights.synthetic import Synthetic
 from harness.captured import Buffered, Captured
@@ -87,79 +78,6 @@ def test_less_halo_is_not_enough(decoder, monkeypatch: pytest.MonkeyPatch, halo:
     monkeypatch.setattr(decoder, "halo", halo)
     latents = random_latents(1, 101)
     assert relative_error(run_tiled(decoder, latents, 32).audio, one_pass(decoder, latents)) > error
-
-
-@pytest.fixture(scope="module")
-def small() -> OobleckDecoder:
-    return small_decoder()
-
-
-def streamed(decoder: OobleckDecoder, songs: list[Tensor], lengths: list[int], chunk: int) -> list[Tensor]:
-    """The audio of `songs` in pieces of `chunk` samples, put together again."""
-    longest = -(-chunk // SMALL_HOP) + 2 * decoder.halo
-    making = [Song(Tiles(decoder), latents, SMALL_HOP, budget(PLENTY), longest) for latents in songs]
-    kept: list[list[Tensor]] = [[] for _ in songs]
-    with torch.inference_mode():
-        for _, waves in pieces(making, lengths, chunk, SMALL_HOP):
-            for parts, wave in zip(kept, waves, strict=True):
-                parts.append(wave.clone())
-    return [torch.cat(parts, dim=-1) for parts in kept]
-
-
-@settings(max_examples=2 * settings.default.max_examples, deadline=None)
-@example(frames=[50, 31], tail=31, chunk=1600, batch=1)
-@given(
-    frames=st.lists(st.integers(1, 60), min_size=1, max_size=2),
-    tail=st.integers(0, SMALL_HOP - 1),
-    chunk=st.integers(150, 2500),
-    batch=st.integers(1, 3),
-)
-def test_pieces_are_what_is_decoded_at_once(
-    small: OobleckDecoder, frames: list[int], tail: int, chunk: int, batch: int
-):
-    songs = [random_latents(batch, count) for count in frames]
-    lengths = [SMALL_HOP * count - tail for count in frames]
-    for latents, samples, audio in zip(songs, lengths, streamed(small, songs, lengths, chunk), strict=True):
-        with torch.inference_mode():
-            whole = decode(small, latents, SMALL_HOP, budget(PLENTY)).audio[..., :samples]
-        assert audio.shape == (batch, 2, samples) and audio.dtype == torch.float32
-        assert relative_error(audio, whole) < 1e-9
-
-
-def test_pieces_with_less_halo_are_something_else(small: OobleckDecoder, monkeypatch: pytest.MonkeyPatch):
-    latents = random_latents(1, 80)
-    monkeypatch.setattr(small, "halo", small.halo - 4)
-    [audio] = streamed(small, [latents], [80 * SMALL_HOP], 320)
-    assert relative_error(audio, one_pass(small, latents)) > 1e-7
-
-
-def test_a_stream_that_runs_out_of_memory_goes_on_with_smaller_tiles(small: OobleckDecoder):
-    latents = random_latents(2, 150)
-    with Refusal(small, lambda window, count: count == 1 or window.shape[-1] <= 70) as card:
-        [audio] = streamed(small, [latents], [150 * SMALL_HOP], 100 * SMALL_HOP)
-    assert [frames for frames, _ in card.windows[:4]] == [120, 120, 64, 64]
-    assert relative_error(audio, one_pass(small, latents)) < 1e-9
-
-
-class Refusal:
-    """A card on which the decoder runs out of memory for all but the windows that `fits` accepts."""
-
-    def __init__(self, decoder: OobleckDecoder, fits):
-        self.windows: list[tuple[int, torch.dtype]] = []
-        self.fits = fits
-        self._hook = decoder.register_forward_pre_hook(self._before)
-
-    def _before(self, decoder: OobleckDecoder, arguments: tuple[Tensor]) -> None:
-        (window,) = arguments
-        self.windows.append((window.shape[-1], window.dtype))
-        if not self.fits(window, len(self.windows)):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._hook.remove()
 
 
 def test_on_a_cpu_tiles_shrink_at_one_level(decoder: OobleckDecoder):
