@@ -17,7 +17,7 @@ from acestep import components, resolver
 from acestep.cli import report
 from acestep.costs.report import label
 from acestep.effective_plan import EffectivePlan
-from acestep.profiler import devices, instruments, matrix, prepare, roofline, tables
+from acestep.profiler import devices, instruments, matrix, prepare, roofline, streaming, tables
 from acestep.profiler.flags import BENCHMARK, PROFILE, TEXT_MODES
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
@@ -55,6 +55,8 @@ def _profile(options: Options) -> int:
     """One request, taken apart."""
     setup = prepare.setup(options)
     plan = options.left_out.told_in(resolver.resolve(options.params, options.config, setup))
+    if options.streaming:
+        plan = resolver.streamed(plan, options.chunk_s)
     _announce(options, setup)
     _warn(prepare.warnings(options, plan))
     if options.dry_run:
@@ -65,16 +67,22 @@ def _profile(options: Options) -> int:
         bench = _bench(options, setup, plan.components)
         device = _Device(options, setup, bench)
         print(f"{device.before(plan)}\n", flush=True)
-        item = bench.music(PROFILE, matrix.Row(options.params, options.config, plan, options.engine))
+        row = matrix.Row(options.params, options.config, plan, options.engine)
+        item = bench.stream(PROFILE, row, options.chunk_s) if options.streaming else bench.music(PROFILE, row)
         recording.add(item)
         if item.typical is None:
             console.say("profile_inference", f"{item.status}: {item.error}")
             return 1
         _print_times(options, bench, plan, item)
+        if options.streaming:
+            print(f"\n{streaming.table(item, options.chunk_s, _width())}")
         print(f"\n{device.after(item, plan)}\n")
         bottleneck = roofline.bottleneck(item.typical.stages_s, sys.argv[1:])
         print(f"{bottleneck.sentence}\nNext: {harmless(bottleneck.command)}")
-        instruments.run(options, lambda: bench.engine.run(plan))
+        if options.streaming:
+            instruments.run(options, lambda: [*bench.engine.run_stream(plan, chunk_s=options.chunk_s)])
+        else:
+            instruments.run(options, lambda: bench.engine.run(plan))
     return 0 if item.status == "ok" else 1
 
 

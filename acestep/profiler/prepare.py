@@ -98,6 +98,7 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         "CoT": ", ".join(chain),
         "constrained": switch(f"{'use' if constrained else 'no'}_constrained_decoding", constrained),
         "warm-up": switch("no_warmup", options.warmup),
+        "streaming": with_origin("chunk", f"chunks of {options.chunk_s:g} s"),
         "commit": commit or "unknown",
     }
     idle = (
@@ -105,6 +106,8 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         if options.mode in TEXT_MODES
         else ()
     )
+    if not options.streaming:
+        idle += ("streaming",)
     return [f"{name:<13}{harmless(fact)}" for name, fact in facts.items() if name not in idle]
 
 
