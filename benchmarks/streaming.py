@@ -61,11 +61,6 @@ class TrackFirstAudio(Suite):
         """How often a player at 1x is silent."""
         return self.heard("underruns")
 
-    @tracks("seconds")
-    def track_silence(self, *_):
-        """How long it is, in all."""
-        return self.heard("silence_s")
-
     @tracks("share of the peak")
     def track_offline_error(self, *_):
         """The largest difference of a sample from what is made at once."""

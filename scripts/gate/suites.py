@@ -18,7 +18,7 @@ from scripts.asv_selection import WITHOUT_TABLE
 
 # Rates have twins that shrink; peaks, parity and errors are no samples, of cold starts there are too few. The
 # worst of a stream is of one chunk, and mostly nothing.
-UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart|_p95|_worst|_underruns|_silence|_error"
+UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart|_p95|_worst|_underruns|_error"
 EXACT = "TrackCost|TrackPredictedPeak"
 STAGES = {"prefill_ms": "lm_prefill", "decode_ms": "lm_decode", "plan": "wall", "peak": "peak memory"}
 COMPONENTS = {"lm_": "LM", "diffuse": "DiT", "vae_": "VAE", "text_encode": "text encoder",
