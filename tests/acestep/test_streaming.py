@@ -11,6 +11,7 @@ import soundfile
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from recorders import recording_cpu
 from short_music import METADATA, SEEDED, SHORT
 from tiny_vae import SMALL_HOP, Refusal, one_pass, random_latents, relative_error, small_decoder
 from torch import Tensor
@@ -171,6 +172,21 @@ def test_an_error_ends_it(engine: Engine, in_use, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ZeroDivisionError):
         list(stream)
     assert not in_use and next(stream, None) is None and stream.result is None
+
+
+def test_tiles_of_short_pieces_are_recorded_and_dropped_where_it_ends(engine: Engine, monkeypatch):
+    monkeypatch.setattr(engine.models, "met", set())
+    expected, recorder = whole(engine.stream(PARAMS, SEEDED, chunk_s=0.3)), recording_cpu(monkeypatch)
+    plan = engine.resolve(PARAMS, SEEDED)
+    plan = replace(plan, setup=replace(engine.setup, graphs=True))
+    stream = engine.run_stream(plan, chunk_s=0.3)
+    chunks = list(stream)
+    assert stream.result and recorder.replays[-1] == stream.result.counts.vae_tiles > 1
+    assert relative_error(torch.cat([chunk.samples for chunk in chunks], dim=-1), expected) < 1e-5
+    for _ in engine.run_stream(plan, chunk_s=0.3):
+        assert recorder.alive
+        break
+    assert not recorder.alive
 
 
 def test_four_minutes_begin_before_a_tenth_of_them_is_decoded(engine: Engine):
