@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from acestep.cli import card, commands
-from acestep.defaults import DEFAULT_SEED, EXAMPLE_NAMES
+from acestep.defaults import CHUNK_S, DEFAULT_SEED, EXAMPLE_NAMES
 from acestep.lm.backends.registry import BACKENDS
 from acestep.presets import FIXED, PRESETS
 from acestep.request import AUDIO_FORMATS
@@ -146,7 +146,7 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     )
     help_of = "write WAV to standard output while it is decoded, and no file"
     add("--stream", type=named, metavar="-", help=help_of)
-    help_of = f"audio of one piece of a --stream ({commands.CHUNK_S:g})"
+    help_of = f"audio of one piece of a --stream ({CHUNK_S:g})"
     add("--chunk", type=number, metavar="SECONDS", help=help_of)
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
     help_of = "print which field has a use in which task (wide: | less -S)"

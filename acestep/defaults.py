@@ -7,3 +7,4 @@ from harness.subject import DEFAULT_SEED as DEFAULT_SEED
 
 DEFAULT_EXAMPLE = "example_05.json"  # of examples/text2music
 EXAMPLE_NAMES = f"short, medium, long, or a name of examples/text2music ({DEFAULT_EXAMPLE})"
+CHUNK_S = 1.0  # of a stream

@@ -20,6 +20,7 @@ import torch
 
 from acestep import components, resolver
 from acestep.audio import writing
+from acestep.defaults import CHUNK_S
 from acestep.effective_plan import EffectivePlan
 from acestep.lm.backends.registry import open_backend
 from acestep.lm.decode.step import OnCode
@@ -155,7 +156,7 @@ class Engine:
         params: GenerationParams,
         config: GenerationConfig | None = None,
         *,
-        chunk_s: float = 1.0,
+        chunk_s: float = CHUNK_S,
         on_code: OnCode | None = None,
     ) -> Stream:
         """`run_stream` what a request comes to here. Raises UsageError or MissingPrerequisite for one that
@@ -163,7 +164,7 @@ class Engine:
         return self.run_stream(self.resolve(params, config), chunk_s=chunk_s, on_code=on_code)
 
     def run_stream(
-        self, plan: EffectivePlan, *, chunk_s: float = 1.0, on_code: OnCode | None = None
+        self, plan: EffectivePlan, *, chunk_s: float = CHUNK_S, on_code: OnCode | None = None
     ) -> Stream:
         """The items of a plan of this setup in chunks of `chunk_s` seconds, each as soon as it is decoded.
 

@@ -77,6 +77,21 @@ def throughput_table(records: dict[str, dict]) -> Table:
     return table
 
 
+def stream_table(records: dict[str, dict]) -> Table:
+    """What a player at 1x hears of a song while it is decoded."""
+    headings = ("first code", "latents", "first audio", "worst gap", "underruns")
+    table = _table("Streaming one item at 1x: median ms", "song, chunk", *headings)
+    for name, record in records.items():
+        if name.startswith("stream ") and record["status"] == "ok":
+            seconds = ("first_code_s", "latents_s", "first_audio_s", "gap_worst_s")
+            times = (_ms(run[what] for run in record["runs"]) for what in seconds)
+            underruns = median(run["underruns"] for run in record["runs"])
+            size = dict(word.split("=") for word in name.split()[1:])
+            planned = ", planned" if size["thinking"] == "True" else ""
+            table.add_row(f"{size['duration_s']} s, {size['chunk_s']} s{planned}", *times, f"{underruns:g}")
+    return table
+
+
 def memory_table(records: dict[str, dict]) -> Table:
     """Peak of one generation per tier, or the word for why there is none."""
     table = _table("Peak memory of one capped process: MiB", "tier", "without LM", "with LM")
@@ -155,6 +170,7 @@ def summary() -> int:
     for thinking in THINKING:
         terminal.print(stage_table(header, records, thinking))
     terminal.print(throughput_table(records))
+    terminal.print(stream_table(records))
     if any("growth" in record for record in records.values()):
         terminal.print(scaling_table(records))
     memory = newest("memory", commit)[1]

@@ -36,6 +36,7 @@ LIGHT = {
         ("torch",),
     ),
     "cards": ("import harness.cards as c; c.cards()", ("torch",)),
+    "streaming": ("import harness.streaming as s; s.Arrivals((1.0,), (1.0,)).silences_s", ("torch",)),
     "records": ("import harness.records.writer", TORCH),
     "allocator": ("import harness.trace.allocator", ("torch",)),
     "quantization": (

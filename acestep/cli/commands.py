@@ -21,6 +21,7 @@ from acestep.audio.wav_stream import STREAMED, WavStream
 from acestep.cli import report
 from acestep.cli.request import Request, field_names, flag_text, requested_music, requested_words
 from acestep.cli.upstream import field_name
+from acestep.defaults import CHUNK_S
 from acestep.effective_plan import EffectivePlan
 from acestep.request import MAX_SEED, DescriptionParams, GenerationParams
 from acestep.setup import Setup
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from acestep.engine import Engine
 
 OUTPUTS = Path("outputs")
-CHUNK_S = 1.0
 MAX_THREADS = 1024  # torch dies of some ten thousand, without a word
 FIELDS = {  # that a flag has another name for
     "inference_steps": "steps",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from acestep.defaults import DEFAULT_SEED, EXAMPLE_NAMES
+from acestep.defaults import CHUNK_S, DEFAULT_SEED, EXAMPLE_NAMES
 from acestep.lm.backends.registry import BACKENDS
 from acestep.presets import GUIDE, PRESETS
 from acestep.tasks import TASKS
@@ -174,6 +174,8 @@ def _add_measuring(flags: Flags) -> None:
     add("--llm-debug", modes=SINGLE, action="store_true", help="tokens, rates and shares of the LM")
     add("--profile-memory", modes=SINGLE, action="store_true", help="memory at each stage's end")
     add("--trace", type=Path, modes=SINGLE, metavar="FILE", help="torch profiler trace, for Perfetto")
+    add("--streaming", modes=(PROFILE,), action="store_true", help="hear it while it is decoded, in chunks")
+    add("--chunk", type=number, modes=(PROFILE,), metavar="S", help=f"seconds of a chunk of it ({CHUNK_S:g})")
     add(
         "--measure-ceilings",
         modes=(PROFILE,),

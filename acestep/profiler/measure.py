@@ -15,6 +15,7 @@ from acestep.effective_plan import EffectivePlan
 from acestep.engine import Engine
 from acestep.profiler.flags import TEXT_MODES
 from acestep.profiler.matrix import Row
+from acestep.profiler.streaming import Listener, heard
 from acestep.request import DescriptionParams
 from acestep.result import Counts, DescriptionResult, GenerationResult
 from harness.errors import BenchError, MissingPrerequisite, UsageError
@@ -53,6 +54,18 @@ class Bench:
             return making.item(mode, row.requested, self.engine, plan, measured)
         facts = self._of_music(measured)
         return making.item(mode, row.requested, self.engine, plan, measured.results, **facts)
+
+    def stream(self, mode: str, row: Row, chunk_s: float) -> Item:
+        """Generate as a stream, without files. Raises and fails as `music` does."""
+        requested = row.requested | {"chunk_s": chunk_s}
+        listener = Listener(self.engine, row.plan, chunk_s, self._memory_bytes)
+        measured = self._try(listener)
+        if isinstance(measured, Failure):
+            return making.item(mode, requested, self.engine, row.plan, measured)
+        results = [run.result for run in measured.results]
+        facts = self._of_music(Measured(results, measured.first_call_s))
+        item = making.item(mode, requested, self.engine, row.plan, results, **facts)
+        return heard(item, measured.results)
 
     def _generate(self, plan: EffectivePlan) -> GenerationResult:
         with scratch_folder() as folder:

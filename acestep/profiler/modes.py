@@ -21,7 +21,7 @@ from acestep import components, resolver
 from acestep.cli import report
 from acestep.costs.report import label
 from acestep.effective_plan import EffectivePlan
-from acestep.profiler import devices, instruments, matrix, prepare, roofline, scaling, tables
+from acestep.profiler import devices, instruments, matrix, prepare, roofline, scaling, streaming, tables
 from acestep.profiler.flags import BENCHMARK, PROFILE, SCALING, TEXT_MODES
 from acestep.profiler.options import Options
 from acestep.profiler.progress import Progress
@@ -61,6 +61,8 @@ def _profile(options: Options) -> int:
     """One request, taken apart."""
     setup = prepare.setup(options)
     plan = options.left_out.told_in(resolver.resolve(options.params, options.config, setup))
+    if options.streaming:
+        plan = resolver.streamed(plan, options.chunk_s)
     _announce(options, setup)
     _warn(prepare.warnings(options, plan))
     if options.dry_run:
@@ -71,17 +73,27 @@ def _profile(options: Options) -> int:
         bench = _bench(options, setup, plan.components)
         device = _Device(options, setup, bench)
         print(f"{device.before(plan)}\n", flush=True)
-        item = bench.music(PROFILE, matrix.Row(options.params, options.config, plan, options.engine))
+        row = matrix.Row(options.params, options.config, plan, options.engine)
+        item = bench.stream(PROFILE, row, options.chunk_s) if options.streaming else bench.music(PROFILE, row)
         recording.add(item)
         if item.typical is None:
             console.say("profile_inference", f"{item.status}: {item.error}")
             return 1
         _print_times(options, bench, plan, item)
+        if options.streaming:
+            print(f"\n{streaming.table(item, options.chunk_s, _width())}")
         print(f"\n{device.after(item, plan)}\n")
         bottleneck = roofline.bottleneck(item.typical.stages_s, sys.argv[1:])
         print(f"{bottleneck.sentence}\nNext: {harmless(bottleneck.command)}")
-        sound = _instrumented(options, bench, recording, item, lambda: bench.engine.run(plan))
+        sound = _instrumented(options, bench, recording, item, lambda: _once(options, bench, plan))
     return 0 if item.status == "ok" and sound else 1
+
+
+def _once(options: Options, bench: Bench, plan: EffectivePlan) -> object:
+    """What was timed, again."""
+    if options.streaming:
+        return [*bench.engine.run_stream(plan, chunk_s=options.chunk_s)]
+    return bench.engine.run(plan)
 
 
 def _benchmark(options: Options) -> int:

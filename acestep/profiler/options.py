@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from acestep.cli.upstream import LeftOut
-from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
+from acestep.defaults import CHUNK_S, DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.lm.backends.registry import BACKENDS
 from acestep.profiler import defaults
 from acestep.profiler.flags import BENCHMARK, PROFILE, SCALING, TEXT_MODES, TIER_TEST, flag_of, parser
 from acestep.profiler.request import COT_SWITCHES, RequestFile, requested
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
+from acestep.resolver import CHUNK_RANGE_S
 from acestep.setup import AUTO, NONE
 from acestep.weights.layout import LMS
 from harness import accelerators
@@ -89,6 +90,8 @@ class Options:
     llm_debug: bool = False
     trace: Path | None = None
     profile_memory: bool = False
+    streaming: bool = False
+    chunk_s: float = CHUNK_S
     measure_ceilings: bool = False
     budget_s: float | None = None
     resume: bool = True
@@ -183,6 +186,8 @@ def _refuse_contradictions(settings: Mapping[str, Any], arguments: Mapping[str, 
     files = [os.path.realpath(settings[name]) for name in OUTPUTS if name in settings]
     if len({*files}) < len(files):
         raise UsageError("json_plan: is the file of --benchmark-output as well; name another")
+    if "chunk" in settings and "streaming" not in settings:
+        raise UsageError("chunk: has no use without --streaming; add it, or drop --chunk")
     if settings.get("resume") and "benchmark_output" not in settings:
         raise UsageError("resume: continues a file; name it with --benchmark-output FILE")
 
@@ -211,6 +216,9 @@ def _measuring(mode: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     if "budget" in settings:
         within("budget", settings["budget"], 1.0, MAX_BUDGET_S)
         values["budget_s"] = settings["budget"]
+    if "chunk" in settings:
+        within("chunk", settings["chunk"], *CHUNK_RANGE_S)
+        values["chunk_s"] = settings["chunk"]
     if "max_vram" in settings:
         values["max_vram_gb"] = accelerators.size_gb("max_vram", settings["max_vram"])
     return values

@@ -102,9 +102,10 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         "CoT": ", ".join(chain),
         "constrained": switch(f"{'use' if constrained else 'no'}_constrained_decoding", constrained),
         "warm-up": switch("no_warmup", options.warmup),
+        "streaming": with_origin("chunk", f"chunks of {options.chunk_s:g} s"),
         "commit": commit or "unknown",
     }
-    idle = IDLE.get(options.mode, ())
+    idle = (*IDLE.get(options.mode, ()), *(() if options.streaming else ("streaming",)))
     return [f"{name:<13}{harmless(fact)}" for name, fact in facts.items() if name not in idle]
 
 

@@ -66,6 +66,7 @@ class Cell:
     task        one task on a recording as long as the result; `reference` is text to music in its timbre
     solver      base weights, which can be guided: one way to integrate, one to guide, at the fewest steps
     text        music put into words by the language model, a fixed number of tokens of lyrics
+    stream      a generation whose audio is handed out in chunks while it is decoded
     parity      how far an output of `engine` is from the plain engine's, whose is from its own of before
     cold        the first planned item of a fresh process, and one more
     memory      one generation in its own capped process; `variant`: what of the tier's settings is left out
@@ -123,6 +124,7 @@ def timing_cells(source: str) -> list[Cell]:
     cells = [
         *generate_cells(source),
         *plan_cells(source),
+        *stream_cells(source),
         *_product("preset", preset=PRESETS[1:], duration_s=least),
         *_product("task", task=TASKS, duration_s=least),
         *_product("text", mode=TEXT_MODES),
@@ -171,6 +173,16 @@ def lengths(source: str, component: str, device: str) -> tuple[int, ...]:
     if source == TINY:
         return left("length_s", TINY_LENGTHS_S)
     return left("length_s", GUIDE_LENGTHS_S if device == "cpu" else CARD_LENGTHS_S)
+
+
+def stream_cells(source: str) -> list[Cell]:
+    """Streams of every length in chunks of every length, and planned ones in the engine's own; tiny weights
+    run one thing at a time."""
+    least = {"duration_s": durations_s(source)[0], "thinking": False, "chunk_s": CHUNKS_S[0]}
+    axes = {"duration_s": durations_s(source), "thinking": THINKING, "chunk_s": CHUNKS_S}
+    apart = [axis for axis in axes if source == TINY or axis != "duration_s"]
+    sizes = combinations(axes)
+    return [cell("stream", **size) for size in sizes if sum(size[axis] != least[axis] for axis in apart) <= 1]
 
 
 def cold_cells(source: str) -> list[Cell]:

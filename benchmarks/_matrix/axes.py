@@ -28,6 +28,7 @@ TASKS = ("cover", "repaint", "lego", "extract", "complete", "reference")  # text
 TEXT_MODES = ("understand", "create", "format")
 METHODS = ("ode", "sde", "heun")
 GUIDANCE = ("none", "apg", "adg", "cfg")
+CHUNKS_S = (1, 0.25, 4)  # of a stream; the first is the engine's own
 PRESETS = ("fixed", "upstream")  # where a cell says nothing of it, the first: its request fixes all work
 TIERS_GB = (4, 6, 8, 12, 16, 20, 24)
 WITH_LM = (False, True)
@@ -102,6 +103,7 @@ AXES: dict[str, tuple] = {
     "component": SCALED,
     "length_s": LENGTHS_S,
     "length_tokens": LENGTHS_TOKENS,
+    "chunk_s": CHUNKS_S,
     **{name: values for axes in MICRO.values() for name, values in axes.items()},
 }
 

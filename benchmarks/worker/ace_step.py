@@ -211,15 +211,18 @@ def measure_cell(engines, cell) -> dict:
 def timing() -> tuple[dict, list, Callable]:
     import engine_parity
     import scaling
+    import streams
 
     engines = Engines()
     engine = engines.get(matrix.PLAIN)
-    parity = engine_parity.Parity(engines)
+    apart = {
+        "parity": engine_parity.Parity(engines).measure,
+        "scaling": lambda cell: scaling.measure(engines.get(cell.engine), cell),
+        "stream": streams.Streams(engines).measure,
+    }
     facts = {"environment": dict(engine.environment), "load_s": engine.load_s, "repeats": REPEATS}
 
     def run(cell) -> dict:
-        if cell.kind == "scaling":
-            return scaling.measure(engines.get(cell.engine), cell)
-        return parity.measure(cell) if cell.kind == "parity" else measure_cell(engines, cell)
+        return apart[cell.kind](cell) if cell.kind in apart else measure_cell(engines, cell)
 
     return facts, matrix.timing_cells(engine.environment["source"]), run

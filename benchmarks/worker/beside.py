@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -19,9 +20,9 @@ def _part(name: str) -> ModuleType:
     """The module of that file, which imports the standard library alone."""
     spec = spec_from_file_location(f"benchmarks_{name}", HARNESS / f"{name}.py")
     assert spec and spec.loader
-    module = module_from_spec(spec)
+    module = sys.modules[spec.name] = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-interrupts = _part("interrupts")
+interrupts, streaming = _part("interrupts"), _part("streaming")

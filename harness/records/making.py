@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,11 +11,13 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+from msgspec.structs import replace
 
 from harness import registry
 from harness.oom import Failure
 from harness.records import machine
-from harness.records.schema import Header, Item, Sample, Status, key_of
+from harness.records.schema import Header, Item, Sample, Status, Streamed, key_of
+from harness.streaming import Arrivals
 from harness.subject import Engine, Plan, Result, Setup, Subject
 
 STATUS: Mapping[str, Status] = {"device": "oom", "host": "host-oom", "other": "error"}
@@ -94,7 +97,7 @@ def item(
 
 
 def sample(result: Result) -> Sample:
-    """One timed run. Nothing is streamed: the first audio is heard with the last."""
+    """One timed run that is not streamed: the first audio is heard with the last."""
     return Sample(
         wall_s=result.wall_s,
         stages_s=result.stages_s,
@@ -102,3 +105,25 @@ def sample(result: Result) -> Sample:
         steps_s=getattr(result, "steps_s", ()),
         first_audio_s=result.wall_s,
     )
+
+
+def streamed(
+    sample: Sample,
+    arrivals: Arrivals,
+    offline_error: float,
+    *,
+    first_code_s: float | None = None,
+    latents_s: float | None = None,
+) -> Sample:
+    """`sample` of a run that was streamed, and came as `arrivals` say; of a stream with a chunk at least."""
+    first_s, silences_s = arrivals.times_s[0], arrivals.silences_s
+    stream = Streamed(
+        time_to_first_code_ms=None if first_code_s is None else 1e3 * first_code_s,
+        time_to_latents_ms=None if latents_s is None else 1e3 * latents_s,
+        time_to_first_chunk_ms=1e3 * first_s,
+        chunk_latencies_ms=tuple(1e3 * gap_s for gap_s in arrivals.gaps_s),
+        underruns=len(silences_s),
+        silence_ms=1e3 * sum(silences_s),
+        offline_error=offline_error if math.isfinite(offline_error) else None,
+    )
+    return replace(sample, first_audio_s=first_s, stream=stream)

@@ -73,14 +73,35 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         )
 
 
+class Streamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a run was heard that was streamed, in milliseconds (`harness.streaming`).
+
+    Times count from the start of the run; what a subject has none of is None. `chunk_latencies_ms`: from each
+    chunk to the next. `underruns` and `silence_ms`: of a player at 1x. `offline_error`: the largest, as a
+    share of the peak, beside the same audio made at once; None where that is not as long.
+    """
+
+    time_to_first_code_ms: float | None = None
+    time_to_latents_ms: float | None = None
+    time_to_first_chunk_ms: float
+    chunk_latencies_ms: tuple[float, ...]
+    underruns: Size
+    silence_ms: float
+    offline_error: float | None = None
+
+
 class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One timed run, in seconds. Stages add up to the wall; details are spans inside them."""
+    """One timed run, in seconds. Stages add up to the wall; details are spans inside them.
+
+    `stream`: absent of a run whose audio is there at its end, all at once.
+    """
 
     wall_s: float
     stages_s: Mapping[str, float] = {}
     details_s: Mapping[str, float] = {}
     steps_s: tuple[float, ...] = ()
     first_audio_s: float | None = None
+    stream: Streamed | msgspec.UnsetType = msgspec.UNSET
 
     def seconds(self, stages: Iterable[str]) -> float:
         """Of all of `stages` together; one that did not run takes none."""

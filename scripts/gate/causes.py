@@ -111,7 +111,10 @@ def _request(params: dict[str, str], component: str) -> list[str]:
         recording = "examples/audio/loop.flac"
         source = ["--task-type", task, "--src-audio", recording]
         flags += ["--reference-audio", recording] if task == "reference" else source
-    return flags + (["--thinking"] if component == "LM" else [])
+    if streamed := component == "stream":
+        flags += ["--streaming", *_flags(params, {"chunk_s": "--chunk"})]
+    planned = component == "LM" or (streamed and params["thinking"] == "True")
+    return flags + (["--thinking"] if planned else [])
 
 
 def _flags(params: dict[str, str], names: dict[str, str]) -> list[str]:

@@ -16,15 +16,20 @@ from benchmarks import _matrix
 from benchmarks.common import Suite
 from scripts.asv_selection import WITHOUT_TABLE
 
-# Rates have twins that shrink; peaks and parity are no samples, of cold starts there are too few. What grows
-# with length has its times in other series that gate, and an exponent falls where an intercept rises.
-UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart|Scaling"
+# Rates have twins that shrink; peaks, parity and errors are no samples, of cold starts there are too few. The
+# worst of a stream is of one chunk, and mostly nothing. What grows with length has its times in other series
+# that gate, and an exponent falls where an intercept rises.
+UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart|Scaling|_p95|_worst|_underruns|_error"
 EXACT = "TrackCost|TrackPredictedPeak|TrackWaits"
 STAGES = {"prefill_ms": "lm_prefill", "decode_ms": "lm_decode", "plan": "wall", "peak": "peak memory",
           "code": "lm_decode", "step": "diffuse", "tile": "vae_decode"}  # fmt: skip
 COMPONENTS = {"lm_": "LM", "diffuse": "DiT", "vae_": "VAE", "text_encode": "text encoder",
               "condition": "conditioner", "peak": "card"}  # fmt: skip
-MODULES = {"lm": "LM", "micro": "function"}  # components, where the stage does not tell
+MODULES = {
+    "lm": "LM",
+    "micro": "function",
+    "streaming": "stream",
+}  # components, where the stage does not tell
 
 
 class NotMeasured(Exception):

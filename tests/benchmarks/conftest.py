@@ -19,6 +19,7 @@ MODULES = (
     "micro",
     "calls",
     "scaling",
+    "streams",
 )
 
 

@@ -9,7 +9,21 @@ import sys
 import pytest
 from places import ROOT
 
-from benchmarks import cold, costs, dit, generate, lm, memory, micro, parity, scaling, tasks, vae, waits
+from benchmarks import (
+    cold,
+    costs,
+    dit,
+    generate,
+    lm,
+    memory,
+    micro,
+    parity,
+    scaling,
+    streaming,
+    tasks,
+    vae,
+    waits,
+)
 from scripts.gate.suites import UNGATED
 
 CLASSES = [
@@ -40,6 +54,7 @@ CLASSES = [
     micro.TimeResample,
     micro.TimeSpan,
     scaling.TrackScaling,
+    streaming.TrackFirstAudio,
 ]
 DISCOVER = """
 import json, sys

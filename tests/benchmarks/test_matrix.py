@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from acestep.defaults import CHUNK_S
 from benchmarks import _matrix
 
 PREDICTED = ("cost", "waits")  # kinds of cells whose modes and variants are their own
@@ -163,6 +164,17 @@ def test_every_backend_and_quantization_is_measured():
 def test_the_filter_takes_engines_away(monkeypatch, words, engines):
     monkeypatch.setenv("ACESTEP_BENCH_CELLS", words)
     assert {cell.engine for cell in _matrix.timing_cells("synthetic-tiny")} == engines
+
+
+def test_streams_vary_their_chunks_and_their_planning_one_at_a_time():
+    def sizes(source, duration_s):
+        cells = [cell for cell in _matrix.timing_cells(source) if cell.kind == "stream"]
+        return {(c["thinking"], c["chunk_s"]) for c in cells if c["duration_s"] == duration_s}
+
+    every = {(False, 1), (False, 0.25), (False, 4), (True, 1)}
+    assert all(sizes("/models/acestep", duration_s) == every for duration_s in _matrix.GUIDE_DURATIONS_S)
+    assert sizes("synthetic-tiny", 5) == every and sizes("synthetic-tiny", 15) == {(False, 1)}
+    assert _matrix.CHUNKS_S[0] == CHUNK_S
 
 
 def test_a_start_is_measured_eager_and_compiled(monkeypatch):

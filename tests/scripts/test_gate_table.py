@@ -98,6 +98,7 @@ CLOSER = {
     "text": replace(TIMED, component="LM", params=(("mode", "create"),)),
     "plan": replace(TIMED, component="LM", params=(("duration_s", "5"), ("batch", "2"), ("backend", "pt"))),
     "wall": WALL,
+    "stream": replace(TIMED, component="stream", params=(("thinking", "True"), ("chunk_s", "0.25"))),
     "function": FUNCTION,
     "reads": replace(EXACT, benchmark="waits.TrackWaits.track_reads", unit="reads", base=0.0, head=1.0),
 }

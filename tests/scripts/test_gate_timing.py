@@ -145,12 +145,12 @@ def test_what_gates_is_read_by_every_module_once(monkeypatch):
     monkeypatch.delenv(_matrix.FILTER)
     timed, predicted = (readings(["synthetic-tiny"], exact=exact) for exact in (False, True))
     assert len({one.name for one in (*timed, *predicted)}) == len(timed) + len(predicted)
-    assert {one.module for one in timed} == {"dit", "generate", "lm", "micro", "tasks", "vae"}
+    assert {one.module for one in timed} == {"dit", "generate", "lm", "micro", "streaming", "tasks", "vae"}
     assert {one.module for one in predicted} == {"costs"}
     assert {one.component for one in timed} == {
-        "DiT", "LM", "VAE", "text encoder", "conditioner", "function", "pipeline"
+        "DiT", "LM", "VAE", "text encoder", "conditioner", "function", "pipeline", "stream"
     }  # fmt: skip
-    calls = {one.stage for one in timed if one.component == "function"}
+    calls = {one.stage for one in timed if one.component in ("function", "stream")}
     assert {one.stage for one in timed} - calls <= {*_matrix.STAGES, "wall"}
     assert calls.isdisjoint({*_matrix.STAGES, "wall"})
     assert not [

@@ -21,13 +21,14 @@ from benchmarks import (
     micro,
     parity,
     scaling,
+    streaming,
     tasks,
     vae,
     waits,
 )
 from scripts import asv_selection
 
-MODULES = (cold, costs, dit, generate, lm, memory, micro, parity, scaling, tasks, vae, waits)
+MODULES = (cold, costs, dit, generate, lm, memory, micro, parity, scaling, streaming, tasks, vae, waits)
 CLASSES = [
     cls
     for module in MODULES

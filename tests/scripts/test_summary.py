@@ -20,8 +20,17 @@ def written(tmp_path, monkeypatch):
     monkeypatch.setattr(summary, "_head", lambda: COMMIT)
     stages = dict.fromkeys(summary.STAGES, 12.3456)
     run = {"wall_s": 123.456, "stages_s": stages}
+    heard = {
+        "first_code_s": None,
+        "latents_s": 88.8,
+        "first_audio_s": 99.9,
+        "gap_worst_s": 7.7,
+        "underruns": 3,
+    }
     done = {"status": "ok", "runs": [run] * 3, "counts": {"lm_prefill_tokens": 100, "lm_decode_tokens": 1200}}
     timing = {cell.name: done for cell in timing_cells("synthetic-full")}
+    streams = [name for name in timing if name.startswith("stream ")]
+    timing |= dict.fromkeys(streams, done | {"runs": [run | heard] * 3})
     growth = {
         "exponent": [1.0234, 0.9871, 1.0512],
         "slope": [0.12345, 0.1201, 0.1267],
@@ -51,7 +60,8 @@ def test_the_table(written, monkeypatch, capsys):
     shown = capsys.readouterr().out
     for expected in (
         COMMIT[:12], "synthetic-full", "NVIDIA H200", "bfloat16", "vae_decode", "12,345.6", "123,456.0",
-        "0.5144", "97", "1.02 [0.987, 1.05]", "123 [120, 127]", "0.1 [-1, 2]",
+        "0.5144", "88,800.0", "99,900.0", "7,700.0", "240 s, 0.25 s", "97",
+        "1.02 [0.987, 1.05]", "123 [120, 127]", "0.1 [-1, 2]",
         "3,072", "oom", "index.html",
         "failed: plan duration_s=240 batch=4 thinking=True: CUDA out of memory",
     ):  # fmt: skip

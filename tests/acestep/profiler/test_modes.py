@@ -22,8 +22,9 @@ from roots import checkpoint
 from acestep import resolver
 from acestep.cli.examples import INPUTS
 from acestep.profiler import command as profiler
-from acestep.profiler import instruments, matrix, measure, modes, prepare, progress, request
+from acestep.profiler import instruments, matrix, measure, modes, prepare, progress, request, streaming
 from acestep.profiler.options import parse
+from acestep.profiler.tables import NONE
 from acestep.weights.layout import LMS
 from harness import spans
 from harness.files import writable
@@ -96,6 +97,41 @@ def test_a_profile_adds_up_and_is_kept(run, resolved, tmp_path):
     assert item.counts["audio_codes"] == 50 and item.cold and item.cold.first_call_s
     assert item.effective["dtype"] == "float32" and item.requested["duration"] == 10
     assert item.rtf == pytest.approx(sample.wall_s / 10)
+
+
+STREAMED = (*SHORT, "--streaming", "--chunk", "4", "--no-warmup")
+
+
+def test_a_stream_is_profiled_as_it_is_heard(run, tmp_path):
+    path = tmp_path / "profile.json"
+    code, out, _ = run(*STREAMED, "--thinking", "--lm-cfg-scale", "1", "--benchmark-output", str(path))
+    assert code == 0
+    for words in ("TIME COSTS BREAKDOWN", "STREAM", "3 of 4 s", "As made at once         yes, but for "):
+        assert words in out
+    [item] = output.load(path)[1]
+    [sample] = item.samples
+    heard = sample.stream
+    assert item.status == "ok" and item.requested["chunk_s"] == 4
+    assert sum(sample.stages_s.values()) == pytest.approx(sample.wall_s, rel=0.01)
+    assert 0 < heard.time_to_first_code_ms < heard.time_to_latents_ms < heard.time_to_first_chunk_ms
+    assert sample.first_audio_s == pytest.approx(heard.time_to_first_chunk_ms / 1e3)
+    assert len(heard.chunk_latencies_ms) == 2 and heard.offline_error < 5e-5
+    assert f"First chunk             {heard.time_to_first_chunk_ms:,.1f} ms\n" in out
+    assert f"worst {max(heard.chunk_latencies_ms):,.1f} ms\n" in out
+
+
+def test_a_stream_that_is_not_what_is_made_at_once_has_failed(run, tmp_path, monkeypatch):
+    path = tmp_path / "profile.json"
+    monkeypatch.setattr(streaming, "largest_error", lambda chunks, offline: 0.25)
+    code, out, _ = run(*STREAMED, "--benchmark-output", str(path))
+    problem = "the stream is 0.25 of the peak from what is made at once, over 5e-05"
+    assert (
+        code == 1
+        and f"As made at once         no: {problem}" in out
+        and f"First code              {NONE}" in out
+    )
+    [item] = output.load(path)[1]
+    assert (item.status, item.error, item.samples[0].stream.offline_error) == ("invalid", problem, 0.25)
 
 
 def test_without_warm_up_the_cold_figures_are_the_sample(run, tmp_path):

@@ -76,6 +76,10 @@ def test_flags_reach_how_it_is_measured():
     found = options("--mode benchmark --budget 1.5h --benchmark-output a.json --json-compat --no-resume")
     assert (found.budget_s, found.benchmark_output, found.json_compat) == (5400.0, Path("a.json"), True)
     assert not found.resume and options("--measure-ceilings").measure_ceilings
+    found = options("--streaming --chunk 0.5")
+    assert (found.streaming, found.chunk_s) == (True, 0.5) and options("--streaming").chunk_s == 1.0
+    header = prepare.header_lines(options(f"{TINY_CPU} --streaming"), prepare.setup(options(TINY_CPU)), None)
+    assert "streaming    chunks of 1 s (default)" in header
     assert [options(f"--mode benchmark --budget {text}").budget_s for text in ("90", "90s", "10m")] == [
         90.0,
         90.0,

@@ -26,6 +26,7 @@ from harness.records.schema import (
     MemoryByStage,
     Profile,
     Sample,
+    Streamed,
     TierResult,
     Used,
 )
@@ -40,6 +41,16 @@ plain = st.recursive(
 )
 values = st.dictionaries(words, plain, max_size=3)
 times = st.dictionaries(words, seconds, max_size=3)
+streams = st.builds(
+    Streamed,
+    time_to_first_code_ms=st.none() | seconds,
+    time_to_latents_ms=st.none() | seconds,
+    time_to_first_chunk_ms=seconds,
+    chunk_latencies_ms=st.lists(seconds, max_size=3).map(tuple),
+    underruns=whole,
+    silence_ms=seconds,
+    offline_error=st.none() | seconds,
+)
 samples = st.builds(
     Sample,
     wall_s=seconds,
@@ -47,6 +58,7 @@ samples = st.builds(
     details_s=times,
     steps_s=st.lists(seconds, max_size=3).map(tuple),
     first_audio_s=st.none() | seconds,
+    stream=st.just(msgspec.UNSET) | streams,
 )
 cards = st.builds(
     TierResult,
