@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
 
 from harness import device
-from harness.device import resolve_dtype
+from harness.device import hold_precision, resolve_dtype
 from harness.dtypes import NAMES, chosen, on_tensor_cores
 from harness.errors import UsageError
 
@@ -63,3 +65,27 @@ def test_tensor_cores_have_bf16_from_ampere_on_and_never_fp32():
         capability: [on_tensor_cores(each, capability) for each in formats] for capability in ((7, 5), (8, 0))
     }
     assert of == {(7, 5): [False, True, False, False, True], (8, 0): [True, True, False, False, True]}
+
+
+@pytest.fixture
+def allowances() -> Iterator[Callable[..., list[bool]]]:
+    """What reads PyTorch's allowances of TF32 and of sums in fp16, or sets both; they are put back."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+
+    def both(value: bool | None = None) -> list[bool]:
+        if value is not None:
+            cudnn.allow_tf32 = matmul.allow_fp16_reduced_precision_reduction = value
+        return [cudnn.allow_tf32, matmul.allow_fp16_reduced_precision_reduction]
+
+    before = both()
+    yield both
+    cudnn.allow_tf32, matmul.allow_fp16_reduced_precision_reduction = before
+
+
+def test_on_a_card_fp32_is_no_tf32_and_fp16_is_summed_in_fp32(allowances):
+    """PyTorch's defaults allow both; a CPU is left as it is."""
+    allowances(True)
+    hold_precision(torch.device("cpu"))
+    assert allowances() == [True, True]
+    hold_precision(torch.device("cuda"))
+    assert allowances() == [False, False]

@@ -16,8 +16,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from acestep.engine import Engine
 from acestep.models.condition import ConditionEncoder, Encoder, LyricEncoder
 from acestep.networks import components
+from acestep.setup import Setup
 from harness.checkpoint import materialise, on_meta
 from harness.nn.islands import islands
 from harness.nn.packed import unpack
@@ -175,3 +177,15 @@ def test_a_stream_of_ten_thousand_has_room(name: str, scale: Callable[..., nn.Mo
     assert error(result, exact) < LIMIT
     scale(scaled, 10.0)
     assert not run(name, scaled.half(), given, torch.float16).isfinite().all()
+
+
+def test_a_record_names_the_islands_that_were_loaded() -> None:
+    choices = {"device": "cpu", "lm": None}
+    environments = [
+        Engine.from_setup(
+            Setup.choose("synthetic-tiny", dtype=dtype, **choices), preload=["condition"]
+        ).environment
+        for dtype in ("fp16", "fp32")
+    ]
+    wide = "encoder.lyric_encoder.layers.1.mlp.down_proj, encoder.lyric_encoder.norm"
+    assert [environment["islands"] for environment in environments] == [wide, None]
