@@ -30,6 +30,8 @@ from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
 from harness import console
 from harness.console import Parser, named
+from harness.dtypes import AUTO
+from harness.dtypes import NAMES as DTYPES
 from harness.errors import BenchError
 from harness.flags import number, whole
 from harness.quantization import QUANTIZATIONS
@@ -96,7 +98,7 @@ def _engine_flags() -> Parser:
     )
     add("--lm-backend", default="auto", choices=["auto", *BACKENDS], help="what runs it (the device's)")
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
-    add("--dtype", default="auto", choices=["auto", "bf16", "fp16", "fp32"], help="(%(default)s)")
+    add("--dtype", default=AUTO, choices=[AUTO, *DTYPES], help="(%(default)s: what the device multiplies)")
     add("--threads", type=whole, help="CPU threads (torch's choice)")
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")

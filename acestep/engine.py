@@ -38,6 +38,7 @@ from acestep.weights.sources import open_source
 from harness.compiling import Compiled
 from harness.device import (
     describe,
+    hold_precision,
     keep_freed_memory,
     resolve_device,
     resolve_dtype,
@@ -46,6 +47,7 @@ from harness.device import (
 )
 from harness.errors import MissingPrerequisite
 from harness.memory import MemoryBudget, hold_to
+from harness.nn.islands import islands
 from harness.quantization import scheme
 from harness.residency import Residency
 from harness.spans import Times, record
@@ -108,6 +110,7 @@ class Engine:
         if threads:
             torch.set_num_threads(threads)
         device = resolve_device(setup.device)
+        hold_precision(device)
         if budget is None:  # nobody has seen to a cap
             budget = _budget(setup, device)
         return_freed_memory()  # while loading: of what passes through, nothing is needed again
@@ -324,6 +327,7 @@ def _environment(
         "device": str(device),
         "device_name": describe(device),
         "dtype": str(models.dtype).removeprefix("torch."),
+        "islands": ", ".join(islands(models.ace_step, models.dtype)) or None,
         "source": setup.source,
         "source_origin": setup.source_origin,
         "dit": setup.dit,

@@ -20,7 +20,7 @@ from acestep.lm.choice import AUTO, LanguageModels
 from acestep.request import DURATION_RANGE_S
 from acestep.weights.layout import LM_PREFIX
 from acestep.weights.sources import check_source, choose_dit, choose_source, dit_config
-from harness import accelerators
+from harness import accelerators, dtypes
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustment, Adjustments
 from harness.checks import one_of
@@ -48,7 +48,7 @@ class Setup:
     """
 
     device: str  # cpu, mps, cuda, cuda:N: what the engine runs on
-    dtype: str
+    dtype: str  # bf16, fp16 or fp32; auto where torch has to be asked what suits the device
     source: str
     source_origin: str
     dit: str
@@ -94,7 +94,7 @@ class Setup:
 
         `lm` "auto" is the tier's default, or `lm_default`, where the tier loads one, or when `want_lm`; on a
         plain CPU the smallest. Where that is not there, it is the nearest that is, and a note says so.
-        `dtype` is a name of `harness.device`, or what suits the device ("auto"). `quantization` is a name,
+        `dtype` is a name of `harness.dtypes`, or what suits the device ("auto"). `quantization` is a name,
         "none", or the tier's ("auto"). Switches left None are the tier's; `graphs` the
         device's. `accelerator`: a card to simulate.
 
@@ -102,11 +102,13 @@ class Setup:
         """
         vae_overrides()  # a bad one is refused here, not after minutes of diffusion
         card = accelerator or accelerators.detect(device)
+        capability = _capability(card, device)
         name, origin = choose_source(source, accelerator=card.device != "cpu")
         folder = choose_dit(name, dit)
         plain_cpu = card.device == "cpu" and not card.simulated
         tier = gpu_config.config_for(card)
         changes, notes = Adjustments(strict), []
+        dtype = _choose_dtype(dtype, card, capability, notes)
         models = LanguageModels(name, None if plain_cpu else tier, limited=not no_limits)
         chosen, no_lm = (
             models.default(lm_default, want_lm, changes, notes) if lm == AUTO else models.named(lm, changes)
@@ -133,7 +135,7 @@ class Setup:
             offload_to_cpu=offload,
             offload_dit_to_cpu=tier.offload_dit_to_cpu if offload_dit_to_cpu is None else offload_dit_to_cpu,
             quantization=_choose_quantization(quantization, card, tier, notes),
-            compile=_choose_compile(compile, card, tier, notes),
+            compile=_choose_compile(compile, card, capability, dtype, tier, notes),
             graphs=_choose_graphs(graphs, card),
             adjustments=tuple(changes),
             notes=tuple(notes),
@@ -191,9 +193,36 @@ def _choose_quantization(choice: str, card: Accelerator, tier: GPUConfig, notes:
     return None if reason else name
 
 
-def _choose_compile(choice: bool | None, card: Accelerator, tier: GPUConfig, notes: list[str]) -> bool:
+def _capability(card: Accelerator, device: str) -> tuple[int, int] | None:
+    """Compute capability of the CUDA card that the engine runs on; None for another device."""
+    if card.device != "cuda" or card.capability:
+        return card.capability
+    return accelerators.capability(int(device.partition(":")[2] or 0))
+
+
+def _choose_dtype(
+    choice: str, card: Accelerator, capability: tuple[int, int] | None, notes: list[str]
+) -> str:
+    name = dtypes.chosen(choice, card.device, capability)
+    if name == dtypes.BF16 and capability and capability < dtypes.AMPERE:
+        notes.append(
+            "dtype: bf16 is computed in fp32 on a card of compute capability {}.{}; fp16 is faster".format(
+                *capability
+            )
+        )
+    return name
+
+
+def _choose_compile(
+    choice: bool | None,
+    card: Accelerator,
+    capability: tuple[int, int] | None,
+    dtype: str,
+    tier: GPUConfig,
+    notes: list[str],
+) -> bool:
     wanted = tier.compile if choice is None else choice
-    reason = uncompiled(card.device) if wanted else None
+    reason = uncompiled(card.device, capability, dtype) if wanted else None
     if reason and choice:
         raise MissingPrerequisite(f"compile: {reason}")
     if reason:

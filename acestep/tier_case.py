@@ -43,7 +43,7 @@ SHARED_FROM_GB, RESIDENT_FROM_GB, WHOLE_FROM_GB = 16, 20, 24  # where a tier's r
 # Of a plan's own account: how it was asked for, and what follows from the card.
 NOT_WHAT_RUNS = (
     *("request", "preset_values", "preset_unused", "adjustments", "notes"),
-    *("card", "tier", "max_duration_s", "lm_backend_reason"),
+    *("card", "tier", "max_duration_s", "lm_backend_reason", "dtype"),
 )
 
 

@@ -127,6 +127,14 @@ def _cuda(index: int, visible: str | None) -> Accelerator | None:
     return ask_card(index, visible, describe)
 
 
+def capability(index: int) -> tuple[int, int] | None:
+    """Compute capability of CUDA device `index`, as the driver says; None without it."""
+    import pynvml
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return ask_card(index, visible, pynvml.nvmlDeviceGetCudaComputeCapability)
+
+
 def ask_card(index: int, visible: str | None, question: Callable[[Any], Answer]) -> Answer | None:
     """`question(handle)` of CUDA device `index` among the `visible` (CUDA_VISIBLE_DEVICES); None without it.
 

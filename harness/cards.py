@@ -11,6 +11,8 @@ A card of one's own is a JSON object (`read`). These keys are needed; the others
 
     {"name": "My card", "capability": "8.9", "memory_gib": 12, "tflop_per_s": 60, "gb_per_s": 500}
 
+`fp32_tflop_per_s` is a sixteenth of `tflop_per_s` where it is not said, as on an A100: the least there is.
+
 No torch import here.
 """
 
@@ -27,7 +29,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from harness import checks
+from harness import checks, dtypes
 from harness.accelerators import MAX_GB, snap
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
@@ -40,9 +42,12 @@ MOST_BYTES = 2**16  # of a description
 MOST_CHARS = 200
 MOST_ALIASES = 20
 NEAREST = 5
+OR_A_FILE = ", or --device-json FILE"  # of commands that have the flag
+LEAST_FP32 = 1 / 16  # of a card's rate, where nobody says what it is in fp32
 RANGES = {
     "memory_gib": (1, MAX_GB),
     "tflop_per_s": (0.01, 1e6),
+    "fp32_tflop_per_s": (1e-4, 1e6),
     "gb_per_s": (1, 1e6),
     "launch_us": (0, 1e4),
     "kernel_us": (0, 1e4),
@@ -58,7 +63,8 @@ class Card:
     name: str  # as the driver says, without the vendor's
     capability: tuple[int, int]  # of CUDA
     memory_gib: float
-    tflop_per_s: float
+    tflop_per_s: float  # of tensor cores, summed in fp32
+    fp32_tflop_per_s: float
     gb_per_s: float
     launch_us: float
     kernel_us: float
@@ -79,6 +85,15 @@ class Card:
     @property
     def flop_per_s(self) -> float:
         return self.tflop_per_s * 1e12
+
+    @property
+    def fp32_flop_per_s(self) -> float:
+        return self.fp32_tflop_per_s * 1e12
+
+    def rate(self, dtype: str) -> float:
+        """TFLOP a second of products in `dtype`, under torch's name."""
+        on_tensor_cores = dtypes.on_tensor_cores(dtype, self.capability)
+        return self.tflop_per_s if on_tensor_cores else self.fp32_tflop_per_s
 
     @property
     def bytes_per_s(self) -> float:
@@ -108,11 +123,11 @@ def cards() -> tuple[Card, ...]:
     return tuple(rows)
 
 
-def find(name: str) -> Card:
+def find(name: str, or_else: str = "") -> Card:
     """The card called `name`, with or without vendor, brand, spaces and dashes; by an alias as well.
 
     A name that was sold in two sizes wants one of them: `rtx3080-10gb`. Raises UsageError with the nearest
-    names.
+    names, and what else there is to do.
     """
     wanted = _key(name)
     matches = [card for card in cards() if wanted in _keys(card)]
@@ -121,7 +136,7 @@ def find(name: str) -> Card:
     what = "was sold in several sizes" if matches else "is not known"
     near = matches or sorted(cards(), key=lambda card: _distance(wanted, card))[:NEAREST]
     names = ", ".join(map(_sized, near))
-    raise UsageError(f"card: {checks.shown(name)} {what}; use e.g. {names}, or --device-json FILE")
+    raise UsageError(f"card: {checks.shown(name)} {what}; use e.g. {names}{or_else}")
 
 
 def known(name: str, memory_gib: float) -> Card | None:
@@ -175,9 +190,11 @@ def described(row: Mapping[str, Any], where: str) -> Card:
     """The card of a row that may leave out what the table has for all. Raises UsageError naming the key."""
     keys = [field.name for field in fields(Card)]
     row = {"aliases": [], **_table()["common"], **row}
+    if "fp32_tflop_per_s" not in row and isinstance(rate := row.get("tflop_per_s"), (int, float)):
+        row["fp32_tflop_per_s"] = rate * LEAST_FP32
     if unknown := [key for key in row if key not in keys]:
         raise UsageError(f"{where}: {checks.shown(unknown[0])} is no key of a card; use {', '.join(keys)}")
-    if missing := [key for key in keys if key not in row]:
+    if missing := [key for key in keys if key not in row and key != "fp32_tflop_per_s"]:
         raise UsageError(f"{where}: no {', no '.join(missing)}; a card needs them")
     for key, (low, high) in RANGES.items():
         checks.within(f"{where}: {key}", row[key], low, high)

@@ -7,6 +7,7 @@ never more than one tensor.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.checkpoint_files import opened
+from harness.dtypes import FP16_MAX
 from harness.errors import CheckpointError
+from harness.nn.islands import kept_dtype
 from harness.nn.packed import joined
 from harness.tensor_files import Shape, stored_tensors
 
@@ -100,17 +103,29 @@ def materialise(
 ) -> None:
     """Give a meta module its tensors, one at a time: read, cast, move, assign. What has values keeps them.
 
-    Weights that are one product are read into one memory (`harness.nn.packed`).
+    Weights that are one product are read into one memory (`harness.nn.packed`), those of islands in their own
+    dtype (`harness.nn.islands`). Raises CheckpointError for a value that fp16 has no room for.
     """
     parts = joined(module)
     for name in [name for name, tensor in module.named_parameters() if tensor.is_meta]:
         value = read(prefix + name)
+        kept = kept_dtype(module, name, dtype)
+        if kept == torch.float16:
+            _check_range(prefix + name, value)
         if part := parts.get(name):
             part.pack(value, device, dtype)
             module.get_parameter(name).copy_(value)
         else:
-            assign(module, name, value.to(device=device, dtype=dtype))
+            assign(module, name, value.to(device=device, dtype=kept))
     module.eval()
+
+
+def _check_range(name: str, value: Tensor) -> None:
+    most = float(value.abs().amax())
+    if FP16_MAX < most < math.inf:
+        raise CheckpointError(
+            f"dtype: fp16 ends at {FP16_MAX:,.0f}, and {name} reaches {most:,.0f}; use bf16 or fp32"
+        )
 
 
 def assign(module: nn.Module, name: str, tensor: Tensor) -> None:

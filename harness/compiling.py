@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import dtypes
 from harness.spans import span
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 Function = Callable[..., "Tensor"]
 BUCKETS = 32  # graphs in memory at once are twice as many at most; more buckets start anew, from the disk
 OPTIONS: dict[str, Any] = {"fullgraph": True, "dynamic": False, "recompile_limit": 2 * BUCKETS}
+OLDEST = (7, 0)  # capability that triton makes kernels for; torch._inductor.scheduler
 # What builds kernels (C++ on a CPU) or their launchers (triton's, in C): variable that names it, defaults.
 COMPILERS = {
     "cpu": ("CXX", ("clang++" if sys.platform == "darwin" else "g++",)),
@@ -49,14 +51,21 @@ def cache_directory() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "acestep" / "inductor"
 
 
-def unavailable(device: str) -> str | None:
-    """Why nothing can be compiled for `device` (`cpu`, `cuda`, `cuda:N` or `mps`), or None.
+def unavailable(
+    device: str, capability: tuple[int, int] | None = None, dtype: str = dtypes.AUTO
+) -> str | None:
+    """Why nothing can be compiled for `device` (`cpu`, `cuda`, `cuda:N` or `mps`) in `dtype`, or None.
 
-    Imports no torch, writes nothing. The answer continues a sentence whose subject is the feature.
+    `capability`: of a CUDA card, None where it is not known. Imports no torch, writes nothing. The answer
+    continues a sentence whose subject is the feature.
     """
     kind = device.partition(":")[0]
     if kind not in COMPILERS:
         return f"is not for {kind}; use {' or '.join(COMPILERS)}"
+    if capability and capability < OLDEST:
+        return "needs a card of compute capability 7.0 or above, and this one has {}.{}".format(*capability)
+    if capability and dtype == dtypes.BF16 and capability < dtypes.AMPERE:
+        return "is not for bf16 on a card of compute capability {}.{}; use fp16".format(*capability)
     if kind == "cuda" and find_spec("triton") is None:
         return "needs triton, which is not installed; pip install triton"
     variable, defaults = COMPILERS[kind]

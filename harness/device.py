@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from harness import dtypes
 from harness.errors import MissingPrerequisite, UsageError
 
 VIRTUAL = "virtual"  # the card that `harness.virtual_card` makes of host memory; unknown to torch without it
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+DTYPES = {dtypes.BF16: torch.bfloat16, dtypes.FP16: torch.float16, dtypes.FP32: torch.float32}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -44,16 +45,16 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device, stored: str) -> torch.dtype:
-    """`auto`: bf16 on cuda and on what stands in for it, fp16 on mps; on cpu the checkpoint's bf16 where the
-    processor has bf16 arithmetic, fp32 elsewhere (emulated bf16 is many times slower than fp32)."""
-    if name in DTYPES:
-        return DTYPES[name]
-    if name != "auto":
-        raise UsageError(f"dtype: {name!r} is not allowed; use auto, {', '.join(DTYPES)}")
-    if device.type in ("cuda", VIRTUAL):
+    """`auto`: what `harness.dtypes` chooses for a card; on cpu the checkpoint's bf16 where the processor has
+    bf16 arithmetic, fp32 elsewhere (emulated bf16 is many times slower than fp32).
+
+    What stands in for a card multiplies bf16 unless its capability is known. Raises UsageError.
+    """
+    chosen = dtypes.chosen(name, device.type, cuda_capability(device))
+    if chosen != dtypes.AUTO:
+        return DTYPES[chosen]
+    if device.type != "cpu":
         return torch.bfloat16
-    if device.type == "mps":
-        return torch.float16
     return torch.bfloat16 if stored == "bfloat16" and _cpu_has_bf16() else torch.float32
 
 
@@ -78,6 +79,17 @@ def cuda_capability(device: torch.device) -> tuple[int, int] | None:
     """Compute capability of a CUDA card, or of what stands in for one in a trace; None for other devices."""
     find = capabilities.get(device.type)
     return find(device) if find else None
+
+
+def hold_precision(device: torch.device) -> None:
+    """On a CUDA card, let fp32 be fp32 and sums of fp16 be fp32.
+
+    By default cuDNN multiplies fp32 as TF32, of 10 bits, and cuBLAS adds the parts of a long sum of fp16 in
+    fp16, which ends at 65,504. It holds for the whole process.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
 
 
 def synchroniser(device: torch.device) -> Callable[[], None] | None:

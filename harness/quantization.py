@@ -9,7 +9,8 @@ Every output channel has a scale of its own. Integers are spread evenly over twi
 weight, so no error is above a 255th of that; e4m3 keeps three bits of mantissa at every size. The linears of
 attention and MLP are nearly all of a transformer; norms, embeddings and whatever is outside the layers stay.
 Only the last scheme also computes in eight bits. The others widen a matrix whenever it is used, which costs
-time unless the layers are compiled.
+time unless the layers are compiled. What is scaled after the product would leave the range of fp16 before it
+is: there the input is made smaller first, and the result larger (`harness.nn.scaled`).
 
     quantize(layer, "int8_weight_only")
 
@@ -19,7 +20,6 @@ What can run here is answered without importing torch.
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import re
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def unavailable(name: str, device: str, capability: tuple[int, int] | None = Non
     if find_spec("torchao") is None:
         return "needs torchao, which is not installed; pip install '.[quantization]'"
     if kind == "cuda" and name == FP8:
-        return _without_fp8(capability or _capability(int(index or 0)))
+        return _without_fp8(capability or accelerators.capability(int(index or 0)))
     if kind == "cpu" and name == W8A8:
         return _without_exact_int8()
     return None
@@ -66,14 +66,6 @@ def _without_fp8(capability: tuple[int, int] | None) -> str | None:
     if capability < FP8_CAPABILITY:
         return f"{needed}, and this one has {capability[0]}.{capability[1]}; use {INT8}"
     return None
-
-
-def _capability(index: int) -> tuple[int, int] | None:
-    """Compute capability of a CUDA card, from the driver."""
-    import pynvml
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return accelerators.ask_card(index, visible, pynvml.nvmlDeviceGetCudaComputeCapability)
 
 
 def _without_exact_int8() -> str | None:
@@ -94,10 +86,13 @@ def quantize(layer: nn.Module, name: str) -> None:
     """
     one_of("quantization", name, QUANTIZATIONS)
     from harness.nn.packed import unpack
+    from harness.nn.scaled import hold_sums
 
     quantize_, configs = _torchao()
     unpack(layer)
     quantize_(layer, configs[name](set_inductor_config=False))  # which would be the whole process's
+    if name != FP8:
+        hold_sums(layer)
 
 
 def scheme_of(weight: Tensor) -> str | None:

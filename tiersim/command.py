@@ -99,7 +99,7 @@ def _card(options: argparse.Namespace) -> Card | None:
         return None
     if options.device_json is not None:
         return cards.read(options.device_json)
-    return cards.find(cards.DEFAULT if options.card is None else options.card)
+    return cards.find(cards.DEFAULT if options.card is None else options.card, cards.OR_A_FILE)
 
 
 def _plans(options: argparse.Namespace, base: Case) -> list[Plan]:

@@ -62,7 +62,7 @@ class Predictors:
                 on_record(record)
                 records.append(record)
         except ChildProcessError as error:
-            raise ChildProcessError(f"{error}; try --jobs 1") from None
+            raise ChildProcessError(f"{error}; try python -m tiersim --jobs 1") from None
         return records
 
     def _listen(self) -> None:

@@ -20,8 +20,8 @@ def check_latents(latents: Tensor) -> None:
     if not bool(latents.isfinite().all()):
         dtype = str(latents.dtype).removeprefix("torch.")
         cause = "are the weights damaged? download them again"
-        if latents.dtype != torch.float32:
-            cause = "its range may be too small: try python -m acestep generate --dtype fp32"
+        if latents.dtype == torch.float16:
+            cause = "its range may be too small: try --dtype fp32"
         raise BenchError(f"diffusion: latents are NaN or infinite in {dtype}; {cause}")
     if not bool(latents.any()):
         raise BenchError("diffusion: latents are all zero; is the checkpoint complete?")

@@ -31,6 +31,8 @@ from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness import console
 from harness.cards import DEFAULT
 from harness.console import Parser, named
+from harness.dtypes import AUTO
+from harness.dtypes import NAMES as DTYPES
 from harness.errors import UsageError
 from harness.flags import number, spelled, spellings, whole
 
@@ -108,6 +110,8 @@ def _add_engine(add: Callable[..., object]) -> None:
     )
     add("--dit", type=named, metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
     add("--lm", default="auto", metavar="NAME", help=f"e.g. {LMS[0]}, or none (the tier's)")
+    names = f"{', '.join(DTYPES)} (auto: bf16 from Ampere on, else fp16)"
+    add("--dtype", default=AUTO, metavar="NAME", help=names)
     add("--quantization", default="auto", metavar="NAME", help="of the DiT's weights, or none (the tier's)")
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")

@@ -75,7 +75,8 @@ def _card(options: argparse.Namespace) -> Card:
     if options.device_json is not None:
         card = cards.read(options.device_json)
     else:
-        card = cards.find(cards.DEFAULT if options.card is None else options.card)
+        name = cards.DEFAULT if options.card is None else options.card
+        card = cards.find(name, cards.OR_A_FILE)
     if options.max_vram is None:
         return card
     within("--max-vram", options.max_vram, *cards.RANGES["memory_gib"])
@@ -110,6 +111,7 @@ def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
     setup = Setup.choose(
         options.source,
         accelerator=Accelerator("cuda", card.name, card.memory_gib, capability=card.capability),
+        dtype=options.dtype,
         dit=options.dit,
         lm=None if unwanted else options.lm,
         want_lm=thinks,

@@ -71,8 +71,9 @@ def _resources(cost: Cost) -> Iterable[Sequence[str]]:
     card, work = cost.card, cost.work
     moved, linked = work.read_bytes + work.written_bytes, work.to_card_bytes + work.to_host_bytes
     flop, gb, _, _, _, link_gb = report.amounts(work)
+    compute_s = (work.flop - work.fp32_flop) / card.flop_per_s + work.fp32_flop / card.fp32_flop_per_s
     rows = (
-        (work.flop / card.flop_per_s, "compute", f"{flop} TFLOP", f"{card.tflop_per_s:g} TFLOP/s"),
+        (compute_s, "compute", f"{flop} TFLOP", report.rates(cost)),
         (moved / card.bytes_per_s, "memory", f"{gb} GB", f"{card.gb_per_s:g} GB/s"),
         (work.launches * card.launch_s, "launches", f"{work.launches:,}", f"{card.launch_us:g} µs each"),
         (work.kernels * card.kernel_s, "kernels", f"{work.kernels:,}", f"{card.kernel_us:g} µs or more"),

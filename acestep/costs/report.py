@@ -44,10 +44,11 @@ def text(cost: Cost) -> str:
 
 def listing(cards: Sequence[Card]) -> str:
     """A table of cards."""
-    lines = [f"{'card':<46}{'GiB':>6}{'TFLOP/s':>9}{'GB/s':>7}{'link':>6}"]
+    lines = [f"{'card':<44}{'GiB':>6}{'TFLOP/s':>9}{'fp32':>7}{'GB/s':>7}{'link':>6}"]
     for card in cards:
-        figures = f"{card.tflop_per_s:>9g}{card.gb_per_s:>7g}{card.link_gb_per_s:>6g}"
-        lines.append(f"{card.name:<46}{card.memory_gib:>6g}{figures}")
+        peaks = f"{card.tflop_per_s:>9g}{card.fp32_tflop_per_s:>7.1f}"
+        figures = f"{peaks}{card.gb_per_s:>7g}{card.link_gb_per_s:>6g}"
+        lines.append(f"{card.name:<44}{card.memory_gib:>6g}{figures}")
     return "\n".join(lines)
 
 
@@ -67,13 +68,26 @@ def facts(cost: Cost) -> dict[str, str]:
     offload = OFFLOADED[plan["offload_to_cpu"], plan["offload_dit_to_cpu"]]
     return {
         "card": name,
-        "rates": f"{card.tflop_per_s:g} TFLOP/s, {card.gb_per_s:g} GB/s, link {card.link_gb_per_s:g} GB/s, "
+        "rates": f"{rates(cost)}, {card.gb_per_s:g} GB/s, link {card.link_gb_per_s:g} GB/s, "
         f"{card.launch_us:g} µs a launch, {card.kernel_us:g} µs a kernel",
         "preset": preset(cost),
         "plan": f"{request}; {plan['dit']}, {plan['quantization'] or 'not quantized'}, {lm}, "
         f"{offload} offloaded",
-        "weights": f"shapes of {plan['source']}, run by {engine(cost)}",
+        "weights": f"shapes of {plan['source']}{formats(cost)}, run by {engine(cost)}",
     }
+
+
+def rates(cost: Cost) -> str:
+    """TFLOP a second of the card's tensor cores, and in fp32 where that is computed with."""
+    card = cost.card
+    wide = f" ({card.fp32_tflop_per_s:g} in fp32)" if cost.work.fp32_flop else ""
+    return f"{card.tflop_per_s:g} TFLOP/s{wide}"
+
+
+def formats(cost: Cost) -> str:
+    """How numbers are stored, and what is fp32 where the rest is not."""
+    dtype, islands = cost.environment["dtype"], cost.environment["islands"]
+    return f" in {dtype}{f', {islands} in float32' if islands else ''}" if dtype else ""
 
 
 def engine(cost: Cost) -> str:

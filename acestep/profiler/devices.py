@@ -15,25 +15,21 @@ from acestep.profiler.roofline import Ceilings
 from harness.accelerators import snap
 from harness.cards import Card, cards
 
-TABLE_DTYPES = ("bfloat16", "float16")
-
 
 def lookup(name: str, memory_gib: float | None = None, dtype: str = "bfloat16") -> Ceilings | None:
     """Peaks of the device that calls itself `name` and reports `memory_gib`; None where not known.
 
-    `dtype` is the run's number format, under torch's name; the table knows nothing of fp32.
+    `dtype` is the run's number format, under torch's name.
     """
-    if dtype not in TABLE_DTYPES:
-        return None
     wanted = _normal(name)
     named = [card for card in cards() if wanted in map(_normal, (card.name, *card.aliases))]
-    if len({_ceilings(card) for card in named}) > 1:
+    if len({_ceilings(card, dtype) for card in named}) > 1:
         named = [card for card in named if memory_gib and snap(memory_gib) == snap(card.memory_gib)]
-    return _ceilings(named[0]) if named else None
+    return _ceilings(named[0], dtype) if named else None
 
 
-def _ceilings(card: Card) -> Ceilings:
-    return Ceilings(card.flop_per_s, card.bytes_per_s, card.source)
+def _ceilings(card: Card, dtype: str) -> Ceilings:
+    return Ceilings(card.rate(dtype) * 1e12, card.bytes_per_s, card.source)
 
 
 def _normal(name: str) -> str:

@@ -18,6 +18,7 @@ from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness.checks import did_you_mean, shown
 from harness.console import Parser, named
+from harness.dtypes import NAMES as DTYPES
 from harness.errors import UsageError
 from harness.flags import number, span, whole
 from harness.quantization import QUANTIZATIONS
@@ -111,6 +112,8 @@ def _add_engine(flags: Flags) -> None:
     add("--lm-model", metavar="NAME", help=f"one of {', '.join(LMS)} ({LMS[1]})")
     backends = f"auto, {', '.join(BACKENDS)} (auto)"
     add("--lm-backend", modes=(*MEASURED, TIER_TEST), metavar="NAME", help=backends)
+    formats = f"of weights and activations: auto, {', '.join(DTYPES)} (auto: the device's)"
+    add("--dtype", metavar="NAME", help=formats)
     add("--offload-to-cpu", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit-to-cpu", action=switch, help="the DiT as well (the tier's)")
     add("--quantization", metavar="NAME", help=f"of the DiT: none, {', '.join(QUANTIZATIONS)} (the tier's)")

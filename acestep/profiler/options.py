@@ -28,11 +28,13 @@ from acestep.weights.layout import LMS
 from harness import accelerators
 from harness.adjustments import Adjustments
 from harness.checks import one_of, shown, within
+from harness.dtypes import NAMES as DTYPES
 from harness.errors import MissingPrerequisite, UsageError
 from harness.flags import spelled
 from harness.quantization import QUANTIZATIONS
 
 OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile", "graphs")
+OF_ENGINE = ("dtype", *OF_TIER)
 UNASKED = ("preset", "default")  # origins of what nobody has asked for
 OUTPUTS = ("benchmark_output", "json_plan")
 REPEATS = {BENCHMARK: 3, SCALING: 5}  # where a flag says nothing, else 1
@@ -66,6 +68,7 @@ class Options:
     # The engine; None is the source's or the tier's own.
     source: str | None = None
     device: str = AUTO
+    dtype: str = AUTO
     lm_backend: str = AUTO
     config_path: str | None = None
     lm_model: str = LMS[1]
@@ -121,8 +124,8 @@ class Options:
 
     @property
     def engine(self) -> dict[str, Any]:
-        """What flags ask of the engine, where the card's tier would decide."""
-        return {name: getattr(self, name) for name in OF_TIER if self.origins.get(name) == "flag"}
+        """What flags ask of the engine, where the device or the card's tier would decide."""
+        return {name: getattr(self, name) for name in OF_ENGINE if self.origins.get(name) == "flag"}
 
     @property
     def wants_lm(self) -> bool:
@@ -173,6 +176,7 @@ def _refuse_contradictions(settings: Mapping[str, Any], arguments: Mapping[str, 
     """What is misspelled, or has no meaning beside or without something else. `arguments`: the flags."""
     one_of("lm_backend", settings.get("lm_backend", AUTO), (AUTO, *BACKENDS))
     one_of("quantization", settings.get("quantization", AUTO), (AUTO, NONE, *QUANTIZATIONS))
+    one_of("dtype", settings.get("dtype", AUTO), (AUTO, *DTYPES))
     if "no_constrained_decoding" in settings and "use_constrained_decoding" in settings:
         raise UsageError("no_constrained_decoding: given with --use-constrained-decoding; keep one of them")
     if settings.get("offload_dit_to_cpu") and settings.get("offload_to_cpu") is False:

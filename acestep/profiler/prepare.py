@@ -45,6 +45,7 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
             device=options.device,
             accelerator=simulated
             and Accelerator("cuda", simulated.name, simulated.memory_gib, capability=simulated.capability),
+            dtype=options.dtype,
             dit=options.config_path,
             lm=(AUTO if options.origins.get("lm_model") == "default" else options.lm_model)
             if with_lm
@@ -94,6 +95,7 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         else "none",
         "offload": switch("offload_to_cpu", setup.offload_to_cpu),
         "offload DiT": switch("offload_dit_to_cpu", setup.offload_dit_to_cpu),
+        "dtype": with_origin("dtype", setup.dtype),
         "quantization": with_origin("quantization", setup.quantization or NONE),
         "compile": switch("compile", setup.compile),
         "graphs": switch("graphs", setup.graphs),

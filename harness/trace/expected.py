@@ -96,18 +96,18 @@ PUBLISHED = Efficiencies(Range(0.24, 0.83), "fitted to 8 published figures of ea
 def calibrated(
     card: Card,
     products: Sequence[tuple[float, float]],
+    dtype: str,
     copies_gb_per_s: Sequence[float],
     launch_us: float,
     basis: str,
 ) -> Efficiencies:
     """Efficiencies of `card` where it was measured; what was not is as published.
 
-    `products`: TFLOP/s and GB/s of each matrix product; it was bound by what it reached the larger share of.
-    Copies stand for pointwise kernels.
+    `products`: TFLOP/s and GB/s of each matrix product in `dtype` (torch's name); it was bound by what it
+    reached the larger share of. Copies stand for pointwise kernels.
     """
-    shares = [
-        (tflop_per_s / card.tflop_per_s, gb_per_s / card.gb_per_s) for tflop_per_s, gb_per_s in products
-    ]
+    peak = card.rate(dtype)
+    shares = [(tflop_per_s / peak, gb_per_s / card.gb_per_s) for tflop_per_s, gb_per_s in products]
     by_resource = {
         ("matmul", "compute"): [compute for compute, memory in shares if compute >= memory],
         ("matmul", "memory"): [memory for compute, memory in shares if compute < memory],

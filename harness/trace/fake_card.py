@@ -193,6 +193,8 @@ class FakeCard(FakeStorage):
             self.tracker.give(block)
         space = self.libraries.workspace_bytes(func, args) if self.libraries else 0
         work = kernels.work(func, args, kwargs, inputs, output)
+        if work.flop and self.libraries and self.libraries.in_fp32(results[0].dtype):
+            work = work._replace(fp32_flop=work.flop)
         if self.region is not None:
             return self.region.add(func, args, inputs, results, work, space)
         if space:

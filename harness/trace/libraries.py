@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from harness import dtypes
 from harness.trace import kernels
 from harness.trace.calibration import Calibration
 from harness.trace.stage_costs import Attention, Work
@@ -32,7 +33,7 @@ aten = torch.ops.aten
 CONVOLUTIONS = {aten.convolution, aten._convolution}
 KIB, MIB = 2**10, 2**20
 BLAS_BYTES, BLAS_BYTES_HOPPER = 2 * 4 * MIB + 8 * 16 * KIB, 32 * MIB  # CUBLAS_WORKSPACE_CONFIG's defaults
-HOPPER, AMPERE = (9, 0), (8, 0)
+HOPPER = (9, 0)
 FLASH_HEAD = 256  # largest head size
 BIAS_STEP = 16  # the efficient kernel wants rows of its bias in multiples of so many
 
@@ -58,12 +59,16 @@ class CUDA:
         copies = self.measured.convolution_copies if self.measured else 1
         return int(copies * args[0].nbytes)
 
+    def in_fp32(self, dtype: torch.dtype) -> bool:
+        """Whether products in `dtype` go at the card's rate of fp32: those of no tensor core."""
+        return not dtypes.on_tensor_cores(str(dtype).removeprefix("torch."), self.capability)
+
     def attention(self, q: Tensor, mask: Tensor | None, grouped: bool) -> str:
         """The kernel that serves queries `q [B, n, S, d]`: "flash", "efficient" or "math"."""
         halves = q.dtype in (torch.float16, torch.bfloat16)
-        if mask is None and halves and self.capability >= AMPERE and q.shape[-1] <= FLASH_HEAD:
+        if mask is None and halves and self.capability >= dtypes.AMPERE and q.shape[-1] <= FLASH_HEAD:
             return "flash"
-        bf16_missing = q.dtype == torch.bfloat16 and self.capability < AMPERE
+        bf16_missing = q.dtype == torch.bfloat16 and self.in_fp32(q.dtype)
         return "math" if grouped or bf16_missing or q.dtype == torch.float64 else "efficient"
 
 
@@ -105,7 +110,8 @@ def _fused(
     out = card.fresh((batch, queries, heads, v.shape[-1]), q.dtype).transpose(1, 2)
     sums = card.fresh((batch, heads, queries), torch.float32) if kernel == "flash" else None
     flop = kernels.attention_flop(q, k, v) if flop is None else flop
-    _one_kernel(card, Attention, (q, k, v, mask), (out, sums), flop)
+    wide = card.libraries is not None and card.libraries.in_fp32(q.dtype)
+    _one_kernel(card, Attention, (q, k, v, mask), (out, sums), flop, flop if wide else 0)
     return out
 
 
@@ -115,11 +121,13 @@ def _one_kernel(
     inputs: Iterable[Tensor | None],
     outputs: Iterable[Tensor | None],
     flop: int = 0,
+    fp32_flop: int = 0,
 ) -> None:
     """Charge a kernel that reads `inputs` and writes `outputs`, each once."""
     sides = [[tensor for tensor in side if tensor is not None] for side in (inputs, outputs)]
     read, written = (sum(map(kernels.reach_bytes, side)) for side in sides)
-    card.launch(kind(flop=flop, read_bytes=read, written_bytes=written, launches=1), *sides)
+    work = kind(flop=flop, read_bytes=read, written_bytes=written, launches=1, fp32_flop=fp32_flop)
+    card.launch(work, *sides)
 
 
 def attend_near(

@@ -32,6 +32,7 @@ from harness.trace.replay import CachedTrace
 from harness.trace.stage_costs import PS, RESOURCES, Stage
 from harness.virtual_card import VirtualBudget
 
+FORMATS = ("dtype", "islands")  # of an engine's environment: numbers as they were loaded
 _traces: dict[Any, CachedTrace] = {}  # of layers, as they were traced for any prediction of this process
 _turn = threading.Lock()  # a fake card changes classes of the engine, which all threads share
 
@@ -49,8 +50,9 @@ def predict(
     if found.measured:
         card = replace(card, context_mib=found.measured.context_mib)
     efficiencies = _efficiencies(card, found.measured)
+    loaded: dict[str, Any] = dict.fromkeys(FORMATS)
     with fake_card(subject, card, found, cap_bytes, repeat=repeat) as fake:
-        result = _run(subject, plan, fake)
+        result = _run(subject, plan, fake, loaded)
         fake.tracker.close()
     return Cost(
         card=card,
@@ -58,6 +60,7 @@ def predict(
         plan=plan.as_dict(),
         environment={
             "torch": str(torch.__version__),
+            **loaded,
             **subject.stand_ins(plan.setup),
             "calibration": str(found),
             "expected": efficiencies.basis,
@@ -94,14 +97,15 @@ def _efficiencies(card: Card, measured: calibration.Calibration | None) -> Effic
     return calibrated(
         card,
         [(product.tflop_per_s, product.gb_per_s) for product in measured.products],
+        measured.dtype,
         [copy.gb_per_s for copy in measured.copies],
         measured.launch_us,
         str(measured),
     )
 
 
-def _run(subject: Subject, plan: Plan, fake: FakeCard) -> Result | None:
-    """Load and run; None where the card was too small for either."""
+def _run(subject: Subject, plan: Plan, fake: FakeCard, loaded: dict[str, Any]) -> Result | None:
+    """Load and run; None where the card was too small for either. `loaded` gets the formats that were."""
     results: list[Result] = []
 
     @torch.inference_mode()  # tensors without memory take each other's place only if all are of one mode
@@ -109,6 +113,7 @@ def _run(subject: Subject, plan: Plan, fake: FakeCard) -> Result | None:
         fake.warm()
         with spans.record(), spans.span(LOADING):
             engine = subject.load_fake(plan.setup, fake, VirtualBudget(fake))
+        loaded.update({name: engine.environment.get(name) for name in FORMATS})
         results.append(engine.run(plan))
 
     failure = attempt(load_and_run)

@@ -31,6 +31,7 @@ class Work(NamedTuple):
     """Work of one operator. Bytes are of the card's memory, or of the link where they cross it.
 
     `launches` are the host's, `kernels` what the card runs, copies included: more where steps are recorded.
+    `fp32_flop`: of `flop`, those at a card's rate of fp32 (`Card.rate`).
     """
 
     flop: int = 0
@@ -41,6 +42,7 @@ class Work(NamedTuple):
     to_card_bytes: int = 0
     to_host_bytes: int = 0
     kernels: int = 0
+    fp32_flop: int = 0
 
     kind = "pointwise"  # of kernel: what of a card it keeps busy, and how well
 
@@ -116,7 +118,7 @@ class StageCosts:
     def __init__(self, card: Card):
         self.stages: dict[str, Stage] = {}
         self.samples: list[Sample] = []
-        self._flop_per_s = int(card.flop_per_s)
+        self._flop_per_s, self._fp32_flop_per_s = int(card.flop_per_s), int(card.fp32_flop_per_s)
         self._bytes_per_s = int(card.bytes_per_s)
         self._link_bytes_per_s = int(card.link_bytes_per_s)
         self._launch_ps = round(card.launch_s * PS)
@@ -152,8 +154,9 @@ class StageCosts:
     def _duration(self, work: Work) -> tuple[str, int, int]:
         """What bounds a kernel, how long that takes, and how long its way over the link."""
         moved_bytes = work.read_bytes + work.written_bytes
+        wide_ps = work.fp32_flop * PS // self._fp32_flop_per_s
         kernel_ps = {
-            "compute": work.flop * PS // self._flop_per_s,
+            "compute": (work.flop - work.fp32_flop) * PS // self._flop_per_s + wide_ps,
             "memory": moved_bytes * PS // self._bytes_per_s,
             "launches": work.launches * self._launch_ps,
             "kernels": work.kernels * self._kernel_ps,

@@ -11,7 +11,7 @@ import pytest
 
 from acestep.gpu_config import tier_for
 from harness.accelerators import NOMINAL_GB, snap
-from harness.cards import TABLE, cards, find, read
+from harness.cards import OR_A_FILE, TABLE, cards, find, read
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import CONTEXT_BYTES, GIB
 
@@ -30,10 +30,14 @@ def test_no_two_cards_are_found_by_the_same_name():
 
 def test_figures_are_those_of_graphics_cards():
     for card in cards():
-        # Dense 16 bit against memory: no card from Volta to Blackwell is outside 50 to 500 FLOP per byte.
-        assert 50 < card.flop_per_s / card.bytes_per_s < 500, card
+        # Dense 16 bit against memory: no card from Volta to Blackwell is outside 50 to 500 FLOP per byte,
+        # nor one without tensor cores outside 10 to 50. In fp32 it has a sixteenth of that or more.
+        low, high = (10, 50) if " GTX " in card.name else (50, 500)
+        assert low < card.flop_per_s / card.bytes_per_s < high, card
+        share = card.fp32_tflop_per_s / card.tflop_per_s
+        assert share == 1 if " GTX " in card.name else 1 / 16 <= share <= 0.51, card
         assert snap(card.memory_gib) in NOMINAL_GB, card
-        assert (7, 0) <= card.capability <= (12, 0), card
+        assert (6, 1) <= card.capability <= (12, 0), card
         assert card.source.startswith("NVIDIA"), card
 
 
@@ -51,6 +55,22 @@ def test_units():
     assert card.launch_s == pytest.approx(4.5e-6)
     assert card.link_bytes_per_s == 25e9
     assert card.capability == (8, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "bf16", "fp16", "fp32"),
+    [
+        ("h100-sxm", 989.4, 989.4, 66.9),
+        ("rtx3090", 71.0, 71.0, 35.6),
+        ("t4", 8.1, 65.0, 8.1),
+        ("v100-16gb", 15.7, 125.0, 15.7),
+        ("rtx2080ti", 13.4, 53.8, 13.4),
+        ("gtx1080ti", 11.3, 11.3, 11.3),
+    ],
+)
+def test_a_rate_is_that_of_what_multiplies_the_format(name, bf16, fp16, fp32):
+    rates = [find(name).rate(dtype) for dtype in ("bfloat16", "float16", "float32")]
+    assert rates == [bf16, fp16, fp32]
 
 
 def test_a_line_overrides_its_family_and_a_family_what_is_common():
@@ -86,7 +106,10 @@ def test_a_name_that_was_sold_twice_wants_its_size():
 )
 def test_what_is_not_known_is_refused_with_what_is_near(asked, near):
     with pytest.raises(UsageError, match=f"card: {asked!r} is not known; use e.g. .*{near}"):
-        find(asked)
+        find(asked, OR_A_FILE)
+    with pytest.raises(UsageError) as refused:
+        find(asked)  # by a command without the flag
+    assert "--" not in str(refused.value)
 
 
 def written(tmp_path, data):
@@ -101,6 +124,13 @@ def test_a_card_of_ones_own(tmp_path):
     card = read(path)
     assert (card.memory_gib, card.capability, card.source) == (12.0, (8, 9), str(path))
     assert card.launch_us == find("rtx4090").launch_us
+    assert (
+        card.rate("float32"),
+        read(written(tmp_path, MINE | {"fp32_tflop_per_s": 30})).fp32_tflop_per_s,
+    ) == (
+        60 / 16,
+        30.0,
+    )
     full = MINE | {"launch_us": 3, "link_gb_per_s": 10, "context_mib": 300, "source": "me", "aliases": ["m"]}
     card = read(written(tmp_path, full))
     assert (card.launch_us, card.link_gb_per_s, card.context_mib) == (3.0, 10.0, 300.0)

@@ -286,3 +286,22 @@ def test_quantized_weights_are_offloaded_as_what_they_are_made_of(name):
         assert not made(x).any()
     assert [part.data_ptr() for part in stored(made.weight)] == home
     assert torch.equal(made(x), again(x)) and made(x).any()
+
+
+@torchao
+@pytest.mark.parametrize("name", [INT8, pytest.param(W8A8, marks=exact_int8)])
+def test_sums_of_whole_numbers_stay_within_fp16(name: str) -> None:
+    """Before they are scaled they are over a hundred times the result, which reaches 300 here."""
+    plain = nn.Linear(512, 16, bias=False)
+    nn.init.normal_(plain.weight, std=0.02, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(4, 512, generator=torch.Generator().manual_seed(1)) * 300
+    exact = plain(x).detach()
+    assert exact.abs().max() > 290
+    layer = nn.Sequential(copy.deepcopy(plain)).half().requires_grad_(False)
+    quantize(layer, name)
+    assert scheme(layer) == name
+    result = layer(x.half())
+    assert result.dtype == torch.float16
+    assert torch.linalg.vector_norm(result - exact) < 2e-2 * torch.linalg.vector_norm(exact)
+    layer[0].__class__ = nn.Linear  # the control: torchao's own
+    assert not layer(x.half()).isfinite().all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from harness import quantization
+from harness import accelerators, quantization
 from harness.errors import UsageError
 from harness.quantization import FP8, INT8, QUANTIZATIONS, W8A8, quantize, unavailable
 
@@ -37,7 +37,7 @@ def test_without_torchao_nothing_is_quantized(name, monkeypatch):
 )
 def test_fp8_needs_a_card_that_has_it(capability, reason, installed, monkeypatch):
     asked = []
-    monkeypatch.setattr(quantization, "_capability", lambda index: asked.append(index) or capability)
+    monkeypatch.setattr(accelerators, "capability", lambda index: asked.append(index) or capability)
     assert unavailable(FP8, "cuda:1") == unavailable(FP8, "cuda") == reason
     assert asked == [1, 0]
     assert unavailable(INT8, "cuda") is unavailable(W8A8, "cuda") is unavailable(FP8, "cpu") is None
@@ -45,7 +45,7 @@ def test_fp8_needs_a_card_that_has_it(capability, reason, installed, monkeypatch
 
 
 def test_of_a_card_that_is_not_here_no_driver_is_asked(installed, monkeypatch):
-    monkeypatch.setattr(quantization, "_capability", lambda index: pytest.fail("asked"))
+    monkeypatch.setattr(accelerators, "capability", lambda index: pytest.fail("asked"))
     assert unavailable(FP8, "cuda", (8, 9)) is None
     assert "this one has 8.6" in (unavailable(FP8, "cuda", (8, 6)) or "")
 
@@ -62,7 +62,7 @@ def test_the_capability_is_that_of_the_visible_card(visible, expected, monkeypat
     monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCudaComputeCapability", [(8, 6), (9, 0)].__getitem__)
-    assert quantization._capability(0) == expected
+    assert accelerators.capability(0) == expected
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from harness.errors import UsageError
     ],
 )
 def test_known_devices(name, tflop_per_s, gb_per_s):
-    found = lookup(name)
+    found = lookup(name, dtype="float16")
     assert found
     assert found.flop_per_s == pytest.approx(tflop_per_s * 1e12)
     assert found.bytes_per_s == pytest.approx(gb_per_s * 1e9)
@@ -63,14 +63,18 @@ def test_memory_is_not_asked_for_where_it_changes_nothing():
     assert lookup(name) == lookup(name, 7.66) == lookup(name, 15.7)
 
 
-def test_the_table_is_of_sixteen_bits():
-    assert lookup("NVIDIA H200", dtype="float16")
-    assert lookup("NVIDIA H200", dtype="float32") is None
+def test_a_peak_is_that_of_the_runs_format():
+    rates = {dtype: lookup("Tesla T4", dtype=dtype) for dtype in ("bfloat16", "float16", "float32")}
+    assert {dtype: found and found.flop_per_s for dtype, found in rates.items()} == {
+        "bfloat16": pytest.approx(8.1e12),
+        "float16": pytest.approx(65e12),
+        "float32": pytest.approx(8.1e12),
+    }
 
 
 def test_every_card_of_the_table_is_known_by_its_name_and_memory():
     for card in cards():
-        found = lookup(f"NVIDIA {card.name}", card.memory_gib)
+        found = lookup(f"NVIDIA {card.name}", card.memory_gib, "float16")
         assert found
         assert (found.flop_per_s, found.bytes_per_s) == (card.flop_per_s, card.bytes_per_s)
 

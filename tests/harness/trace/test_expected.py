@@ -56,7 +56,7 @@ def test_a_range_is_what_was_seen_and_a_gap_on_either_side(shares, low, high):
 def test_what_was_measured_of_a_card_takes_the_place_of_what_is_published():
     """CARD does 165.2 TFLOP/s and 1008 GB/s, and a launch takes 4.5 µs."""
     products = [(0.5 * 165.2, 10.0), (0.75 * 165.2, 100.0), (8.26, 0.875 * 1008)]
-    own = expected.calibrated(CARD, products, [0.8 * 1008, 0.9 * 1008], 9.0, "calibrated on mine")
+    own = expected.calibrated(CARD, products, "bfloat16", [0.8 * 1008, 0.9 * 1008], 9.0, "calibrated on mine")
     measured = {
         ("matmul", "compute"): (0.5, 0.75),
         ("matmul", "memory"): (0.875, 0.875),
