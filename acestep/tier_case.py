@@ -5,12 +5,12 @@ The methods of `harness.tiers.TierSubject`. No torch import here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from acestep import gpu_config, resolver, tier_options
+from acestep import gpu_config, resolver, tier_options, tier_patch
 from acestep.effective_plan import EffectivePlan
 from acestep.gpu_config import GUIDE, GPUConfig
 from acestep.lm.backends.registry import AUTO, BACKENDS
@@ -23,7 +23,7 @@ from acestep.weights.sources import choose_dit, choose_source, dit_config
 from harness.accelerators import snap
 from harness.adjustments import Adjustment
 from harness.errors import BenchError, UsageError
-from harness.tiers import Case, Choices, Option, Target, Tier, Usual
+from harness.tiers import Case, Choices, Option, Supported, Target, Tier, Usual
 
 NO_OFFLOAD_FROM_GB = 8.0  # the bf16 DiT, VAE and text encoder are 6.2 GB: below, trying proves nothing
 HOST = ("cpu", "virtual")  # devices that need no accelerator
@@ -65,7 +65,8 @@ class TierCases:
             max_duration_with_lm_s=row.max_duration_with_lm_s,
             max_batch=row.max_batch,
             max_batch_with_lm=row.max_batch_with_lm,
-            promised=not {DTYPE, QUANTIZATION} & choices.keys() and (row.xl is not None or not _is_xl(case)),
+            promised=not {DTYPE, QUANTIZATION} & choices.keys()
+            and (row.xl is not None or not _is_xl(case.source, dict(case.choices))),
         )
 
     def case_request(self, case: Case) -> tuple[GenerationParams, GenerationConfig]:
@@ -105,6 +106,11 @@ class TierCases:
             runs[REQUEST] = [asdict(part) for part in self.case_request(case)]
         return runs
 
+    def patch(self, found: Sequence[Supported]) -> str:
+        """Of one policy, with each DiT that was asked for; what holds of XL is the XL column's alone."""
+        changes = [(of, _is_xl(of.source, of.choices)) for of in found]
+        return tier_patch.patch(_policy(found[0].choices), changes)
+
     def case_notes(self, record: Any) -> tuple[str, ...]:
         backend = record.environment.get("lm_backend") or record.lm_backend
         shared = record.lm and record.class_gb < SHARED_FROM_GB
@@ -115,11 +121,11 @@ def _policy(choices: Choices) -> str:
     return str(choices.get(POLICY, GUIDE))
 
 
-def _is_xl(case: Case) -> bool:
+def _is_xl(source: str | None, choices: Choices) -> bool:
     """Whether a case is of the XL family. A DiT that is not there is none: who sets it up refuses it."""
-    named = dict(case.choices).get(DIT)
+    named = choices.get(DIT)
     with suppress(BenchError):
-        source = choose_source(case.source, accelerator=False)[0]
+        source = choose_source(source, accelerator=False)[0]
         return dit_config(source, choose_dit(source, str(named) if named else None)).is_xl
     return False
 
@@ -127,7 +133,7 @@ def _is_xl(case: Case) -> bool:
 def _over_the_limit(case: Case, target: Target) -> Adjustment | None:
     """What of a case its tier has none of: it is not tried in place of it."""
     tier = gpu_config.config_for(target.accelerator, _policy(dict(case.choices)))
-    if case.no_limits or tier.xl or not _is_xl(case):
+    if case.no_limits or tier.xl or not _is_xl(case.source, dict(case.choices)):
         return None
     return Adjustment(DIT, dict(case.choices).get(DIT, "the source's"), None, without_xl(tier))
 
@@ -141,7 +147,7 @@ def _setup(case: Case, target: Target) -> Setup:
     """
     choices: dict[str, Any] = dict(case.choices)
     source, origin = choose_source(case.source, accelerator=target.device not in HOST)
-    tier = gpu_config.config_for(target.accelerator, _policy(choices), xl=_is_xl(case))
+    tier = gpu_config.config_for(target.accelerator, _policy(choices), xl=_is_xl(case.source, choices))
     offload = False if case.variant == "no-offload" else None
     quantization = choices.get(QUANTIZATION, AUTO) if case.variant == "default" else NONE
     quantized = tier.quantization is not None if quantization == AUTO else quantization != NONE

@@ -71,6 +71,24 @@ class Usual:
 
 
 @dataclass(frozen=True, slots=True)
+class Supported:
+    """What predictions support of a tier, with the `choices` of its cases; None where nothing is.
+
+    `variant`: what of the tier's settings can be left out. The limits hold with that, length and items
+    together.
+    """
+
+    tier: str
+    source: str | None
+    choices: Choices
+    variant: str | None
+    max_duration_s: float | None
+    max_batch: int | None
+    max_duration_with_lm_s: float | None
+    max_batch_with_lm: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where a case is to run.
 
@@ -156,6 +174,10 @@ class TierSubject(Subject, Protocol):
 
     def identity(self, case: Case, plan: Any) -> Mapping[str, Any]:
         """What runs, as plain JSON values, and nothing of how it was asked for."""
+        ...
+
+    def patch(self, found: Sequence[Supported]) -> str:
+        """The subject's table with what was found, as a unified diff; empty where that changes nothing."""
         ...
 
     def case_notes(self, record: Any) -> Sequence[str]:

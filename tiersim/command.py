@@ -18,8 +18,8 @@ from harness.records import forms
 from harness.records import writer as output
 from harness.records.schema import Header, Profile
 from harness.text import harmless
-from tiersim import baseline, boundary, document, html, matrix, pool, sweep
-from tiersim.case import PREDICTED, Plan, here, subject_of
+from tiersim import baseline, boundary, document, html, matrix, pool, suggest, sweep
+from tiersim.case import PREDICTED, Plan, here, resolve, subject_of
 from tiersim.case_runner import CaseRunner, Runner
 from tiersim.matrix import Series
 from tiersim.notes import basis, chosen
@@ -47,6 +47,8 @@ class Findings:
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Do what the options ask for; returns the exit code. Raises BenchError for what cannot be run."""
     card = _card(options)
+    if options.suggest:
+        return _suggest(options, card, argv)
     listed = _series(options, card)
     plans = list(chain.from_iterable(series.every for series in listed))
     every = sweep.by_key(plans)
@@ -84,12 +86,31 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     return _exit_code(records, findings)
 
 
+def _suggest(options: argparse.Namespace, card: Card | None, argv: Sequence[str]) -> int:
+    """Print what predictions support of each tier, as a patch; what they are goes with --out."""
+    of_cases = ("duration", "batch_size", "strict", "no_limits", "with_lm", "boundary", "batch_boundary")
+    for name in (*of_cases, "run", "baseline", "benchmark_output", "dry_run"):
+        if getattr(options, name):
+            raise UsageError(f"{name}: has no use beside --suggest, which looks for limits; drop it")
+    bases = matrix.bases(options, card)
+    with ExitStack() as stack:
+        results = stack.enter_context(Results(options.out, options.rerun)) if options.out else None
+        case_runner = CaseRunner(_runner(options, card, stack), lambda record: None, results)
+        sizes = [(base, matrix.sizes_gb(options, base)) for base in bases]
+        found = suggest.findings(sizes, case_runner.run)
+        if results:
+            plans = [resolve(record.requested) for record in case_runner.records.values()]
+            _conclude(results, document.header(plans, argv), [*case_runner.records.values()], Findings())
+    print(suggest.report(found))
+    return 0
+
+
 def _card(options: argparse.Namespace) -> Card | None:
     """The card to predict for, None to run: what a flag asks for or implies, else what the machine is."""
     of_runs = [name for name in ("device", "cap", "gpus", "scheduler") if getattr(options, name)]
     of_predictions = [name for name in ("card", "device_json") if getattr(options, name) is not None]
-    predict = options.predict
-    if not (options.predict or options.run or of_runs):
+    predict = options.predict or options.suggest
+    if not (predict or options.predict or options.run or of_runs):
         predict = bool(of_predictions) or here().device == "cpu"
     for name in of_runs if predict else of_predictions:
         what, other = ("predicted", "--run") if predict else ("run", "--predict")

@@ -32,6 +32,7 @@ PRESETS = ("fixed", "upstream")  # where a cell says nothing of it, the first: i
 TIERS_GB = (4, 6, 8, 12, 16, 20, 24)
 WITH_LM = (False, True)
 VARIANTS = ("default", "no-quant", "no-offload")
+DITS = ("turbo", "xl-turbo")  # of tiers: where a cell says nothing of it, the first
 BACKENDS = ("pt", "vllm", "mlx")
 QUANTIZATIONS = ("none", "int8_weight_only", "fp8_weight_only", "w8a8_dynamic")
 COMPILE = (False, True)
@@ -89,6 +90,7 @@ AXES: dict[str, tuple] = {
     "lm": WITH_LM,
     "variant": VARIANTS,
     "preset": PRESETS,
+    "dit": DITS,
     **{name: values for axes in MICRO.values() for name, values in axes.items()},
 }
 

@@ -22,7 +22,9 @@ CLASSES = [
     generate.TimeGeneratePreset,
     generate.TrackStages,
     memory.PeakMemTier,
+    memory.PeakMemTierXL,
     memory.TrackTierBoundary,
+    memory.TrackTierBoundaryXL,
     lm.TimeTextMode,
     lm.TrackTextStages,
     tasks.TimeTask,
@@ -33,6 +35,7 @@ CLASSES = [
     cold.TrackColdStart,
     costs.TrackCost,
     costs.TrackPredictedPeak,
+    costs.TrackPredictedPeakXL,
     micro.TimeSampling,
     micro.TimeTokenMask,
     micro.TimeCodes,
@@ -66,9 +69,10 @@ def test_no_benchmark_module_imports_torch(discovered):
 
 def test_one_worker_serves_all_timed_classes(discovered):
     caches = {name.split(".")[1]: cache for name, *_, cache in discovered[0]}
-    memory = {caches.pop(name) for name in ("PeakMemTier", "TrackTierBoundary")}
+    of_tiers = ("PeakMemTier", "PeakMemTierXL", "TrackTierBoundary", "TrackTierBoundaryXL")
+    memory = {caches.pop(name) for name in of_tiers}
     cold = {caches.pop("TrackColdStart")}
-    predicted = {caches.pop(name) for name in ("TrackCost", "TrackPredictedPeak")}
+    predicted = {caches.pop(name) for name in ("TrackCost", "TrackPredictedPeak", "TrackPredictedPeakXL")}
     functions = {caches.pop(cls.__name__) for cls in CLASSES if issubclass(cls, micro._Micro)}
     assert len(memory) == len(predicted) == len(functions) == len({*caches.values()}) == 1
     assert len(memory | cold | predicted | functions | {*caches.values()}) == 5

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.checks import within
 from harness.subject import DEFAULT_PRESET
-from harness.tiers import Case, Choices, Option, Target, Tier, Usual
+from harness.tiers import Case, Choices, Option, Supported, Target, Tier, Usual
 from tests.toy_subject import LONGEST_S, Plan, Request, Toy
 
 SMALL_GB, MOST_ITEMS = 8.0, 4
@@ -50,6 +50,9 @@ class TieredToy(Toy):
 
     def identity(self, case: Case, plan: Plan) -> Mapping[str, Any]:
         return asdict(plan.request)
+
+    def patch(self, found: Sequence[Supported]) -> str:
+        return "\n".join(f"{of.tier}: {of.max_duration_s:g} s, {of.max_batch} items" for of in found)
 
     def case_notes(self, record: Any) -> tuple[str, ...]:
         return (f"{record.counts['frames']} frames",)
