@@ -23,6 +23,7 @@ from pathlib import Path
 
 from acestep.cli import card, commands
 from acestep.defaults import CHUNK_S, DEFAULT_SEED, EXAMPLE_NAMES
+from acestep.gpu_config import GUIDE, POLICIES
 from acestep.lm.backends.registry import BACKENDS
 from acestep.presets import FIXED, PRESETS
 from acestep.request import AUDIO_FORMATS
@@ -108,6 +109,8 @@ def _engine_flags() -> Parser:
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
     add("--strict", action="store_true", help="refuse what would not be done as it was asked for")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")
+    policies = f"whose tiers: {', '.join(POLICIES)} (%(default)s)"
+    add("--policy", default=GUIDE, choices=POLICIES, metavar="NAME", help=policies)
     add("--json", action="store_true", help="print the record as one JSON line")
     return parser
 

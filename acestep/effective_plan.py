@@ -122,8 +122,11 @@ class EffectivePlan:
             "lm_backend_reason": setup.lm_backend_reason or None,
             "device": setup.accelerator.device,
             "dtype": setup.dtype,
-            "card": gpu_config.describe(setup.accelerator) if setup.limits else setup.accelerator.name,
+            "card": gpu_config.describe(setup.accelerator, setup.policy)
+            if setup.limits
+            else setup.accelerator.name,
             "tier": setup.limits.tier if setup.limits else None,
+            "policy": setup.policy if setup.limits else None,
             "offload_to_cpu": setup.offload_to_cpu,
             "offload_dit_to_cpu": setup.offload_dit_to_cpu,
             "quantization": setup.quantization,

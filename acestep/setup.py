@@ -14,12 +14,12 @@ from pathlib import Path
 
 from acestep import components, gpu_config
 from acestep.audio.tile_size import vae_overrides
-from acestep.gpu_config import GPUConfig
+from acestep.gpu_config import GUIDE, GPUConfig
 from acestep.lm.backends import registry as backends
 from acestep.lm.choice import AUTO, LanguageModels
 from acestep.request import DURATION_RANGE_S
 from acestep.weights.layout import LM_PREFIX
-from acestep.weights.sources import check_source, choose_dit, choose_source, dit_config
+from acestep.weights.sources import check_source, choose_dit, choose_source, dit_config, smaller_dit
 from harness import accelerators, dtypes
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustment, Adjustments
@@ -39,8 +39,8 @@ COMPILED = {"cpu": (components.DIT,), "cuda": (components.DIT, components.LM, co
 class Setup:
     """The choices an engine is loaded with: what is loaded, and where.
 
-    `limits`: of the card's tier, None where nothing limits (a plain CPU, or `no_limits`). `strict`: a limit
-    that would change a request is an error.
+    `limits`: of the card's tier by `policy`, None where nothing limits (a plain CPU, or `no_limits`).
+    `strict`: a limit that would change a request is an error.
 
     `no_lm`: why there is no language model, and what to do about it; empty with one. `lm_backend`: what runs
     it, and `lm_backend_reason` why; both empty without one.
@@ -68,6 +68,7 @@ class Setup:
     strict: bool = False
     no_limits: bool = False
     no_lm: str = ""
+    policy: str = GUIDE  # the table of tiers that is asked: `gpu_config.POLICIES`
 
     @classmethod
     def choose(
@@ -88,6 +89,7 @@ class Setup:
         graphs: bool | None = None,
         strict: bool = False,
         no_limits: bool = False,
+        policy: str = GUIDE,
         accelerator: Accelerator | None = None,
     ) -> Setup:
         """Decide everything about an engine that can be decided before loading it.
@@ -96,7 +98,7 @@ class Setup:
         plain CPU the smallest. Where that is not there, it is the nearest that is, and a note says so.
         `dtype` is a name of `harness.dtypes`, or what suits the device ("auto"). `quantization` is a name,
         "none", or the tier's ("auto"). Switches left None are the tier's; `graphs` the
-        device's. `accelerator`: a card to simulate.
+        device's. `policy`: whose tiers they are. `accelerator`: a card to simulate.
 
         Raises UsageError or MissingPrerequisite, naming what and where.
         """
@@ -104,11 +106,15 @@ class Setup:
         card = accelerator or accelerators.detect(device)
         capability = _capability(card, device)
         name, origin = choose_source(source, accelerator=card.device != "cpu")
-        folder = choose_dit(name, dit)
         plain_cpu = card.device == "cpu" and not card.simulated
-        tier = gpu_config.config_for(card)
         changes, notes = Adjustments(strict), []
         dtype = _choose_dtype(dtype, card, capability, notes)
+        tier = gpu_config.config_for(card, policy)
+        folder = _choose_dit(name, dit, None if plain_cpu or no_limits else tier, changes)
+        variant = dit_config(name, folder)
+        tier = gpu_config.config_for(card, policy, xl=variant.is_xl)
+        if plain_cpu and policy != GUIDE:
+            notes.append(f"policy: {policy} is of cards, and this CPU stands for none; nothing limits")
         models = LanguageModels(name, None if plain_cpu else tier, limited=not no_limits)
         chosen, no_lm = (
             models.default(lm_default, want_lm, changes, notes) if lm == AUTO else models.named(lm, changes)
@@ -126,7 +132,7 @@ class Setup:
             source=name,
             source_origin=origin,
             dit=folder,
-            turbo=dit_config(name, folder).is_turbo,
+            turbo=variant.is_turbo,
             lm=chosen,
             lm_backend=runs,
             lm_backend_reason=reason,
@@ -142,6 +148,7 @@ class Setup:
             strict=strict,
             no_limits=no_limits,
             no_lm=no_lm,
+            policy=policy,
         )
 
     @property
@@ -180,6 +187,26 @@ class Setup:
             return "this engine"
         lm = "with" if self.lm else "without"
         return f"{self.limits.tier} ({self.limits.class_gb:g} GB class, {lm} LM)"
+
+
+def without_xl(tier: GPUConfig) -> str:
+    """Why `tier` runs no XL DiT."""
+    return f"is over the limit of {tier.tier}, which has no XL DiT"
+
+
+def _choose_dit(source: str, choice: str | None, limits: GPUConfig | None, changes: Adjustments) -> str:
+    """The folder of the DiT: an XL one where the tier has such, else the 2B of its kind."""
+    folder = choose_dit(source, choice)
+    if limits is None or limits.xl or not dit_config(source, folder).is_xl:
+        return folder
+    reason = without_xl(limits)
+    smaller = smaller_dit(source, folder)
+    if smaller is None:
+        raise MissingPrerequisite(
+            f"dit: {folder} {reason}, and {source} has no 2B of its kind; add it, or give --no-limits"
+        )
+    changes.note("dit", folder, smaller, reason)
+    return smaller
 
 
 def _choose_quantization(choice: str, card: Accelerator, tier: GPUConfig, notes: list[str]) -> str | None:

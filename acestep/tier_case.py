@@ -5,36 +5,28 @@ The methods of `harness.tiers.TierSubject`. No torch import here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import Any
 
-from acestep import gpu_config, resolver
+from acestep import gpu_config, resolver, tier_options, tier_patch
 from acestep.effective_plan import EffectivePlan
-from acestep.gpu_config import GPUConfig
+from acestep.gpu_config import GUIDE, GPUConfig
 from acestep.lm.backends.registry import AUTO, BACKENDS
 from acestep.presets import FIXED, PRESETS
-from acestep.request import GenerationConfig, GenerationParams, item_seeds
-from acestep.setup import NONE, Setup
+from acestep.request import GenerationConfig, GenerationParams
+from acestep.setup import NONE, Setup, without_xl
+from acestep.tier_options import DIT, DTYPE, LM, POLICY, QUANTIZATION, REQUEST
 from acestep.weights.layout import LM_PREFIX, LM_SIZES
-from acestep.weights.sources import choose_source
+from acestep.weights.sources import choose_dit, choose_source, dit_config
 from harness.accelerators import snap
-from harness.errors import UsageError
-from harness.tiers import Case, Size, Target, Tier
+from harness.adjustments import Adjustment
+from harness.errors import BenchError, UsageError
+from harness.tiers import Case, Choices, Option, Supported, Target, Tier, Usual
 
 NO_OFFLOAD_FROM_GB = 8.0  # the bf16 DiT, VAE and text encoder are 6.2 GB: below, trying proves nothing
 HOST = ("cpu", "virtual")  # devices that need no accelerator
-
-CAPTION = "Warm synth-pop with a steady beat, round bass, bright arpeggios and a clear lead voice"
-LYRICS = """[Verse]
-Streetlights hum a quiet tune
-Paper boats beneath the moon
-
-[Chorus]
-Carry me home, carry me home"""
-
-METADATA = {"bpm": 120, "keyscale": "C major", "timesignature": "4", "vocal_language": "en"}
 
 WHOLE_TILE_FRAMES = 512  # the ladder's first tile: 20 s of audio
 ON_CPU = 3  # the last level of the ladder
@@ -43,7 +35,7 @@ SHARED_FROM_GB, RESIDENT_FROM_GB, WHOLE_FROM_GB = 16, 20, 24  # where a tier's r
 # Of a plan's own account: how it was asked for, and what follows from the card.
 NOT_WHAT_RUNS = (
     *("request", "preset_values", "preset_unused", "adjustments", "notes"),
-    *("card", "tier", "max_duration_s", "lm_backend_reason", "dtype"),
+    *("card", "tier", "policy", "max_duration_s", "lm_backend_reason", "dtype"),
 )
 
 
@@ -51,15 +43,20 @@ class TierCases:
     """See `harness.tiers.TierSubject`."""
 
     plan_type: type = EffectivePlan
-    tested_gb: tuple[float, ...] = gpu_config.TESTED_GB
     lm_backends: tuple[str, ...] = (AUTO, *BACKENDS)
-    presets: Mapping[str, Size] = MappingProxyType(
-        {name: Size(preset.duration_s, preset.config.batch_size) for name, preset in PRESETS.items()}
-    )
+    presets: tuple[str, ...] = tuple(PRESETS)
+    options: tuple[Option, ...] = tier_options.OPTIONS
     simplified: str = "the DiT is eager and the LM runs through pt"
 
-    def tier(self, size_gb: float) -> Tier:
-        row = gpu_config.tier_for(snap(size_gb))
+    def tested_gb(self, choices: Choices) -> tuple[float, ...]:
+        return gpu_config.policy(_policy(choices)).tested_gb
+
+    def usual(self, choices: Choices, preset: str | None) -> Usual:
+        return tier_options.usual(choices, preset)
+
+    def tier(self, case: Case) -> Tier:
+        choices = dict(case.choices)
+        row = gpu_config.tier_for(snap(case.tier_gb), _policy(choices))
         return Tier(
             name=row.tier,
             class_gb=row.class_gb,
@@ -68,40 +65,51 @@ class TierCases:
             max_duration_with_lm_s=row.max_duration_with_lm_s,
             max_batch=row.max_batch,
             max_batch_with_lm=row.max_batch_with_lm,
+            promised=not {DTYPE, QUANTIZATION} & choices.keys()
+            and (row.xl is not None or not _is_xl(case.source, dict(case.choices))),
         )
 
     def case_request(self, case: Case) -> tuple[GenerationParams, GenerationConfig]:
-        """The length is the case's. By the preset `fixed` all metadata is given too, so that the work depends
-        on the case alone; by another the language model thinks of it."""
-        preset = PRESETS[case.preset]
-        params = replace(
-            preset.params,
-            caption=CAPTION,
-            lyrics=LYRICS,
-            duration=case.duration_s,
-            thinking=case.lm,
-            inference_steps=case.steps,
-            **(METADATA if case.preset == FIXED else {}),
-        )
-        seeds = item_seeds(case.seed, case.batch_size)
-        return params, replace(preset.config, batch_size=case.batch_size, seeds=seeds)
+        """What each case asks for: `tier_options.asked`."""
+        return tier_options.asked(case)[:2]
 
     def case_plan(self, case: Case, target: Target) -> EffectivePlan:
         """Without a language model where the tier has no room for one."""
         setup = _setup(case, target)
-        params, config = self.case_request(case)
-        return resolver.resolve(replace(params, thinking=setup.lm is not None), config, setup)
+        params, config, left_out = tier_options.asked(case)
+        if setup.lm is None:
+            params = replace(params, thinking=False)
+        plan = left_out.told_in(resolver.resolve(params, config, setup))
+        refused = _over_the_limit(case, target)
+        return replace(plan, adjustments=(refused, *plan.adjustments)) if refused else plan
 
     def not_tried(self, case: Case, target: Target) -> str | None:
-        tier = gpu_config.config_for(target.accelerator)
+        tier = gpu_config.config_for(target.accelerator, _policy(dict(case.choices)))
+        if refused := _over_the_limit(case, target):
+            return f"{refused.requested} {refused.reason}; --no-limits tries it"
         if case.variant == "no-offload" and tier.offload_to_cpu and tier.class_gb < NO_OFFLOAD_FROM_GB:
             return f"not tried below {NO_OFFLOAD_FROM_GB:g} GB"
         return (_setup(case, target).no_lm or None) if case.lm and tier.lm_sizes else None
 
-    def identity(self, plan: EffectivePlan) -> Mapping[str, Any]:
-        """What runs; the preset that goes without saying has the name it had before there were any."""
+    def identity(self, case: Case, plan: EffectivePlan) -> Mapping[str, Any]:
+        """What runs. What goes without saying has no name, as before there was anything else: the preset
+        `fixed`, the policy `guide`, the device's number format, a request that is no file's."""
+        choices = dict(case.choices)
         left_out = (*NOT_WHAT_RUNS, *(("preset",) if plan.config.preset == FIXED else ()))
-        return {name: value for name, value in plan.as_dict().items() if name not in left_out}
+        runs = {name: value for name, value in plan.as_dict().items() if name not in left_out}
+        runs |= {
+            name: choices[name]
+            for name, unsaid in ((DTYPE, AUTO), (POLICY, GUIDE))
+            if choices.get(name, unsaid) != unsaid
+        }
+        if REQUEST in choices:
+            runs[REQUEST] = [asdict(part) for part in self.case_request(case)]
+        return runs
+
+    def patch(self, found: Sequence[Supported]) -> str:
+        """Of one policy, with each DiT that was asked for; what holds of XL is the XL column's alone."""
+        changes = [(of, _is_xl(of.source, of.choices)) for of in found]
+        return tier_patch.patch(_policy(found[0].choices), changes)
 
     def case_notes(self, record: Any) -> tuple[str, ...]:
         backend = record.environment.get("lm_backend") or record.lm_backend
@@ -109,29 +117,55 @@ class TierCases:
         return (*_decoding(record), *((f"{backend} backend",) if shared else ()), *_residency(record))
 
 
+def _policy(choices: Choices) -> str:
+    return str(choices.get(POLICY, GUIDE))
+
+
+def _is_xl(source: str | None, choices: Choices) -> bool:
+    """Whether a case is of the XL family. A DiT that is not there is none: who sets it up refuses it."""
+    named = choices.get(DIT)
+    with suppress(BenchError):
+        source = choose_source(source, accelerator=False)[0]
+        return dit_config(source, choose_dit(source, str(named) if named else None)).is_xl
+    return False
+
+
+def _over_the_limit(case: Case, target: Target) -> Adjustment | None:
+    """What of a case its tier has none of: it is not tried in place of it."""
+    tier = gpu_config.config_for(target.accelerator, _policy(dict(case.choices)))
+    if case.no_limits or tier.xl or not _is_xl(case.source, dict(case.choices)):
+        return None
+    return Adjustment(DIT, dict(case.choices).get(DIT, "the source's"), None, without_xl(tier))
+
+
 def _setup(case: Case, target: Target) -> Setup:
-    """The engine of the case: the tier's own, less what the variant takes away.
+    """The engine of the case: the tier's own with what it chooses, less what the variant takes away.
 
     What stands in for a card has our own backend for the language model, and compiles nothing: another
     backend and compiled kernels hide what they allocate from a virtual cap, and a prediction is of the same
     engine as such a run.
     """
+    choices: dict[str, Any] = dict(case.choices)
     source, origin = choose_source(case.source, accelerator=target.device not in HOST)
-    tier = gpu_config.config_for(target.accelerator)
+    tier = gpu_config.config_for(target.accelerator, _policy(choices), xl=_is_xl(case.source, choices))
     offload = False if case.variant == "no-offload" else None
-    quantized = case.variant == "default" and tier.quantization is not None
+    quantization = choices.get(QUANTIZATION, AUTO) if case.variant == "default" else NONE
+    quantized = tier.quantization is not None if quantization == AUTO else quantization != NONE
     setup = Setup.choose(
         source,
         device=target.device,
-        lm=AUTO if case.lm and tier.lm_sizes else None,
+        dtype=choices.get(DTYPE, AUTO),
+        dit=choices.get(DIT),
+        lm=choices.get(LM, AUTO) if case.lm and tier.lm_sizes else None,
         want_lm=case.lm,
         lm_backend=_lm_backend(case, target, tier),
         offload_to_cpu=offload,
         offload_dit_to_cpu=offload,
-        quantization=AUTO if quantized else NONE,
+        quantization=quantization if quantized else NONE,
         graphs=False if target.device in HOST else None,
         compile=False if target.stand_in or (case.skip_compile and not quantized) else None,
-        no_limits=case.no_limits,
+        no_limits=case.no_limits or _over_the_limit(case, target) is not None,
+        policy=_policy(choices),
         accelerator=target.accelerator,
     )
     return replace(setup, source_origin=origin)

@@ -13,6 +13,7 @@ from ._matrix import (
     COST_DURATIONS_S,
     COST_MODES,
     COST_STAGES,
+    DITS,
     TIERS_GB,
     VARIANTS,
     cell,
@@ -93,3 +94,14 @@ class TrackPredictedPeak(_Predicted):
     def track_status(self, *_):
         """0 fits, 20 does not: a tier that newly fails reads as a loss. n/a where it is not tried."""
         return {"ok": 0, "oom": OUT_OF_MEMORY}.get(self.record["status"], math.nan)
+
+
+class TrackPredictedPeakXL(TrackPredictedPeak):
+    """The same with the XL DiT, by the tier's own settings. n/a where its policy has none."""
+
+    version = f"1, torch {TORCH}"
+    params = (TIERS_GB,)
+    param_names = ("tier_gb",)
+
+    def cell(self, tier_gb):
+        return cell("predicted", tier_gb=tier_gb, variant=VARIANTS[0], dit=DITS[1])

@@ -2,9 +2,11 @@
 
 import math
 
-from ._matrix import TIERS_GB, VARIANTS, WITH_LM, cell
+from ._matrix import DITS, TIERS_GB, VARIANTS, WITH_LM, cell
 from ._records import measure
 from .common import SETUP_CACHE_TIMEOUT_S, Suite, tracks
+
+XL = DITS[1]
 
 
 class _Tiers(Suite):
@@ -40,6 +42,17 @@ class PeakMemTier(_Tiers):
         return code if code >= 0 else 128 - code  # a signal, the way a shell numbers it
 
 
+class PeakMemTierXL(PeakMemTier):
+    """The same with the XL DiT, without a language model. n/a where the tier's policy has none."""
+
+    version = "1"
+    params = (TIERS_GB,)
+    param_names = ("tier_gb",)
+
+    def cell(self, tier_gb):
+        return cell("memory", tier_gb=tier_gb, lm=False, dit=XL)
+
+
 class TrackTierBoundary(_Tiers):
     """The smallest card that does without what a variant leaves out, as every larger one tested does."""
 
@@ -56,3 +69,14 @@ class TrackTierBoundary(_Tiers):
         if self.record["tier_gb"] is None:
             raise RuntimeError(f"no card that was tested can do {self.record['cell']}")
         return self.record["tier_gb"]
+
+
+class TrackTierBoundaryXL(TrackTierBoundary):
+    """The same with the XL DiT, without a language model, of the cards that may have one."""
+
+    version = "1"
+    params = (VARIANTS[1:],)
+    param_names = ("variant",)
+
+    def cell(self, variant):
+        return cell("boundary", variant=variant, lm=False, dit=XL)

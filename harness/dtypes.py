@@ -16,10 +16,8 @@ from harness.checks import one_of
 
 AUTO = "auto"
 BF16, FP16, FP32 = NAMES = ("bf16", "fp16", "fp32")
-AMPERE = (
-    8,
-    0,
-)  # the first capability that multiplies bf16; CUDA C++ Programming Guide, "Compute Capabilities"
+# The first capability that multiplies bf16; CUDA C++ Programming Guide, "Compute Capabilities".
+AMPERE = (8, 0)
 FP16_MAX = 65_504.0
 
 

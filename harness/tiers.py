@@ -1,28 +1,34 @@
 """What a subject offers to be tested on cards of each size: the part of its protocol that tier tests use.
 
-subject.tier(8)                                          # what is allowed on a card of 8 GB
+subject.tier(case)                                       # what is allowed on a card of the case's size
 plan = subject.case_plan(case, target)                   # a case as it will run there; no torch
 subject.load(plan.setup, budget=budget).run(plan)        # the plan as it is: nothing is decided again
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
 from harness import registry
 from harness.accelerators import Accelerator
 from harness.errors import UsageError
-from harness.subject import Subject
+from harness.subject import DEFAULT_SEED, Subject
 
+STEPS = 8  # of an iterative sampler, where nobody says how many
 TINY = "synthetic-tiny"  # the source of weights, of every subject, that leaves room on any card
 StandIn = Literal["virtual", "predicted"]
+Value = str | float
+Choices = Mapping[str, Value]  # what a case chooses of its subject, by the names of `Option`
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """What a subject allows on cards of one size, without and with a language model."""
+    """What a subject allows on cards of one size, without and with a language model.
+
+    `promised`: whether a case within these limits is to fit, with what it chooses.
+    """
 
     name: str
     class_gb: float  # the nominal size
@@ -31,14 +37,55 @@ class Tier:
     max_duration_with_lm_s: float
     max_batch: int
     max_batch_with_lm: int
+    promised: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """Length and items of a case where no flag says them."""
+class Option:
+    """Something of a subject that a case may choose, and the flag that does.
 
+    `flags`: its spellings. `read`: the value of a word, as argparse has it of a type. `allowed`: all values,
+    where they can be listed. `several`: whether several values are as many cases. `of_lm`: whether it has a
+    use with a language model only.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    help: str
+    metavar: str = "NAME"
+    read: Callable[[str], Value] = str
+    allowed: tuple[str, ...] | None = None
+    several: bool = True
+    of_lm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What of a case holds where no flag says it."""
+
+    preset: str
     duration_s: float
-    batch_size: int
+    batch_size: int = 1
+    steps: int = STEPS
+    seed: int = DEFAULT_SEED
+
+
+@dataclass(frozen=True, slots=True)
+class Supported:
+    """What predictions support of a tier, with the `choices` of its cases; None where nothing is.
+
+    `variant`: what of the tier's settings can be left out. The limits hold with that, length and items
+    together.
+    """
+
+    tier: str
+    source: str | None
+    choices: Choices
+    variant: str | None
+    max_duration_s: float | None
+    max_batch: int | None
+    max_duration_with_lm_s: float | None
+    max_batch_with_lm: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +104,8 @@ class Target:
 class Case(Protocol):
     """One generation of a tier test: what of `tiersim.Case` a subject plans with."""
 
+    @property
+    def tier_gb(self) -> float: ...
     @property
     def source(self) -> str | None: ...
     @property
@@ -79,6 +128,8 @@ class Case(Protocol):
     def skip_compile(self) -> bool: ...
     @property
     def no_limits(self) -> bool: ...
+    @property
+    def choices(self) -> tuple[tuple[str, Value], ...]: ...  # by name, each once
 
 
 class TierSubject(Subject, Protocol):
@@ -91,17 +142,26 @@ class TierSubject(Subject, Protocol):
     """
 
     plan_type: type
-    tested_gb: Sequence[float]  # sizes of cards to test where none is named
     lm_backends: Sequence[str]  # of a language model; "auto" is one
-    presets: Mapping[str, Size]  # by name; `harness.subject.DEFAULT_PRESET` is one
+    presets: Sequence[str]  # `harness.subject.DEFAULT_PRESET` is one
+    options: Sequence[Option]  # what a case may choose besides
     simplified: str  # what a card that is not here runs otherwise, to be said of predictions; may be empty
 
-    def tier(self, size_gb: float) -> Tier:
-        """The tier of a card of `size_gb`."""
+    def tested_gb(self, choices: Choices) -> Sequence[float]:
+        """Sizes of cards to test where none is named."""
+        ...
+
+    def usual(self, choices: Choices, preset: str | None) -> Usual:
+        """What of a case holds where no flag says it. Raises as `case_request` does."""
+        ...
+
+    def tier(self, case: Case) -> Tier:
+        """The tier of the case's card."""
         ...
 
     def case_request(self, case: Case) -> Any:
-        """The request of a case, with nothing left open. Raises UsageError where no card can run it."""
+        """The request of a case, with nothing left open. Raises UsageError where no card can run it, and
+        MissingPrerequisite for a file that is not there."""
         ...
 
     def case_plan(self, case: Case, target: Target) -> Any:
@@ -112,8 +172,12 @@ class TierSubject(Subject, Protocol):
         """Why running the case would prove nothing, or None."""
         ...
 
-    def identity(self, plan: Any) -> Mapping[str, Any]:
+    def identity(self, case: Case, plan: Any) -> Mapping[str, Any]:
         """What runs, as plain JSON values, and nothing of how it was asked for."""
+        ...
+
+    def patch(self, found: Sequence[Supported]) -> str:
+        """The subject's table with what was found, as a unified diff; empty where that changes nothing."""
         ...
 
     def case_notes(self, record: Any) -> Sequence[str]:

@@ -22,7 +22,7 @@ ENGINE = (ACESTEP, COSTS, PROFILER)
 # Which commands raise what a module says; the longest name that a path begins with decides.
 RAISED_BY: Mapping[str, tuple[str, ...]] = {
     "acestep/__main__.py": (ACESTEP,),
-    "acestep/audio/waveform.py": (ACESTEP, PROFILER),  # latents, which a prediction has none of
+    "acestep/audio/waveform.py": (ACESTEP, PROFILER, TIERSIM),  # latents, which a prediction has none of
     "acestep/cli/": (ACESTEP,),
     "acestep/costs/": (COSTS,),
     "acestep/fields.py": (ACESTEP,),

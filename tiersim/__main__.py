@@ -7,6 +7,7 @@
     python -m tiersim --boundary                               # where quantization and offloading can go
     python -m tiersim --batch-boundary --tiers 8 12 16 24      # how large a batch fits
     python -m tiersim --baseline results                       # what is worse than it was
+    python -m tiersim --duration 30 240 --dry-run              # several values are a matrix; counted
 
 Exit codes: 0 as expected, 1 a case failed or is worse than the baseline, 2 usage, 3 a device or weights are
 missing, 4 the harness itself failed, 129, 130 and 143 interrupted. Running out of memory beyond what a tier
@@ -29,6 +30,7 @@ from harness import console
 from harness.cards import DEFAULT
 from harness.console import Parser, named
 from harness.flags import number, spelled, spellings, whole
+from harness.tiers import Option
 from tiersim.case import CAPS, VARIANTS, Case, subject_of
 
 BATCHES = (1, 2, 4, 8)
@@ -57,8 +59,9 @@ def arguments() -> argparse.ArgumentParser:
 
 def _add_cases(add: Callable[..., object]) -> None:
     subject = subject_of(DEFAULTS)
-    sizes = " ".join(f"{size:g}" for size in subject.tested_gb)
-    add("--tiers", type=number, nargs="+", default=subject.tested_gb, metavar="GB", help=sizes)
+    usual = [subject.usual({}, preset) for preset in subject.presets]
+    sizes = " ".join(f"{size:g}" for size in subject.tested_gb({}))
+    add("--tiers", type=number, nargs="+", metavar="GB", help=sizes)
     add("--with-lm", "--tier-with-lm", action="store_true", help="load the tier's LM where it has one")
     add(
         "--lm-backend",
@@ -66,11 +69,12 @@ def _add_cases(add: Callable[..., object]) -> None:
         default=DEFAULTS.lm_backend,
         help="what runs it (the tier's)",
     )
+    for option in subject.options:
+        _add_option(add, option)
     add(
         "--preset",
         choices=subject.presets,
-        default=DEFAULTS.preset,
-        help=f"what of a request holds where no flag says it ({DEFAULTS.preset})",
+        help=f"what of a request holds where neither a flag nor its file says it ({DEFAULTS.preset})",
     )
     variants = f"of each tier's settings: {', '.join(VARIANTS)}"
     add("--variants", nargs="+", default=VARIANTS[:1], choices=VARIANTS, metavar="NAME", help=variants)
@@ -80,24 +84,32 @@ def _add_cases(add: Callable[..., object]) -> None:
         "--duration",
         "--tier-duration",
         type=number,
+        nargs="+",
         metavar="S",
-        help=", ".join(f"{size.duration_s:g} {name}" for name, size in subject.presets.items()),
+        help=", ".join(f"{of.duration_s:g} {of.preset}" for of in usual),
     )
-    items = ", ".join(f"{size.batch_size} {name}" for name, size in subject.presets.items())
+    items = ", ".join(f"{of.batch_size} {of.preset}" for of in usual)
     add("--batch-size", type=whole, metavar="N", help=items)
-    add(
-        "--steps",
-        "--inference-steps",
-        type=whole,
-        default=DEFAULTS.steps,
-        metavar="N",
-        help=f"{DEFAULTS.steps}",
-    )
-    add("--seed", type=whole, default=DEFAULTS.seed, metavar="N", help=f"{DEFAULTS.seed}")
+    add("--steps", "--inference-steps", type=whole, metavar="N", help=f"{DEFAULTS.steps}")
+    add("--seed", type=whole, metavar="N", help=f"{DEFAULTS.seed}")
     add("--repeats", type=whole, default=1, metavar="N", help="runs of each case")
     add("--skip-compile", "--tier-skip-compile", action="store_true", help="where nothing is quantized")
     add("--strict", action="store_true", help="refuse a case over its tier's limits")
     add("--no-limits", action="store_true", help="test a case over its tier's limits")
+
+
+def _add_option(add: Callable[..., object], option: Option) -> None:
+    """The flag of a subject's option."""
+    allowed = f": {', '.join(option.allowed)}" if option.allowed else ""
+    add(
+        *option.flags,
+        dest=option.name,
+        type=option.read,
+        nargs="+" if option.several else None,
+        choices=option.allowed,
+        metavar=option.metavar,
+        help=option.help + allowed,
+    )
 
 
 def _add_how(parser: argparse.ArgumentParser) -> None:
@@ -122,6 +134,8 @@ def _add_boundaries(add: Callable[..., object]) -> None:
     add("--boundary", "--tier-boundary", action="store_true", help="all variants, and where each begins")
     add("--batch-boundary", "--tier-batch-boundary", action="store_true", help="the largest batch")
     add("--batch-sizes", type=whole, nargs="+", default=BATCHES, metavar="N", help="1 2 4 8")
+    patch = "what predictions support of each tier, as a patch to the subject's table"
+    add("--suggest", action="store_true", help=patch)
 
 
 def _add_results(add: Callable[..., object]) -> None:

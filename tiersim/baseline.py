@@ -79,4 +79,5 @@ def _change(item: Item, was: Item) -> Change | None:
 def _name(item: Item, card: TierResult) -> str:
     lm = item.effective.get("lm")
     lm = with_lm(None if lm is None else str(lm))
-    return f"{card.tier_gb:g}GB {card.variant}, {lm}, batch {item.effective.get('batch_size')}"
+    choices = "".join(f", {name} {value}" for name, value in item.requested.get("choices", {}).items())
+    return f"{card.tier_gb:g}GB {card.variant}, {lm}, batch {item.effective.get('batch_size')}{choices}"

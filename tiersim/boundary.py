@@ -122,7 +122,7 @@ def _climbed(records: Sequence[Record]) -> Ladder:
     case = records[0].requested
     return Ladder(
         tier_gb=case.tier_gb,
-        tier=subject_of(case).tier(case.tier_gb),
+        tier=subject_of(case).tier(case),
         lm=case.lm,
         best=passed[-1].requested.batch_size if passed else 0,
         roomy=roomy[-1].requested.batch_size if roomy else 0,

@@ -21,7 +21,7 @@ from harness.checks import one_of
 from harness.errors import UsageError
 from harness.memory import CONTEXT_BYTES, GIB
 from harness.subject import DEFAULT_DURATION_S, DEFAULT_PRESET, DEFAULT_SEED
-from harness.tiers import Target, Tier, TierSubject, tier_subject
+from harness.tiers import STEPS, Target, Tier, TierSubject, Value, tier_subject
 
 Variant = Literal["default", "no-quant", "no-offload"]  # each takes away more than the one before
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
@@ -47,7 +47,7 @@ class Case:
     `no_limits`: run what the tier would clamp. `repeat` tells equal runs apart. `card`: the one to predict
     the case for instead of running it; its memory is the tier's. `lm_backend`: what runs the language model.
     `subject`: what is tested, by its name in `harness.registry`. `preset`: what of its requests holds where
-    the case says nothing.
+    the case says nothing. `choices`: what else the case says of the subject, by the names of its options.
     """
 
     tier_gb: float
@@ -56,7 +56,7 @@ class Case:
     device: str = "auto"
     duration_s: float = DEFAULT_DURATION_S
     batch_size: int = 1
-    steps: int = 8
+    steps: int = STEPS
     seed: int = DEFAULT_SEED
     timeout_s: float = 1800.0
     variant: Variant = "default"
@@ -68,6 +68,7 @@ class Case:
     lm_backend: str = "auto"
     subject: str = registry.DEFAULT
     preset: str = DEFAULT_PRESET
+    choices: tuple[tuple[str, Value], ...] = ()
 
     def __post_init__(self) -> None:
         for name, most in {"tier_gb": MAX_GB, "timeout_s": MAX_TIMEOUT_S}.items():
@@ -80,7 +81,12 @@ class Case:
         one_of("cap", self.cap, CAPS)
         subject = subject_of(self)
         one_of("lm_backend", self.lm_backend, subject.lm_backends)
-        one_of("preset", self.preset, [*subject.presets])
+        one_of("preset", self.preset, subject.presets)
+        options = {option.name: option for option in subject.options}
+        for name, value in self.choices:
+            one_of("choices", name, [*options])
+            if allowed := options[name].allowed:
+                one_of(name, value, allowed)
         for name in ("device", "cap") if self.card else ():
             if getattr(self, name) != "auto":
                 raise UsageError(
@@ -160,7 +166,7 @@ class Plan:
         case = self.requested
         content = {
             "subject": case.subject,
-            "runs": subject_of(case).identity(self.engine_plan),
+            "runs": subject_of(case).identity(case, self.engine_plan),
             "tier_gb": float(case.tier_gb),
             "steps": case.steps,
             "seed": case.seed,
@@ -183,7 +189,7 @@ def resolve(case: Case) -> Plan:
     accelerator = _detect(case)
     kind = _cap_kind(case, accelerator)
     target = _target(case, kind, accelerator)
-    tier = subject.tier(case.tier_gb)
+    tier = subject.tier(case)
     context_bytes = _context_bytes(case, kind)
     skip = _why_not(case, tier, kind, accelerator, context_bytes) or subject.not_tried(case, target)
     card = case.card

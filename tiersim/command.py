@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
-from harness import cards, console, registry
+from harness import cards, console
 from harness.cards import Card
 from harness.checks import within
 from harness.errors import UsageError
@@ -18,11 +18,11 @@ from harness.records import forms
 from harness.records import writer as output
 from harness.records.schema import Header, Profile
 from harness.text import harmless
-from harness.tiers import tier_subject
-from tiersim import baseline, boundary, document, html, pool, sweep
-from tiersim.case import PREDICTED, VARIANTS, Case, Plan, here, resolve, subject_of
+from tiersim import baseline, boundary, document, html, matrix, pool, suggest, sweep
+from tiersim.case import PREDICTED, Plan, here, resolve, subject_of
 from tiersim.case_runner import CaseRunner, Runner
-from tiersim.notes import basis
+from tiersim.matrix import Series
+from tiersim.notes import basis, chosen
 from tiersim.predictors import Predictors
 from tiersim.progress import Progress
 from tiersim.protocol import Exit
@@ -47,17 +47,20 @@ class Findings:
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Do what the options ask for; returns the exit code. Raises BenchError for what cannot be run."""
     card = _card(options)
-    base = _base(options, card)
-    plans = _plans(options, base)
-    rungs = _rungs(options, base)
-    every = sweep.by_key([*plans, *chain(*rungs)])
+    if options.suggest:
+        return _suggest(options, card, argv)
+    listed = _series(options, card)
+    plans = list(chain.from_iterable(series.every for series in listed))
+    every = sweep.by_key(plans)
     columns = shutil.get_terminal_size(NO_TERMINAL).columns
     report = Report(columns, ascii=options.ascii, wide=options.wide, predicted=card is not None)
     if options.dry_run:
         print(report.plans(list(every.values())))
+        skipped = sum(plan.skip is not None for plan in every.values())
+        print(f"{len(every)} cases, {skipped} of them skipped")
         return 0
     before = options.baseline and baseline.load(options.baseline, every, predicted=card is not None)
-    header = document.header(plans[0], argv)
+    header = document.header(plans, argv)
     with ExitStack() as stack:
         results = stack.enter_context(Results(options.out, options.rerun)) if options.out else None
         writers = [stack.enter_context(writer) for writer in _writers(options, header)]
@@ -70,7 +73,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
         findings = Findings()
         print(report.header(), flush=True)
         try:
-            _test(options, plans, rungs, case_runner, findings)
+            _test(options, listed, case_runner, findings)
             if before:
                 _compare(case_runner, before, findings)
         finally:
@@ -83,12 +86,31 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     return _exit_code(records, findings)
 
 
+def _suggest(options: argparse.Namespace, card: Card | None, argv: Sequence[str]) -> int:
+    """Print what predictions support of each tier, as a patch; what they are goes with --out."""
+    of_cases = ("duration", "batch_size", "strict", "no_limits", "with_lm", "boundary", "batch_boundary")
+    for name in (*of_cases, "run", "baseline", "benchmark_output", "dry_run"):
+        if getattr(options, name):
+            raise UsageError(f"{name}: has no use beside --suggest, which looks for limits; drop it")
+    bases = matrix.bases(options, card)
+    with ExitStack() as stack:
+        results = stack.enter_context(Results(options.out, options.rerun)) if options.out else None
+        case_runner = CaseRunner(_runner(options, card, stack), lambda record: None, results)
+        sizes = [(base, matrix.sizes_gb(options, base)) for base in bases]
+        found = suggest.findings(sizes, case_runner.run)
+        if results:
+            plans = [resolve(record.requested) for record in case_runner.records.values()]
+            _conclude(results, document.header(plans, argv), [*case_runner.records.values()], Findings())
+    print(suggest.report(found))
+    return 0
+
+
 def _card(options: argparse.Namespace) -> Card | None:
     """The card to predict for, None to run: what a flag asks for or implies, else what the machine is."""
     of_runs = [name for name in ("device", "cap", "gpus", "scheduler") if getattr(options, name)]
     of_predictions = [name for name in ("card", "device_json") if getattr(options, name) is not None]
-    predict = options.predict
-    if not (options.predict or options.run or of_runs):
+    predict = options.predict or options.suggest
+    if not (predict or options.predict or options.run or of_runs):
         predict = bool(of_predictions) or here().device == "cpu"
     for name in of_runs if predict else of_predictions:
         what, other = ("predicted", "--run") if predict else ("run", "--predict")
@@ -102,54 +124,24 @@ def _card(options: argparse.Namespace) -> Card | None:
     return cards.find(cards.DEFAULT if options.card is None else options.card, cards.OR_A_FILE)
 
 
-def _plans(options: argparse.Namespace, base: Case) -> list[Plan]:
-    """The plans of the cases, each configuration once."""
+def _series(options: argparse.Namespace, card: Card | None) -> list[Series]:
+    """All that is asked for, resolved. Raises BenchError for what cannot be run."""
     within("repeats", options.repeats, 1, MAX_REPEATS, kind=int)
     if options.jobs is not None:
         within("jobs", options.jobs, 1, MAX_JOBS, kind=int)
+    for batch in options.batch_sizes:
+        within("batch_sizes", batch, 1, MAX_BATCH, kind=int)
     if options.json_compat and not options.benchmark_output:
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
     if options.rerun and not options.out:
         raise UsageError("rerun: concerns what is kept; name the folder with --out DIR")
-    variants = VARIANTS if options.boundary else options.variants
-    cases = sweep.cases(
-        base, options.tiers, with_lm=options.with_lm, variants=variants, repeats=options.repeats
-    )
-    plans = list(sweep.by_key(map(resolve, cases)).values())
-    if options.gpus and (device := plans[0].device) != "cuda":
+    every = [matrix.series(options, base) for base in matrix.bases(options, card)]
+    if options.gpus and (device := every[0].cases[0].device) != "cuda":
         raise UsageError(f"gpus: names cards, and the device is {device}; drop one of them")
-    changes = [change for plan in plans for change in plan.adjustments]
+    changes = [change for series in every for plan in series.cases for change in plan.adjustments]
     if options.strict and changes:
         raise UsageError(f"{changes[0]} (strict)")
-    return plans
-
-
-def _rungs(options: argparse.Namespace, base: Case) -> list[list[Plan]]:
-    """The plans of the ladders of batches, none where they are not asked for."""
-    for batch in options.batch_sizes:
-        within("batch_sizes", batch, 1, MAX_BATCH, kind=int)
-    batches = options.batch_sizes if options.batch_boundary else ()
-    return [list(map(resolve, rung)) for rung in sweep.rungs(base, options.tiers, batches, options.repeats)]
-
-
-def _base(options: argparse.Namespace, card: Card | None) -> Case:
-    size = tier_subject(registry.DEFAULT).presets[options.preset]
-    return Case(
-        tier_gb=options.tiers[0],
-        source=options.source,
-        device=options.device or "auto",
-        duration_s=size.duration_s if options.duration is None else options.duration,
-        batch_size=size.batch_size if options.batch_size is None else options.batch_size,
-        steps=options.steps,
-        seed=options.seed,
-        timeout_s=options.case_timeout,
-        cap=options.cap or "auto",
-        no_limits=options.no_limits,
-        skip_compile=options.skip_compile,
-        card=card,
-        lm_backend=options.lm_backend,
-        preset=options.preset,
-    )
+    return every
 
 
 def _writers(options: argparse.Namespace, header: Header) -> Iterator[output.Writer]:
@@ -188,23 +180,31 @@ def _runner(options: argparse.Namespace, card: Card | None, stack: ExitStack) ->
 
 def _test(
     options: argparse.Namespace,
-    plans: Sequence[Plan],
-    rungs: Sequence[Sequence[Plan]],
+    listed: Sequence[Series],
     case_runner: CaseRunner,
     findings: Findings,
 ) -> None:
-    """Run the plans, then the ladders of batches, and say where the boundaries are."""
-    records = case_runner.run(plans)
-    source, dit, case = plans[-1].source, plans[-1].settings.dit, plans[-1].effective
+    """Run the cases of every series, then its ladders of batches, and say where the boundaries are."""
+    case_runner.run([plan for series in listed for plan in series.cases])
+    for series in listed:
+        _find(options, series, case_runner, findings)
+
+
+def _find(options: argparse.Namespace, series: Series, case_runner: CaseRunner, findings: Findings) -> None:
+    """The boundaries of one series, of which the cases have run."""
+    records = case_runner.run(series.cases)
+    plan, case = series.cases[-1], series.cases[-1].effective
     rests_on = next((basis(record) for record in records if record.status != "skip"), "nothing ran")
-    conditions = ", ".join(filter(None, (source, dit, f"{case.duration_s:g} s", rests_on)))
+    choices = chosen(case, but=plan.settings.dit)
+    facts = (plan.source, plan.settings.dit, choices, f"{case.duration_s:g} s", rests_on)
+    conditions = ", ".join(filter(None, facts))
     if options.boundary:
         lm = f"LM {'on where the tier has one' if options.with_lm else 'off'}"
         of_minima = f"{conditions}, batch {case.batch_size}, {lm}"
         minima = boundary.minima(records)
         findings.tables.append(lambda report: report.minima(minima, of_minima))
     if options.batch_boundary:
-        ladders = boundary.ladders(sweep.climb(rungs, case_runner.run))
+        ladders = boundary.ladders(sweep.climb(series.rungs, case_runner.run))
         limits = boundary.batch_limits(ladders)
         findings.tables.append(lambda report: report.batches(ladders, limits, conditions))
 
@@ -244,11 +244,11 @@ def _unexpected(record: Record) -> bool:
     if record.unknown or not record.failed:
         return record.failed
     case, ran = record.requested, record.effective
-    tier = subject_of(case).tier(case.tier_gb)
+    tier = subject_of(case).tier(case)
     most, longest_s = (
         (tier.max_batch_with_lm, tier.max_duration_with_lm_s)
         if record.lm
         else (tier.max_batch, tier.max_duration_s)
     )
     promised = ran.batch_size <= most and ran.duration_s <= longest_s
-    return promised and case.variant == "default"
+    return promised and tier.promised and case.variant == "default"

@@ -14,11 +14,13 @@ from tiersim.record import Record
 TIER_TEST = "tier-test"  # the mode of these records
 
 
-def header(plan: Plan, argv: Sequence[str]) -> Header:
-    """What a run is. Its cases differ in the language model, so none is named here."""
-    setup, dit = plan.engine_plan.setup, plan.settings.dit
+def header(plans: Sequence[Plan], argv: Sequence[str]) -> Header:
+    """What a run is. Its cases differ in the language model, so none is named here; every DiT is."""
+    plan, dits = plans[0], dict.fromkeys(plan.settings.dit for plan in plans)
     subject = subject_of(plan.requested)
-    return making.header(subject, setup, TIER_TEST, argv=argv, dit=dit, device=plan.device)
+    return making.header(
+        subject, plan.engine_plan.setup, TIER_TEST, argv=argv, dit=", ".join(dits), device=plan.device
+    )
 
 
 def item(record: Record) -> Item:
@@ -54,6 +56,7 @@ def _requested(case: Case) -> dict[str, Any]:
         "no_limits": case.no_limits,
         "repeat": case.repeat,
         "preset": case.preset,
+        **({"choices": dict(case.choices)} if case.choices else {}),
     }
 
 

@@ -14,7 +14,7 @@ from harness.chart import Chart, size
 from harness.page import render
 from harness.records.schema import Header
 from tiersim.case import subject_of
-from tiersim.notes import basis, label, lm_size, notes, predicted_on, with_lm
+from tiersim.notes import basis, chosen, label, lm_size, notes, predicted_on, with_lm
 from tiersim.record import Record
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -62,7 +62,17 @@ def _case(record: Record) -> dict[str, Any]:
     return {
         "cells": _cells(record),
         "kind": "failed" if record.failed else "partly" if label(record) == "OK*" else record.status,
-        "title": f"{requested.tier_gb:g}GB {requested.variant}, {with_lm(record.lm)}, batch {batch}",
+        "title": ", ".join(
+            filter(
+                None,
+                (
+                    f"{requested.tier_gb:g}GB {requested.variant}",
+                    with_lm(record.lm),
+                    f"batch {batch}",
+                    chosen(requested),
+                ),
+            )
+        ),
         "facts": " · ".join(facts),
         "chart": chart,
         "log": record.log,
@@ -82,5 +92,5 @@ def _cells(record: Record) -> dict[str, str]:
         "Status": label(record),
         "Peak": size(record.peak_bytes),
         "Wall": "—" if record.wall_s is None else f"{about}{record.wall_s:.2f}s",
-        "Notes": "; ".join(notes(record)),
+        "Notes": "; ".join(filter(None, (chosen(record.requested), *notes(record)))),
     }

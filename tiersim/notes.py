@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tiersim.case import subject_of
+from tiersim.case import Case, subject_of
 from tiersim.record import Record
 
 NONE = "—"
@@ -38,6 +38,14 @@ def with_lm(name: str | None) -> str:
 def lm_size(name: str | None) -> str:
     """The size that a checkpoint's name ends with, as in `some-lm-0.6B`: what a table has room for."""
     return name.rpartition("-")[2] if name else NONE
+
+
+def chosen(case: Case, *, but: str = "") -> str:
+    """What a case chooses of its subject, `but` one value, in words; empty for one that chooses nothing."""
+    choices = [(name, value) for name, value in case.choices if value != but]
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in choices
+    )
 
 
 def departures(record: Record) -> tuple[str, ...]:

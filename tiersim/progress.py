@@ -23,6 +23,7 @@ from harness.memory import GIB
 from harness.text import harmless
 from tiersim.case import Case
 from tiersim.events import Event
+from tiersim.notes import chosen
 from tiersim.record import Record
 
 REDRAWS_PER_S = 4
@@ -57,12 +58,13 @@ class _Running:
             case.variant,
             "LM" if case.lm else "no LM",
             f"batch {case.batch_size}",
+            chosen(case),
         ]
         memory = f"{self.used_bytes / GIB:.2f} of {self.cap_bytes / GIB:.2f} GiB" if self.cap_bytes else ""
         expected = f" of about {expected_s:.0f} s" if expected_s else " s"
         passed = f"{now - self.started_s:.0f}{expected}"
         running = f"{self.phase} {self.step}".strip()
-        return harmless("  ".join(filter(None, (" ".join(parts), running, memory, passed))))
+        return harmless("  ".join(filter(None, (" ".join(filter(None, parts)), running, memory, passed))))
 
 
 class Progress:

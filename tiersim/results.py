@@ -15,7 +15,7 @@ import hashlib
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -73,7 +73,7 @@ class Results:
 
     def add(self, plan: Plan, record: Record) -> None:
         """Write a record down. Raises BenchError when it cannot be."""
-        write(self._path(plan), msgspec.json.format(encode(record)) + b"\n")
+        write(self._path(plan), msgspec.json.format(encode(_plain(record))) + b"\n")
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +88,15 @@ class Results:
         if plan.card and (measured := calibration.find(plan.card).measured):
             rests_on += f" {measured}"
         return self._cases / f"{hashlib.sha256(rests_on.encode()).hexdigest()[:16]}.json"
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    """A record as plain values; a case that chooses nothing does not say so, as before there was a choice."""
+    values = msgspec.to_builtins(record)
+    for case in (values["requested"], values["effective"]):
+        if not case["choices"]:
+            del case["choices"]
+    return values
 
 
 def write(path: Path, data: bytes) -> None:

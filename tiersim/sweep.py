@@ -13,9 +13,8 @@ def cases(
     base: Case, tiers_gb: Iterable[float], *, with_lm: bool, variants: Sequence[Variant], repeats: int = 1
 ) -> list[Case]:
     """The cases of a tier test, ascending. `with_lm`: plan with a language model where the tier has one."""
-    tier = subject_of(base).tier
     return [
-        replace(base, tier_gb=size, variant=variant, lm=with_lm and tier(size).has_lm, repeat=repeat)
+        replace(base, tier_gb=size, variant=variant, lm=with_lm and _has_lm(base, size), repeat=repeat)
         for size in sorted(set(tiers_gb))
         for variant in variants
         for repeat in range(repeats)
@@ -37,9 +36,8 @@ def rungs(
 
     The tiers' limits are off: they are what is tested.
     """
-    tier = subject_of(base).tier
     sizes = sorted(set(tiers_gb))
-    cards = [(size, lm) for size in sizes for lm in (False, True) if tier(size).has_lm or not lm]
+    cards = [(size, lm) for size in sizes for lm in (False, True) if not lm or _has_lm(base, size)]
     return [
         [
             replace(base, tier_gb=size, lm=lm, batch_size=batch, no_limits=True, repeat=repeat)
@@ -62,6 +60,10 @@ def climb(rungs: Iterable[Sequence[Plan]], run: Callable[[Sequence[Plan]], list[
         records += of_rung
         fallen |= {_card(record.requested) for record in of_rung if record.status != "ok"}
     return records
+
+
+def _has_lm(base: Case, tier_gb: float) -> bool:
+    return subject_of(base).tier(replace(base, tier_gb=tier_gb)).has_lm
 
 
 def _card(case: Case) -> tuple[float, bool]:

@@ -17,7 +17,7 @@ from harness.subject import DEFAULT_PRESET
 from harness.text import PLAINLY, harmless, wrapped
 from tiersim.boundary import BatchLimit, Ladder, Minimum
 from tiersim.case import Plan, Settings, subject_of
-from tiersim.notes import NONE, label, lm_size, notes, predicted_on
+from tiersim.notes import NONE, chosen, label, lm_size, notes, predicted_on
 from tiersim.record import Record
 from tiersim.telemetry import LOADING
 
@@ -142,6 +142,7 @@ class Report:
         special = (
             *((variant,) if variant != "default" else ()),
             *((f"batch {record.requested.batch_size}",) if record.requested.batch_size > 1 else ()),
+            *((chosen(record.requested),) if record.requested.choices else ()),
         )
         cells = (
             f"{record.requested.tier_gb:g}GB",
@@ -175,7 +176,7 @@ class Report:
             NONE if record.peak_bytes is None else f"{record.peak_bytes / GIB:.2f}",
             self._status(record),
             record.cap.kind if record.cap else NONE,
-            "; ".join(notes(record)),
+            "; ".join(filter(None, (chosen(record.requested), *notes(record)))),
         )
         return self._place(WIDE, cells)
 
@@ -252,8 +253,12 @@ def _plan_cells(plan: Plan) -> tuple[str, ...]:
         "Y" if settings.compile else "N",
         "Y" if settings.graphs else "N",
         plan.cap_kind,
-        f"SKIP {plan.skip}" if plan.skip else "; ".join((*map(str, plan.adjustments), *plan.notes)),
+        "; ".join(filter(None, (chosen(case), *_plan_notes(plan)))),
     )
+
+
+def _plan_notes(plan: Plan) -> tuple[str, ...]:
+    return (f"SKIP {plan.skip}",) if plan.skip else (*map(str, plan.adjustments), *plan.notes)
 
 
 def _findings(minimum: Minimum) -> list[str]:

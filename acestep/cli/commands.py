@@ -236,6 +236,7 @@ def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
         graphs=arguments.graphs,
         strict=arguments.strict,
         no_limits=arguments.no_limits,
+        policy=arguments.policy,
     )
 
 

@@ -26,6 +26,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from acestep.defaults import EXAMPLE_NAMES
+from acestep.gpu_config import GUIDE, POLICIES
 from acestep.presets import FIXED, PRESETS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness import console
@@ -92,10 +93,11 @@ def _add_card(add: Callable[..., object]) -> None:
 
 
 def _add_request(add: Callable[..., object]) -> None:
-    add("--example", type=named, metavar="FILE", help=f"a request file, {EXAMPLE_NAMES}")
+    add("--example", "--request", type=named, metavar="FILE", help=f"a request file, {EXAMPLE_NAMES}")
     add("--duration", type=number, metavar="S", help="seconds of audio (the example's)")
     add("--batch", type=whole, metavar="N", help="items (the example's)")
     add("--steps", type=whole, metavar="N", help="diffusion steps (turbo 8, base 50)")
+    add("--shift", type=number, metavar="X", help="of the steps' times (the example's)")
     switch = argparse.BooleanOptionalAction
     add("--thinking", action=switch, help="plan audio codes with the language model (the preset's)")
     add("--preset", choices=PRESETS, help=f"what holds where nothing else is said (the file's, else {FIXED})")
@@ -108,8 +110,9 @@ def _add_engine(add: Callable[..., object]) -> None:
         type=named,
         help=f"{', '.join(SYNTHETIC)} or a checkpoint folder ({SYNTHETIC[1]}); values are not read",
     )
-    add("--dit", type=named, metavar="FOLDER", help=f"DiT variant, a folder of the source ({DEFAULT_DIT})")
-    add("--lm", default="auto", metavar="NAME", help=f"e.g. {LMS[0]}, or none (the tier's)")
+    dits = f"DiT variant, a folder of the source ({DEFAULT_DIT})"
+    add("--dit", "--config-path", type=named, metavar="FOLDER", help=dits)
+    add("--lm", "--lm-model", default="auto", metavar="NAME", help=f"e.g. {LMS[0]}, or none (the tier's)")
     names = f"{', '.join(DTYPES)} (auto: bf16 from Ampere on, else fp16)"
     add("--dtype", default=AUTO, metavar="NAME", help=names)
     add("--quantization", default="auto", metavar="NAME", help="of the DiT's weights, or none (the tier's)")
@@ -119,6 +122,8 @@ def _add_engine(add: Callable[..., object]) -> None:
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes)")
     add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")
+    policies = f"whose tiers: {', '.join(POLICIES)} ({GUIDE})"
+    add("--policy", default=GUIDE, choices=POLICIES, metavar="NAME", help=policies)
 
 
 def _add_output(add: Callable[..., object]) -> None:

@@ -93,7 +93,7 @@ def _request(
     path = music_example(options.example)
     params, config = load_example(path, left_out, PRESETS.get(options.preset))
     preset = PRESETS[config.preset]
-    flags = {"duration": options.duration, "inference_steps": options.steps}
+    flags = {"duration": options.duration, "inference_steps": options.steps, "shift": options.shift}
     changes = {name: value for name, value in flags.items() if value is not None}
     size = config.batch_size if options.batch is None else options.batch
     config = replace(config, batch_size=size, seeds=None)
@@ -123,5 +123,6 @@ def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
         graphs=options.graphs,
         strict=options.strict,
         no_limits=options.no_limits,
+        policy=options.policy,
     )
     return replace(setup, compile=bool(options.compile))

@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str
     def command() -> int:
         options = parse(argv)
         if options.mode == TIER_TEST:
+            for warning in options.left_out.warnings:
+                console.say("profile_inference", f"warning: {warning}")
             return tier_test(options.tiersim)
         if options.max_vram_gb is not None:
             os.environ[MAX_VRAM_VARIABLE] = f"{options.max_vram_gb:g}"

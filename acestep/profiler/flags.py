@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from acestep.defaults import CHUNK_S, DEFAULT_SEED, EXAMPLE_NAMES
+from acestep.gpu_config import GUIDE as GUIDE_TIERS
+from acestep.gpu_config import POLICIES
 from acestep.lm.backends.registry import BACKENDS
 from acestep.presets import GUIDE, PRESETS
 from acestep.tasks import TASKS
@@ -33,6 +35,7 @@ SINGLE = (PROFILE, *TEXT_MODES)  # one request
 REQUESTS = (*GENERATION, *TEXT_MODES)
 MEASURED = (*REQUESTS, SCALING)  # by the profiler itself
 PROFILED = GUIDE
+REPEATABLE = ("reference_audio",)
 
 
 def flag_of(name: str) -> str:
@@ -74,6 +77,18 @@ class Flags(Parser):
             raise UsageError(f"{shown(unknown[0])} is no flag; {hint or 'see --help'}")
         return vars(known)
 
+    def one_of_each(self, values: dict[str, Any]) -> dict[str, Any]:
+        """`values` where flags of several have one. Raises UsageError for more: they are for tier tests."""
+        for name, value in values.items():
+            if isinstance(value, list) and len(value) > 1 and name not in REPEATABLE:
+                raise UsageError(
+                    f"{flag_of(name)}: several values are a matrix of mode {TIER_TEST}; give one"
+                )
+        return {
+            name: value[0] if isinstance(value, list) and name not in REPEATABLE else value
+            for name, value in values.items()
+        }
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message.removeprefix("argument "))
 
@@ -108,28 +123,37 @@ def _add_shared(flags: Flags) -> None:
 def _add_engine(flags: Flags) -> None:
     switch = argparse.BooleanOptionalAction
     add = flags.group("engine", MEASURED)
-    add("--config-path", type=named, metavar="FOLDER", help=f"DiT variant, of the source ({DEFAULT_DIT})")
-    add("--lm-model", metavar="NAME", help=f"one of {', '.join(LMS)} ({LMS[1]})")
+    everywhere = (*MEASURED, TIER_TEST)
+    dits = f"DiT variant, of the source ({DEFAULT_DIT})"
+    add("--config-path", "--dit", type=named, nargs="+", modes=everywhere, metavar="FOLDER", help=dits)
+    lms = f"of {', '.join(LMS)} ({LMS[1]}; of tiers, theirs)"
+    add("--lm-model", nargs="+", modes=everywhere, metavar="NAME", help=lms)
     backends = f"auto, {', '.join(BACKENDS)} (auto)"
-    add("--lm-backend", modes=(*MEASURED, TIER_TEST), metavar="NAME", help=backends)
+    add("--lm-backend", modes=everywhere, metavar="NAME", help=backends)
     formats = f"of weights and activations: auto, {', '.join(DTYPES)} (auto: the device's)"
-    add("--dtype", metavar="NAME", help=formats)
+    add("--dtype", nargs="+", modes=everywhere, metavar="NAME", help=formats)
     add("--offload-to-cpu", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit-to-cpu", action=switch, help="the DiT as well (the tier's)")
-    add("--quantization", metavar="NAME", help=f"of the DiT: none, {', '.join(QUANTIZATIONS)} (the tier's)")
+    schemes = f"of the DiT: none, {', '.join(QUANTIZATIONS)} (the tier's)"
+    add("--quantization", nargs="+", modes=everywhere, metavar="NAME", help=schemes)
     add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
     add("--max-vram", metavar="GB", help="simulate a card of this size, as MAX_CUDA_VRAM does")
-    add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")
-    add("--no-limits", action="store_true", help="ignore what the card's tier allows")
+    strict = "refuse a request over a limit instead of changing it"
+    add("--strict", action="store_true", modes=everywhere, help=strict)
+    add("--no-limits", action="store_true", modes=everywhere, help="ignore what the card's tier allows")
+    policies = f"whose tiers: {', '.join(POLICIES)} ({GUIDE_TIERS})"
+    add("--policy", choices=POLICIES, modes=everywhere, metavar="NAME", help=policies)
 
 
 def _add_request(flags: Flags) -> None:
     add = flags.group("request", GENERATION)
     add(
         "--example",
+        "--request",
         type=named,
-        modes=(*GENERATION, FORMAT),
+        nargs="+",
+        modes=(*GENERATION, FORMAT, TIER_TEST),
         metavar="FILE",
         help=f"a request file, {EXAMPLE_NAMES}",
     )
@@ -142,7 +166,10 @@ def _add_request(flags: Flags) -> None:
         help="a clip whose timbre to take; repeatable",
     )
     add("--src-audio", type=named, metavar="FILE", help="the recording to work on; all tasks but text2music")
-    add("--duration", type=number, metavar="S", help="of audio, 10 to 600; -1: the LM's (example's)")
+    seconds = "of audio, 10 to 600; -1: the LM's (example's)"
+    tested = (*GENERATION, TIER_TEST)
+    add("--duration", type=number, nargs="+", modes=tested, metavar="S", help=seconds)
+    add("--shift", type=number, nargs="+", modes=tested, metavar="X", help="of the steps' times (example's)")
     add("--batch-size", type=whole, metavar="N", modes=(*GENERATION, TIER_TEST), help="items (example's)")
     add(
         "--inference-steps",
@@ -217,7 +244,8 @@ def _add_tiers(flags: Flags) -> None:
     add = flags.group("tiers", (TIER_TEST,))
     add("--tiers", type=number, nargs="+", metavar="GB", help="card sizes (4 6 8 12 16 20 24)")
     add("--tier-with-lm", action="store_true", help="plan with the tier's language model")
-    add("--tier-duration", type=number, metavar="S", help="of audio (30)")
+    add("--tier-duration", type=number, nargs="+", metavar="S", help="as --duration (30)")
+    add("--suggest", action="store_true", help="what predictions support of each tier, as a patch")
     add("--tier-skip-compile", action="store_true", help="compile nothing that is not quantized")
     add("--tier-boundary", action="store_true", help="where quantization and offloading can go")
     add("--tier-batch-boundary", action="store_true", help="the largest batch of each card")

@@ -16,6 +16,7 @@ from msgspec.structs import replace as changed
 from acestep import fields, resolver
 from acestep.defaults import DEFAULT_SEED
 from acestep.effective_plan import EffectivePlan
+from acestep.gpu_config import GUIDE
 from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
 from acestep.profiler.options import Options
@@ -58,8 +59,10 @@ class Row:
     @property
     def requested(self) -> dict[str, Any]:
         """The request as plain values, for a record."""
-        policy = {"strict": self.plan.setup.strict, "no_limits": self.plan.setup.no_limits}
-        return asdict(self.params) | asdict(self.config) | policy | dict(self.engine)
+        setup = self.plan.setup
+        limits = {"strict": setup.strict, "no_limits": setup.no_limits}
+        limits |= {} if setup.policy == GUIDE else {"policy": setup.policy}
+        return asdict(self.params) | asdict(self.config) | limits | dict(self.engine)
 
     @property
     def key(self) -> str:

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from acestep.cli.seeds import one_seed
 from acestep.cli.upstream import LeftOut
 from acestep.defaults import CHUNK_S, DEFAULT_EXAMPLE, DEFAULT_SEED
+from acestep.gpu_config import GUIDE
 from acestep.lm.backends.registry import BACKENDS
 from acestep.profiler import defaults
 from acestep.profiler.flags import BENCHMARK, PROFILE, SCALING, TEXT_MODES, TIER_TEST, flag_of, parser
@@ -43,8 +45,11 @@ MAX_BUDGET_S = 7 * 24 * 3_600.0
 TIERSIM_FLAGS = (
     *("device", "source", "lm_backend", "batch_size", "inference_steps", "seed", "tiers", "tier_duration"),
     *("tier_with_lm", "tier_skip_compile", "tier_boundary", "tier_batch_boundary", "preset"),
-    *("dry_run", "benchmark_output", "json_compat", "predict", "run", "card", "device_json"),
+    *("dry_run", "benchmark_output", "json_compat", "predict", "run", "card", "device_json", "suggest"),
+    *("config_path", "lm_model", "dtype", "quantization", "example", "duration", "shift", "policy"),
+    *("strict", "no_limits"),
 )
+OF_LM = {"tier_with_lm", "tier_batch_boundary", "suggest"}  # flags of tier tests that load a language model
 # The engine's names for what a flag calls differently.
 ENGINE_NAMES = {
     "dit": "config_path",
@@ -79,6 +84,7 @@ class Options:
     graphs: bool | None = None
     strict: bool = False
     no_limits: bool = False
+    policy: str = GUIDE
     max_vram_gb: float | None = None
     # The request.
     example: str = DEFAULT_EXAMPLE
@@ -148,6 +154,8 @@ def parse(
         if mode not in flags.modes_of[name]:
             homes = ", ".join(flags.modes_of[name])
             raise UsageError(f"{flag_of(name)}: has no meaning in mode {mode}; drop it, or use it in {homes}")
+    if mode != TIER_TEST:
+        arguments = flags.one_of_each(arguments)
     ambient = defaults.load(environ, folder)
     origins = dict.fromkeys(flags.modes_of, "default") | dict.fromkeys(OF_TIER, "tier")
     origins |= {name: default.origin for name, default in ambient.items()} | dict.fromkeys(arguments, "flag")
@@ -156,7 +164,9 @@ def parse(
         _refuse_contradictions(settings, arguments)
         _refuse_missing(settings)
         if mode == TIER_TEST:
-            return Options(mode, tiersim=_tiersim(settings), origins=origins)
+            left_out = LeftOut(Adjustments(strict=False))
+            tiersim = _tiersim(settings, arguments, left_out.notes)
+            return Options(mode, tiersim=tiersim, left_out=left_out, origins=origins)
         values = requested(mode, settings, origins) | _measuring(mode, settings)
     direct = {known.name: settings[known.name] for known in fields(Options) if known.name in settings}
     return Options(**direct | values, origins=origins)
@@ -175,8 +185,10 @@ def named(origins: Mapping[str, str]) -> AbstractContextManager[None]:
 def _refuse_contradictions(settings: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
     """What is misspelled, or has no meaning beside or without something else. `arguments`: the flags."""
     one_of("lm_backend", settings.get("lm_backend", AUTO), (AUTO, *BACKENDS))
-    one_of("quantization", settings.get("quantization", AUTO), (AUTO, NONE, *QUANTIZATIONS))
-    one_of("dtype", settings.get("dtype", AUTO), (AUTO, *DTYPES))
+    for name in _listed(settings.get("quantization", AUTO)):
+        one_of("quantization", name, (AUTO, NONE, *QUANTIZATIONS))
+    for name in _listed(settings.get("dtype", AUTO)):
+        one_of("dtype", name, (AUTO, *DTYPES))
     if "no_constrained_decoding" in settings and "use_constrained_decoding" in settings:
         raise UsageError("no_constrained_decoding: given with --use-constrained-decoding; keep one of them")
     if settings.get("offload_dit_to_cpu") and settings.get("offload_to_cpu") is False:
@@ -185,6 +197,8 @@ def _refuse_contradictions(settings: Mapping[str, Any], arguments: Mapping[str, 
         raise UsageError("card: is where nothing runs and all is predicted; add --dry-run, or drop it")
     if settings.get("mode") == BENCHMARK and {"card", "device"} <= arguments.keys():
         raise UsageError("device: given with --card, which is not here; drop one of them")
+    if {"duration", "tier_duration"} <= arguments.keys():
+        raise UsageError("tier_duration: given with --duration; keep one of them")
     if settings.get("json_compat") and "benchmark_output" not in settings:
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
     files = [os.path.realpath(settings[name]) for name in OUTPUTS if name in settings]
@@ -198,18 +212,31 @@ def _refuse_contradictions(settings: Mapping[str, Any], arguments: Mapping[str, 
 
 def _refuse_missing(settings: Mapping[str, Any]) -> None:
     """What is asked for rightly and this engine has not."""
-    if (lm := settings.get("lm_model", LMS[0])) not in LMS:
-        raise MissingPrerequisite(f"lm_model: there is no {shown(lm)}; use one of {', '.join(LMS)}")
+    for lm in _listed(settings.get("lm_model", LMS[0])):
+        if lm not in LMS:
+            raise MissingPrerequisite(f"lm_model: there is no {shown(lm)}; use one of {', '.join(LMS)}")
 
 
-def _tiersim(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The command line of `python -m tiersim` for a tier test, which checks the values."""
-    arguments = []
+def _tiersim(settings: Mapping[str, Any], arguments: Mapping[str, Any], notes: list[str]) -> tuple[str, ...]:
+    """The command line of `python -m tiersim` for a tier test, which checks the values.
+
+    A language model of the environment is that of the cases that have one. `notes` learn of a drawn seed.
+    """
+    settings = dict(settings)
+    if "lm_model" not in arguments and not arguments.keys() & OF_LM:
+        settings.pop("lm_model", None)
+    if "seed" in settings:
+        settings["seed"] = one_seed(settings["seed"], notes)
+    line = []
     for name in TIERSIM_FLAGS:
         if name in settings:
-            values = settings[name] if isinstance(settings[name], list) else [settings[name]]
-            arguments += [flag_of(name), *(() if values == [True] else map(str, values))]
-    return tuple(arguments)
+            values = _listed(settings[name])
+            line += [flag_of(name), *(() if values == [True] else map(str, values))]
+    return tuple(line)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _measuring(mode: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
             graphs=options.graphs,
             strict=options.strict,
             no_limits=options.no_limits,
+            policy=options.policy,
         )
         if with_lm and setup.lm is None and options.mode not in (BENCHMARK, SCALING):
             raise MissingPrerequisite(f"lm_model: {setup.no_lm}")
@@ -86,7 +87,9 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
     facts = {
         "mode": with_origin("mode", options.mode),
         "device": with_origin("device", setup.accelerator.device),
-        "card": gpu_config.describe(setup.accelerator) if setup.limits else setup.accelerator.name,
+        "card": gpu_config.describe(setup.accelerator, setup.policy)
+        if setup.limits
+        else setup.accelerator.name,
         "source": with_origin("source", setup.source),
         "DiT": with_origin("config_path", setup.dit),
         "LM": with_origin("lm_model", setup.lm) if setup.lm else "none",

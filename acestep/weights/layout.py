@@ -27,6 +27,7 @@ DITS = tuple(
     ).split()
 )
 DEFAULT_DIT = DITS[0]
+XL_INFIX = "xl-"  # of an XL variant's name, beside that of the 2B
 VAE = "vae"
 TEXT_ENCODER = "Qwen3-Embedding-0.6B"
 LM_PREFIX = "acestep-5Hz-lm-"

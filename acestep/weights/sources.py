@@ -26,6 +26,7 @@ from acestep.weights.layout import (
     LMS,
     SYNTHETIC,
     TEXT_ENCODER,
+    XL_INFIX,
     folders,
 )
 from harness.checks import listed
@@ -83,6 +84,13 @@ def choose_dit(source: str, choice: str | None) -> str:
         contents = f"{len(dits)} DiT folders ({listed(dits)})" if dits else f"no folder {DIT_PREFIX}*"
         raise error(f"dit: {source} has {contents}; name the one to use")
     return dits[0]
+
+
+def smaller_dit(source: str, dit: str) -> str | None:
+    """The folder of `source` that holds what the XL DiT `dit` is among the 2B, or None."""
+    folder = dit.replace(XL_INFIX, "", 1)
+    there = DITS if source in SYNTHETIC else folders(Path(source))
+    return folder if folder in there and not dit_config(source, folder).is_xl else None
 
 
 def dit_config(source: str, dit: str) -> DiTConfig:

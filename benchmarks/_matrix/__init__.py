@@ -51,7 +51,9 @@ ENGINES: dict[str, dict[str, object]] = {
 UNSAID = {
     "generate": {"engine": PLAIN},
     "plan": {"engine": PLAIN},
-    "memory": {"variant": "default"},
+    "memory": {"variant": "default", "dit": DITS[0]},
+    "boundary": {"dit": DITS[0]},
+    "predicted": {"dit": DITS[0]},
     "cost": {"mode": COST_MODES[0]},
 }
 
@@ -69,7 +71,8 @@ class Cell:
     stream      a generation whose audio is handed out in chunks while it is decoded
     parity      how far an output of `engine` is from the plain engine's, whose is from its own of before
     cold        the first planned item of a fresh process, and one more
-    memory      one generation in its own capped process; `variant`: what of the tier's settings is left out
+    memory      one generation in its own capped process; `variant`: what of the tier's settings is left out;
+                an XL `dit` is tried where the tier's policy has one
     boundary    the smallest card that does without what `variant` leaves out; follows from the memory cells
     cost        one planned generation on a card that is not here, stage by stage; `variant`: of the DiT,
                 `mode`: what runs the kernels
@@ -193,23 +196,26 @@ def cold_cells(source: str) -> list[Cell]:
 
 
 def memory_cells() -> list[Cell]:
-    """Every memory case."""
-    return selected(_product("memory", tier_gb=TIERS_GB, lm=WITH_LM, variant=VARIANTS))
+    """Every memory case: an XL DiT's by the tier's own settings, without a language model."""
+    small, xl = {"dit": DITS[:1]}, {"dit": DITS[1:]}
+    cells = _product("memory", tier_gb=TIERS_GB, lm=WITH_LM, variant=VARIANTS, **small)
+    return selected(cells + _product("memory", tier_gb=TIERS_GB, lm=WITH_LM[:1], variant=VARIANTS[:1], **xl))
 
 
 def tier_cells() -> list[Cell]:
     """Every memory case, and those that a boundary follows from."""
-    wanted, followed = memory_cells(), {cell["lm"] for cell in boundary_cells()}
-    every = itertools.product(TIERS_GB, WITH_LM, VARIANTS)
-    cells = [cell("memory", tier_gb=tier_gb, lm=lm, variant=variant) for tier_gb, lm, variant in every]
-    return [cell for cell in cells if cell in wanted or cell["lm"] in followed]
+    wanted, followed = memory_cells(), {(cell["lm"], cell["dit"]) for cell in boundary_cells()}
+    every = itertools.product(DITS, TIERS_GB, WITH_LM, VARIANTS)
+    cells = [cell("memory", tier_gb=gb, lm=lm, variant=variant, dit=dit) for dit, gb, lm, variant in every]
+    return [cell for cell in cells if cell in wanted or (cell["lm"], cell["dit"]) in followed]
 
 
 def boundary_cells() -> list[Cell]:
     """What is found once every memory case has run. Of some tiers only, it would be another number."""
     if left("tier_gb", TIERS_GB) != TIERS_GB:
         return []
-    return selected(_product("boundary", variant=VARIANTS[1:], lm=WITH_LM))
+    cells = _product("boundary", variant=VARIANTS[1:], lm=WITH_LM, dit=DITS[:1])
+    return selected(cells + _product("boundary", variant=VARIANTS[1:], lm=WITH_LM[:1], dit=DITS[1:]))
 
 
 def predicted_cells() -> list[Cell]:
@@ -224,7 +230,9 @@ def predicted_cells() -> list[Cell]:
         if mode == COST_MODES[0] or (variant, size["batch"]) == (next(iter(COST_DITS)), COST_BATCHES[0])
     ]
     waits = [cell("waits", variant=variant, mode=mode) for variant in WAITS_BATCHES for mode in WAITS_MODES]
-    return selected([*costs, *waits, *_product("predicted", tier_gb=TIERS_GB, variant=VARIANTS)])
+    peaks = _product("predicted", tier_gb=TIERS_GB, variant=VARIANTS, dit=DITS[:1])
+    peaks += _product("predicted", tier_gb=TIERS_GB, variant=VARIANTS[:1], dit=DITS[1:])
+    return selected([*costs, *waits, *peaks])
 
 
 def micro_cells() -> list[Cell]:

@@ -33,6 +33,7 @@ PRESETS = ("fixed", "upstream")  # where a cell says nothing of it, the first: i
 TIERS_GB = (4, 6, 8, 12, 16, 20, 24)
 WITH_LM = (False, True)
 VARIANTS = ("default", "no-quant", "no-offload")
+DITS = ("turbo", "xl-turbo")  # of tiers: where a cell says nothing of it, the first
 BACKENDS = ("pt", "vllm", "mlx")
 QUANTIZATIONS = ("none", "int8_weight_only", "fp8_weight_only", "w8a8_dynamic")
 COMPILE = (False, True)
@@ -104,6 +105,7 @@ AXES: dict[str, tuple] = {
     "length_s": LENGTHS_S,
     "length_tokens": LENGTHS_TOKENS,
     "chunk_s": CHUNKS_S,
+    "dit": DITS,
     **{name: values for axes in MICRO.values() for name, values in axes.items()},
 }
 

@@ -16,6 +16,7 @@ from importlib.metadata import version
 
 import _matrix as matrix
 import ace_step
+import tiers
 from commit import Unsupported, commit_module
 
 PROCESSES = 2
@@ -113,5 +114,6 @@ def _peak(cell) -> dict:
         duration_s=matrix.GUIDE_DURATIONS_S[0],
         variant=cell["variant"],
         card=card(),
+        **tiers.choices(cell),
     )
     return asdict(commit_module("tiersim.prediction").predict_case(case))

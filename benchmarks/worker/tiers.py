@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import _matrix as matrix
-from commit import commit_module
+from commit import Unsupported, commit_module
+
+
+def choices(cell) -> dict:
+    """What a case of a cell chooses, for `tiersim.Case`. Raises Unsupported where cases have no choice."""
+    if cell["dit"] == matrix.DITS[0]:
+        return {}
+    if "choices" not in inspect.signature(commit_module("tiersim").Case).parameters:
+        raise Unsupported("this commit tests one DiT")
+    return {"choices": (("dit", matrix.COST_DITS[cell["dit"]]),)}
 
 
 def memory() -> tuple[dict, list, Callable]:
@@ -18,29 +30,33 @@ def memory() -> tuple[dict, list, Callable]:
     source = os.environ.get("ACESTEP_SOURCE", "synthetic-tiny")
     tiers, boundaries = matrix.tier_cells(), matrix.boundary_cells()
     shared = {"source": source, "duration_s": matrix.durations_s(source)[0]}
-    cases = {
-        cell: tiersim.Case(tier_gb=cell["tier_gb"], lm=cell["lm"], variant=cell["variant"], **shared)
-        for cell in tiers
-    }
+    cases = {}
+    for cell in tiers:
+        with suppress(Unsupported):  # told of the cell when its turn comes
+            fields = {name: cell[name] for name in ("tier_gb", "lm", "variant")} | choices(cell)
+            cases[cell] = tiersim.Case(**fields, **shared)
     planned = {cell: plans.resolve(case) for cell, case in cases.items()}
     to_run = {plan.key: cases[cell] for cell, plan in planned.items()}
     # Most of a tiny case is imports, on one core. On a card two would take each other's memory.
     on_cpu = all(plan.device == "cpu" for plan in planned.values())
     at_a_time = 2 if on_cpu and source == "synthetic-tiny" else 1
     ran: dict[str, Future] = {}
-    records: list = []
+    records: dict = {}
 
     def run(cell) -> dict:
         if cell in boundaries:
-            tested = [record for record in records if record.requested.lm == cell["lm"]]
+            ran_as = [(of["lm"], of["dit"]) == (cell["lm"], cell["dit"]) for of in records]
+            tested = list(itertools.compress(records.values(), ran_as))
+            choices(cell)
             minimum = next(m for m in boundary.minima(tested) if m.variant == cell["variant"])
             return {"tier_gb": minimum.record and minimum.record.requested.tier_gb}
+        choices(cell)
         key = planned[cell].key
         if key not in ran:
             following = [key for key in to_run if key not in ran][:at_a_time]
             with ThreadPoolExecutor() as threads:
                 ran.update({key: threads.submit(tiersim.run_case, to_run[key]) for key in following})
-        records.append(dataclasses.replace(ran[key].result(), requested=cases[cell]))
-        return dataclasses.asdict(records[-1])
+        records[cell] = dataclasses.replace(ran[key].result(), requested=cases[cell])
+        return dataclasses.asdict(records[cell])
 
     return {"environment": {"source": source}}, [*tiers, *boundaries], run

@@ -90,6 +90,7 @@ def closer(series: Series) -> str:
     elif "tier_gb" in params:
         names = {"tier_gb": "--tiers", "variant": "--variants"}
         command = ["-m", "tiersim", "--predict", *_flags(params, names)]
+        command += ["--dit", DITS["xl-turbo"]] if ".TrackPredictedPeakXL." in series.benchmark else []
     else:
         names = {"duration_s": "--duration", "batch": "--batch"}
         command = ["-m", "acestep.costs", *_flags(params, names)]

@@ -1,5 +1,6 @@
 """Card sizes to classes to tiers, and the limits each tier has."""
 
+import dataclasses
 import itertools
 import math
 
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 
 from acestep import gpu_config
 from acestep.gpu_config import config_for, describe, tier_for
+from acestep.request import GenerationConfig, GenerationParams
+from acestep.resolver import resolve
+from acestep.setup import Setup
 from harness import accelerators
 from harness.accelerators import Accelerator, detect, snap
 from harness.errors import MissingPrerequisite, UsageError
@@ -102,7 +106,33 @@ PUBLISHED = {
 }
 
 
-def test_the_published_table():
+# Upstream's own of 2026, which keep their 4B for cards from 20 GB.
+PUBLISHED_2026 = {
+    "tier1": ((240, 360), (1, 1), (), None, False, (True, True), INT8),
+    "tier2": ((480, 600), (1, 1), (), None, False, (True, True), INT8),
+    "tier3": ((480, 600), (2, 2), SMALL, "0.6B", True, (True, True), INT8),
+    "tier4": ((480, 600), (2, 4), SMALL, "0.6B", True, (True, True), INT8),
+    "tier5": ((480, 600), (4, 4), MEDIUM, "1.7B", True, (True, False), INT8),
+    "tier6a": ((480, 600), (4, 8), MEDIUM, "1.7B", True, (True, False), INT8),
+    "tier6b": ((480, 480), (8, 8), LARGE, "1.7B", True, (False, False), None),
+    "unlimited": ((600, 600), (8, 8), LARGE, "4B", True, (False, False), None),
+}
+# Of either: (offload, quantization) of an XL DiT, None where there is none.
+PUBLISHED_XL = {
+    **dict.fromkeys(("tier1", "tier2", "tier3", "tier4")),
+    "tier5": (True, INT8),
+    "tier6a": (True, None),
+    "tier6b": (False, None),
+    "unlimited": (False, None),
+}
+
+
+@pytest.mark.parametrize(
+    ("policy", "published", "needs_offload"),
+    [("guide", PUBLISHED, {"tier6a"}), ("upstream-2026", PUBLISHED_2026, {"tier6b"})],
+)
+def test_the_published_tables(policy, published, needs_offload):
+    tiers = gpu_config.POLICIES[policy].tiers
     shipped = {
         c.tier: (
             (c.max_duration_with_lm_s, c.max_duration_s),
@@ -113,12 +143,70 @@ def test_the_published_table():
             (c.offload_to_cpu, c.offload_dit_to_cpu),
             c.quantization,
         )
-        for c in gpu_config.TIERS
+        for c in tiers
     }
-    assert shipped == PUBLISHED
+    assert shipped == published
+    assert {c.tier: c.xl for c in tiers} == PUBLISHED_XL
     assert gpu_config.LM_MEMORY_GB == {"0.6B": 3, "1.7B": 8, "4B": 12}
-    assert all(c.compile and c.lm_backend == "vllm" for c in gpu_config.TIERS)
-    assert {c.tier for c in gpu_config.TIERS if c.lm_needs_offload} == {"tier6a"}
+    assert all(c.compile and c.lm_backend == "vllm" for c in tiers)
+    assert {c.tier for c in tiers if c.lm_needs_offload} == needs_offload
+
+
+@pytest.mark.parametrize(
+    ("class_gb", "tier"),
+    [(4, "tier1"), (6, "tier2"), (8, "tier3"), (12, "tier4"), (15.4, "tier5"), (16, "tier6a"),
+     (19.9, "tier6a"), (20, "tier6b"), (24, "tier6b"), (48, "unlimited")],
+)  # fmt: skip
+def test_tiers_of_upstream_begin_above_where_the_guides_do(class_gb, tier):
+    assert tier_for(class_gb, "upstream-2026").tier == tier
+    assert max(gpu_config.policy("upstream-2026").tested_gb) == 48
+
+
+def test_a_policy_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="policy: 'theirs' is not allowed; use one of guide, upstream-2026"):
+        tier_for(8, "theirs")
+
+
+def card(size_gb: float) -> Accelerator:
+    return Accelerator("cuda", "card", size_gb, capability=(8, 9))
+
+
+def xl(size_gb: float, **choices) -> Setup:
+    return Setup.choose(
+        "synthetic-full", accelerator=card(size_gb), compile=False, dit="acestep-v15-xl-base", **choices
+    )
+
+
+def test_what_a_tier_does_with_xl():
+    """None on the small ones, told, refused when strict, done without limits; then the table's."""
+    setup = xl(8)
+    assert setup.dit == "acestep-v15-base" and [change.field for change in setup.adjustments] == ["dit"]
+    with pytest.raises(UsageError, match=r"dit: acestep-v15-xl-base is over the limit of tier4.*\(strict\)"):
+        xl(8, strict=True)
+    free = xl(8, no_limits=True)
+    assert (free.dit, free.adjustments, free.quantization) == ("acestep-v15-xl-base", (), INT8)
+    assert xl(8, strict=True, no_limits=True) == dataclasses.replace(free, strict=True)
+    for size_gb, offload, quantization in ((12, True, INT8), (16, True, None), (20, False, None)):
+        setup = xl(size_gb, strict=True)
+        found = setup.dit, setup.offload_to_cpu, setup.quantization
+        assert found == ("acestep-v15-xl-base", offload, quantization)
+    assert xl(16, quantization=INT8).quantization == INT8  # a choice is over any table
+
+
+def test_without_the_2b_of_its_kind_xl_is_refused_where_the_tier_has_none(tmp_path, monkeypatch):
+    monkeypatch.setattr("acestep.setup.smaller_dit", lambda *_: None)
+    with pytest.raises(MissingPrerequisite, match="has no 2B of its kind; add it, or give --no-limits"):
+        xl(8)
+
+
+def test_a_policy_is_in_the_plan_and_nothing_without_a_card():
+    setup = Setup.choose("synthetic-full", accelerator=card(8), compile=False, policy="upstream-2026")
+    assert (setup.lm, setup.max_duration_s) == ("acestep-5Hz-lm-0.6B", 480)  # loaded from tier 3 on
+    plan = resolve(GenerationParams(duration=500.0), GenerationConfig(), setup)
+    assert plan.as_dict()["policy"] == "upstream-2026" and plan.params.duration == 480
+    assert plan.as_dict()["card"].endswith("8 GB class → tier3 of upstream-2026")
+    cpu = Setup.choose("synthetic-tiny", accelerator=Accelerator("cpu", "CPU", 16.0), policy="upstream-2026")
+    assert cpu.limits is None and any(note.startswith("policy: ") for note in cpu.notes)
 
 
 def test_default_lm_is_a_checkpoint_name():

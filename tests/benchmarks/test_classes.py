@@ -36,7 +36,9 @@ CLASSES = [
     generate.TimeGeneratePreset,
     generate.TrackStages,
     memory.PeakMemTier,
+    memory.PeakMemTierXL,
     memory.TrackTierBoundary,
+    memory.TrackTierBoundaryXL,
     lm.TimeTextMode,
     lm.TrackTextStages,
     tasks.TimeTask,
@@ -47,6 +49,7 @@ CLASSES = [
     cold.TrackColdStart,
     costs.TrackCost,
     costs.TrackPredictedPeak,
+    costs.TrackPredictedPeakXL,
     waits.TrackWaits,
     micro.TimeSampling,
     micro.TimeTokenMask,
@@ -83,9 +86,11 @@ def test_no_benchmark_module_imports_torch(discovered):
 
 def test_one_worker_serves_all_timed_classes(discovered):
     caches = {name.split(".")[1]: cache for name, *_, cache in discovered[0]}
-    memory = {caches.pop(name) for name in ("PeakMemTier", "TrackTierBoundary")}
+    of_tiers = ("PeakMemTier", "PeakMemTierXL", "TrackTierBoundary", "TrackTierBoundaryXL")
+    memory = {caches.pop(name) for name in of_tiers}
     cold = {caches.pop("TrackColdStart")}
-    predicted = {caches.pop(name) for name in ("TrackCost", "TrackPredictedPeak", "TrackWaits")}
+    of_card = ("TrackCost", "TrackPredictedPeak", "TrackPredictedPeakXL", "TrackWaits")
+    predicted = {caches.pop(name) for name in of_card}
     functions = {caches.pop(cls.__name__) for cls in CLASSES if issubclass(cls, micro._Micro)}
     assert len(memory) == len(predicted) == len(functions) == len({*caches.values()}) == 1
     assert len(memory | cold | predicted | functions | {*caches.values()}) == 5

@@ -34,7 +34,7 @@ def test_tiny_weights_have_one_thing_at_a_time_above_the_least_and_each_at_every
 
 
 def test_the_filter_narrows_an_axis(monkeypatch):
-    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=5 batch=1,4 tier_gb=8 thinking=False")
+    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=5 batch=1,4 tier_gb=8 thinking=False dit=turbo")
     cells = [c for c in _matrix.timing_cells("synthetic-tiny") if c.kind in ("generate", "plan")]
     assert {(c["duration_s"], c["batch"], c["thinking"]) for c in cells} == {(5, 1, False), (5, 4, False)}
     assert {dict(c.params).get("steps") for c in cells} == {8, 16, None}
@@ -98,7 +98,7 @@ def test_every_value_of_every_axis_can_be_asked_for(monkeypatch, name):
 
 
 def test_a_boundary_is_found_among_every_tier_or_not_at_all(monkeypatch):
-    assert len(_matrix.boundary_cells()) == 4
+    assert len(_matrix.boundary_cells()) == 4 + 2  # with the XL DiT
     monkeypatch.setenv("ACESTEP_BENCH_CELLS", "tier_gb=8,16")
     assert _matrix.boundary_cells() == []
 

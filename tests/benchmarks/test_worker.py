@@ -251,6 +251,7 @@ def test_only_tiny_cases_without_a_card_run_beside_each_other(inside, monkeypatc
     )
     monkeypatch.setattr(inside.tiers, "commit_module", lambda name: module)
     monkeypatch.setenv("ACESTEP_SOURCE", source)
+    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "dit=turbo")  # an even number
     _, cells, run = inside.tiers.memory()
     tiers = [cell for cell in cells if cell.kind == "memory"]
     assert len(tiers) % at_a_time == 0

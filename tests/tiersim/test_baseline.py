@@ -73,7 +73,7 @@ def test_a_baseline_that_is_not_there_is_missing(tmp_path):
 def written(path, **changes):
     """A results file whose one case has what JSON can say of it, and a record may not."""
     made = document.item(record(8, peak_gb=4))
-    with output.Writer(path, document.header(PLAN, [])) as writer:
+    with output.Writer(path, document.header([PLAN], [])) as writer:
         writer.add(made)
     text = json.loads(path.read_text())
     for name, value in changes.items():

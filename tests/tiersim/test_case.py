@@ -42,8 +42,10 @@ def test_a_preset_says_what_the_case_does_not():
     plan, fixed = resolve(case), resolve(replace(case, preset="fixed"))
     assert (plan.effective.preset, plan.effective.duration_s) == ("upstream", 10)
     assert plan.key != fixed.key
-    assert "preset" not in subject_of(case).identity(fixed.engine_plan)  # keys from before there were any
-    assert subject_of(case).identity(plan.engine_plan)["preset"] == "upstream"
+    assert "preset" not in subject_of(case).identity(
+        fixed.requested, fixed.engine_plan
+    )  # keys from before there were any
+    assert subject_of(case).identity(case, plan.engine_plan)["preset"] == "upstream"
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_dry_run_lists_and_runs_nothing(outcomes, capsys):
 
 def test_a_dry_run_lists_the_batches_as_well(outcomes, capsys):
     assert go("--list --batch-boundary --tiers 6 8 --batch-sizes 4 1") == 0
-    listed = [line.split()[:6] for line in capsys.readouterr().out.splitlines()[4:]]
+    listed = [line.split()[:6] for line in capsys.readouterr().out.splitlines()[4:-1]]
     assert [(size, lm, batch) for size, _, _, lm, _, batch in listed] == [
         *(("6GB", "—", "1"), ("8GB", "—", "1"), ("8GB", "0.6B", "1")),
         *(("6GB", "—", "4"), ("8GB", "—", "4"), ("8GB", "0.6B", "4")),

@@ -58,7 +58,7 @@ def test_a_prediction_from_end_to_end(capsys, tmp_path, monkeypatch):
 def test_a_preset_has_a_length_and_items_of_its_own(capsys):
     def first(words: str) -> list[str]:
         assert main.main(f"--predict --dry-run --source synthetic-tiny --tiers 8 {words}".split()) == 0
-        return capsys.readouterr().out.splitlines()[-1].split()
+        return capsys.readouterr().out.splitlines()[-2].split()
 
     for words, length, items in [
         ("", "30s", "1"),

@@ -31,7 +31,7 @@ MADE = record(
 
 def written(tmp_path, name, *records, **form):
     path = tmp_path / name
-    with output.Writer(path, document.header(PLAN, ["--tiers", "8"]), **form) as writer:
+    with output.Writer(path, document.header([PLAN], ["--tiers", "8"]), **form) as writer:
         for one in records:
             writer.add(document.item(one))
     return path.read_text()

@@ -15,7 +15,7 @@ from tiersim import document, html
 from tiersim.case import Case, resolve
 from tiersim.record import Sample
 
-HEADER = document.header(resolve(Case(8, source="synthetic-tiny", cap="virtual")), [])
+HEADER = document.header([resolve(Case(8, source="synthetic-tiny", cap="virtual"))], [])
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)>\u202e&amp;\x1b[31m\x00"
 COLOURS = colours(SUBJECT.stages)
 TIMELINE = (

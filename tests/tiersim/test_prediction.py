@@ -89,7 +89,7 @@ def test_everything_that_shows_it_says_predicted(predicted):
     assert basis in report.footer([predicted]) and "verified" not in report.footer([predicted])
     wide = Report(300, wide=True, predicted=True)
     assert wide.header().startswith("TIER TEST RESULTS (predicted)") and "~0." in wide.row(predicted)
-    header = document.header(resolve(case()), [])
+    header = document.header([resolve(case())], [])
     page = html.page(header, [predicted])
     assert "<h1>Tier test, predicted</h1>" in page and "~ 0." in page
     assert page.count("predicted for GeForce RTX 4090") == 2  # above everything, and beside the chart

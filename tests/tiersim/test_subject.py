@@ -60,7 +60,7 @@ def test_it_is_predicted():
 def test_it_is_shown_and_kept(ran, tmp_path):
     row = Report(200).row(ran)
     assert row.split() == ["8GB", "large", "—", "2s", "✅", "OK", "0.5GB", "batch", "2:", "50", "frames"]
-    header = document.header(resolve(virtual()), [])
+    header = document.header([resolve(virtual())], [])
     page = html.page(header, [ran])
     assert all(f"<title>{stage}</title>" in page for stage in STAGES)
     assert all(f'fill="{colour}"' in page for colour in PALETTE[: len(STAGES)])

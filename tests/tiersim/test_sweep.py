@@ -14,7 +14,7 @@ from tiersim.sweep import by_key, cases, climb, rungs
 
 BASE = Case(4, source="synthetic-tiny", duration_s=10)
 BATCHES = (1, 2, 4, 8)
-SIZES = subject_of(BASE).tested_gb
+SIZES = subject_of(BASE).tested_gb({})
 
 
 @pytest.fixture

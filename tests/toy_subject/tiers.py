@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.checks import within
 from harness.subject import DEFAULT_PRESET
-from harness.tiers import Case, Size, Target, Tier
+from harness.tiers import Case, Choices, Option, Supported, Target, Tier, Usual
 from tests.toy_subject import LONGEST_S, Plan, Request, Toy
 
 SMALL_GB, MOST_ITEMS = 8.0, 4
@@ -20,12 +20,19 @@ class TieredToy(Toy):
 
     name: str = "tests.toy_subject.tiers"
     plan_type: type = Plan
-    tested_gb: tuple[float, ...] = (4.0, SMALL_GB)
     lm_backends: tuple[str, ...] = ("auto",)
-    presets: Mapping[str, Size] = field(default_factory=lambda: {DEFAULT_PRESET: Size(30.0, 1)})
+    presets: tuple[str, ...] = (DEFAULT_PRESET,)
+    options: tuple[Option, ...] = ()
     simplified: str = ""
 
-    def tier(self, size_gb: float) -> Tier:
+    def tested_gb(self, choices: Choices) -> tuple[float, ...]:
+        return (4.0, SMALL_GB)
+
+    def usual(self, choices: Choices, preset: str | None) -> Usual:
+        return Usual(preset or DEFAULT_PRESET, 30.0)
+
+    def tier(self, case: Case) -> Tier:
+        size_gb = case.tier_gb
         small = size_gb < SMALL_GB
         items = 1 if small else MOST_ITEMS
         return Tier("small" if small else "large", size_gb, False, LONGEST_S, LONGEST_S, items, items)
@@ -41,8 +48,11 @@ class TieredToy(Toy):
     def not_tried(self, case: Case, target: Target) -> str | None:
         return "nothing to take away" if case.variant == "no-offload" else None
 
-    def identity(self, plan: Plan) -> Mapping[str, Any]:
+    def identity(self, case: Case, plan: Plan) -> Mapping[str, Any]:
         return asdict(plan.request)
+
+    def patch(self, found: Sequence[Supported]) -> str:
+        return "\n".join(f"{of.tier}: {of.max_duration_s:g} s, {of.max_batch} items" for of in found)
 
     def case_notes(self, record: Any) -> tuple[str, ...]:
         return (f"{record.counts['frames']} frames",)

@@ -13,7 +13,7 @@ from acestep.engine import Engine
 from acestep.profiler.matrix import Row
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
-from acestep.tier_case import CAPTION, LYRICS, METADATA
+from acestep.tier_options import CAPTION, LYRICS, METADATA
 from acestep.weights.layout import LM_PREFIX
 from harness.errors import UsageError
 from scripts.gpu.steps import Task

@@ -109,7 +109,20 @@ REFUSED = {
     "--tiers 8": (2, "--tiers: has no meaning in mode profile"),
     "--tier-duration 30": (2, "--tier-duration"),
     "--tier-skip-compile": (2, "--tier-skip-compile"),
-    "--mode tier-test --duration 30": (2, "--duration: has no meaning in mode tier-test"),
+    "--tier-duration 30 --mode tier-test --duration 30": (2, "--tier-duration: given with --duration"),
+    "--mode tier-test --quantization int8_weight_only int3": (2, "--quantization: 'int3' is not allowed"),
+    "--mode tier-test --lm-model gpt": (3, "--lm-model: there is no 'gpt'"),
+    "--mode tier-test --shift wide": (2, "--shift: 'wide' is not allowed"),
+    "--duration 30 60": (2, "--duration: several values are a matrix of mode tier-test; give one"),
+    "--config-path acestep-v15-turbo acestep-v15-base": (2, "--config-path: several values are a matrix"),
+    "--shift 0": (2, "--shift: 0.0 is not allowed"),
+    "--policy theirs": (2, "--policy: invalid choice: 'theirs'"),
+    "--dtype bf16 fp32": (2, "--dtype: several values are a matrix of mode tier-test; give one"),
+    "--suggest": (2, "--suggest: has no meaning in mode profile"),
+    "--max-vram 8 --config-path acestep-v15-xl-turbo --strict": (
+        2,
+        "--config-path: acestep-v15-xl-turbo is over the limit of tier4, which has no XL DiT; ask for",
+    ),
     "--mode tier-test --tiers six": (2, "--tiers: 'six' is not allowed"),
     "--mode benchmark --card rtx4090": (2, "--card: is where nothing runs"),
     "--mode benchmark --dry-run --card rtx4090 --device cpu": (2, "--device: given with --card"),
@@ -255,7 +268,30 @@ def test_a_tier_test_is_tiersims_command_line(run):
 
     options = arguments().parse_args(given)
     assert (options.tiers, options.with_lm, options.boundary, options.seed) == ([6.0, 8.5], True, True, 7)
-    assert (options.duration, options.steps, options.skip_compile) == (10.0, 2, True)
+    assert (options.duration, options.steps, options.skip_compile) == ([10.0], 2, True)
+
+
+def test_what_a_tier_test_may_choose_reaches_tiersim(run, monkeypatch):
+    """As it was given, each value; a seed of -1 is drawn and told, and one of the environment's LM waits for
+    cases that have one."""
+    from tiersim.__main__ import arguments
+
+    monkeypatch.setenv("ACESTEP_LM_MODEL_PATH", "acestep-5Hz-lm-0.6B")
+    line = (
+        "--mode tier-test --dit a b --dtype bf16 fp32 --quantization none --request x.json y.json --shift 1 3"
+    )
+    code, said, given = run(f"{line} --duration 30 60 --strict --no-limits --policy upstream-2026 --seed -1")
+    options = arguments().parse_args(given)
+    assert (
+        code == 0
+        and said == f"profile_inference: warning: seed: {options.seed} is drawn, which repeats this\n"
+    )
+    assert (options.dit, options.dtype, options.quantization) == (["a", "b"], ["bf16", "fp32"], ["none"])
+    assert (options.request, options.shift, options.duration) == (["x.json", "y.json"], [1, 3], [30, 60])
+    assert options.strict and options.no_limits and options.policy == "upstream-2026"
+    assert options.lm_model is None and options.seed >= 0
+    given = run("--mode tier-test --tier-with-lm")[2]
+    assert arguments().parse_args(given).lm_model == ["acestep-5Hz-lm-0.6B"]
 
 
 def test_a_simulated_card_is_one_for_everything_that_runs(run):
