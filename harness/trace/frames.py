@@ -1,0 +1,41 @@
+"""How Python evaluates frames, which decides how long the arguments of a call live.
+
+By itself Python hands the arguments over to the function, which may let go of them. With a hook on frames
+(PEP 523) the caller holds them until the function returns. `torch.compile` has such a hook while it runs, and
+leaves it behind where compiling fails; some debuggers have theirs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def _api(name: str, result: type | None, *arguments: type) -> Any:
+    """A function of Python's C API that is called with the interpreter's lock held."""
+    function = ctypes.pythonapi[name]
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
+_interpreter = _api("PyInterpreterState_Get", ctypes.c_void_p)
+_hook = _api("_PyInterpreterState_GetEvalFrameFunc", ctypes.c_void_p, ctypes.c_void_p)
+_set_hook = _api("_PyInterpreterState_SetEvalFrameFunc", None, ctypes.c_void_p, ctypes.c_void_p)
+_DEFAULT = ctypes.cast(ctypes.pythonapi["_PyEval_EvalFrameDefault"], ctypes.c_void_p)
+
+
+@contextmanager
+def unhooked() -> Iterator[None]:
+    """Inside, no hook evaluates frames, of any thread: nothing can be compiled that a hook was there for."""
+    interpreter = _interpreter()
+    hook = _hook(interpreter)
+    if hook == _DEFAULT.value:
+        yield
+        return
+    _set_hook(interpreter, _DEFAULT)
+    try:
+        yield
+    finally:
+        _set_hook(interpreter, hook)
