@@ -21,21 +21,30 @@ def _api(name: str, result: type | None, *arguments: type) -> Any:
 
 
 _interpreter = _api("PyInterpreterState_Get", ctypes.c_void_p)
-_hook = _api("_PyInterpreterState_GetEvalFrameFunc", ctypes.c_void_p, ctypes.c_void_p)
-_set_hook = _api("_PyInterpreterState_SetEvalFrameFunc", None, ctypes.c_void_p, ctypes.c_void_p)
-_DEFAULT = ctypes.cast(ctypes.pythonapi["_PyEval_EvalFrameDefault"], ctypes.c_void_p)
+_get = _api("_PyInterpreterState_GetEvalFrameFunc", ctypes.c_void_p, ctypes.c_void_p)
+_set = _api("_PyInterpreterState_SetEvalFrameFunc", None, ctypes.c_void_p, ctypes.c_void_p)
+PYTHON = ctypes.cast(ctypes.pythonapi["_PyEval_EvalFrameDefault"], ctypes.c_void_p).value
+
+
+def hook() -> int | None:
+    """The address of what evaluates frames now; `PYTHON` where there is no hook."""
+    return _get(_interpreter())
+
+
+def set_hook(address: int | None) -> None:
+    """Have what is at `address`, which `hook` has told, evaluate frames of every thread from here on."""
+    _set(_interpreter(), address)
 
 
 @contextmanager
 def unhooked() -> Iterator[None]:
-    """Inside, no hook evaluates frames, of any thread: nothing can be compiled that a hook was there for."""
-    interpreter = _interpreter()
-    hook = _hook(interpreter)
-    if hook == _DEFAULT.value:
+    """Inside, no hook evaluates frames that was there before; what it was there for cannot be compiled."""
+    there = hook()
+    if there == PYTHON:
         yield
         return
-    _set_hook(interpreter, _DEFAULT)
+    set_hook(PYTHON)
     try:
         yield
     finally:
-        _set_hook(interpreter, hook)
+        set_hook(there)

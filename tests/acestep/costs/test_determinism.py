@@ -44,12 +44,11 @@ def here() -> list[str]:
 def hooked() -> Iterator[None]:
     """The hook on frames that `torch.compile` leaves behind where compiling fails."""
     set_eval_frame(False)
-    interpreter = frames._interpreter()
-    hook = frames._hook(interpreter)
+    theirs = frames.hook()
     set_eval_frame(None)
-    frames._set_hook(interpreter, hook)
+    frames.set_hook(theirs)
     yield
-    frames._set_hook(interpreter, frames._DEFAULT)
+    frames.set_hook(frames.PYTHON)
 
 
 def test_processes_agree(here):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
 import os
@@ -39,6 +38,7 @@ from harness import device as devices
 from harness.accelerators import Accelerator
 from harness.compiling import CACHE_VARIABLE, Compiled, cache_directory, unavailable
 from harness.spans import record
+from harness.trace.frames import unhooked
 
 CPU = torch.device("cpu")
 TIMES = [1.0, 0.6, 0.3]
@@ -116,18 +116,6 @@ def unhampered(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with torch.inference_mode():
         yield
     torch.compiler.reset()
-    evaluate_frames_as_python_does()
-
-
-def evaluate_frames_as_python_does() -> None:
-    """Where compiling failed, PyTorch 2.13 leaves its frame evaluator to the interpreter for good.
-
-    Calls then hold their arguments for longer, and later tests would see other peaks of memory.
-    """
-    python = ctypes.pythonapi
-    python.PyInterpreterState_Get.restype = ctypes.c_void_p
-    default = ctypes.cast(python._PyEval_EvalFrameDefault, ctypes.c_void_p)
-    python._PyInterpreterState_SetEvalFrameFunc(ctypes.c_void_p(python.PyInterpreterState_Get()), default)
 
 
 def calls_hold_their_arguments() -> bool:
@@ -200,9 +188,10 @@ def test_a_value_that_is_read_back_is_a_graph_break_and_an_error(
     compiled = CompiledDiT(dit)
     with pytest.raises(torch._dynamo.exc.Unsupported):
         compiled.warm(shape, modulation(dit), guided=False)
-    assert calls_hold_their_arguments()  # not so: `evaluate_frames_as_python_does` can go
-    evaluate_frames_as_python_does()
-    assert not calls_hold_their_arguments()
+    assert calls_hold_their_arguments()  # not so: `harness.trace.frames` can go
+    with unhooked():
+        assert not calls_hold_their_arguments()
+    assert calls_hold_their_arguments()
 
 
 @pytest.mark.parametrize(("frames", "expected"), [(WITHIN, 1), (BEYOND, 2)])
