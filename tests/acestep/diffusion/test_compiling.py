@@ -295,12 +295,15 @@ class Run(NamedTuple):
     counts: dict[str, int]
 
 
-ITEMS = 2  # guided and beyond the window: both kinds of attention, so two graphs
+ITEMS, LAYERS = (
+    2,
+    1,
+)  # guided and beyond the window: of a layer with both kinds of attention, its own and across
 
 
 @pytest.fixture(scope="module")
 def run(home: Path) -> Run:
-    """Compiled once into an empty cache: half a minute of processor time."""
+    """Compiled once into an empty cache: a quarter of a minute of processor time."""
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setenv(CACHE_VARIABLE, str(home / "acestep" / "inductor"))
         return eager_and_compiled()
@@ -309,7 +312,7 @@ def run(home: Path) -> Run:
 def eager_and_compiled() -> Run:
     torch.compiler.reset()
     counters.clear()
-    dit = made()
+    dit = made(LAYERS)
     times, shape = modulation(dit), conditions(dit, ITEMS, BEYOND, guided=True)
     x = diffusion.noise(range(ITEMS), BEYOND, torch.float32, CPU)
     options = diffusion.Options(guidance=Guidance(5.0))
@@ -331,9 +334,9 @@ def cached() -> dict[str, int]:
 
 
 @inductor
-@pytest.mark.timeout(1200)  # half a minute of processor time, on a machine that may have other work
+@pytest.mark.timeout(1200)  # a quarter of a minute of processor time, on a machine that may have other work
 def test_compiled_latents_are_those_of_the_eager_model(run: Run):
-    assert run.counts == {"hits": 0, "misses": 2}
+    assert run.counts == {"hits": 0, "misses": 1}
     assert difference(run.compiled, run.eager) < LIMIT < difference(run.close, run.eager)
 
 
@@ -407,7 +410,7 @@ def test_a_second_process_finds_the_graphs_of_the_first(run: Run, home: Path):
 
 def one_bucket() -> None:
     """What the process of the test above does."""
-    dit = made()
+    dit = made(LAYERS)
     with torch.inference_mode():
         CompiledDiT(dit).warm(conditions(dit, ITEMS, BEYOND, guided=True), modulation(dit), guided=True)
     print(json.dumps(cached()))
