@@ -41,7 +41,7 @@ bench-micro: .stamps/bench
 	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" --bench '^micro\.' 'HEAD^!'
 
 test: .stamps/test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 properties: .stamps/test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "hypothesis or kills" --timeout 1800

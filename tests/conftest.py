@@ -8,13 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from places import ROOT
+
+from harness.trace import frames
+
+HOOK = frames.hook()
 
 # Tiny models gain nothing from a second thread, and two spinning pools on two busy cores lose tenfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,6 +40,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Files that take longest, and are run first: at the end one of them would leave a core with nothing to do.
+LONGEST = (
+    "scripts/test_gate_whole.py", "acestep/diffusion/test_compiling.py", "scripts/test_site.py",
+    "acestep/profiler/test_modes.py", "acestep/profiler/test_predicted.py", "tiersim/test_worker.py",
+    "tiersim/test_command.py", "tiersim/test_supervisor.py", "tiersim/test_predictors.py", "test_readme.py",
+    "acestep/cli/test_cli.py", "acestep/test_engine.py", "benchmarks/test_asv.py", "benchmarks/test_cold.py",
+    "harness/trace/test_replay.py", "harness/test_quantization.py", "acestep/costs/test_determinism.py",
+    "test_kills.py", "test_terminals.py",
+)  # fmt: skip
 
 # What every entry point imports, and a made-up engine needs.
 LIGHT = ("harness", "acestep/__init__.py", "acestep/defaults.py", "acestep/request.py", "acestep/result.py",
@@ -197,6 +211,19 @@ class History:
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "--allow-empty", "-m", subject)
         return self.run("git", "rev-parse", "HEAD").stdout.strip()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.fixture(autouse=True)
+def _frames_as_before() -> Iterator[None]:
+    """Where compiling fails, torch leaves its hook on frames behind, which slows down what comes after."""
+    yield
+    if frames.hook() != HOOK:
+        frames.set_hook(HOOK)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ from harness.device import VIRTUAL, capabilities
 from harness.graphs import recorders
 from harness.trace import kernels
 from harness.trace.allocator import Block
+from harness.trace.frames import unhooked
 from harness.trace.libraries import CUDA, SERVED
 from harness.trace.recorder import FakeRecorder
 from harness.trace.regions import Regions
@@ -73,6 +74,7 @@ class FakeCard(FakeStorage):
         if gc.isenabled():
             gc.disable()  # so that what is freed is freed where the last reference goes, every time
             self._entered.callback(gc.enable)
+        self._entered.enter_context(unhooked())  # and the last one goes where Python by itself lets it go
         self._entered.enter_context(patched(torch.cuda, "empty_cache", self.tracker.empty_cache))
         if self.libraries:
             capability = self.libraries.capability

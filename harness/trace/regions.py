@@ -87,8 +87,10 @@ class Region:
         self.operators.append(Operator(LIBRARY, reads, writes, 0, 0, work))
 
     def alive(self, blocks: Mapping[int, Block | None]) -> dict[int, int]:
-        """Identities of the storages of its own that are still there, by buffer."""
-        return {number: key for key, number in self._numbers.items() if number in self.made and key in blocks}
+        """Identities of the storages of its own that are still there, by buffer. An identity is given out
+        again: only the buffers have an order that does not depend on the heap."""
+        numbers = sorted((number, key) for key, number in self._numbers.items() if key in blocks)
+        return {number: key for number, key in numbers if number in self.made}
 
     def launches(self, results: Collection[int]) -> list[Launch]:
         """The kernels that it comes to; `results`: its own buffers that it leaves behind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from harness.device import VIRTUAL
 from harness.trace import fusion
 from harness.trace.fake_card import FakeCard
 from harness.trace.libraries import CUDA
+from harness.trace.regions import Region
 from harness.trace.stage_costs import Work
+from harness.trace.tracker import Alloc
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.:DeprecationWarning")  # torch's own, of itself
 
@@ -126,6 +129,14 @@ def test_what_is_to_run_eagerly_does(card):
     with clerk_of(card) as clerk, torch.inference_mode():
         double(x)
     assert clerk.work.launches == 1
+
+
+def test_the_order_of_what_is_left_behind_is_not_the_heaps():
+    """The third storage lies where the first, which is gone, did."""
+    region = Region()
+    for place in (7, 3, 7):
+        region.take(SimpleNamespace(_cdata=place), Alloc(8, "aten::empty", "here"))
+    assert list(region.alive({7: None, 3: None})) == [1, 2]
 
 
 def test_beside_the_card_nothing_is_patched():
