@@ -22,6 +22,7 @@ from acestep.weights.layout import LM_PREFIX, LM_SIZES
 from acestep.weights.sources import choose_dit, choose_source, dit_config
 from harness.accelerators import snap
 from harness.adjustments import Adjustment
+from harness.dtypes import BF16
 from harness.errors import BenchError, UsageError
 from harness.tiers import Case, Choices, Option, Supported, Target, Tier, Usual
 
@@ -93,15 +94,14 @@ class TierCases:
 
     def identity(self, case: Case, plan: EffectivePlan) -> Mapping[str, Any]:
         """What runs. What goes without saying has no name, as before there was anything else: the preset
-        `fixed`, the policy `guide`, the device's number format, a request that is no file's."""
+        `fixed`, the policy `guide`, bf16 or what torch chooses, a request that is no file's."""
         choices = dict(case.choices)
         left_out = (*NOT_WHAT_RUNS, *(("preset",) if plan.config.preset == FIXED else ()))
         runs = {name: value for name, value in plan.as_dict().items() if name not in left_out}
-        runs |= {
-            name: choices[name]
-            for name, unsaid in ((DTYPE, AUTO), (POLICY, GUIDE))
-            if choices.get(name, unsaid) != unsaid
-        }
+        if plan.setup.dtype not in (AUTO, BF16):
+            runs[DTYPE] = plan.setup.dtype
+        if choices.get(POLICY, GUIDE) != GUIDE:
+            runs[POLICY] = choices[POLICY]
         if REQUEST in choices:
             runs[REQUEST] = [asdict(part) for part in self.case_request(case)]
         return runs

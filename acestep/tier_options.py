@@ -33,7 +33,13 @@ DIT, LM, DTYPE, QUANTIZATION = "dit", "lm_model", "dtype", "quantization"
 REQUEST, SHIFT, POLICY = "request", "shift", "policy"
 
 OPTIONS = (
-    Option(DIT, ("--dit", "--config-path"), f"DiT variants, folders of the source ({DEFAULT_DIT})", "FOLDER"),
+    Option(
+        DIT,
+        ("--dit", "--config-path"),
+        f"DiT variants, folders of the source ({DEFAULT_DIT})",
+        "FOLDER",
+        read=named,
+    ),
     Option(LM, ("--lm-model",), "in place of the tier's", allowed=LMS, of_lm=True),
     Option(DTYPE, ("--dtype",), "number formats (the device's)", allowed=(AUTO, *dtypes.NAMES)),
     Option(
@@ -47,7 +53,7 @@ OPTIONS = (
         ("--request", "--example"),
         f"requests, or names of examples/text2music such as {DEFAULT_EXAMPLE} (a short song)",
         "FILE",
-        read=lambda word: str(named(word)),
+        read=named,
     ),
     Option(SHIFT, ("--shift",), "of the times of the steps (the request's)", "X", read=number),
     Option(

@@ -171,14 +171,13 @@ def jitter(seconds):
 
 def copy(names: Iterable[str], folder: Path) -> None:
     """Files and folders of this repository, to the same places below `folder`; made-up engines have no
-    parity, and no functions to time by themselves."""
+    parity, no functions to time by themselves, and nothing to predict."""
     for name in names:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(
-                source, target, ignore=shutil.ignore_patterns("__pycache__", "parity.py", "micro.py")
-            )
+            left_out = shutil.ignore_patterns("__pycache__", "parity.py", "micro.py", "waits.py")
+            shutil.copytree(source, target, ignore=left_out)
         else:
             shutil.copy(source, target)
 

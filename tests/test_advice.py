@@ -29,6 +29,7 @@ RAISED_BY: Mapping[str, tuple[str, ...]] = {
     "acestep/lm/choice.py": (*ENGINE, TIERSIM),
     "acestep/profiler/": (PROFILER,),
     "acestep/resolver.py": ENGINE,
+    "acestep/tier_case.py": (PROFILER, TIERSIM),
     "acestep/setup.py": (ACESTEP, PROFILER),  # of a device that has no graphs
     "harness/accelerators.py": (ACESTEP, PROFILER, TIERSIM),
     "harness/cards.py": (COSTS, TIERSIM),
@@ -54,7 +55,7 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            left_out.update(id(part) for part in ast.walk(node) if name in ("add", "add_argument"))
+            left_out.update(id(part) for part in ast.walk(node) if name in ("add", "add_argument", "Option"))
         elif isinstance(node, ast.JoinedStr) and id(node) not in left_out:
             left_out.update(id(part) for part in node.values)
         elif isinstance(node, ast.Expr):

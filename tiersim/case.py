@@ -18,6 +18,7 @@ from harness.accelerators import MAX_GB, MAX_VRAM_VARIABLE, Accelerator, snap
 from harness.adjustments import Adjustment
 from harness.cards import MIB, Card
 from harness.checks import one_of
+from harness.dtypes import AMPERE, BF16
 from harness.errors import UsageError
 from harness.memory import CONTEXT_BYTES, GIB
 from harness.subject import DEFAULT_DURATION_S, DEFAULT_PRESET, DEFAULT_SEED
@@ -163,7 +164,7 @@ class Plan:
     @property
     def key(self) -> str:
         """Name of what will run: equal for cases that differ only in how they ask for it."""
-        case = self.requested
+        case, plan = self.requested, self.engine_plan.as_dict()
         content = {
             "subject": case.subject,
             "runs": subject_of(case).identity(case, self.engine_plan),
@@ -174,9 +175,17 @@ class Plan:
             "device": self.device,
             "cap": (self.cap_kind, self.cap_bytes),
             "skip": self.skip,
-            "card": self.card and asdict(self.card),
+            "card": self.card and _described(self.card, plan.get("dtype")),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _described(card: Card, dtype: str | None) -> dict[str, Any]:
+    """The card in a key. Its rate in fp32, which cards once had none of, is news where products go at it."""
+    description = asdict(card)
+    if dtype == BF16 and card.capability >= AMPERE:
+        del description["fp32_tflop_per_s"]
+    return description
 
 
 def resolve(case: Case) -> Plan:

@@ -243,7 +243,7 @@ def _add_measuring(flags: Flags) -> None:
 def _add_tiers(flags: Flags) -> None:
     add = flags.group("tiers", (TIER_TEST,))
     add("--tiers", type=number, nargs="+", metavar="GB", help="card sizes (4 6 8 12 16 20 24)")
-    add("--tier-with-lm", action="store_true", help="plan with the tier's language model")
+    add("--tier-with-lm", "--with-lm", action="store_true", help="plan with the tier's language model")
     add("--tier-duration", type=number, nargs="+", metavar="S", help="as --duration (30)")
     add("--suggest", action="store_true", help="what predictions support of each tier, as a patch")
     add("--tier-skip-compile", action="store_true", help="compile nothing that is not quantized")

@@ -46,9 +46,10 @@ def record(kind: Callable, **fields):
         raise Unsupported(f"this commit: {error}") from None
 
 
-def request(cell, folder: Path | None):
+def request(cell, folder: Path | None, **more):
     """The request of a cell. All metadata is given, so no token count depends on what is sampled;
-    planning leaves bpm open, which is what makes its first phase run. A preset leaves open what it does."""
+    planning leaves bpm open, which is what makes its first phase run. A preset leaves open what it does.
+    `more`: fields that have other values."""
     music = {"caption": CAPTION, "lyrics": LYRICS, "duration_s": float(cell["duration_s"])} | METADATA
     batch = 1
     if cell.kind == "preset":
@@ -71,7 +72,7 @@ def request(cell, folder: Path | None):
         if cell["task"] in ("repaint", "lego"):  # the middle half: of the rest something is kept
             start = cell["duration_s"] / 4
             music |= {"repainting_start": start, "repainting_end": 3 * start}
-    return record(subject().request, batch_size=batch, seed=SEED, **music)
+    return record(subject().request, batch_size=batch, seed=SEED, **music | more)
 
 
 def recording(duration_s: int, folder: Path) -> str:

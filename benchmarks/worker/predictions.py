@@ -57,18 +57,17 @@ def _waits(cell) -> dict:
         raise Unsupported("this commit does not count copies over the link")
     requests = []
     for duration_s, steps in matrix.WAITS_SIZES:
-        planned = _planned(duration_s, matrix.WAITS_BATCHES[cell["variant"]], steps)
-        request = planned._replace(params=replace(planned.params, bpm=None))
+        request = _planned(duration_s, matrix.WAITS_BATCHES[cell["variant"]], steps, bpm=None)
         cost = _cost(cell, matrix.TINY, request)
         lines = {way: {one.stage: getattr(one, way) for one in cost.running} for way in ("reads", "copies")}
         requests.append(lines | {"counts": cost.counts})
     return {"requests": requests}
 
 
-def _planned(duration_s: int, batch: int, steps: int):
-    """A request whose codes are planned."""
+def _planned(duration_s: int, batch: int, steps: int, **music):
+    """A request whose codes are planned; `music`: its fields that are not every cell's."""
     size = {"duration_s": duration_s, "batch": batch, "thinking": True, "steps": steps}
-    return ace_step.request(matrix.cell("generate", **size), None)
+    return ace_step.request(matrix.cell("generate", **size), None, **music)
 
 
 def _cost(cell, source: str, request):

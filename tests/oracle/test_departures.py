@@ -141,7 +141,7 @@ def test_departure(departure: str, engine: Engine) -> None:
 
 
 def test_the_documentation_lists_them() -> None:
-    text = (ROOT / "docs/architecture.md").read_text().split(HEADING)[1].split("\n## ")[0]
+    text = (ROOT / "docs/architecture.md").read_text().split(HEADING)[1].split("\n##")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
     sizes = {name: size for name, _, _, size, _ in rows[2:]}
     assert list(sizes) == list(DEPARTURES)

@@ -146,7 +146,7 @@ def test_what_gates_is_read_by_every_module_once(monkeypatch):
     timed, predicted = (readings(["synthetic-tiny"], exact=exact) for exact in (False, True))
     assert len({one.name for one in (*timed, *predicted)}) == len(timed) + len(predicted)
     assert {one.module for one in timed} == {"dit", "generate", "lm", "micro", "streaming", "tasks", "vae"}
-    assert {one.module for one in predicted} == {"costs"}
+    assert {one.module for one in predicted} == {"costs", "waits"}
     assert {one.component for one in timed} == {
         "DiT", "LM", "VAE", "text encoder", "conditioner", "function", "pipeline", "stream"
     }  # fmt: skip

@@ -86,6 +86,7 @@ REFUSED = {
     "--sample-query x": (2, "--sample-query: has no meaning in mode profile"),
     "--instrumental": (2, "--instrumental: has no meaning in mode profile"),
     "--mode understand --thinking": (2, "--thinking: has no meaning in mode understand"),
+    "--mode benchmark --profile-memory": (2, "--profile-memory: has no meaning in mode benchmark"),
     "--mode benchmark --detailed": (2, "--detailed: has no meaning in mode benchmark"),
     "--mode benchmark --llm-debug": (2, "--llm-debug"),
     "--mode benchmark --measure-ceilings": (2, "--measure-ceilings: has no meaning in mode benchmark"),
