@@ -87,7 +87,7 @@ def stream_table(records: dict[str, dict]) -> Table:
             times = (_ms(run[what] for run in record["runs"]) for what in seconds)
             underruns = median(run["underruns"] for run in record["runs"])
             size = dict(word.split("=") for word in name.split()[1:])
-            planned = ", planned" if size["thinking"] == "True" else ""
+            planned = ", LM" if size["thinking"] == "True" else ""
             table.add_row(f"{size['duration_s']} s, {size['chunk_s']} s{planned}", *times, f"{underruns:g}")
     return table
 
@@ -113,15 +113,20 @@ def scaling_table(records: dict[str, dict]) -> Table:
     for record in records.values():
         if "growth" in record:
             growth = record["growth"]
-            shown = (_interval(growth[name], scale) for name, scale in (("slope", 1e3), ("intercept", 1e3)))
+            shown = (_interval(growth[name], 1e3, digits=2) for name in ("slope", "intercept"))
             name = record["cell"].partition("component=")[2]
-            table.add_row(escape(harmless(name)), _interval(growth["exponent"], 1), *shown)
+            table.add_row(escape(harmless(name)), _interval(growth["exponent"], 1, digits=3), *shown)
     return table
 
 
-def _interval(estimate: list[float | None], scale: float) -> str:
-    value, low, high = (None if bound is None else f"{scale * bound:.3g}" for bound in estimate)
-    return f"{value}" if low is None else f"{value} [{low}, {high}]"
+def _interval(estimate: list[float | None], scale: float, digits: int) -> str:
+    """An estimate in its interval, in so many digits, or as many as are before the point."""
+    bounds = [None if bound is None else scale * bound for bound in estimate]
+    value, low, high = (
+        "" if bound is None else f"{bound:.0f}" if abs(bound) >= 10**digits else f"{bound:.{digits}g}"
+        for bound in bounds
+    )
+    return f"{value} [{low}, {high}]" if low else value
 
 
 def _table(title: str, *headings: str) -> Table:

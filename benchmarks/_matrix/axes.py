@@ -28,7 +28,7 @@ TASKS = ("cover", "repaint", "lego", "extract", "complete", "reference")  # text
 TEXT_MODES = ("understand", "create", "format")
 METHODS = ("ode", "sde", "heun")
 GUIDANCE = ("none", "apg", "adg", "cfg")
-CHUNKS_S = (1, 0.25, 4)  # of a stream; the first is the engine's own
+CHUNKS_S = (1, 0.25)  # of a stream; the first is the engine's own
 PRESETS = ("fixed", "upstream")  # where a cell says nothing of it, the first: its request fixes all work
 TIERS_GB = (4, 6, 8, 12, 16, 20, 24)
 WITH_LM = (False, True)
@@ -73,7 +73,7 @@ MICRO_UNLESS_NAMED = {"codes_s": (10, 60)}  # what there is of an axis that the 
 SCALED = ("lm_decode", "dit_step", "vae_encode", "vae_decode", "resample", "text_encode", "mel")
 OF_TOKENS = ("text_encode",)
 TINY_LENGTHS_S, GUIDE_LENGTHS_S, CARD_LENGTHS_S = (
-    (5, 15, 30),
+    (5, 10, 20),
     (5, 30, 60, 180, 300),
     (5, 30, 60, 180, 300, 600),
 )

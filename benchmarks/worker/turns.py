@@ -51,11 +51,11 @@ def each(cells: Iterable) -> Iterator:
         _ends[0].say(OVER)
 
 
-def repeats() -> Iterator[None]:
-    """Once for the run that is not recorded, and once for each that is."""
+def repeats(most: int = REPEATS) -> Iterator[None]:
+    """Once for the run that is not recorded, and once for each that is: without a socket `most` at most."""
     yield
     if not _ends:
-        yield from [None] * REPEATS
+        yield from [None] * min(most, REPEATS)
         return
     _ends[0].say(READY)
     while _ends[0].hear() == GO:

@@ -5,6 +5,7 @@
     python -m scripts.gate.trial VAE 10 --keep pairs.json                    # and the pairs of every run
     python -m scripts.gate.trial DiT 25 --runs 20 --replay pairs.json        # nothing runs: kept noise
     python -m scripts.gate.trial micro 0 --runs 10 --keep pairs.json --budget 8m    # functions by themselves
+    python -m scripts.gate.trial micro 10 --runs 10 --replay pairs.json --looks 30  # as in a longer budget
 
 The slowdown is work: a share of the calls of a method is made twice; of functions by themselves each call
 takes longer by that share. It is a commit that no branch has. Only times are compared, of the least that has
@@ -70,7 +71,7 @@ PLACES = {
         "_longer",
     ),
 }
-LOOKS = 6  # before the time is over, in a replay
+LOOKS = 6  # before the time is over, in a replay, where nothing else is said
 PLANTED = '''
 
 def _again(method, share, due=0.0):
@@ -121,6 +122,7 @@ def trial() -> int:
     parser.add_argument("--budget", type=span, default=120.0, metavar="TIME", help="of each run (2m)")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="the pairs of every run, to replay")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="pairs of runs with nothing planted")
+    parser.add_argument("--looks", type=whole, default=LOOKS, metavar="N", help="of a replay (%(default)s)")
     options = parser.parse_args()
     runs = _replayed(options) if options.replay else _measured(options)
     verdicts: dict[str, Counter[str]] = {}
@@ -167,7 +169,9 @@ def planted(component: str, percent: float) -> str:
             slower = PLANTED + slower if percent else ""
             blob = git("hash-object", "-w", "--stdin", text=git("show", f"HEAD:{file}") + slower)
             git("update-index", "--cacheinfo", f"100644,{blob},{file}")
-        return git("commit-tree", git("write-tree"), "-p", "HEAD", "-m", f"{component} {percent:+g} %")
+        author = ("-c", "user.name=trial", "-c", "user.email=trial@localhost")  # whoever git thinks runs this
+        message = f"{component} {percent:+g} %"
+        return git(*author, "commit-tree", git("write-tree"), "-p", "HEAD", "-m", message)
 
 
 @contextmanager
@@ -196,7 +200,7 @@ def _replayed(options: Namespace) -> Iterator[tuple[str, Judgement, str]]:
         run = lot.choice(runs)
         base: list[float] = []
         head: list[float] = []
-        for look in range(1, LOOKS + 1):
+        for look in range(1, options.looks + 1):
             for _ in range(ROUNDS if look == 1 else 2):
                 first = lot.randrange(len(run["base"]) - size + 1)
                 for pair in zip(*(run[side][first : first + size] for side in ("base", "head")), strict=True):
