@@ -131,7 +131,7 @@ def timing_cells(source: str) -> list[Cell]:
         *_product("preset", preset=PRESETS[1:], duration_s=least),
         *_product("task", task=TASKS, duration_s=least),
         *_product("text", mode=TEXT_MODES),
-        *_product("solver", method=METHODS, guidance=GUIDANCE, duration_s=least),
+        *solver_cells(source),
         *_product("scaling", component=SCALED),
     ]
     if left("duration_s", least):
@@ -176,6 +176,13 @@ def lengths(source: str, component: str, device: str) -> tuple[int, ...]:
     if source == TINY:
         return left("length_s", TINY_LENGTHS_S)
     return left("length_s", GUIDE_LENGTHS_S if device == "cpu" else CARD_LENGTHS_S)
+
+
+def solver_cells(source: str) -> list[Cell]:
+    """Every solver with every guidance; tiny weights take one of the two that is not the first."""
+    cells = _product("solver", method=METHODS, guidance=GUIDANCE, duration_s=durations_s(source)[:1])
+    first = {METHODS[0], GUIDANCE[0]}
+    return [one for one in cells if source != TINY or first & {one["method"], one["guidance"]}]
 
 
 def stream_cells(source: str) -> list[Cell]:

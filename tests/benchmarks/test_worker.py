@@ -54,7 +54,7 @@ def test_every_class_reads_its_cell_from_one_run(checkout):
         (TrackTokensPerSec, (5, 2, "pt"), "track_prefill_ms"),
         (TimeTask, ("cover", 5), "track_wall"),
         (TrackTaskStages, ("diffuse", "repaint", 5), "track_stage"),
-        (TimeSolver, ("heun", "adg", 5), "track_diffuse"),
+        (TimeSolver, ("ode", "adg", 5), "track_diffuse"),
         (TimeTextMode, ("create",), "track_decode_ms"),
         (TrackTextStages, ("lm_decode", "format"), "track_stage"),
     ]:
