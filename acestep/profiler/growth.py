@@ -25,7 +25,7 @@ TEMPLATE = Path(__file__).with_name("scaling.html")
 ROW_HEADS = ("component", "length", "work", "ms", "spread", "predicted ms", "GFLOP")
 ROW_WIDTHS = (12, 11, 19, 8, 7, 13, 10)
 HEADS = ("component", "exponent", "ms per s (token)", "intercept, ms")
-WIDTHS = (12, 22, 24, 22)
+WIDTHS = (12, 23, 23, 22)
 NOTE = (
     "seconds ~ length^exponent; seconds = intercept + slope * length. Where there is an intercept, the "
     "exponent is below that of what grows. In brackets 95 % of a bootstrap over the samples, of which few "
@@ -175,8 +175,13 @@ def number(value: float) -> str:
 
 
 def _interval(estimate: Estimate, scale: float = 1.0) -> str:
-    value, low, high = (None if bound is None else number(scale * bound) for bound in estimate)
+    """Three digits, and no more than three after the point: a column holds any sign."""
+    value, low, high = (None if bound is None else _short(scale * bound) for bound in estimate)
     return f"{value}" if low is None else f"{value} [{low}, {high}]"
+
+
+def _short(value: float) -> str:
+    return number(value) if abs(value) >= 0.1 else f"{value:.3f}"
 
 
 def _length(item: Item) -> float:

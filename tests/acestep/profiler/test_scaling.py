@@ -16,7 +16,7 @@ from harness.page import is_page
 from harness.records import machine
 from harness.records.schema import Item, Sample
 from harness.records.writer import load
-from harness.scaling import fit
+from harness.scaling import Estimate, fit
 
 SHORT = {"QUICK_S": (1, 2), "QUICK_TOKENS": (4, 8), "COMPONENTS": ("dit_step", "resample", "text_encode")}
 
@@ -74,6 +74,8 @@ def test_times_are_measured_once_and_all_that_is_shown_is_computed_from_them(run
     estimate = fit(times, seed=dit.requested["seed"]).exponent
     assert growth._interval(estimate) in out
     assert max(map(len, out[out.index("component ") : out.index("results ")].splitlines())) <= growth.WIDTH
+    for scale in (1e-6, 1e-4, 1e-3, 0.1, 1, 10, 100):  # the widest there is: all below zero but one
+        assert len(growth._interval(Estimate(-1.234567, -4.56789, 7.89123), scale)) <= growth.WIDTHS[-1]
     page = (tmp_path / "s.html").read_bytes()
     assert is_page(page) and page.count(b"<svg") == 2 and growth._interval(estimate).encode() in page
 
