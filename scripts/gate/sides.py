@@ -182,5 +182,6 @@ def git(*arguments: str, text: str = "", refused: str | None = None) -> str:
         raise MissingPrerequisite(f"git: cannot be run: {error.strerror}; install it") from None
     if done.returncode and refused is None:
         last = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
-        raise MissingPrerequisite(f"git {arguments[0]}: {last}; run this in the root of the repository")
+        command_name = next(word for word in arguments if not word.startswith("-") and "=" not in word)
+        raise MissingPrerequisite(f"git {command_name}: {last}; run this in the root of the repository")
     return refused or "" if done.returncode else done.stdout.strip()
