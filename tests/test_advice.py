@@ -75,7 +75,11 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
 
 
 def advices() -> list[Advice]:
-    paths = (path for top in ("acestep", "harness", "tiersim") for path in sorted((ROOT / top).rglob("*.py")))
+    paths = (
+        path
+        for top in ("acestep", "harness", "subjects", "tiersim")
+        for path in sorted((ROOT / top).rglob("*.py"))
+    )
     return [
         Advice(str(path.relative_to(ROOT)), line, text)
         for path in paths

@@ -26,7 +26,7 @@ from scripts.gpu import record as gpu
 from tiersim import results
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("harness", "acestep", "tiersim", "scripts")
+PACKAGES = ("harness", "acestep", "subjects", "tiersim", "scripts")
 # What writes a file by itself, and why it may.
 BY_ITSELF = {
     "harness/memory.py": "a switch of the kernel",

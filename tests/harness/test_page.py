@@ -12,7 +12,7 @@ from harness.page import render, safe
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = sorted(
-    path for name in ("harness", "acestep", "tiersim") for path in (ROOT / name).rglob("*.html")
+    path for name in ("harness", "acestep", "subjects", "tiersim") for path in (ROOT / name).rglob("*.html")
 )
 HOSTILE = "</p><script>alert(1)</script>\u202e\x1b[2J'\""
 
