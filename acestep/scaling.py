@@ -30,7 +30,6 @@ import torch
 from acestep import components
 from acestep.audio import decode, inputs, tile, writing
 from acestep.diffusion import canvas, sampler, step
-from acestep.lm.sampling import Sampling
 from acestep.models.rates import FRAMES_PER_SECOND, SAMPLE_RATE
 from acestep.text.audio_codes import CODES_PER_SECOND
 from acestep.text.prompts import CAPTION_LIMIT
@@ -38,6 +37,7 @@ from harness.captured import Captured
 from harness.device import synchroniser
 from harness.errors import MissingPrerequisite
 from harness.graphs import Graphs
+from harness.nn.sampling import Sampling
 from harness.spans import record, span
 
 if TYPE_CHECKING:
