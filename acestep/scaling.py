@@ -172,7 +172,7 @@ def _resample(engine: Engine, length_s: float, seed: int, held: ExitStack) -> Pr
 
 def _text_encode(engine: Engine, tokens: float, seed: int, held: ExitStack) -> Prepared:
     encoder, count = engine.models.text_encoder, round(tokens)
-    vocabulary = encoder.config.vocab_size
+    vocabulary = encoder.embed_tokens.num_embeddings
     ids = torch.randint(vocabulary, (1, count), generator=_generator(seed)).to(engine.models.device)
 
     def run() -> Counts:
