@@ -157,10 +157,7 @@ def _contradiction(configs: Configs) -> str | None:
             return f"{name}: {count} is not allowed; use {groups}, the talker's num_code_groups"
     if configs.predictor.vocab_size > configs.decoder.codebook_size:
         return f"code_predictor_config: vocab_size: over codebook_size, {configs.decoder.codebook_size}"
-    samples = 1
-    for rate in (*configs.decoder.upsample_rates, *configs.decoder.upsampling_ratios):
-        samples *= rate
-    if samples != FRAME_SAMPLES:
+    if (samples := configs.decoder.hop) != FRAME_SAMPLES:
         return f"decoder_config: upsample_rates make {samples} samples a frame; {FRAME_SAMPLES} are needed"
     width = configs.talker.hidden_size
     if configs.speaker and configs.speaker.enc_dim != width:

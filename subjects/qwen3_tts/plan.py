@@ -1,4 +1,4 @@
-"""A request as it will run on a setup: prompt, frames, and what is not done as asked. No torch import here."""
+"""A request as it will run on a setup: prompt, frames, and what is not done as asked. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The configurations of made-up models, as the published `config.json` files hold them. No torch import here.
 
 synthetic-full has the published ones. synthetic-tiny has the same structure, narrow, the vocabularies whole:
-control tokens have the ids that they have everywhere. Its decoder's frames see 12, where the published one's
-see 72: a second of audio crosses that.
+control tokens have the ids that they have everywhere, and frames of the decoder see as many as they do there.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ def _codec(source: str) -> Config:
     else:
         decoder |= {"latent_dim": 32, "codebook_dim": 32, "decoder_dim": 64}
         decoder |= {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-        heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 12}
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 72}
     return {
         "architectures": ["Qwen3TTSTokenizerV2Model"],
         "model_type": TOKENIZER_TYPE,

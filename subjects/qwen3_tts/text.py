@@ -1,4 +1,4 @@
-"""Text to tokens: by the files of a model's folder, made-up ones for made-up weights. No torch import here."""
+"""Text to tokens: by the files of a folder, or made-up ones for made-up weights. No torch import here."""
 
 from __future__ import annotations
 
