@@ -33,7 +33,7 @@ class RMVPEConfig:
 
 @dataclass(frozen=True, slots=True)
 class HubertConfig:
-    """HuBERT base: seven convolutions over samples (`kernels`, `strides`), then `layers` post-norm transformer
+    """HuBERT base: convolutions over samples (`kernels`, `strides`), then `layers` post-norm transformer
     layers of width `hidden`."""
 
     hidden: int = 768
