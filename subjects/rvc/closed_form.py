@@ -1,4 +1,4 @@
-"""Work and context of HuBERT and the synthesizer, as closed forms of their configurations.
+"""Work and context of the networks, as closed forms of their configurations.
 
 FLOP are what the calls compute, as `torch.utils.flop_counter` counts it: a multiply-add is 2; norms,
 activations and softmax are left out. Values are those of matrices and convolutions, once a call, of what goes
@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from subjects.rvc.config import HubertConfig, SynthesizerConfig
+from subjects.rvc.config import HubertConfig, RMVPEConfig, SynthesizerConfig
 
 ENDS_KERNEL = 7  # of the generator's first and last convolution
 
@@ -33,6 +33,50 @@ def _sum(layers: Iterable[Layer], products: int, ends: int) -> Work:
     layers = list(layers)
     multiplied = sum(layer.places * layer.weights for layer in layers)
     return Work(2 * (multiplied + products), ends + sum(layer.weights for layer in layers))
+
+
+def rmvpe_work(config: RMVPEConfig, frames: int) -> Work:
+    """RMVPE over `frames`, a multiple of its grid: the U-Net's features and their salience."""
+    features, salience = rmvpe_features_work(config, frames), rmvpe_salience_work(config, frames)
+    between = 2 * frames * config.out_channels * config.mels  # made by one, read by the other
+    return Work(features.flop + salience.flop, features.values + salience.values - between)
+
+
+def rmvpe_features_work(config: RMVPEConfig, frames: int) -> Work:
+    """Its U-Net, which is all of its convolutions."""
+    ends = frames * config.mels * (1 + config.out_channels)
+    return _sum(_u_net(config, frames * config.mels), 0, ends)
+
+
+def rmvpe_salience_work(config: RMVPEConfig, frames: int) -> Work:
+    """Its GRU of three gates, both ways, and its linear."""
+    width = config.out_channels * config.mels
+    gates = 2 * 3 * config.gru * (width + config.gru)
+    matrices = Layer(frames, gates + 2 * config.gru * config.bins)
+    return _sum([matrices], 0, frames * (width + config.bins))
+
+
+def _u_net(config: RMVPEConfig, places: int) -> Iterator[Layer]:
+    """Of `places` of a log-mel a level has a quarter of those above. A transposed convolution multiplies each
+    place of its input, of the level below."""
+    depth, channels = config.levels, 1
+    at = [places // 4**level for level in range(depth + 1)]
+    widths = [config.channels * 2**level for level in range(depth)]
+    down = [*enumerate(widths), *([(depth, 2 * widths[-1])] * config.intermediate)]
+    for level, out in down:
+        yield Layer(at[level], _blocks(config, channels, out))
+        channels = out
+    for level, out in reversed([*enumerate(widths)]):
+        yield Layer(at[level + 1], 9 * channels * out)
+        yield Layer(at[level], _blocks(config, channels, out))
+        channels = out
+    yield Layer(places, 9 * channels * config.out_channels)
+
+
+def _blocks(config: RMVPEConfig, channels: int, out: int) -> int:
+    """Two convolutions a block; beside the first ones a shortcut, where the number of channels changes."""
+    shortcut = channels * out if channels != out else 0
+    return 9 * (channels * out + (2 * config.blocks - 1) * out**2) + shortcut
 
 
 def hubert_frames(config: HubertConfig, samples: int) -> int:
