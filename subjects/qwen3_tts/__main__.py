@@ -85,7 +85,8 @@ def _engine(add: Add) -> None:
 def _bench(add: Add) -> None:
     _engine(add)
     add("--device", nargs="+", default=[AUTO], metavar="NAME", help=f"{DEVICES}, one or more ({AUTO})")
-    add("--dtype", nargs="+", default=[AUTO], choices=(AUTO, *DTYPES), help=f"one or more ({AUTO})")
+    names = ", ".join((AUTO, *DTYPES))
+    add("--dtype", nargs="+", default=[AUTO], metavar="NAME", help=f"{names}, one or more ({AUTO})")
     add("--threads", type=whole, metavar="N", help="of a CPU (torch's choice)")
     add("--fixture", action="append", choices=FIXTURES, help="inputs of about 1, 5 and 20 s (all)")
     add("--iterations", type=whole, default=3, metavar="N", help="timed runs (%(default)s)")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from harness import cards, console
+from harness import card_flags, cards, console
 from harness.accelerators import Accelerator
 from harness.cards import Card
 from harness.files import writable, write_whole
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     if options.list_cards:
         print(listing(cards.cards()))
         return 0
-    card = cards.chosen(options.card, options.device_json, options.max_vram)
+    card = card_flags.chosen(options.card, options.device_json, options.max_vram)
     place = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     setup = Setup.choose(
         options.source,
