@@ -19,7 +19,7 @@ from subjects.qwen3_tts.request import request
 from subjects.qwen3_tts.setup import Setup
 from subjects.qwen3_tts.subject import SUBJECT
 
-FRAMES = 4  # of a request whose launches are counted, with one more and without
+FRAMES = 2  # of a request whose launches are counted, with one more and without
 MAKING = ("talker_decode", "sampling", "code_predictor")  # stages that make frames
 
 

@@ -12,7 +12,7 @@ from subjects.qwen3_tts.__main__ import FIXTURES as CHOICES
 from subjects.qwen3_tts.__main__ import main
 from subjects.qwen3_tts.bench import FIXTURES, NAMES, Fixture, merged
 
-SHORT = ("--source", "synthetic-tiny", "--fixture", "short", "--duration", "0.4", "--threads", "1")
+SHORT = ("--source", "synthetic-tiny", "--fixture", "short", "--duration", "0.16", "--threads", "1")
 
 
 def test_inputs_are_the_files_whose_hashes_are_written_down():
@@ -26,14 +26,14 @@ def test_inputs_are_the_files_whose_hashes_are_written_down():
 
 def test_a_stream_is_recorded_and_shown(tmp_path, capsys):
     plan, record = tmp_path / "plan.json", tmp_path / "record.json"
-    argv = ["bench", *SHORT, "--iterations", "2", "--streaming", "--chunk", "2", "--profile-memory"]
+    argv = ["bench", *SHORT, "--iterations", "2", "--streaming", "--chunk", "1", "--profile-memory"]
     argv += ["--device", "cpu", "cuda:7", "--json-output", str(plan), "--benchmark-output", str(record)]
     assert main(argv) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     view = json.loads(plan.read_text())
     ran, absent = view["results"]
-    assert ran["status"] == "ok" and ran["input"] == "short duration_s=0.4 chunk_frames=2"
+    assert ran["status"] == "ok" and ran["input"] == "short duration_s=0.16 chunk_frames=1"
     assert ran["stages"]["talker_ms"] == pytest.approx(
         ran["stages"]["talker_prefill_ms"] + ran["stages"]["talker_decode_ms"]
     )
