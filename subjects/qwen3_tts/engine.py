@@ -29,6 +29,7 @@ from harness.device import (
 )
 from harness.graphs import Graphs
 from harness.memory import MemoryBudget
+from harness.nn.blocks import flash_serves
 from harness.nn.islands import islands
 from harness.spans import Times, record
 from harness.stream import Stream
@@ -188,6 +189,7 @@ def _environment(setup: Setup, networks: Networks) -> dict[str, Any]:
             sorted({name for _, module in networks.modules() for name in islands(module, networks.dtype)})
         )
         or None,
+        "attention": "flash" if flash_serves(networks.device, networks.dtype) else "sdpa",
         "source": setup.source,
         "source_origin": setup.source_origin,
         "model": setup.model,

@@ -11,6 +11,7 @@ from subjects.qwen3_tts import tables
 from subjects.qwen3_tts.__main__ import FIXTURES as CHOICES
 from subjects.qwen3_tts.__main__ import main
 from subjects.qwen3_tts.bench import FIXTURES, NAMES, Fixture, merged
+from subjects.qwen3_tts.weights import Networks
 
 SHORT = ("--source", "synthetic-tiny", "--fixture", "short", "--duration", "0.16", "--threads", "1")
 
@@ -80,6 +81,16 @@ def test_boundaries_of_a_stage_are_one_with_its_highest_peak():
         ("b", 3, 3),
         ("a", 4, 9),
     ]
+
+
+def test_memory_below_the_weights_is_an_error(monkeypatch, capsys):
+    monkeypatch.setattr(Networks, "weights_bytes", property(lambda networks: 2**50))
+    assert (
+        main(["bench", *SHORT, "--device", "cpu", "--iterations", "1", "--warmup", "0", "--profile-memory"])
+        == 1
+    )
+    out = capsys.readouterr().out
+    assert "is below the weights it ran with" in out and "short   invalid: start: the RSS peak" in out
 
 
 def test_time_to_the_first_chunk_is_split():
