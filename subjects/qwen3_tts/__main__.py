@@ -134,6 +134,8 @@ def _generate(add: Add) -> None:
     add("--speaker", metavar="NAME", help="of a CustomVoice model (ryan)")
     add("--instruct", metavar="TEXT", help="how to speak: 1.7B CustomVoice, VoiceDesign")
     add("--reference", metavar="FILE", help="a recording of the voice, for a Base model")
+    add("--reference-text", metavar="TEXT", help="what is said in it, with its codes")
+    add("--reference-codes", type=Path, metavar="FILE", help="its codes, 16 a frame: a JSON list of lists")
     add("--batch", dest="batch_size", type=whole, metavar="N", help="items (1)")
     add("--seed", type=whole, help="of the first item (42)")
     add("--greedy", action="store_true", default=None, help="the most likely codes")
