@@ -132,9 +132,9 @@ class Engine:
         """Audio of `codes [16, T]` of each item, exactly and all at once: what a stream is held against."""
         with torch.inference_mode():
             padded = torch.nn.utils.rnn.pad_sequence([item.T for item in codes], batch_first=True)
-            before = Utterance(self.networks, plan).before()
-            batch = torch.cat((before, padded.transpose(1, 2).to(before)), dim=-1)
-            wave = decoding.whole(self.networks.decoder, batch, skipped=before.shape[-1]).float().cpu()
+            batch = padded.transpose(1, 2).to(self.networks.device)
+            batch, before = Utterance(self.networks, plan).behind(batch)
+            wave = decoding.whole(self.networks.decoder, batch, skipped=before).float().cpu()
         return audios(wave, [item.shape[-1] for item in codes], plan.request.seeds)
 
     def peaks_bytes(self) -> dict[str, int]:
