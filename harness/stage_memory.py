@@ -11,17 +11,16 @@ the process gives back what it keeps of freed memory, or the peak of one would b
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Self
+from typing import Self
 
 import torch
 
 from harness import spans
-from harness.accelerators import ask_card
 from harness.device import trim_freed_memory
 from harness.memory import MemoryBudget
+from harness.nvml import Card
 from harness.records.schema import Boundary, MemoryByStage
 
 START = "start"
@@ -40,6 +39,7 @@ class StageMemory:
         self._budget = budget
         self._weights_bytes = weights_bytes
         self._process = MemoryBudget("cpu")
+        self._counted = Card.of_device(str(device))
         self._boundaries: list[Boundary] = []
         self._entered = ExitStack()
 
@@ -51,6 +51,7 @@ class StageMemory:
 
     def __exit__(self, *exc: object) -> None:
         self._entered.close()
+        self._counted.close()
 
     def found(self) -> MemoryByStage:
         """What was read so far, and what is wrong with it."""
@@ -92,25 +93,8 @@ class StageMemory:
             "allocated_bytes": card.allocated_bytes(),
             "allocated_peak_bytes": card.peak_allocated_bytes(),
             "reserved_bytes": card.used_bytes(),
-            "driver_bytes": driver_bytes(self._device),
+            "driver_bytes": self._counted.process_bytes,
         }
-
-
-def driver_bytes(device: torch.device) -> int | None:
-    """What the driver counts of this process on a card: context, libraries and allocator together.
-
-    None where it does not say, as in a container, where it knows processes by other numbers.
-    """
-    if device.type != "cuda":
-        return None
-    return ask_card(device.index or 0, os.environ.get("CUDA_VISIBLE_DEVICES"), _of_this_process)
-
-
-def _of_this_process(card: Any) -> int | None:
-    import pynvml
-
-    processes = pynvml.nvmlDeviceGetComputeRunningProcesses(card)
-    return next((one.usedGpuMemory for one in processes if one.pid == os.getpid()), None)
 
 
 def shortfall(boundaries: tuple[Boundary, ...]) -> str:
