@@ -17,6 +17,7 @@ from acestep.profiler.roofline import prefilled
 from acestep.result import Counts
 from acestep.text.audio_codes import CODES_PER_SECOND
 from harness.records.schema import MemoryByStage
+from harness.records.telemetry import Telemetry, shares
 from harness.text import harmless, wrapped
 
 NONE = "—"
@@ -220,6 +221,22 @@ def facts_block(title: str, facts: Mapping[str, str], width: int = 80) -> str:
         lines.append(f"  {label:<{LABEL}}{first}".rstrip())
         lines += [f"  {'':<{LABEL}}{line}" for line in more]
     return "\n".join(lines)
+
+
+def telemetry(of: Telemetry) -> list[str]:
+    """Lines of what the card did: joules, watts, clocks, and what held it back."""
+    clocks_mhz = [one.sm_clock_mhz for one in of.readings if one.sm_clock_mhz is not None]
+    held_back = "n/a" if of.throttling is None else shares(of.throttling) or "none"
+    return [
+        f"energy {_figure(of.joules_per_song, 'J')} a song, {_figure(of.joules_per_audio_s, 'J')} a second"
+        f" of audio; {_figure(of.mean_w, 'W')}, the limit is {_figure(of.power_limit_w, 'W')}",
+        f"clock {_figure(min(clocks_mhz, default=None), 'MHz')} to"
+        f" {_figure(max(clocks_mhz, default=None), 'MHz')}; throttling: {held_back}",
+    ]
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "n/a" if value is None else f"{value:.4g} {unit}"
 
 
 def memory(by_stage: MemoryByStage) -> str:

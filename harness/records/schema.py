@@ -21,6 +21,7 @@ from harness.adjustments import Adjustment, Fallback
 from harness.errors import MissingPrerequisite
 from harness.records.machine import Machine
 from harness.records.status import Status
+from harness.records.telemetry import Telemetry
 from harness.registry import FORMAT
 
 SCHEMA = f"{FORMAT}1"
@@ -93,7 +94,8 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One timed run, in seconds. Stages add up to the wall; details are spans inside them.
 
-    `stream`: absent of a run whose audio is there at its end, all at once.
+    `stream`: absent of a run whose audio is there at its end, all at once. `telemetry`: absent where no
+    driver tells of a card.
     """
 
     wall_s: float
@@ -102,6 +104,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     steps_s: tuple[float, ...] = ()
     first_audio_s: float | None = None
     stream: Streamed | msgspec.UnsetType = msgspec.UNSET
+    telemetry: Telemetry | msgspec.UnsetType = msgspec.UNSET
 
     def seconds(self, stages: Iterable[str]) -> float:
         """Of all of `stages` together; one that did not run takes none."""

@@ -30,6 +30,7 @@ from harness.records.schema import (
     TierResult,
     Used,
 )
+from harness.records.telemetry import Reading, Telemetry
 
 seconds = st.floats(0, 1e6)
 words = st.text(max_size=8)
@@ -51,6 +52,22 @@ streams = st.builds(
     silence_ms=seconds,
     offline_error=st.none() | seconds,
 )
+share = st.floats(0, 1)
+telemetries = st.builds(
+    Telemetry,
+    seconds=share,
+    energy_j=st.none() | share,
+    throttling=st.none() | st.dictionaries(words, share, max_size=2),
+    readings=st.tuples(
+        st.builds(
+            Reading,
+            share,
+            st.none() | share,
+            *[st.none() | st.integers(0, 9999)] * 3,
+            st.none() | st.tuples(words),
+        )
+    ),
+)
 samples = st.builds(
     Sample,
     wall_s=seconds,
@@ -59,6 +76,7 @@ samples = st.builds(
     steps_s=st.lists(seconds, max_size=3).map(tuple),
     first_audio_s=st.none() | seconds,
     stream=st.just(msgspec.UNSET) | streams,
+    telemetry=st.just(msgspec.UNSET) | telemetries,
 )
 cards = st.builds(
     TierResult,
