@@ -18,7 +18,7 @@ from acestep.profiler.flags import flag_of
 from acestep.profiler.options import OUTPUTS, Options
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import replacing, writable, write_whole
-from harness.records.schema import MemoryByStage
+from harness.records.memory import MemoryByStage
 from harness.text import MAX_PAGE_CHARS, harmless
 
 if TYPE_CHECKING:

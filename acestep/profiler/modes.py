@@ -288,8 +288,7 @@ def _print_times(options: Options, bench: Bench, plan: EffectivePlan, item: Item
     if audio:
         facts = f"{audio.items} x {audio.audio_s:g} s of audio ({audio.silent} silent)"
         print(f"{facts}, real-time factor {item.rtf:.3f}")
-    for name, size in item.memory_bytes.items():
-        print(f"peak {name} {size / 2**30:.2f} GiB")
+    print("\n".join(tables.sizes(item.memory_bytes)))
     if typical.telemetry:
         print("\n".join(tables.telemetry(typical.telemetry)))
 

@@ -12,7 +12,7 @@ from harness import memory
 from harness.cards import find
 from harness.device import VIRTUAL
 from harness.memory import GIB, MemoryBudget
-from harness.records.schema import Boundary, MemoryByStage
+from harness.records.memory import Boundary, MemoryByStage
 from harness.spans import record, span
 from harness.stage_memory import StageMemory, shortfall
 from harness.trace.fake_card import FakeCard

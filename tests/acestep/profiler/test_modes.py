@@ -177,14 +177,18 @@ def test_memory_is_told_where_each_stage_ends_after_what_is_timed(run, tmp_path,
     assert item.samples and found.error == ""
     assert set(stages) == {"start", *item.samples[0].stages_s} - {"other"}
     lines = out.partition(MEMORY)[2].splitlines()[1:]
-    assert [line.split()[0] for line in lines] == ["MiB", *stages, "Peaks", "results"]
+    assert [line.split()[0] for line in lines] == ["MiB", *stages, "Peaks", "At", "results"]
     for line, one in zip(lines[1:], found.boundaries, strict=False):
         rss, peak, weights = (
             f"{size / 2**20:,.0f}" for size in (one.rss_bytes, one.rss_peak_bytes, one.weights_bytes)
         )
         assert line.split() == [one.stage, rss, peak, *["n/a"] * 4, weights]
         assert one.weights_bytes > 0 and len(line) == 80
-    assert lines[-2].endswith(f"that of RSS is {found.rss_source}.") and len(lines[-2]) <= 80
+    assert lines[-3].endswith(f"that of RSS is {found.rss_source}.") and len(lines[-3]) <= 80
+    swap = "n/a" if found.most("swap_bytes") is None else f"{found.most('swap_bytes') / 2**20:,.0f}"
+    assert lines[-2] == f"At most: context n/a, spilled n/a, swap {swap}, of MiB."
+    assert item.memory_bytes.keys() <= {"rss", "swap"} and "energy" not in out
+    assert not item.samples[0].telemetry
 
 
 @pytest.fixture
