@@ -261,7 +261,7 @@ def memory(by_stage: MemoryByStage) -> str:
     source = f"Peaks are those since the line above; that of RSS is {by_stage.rss_source}."
     most = ", ".join(f"{name} {_mib(by_stage.most(f'{name}_bytes'))}" for name in AT_END)
     return "\n".join(
-        ("MEMORY AT THE END OF EACH STAGE", "=" * MEMORY_RULE, *lines, source, f"At most: {most}, of MiB.")
+        ("MEMORY AT THE END OF EACH STAGE", "=" * MEMORY_RULE, *lines, source, f"At most, in MiB: {most}.")
     )
 
 

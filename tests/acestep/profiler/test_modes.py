@@ -186,7 +186,7 @@ def test_memory_is_told_where_each_stage_ends_after_what_is_timed(run, tmp_path,
         assert one.weights_bytes > 0 and len(line) == 80
     assert lines[-3].endswith(f"that of RSS is {found.rss_source}.") and len(lines[-3]) <= 80
     swap = "n/a" if found.most("swap_bytes") is None else f"{found.most('swap_bytes') / 2**20:,.0f}"
-    assert lines[-2] == f"At most: context n/a, spilled n/a, swap {swap}, of MiB."
+    assert lines[-2] == f"At most, in MiB: context n/a, spilled n/a, swap {swap}."
     assert item.memory_bytes.keys() <= {"rss", "swap"} and "energy" not in out
     assert not item.samples[0].telemetry
 
