@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from harness.nn.config import BlockConfig, Layers, Schema, Width
+from harness.nn.config import Layers, Schema, StackConfig, Width
 
 Groups = Annotated[int, Meta(ge=2, le=64)]  # codes of a frame
 Vocabulary = Annotated[int, Meta(ge=1, le=2**20)]
@@ -21,25 +21,23 @@ FRAME_SAMPLES = 1_920
 FRAME_RATE = SAMPLE_RATE / FRAME_SAMPLES  # 12.5 Hz
 
 
-class TalkerConfig(BlockConfig, frozen=True, kw_only=True):
+class TalkerConfig(StackConfig, frozen=True, kw_only=True):
     """The talker: a causal stack over rows that are sums of a text side and a codec side.
 
     `vocab_size`: of the first code and its control tokens. `rope_scaling` is of no use: its three axes carry
     the same positions, which is plain RoPE.
     """
 
-    num_hidden_layers: Layers
     vocab_size: Vocabulary
     num_code_groups: Groups
     text_vocab_size: Vocabulary
     text_hidden_size: Width
 
 
-class CodePredictorConfig(BlockConfig, frozen=True, kw_only=True):
+class CodePredictorConfig(StackConfig, frozen=True, kw_only=True):
     """The code predictor: a causal stack over the 16 positions of a frame, with a head for each code but the
     first."""
 
-    num_hidden_layers: Layers
     vocab_size: Vocabulary
     num_code_groups: Groups
 

@@ -17,7 +17,6 @@ from acestep.lm.backends.pt_backend import PT
 from acestep.lm.backends.vllm_backend import BLOCK, LEAST_CACHE_TOKENS, VLLM
 from acestep.lm.backends.vllm_decode import CodeRequest, Request, TextRequest, VLLMDecodeLoop
 from acestep.lm.decode.selector import Guidance, TokenSelector
-from acestep.lm.sampling import Sampling
 from acestep.text.tokenizer import FIRST_CODE, IM_END, LM_VOCAB
 from acestep.weights.synthetic import RandomWeights, Synthetic
 from harness.checkpoint import on_meta, parameter_shapes
@@ -25,6 +24,7 @@ from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB, MemoryBudget
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
+from harness.nn.sampling import Sampling
 from harness.spans import record
 
 FULL = "ACESTEP_FULL_LM"

@@ -14,7 +14,6 @@ from acestep.lm.decode.selector import Guidance
 from acestep.lm.grammar.constraint import MetadataConstraint
 from acestep.lm.grammar.open_text import Lyrics
 from acestep.lm.planner import Planner
-from acestep.lm.sampling import Sampling
 from acestep.request import DescriptionParams, GenerationParams
 from acestep.text.audio_codes import CODES
 from acestep.text.metadata import Metadata
@@ -24,6 +23,7 @@ from acestep.weights.synthetic import RandomWeights, Synthetic
 from harness.checkpoint import materialise, on_meta
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
+from harness.nn.sampling import Sampling
 
 CPU = torch.device("cpu")
 LM = LMS[0]
