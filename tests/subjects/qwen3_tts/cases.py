@@ -22,7 +22,9 @@ CODES = 2048  # of a code book of the talker's and the predictor's
 TEXTS = 151_936
 FRAMES = 8  # generated in each mode, or fewer where the end comes
 EOS = 2150
-LOUDER = 8  # times the logits of the end, where it is to come
+CHUNK, CONTEXT = 4, 2  # of the decoder
+LOGITS = slice(None, None, 16)  # what is kept of them,
+SAMPLES = slice(None, None, 7)  # and of audio: no stride of the decoder's is a multiple of it
 
 BLOCK = {
     "intermediate_size": 40, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128,
@@ -104,6 +106,15 @@ def _weight(name: str, value: Tensor) -> Tensor:
         weak = value.ndim == 3 and (len(value) == 1 or ".conv2." in name)
         value *= (0.1 if weak else 1) * value[0].numel() ** -0.5
     return value.float().double()
+
+
+def eager(head: Tensor) -> None:
+    """Make the talker's `head [V, H]` of one that is eager to end, and to say two codes again and again.
+
+    The second is likely only beside the first once that is held back for having come before.
+    """
+    head[[EOS, 100]] *= 8
+    head[101] = 0.97 * head[100]
 
 
 @dataclass(frozen=True)
