@@ -35,8 +35,10 @@ class InDouble(TorchFunctionMode):
 
 
 def precision(dtype: torch.dtype) -> AbstractContextManager[object]:
-    """The context in which an oracle is built and run at `dtype`: what it fixes to fp32 (norms, angles) is lifted
-    to fp64, where that is asked for, so that formulas alone are compared."""
+    """The context in which an oracle is built and run at `dtype`.
+
+    In fp64 what it fixes to fp32 (norms, angles) is lifted, so that formulas alone are compared.
+    """
     return InDouble() if dtype == torch.float64 else nullcontext()
 
 

@@ -1,14 +1,14 @@
-"""How fast Qwen3-TTS's talker and whole frames are beside the published package's own loop, in turn in one process.
+"""How fast Qwen3-TTS's talker and frames are beside the published package's own loop, measured in turn.
 
     make .stamps/oracles
     OMP_WAIT_POLICY=PASSIVE .venv-oracles/bin/python -m scripts.frame_ratio        # 0.6B, fp32
     .venv-oracles/bin/python -m scripts.frame_ratio --source synthetic-tiny --pairs 1
 
-talker: a step of the talker, from the codes of the frame before to a first code that is drawn; the other codes
-are given. frame: the same with the code predictor's fifteen steps. Theirs is `generate` with the package's own
-arguments, ours the frame loop. Both draw by the published defaults, from the same rows and with the same tensors,
-batch 1, and neither may end; the difference between a long run and a short one leaves the prompt out. The
-ratio is above 1 where ours is faster.
+talker: a step of the talker, from the codes of the frame before to a first code that is drawn; the other
+codes are given. frame: the same with the code predictor's fifteen steps. Theirs is `generate` with the
+package's own arguments, ours the frame loop. Both draw by the published defaults, from the same rows and with
+the same tensors, batch 1, and neither may end; the difference between a long run and a short one leaves the
+prompt out. The ratio is above 1 where ours is faster.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor
 
 from harness import console
 from harness.checks import within
@@ -33,7 +32,7 @@ from harness.parity import compare
 from scripts.in_turn import Both, Decode, in_turn, step_ms, table
 from subjects.qwen3_tts import checkpoint, oracles, weights
 from subjects.qwen3_tts.frames import FrameLoop
-from subjects.qwen3_tts.layout import CODE_PREDICTOR, DEFAULT_VARIANT, FULL, SYNTHETIC, TALKER, VARIANTS
+from subjects.qwen3_tts.layout import DEFAULT_VARIANT, FULL, SYNTHETIC, VARIANTS
 from subjects.qwen3_tts.models.code_predictor import CodePredictor
 from subjects.qwen3_tts.models.talker import Talker
 from subjects.qwen3_tts.prompt import PUBLISHED as IDS
@@ -57,13 +56,15 @@ class Sides:
 
     def __init__(self, source: str, model: str, device: torch.device, dtype: torch.dtype):
         configs, opened = checkpoint.read(source, model), weights.open_source(source, model)
-        parts = (weights.network(opened, configs, name, device, dtype) for name in ("talker", "code_predictor"))
+        parts = (
+            weights.network(opened, configs, name, device, dtype) for name in ("talker", "code_predictor")
+        )
         self.talker: Talker
         self.predictor: CodePredictor
         self.talker, self.predictor = parts  # type: ignore[assignment]
-        states = {TALKER: self.talker.state_dict(), CODE_PREDICTOR: self.predictor.state_dict()}
-        named = {prefix + name: tensor for prefix, state in states.items() for name, tensor in state.items()}
-        self.theirs = oracles.fill(oracles.generation(MODELS[source][model]).talker, _below(named), dtype)
+        states = {"": self.talker.state_dict(), "code_predictor.": self.predictor.state_dict()}
+        state = {prefix + name: tensor for prefix, part in states.items() for name, tensor in part.items()}
+        self.theirs = oracles.fill(oracles.generation(MODELS[source][model]).talker, state, dtype)
         width = configs.talker.hidden_size
         rows = torch.randn(ROWS + 2, width, generator=torch.Generator().manual_seed(0)).to(device, dtype)
         self.prompt = Embedded(rows[:ROWS], rows[ROWS : ROWS + 1], rows[-1])
@@ -72,7 +73,7 @@ class Sides:
         """How far apart the networks are: the talker's hidden states, and the predictor's last logits."""
         x = self.prompt.rows[None]
         theirs = self.theirs.model(inputs_embeds=x, use_cache=False).last_hidden_state
-        frame = x[:, :16]  # fourteen known codes, of which the last head tells the next
+        frame = x[:, : self.predictor.config.num_code_groups]  # all inputs of a frame: the last head's
         logits = self.predictor.lm_head[-1](self.predictor(frame)[:, -1])
         return max(
             compare(theirs, self.talker(x)).relative_rms,
@@ -117,10 +118,6 @@ class Sides:
         return decode
 
 
-def _below(named: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(TALKER): tensor for name, tensor in named.items()}
-
-
 def _drawn(sample: str = "do_sample", **more: float) -> dict[str, Any]:
     return {sample: True, "top_k": 50, "top_p": 1.0, "temperature": 0.9, **more}
 
@@ -148,7 +145,9 @@ def main() -> int:
 def measure() -> int:
     """Time each part in turn, and print it when it is done."""
     parser = argparse.ArgumentParser(prog="python -m scripts.frame_ratio", description=__doc__.split("\n")[0])  # type: ignore[union-attr]
-    parser.add_argument("--parts", nargs="+", default=["talker", "frame"], choices=("talker", "frame"), help="(both)")
+    parser.add_argument(
+        "--parts", nargs="+", default=["talker", "frame"], choices=("talker", "frame"), help="(both)"
+    )
     parser.add_argument("--source", default=FULL, choices=SYNTHETIC, help="(%(default)s)")
     parser.add_argument("--model", default=DEFAULT_VARIANT, choices=VARIANTS, help="(%(default)s)")
     parser.add_argument("--device", default="cpu", help="(%(default)s)")
@@ -160,14 +159,16 @@ def measure() -> int:
         within(f"--{name}", getattr(arguments, name), 1, 10_000, kind=int)
     device = resolve_device(arguments.device)
     oracles.package(oracles.PACKAGE)
-    print(f"{describe(device)}, {torch.get_num_threads()} threads, {arguments.source}, {arguments.model}, {arguments.dtype}")
+    chosen = f"{arguments.source}, {arguments.model}, {arguments.dtype}"
+    print(f"{describe(device)}, {torch.get_num_threads()} threads, {chosen}")
     with torch.inference_mode():
         sides = Sides(arguments.source, arguments.model, device, DTYPES[arguments.dtype])
         for part in arguments.parts:
             both = beside(part, sides, arguments.frames)
             if both.wrong:
                 raise BenchError(f"{part}: {both.wrong}")
-            print(f"{part}\n{table('qwen-tts', in_turn(both.theirs_ms, both.ours_ms, arguments.pairs), 'ms/frame')}")
+            pairs = in_turn(both.theirs_ms, both.ours_ms, arguments.pairs)
+            print(f"{part}\n{table('qwen-tts', pairs, 'ms/frame')}")
     return 0
 
 

@@ -1,14 +1,14 @@
 """The published implementation of the networks, the package `qwen-tts`, with the weights of ours.
 
-It is for comparing alone and asks for other versions than ours, so it lives in an environment of its own (`make
-test-oracles`) and is imported where it is used. Its configurations are the published files' own: the objects
-of `config.json`, and of `decoder_config` in `speech_tokenizer/config.json`. Of what is built nothing is drawn.
+It is for comparing alone and asks for other versions than ours, so it lives in an environment of its own
+(`make test-oracles`) and is imported where it is used. Its configurations are the published files' own: the
+objects of `config.json`, and of `decoder_config` in `speech_tokenizer/config.json`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
@@ -32,7 +32,7 @@ UNUSED = ("sox", "onnxruntime", "torchaudio", "torchaudio.compliance", "torchaud
 
 
 def generation(config: Mapping[str, Any]) -> Any:
-    """Talker, code predictor and, of Base, speaker encoder, as one model that generates codes, without weights.
+    """Talker, code predictor and, of Base, speaker encoder: one model that generates codes, without weights.
 
     Its names are those of `model.safetensors`. Raises MissingPrerequisite without the package.
     """
@@ -51,7 +51,7 @@ def decoder(config: Mapping[str, Any]) -> Any:
 
 
 def fill(module: Any, state: Mapping[str, Tensor], dtype: torch.dtype) -> Any:
-    """The module, with the tensors of `state` in `dtype` and the frequencies of its angles, which no file has."""
+    """The module with the tensors of `state` in `dtype`, and its angles' frequencies, which no file has."""
     module.load_state_dict({name: tensor.to(dtype) for name, tensor in state.items()}, assign=True)
     device = next(iter(state.values())).device
     for part in module.modules():
@@ -73,7 +73,9 @@ def log_mel(samples: Tensor) -> Tensor:
 def package(name: str) -> ModuleType:
     """A module of the published package. Raises MissingPrerequisite where that is not installed."""
     if find_spec(PACKAGE) is None:
-        raise MissingPrerequisite("oracle: qwen-tts is not installed; it has an environment of its own: make test-oracles")
+        raise MissingPrerequisite(
+            "oracle: qwen-tts is not installed; it has an environment of its own: make test-oracles"
+        )
     import_module("transformers")  # before the empty modules: it looks which of them are there
     with _empty(UNUSED):
         return import_module(name)

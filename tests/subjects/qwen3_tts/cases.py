@@ -1,7 +1,7 @@
 """Qwen3-TTS at tiny sizes: configurations, weights and inputs that two implementations are compared on.
 
-All is made by `drawn`, from a name and a seed and nothing else: neither torch's generators nor anybody's modules
-have a part in it, so values that were computed once can be compared with later, elsewhere.
+All is made by `drawn`, from a name and a seed and nothing else: neither torch's generators nor anybody's
+modules have a part in it, so what was computed once can be compared with what is computed later, elsewhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the published package makes of the cases: `python -m tests.subjects.qwen3_tts.golden` writes it anew.
 
-It runs in the package's own environment (`make test-oracles`). Values are of fp64, for norms and angles too; how
-far the package's own fp32 is from them is in `golden.json`, with the versions. Codes must be the same in both.
+It runs in the package's own environment (`make test-oracles`). Values are of fp64, for norms and angles too;
+how far the package's own fp32 is from them is in `golden.json`, with the versions. Codes are equal in both.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Published:
             found |= {f"{name}/{part}": value for part, value in parts.items()}
         decoder = self._filled(oracles.decoder(cases.DECODER), "decoder.")
         with torch.no_grad(), precision(self.dtype):
-            return found | self.decoder(decoder) | {"mel": oracles.log_mel(self._cast(cases.samples(self.seed)))}
+            return (
+                found | self.decoder(decoder) | {"mel": oracles.log_mel(self._cast(cases.samples(self.seed)))}
+            )
 
     def talker(self, model: Any, width: int) -> dict[str, Tensor]:
         """Hidden states of rows, logits of the last, and of frames those of every head, its codes known."""
@@ -76,8 +78,7 @@ class Published:
         return {"speaker": model.speaker_encoder(self._cast(cases.mels(self.seed)))}
 
     def prompts(self, model: Any, width: int) -> dict[str, Tensor]:
-        """Of each mode the rows of the prompt, those that follow, and the likeliest codes: of a model that goes
-        on, and of one that is eager to end."""
+        """The rows of every prompt, what trails, and the likeliest codes, also of a model eager to end."""
         found = {}
         for prompt in PROMPTS:
             with mock.patch.object(model.talker, "generate", wraps=model.talker.generate) as generate:

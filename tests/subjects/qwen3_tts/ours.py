@@ -3,31 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.checkpoint import materialise, on_meta, parameter_shapes
+from harness.checkpoint import materialise, on_meta
 from harness.nn.config import parse_config
-from subjects.qwen3_tts.config import CodePredictorConfig, SpeakerConfig, TalkerConfig
+from harness.nn.folded import fold, stored_shapes
+from subjects.qwen3_tts import mel
+from subjects.qwen3_tts.config import CodePredictorConfig, DecoderConfig, SpeakerConfig, TalkerConfig
 from subjects.qwen3_tts.frames import FrameLoop
 from subjects.qwen3_tts.models.code_predictor import CodePredictor
+from subjects.qwen3_tts.models.decoder import Decoder
+from subjects.qwen3_tts.models.decoder_state import DecoderState
+from subjects.qwen3_tts.models.speaker import SpeakerEncoder
 from subjects.qwen3_tts.models.talker import Talker
 from subjects.qwen3_tts.prompt import Embedded, Reference, embed, layout
 from subjects.qwen3_tts.sampling import GREEDY
 from tests.subjects.qwen3_tts import cases
-from tests.subjects.qwen3_tts.cases import END, GROUPS, LOGITS, PROMPTS, ROLE, Prompt
+from tests.subjects.qwen3_tts.cases import (
+    CHUNK,
+    CONTEXT,
+    END,
+    GROUPS,
+    LOGITS,
+    PROMPTS,
+    ROLE,
+    SAMPLES,
+    WIDTHS,
+    Prompt,
+)
 
 CPU = torch.device("cpu")
+STEPS = (1, 4, 2, 3, 1)  # frames of each step of a stream
+
+Damage = Callable[[dict[str, Tensor]], object]  # to the weights in the file
 
 
-def built(build: Callable[[], nn.Module], prefix: str, dtype: torch.dtype, seed: int) -> Any:
+def built(
+    build: Callable[[], nn.Module], prefix: str, dtype: torch.dtype, seed: int, damage: Damage | None = None
+) -> Any:
     """A network with the weights of `seed`, whose names in the file begin with `prefix`."""
     module = on_meta(build)
-    state = cases.weights(parameter_shapes(module, prefix), seed)
-    materialise(module, state.__getitem__, prefix=prefix, device=CPU, dtype=dtype)
+    state = cases.weights(stored_shapes(module, prefix), seed)
+    if damage:
+        damage(state)
+    read = partial(fold, module, read=lambda name: state[prefix + name])
+    materialise(module, read, device=CPU, dtype=dtype)
     return module
 
 
@@ -78,7 +102,12 @@ class Language:
         prompts = [self._embedded(prompt) for prompt in PROMPTS]
         longest = max(len(prompt.rows) for prompt in prompts)
         loop = FrameLoop(
-            self.talker, self.predictor, batch=len(prompts), rows=longest, frames=cases.FRAMES, sampling=GREEDY
+            self.talker,
+            self.predictor,
+            batch=len(prompts),
+            rows=longest,
+            frames=cases.FRAMES,
+            sampling=GREEDY,
         )
         loop.begin(prompts, [torch.Generator() for _ in prompts])
         loop.prefill()
@@ -99,3 +128,44 @@ class Language:
             streaming=not prompt.non_streaming,
         )
         return embed(ids, self.talker, self.predictor, prompt.voice(self.width))
+
+
+class Sound:
+    """Speaker encoder, its mel, and decoder. `damage`: to the weights in their files."""
+
+    def __init__(self, dtype: torch.dtype, seed: int = 0, damage: Damage | None = None, **config: Any):
+        self.dtype, self.seed, self.damage = dtype, seed, damage
+        self.config = cases.DECODER | config
+
+    def speaker(self) -> dict[str, Tensor]:
+        """Vectors of voices, of either width."""
+        return {f"{name}/speaker": self._voices(width) for name, width in WIDTHS.items()}
+
+    def mel(self) -> dict[str, Tensor]:
+        """Log-mels of recordings."""
+        return {"mel": mel.log_mel(cases.samples(self.seed).to(self.dtype))}
+
+    def decoder(self) -> dict[str, Tensor]:
+        """Audio in one pass."""
+        return {"decoder": self._decoder()(cases.codes(self.seed))[:, SAMPLES]}
+
+    def chunked(self) -> dict[str, Tensor]:
+        """Audio in chunks, as the package makes it."""
+        return {"chunked": self._decoder().chunked(cases.codes(self.seed)[:1], CHUNK, CONTEXT)[:, SAMPLES]}
+
+    def streamed(self) -> dict[str, Tensor]:
+        """Audio in steps of a stream, which is to be that of one pass."""
+        state = DecoderState(self._decoder(), 2)
+        samples = [state.step(codes) for codes in cases.codes(self.seed).split(STEPS, dim=-1)]
+        return {"decoder": torch.cat(samples, dim=-1)[:, SAMPLES]}
+
+    def _voices(self, width: int) -> Tensor:
+        config = parse_config(cases.config(width)["speaker_encoder_config"], SpeakerConfig, "speaker")
+        network = built(
+            lambda: SpeakerEncoder(config), "speaker_encoder.", self.dtype, self.seed, self.damage
+        )
+        return network(cases.mels(self.seed).to(self.dtype))
+
+    def _decoder(self) -> Decoder:
+        config = parse_config(self.config, DecoderConfig, "decoder")
+        return built(lambda: Decoder(config), "decoder.", self.dtype, self.seed, self.damage)
