@@ -19,11 +19,11 @@ from harness import cards, console
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustments
 from harness.cards import Card
-from harness.checks import within
 from harness.errors import UsageError
 from harness.files import writable, write_whole
 from harness.flags import spelled
 from harness.page import is_page
+from harness.trace.report import listing
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     Raises BenchError for what cannot be predicted, OSError for a file that cannot be written.
     """
     if options.list_cards:
-        print(report.listing(cards.cards()))
+        print(listing(cards.cards()))
         return 0
     if options.anchors:
         from acestep.costs import anchor_report
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(options.json, Path):
             writable("--json", options.json, _is_prediction)
         return anchor_report.run(options.json)
-    card = _card(options)
+    card = cards.chosen(options.card, options.device_json, options.max_vram)
     json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html, is_page) if options.html else None
     if json_file and json_file == html_file:
@@ -67,20 +67,6 @@ def run(options: argparse.Namespace) -> int:
 def _is_prediction(head: bytes) -> bool:
     """Whether a file that begins with `head` is one of --json."""
     return head.startswith(b'{"predicted": true,')
-
-
-def _card(options: argparse.Namespace) -> Card:
-    if options.card is not None and options.device_json is not None:
-        raise UsageError("--card: given together with --device-json; use one of them")
-    if options.device_json is not None:
-        card = cards.read(options.device_json)
-    else:
-        name = cards.DEFAULT if options.card is None else options.card
-        card = cards.find(name, cards.OR_A_FILE)
-    if options.max_vram is None:
-        return card
-    within("--max-vram", options.max_vram, *cards.RANGES["memory_gib"])
-    return replace(card, memory_gib=options.max_vram)
 
 
 def _request(

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from harness.nn.config import BlockConfig, Layers, Schema, StackConfig, Width
+from harness.nn.config import Schema, StackConfig, Width
 
 Groups = Annotated[int, Meta(ge=2, le=64)]  # codes of a frame
 Vocabulary = Annotated[int, Meta(ge=1, le=2**20)]
@@ -43,10 +43,10 @@ class CodePredictorConfig(StackConfig, frozen=True, kw_only=True):
     num_code_groups: Groups
 
 
-class DecoderConfig(BlockConfig, frozen=True, kw_only=True):
+class DecoderConfig(StackConfig, frozen=True, kw_only=True):
     """Decoder12Hz: 16 codes a frame to 1,920 samples.
 
-    The block's fields and `num_hidden_layers` are of the transformer, in which a frame sees itself and the
+    The block's fields and their number are of the transformer, in which a frame sees itself and the
     `sliding_window` - 1 before. `codebook_dim`: of a frame's sum of codebook rows, which are half as wide
     before they are projected. `latent_dim`: channels from there to the convolutions, whose first has
     `decoder_dim`.
@@ -56,7 +56,6 @@ class DecoderConfig(BlockConfig, frozen=True, kw_only=True):
     codebook_size: Vocabulary
     num_quantizers: Groups
     latent_dim: Channels
-    num_hidden_layers: Layers
     sliding_window: Annotated[int, Meta(ge=2, le=65_536)]
     rms_norm_eps: Annotated[float, Meta(ge=1e-12, le=0.01)] = 1e-5
     rope_theta: Annotated[float, Meta(ge=1, le=1e12)] = 10_000.0

@@ -19,11 +19,12 @@ from acestep.text.audio_codes import CODES
 from acestep.text.metadata import Metadata
 from acestep.weights.checkpoint import Source
 from acestep.weights.layout import LMS
-from acestep.weights.synthetic import RandomWeights, Synthetic
+from acestep.weights.synthetic import Synthetic
 from harness.checkpoint import materialise, on_meta
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
 from harness.nn.sampling import Sampling
+from harness.random_weights import RandomWeights
 
 CPU = torch.device("cpu")
 LM = LMS[0]
