@@ -53,7 +53,7 @@ test-backends: .stamps/backends
 	for tests in tests/backends/test_*.py; do $(BACKENDS)/bin/python -m pytest $$tests || exit; done
 
 test-oracles: .stamps/oracles
-	$(ORACLES)/bin/python -m pytest tests/subjects/qwen3_tts/test_published.py
+	$(ORACLES)/bin/python -m pytest tests/subjects/qwen3_tts/test_published.py tests/scripts/test_frame_ratio.py
 
 lint: .stamps/test
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
 """How fast Qwen3-TTS's talker and frames are beside the published package's own loop, measured in turn.
 
     make .stamps/oracles
-    OMP_WAIT_POLICY=PASSIVE .venv-oracles/bin/python -m scripts.frame_ratio        # 0.6B, fp32
+    OMP_WAIT_POLICY=PASSIVE .venv-oracles/bin/python -m scripts.frame_ratio        # 0.6B, bf16
     .venv-oracles/bin/python -m scripts.frame_ratio --source synthetic-tiny --pairs 1
 
 talker: a step of the talker, from the codes of the frame before to a first code that is drawn; the other
@@ -151,7 +151,7 @@ def measure() -> int:
     parser.add_argument("--source", default=FULL, choices=SYNTHETIC, help="(%(default)s)")
     parser.add_argument("--model", default=DEFAULT_VARIANT, choices=VARIANTS, help="(%(default)s)")
     parser.add_argument("--device", default="cpu", help="(%(default)s)")
-    parser.add_argument("--dtype", default="fp32", choices=DTYPES, help="(%(default)s)")
+    parser.add_argument("--dtype", default="bf16", choices=DTYPES, help="(%(default)s)")
     parser.add_argument("--frames", type=whole, default=8, help="made per sample (%(default)s)")
     parser.add_argument("--pairs", type=whole, default=5, help="(%(default)s)")
     arguments = parser.parse_args()
