@@ -29,7 +29,7 @@ from torch import Tensor
 
 from harness.adjustments import Fallback
 from harness.graphs import Graphs, unrecorded
-from harness.nn.qwen3 import Cache, few_rows
+from harness.nn.qwen3 import Cache, block_of, few_rows
 from harness.spans import span
 from subjects.qwen3_tts.models.code_predictor import CodePredictor
 from subjects.qwen3_tts.models.talker import Talker
@@ -37,7 +37,6 @@ from subjects.qwen3_tts.prompt import PUBLISHED as IDS
 from subjects.qwen3_tts.prompt import Embedded
 from subjects.qwen3_tts.sampling import PUBLISHED, FrameSampling
 
-BLOCK = 256  # slots of the talker's cache that a step on a card reads at a time: steps of a block are alike
 READ_BACK = 8  # frames between two looks at whether all items have ended, on a card: it waits for the queue
 
 
@@ -81,7 +80,8 @@ class FrameLoop:
         self.batch, self.frames = batch, frames
         self.graphs = graphs or Graphs()
         self.device, self.dtype = weight.device, weight.dtype
-        self.block = 1 if self.device.type == "cpu" else BLOCK
+        self.block = block_of(self.device)  # of the talker's cache
+        self.read_back = 1 if self.device.type == "cpu" else READ_BACK
         predictor.prepare(talker.model.codec_embedding.weight)
         self._recorded: set[Hashable] = set()
         self._allocate(rows)
@@ -141,12 +141,11 @@ class FrameLoop:
     def run(self) -> Iterator[Tensor]:
         """Frames until every item has ended, or there are as many as wanted.
 
-        An end is seen up to `READ_BACK` frames late on a card; `lengths` leaves those out.
+        An end is seen up to `read_back` frames late; `lengths` leaves those out.
         """
-        block = 1 if self.device.type == "cpu" else READ_BACK
         while self._done < self._wanted:
             self._first()
-            if self.ends and (self._done + 1) % block == 0 and self.ended():
+            if self.ends and (self._done + 1) % self.read_back == 0 and self.ended():
                 return
             yield self._others()
 

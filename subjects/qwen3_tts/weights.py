@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from harness.nn.folded import fold, stored_shapes
 from torch import Tensor, nn
 
 from harness.checkpoint import SafetensorsFile, Weights, check_shapes, materialise, on_meta
 from harness.checkpoint_writing import check_free, json_file, write_weights
 from harness.files import write_whole
+from harness.nn.folded import fold, stored_shapes
 from harness.random_weights import ByFanIn, RandomWeights
 from harness.tensor_files import Shape
 from subjects.qwen3_tts import checkpoint

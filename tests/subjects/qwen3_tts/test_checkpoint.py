@@ -79,7 +79,7 @@ def test_weights_that_are_not_there_are_told(tmp_path):
 
 
 def test_what_is_named_is_there(tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match="model: '2B' is not allowed; use one of 0.6B-Base"):
+    with pytest.raises(UsageError, match=r"model: '2B' is not allowed; use one of 0\.6B-Base"):
         checkpoint.read(TINY, "2B")
     with pytest.raises(MissingPrerequisite, match=r"source \(argument\): no folder"):
         checkpoint.choose_source(tmp_path / "absent", accelerator=False)

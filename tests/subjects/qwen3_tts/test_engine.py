@@ -77,7 +77,7 @@ def test_a_stream_is_what_is_made_at_once(engine, result, chunk_frames):
 def test_time_to_the_first_chunk_is_made_of_its_stages(engine):
     stream = engine.stream(asked(engine, chunk_frames=2))
     first = next(stream)
-    [*stream]
+    list(stream)
     assert stream.result
     parts = stream.result.first_chunk_stages_s
     assert {"prompt", "talker_prefill", "talker_decode", "code_predictor", "sampling", "decode"} < set(parts)

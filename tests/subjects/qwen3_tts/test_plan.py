@@ -1,4 +1,4 @@
-"""What a request comes to: what runs is shown, and what is not done as it was asked for is told or refused."""
+"""What a request comes to: what runs is shown, and what is not done as asked is told or refused."""
 
 import pytest
 

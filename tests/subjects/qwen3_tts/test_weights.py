@@ -1,4 +1,4 @@
-"""Made-up weights are the published names and shapes, are written and read back, and what is wrong is refused."""
+"""Made-up weights have the published names and shapes and are read back; what is wrong is refused."""
 
 import json
 import shutil

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_decoder12hz import PUBLISHED, TINY, random_codes, tiny_decoder
 from torch import Tensor
@@ -39,6 +39,7 @@ def error(codes: Tensor, chunks: Sequence[int], prepare: Callable[[DecoderState]
     return compare(decoder()(codes), streamed(state, codes, chunks)).relative_rms
 
 
+@settings(max_examples=settings.default.max_examples // 5, deadline=None)
 @given(st.lists(st.integers(1, 11), min_size=1, max_size=6), st.integers(1, 3))
 def test_any_chunks_are_one_pass(chunks: list[int], batch: int) -> None:
     assert error(random_codes(sum(chunks), batch), chunks) < LIMIT
