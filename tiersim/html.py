@@ -14,7 +14,7 @@ from harness.chart import Chart, size
 from harness.page import render
 from harness.records.schema import Header
 from tiersim.case import subject_of
-from tiersim.notes import basis, chosen, label, lm_size, notes, predicted_on, with_lm
+from tiersim.notes import basis, chosen, label, lm_size, notes, of_process, predicted_on, with_lm
 from tiersim.record import Record
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -54,6 +54,7 @@ def _case(record: Record) -> dict[str, Any]:
         label(record),
         f"{basis(record)} at {size(cap.bytes)}{proven}" if cap else "no cap",
         f"peak {size(record.peak_bytes)} ({record.peak_source or 'not measured'})",
+        *of_process(record),
     )
     chart = None
     if len(record.timeline) > 1:
