@@ -80,6 +80,7 @@ class Record:
     stage_peaks_bytes: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int | float] = field(default_factory=dict)
     fallbacks: tuple[Fallback, ...] = ()
+    lm_quantization: str | None = None
 
     @property
     def failed(self) -> bool:

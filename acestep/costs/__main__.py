@@ -36,6 +36,7 @@ from harness.dtypes import AUTO
 from harness.dtypes import NAMES as DTYPES
 from harness.errors import UsageError
 from harness.flags import number, spelled, spellings, whole
+from harness.quantization import LM_QUANTIZATIONS
 
 FIELDS = {  # that a flag has another name for
     "batch_size": "batch",
@@ -116,6 +117,8 @@ def _add_engine(add: Callable[..., object]) -> None:
     names = f"{', '.join(DTYPES)} (auto: bf16 from Ampere on, else fp16)"
     add("--dtype", default=AUTO, metavar="NAME", help=names)
     add("--quantization", default="auto", metavar="NAME", help="of the DiT's weights, or none (the tier's)")
+    schemes = f"of the language model's: none, {', '.join(LM_QUANTIZATIONS)} (none)"
+    add("--lm-quantization", default="none", metavar="NAME", help=schemes)
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
     add("--compile", action=switch, help="kernels as a compiler fuses them, by a rule (no)")

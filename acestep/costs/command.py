@@ -119,6 +119,7 @@ def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
         offload_to_cpu=options.offload,
         offload_dit_to_cpu=options.offload_dit,
         quantization=options.quantization,
+        lm_quantization=options.lm_quantization,
         compile=False,
         graphs=options.graphs,
         strict=options.strict,
