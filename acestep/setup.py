@@ -34,7 +34,6 @@ from harness.checks import one_of
 from harness.compiling import unavailable as uncompiled
 from harness.errors import MissingPrerequisite
 from harness.graphs import unavailable as ungraphed
-from harness.nn.config import Qwen3Config
 from harness.quantization import LM_QUANTIZATIONS, QUANTIZATIONS, unfit
 from harness.quantization import unavailable as unquantized
 
@@ -251,6 +250,8 @@ def _check_lm_quantization(
     name: str, source: str, lm: str, device: str, capability: tuple[int, int] | None, dtype: str
 ) -> None:
     """Raises MissingPrerequisite where `name` cannot run, or is not for the matrices of `lm`."""
+    from harness.nn.config import Qwen3Config
+
     matrices = component_config(source, lm, Qwen3Config).matrices
     if reason := unquantized(name, device, capability, dtype) or unfit(name, matrices):
         raise MissingPrerequisite(f"lm_quantization: {name} {reason}")
