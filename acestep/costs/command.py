@@ -40,6 +40,10 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(options.json, Path):
             writable("--json", options.json, _is_prediction)
         return anchor_report.run(options.json)
+    if options.lm_fits:
+        from acestep.costs import lm_fits
+
+        return lm_fits.run(options.lm_fits)
     card = _card(options)
     json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html, is_page) if options.html else None

@@ -19,6 +19,7 @@ from acestep.models.configs import SINUSOID_SIZE, DiTConfig, VAEConfig
 from acestep.weights.layout import VAE
 from acestep.weights.sources import component_config, dit_config
 from harness.nn.config import BlockConfig, Qwen3Config
+from harness.quantization import matrix_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,12 @@ def band_pairs(tokens: int, window: int, *, executed: bool = False) -> int:
 def qwen3_weights(config: Qwen3Config) -> int:
     """Weights of the layers' matrices, without the token table."""
     return config.num_hidden_layers * block_weights(config)
+
+
+def qwen3_bytes(config: Qwen3Config, dtype_bytes: int, quantization: str | None = None) -> int:
+    """Bytes of all matrices, the layers' in `quantization`: the token table stays as it is."""
+    layer = sum(matrix_bytes(quantization, *shape, dtype_bytes) for shape in config.matrices)
+    return config.num_hidden_layers * layer + dtype_bytes * config.vocab_size * config.hidden_size
 
 
 def qwen3_flop(config: Qwen3Config, tokens: int, context: int = 0, *, executed: bool = False) -> int:

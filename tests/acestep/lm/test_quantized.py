@@ -18,14 +18,19 @@ from torch import Tensor, nn
 from two_steps import check_two_steps
 
 from acestep.components import COMPONENTS
+from acestep.engine import Engine
 from acestep.lm.backends.pt_backend import PT
 from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.decode.selector import CodeDecoder, TokenSelector
 from acestep.lm.decode.step import code_steps
 from acestep.lm.sampling import Sampling
+from acestep.request import GenerationConfig, GenerationParams
+from acestep.resolver import resolve
+from acestep.setup import Setup
 from acestep.text.audio_codes import CODES
 from acestep.text.tokenizer import FIRST_CODE
 from acestep.tracing.weightless import Weightless
+from acestep.weights import loading
 from acestep.weights.layout import DEFAULT_DIT, LMS
 from acestep.weights.loading import Models
 from acestep.weights.synthetic import Synthetic
@@ -120,6 +125,19 @@ def test_the_linears_of_the_layers_are_quantized_and_the_token_table_is_not(name
     assert len(quantized) == 7 * len(models.lm.layers)
     assert type(models.lm.embed_tokens.weight.data) is Tensor
     assert scheme(plain(torch.float32).layers) is None
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_what_ran_is_read_back_from_the_weights_once_they_are_there(told: bool, monkeypatch):
+    if not told:  # the control: what was asked for and is not done
+        monkeypatch.setattr(loading, "quantize", lambda layer, name: None)
+    setup = Setup.choose("synthetic-tiny", device="cpu", lm=LM, lm_quantization=INT8)
+    engine = Engine.from_setup(setup, preload=())
+    assert engine.environment["lm_quantization"] is None
+    plan = resolve(GenerationParams(caption="a waltz", duration=10), GenerationConfig(), setup)
+    engine.generation(plan, loaded=["lm"])
+    assert engine.environment["lm_quantization"] == (INT8 if told else None)
+    assert engine.environment["quantization"] is None
 
 
 @pytest.mark.parametrize("name", LM_QUANTIZATIONS)
