@@ -97,7 +97,8 @@ def weights_gib(lm: str, quantization: str) -> float:
 
     config = component_config(SOURCE, lm, Qwen3Config)
     scheme = None if quantization == NONE else quantization
-    return closed_form.qwen3_bytes(config, 2, scheme) / GIB
+    table_bytes = 2 * config.vocab_size * config.hidden_size
+    return (closed_form.qwen3_bytes(config, 2, scheme) + table_bytes) / GIB
 
 
 def table(cells: Sequence[Found]) -> str:

@@ -31,14 +31,22 @@ class Networks:
     lm: Qwen3Config | None
     dtype_bytes: int
     dit_bytes: int  # of a weight of the DiT's layers
+    lm_quantization: str | None = None  # of the language model's layers
 
 
 def networks(
-    source: str, dit: str | None, lm: str | None, dtype_bytes: int, *, quantized: bool = False
+    source: str,
+    dit: str | None,
+    lm: str | None,
+    dtype_bytes: int,
+    *,
+    quantized: bool = False,
+    lm_quantization: str | None = None,
 ) -> Networks:
     """The networks in folders `dit` and `lm` of a source. Raises CheckpointError for a bad config.json.
 
-    `quantized`: the matrices of the DiT's layers are a byte per weight.
+    `quantized`: the matrices of the DiT's layers are a byte per weight. `lm_quantization`: of the language
+    model's, by its name in `harness.quantization`.
     """
     return Networks(
         dit_config(source, dit) if dit else None,
@@ -46,6 +54,7 @@ def networks(
         component_config(source, lm, Qwen3Config) if lm else None,
         dtype_bytes,
         1 if quantized else dtype_bytes,
+        lm_quantization,
     )
 
 
@@ -81,9 +90,9 @@ def qwen3_weights(config: Qwen3Config) -> int:
 
 
 def qwen3_bytes(config: Qwen3Config, dtype_bytes: int, quantization: str | None = None) -> int:
-    """Bytes of all matrices, the layers' in `quantization`: the token table stays as it is."""
+    """Bytes of the layers' matrices in `quantization`, without the token table, which stays as it is."""
     layer = sum(matrix_bytes(quantization, *shape, dtype_bytes) for shape in config.matrices)
-    return config.num_hidden_layers * layer + dtype_bytes * config.vocab_size * config.hidden_size
+    return config.num_hidden_layers * layer
 
 
 def qwen3_flop(config: Qwen3Config, tokens: int, context: int = 0, *, executed: bool = False) -> int:
@@ -100,11 +109,18 @@ def lm_decode_flop(config: Qwen3Config, rows: int, context: int, head_rows: int)
     return rows * (qwen3_flop(config, 1, context) + 2 * config.hidden_size * head_rows)
 
 
-def lm_decode_bytes(config: Qwen3Config, rows: int, context: int, dtype_bytes: int, head_rows: int) -> int:
+def lm_decode_bytes(
+    config: Qwen3Config,
+    rows: int,
+    context: int,
+    dtype_bytes: int,
+    head_rows: int,
+    quantization: str | None = None,
+) -> int:
     """What the same reads: every weight once, however many rows, and the keys and values of each row."""
     cached = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    weights = qwen3_weights(config) + config.hidden_size * head_rows
-    return dtype_bytes * (weights + rows * context * cached)
+    plain = config.hidden_size * head_rows + rows * context * cached
+    return qwen3_bytes(config, dtype_bytes, quantization) + dtype_bytes * plain
 
 
 def dit_weights(config: DiTConfig) -> int:
