@@ -108,12 +108,12 @@ def unfit(name: str, matrices: Iterable[tuple[int, int]]) -> str | None:
     return odd and f"needs matrices of whole {OUTS}s by {GROUPS[-1]}s, not {odd[0]} by {odd[1]}; use {INT8}"
 
 
-def matrix_bytes(name: str | None, out: int, row: int, dtype_bytes: int) -> int:
-    """Bytes of a matrix `[out, row]` on a card, with its scales; int8 has a middle of a byte, too."""
+def matrix_bytes(name: str | None, out: int, row: int, dtype_bytes: int, on_card: bool = True) -> int:
+    """Bytes of a matrix `[out, row]` with its scales; int8 has a middle of a byte, too."""
     if name is None:
         return out * row * dtype_bytes
     if name == INT4:
-        padded = -(-row // ROW) * ROW
+        padded = -(-row // ROW) * ROW if on_card else row
         return out * padded // 2 + 2 * dtype_bytes * out * (padded // _group(row))
     return out * (row + 4 + (name != FP8))
 

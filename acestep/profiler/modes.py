@@ -228,6 +228,7 @@ class _Device:
             DTYPE_BYTES[dtype],
             quantized=environment["quantization"] is not None,
             lm_quantization=environment["lm_quantization"],
+            on_card=setup.accelerator.device != "cpu",
         )
         self._ceilings: Ceilings | None
         if options.measure_ceilings:

@@ -147,8 +147,7 @@ def _lm_loads(
     of: Networks, lm: Qwen3Config, counts: Counts, batch: int, guided: bool, phases: int
 ) -> list[Load]:
     prompt, steps = prefilled(counts), counts.lm_decode_steps
-    weights = closed_form.qwen3_bytes(lm, of.dtype_bytes, of.lm_quantization)
-    stages = [Load("lm_prefill", 1, "prompt", closed_form.qwen3_flop(lm, prompt), weights)]
+    stages = [Load("lm_prefill", 1, "prompt", closed_form.qwen3_flop(lm, prompt), of.lm_bytes)]
     if steps:
         coding = min(max(counts.audio_codes - 1, 0), steps)
         context = counts.lm_prompt_tokens // (batch * (phases + guided)) + steps // 2
@@ -159,7 +158,7 @@ def _lm_loads(
         ):
             flop += times * closed_form.lm_decode_flop(lm, rows, context, head_rows)
             size = rows, context, of.dtype_bytes, head_rows
-            read += times * closed_form.lm_decode_bytes(lm, *size, of.lm_quantization)
+            read += times * closed_form.lm_decode_bytes(lm, *size, of.lm_bytes)
         stages.append(Load("lm_decode", steps, "token", flop / steps, read / steps))
     return stages
 

@@ -117,13 +117,14 @@ def written(backend: PT, compiled: Compiled | None = None) -> list[list[int]]:
 def test_the_linears_of_the_layers_are_quantized_and_the_token_table_is_not(name: str):
     models = Models.open(SOURCE, DEFAULT_DIT, CPU, lambda _: torch.float32, LM, AtHome(), None, name)
     models.need("lm")
-    assert models.lm
-    quantized = {name for name, tensor in models.lm.named_parameters() if len(stored(tensor)) > 1}
-    assert (
-        quantized == {f"{name}.weight" for name in matrices(models.lm)} and scheme(models.lm.layers) == name
-    )
-    assert len(quantized) == 7 * len(models.lm.layers)
-    assert type(models.lm.embed_tokens.weight.data) is Tensor
+    model = models.lm
+    assert model and scheme(model.layers) == name
+    quantized = {at: stored(tensor) for at, tensor in model.named_parameters() if len(stored(tensor)) > 1}
+    assert [*quantized] == [f"{at}.weight" for at in matrices(model)]
+    assert len(quantized) == 7 * len(model.layers)
+    of_layer = sum(matrix_bytes(name, *shape, 4, on_card=False) for shape in model.config.matrices)
+    assert sum(part.nbytes for parts in quantized.values() for part in parts) == len(model.layers) * of_layer
+    assert type(model.embed_tokens.weight.data) is Tensor
     assert scheme(plain(torch.float32).layers) is None
 
 
