@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.nn.qwen3 import table
 from subjects.rvc.config import PITCH_STEPS, SynthesizerConfig
 from subjects.rvc.models.conv import Conv
 
@@ -111,7 +112,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.scale = math.sqrt(config.hidden)
         self.emb_phone = nn.Linear(config.phone, config.hidden)
-        self.emb_pitch = nn.Embedding(PITCH_STEPS, config.hidden)
+        self.emb_pitch = table(PITCH_STEPS, config.hidden)
         self.encoder = Encoder(config)
         self.proj = Conv(config.hidden, 2 * config.inter)
 
