@@ -71,7 +71,8 @@ class Attention(nn.Module):
 
         A row of it begins one column farther right than the row before.
         """
-        return scores.flatten(-2).unfold(-1, 2 * self.window + 1, scores.shape[-1] + 1)
+        rows = scores.view(*scores.shape[:2], -1)  # one behind the other, in place
+        return rows.unfold(-1, 2 * self.window + 1, scores.shape[-1] + 1)
 
 
 class FeedForward(nn.Module):
