@@ -57,7 +57,7 @@ def _refused(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
 
 
 class PickledWeights:
-    """The tensors of a dictionary that was read from `where`, by name. Implements `harness.checkpoint.Weights`.
+    """The tensors of a dictionary that was read from `where`, by name; `harness.checkpoint.Weights`.
 
     Raises CheckpointError for a name or a value that is none of a tensor of numbers.
     """

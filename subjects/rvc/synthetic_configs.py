@@ -21,7 +21,7 @@ NARROW = {
     "hidden": 16,
     "filter": 32,
     "layers": 2,
-    "initial": 32,
+    "initial": 16,
     "gin": 8,
     "speakers": 4,
 }

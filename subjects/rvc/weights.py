@@ -149,7 +149,7 @@ class Fitted:
         value = self._held.read(name)
         if not bool(value.isfinite().all()):
             raise CheckpointError(f"{self.where}: {name} has values that are not numbers; download it again")
-        if name.endswith("running_var") and bool((value < 0).any()):
+        if name.endswith("running_var") and not bool((value >= 0).all()):
             raise CheckpointError(f"{self.where}: {name} is below zero, and is a variance; download it again")
         return wide(value)
 
@@ -215,17 +215,20 @@ def network(
     device: torch.device,
     dtype: torch.dtype,
     *,
+    part: str = "",
     folded: bool = True,
 ) -> Any:
-    """One of `NETWORKS` with the weights of `source`.
+    """One of `NETWORKS` with the weights of `source`, or the `part` of it alone.
 
-    Raises CheckpointError where names, shapes or values are not a network's.
+    Raises CheckpointError where names, shapes or values are not the network's.
     """
-    module = empty(name, configs, folded=folded)
-    expected = stored_shapes(module)
+    whole = empty(name, configs, folded=folded)
+    expected = stored_shapes(whole)
     weights = Fitted(source.weights(name), expected)
     check_shapes(expected, weights)
-    materialise(module, partial(fold, module, read=weights.read), device=device, dtype=dtype)
+    module, prefix = whole.get_submodule(part), f"{part}." if part else ""
+    read = partial(fold, module, read=lambda leaf: weights.read(prefix + leaf))
+    materialise(module, read, device=device, dtype=dtype)
     return module
 
 
