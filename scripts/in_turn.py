@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import NamedTuple
 
-Result = TypeVar("Result")
+from harness.comparison import in_turn as in_turn
 
 
 class Ratio(NamedTuple):
@@ -20,17 +20,3 @@ class Ratio(NamedTuple):
     def of(cls, pairs: Iterable[tuple[float, float]]) -> Ratio:
         ratios = [first / second for first, second in pairs]
         return cls(statistics.median(ratios), min(ratios), max(ratios))
-
-
-def in_turn(
-    first: Callable[[], Result], second: Callable[[], Result], pairs: int
-) -> list[tuple[Result, Result]]:
-    """Results of both, run beside one another so many times, either of them first in every other pair."""
-    results: list[tuple[Result, Result]] = []
-    for number in range(pairs):
-        if number % 2:
-            later = second()
-            results.append((first(), later))
-        else:
-            results.append((first(), second()))
-    return results

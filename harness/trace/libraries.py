@@ -4,6 +4,7 @@
                 efficient   any mask, no grouped heads                                   one kernel
                 math        everything else: operators in fp32, the scores in memory     a dozen
     RMSNorm     fused       every dtype, of contiguous memory                            one kernel
+    GRU         cuDNN's     every dtype                                                  one kernel a layer
     cuBLAS      one workspace, kept from the first matrix product on
     cuDNN       a workspace per convolution while it runs: one copy of its input
 
@@ -23,7 +24,7 @@ from torch import Tensor
 from harness import dtypes
 from harness.trace import kernels
 from harness.trace.calibration import Calibration
-from harness.trace.stage_costs import Attention, Work
+from harness.trace.stage_costs import Attention, Matmul, Work
 
 if TYPE_CHECKING:
     from harness.trace.fake_card import FakeCard
@@ -178,9 +179,41 @@ def rms_norm(
         return out
 
 
+def gru(
+    card: FakeCard,
+    x: Tensor,
+    hidden: Tensor,
+    weights: list[Tensor],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Any:
+    """cuDNN's GRU: a layer is one kernel, however many steps it has. What they wait for one another is not
+    in it, so that a long one takes longer."""
+    if card.libraries is None:
+        with card.operators:
+            return aten.gru.input.decompose(
+                x, hidden, weights, has_biases, layers, dropout, train, bidirectional, batch_first
+            )
+    ways = 2 if bidirectional else 1
+    each = len(weights) // layers
+    for layer in range(layers):
+        own = weights[layer * each : (layer + 1) * each]
+        out = card.fresh((*x.shape[:2], ways * hidden.shape[-1]), x.dtype)
+        flop = 2 * x.shape[0] * x.shape[1] * sum(weight.numel() for weight in own if weight.dim() == 2)
+        wide = card.libraries.in_fp32(x.dtype)
+        _one_kernel(card, Matmul, (x, hidden, *own), (out,), flop, flop if wide else 0)
+        x = out
+    return x, card.fresh(tuple(hidden.shape), x.dtype)
+
+
 # Operators that a card serves by other kernels than a CPU does.
 SERVED: dict[Any, Callable[..., Any]] = {
     aten.scaled_dot_product_attention.default: attend,
     aten._flash_attention_forward.default: attend_near,
     aten.rms_norm.default: rms_norm,
+    aten.gru.input: gru,
 }
