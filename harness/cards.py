@@ -25,7 +25,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -139,26 +139,17 @@ def find(name: str, or_else: str = "") -> Card:
     raise UsageError(f"card: {checks.shown(name)} {what}; use e.g. {names}{or_else}")
 
 
-def chosen(name: str | None, file: Path | None, memory_gib: float | None) -> Card:
-    """The card of a command's --card or --device-json, `DEFAULT` without either, as large as --max-vram says.
-
-    Raises as `find` and `read` do, and UsageError for both at once or a size that is none.
-    """
-    if name is not None and file is not None:
-        raise UsageError("--card: given together with --device-json; use one of them")
-    card = read(file) if file is not None else find(DEFAULT if name is None else name, OR_A_FILE)
-    if memory_gib is None:
-        return card
-    checks.within("--max-vram", memory_gib, *RANGES["memory_gib"])
-    return replace(card, memory_gib=memory_gib)
-
-
 def known(name: str, memory_gib: float) -> Card | None:
     """The card that its driver calls `name`, of this memory; None where the table has none."""
     keys = {_key(name), _key(f"{name} ({snap(memory_gib):g} GB)")}
     matches = [card for card in cards() if keys & _keys(card)]
     sized = [card for card in matches if snap(card.memory_gib) == snap(memory_gib)]
     return sized[0] if sized else None
+
+
+def example(size_gb: float) -> str:
+    """The short name of a card that was sold with this much; empty where the table names none."""
+    return _table()["examples"].get(f"{size_gb:g}", "")
 
 
 def read(path: Path) -> Card:

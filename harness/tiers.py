@@ -46,7 +46,7 @@ class Option:
 
     `flags`: its spellings. `read`: the value of a word, as argparse has it of a type. `allowed`: all values,
     where they can be listed. `several`: whether several values are as many cases. `of_lm`: whether it has a
-    use with a language model only.
+    use with a language model only. `compared`: its values in a fit matrix, where no flag says any.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Option:
     allowed: tuple[str, ...] | None = None
     several: bool = True
     of_lm: bool = False
+    compared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +138,8 @@ class TierSubject(Subject, Protocol):
 
     Its plans travel as JSON: `plan_type` is a frozen dataclass of plain fields, and checks what it is made
     of. Their `as_dict()` has `duration_s` and `batch_size`, and of `dit`, `lm`, `lm_backend`,
-    `offload_to_cpu`, `offload_dit_to_cpu`, `quantization`, `compile`, `graphs` and `notes` those that it
-    knows.
+    `offload_to_cpu`, `offload_dit_to_cpu`, `quantization`, `lm_quantization`, `compile`, `graphs` and `notes`
+    those that it knows.
     """
 
     plan_type: type

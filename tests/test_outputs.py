@@ -9,6 +9,7 @@ import profile_inference
 from acestep.costs import __main__ as costs
 from acestep.profiler import command as profiler
 from harness.trace import predict
+from subjects.qwen3_tts import __main__ as tts
 from tiersim import __main__ as tiersim
 
 TINY = ("--source", "synthetic-tiny", "--duration", "10")
@@ -18,21 +19,34 @@ def profile(arguments: list[str]) -> int:
     return profiler.main(arguments, tier_test=profile_inference.tier_test)
 
 
+def tts_costs(arguments: list[str]) -> int:
+    return tts.main(["costs", *arguments])
+
+
+def tts_bench(arguments: list[str]) -> int:
+    return tts.main(["bench", "--device", "cpu", *arguments])
+
+
 OUTPUTS = {
     "json": (costs.main, "cost.json", ("--json", "cost.json")),
     "html": (costs.main, "cost.html", ("--html", "cost.html")),
     "summary": (tiersim.main, "out/summary.md", ("--predict", "--out", "out")),
     "page": (tiersim.main, "out/report.html", ("--predict", "--out", "out")),
+    "picture": (tiersim.main, "fits.svg", ("--predict", "--svg", "fits.svg")),
     "results": (tiersim.main, "out/results.json", ("--predict", "--out", "out")),
     "results file": (tiersim.main, "kept.csv", ("--predict", "--benchmark-output", "kept.csv")),
     "results, profiler": (profile, "kept.json", ("--benchmark-output", "kept.json")),
     "trace": (profile, "trace.json", ("--trace", "trace.json")),
+    "json, qwen3_tts": (tts_costs, "tts.json", ("--json", "tts.json")),
+    "trace, qwen3_tts": (tts_bench, "tts-trace.json", ("--trace", "tts-trace.json")),
+    "plan, qwen3_tts": (tts_bench, "plan.json", ("--json-output", "plan.json")),
     "functions": (profile, "outputs/profile-functions.txt", ("--detailed",)),
 }
 FOREIGN = (
     b'<!doctype html>\n<html lang="en">\n<head>\n<title>Mine</title>\n',
     b'{"predicted": false}\n',
     b"# Notes\n",
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>',
     b"\xff\x00",
 )
 
@@ -60,4 +74,9 @@ def test_our_own_file_is_replaced(tmp_path: Path, monkeypatch):
     cost, out = (*TINY, "--json", "a.json", "--html", "a.html"), (*TINY, "--predict", "--tiers", "24")
     for _ in range(2):
         assert costs.main(cost) == 0
-        assert tiersim.main([*out, "--steps", "1", "--out", "out", "--benchmark-output", "a.csv"]) == 0
+        assert (
+            tiersim.main(
+                [*out, "--steps", "1", "--out", "out", "--benchmark-output", "a.csv", "--svg", "a.svg"]
+            )
+            == 0
+        )

@@ -19,6 +19,7 @@ from typing import Any
 
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.oom import Failure, classify
+from harness.process_memory import ProcessAccount
 from harness.subject import Result
 from harness.tiers import tier_subject
 from tiersim import cap
@@ -35,7 +36,7 @@ def run(job: Job, reporter: Reporter) -> Exit:
     reporter.begin("cap")
     installed, budget = cap.install(job.cap_kind, job.device, job.cap_bytes)
     reporter.send("cap", **asdict(installed))
-    reporter.budget = budget
+    reporter.budget, reporter.process = budget, ProcessAccount(job.device, budget)
 
     reporter.begin("load")
     subject = tier_subject(job.subject)
@@ -52,12 +53,14 @@ def run(job: Job, reporter: Reporter) -> Exit:
 
 
 def _figures(result: Result) -> Mapping[str, Any]:
+    telemetry = getattr(result, "telemetry", None)
     return {
         "wall_s": result.wall_s,
         "stages_s": dict(result.stages_s),
         "counts": asdict(result.counts),
         "fallbacks": [asdict(fallback) for fallback in result.fallbacks],
         "environment": dict(result.environment),
+        **({"telemetry": asdict(telemetry)} if telemetry else {}),
     }
 
 

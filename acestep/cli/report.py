@@ -54,6 +54,8 @@ def print_generation(result: GenerationResult, load_s: float, *, as_json: bool) 
             "preset": result.plan["preset"],
             "ran": _what_ran(ran),
         }
+        if result.telemetry and result.telemetry.joules_per_song is not None:
+            facts["energy"] = f"{result.telemetry.joules_per_song:.4g} J a song"
         _print_facts(facts | _tokens(counts, result.stages_s, ran))
         for item in result.audios:
             if item.path:
@@ -80,6 +82,7 @@ def record(result: GenerationResult, load_s: float) -> dict[str, Any]:
         "plan": dict(result.plan),
         "environment": dict(result.environment),
         "peak_memory_bytes": result.peak_memory_bytes,
+        "telemetry": dataclasses.asdict(result.telemetry) if result.telemetry else None,
         "fallbacks": [dataclasses.asdict(fallback) for fallback in result.fallbacks],
         "warnings": list(result.warnings),
         "audios": audios,
@@ -129,6 +132,7 @@ def _tokens(counts: Counts, stages_s: Mapping[str, float], ran: Mapping[str, Any
     prefill = counts.lm_prefill_tokens / stages_s["lm_prefill"]
     decode = counts.lm_decode_tokens / stages_s["lm_decode"]
     basis = f"{counts.lm_prefill_tokens} and {counts.lm_decode_tokens}, {ran['lm']}, {ran['lm_backend']}"
+    basis += f", {ran['lm_quantization']}" if ran["lm_quantization"] else ""
     return {"tokens": f"prefill {prefill:.0f}/s, decode {decode:.0f}/s ({basis})"}
 
 

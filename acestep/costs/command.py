@@ -15,7 +15,7 @@ from acestep.presets import PRESETS
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
 from acestep.subject import SUBJECT
-from harness import cards, console
+from harness import card_flags, cards, console
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustments
 from harness.cards import Card
@@ -40,7 +40,11 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(options.json, Path):
             writable("--json", options.json, _is_prediction)
         return anchor_report.run(options.json)
-    card = cards.chosen(options.card, options.device_json, options.max_vram)
+    if options.lm_fits:
+        from acestep.costs import lm_fits
+
+        return lm_fits.run(options.lm_fits)
+    card = card_flags.chosen(options.card, options.device_json, options.max_vram)
     json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html, is_page) if options.html else None
     if json_file and json_file == html_file:
@@ -105,6 +109,7 @@ def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
         offload_to_cpu=options.offload,
         offload_dit_to_cpu=options.offload_dit,
         quantization=options.quantization,
+        lm_quantization=options.lm_quantization,
         compile=False,
         graphs=options.graphs,
         strict=options.strict,

@@ -12,104 +12,14 @@ with bias (`harness.nn.folded`). `folded=False` leaves the norms in, with the fi
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.nn.folded import Folded, Read, wide
-from harness.tensor_files import Shape
 from subjects.rvc.chunks import chunks
 from subjects.rvc.config import RMVPEConfig
-
-EPS = 1e-5  # of batch norms
-POOL = 2  # of time and mel, from level to level; of channels, too
-STATISTICS = ("weight", "bias", "running_mean", "running_var")
-
-Conv = nn.Conv2d | nn.ConvTranspose2d
-Rows = tuple[int, int]  # first and last
-
-
-class BatchNorm(nn.Module):
-    """Batch norm by running statistics, as a file has it."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.weight, self.bias, self.running_mean, self.running_var = (
-            nn.Parameter(torch.empty(channels)) for _ in STATISTICS
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=EPS)
-
-
-class Scaling(Folded):
-    """The same as a factor and a shift."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.factor = nn.Parameter(torch.empty(channels))
-        self.shift = nn.Parameter(torch.empty(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.shift.view(-1, 1, 1), x, self.factor.view(-1, 1, 1))
-
-    def stored(self) -> dict[str, Shape]:
-        return dict.fromkeys(STATISTICS, tuple(self.factor.shape))
-
-    def folded(self, name: str, read: Read) -> Tensor:
-        factor, shift = _affine(read)
-        return factor if name == "factor" else shift
-
-
-def _affine(read: Read) -> tuple[Tensor, Tensor]:
-    """Factor and shift of the batch norm that `read` reads."""
-    weight, bias, mean, variance = (wide(read(name)) for name in STATISTICS)
-    factor = weight / (variance + EPS).sqrt()
-    return factor, bias - mean * factor
-
-
-class FoldedConvs(Folded):
-    """Convolutions with the batch norms behind them, each followed by ReLU.
-
-    Stored they are `0` and `1`, `3` and `4`; here `0` and `3`.
-    """
-
-    def __init__(self, *convs: Conv):
-        super().__init__()
-        for place, conv in enumerate(convs):
-            conv.bias = nn.Parameter(torch.empty(conv.out_channels))
-            self.add_module(str(3 * place), conv)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for conv in self.children():
-            x = conv(x).relu_()
-        return x
-
-    def stored(self) -> dict[str, Shape]:
-        shapes: dict[str, Shape] = {}
-        for place, conv in self.named_children():
-            conv = cast(Conv, conv)
-            shapes[f"{place}.weight"] = tuple(conv.weight.shape)
-            shapes |= {f"{int(place) + 1}.{name}": (conv.out_channels,) for name in STATISTICS}
-        return shapes
-
-    def folded(self, name: str, read: Read) -> Tensor:
-        place, _, leaf = name.partition(".")
-        factor, shift = _affine(lambda statistic: read(f"{int(place) + 1}.{statistic}"))
-        if leaf == "bias":
-            return shift
-        transposed = isinstance(self.get_submodule(place), nn.ConvTranspose2d)
-        return wide(read(name)) * factor.view((1, -1, 1, 1) if transposed else (-1, 1, 1, 1))
-
-
-def convs(folded: bool, *layers: Conv) -> nn.Module:
-    """Convolutions, each with batch norm and ReLU, either way."""
-    if folded:
-        return FoldedConvs(*layers)
-    parts = ((conv, BatchNorm(conv.out_channels), nn.ReLU(inplace=True)) for conv in layers)
-    return nn.Sequential(*(part for triple in parts for part in triple))
+from subjects.rvc.models.convolutions import POOL, BatchNorm, Conv, Rows, Scaling, convs, seen
 
 
 class Block(nn.Module):
@@ -117,9 +27,8 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, out: int, folded: bool):
         super().__init__()
-        first = nn.Conv2d(channels, out, 3, padding=1, bias=False)
-        self.conv = convs(folded, first, nn.Conv2d(out, out, 3, padding=1, bias=False))
-        self.shortcut = nn.Conv2d(channels, out, 1) if channels != out else None
+        self.conv = convs(folded, (channels, out), (out, out))
+        self.shortcut = Conv(channels, out, 1) if channels != out else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x).add_(self.shortcut(x) if self.shortcut else x)
@@ -165,9 +74,9 @@ class Intermediate(nn.Module):
     def __init__(self, config: RMVPEConfig, folded: bool):
         super().__init__()
         *_, narrow = _widths(config)
-        wide = 2 * narrow
+        width = 2 * narrow
         self.layers = nn.ModuleList(
-            Level(config, narrow if place == 0 else wide, wide, folded)
+            Level(config, narrow if place == 0 else width, width, folded)
             for place in range(config.intermediate)
         )
 
@@ -183,8 +92,7 @@ class DecoderLevel(nn.Module):
     def __init__(self, config: RMVPEConfig, channels: int, folded: bool):
         super().__init__()
         out = channels // POOL
-        up = nn.ConvTranspose2d(channels, out, 3, POOL, padding=1, output_padding=1, bias=False)
-        self.conv1 = convs(folded, up)
+        self.conv1 = convs(folded, (channels, out), up=True)
         self.conv2 = blocks(config.blocks, 2 * out, out, folded)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
@@ -236,19 +144,6 @@ class UNet(nn.Module):
         return rows
 
 
-def seen(module: nn.Module, rows: Rows) -> Rows:
-    """Rows of its input that `rows` depend on, through all convolutions of `module`, one behind the other."""
-    layers = [layer for layer in module.modules() if isinstance(layer, Conv)]
-    for layer in reversed(layers):
-        kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])
-        first, last = rows
-        if isinstance(layer, nn.ConvTranspose2d):
-            rows = -((kernel - 1 - padding - first) // stride), (last + padding) // stride
-        else:
-            rows = first * stride - padding, last * stride - padding + kernel - 1
-    return rows
-
-
 class BiGRU(nn.Module):
     """One layer, both ways: `[B, T, I] -> [B, T, 2·H]`."""
 
@@ -267,7 +162,7 @@ class RMVPE(nn.Module):
         super().__init__()
         self.grid = POOL**config.levels  # frames, of which a pass has a multiple
         self.unet = UNet(config, folded)
-        self.cnn = nn.Conv2d(config.channels, config.out_channels, 3, padding=1)
+        self.cnn = Conv(config.channels, config.out_channels)
         width = config.out_channels * config.mels
         self.fc = nn.ModuleList([BiGRU(width, config.gru), nn.Linear(2 * config.gru, config.bins)])
 

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 
-from harness.errors import MissingPrerequisite
+from harness.errors import BenchError, MissingPrerequisite
 from harness.streaming import largest_error, unequal
 from subjects.qwen3_tts.config import FRAME_SAMPLES, SAMPLE_RATE
 from subjects.qwen3_tts.engine import Engine
@@ -72,6 +72,14 @@ def test_a_stream_is_what_is_made_at_once(engine, result, chunk_frames):
     assert not unequal(error, "float32")
     assert SUBJECT.check(streamed, plan) is None
     assert sum(streamed.stages_s.values()) == pytest.approx(streamed.wall_s, rel=1e-9)
+
+
+def test_a_stream_that_another_request_has_overtaken_says_so(engine):
+    stream = engine.stream(asked(engine, chunk_frames=2))
+    next(stream)
+    engine.run(asked(engine))
+    with pytest.raises(BenchError, match="another request"):
+        next(stream)
 
 
 def test_time_to_the_first_chunk_is_made_of_its_stages(engine):
@@ -148,6 +156,22 @@ def test_what_came_wrong_is_told(engine, result):
         audio = replace(result.audios[0], tensor=wave, peak=float(wave.abs().max()))
         wrong = replace(result, audios=(audio, result.audios[1]))
         assert problem in (SUBJECT.check(wrong, plan) or "")
+
+
+def test_what_goes_on_from_a_recording_is_decoded_behind_it():
+    base = Engine.load("synthetic-tiny", model="0.6B-Base", device="cpu")
+    frames = torch.randint(2048, (5, 16), generator=torch.Generator().manual_seed(0))
+    fields = {"reference_text": "a b", "reference_codes": tuple(map(tuple, frames.tolist()))}
+    plan, without = asked(base, 4, chunk_frames=3, **fields), asked(base, 4)
+    assert len(plan.prompt.rows) == len(without.prompt.rows) + 5
+    result = base.run(plan)
+    assert SUBJECT.check(result, plan) is None and result.counts.decoded_frames == 4 + 5
+    chunks = [*base.stream(plan)]
+    whole = [audio.tensor for audio in base.decoded(plan, result.codes)]
+    assert not unequal(largest_error(chunks, [audio.tensor for audio in result.audios]), "float32")
+    assert not unequal(largest_error(chunks, whole), "float32")
+    alone = [audio.tensor for audio in base.decoded(without, result.codes)]  # the control: from silence
+    assert unequal(largest_error(chunks, alone), "float32")
 
 
 def test_a_voice_that_cannot_be_heard_is_refused(tmp_path):
