@@ -16,8 +16,12 @@ import tiersim.__main__
 from acestep import __main__ as acestep_main
 from acestep.costs import __main__ as costs_main
 from acestep.profiler.flags import parser as profiler_parser
+from subjects.qwen3_tts import __main__ as qwen3_tts_main
 
-ACESTEP, COSTS, PROFILER, TIERSIM = COMMANDS = ("acestep", "acestep.costs", "profile_inference", "tiersim")
+ACESTEP, COSTS, PROFILER, TIERSIM, TTS = COMMANDS = (
+    *("acestep", "acestep.costs", "profile_inference", "tiersim"),
+    "subjects.qwen3_tts",
+)
 ENGINE = (ACESTEP, COSTS, PROFILER)
 # Which commands raise what a module says; the longest name that a path begins with decides.
 RAISED_BY: Mapping[str, tuple[str, ...]] = {
@@ -33,7 +37,9 @@ RAISED_BY: Mapping[str, tuple[str, ...]] = {
     "acestep/setup.py": (ACESTEP, PROFILER),  # of a device that has no graphs
     "harness/accelerators.py": (ACESTEP, PROFILER, TIERSIM),
     "harness/cards.py": (COSTS, TIERSIM),
+    "harness/card_flags.py": (COSTS, TTS),
     "harness/console.py": COMMANDS,
+    "subjects/qwen3_tts/": (TTS,),
     "tiersim/": (PROFILER, TIERSIM),
 }
 SHOWN = "acestep/cli/card.py"  # lists commands, each of which its own tests run
@@ -103,6 +109,7 @@ def flags_of(command: str) -> set[str]:
         COSTS: costs_main.arguments,
         PROFILER: profiler_parser,
         TIERSIM: tiersim.__main__.arguments,
+        TTS: qwen3_tts_main.parser,
     }
     return options(parsers[command]())
 

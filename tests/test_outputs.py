@@ -9,6 +9,7 @@ import profile_inference
 from acestep.costs import __main__ as costs
 from acestep.profiler import command as profiler
 from harness.trace import predict
+from subjects.qwen3_tts import __main__ as tts
 from tiersim import __main__ as tiersim
 
 TINY = ("--source", "synthetic-tiny", "--duration", "10")
@@ -16,6 +17,14 @@ TINY = ("--source", "synthetic-tiny", "--duration", "10")
 
 def profile(arguments: list[str]) -> int:
     return profiler.main(arguments, tier_test=profile_inference.tier_test)
+
+
+def tts_costs(arguments: list[str]) -> int:
+    return tts.main(["costs", *arguments])
+
+
+def tts_bench(arguments: list[str]) -> int:
+    return tts.main(["bench", "--device", "cpu", *arguments])
 
 
 OUTPUTS = {
@@ -27,6 +36,9 @@ OUTPUTS = {
     "results file": (tiersim.main, "kept.csv", ("--predict", "--benchmark-output", "kept.csv")),
     "results, profiler": (profile, "kept.json", ("--benchmark-output", "kept.json")),
     "trace": (profile, "trace.json", ("--trace", "trace.json")),
+    "json, qwen3_tts": (tts_costs, "tts.json", ("--json", "tts.json")),
+    "trace, qwen3_tts": (tts_bench, "tts-trace.json", ("--trace", "tts-trace.json")),
+    "plan, qwen3_tts": (tts_bench, "plan.json", ("--json-output", "plan.json")),
     "functions": (profile, "outputs/profile-functions.txt", ("--detailed",)),
 }
 FOREIGN = (

@@ -29,6 +29,8 @@ COMMANDS = {
     "acestep": f"-m acestep generate {TINY} --dry-run --out {{folder}}",
     "acestep, refused": "-m acestep generate --source {folder}",
     "acestep.costs": "-m acestep.costs --list-cards",
+    "qwen3_tts": "-m subjects.qwen3_tts costs --list-cards",
+    "qwen3_tts, refused": "-m subjects.qwen3_tts bench --source {folder}",
     "tiersim": f"-m tiersim {TINY} --dry-run --tiers 8 --boundary",
     "tiersim, refused": "-m tiersim --dry-run --source {folder}",
     "profile": f"{ROOT}/profile_inference.py {TINY} --dry-run",

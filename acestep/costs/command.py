@@ -15,7 +15,7 @@ from acestep.presets import PRESETS
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
 from acestep.subject import SUBJECT
-from harness import cards, console
+from harness import card_flags, cards, console
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustments
 from harness.cards import Card
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(options.json, Path):
             writable("--json", options.json, _is_prediction)
         return anchor_report.run(options.json)
-    card = cards.chosen(options.card, options.device_json, options.max_vram)
+    card = card_flags.chosen(options.card, options.device_json, options.max_vram)
     json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html, is_page) if options.html else None
     if json_file and json_file == html_file:

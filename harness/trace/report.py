@@ -147,7 +147,13 @@ def _sites(cost: Cost) -> list[str]:
     for site, size_bytes in list(stage.sites.items())[:TOP_SITES]:
         share = size_bytes / stage.peak_allocated_bytes
         if share >= LEAST_SHARE:
-            lines.append(f"{size_bytes / GIB:>8.2f} GiB {share:>4.0%}  {harmless(site)}")
+            held = f"{size_bytes / GIB:>8.2f} GiB {share:>4.0%}  "
+            lines += textwrap.wrap(
+                held + harmless(site),
+                COLUMNS,
+                subsequent_indent=" " * len(held),
+                break_on_hyphens=False,
+            )
     return lines
 
 

@@ -85,7 +85,8 @@ def _engine(add: Add) -> None:
 def _bench(add: Add) -> None:
     _engine(add)
     add("--device", nargs="+", default=[AUTO], metavar="NAME", help=f"{DEVICES}, one or more ({AUTO})")
-    add("--dtype", nargs="+", default=[AUTO], choices=(AUTO, *DTYPES), help=f"one or more ({AUTO})")
+    names = ", ".join((AUTO, *DTYPES))
+    add("--dtype", nargs="+", default=[AUTO], metavar="NAME", help=f"{names}, one or more ({AUTO})")
     add("--threads", type=whole, metavar="N", help="of a CPU (torch's choice)")
     add("--fixture", action="append", choices=FIXTURES, help="inputs of about 1, 5 and 20 s (all)")
     add("--iterations", type=whole, default=3, metavar="N", help="timed runs (%(default)s)")
@@ -133,6 +134,8 @@ def _generate(add: Add) -> None:
     add("--speaker", metavar="NAME", help="of a CustomVoice model (ryan)")
     add("--instruct", metavar="TEXT", help="how to speak: 1.7B CustomVoice, VoiceDesign")
     add("--reference", metavar="FILE", help="a recording of the voice, for a Base model")
+    add("--reference-text", metavar="TEXT", help="what is said in it, with its codes")
+    add("--reference-codes", type=Path, metavar="FILE", help="its codes, 16 a frame: a JSON list of lists")
     add("--batch", dest="batch_size", type=whole, metavar="N", help="items (1)")
     add("--seed", type=whole, help="of the first item (42)")
     add("--greedy", action="store_true", default=None, help="the most likely codes")

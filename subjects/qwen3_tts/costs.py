@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from harness import cards, console
+from harness import card_flags, cards, console
 from harness.accelerators import Accelerator
 from harness.cards import Card
 from harness.files import writable, write_whole
@@ -19,7 +19,7 @@ from subjects.qwen3_tts.request import request
 from subjects.qwen3_tts.setup import Setup
 from subjects.qwen3_tts.subject import SUBJECT
 
-FRAMES = 4  # of a request whose launches are counted, with one more and without
+FRAMES = 2  # of a request whose launches are counted, with one more and without
 MAKING = ("talker_decode", "sampling", "code_predictor")  # stages that make frames
 
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     if options.list_cards:
         print(listing(cards.cards()))
         return 0
-    card = cards.chosen(options.card, options.device_json, options.max_vram)
+    card = card_flags.chosen(options.card, options.device_json, options.max_vram)
     place = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     setup = Setup.choose(
         options.source,

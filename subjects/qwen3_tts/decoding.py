@@ -17,8 +17,15 @@ from subjects.qwen3_tts.models.decoder_state import DecoderState
 MOST_FRAMES = 300  # of one pass, whose memory grows with them
 
 
-def whole(decoder: Decoder, codes: Tensor, context: int | None = None) -> Tensor:
-    """Audio `[B, 1920 T]` of `codes [B, 16, T]`; `context` as the published package does, None exact."""
+def whole(decoder: Decoder, codes: Tensor, context: int | None = None, skipped: int = 0) -> Tensor:
+    """Audio `[B, 1920 (T - skipped)]` of `codes [B, 16, T]` behind the first, `skipped` ones.
+
+    `context` as the published package does, None exact.
+    """
+    return _whole(decoder, codes, context)[:, skipped * FRAME_SAMPLES :]
+
+
+def _whole(decoder: Decoder, codes: Tensor, context: int | None) -> Tensor:
     frames = codes.shape[-1]
     if frames <= MOST_FRAMES:
         return decoder(codes)

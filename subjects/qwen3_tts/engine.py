@@ -29,6 +29,7 @@ from harness.device import (
 )
 from harness.graphs import Graphs
 from harness.memory import MemoryBudget
+from harness.nn.blocks import flash_serves
 from harness.nn.islands import islands
 from harness.spans import Times, record
 from harness.stream import Stream
@@ -131,8 +132,9 @@ class Engine:
         """Audio of `codes [16, T]` of each item, exactly and all at once: what a stream is held against."""
         with torch.inference_mode():
             padded = torch.nn.utils.rnn.pad_sequence([item.T for item in codes], batch_first=True)
-            batch = padded.transpose(1, 2).to(self.networks.device)
-            wave = decoding.whole(self.networks.decoder, batch).float().cpu()
+            before = Utterance(self.networks, plan).before()
+            batch = torch.cat((before, padded.transpose(1, 2).to(before)), dim=-1)
+            wave = decoding.whole(self.networks.decoder, batch, skipped=before.shape[-1]).float().cpu()
         return audios(wave, [item.shape[-1] for item in codes], plan.request.seeds)
 
     def peaks_bytes(self) -> dict[str, int]:
@@ -188,6 +190,7 @@ def _environment(setup: Setup, networks: Networks) -> dict[str, Any]:
             sorted({name for _, module in networks.modules() for name in islands(module, networks.dtype)})
         )
         or None,
+        "attention": "flash" if flash_serves(networks.device, networks.dtype) else "sdpa",
         "source": setup.source,
         "source_origin": setup.source_origin,
         "model": setup.model,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from harness import console
 from harness.checkpoint_files import read_whole
@@ -14,7 +16,7 @@ from subjects.qwen3_tts.request import request
 from subjects.qwen3_tts.setup import Setup
 from subjects.qwen3_tts.subject import SUBJECT
 
-FIELDS = ("language", "speaker", "instruct", "reference", "batch_size", "seed", "greedy")
+FIELDS = ("language", "speaker", "instruct", "reference", "reference_text", "batch_size", "seed", "greedy")
 MAX_BYTES = 2**20  # of a list of tokens
 
 
@@ -24,9 +26,11 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("text: give it, or its tokens by --text-ids")
     fields = {name: value for name in FIELDS if (value := getattr(options, name)) is not None}
     if options.text is None:
-        fields["text_ids"] = _ids(options)
+        fields["text_ids"] = _listed("text_ids", options.text_ids)
     else:
         fields["text"] = text("text", options.text)
+    if options.reference_codes is not None:
+        fields["reference_codes"] = _listed("reference_codes", options.reference_codes)
     setup = Setup.choose(
         options.source,
         model=options.model,
@@ -51,14 +55,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _ids(options: argparse.Namespace) -> tuple[int, ...]:
-    """The tokens in a file. Raises UsageError for what is no list of numbers."""
+def _listed(name: str, path: Path) -> tuple[Any, ...]:
+    """The list in a JSON file. Raises UsageError, about `name`, where it holds something else."""
     import json
 
     try:
-        ids = json.loads(read_whole(options.text_ids, MAX_BYTES))
+        values = json.loads(read_whole(path, MAX_BYTES))
     except ValueError as error:
-        raise UsageError(f"text_ids: {str(options.text_ids)!r} is not JSON: {error}") from None
-    if not isinstance(ids, list):
-        raise UsageError(f"text_ids: {str(options.text_ids)!r} holds no list; write [1, 2, 3]")
-    return tuple(ids)
+        raise UsageError(f"{name}: {str(path)!r} is not JSON: {error}") from None
+    if not isinstance(values, list):
+        raise UsageError(f"{name}: {str(path)!r} holds no list; write [1, 2, 3]")
+    return tuple(values)

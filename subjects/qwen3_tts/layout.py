@@ -30,7 +30,8 @@ STEM = "model"  # of both safetensors files
 TALKER, CODE_PREDICTOR, SPEAKER_ENCODER = "talker.", "talker.code_predictor.", "speaker_encoder."
 DECODER, ENCODER = "decoder.", "encoder."  # of the codec; its encoder has no use here
 
-CODES = 2_048  # of each of the 16 codebooks; rows of the talker's table from here on are control tokens
+GROUPS = 16  # codes of a frame
+CODES = 2_048  # of each codebook; rows of the talker's table from here on are control tokens
 TEXT_VOCAB, CODEC_VOCAB = 151_936, 3_072
 DEFAULT_SPEAKER = "ryan"
 # Tokens of the templates' words.

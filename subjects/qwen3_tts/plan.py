@@ -16,10 +16,10 @@ from subjects.qwen3_tts.layout import (
     VARIANTS,
     VOICE_DESIGN,
 )
-from subjects.qwen3_tts.prompt import Prompt, layout
+from subjects.qwen3_tts.prompt import Prompt, Reference, layout
 from subjects.qwen3_tts.request import FRAME_S, Request
 from subjects.qwen3_tts.setup import Setup
-from subjects.qwen3_tts.text import instruction, spoken, tokens
+from subjects.qwen3_tts.text import heard, instruction, spoken, tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class Plan:
             "frames": self.frames,
             "text_tokens": self.text_tokens,
             "prompt_rows": len(self.prompt.rows),
+            "reference_frames": len(request.reference_codes),
             "text_streaming": self.text_streaming,
             **{name: getattr(request, name) for name in said + drawn},
             "adjustments": [asdict(adjustment) for adjustment in self.adjustments],
@@ -99,6 +100,7 @@ def resolve(request: Request, setup: Setup) -> Plan:
             speaker=request.speaker,
             instruct=instruction(tokens(setup.source, request.instruct)) if request.instruct else (),
             x_vector=kind == BASE,
+            reference=_reference(request, setup.source),
             streaming=text_streaming,
         ),
         text_tokens=len(body),
@@ -109,18 +111,27 @@ def resolve(request: Request, setup: Setup) -> Plan:
     )
 
 
+def _reference(request: Request, source: str) -> Reference | None:
+    """The recording that a text goes on from, where its codes are given."""
+    if not request.reference_codes:
+        return None
+    return Reference(heard(tokens(source, request.reference_text)), request.reference_codes)
+
+
 def _known(request: Request, model: str, size: str, kind: str, changes: Adjustments) -> Request:
     """The request without what `model` has no use for."""
     unused = {
         "instruct": (size == SMALL or kind == BASE, ""),
         "speaker": (kind != CUSTOM_VOICE, None),
         "reference": (kind != BASE, None),
+        "reference_codes": (kind != BASE, ()),
     }
     for name, (idle, nothing) in unused.items():
         value = getattr(request, name)
         if idle and value != nothing:
             changes.note(name, value, None, f"has no use in {model}")
-            request = replace(request, **{name: nothing})
+            unused_too = {"reference_text": ""} if name == "reference_codes" else {}
+            request = replace(request, **{name: nothing}, **unused_too)
     return request
 
 

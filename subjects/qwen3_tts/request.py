@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from harness.checks import one_of, path, sequence, within
 from harness.declared import check, choice, number, switch, whole, words
+from harness.errors import UsageError
 from harness.subject import DEFAULT_DURATION_S, DEFAULT_SEED
 from subjects.qwen3_tts.config import FRAME_SAMPLES, SAMPLE_RATE
-from subjects.qwen3_tts.layout import TEXT_VOCAB
+from subjects.qwen3_tts.layout import CODES, GROUPS, TEXT_VOCAB
 from subjects.qwen3_tts.prompt import AUTO, PUBLISHED
 
 MAX_BATCH = 64
@@ -16,6 +17,8 @@ MAX_SEED = 2**32 - 1
 MAX_TEXT_IDS = 8_192
 MAX_TEXT_CHARS = 32_768
 MAX_FRAMES = 8_191  # of the published limit of 8,192 tokens, the last of which is no frame
+USUAL_FRAMES = 2_047  # of the package's own limit where nobody says one
+MAX_REFERENCE_FRAMES = 1_000
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 DEFAULT_TEXT = "The boats left before dawn, and by noon the whole harbour had heard what they brought back."
 
@@ -27,6 +30,7 @@ class Request:
     `text_ids`: tokens of the text, instead of it. `duration_s`: audio of exactly so many whole frames, the
     model's own end is passed over; None: until it ends by itself, `max_frames` at most. `speaker`: of a
     CustomVoice model. `reference`: a recording of the voice, for a Base model; None is a made-up one.
+    `reference_codes`, 16 a frame, and `reference_text`: what is said in it, which the text then goes on from.
     `text_streaming`: text enters frame by frame instead of before the first one; None is the mode's own way.
 
     `chunk_frames`: of a stream's pieces. `context`: how many frames before a piece are decoded again with it,
@@ -39,9 +43,11 @@ class Request:
     language: str = choice(AUTO, (AUTO, *PUBLISHED.languages))
     speaker: str | None = None
     reference: str | None = None
+    reference_text: str = words("", MAX_TEXT_CHARS)
+    reference_codes: tuple[tuple[int, ...], ...] = ()
     text_streaming: bool | None = None
     duration_s: float | None = number(None, FRAME_S, MAX_FRAMES * FRAME_S)
-    max_frames: int = whole(MAX_FRAMES, 1, MAX_FRAMES)
+    max_frames: int = whole(USUAL_FRAMES, 1, MAX_FRAMES)
     batch_size: int = whole(1, 1, MAX_BATCH)
     seed: int = whole(DEFAULT_SEED, 0, MAX_SEED)
     greedy: bool = switch(False)
@@ -62,11 +68,25 @@ class Request:
             for token in ids:
                 within("text_ids", token, 0, TEXT_VOCAB - 1, kind=int)
             object.__setattr__(self, "text_ids", ids)
+        if bool(self.reference_text) != bool(self.reference_codes):
+            raise UsageError("reference_text, reference_codes: one is of no use without the other; give both")
+        frames = sequence("reference_codes", self.reference_codes, MAX_REFERENCE_FRAMES)
+        object.__setattr__(self, "reference_codes", tuple(map(_frame, frames)))
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """One for each item."""
         return tuple((self.seed + item) % (MAX_SEED + 1) for item in range(self.batch_size))
+
+
+def _frame(codes: object) -> tuple[int, ...]:
+    """The codes of a frame. Raises UsageError unless there are 16 of them."""
+    frame = sequence("reference_codes", codes, GROUPS)
+    if len(frame) != GROUPS:
+        raise UsageError(f"reference_codes: a frame has {len(frame)} codes; give {GROUPS}")
+    for code in frame:
+        within("reference_codes", code, 0, CODES - 1, kind=int)
+    return frame
 
 
 def request(duration_s: float | None = DEFAULT_DURATION_S, **fields: object) -> Request:

@@ -13,6 +13,7 @@ from subjects.qwen3_tts.layout import (
     CODEC_VOCAB,
     CODES,
     FULL,
+    GROUPS,
     LARGE,
     MODEL_IDS,
     SMALL,
@@ -26,7 +27,6 @@ from subjects.qwen3_tts.layout import (
 from subjects.qwen3_tts.prompt import PUBLISHED
 
 Config = dict[str, Any]
-GROUPS = 16
 WIDTHS = {FULL: {SMALL: 1024, LARGE: 2048}, TINY: {SMALL: 64, LARGE: 96}}  # of the talker
 SPEAKER_TINY = {
     "enc_channels": [32, 32, 32, 32, 96],

@@ -41,6 +41,11 @@ def instruction(body: Iterable[int]) -> tuple[int, ...]:
     return (IM_START, USER, NEWLINE, *body, IM_END, NEWLINE)
 
 
+def heard(body: Iterable[int]) -> tuple[int, ...]:
+    """The template of what is said in a recording."""
+    return (IM_START, ASSISTANT, NEWLINE, *body, IM_END, NEWLINE)
+
+
 @lru_cache(maxsize=2)
 def _tokenizer(folder: Path) -> tokenizers.Tokenizer:
     from tokenizers import models

@@ -17,6 +17,7 @@ from harness.stream import Clock
 from subjects.qwen3_tts import decoding, voice
 from subjects.qwen3_tts.config import FRAME_SAMPLES, SAMPLE_RATE
 from subjects.qwen3_tts.frames import FrameLoop
+from subjects.qwen3_tts.layout import GROUPS
 from subjects.qwen3_tts.mel import log_mel
 from subjects.qwen3_tts.plan import Plan
 from subjects.qwen3_tts.prompt import embed
@@ -62,13 +63,22 @@ class Utterance:
     def audios(self, codes: Tensor, save_dir: Path | None) -> tuple[Audio, ...]:
         """Items of all frames, and their files."""
         with span("decode"):
-            wave = decoding.whole(self.networks.decoder, codes, self.plan.request.context).float().cpu()
-        self.decoded_frames += codes.shape[-1]
+            before = self.before()
+            joined = torch.cat((before, codes), dim=-1)
+            context = self.plan.request.context
+            wave = decoding.whole(self.networks.decoder, joined, context, before.shape[-1]).float().cpu()
+        self.decoded_frames += joined.shape[-1]
         lengths = [item.shape[-1] for item in self.kept]
         if save_dir is None:
             return audios(wave, lengths, self.plan.request.seeds)
         with span("save"):
             return audios(wave, lengths, self.plan.request.seeds, save_dir)
+
+    def before(self) -> Tensor:
+        """Codes `[B, 16, R]` that the utterance goes on from: of the reference, R is 0 without one."""
+        request = self.plan.request
+        frames = torch.tensor(request.reference_codes, dtype=torch.long, device=self.networks.device)
+        return frames.view(-1, GROUPS).T.expand(request.batch_size, -1, -1)
 
     def counts(self) -> Counts:
         """Of what ran."""
@@ -106,6 +116,8 @@ class Utterance:
         self, loop: FrameLoop, decoder: decoding.Pieces, frames: Sequence[Tensor], start: int
     ) -> Tensor:
         with span("decode"):
+            if start == 0 and (before := self.before()).shape[-1]:
+                decoder.next(before)
             wave = decoder.next(torch.stack(list(frames), dim=-1)).float().cpu()
             for item, length in zip(wave, loop.lengths(), strict=True):
                 item[max(length - start, 0) * FRAME_SAMPLES :] = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,13 +78,12 @@ class Synthetic:
         self.seed = seed
 
     def model(self) -> RandomWeights:
-        networks = _empty(checkpoint.read(self.name, self.variant))
-        shapes = {n: s for part in networks[:-1] for n, s in part.shapes.items()}
+        shapes, _ = _shapes(self.name, self.variant)
         dtype = getattr(torch, MODELS[self.name][self.variant]["torch_dtype"])
         return RandomWeights(f"{self.name}/{self.variant}", shapes, dtype, self.seed, Law(shapes))
 
     def codec(self) -> RandomWeights:
-        shapes = _empty(checkpoint.read(self.name, self.variant))[-1].shapes
+        _, shapes = _shapes(self.name, self.variant)
         dtype = getattr(torch, CODECS[self.name]["torch_dtype"])
         scale = 1.0 if self.name == TINY else CODECS[self.name]["decoder_config"]["layer_scale_initial_scale"]
         return RandomWeights(f"{self.name}/{CODEC}", shapes, dtype, self.seed, Law(shapes, scale))
@@ -150,6 +149,13 @@ def _empty(configs: Configs) -> list[_Part]:
     if speaker := configs.speaker:
         parts.append(_Part("speaker_encoder", on_meta(lambda: SpeakerEncoder(speaker)), SPEAKER_ENCODER))
     return [*parts, _Part("decoder", on_meta(lambda: Decoder(configs.decoder)), DECODER)]
+
+
+@cache
+def _shapes(source: str, variant: str) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """Names and shapes of both files of a made-up model."""
+    *networks, decoder = _empty(checkpoint.read(source, variant))
+    return {name: shape for part in networks for name, shape in part.shapes.items()}, decoder.shapes
 
 
 @dataclass(frozen=True, slots=True)

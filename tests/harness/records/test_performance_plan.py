@@ -117,6 +117,13 @@ def test_any_subject_has_its_own_stages():
     assert only["tokens_per_second"] is None  # it has no tokens
 
 
+def test_the_plans_stages_are_those_a_subject_has_columns_of():
+    stages_s = {"talker_prefill": 0.5, "talker_decode": 1.0, "code_predictor": 2.0, "other": 0.25}
+    only = result(item(samples=(replace(sample(3.75), stages_s=stages_s),)), subject="qwen3_tts")
+    assert (only["stages"]["talker_ms"], only["stages"]["code_predictor_ms"]) == (1500, 2000)
+    assert only["stages"]["decoder_12hz_ms"] is None  # which did not run
+
+
 def test_a_record_that_is_there_is_shown(tmp_path, monkeypatch, capsys):
     path = tmp_path / "r.json"
     with Writer(path, header()) as writer:

@@ -11,8 +11,9 @@ from subjects.qwen3_tts import tables
 from subjects.qwen3_tts.__main__ import FIXTURES as CHOICES
 from subjects.qwen3_tts.__main__ import main
 from subjects.qwen3_tts.bench import FIXTURES, NAMES, Fixture, merged
+from subjects.qwen3_tts.weights import Networks
 
-SHORT = ("--source", "synthetic-tiny", "--fixture", "short", "--duration", "0.4", "--threads", "1")
+SHORT = ("--source", "synthetic-tiny", "--fixture", "short", "--duration", "0.16", "--threads", "1")
 
 
 def test_inputs_are_the_files_whose_hashes_are_written_down():
@@ -26,14 +27,14 @@ def test_inputs_are_the_files_whose_hashes_are_written_down():
 
 def test_a_stream_is_recorded_and_shown(tmp_path, capsys):
     plan, record = tmp_path / "plan.json", tmp_path / "record.json"
-    argv = ["bench", *SHORT, "--iterations", "2", "--streaming", "--chunk", "2", "--profile-memory"]
+    argv = ["bench", *SHORT, "--iterations", "2", "--streaming", "--chunk", "1", "--profile-memory"]
     argv += ["--device", "cpu", "cuda:7", "--json-output", str(plan), "--benchmark-output", str(record)]
     assert main(argv) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     view = json.loads(plan.read_text())
     ran, absent = view["results"]
-    assert ran["status"] == "ok" and ran["input"] == "short duration_s=0.4 chunk_frames=2"
+    assert ran["status"] == "ok" and ran["input"] == "short duration_s=0.16 chunk_frames=1"
     assert ran["stages"]["talker_ms"] == pytest.approx(
         ran["stages"]["talker_prefill_ms"] + ran["stages"]["talker_decode_ms"]
     )
@@ -80,6 +81,16 @@ def test_boundaries_of_a_stage_are_one_with_its_highest_peak():
         ("b", 3, 3),
         ("a", 4, 9),
     ]
+
+
+def test_memory_below_the_weights_is_an_error(monkeypatch, capsys):
+    monkeypatch.setattr(Networks, "weights_bytes", property(lambda networks: 2**50))
+    assert (
+        main(["bench", *SHORT, "--device", "cpu", "--iterations", "1", "--warmup", "0", "--profile-memory"])
+        == 1
+    )
+    out = capsys.readouterr().out
+    assert "is below the weights it ran with" in out and "short   invalid: start: the RSS peak" in out
 
 
 def test_time_to_the_first_chunk_is_split():

@@ -150,6 +150,22 @@ def test_what_came_wrong_is_told(engine, result):
         assert problem in (SUBJECT.check(wrong, plan) or "")
 
 
+def test_what_goes_on_from_a_recording_is_decoded_behind_it():
+    base = Engine.load("synthetic-tiny", model="0.6B-Base", device="cpu")
+    frames = torch.randint(2048, (5, 16), generator=torch.Generator().manual_seed(0))
+    fields = {"reference_text": "a b", "reference_codes": tuple(map(tuple, frames.tolist()))}
+    plan, without = asked(base, 4, chunk_frames=3, **fields), asked(base, 4)
+    assert len(plan.prompt.rows) == len(without.prompt.rows) + 5
+    result = base.run(plan)
+    assert SUBJECT.check(result, plan) is None and result.counts.decoded_frames == 4 + 5
+    chunks = [*base.stream(plan)]
+    whole = [audio.tensor for audio in base.decoded(plan, result.codes)]
+    assert not unequal(largest_error(chunks, [audio.tensor for audio in result.audios]), "float32")
+    assert not unequal(largest_error(chunks, whole), "float32")
+    alone = [audio.tensor for audio in base.decoded(without, result.codes)]  # the control: from silence
+    assert unequal(largest_error(chunks, alone), "float32")
+
+
 def test_a_voice_that_cannot_be_heard_is_refused(tmp_path):
     base = Engine.load("synthetic-tiny", model="1.7B-Base", device="cpu")
     absent = str(tmp_path / "absent.wav")

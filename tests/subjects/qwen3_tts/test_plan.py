@@ -66,6 +66,7 @@ WRONG = {
     "duration_s": 0.01,
     "batch_size": 0,
     "text_ids": (151_936,),
+    "reference_codes": ((1, 2),),
     "language": "klingon",
     "speaker": "nobody",
     "chunk_frames": 0,
@@ -75,8 +76,9 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_value_out_of_range_names_its_field(name):
+    company = {"reference_text": "a"} if name == "reference_codes" else {}
     with pytest.raises(UsageError, match=f"^{name}: "):
-        plan(**{name: WRONG[name]})
+        plan(**{name: WRONG[name]}, **company)
 
 
 def test_seeds_follow_one_another_and_begin_again():
