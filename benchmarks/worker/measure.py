@@ -30,7 +30,7 @@ KINDS = {
     "memory": "tiers.memory",
     "cold": "cold_start.cold",
     "costs": "predictions.costs",
-    "subject": "subjects.subject",
+    "subject": "protocol.subject",
     "micro": "micro.micro",
 }
 
