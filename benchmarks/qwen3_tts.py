@@ -16,6 +16,7 @@ from .common import SETUP_CACHE_TIMEOUT_S, SubjectSuite, _Stages, tracks
 DURATIONS_S, BATCHES, CHUNKS = (QWEN3_TTS[name] for name in ("duration_s", "batch_size", "chunk_frames"))
 SHORT = {"duration_s": DURATIONS_S[:1]}
 FRAME = ("talker_decode", "sampling", "code_predictor")  # stages that make a frame
+PREFILL = ("prompt", "talker_prefill")
 SIZES = {"talker": (1, 32), "code_predictor": (1,), "decoder": (4, 63), "speaker_encoder": (188,)}
 
 
@@ -24,6 +25,11 @@ def choices() -> dict[str, Any]:
     they are what QWEN3_TTS_SOURCE names."""
     source = os.environ.get("ACESTEP_SOURCE", "")
     return {"source": source} if source.startswith("synthetic-") else {}
+
+
+def _seconds(run: dict, stages: tuple[str, ...]) -> float:
+    """Of stages of a streamed run, before its first piece."""
+    return sum(run["first_chunk_s"].get(stage, 0.0) for stage in stages)
 
 
 class _Speech(SubjectSuite):
@@ -113,7 +119,7 @@ class TrackFirstSpeech(_Speech):
 
     def part(self, *stages):
         """Seconds of stages before the first piece."""
-        return self.samples(lambda run: sum(run["first_chunk_s"].get(stage, 0.0) for stage in stages))
+        return self.samples(lambda run: _seconds(run, stages))
 
     @tracks("seconds")
     def track_first_audio(self, *_):
@@ -123,7 +129,7 @@ class TrackFirstSpeech(_Speech):
     @tracks("seconds")
     def track_first_prefill(self, *_):
         """Of that: prompt and prefill."""
-        return self.part("prompt", "talker_prefill")
+        return self.part(*PREFILL)
 
     @tracks("seconds")
     def track_first_frames(self, *_):
@@ -138,7 +144,7 @@ class TrackFirstSpeech(_Speech):
     @tracks("seconds")
     def track_first_rest(self, *_):
         """Of that: recording graphs, where a card does, and what is in no stage."""
-        return self.part("compile", "other")
+        return self.samples(lambda run: run["first_audio_s"] - _seconds(run, (*PREFILL, *FRAME, "decode")))
 
     @tracks("seconds")
     def track_gap_p50(self, *_):

@@ -92,7 +92,7 @@ QWEN3_TTS = {
     "component": ("talker", "code_predictor", "decoder", "speaker_encoder"),
     "size": (1, 4, 32, 63, 188),  # rows, frames, frames of mel
     "model": ("0.6B-CustomVoice", "1.7B-CustomVoice"),  # of predictions
-    "tier_gb": (4, 6, 8),
+    "tier_gb": (4, 6),
 }
 SUBJECTS: dict[str, dict[str, tuple]] = {"qwen3_tts": QWEN3_TTS}
 

@@ -16,6 +16,7 @@ MODULES = (
     "tiers",
     "cold_start",
     "predictions",
+    "protocol",
     "micro",
     "calls",
     "scaling",
