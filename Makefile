@@ -3,6 +3,7 @@
 # make test    every test
 # make properties    properties, kills and what is slow; HYPOTHESIS_PROFILE=nightly tries twenty times as much
 # make test-backends    the language model in vLLM and MLX beside our own, in an environment of their own
+# make test-oracles    Qwen3-TTS beside its published package, in an environment of their own
 # make lint    what CI checks before it runs anything
 # make site    the site again, from results that are there
 # make gate BASE=main    is the working tree slower? HEAD=my-branch, BUDGET=10m, ONLY=TimeDiT say what else
@@ -14,6 +15,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BACKENDS ?= .venv-backends
+ORACLES ?= .venv-oracles
 BASE ?= main
 HEAD ?=
 BUDGET ?=
@@ -27,7 +29,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Hundreds of processes start from our modules: the first compiles them for all.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench bench-micro test properties test-backends lint site gate gpu clean
+.PHONY: bench bench-micro test properties test-backends test-oracles lint site gate gpu clean
 
 # A failed cell stops neither the site nor the table, which says why it failed.
 bench: .stamps/bench
@@ -50,6 +52,9 @@ properties: .stamps/test
 test-backends: .stamps/backends
 	for tests in tests/backends/test_*.py; do $(BACKENDS)/bin/python -m pytest $$tests || exit; done
 
+test-oracles: .stamps/oracles
+	$(ORACLES)/bin/python -m pytest tests/subjects/qwen3_tts/test_published.py tests/scripts/test_frame_ratio.py
+
 lint: .stamps/test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -68,7 +73,7 @@ gpu: .stamps/test
 	$(BIN)/python -m scripts.gpu $(if $(BUDGET),--budget '$(BUDGET)')
 
 clean:
-	rm -rf .asv .stamps .venv .venv-backends
+	rm -rf .asv .stamps .venv .venv-backends .venv-oracles
 
 .stamps/bench: $(PINS)
 	$(PYTHON) -m venv $(VENV)
@@ -86,4 +91,12 @@ clean:
 	$(BACKENDS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	    -r constraints-backends.txt -e . || { echo "test-backends: could not install the engines; they are for" \
 	    "Linux on x86-64, and torch's CPU build may need PIP_EXTRA_INDEX_URL (see the Makefile)" >&2; exit 1; }
+	@mkdir -p .stamps && touch $@
+
+# As above: qwen-tts asks for what building and running its models does not need (overrides-oracles.txt).
+.stamps/oracles: pyproject.toml constraints-oracles.txt
+	$(PYTHON) -m venv $(ORACLES)
+	$(ORACLES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    -r constraints-oracles.txt -e . || { echo "test-oracles: could not install the published package;" \
+	    "torch's CPU build may need PIP_EXTRA_INDEX_URL (see the Makefile)" >&2; exit 1; }
 	@mkdir -p .stamps && touch $@

@@ -6,20 +6,19 @@ fixes to float32 (norms, angles) is lifted to float64: the comparison is about f
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from acestep.models.condition import ConditionEncoder
 from acestep.models.configs import DiTConfig, VAEConfig
 from harness.errors import MissingPrerequisite
 from harness.nn.config import Qwen3Config
 from harness.nn.qwen3 import Qwen3
+from harness.parity import precision
 
 # Published name -> diffusers name, wherever the two differ.
 DIFFUSERS_NAMES = {
@@ -32,22 +31,6 @@ DIFFUSERS_NAMES = {
     ".q_norm.": ".norm_q.",
     ".k_norm.": ".norm_k.",
 }
-
-
-class InDouble(TorchFunctionMode):
-    """Whatever the code inside asks to do in float32 is done in float64."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.Tensor.float:
-            func = torch.Tensor.double
-        args = [torch.float64 if arg is torch.float32 else arg for arg in args]
-        kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
-        return func(*args, **kwargs)
-
-
-def precision(dtype: torch.dtype) -> AbstractContextManager[object]:
-    """The context in which an oracle is built and run at `dtype`."""
-    return InDouble() if dtype == torch.float64 else nullcontext()
 
 
 def to_diffusers(state: dict[str, Tensor]) -> dict[str, Tensor]:

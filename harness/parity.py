@@ -10,14 +10,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from harness.subject import Component
 
 LIMITS = {torch.float64: 1e-10, torch.float32: 1e-4}  # of the relative RMS, by what both sides compute in
+
+
+class InDouble(TorchFunctionMode):
+    """Whatever the code inside asks to do in float32 is done in float64."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.float:
+            func = torch.Tensor.double
+        args = [torch.float64 if arg is torch.float32 else arg for arg in args]
+        kwargs = {k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()}
+        return func(*args, **kwargs)
+
+
+def precision(dtype: torch.dtype) -> AbstractContextManager[object]:
+    """The context in which an oracle is built and run at `dtype`.
+
+    In fp64 what it fixes to fp32 (norms, angles) is lifted, so that formulas alone are compared.
+    """
+    return InDouble() if dtype == torch.float64 else nullcontext()
 
 
 @dataclass(frozen=True, slots=True)

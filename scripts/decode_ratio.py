@@ -14,12 +14,10 @@ The ratio is above 1 where ours is faster.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,31 +38,12 @@ from harness.memory import hand_back
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
 from harness.nn.sampling import Sampling
-from scripts.in_turn import Ratio, in_turn
+from scripts.in_turn import Both, Decode, in_turn, step_ms, table
 
 PROMPT = list(range(1000, 1128))
-SHORT_TOKENS = 5
 GREEDY = Sampling(temperature=0.0)
 SEED = 0
-MOST_OFF = 0.3  # relative RMS of two implementations in bf16; another network is off by 1
 LIBRARIES = {"lm": "transformers", "dit": "diffusers", "vae": "diffusers"}
-
-Decode = Callable[[int], Any]  # so many tokens
-
-
-class Both(NamedTuple):
-    """Milliseconds of theirs and of ours, each measured by a call, and how far apart their results are."""
-
-    theirs_ms: Callable[[], float]
-    ours_ms: Callable[[], float]
-    off: float | None = None  # relative RMS
-
-    @property
-    def wrong(self) -> str:
-        """Why the times are not of the same network; empty where they are."""
-        if self.off is None or self.off <= MOST_OFF:
-            return ""
-        return f"not the same network: off by {self.off:.2g} of its RMS"
 
 
 def beside(
@@ -110,7 +89,7 @@ def _decodes(
     theirs = their_decode(model, device)
     for decode in (theirs, ours):
         decode(2)
-    return Both(*(partial(token_ms, decode, tokens, wait) for decode in (theirs, ours)))
+    return Both(*(partial(step_ms, decode, tokens, wait) for decode in (theirs, ours)))
 
 
 def our_decode(source: str, device: torch.device, dtype: torch.dtype) -> tuple[Decode, Qwen3]:
@@ -153,18 +132,6 @@ def their_decode(model: Qwen3, device: torch.device) -> Decode:
         )
 
     return decode
-
-
-def token_ms(decode: Decode, tokens: int, sync: Callable[[], None]) -> float:
-    """Milliseconds per decoded token."""
-    seconds = []
-    for count in (SHORT_TOKENS, SHORT_TOKENS + tokens):
-        sync()
-        start = time.perf_counter()
-        decode(count)
-        sync()
-        seconds.append(time.perf_counter() - start)
-    return 1000 * (seconds[1] - seconds[0]) / tokens
 
 
 def main() -> int:
@@ -210,10 +177,7 @@ def _print_part(part: str, arguments: argparse.Namespace, device: torch.device) 
             raise BenchError(f"{part}: {both.wrong}")
         pairs = in_turn(both.theirs_ms, both.ours_ms, arguments.pairs)
     unit = {"lm": "ms/token", "dit": "ms/step", "vae": "ms/decode"}[part]
-    for name, times in zip((LIBRARIES[part], "ours"), zip(*pairs, strict=True), strict=True):
-        print(f"{name:<14}{statistics.median(times):8.2f} {unit}  ({min(times):.2f} to {max(times):.2f})")
-    ratio = Ratio.of(pairs)
-    print(f"{'ratio':<14}{ratio.median:8.2f} {'':{len(unit)}}  ({ratio.low:.2f} to {ratio.high:.2f})")
+    print(table(LIBRARIES[part], pairs, unit))
 
 
 if __name__ == "__main__":

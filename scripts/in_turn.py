@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Result = TypeVar("Result")
+Decode = Callable[[int], Any]  # so many tokens, or frames
+
+MOST_OFF = 0.3  # relative RMS of two implementations in bf16; another network is off by 1
+
+
+class Both(NamedTuple):
+    """Milliseconds of theirs and of ours, each measured by a call, and how far apart their results are."""
+
+    theirs_ms: Callable[[], float]
+    ours_ms: Callable[[], float]
+    off: float | None = None  # relative RMS
+
+    @property
+    def wrong(self) -> str:
+        """Why the times are not of the same network; empty where they are."""
+        if self.off is None or self.off <= MOST_OFF:
+            return ""
+        return f"not the same network: off by {self.off:.2g} of its RMS"
 
 
 class Ratio(NamedTuple):
@@ -34,3 +53,27 @@ def in_turn(
         else:
             results.append((first(), second()))
     return results
+
+
+def step_ms(decode: Decode, steps: int, sync: Callable[[], None], short: int = 5) -> float:
+    """Milliseconds of a step: of a run of `short` and as many again as `steps`, less one of `short`, so that
+    neither has what comes before the first."""
+    seconds = []
+    for count in (short, short + steps):
+        sync()
+        start = time.perf_counter()
+        decode(count)
+        sync()
+        seconds.append(time.perf_counter() - start)
+    return 1000 * (seconds[1] - seconds[0]) / steps
+
+
+def table(theirs: str, pairs: list[tuple[float, float]], unit: str) -> str:
+    """A row each of theirs, of ours and of the ratio: the median, and the least and most."""
+    rows = [
+        (name, f"{statistics.median(times):8.2f} {unit}  ({min(times):.2f} to {max(times):.2f})")
+        for name, times in zip((theirs, "ours"), zip(*pairs, strict=True), strict=True)
+    ]
+    ratio = Ratio.of(pairs)
+    rows.append(("ratio", f"{ratio.median:8.2f} {'':{len(unit)}}  ({ratio.low:.2f} to {ratio.high:.2f})"))
+    return "\n".join(f"{name:<14}{row}" for name, row in rows)

@@ -30,7 +30,7 @@ KINDS = {
     "memory": "tiers.memory",
     "cold": "cold_start.cold",
     "costs": "predictions.costs",
-    "subject": "protocol.subject",
+    "subject": "any_subject.subject",
     "micro": "micro.micro",
 }
 

@@ -16,7 +16,7 @@ from importlib.metadata import version
 
 import _matrix as matrix
 import ace_step
-import protocol
+import any_subject
 import tiers
 from commit import Unsupported, commit_module
 
@@ -133,7 +133,7 @@ def _subject_peak(cell) -> dict:
 
 def _subject_cost(cell, frames: int, card):
     """The prediction of so many frames of a subject's request on `card`."""
-    subject = protocol.of_commit(cell["subject"])
+    subject = any_subject.of_commit(cell["subject"])
     accelerator = commit_module("harness.accelerators").Accelerator(
         "cuda", card.name, card.memory_gib, capability=card.capability, simulated=True
     )

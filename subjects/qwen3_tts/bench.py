@@ -7,43 +7,34 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from harness import chrome_trace, console
 from harness.checks import within
-from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.errors import MissingPrerequisite
 from harness.files import writable
-from harness.oom import Failure, classify
 from harness.records import machine, making, performance_plan
-from harness.records.memory import Boundary, MemoryByStage
-from harness.records.schema import AudioFacts, Cold, Input, Item, key_of
+from harness.records.schema import Input, Item, key_of
 from harness.records.writer import Writer
-from harness.streaming import Arrivals, largest_error, unequal
 from harness.text import harmless
 from subjects.qwen3_tts import tables
-from subjects.qwen3_tts.config import SAMPLE_RATE
-from subjects.qwen3_tts.plan import Plan, resolve
+from subjects.qwen3_tts.measure import MODE, Bench
+from subjects.qwen3_tts.plan import resolve
 from subjects.qwen3_tts.request import Request, request
 from subjects.qwen3_tts.setup import Setup
 from subjects.qwen3_tts.subject import SUBJECT
 
-if TYPE_CHECKING:
-    from subjects.qwen3_tts.engine import Engine
-    from subjects.qwen3_tts.result import Result
-
-MODE = "bench"
 FIXTURES = Path(__file__).with_name("fixtures")
 NAMES = ("short", "medium", "long")
 MOST_RUNS, MOST_THREADS = 1_000, 1_024
-PEAKS = ("rss_peak_bytes", "allocated_peak_bytes", "reserved_bytes")  # of a boundary
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,98 +187,3 @@ def _measured(
             print(f"trace    {harmless(str(trace))} (open it at ui.perfetto.dev)\n")
             trace = None  # of one input
         yield item
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """An engine, and how often it is asked. The first of no warm-ups is a sample like the others."""
-
-    engine: Engine
-    warmup: int
-    iterations: int
-    streaming: bool
-
-    def item(self, plan: Plan, requested: Mapping[str, Any]) -> Item:
-        """The record of `plan` run so many times. Raises UsageError and MissingPrerequisite; else it says."""
-        runs = self._try(lambda: self._runs(plan))
-        if isinstance(runs, Failure):
-            return making.item(MODE, requested, self.engine, plan, runs)
-        first_s, results, samples = runs
-        last = results[-1]
-        problem = SUBJECT.check(last, plan)
-        error = max((error for _, error in samples if error is not None), default=None)
-        if not problem and error is not None and plan.request.context is None:
-            problem = unequal(error, last.environment["dtype"])
-        item = making.item(
-            MODE,
-            requested,
-            self.engine,
-            plan,
-            results,
-            status="invalid" if problem else "ok",
-            error=problem or "",
-            cold=Cold(load_s=self.engine.load_s, first_call_s=first_s),
-            memory_bytes=self.engine.peaks_bytes(),
-            audio=AudioFacts(
-                items=len(last.audios),
-                audio_s=last.counts.audio_s,
-                peak=max(audio.peak for audio in last.audios),
-                rms=max(audio.rms for audio in last.audios),
-                silent=sum(audio.silent for audio in last.audios),
-            ),
-        )
-        if self.streaming:
-            heard = zip(results, item.samples, samples, strict=True)
-            item = replace(item, samples=tuple(_streamed(*one) for one in heard))
-        return item
-
-    def once(self, plan: Plan) -> tuple[Result, Arrivals | None, float | None]:
-        """One run; of a stream, how it came and how far it is from what is made at once."""
-        if not self.streaming:
-            return self.engine.run(plan), None, None
-        stream = self.engine.stream(plan)
-        chunks = [*stream]
-        assert stream.result
-        whole = [audio.tensor for audio in self.engine.decoded(plan, stream.result.codes)]
-        return stream.result, Arrivals.of(chunks, SAMPLE_RATE), largest_error(chunks, whole)
-
-    def memory(self, plan: Plan) -> MemoryByStage:
-        """Memory where each stage ends, in a run of its own."""
-        with self.engine.stage_memory() as seen:
-            self.once(plan)
-        return merged(seen.found())
-
-    def _runs(
-        self, plan: Plan
-    ) -> tuple[float | None, list[Result], list[tuple[Arrivals | None, float | None]]]:
-        self.engine.budget.reset_peak()
-        warm = [self.once(plan)[0] for _ in range(self.warmup)]
-        runs = [self.once(plan) for _ in range(self.iterations)]
-        first_s = warm[0].wall_s if warm else None
-        return first_s, [run[0] for run in runs], [run[1:] for run in runs]
-
-    def _try(self, work: Callable[[], Any]) -> Any:
-        try:
-            return work()
-        except (UsageError, MissingPrerequisite):
-            raise
-        except BenchError as error:
-            return Failure("other", type(error).__name__, str(error))
-        except Exception as error:
-            return classify(error)
-
-
-def merged(found: MemoryByStage) -> MemoryByStage:
-    """One boundary for each stage, which ends once a frame: the last figures, and the highest peaks."""
-    stages: dict[str, Boundary] = {}
-    for one in found.boundaries:
-        before = stages.pop(one.stage, one)
-        peaks = {name: max(getattr(before, name), getattr(one, name)) for name in PEAKS if getattr(one, name)}
-        stages[one.stage] = replace(one, **peaks)
-    return replace(found, boundaries=tuple(stages.values()))
-
-
-def _streamed(result: Result, sample: Any, heard: tuple[Arrivals | None, float | None]) -> Any:
-    arrivals, error = heard
-    assert arrivals is not None and error is not None
-    return making.streamed(sample, arrivals, error, first_chunk_stages_s=result.first_chunk_stages_s)

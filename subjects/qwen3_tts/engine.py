@@ -35,12 +35,13 @@ from harness.spans import Times, record
 from harness.stage_memory import StageMemory
 from harness.stream import Stream
 from subjects.qwen3_tts import decoding, plan, weights
+from subjects.qwen3_tts.decoding import Pieces
 from subjects.qwen3_tts.frames import FrameLoop
 from subjects.qwen3_tts.plan import Plan
 from subjects.qwen3_tts.request import Request
 from subjects.qwen3_tts.result import Audio, Result
 from subjects.qwen3_tts.setup import Setup
-from subjects.qwen3_tts.utterance import Run, Utterance, audios, sampling
+from subjects.qwen3_tts.utterance import Hooks, Run, Utterance, audios, sampling
 from subjects.qwen3_tts.weights import Networks, Source, open_source
 
 
@@ -61,7 +62,10 @@ class Engine:
         self.environment = environment
         self.load_s = load_s
         self._sync = synchroniser(networks.device)
-        self._loops: dict[tuple[Any, ...], FrameLoop] = {}  # the last, which the next request may need again
+        self._turn = 0  # requests so far
+        # The last, which the next request may need again.
+        self._loops: dict[tuple[Any, ...], FrameLoop] = {}
+        self._decoders: dict[tuple[Any, ...], Pieces] = {}
 
     @classmethod
     def load(
@@ -125,17 +129,20 @@ class Engine:
     def stream(self, plan: Plan) -> Stream[Result]:
         """The items of a plan in pieces of `chunk_frames`, each as soon as its frames are there.
 
-        Its clock starts with the first piece asked for, before the prompt. The stream raises as `run` does.
+        Its clock starts with the first piece asked for, before the prompt. The stream raises as `run` does,
+        and BenchError where another request of this engine has begun meanwhile: they have one memory.
         """
-        return Stream(Run(Utterance(self.networks, plan), self._loop, self.budget, self._sync, self._result))
+        utterance = Utterance(self.networks, plan)
+        hooks = Hooks(self._loop, self._pieces, lambda: self._turn, self._result)
+        return Stream(Run(utterance, hooks, self.budget, self._sync))
 
     def decoded(self, plan: Plan, codes: tuple[torch.Tensor, ...]) -> tuple[Audio, ...]:
         """Audio of `codes [16, T]` of each item, exactly and all at once: what a stream is held against."""
         with torch.inference_mode():
             padded = torch.nn.utils.rnn.pad_sequence([item.T for item in codes], batch_first=True)
-            before = Utterance(self.networks, plan).before()
-            batch = torch.cat((before, padded.transpose(1, 2).to(before)), dim=-1)
-            wave = decoding.whole(self.networks.decoder, batch, skipped=before.shape[-1]).float().cpu()
+            batch = padded.transpose(1, 2).to(self.networks.device)
+            batch, before = Utterance(self.networks, plan).behind(batch)
+            wave = decoding.whole(self.networks.decoder, batch, skipped=before).float().cpu()
         return audios(wave, [item.shape[-1] for item in codes], plan.request.seeds)
 
     def peaks_bytes(self) -> dict[str, int]:
@@ -150,11 +157,13 @@ class Engine:
 
     def _loop(self, plan: Plan) -> FrameLoop:
         """The memory and the steps of a plan; those of the request before, where they are the same."""
+        self._turn += 1
         networks, request = self.networks, plan.request
         shape = {"batch": request.batch_size, "rows": len(plan.prompt.rows), "frames": plan.most_frames}
         key = (*shape.values(), plan.frames is None, sampling(request))
         if key not in self._loops:
             self._loops.clear()  # its memory first
+            self._decoders.clear()
             self._loops[key] = FrameLoop(
                 networks.talker,
                 networks.code_predictor,
@@ -164,6 +173,21 @@ class Engine:
                 graphs=Graphs.on(networks.device, self.setup.graphs),
             )
         return self._loops[key]
+
+    def _pieces(self, plan: Plan, loop: FrameLoop) -> Pieces:
+        """The decoder of a stream beside `loop`, whose recordings and its own share their memory."""
+        request = plan.request
+        key = request.chunk_frames, request.context
+        if key not in self._decoders:
+            self._decoders.clear()
+            self._decoders[key] = Pieces(
+                self.networks.decoder,
+                request.batch_size,
+                request.chunk_frames,
+                request.context,
+                loop.graphs,
+            )
+        return self._decoders[key]
 
     def _result(self, utterance: Utterance, items: tuple[Audio, ...], times: Times) -> Result:
         plan = utterance.plan

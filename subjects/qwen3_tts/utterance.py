@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from harness.adjustments import Fallback
-from harness.errors import MissingPrerequisite
+from harness.errors import BenchError, MissingPrerequisite
 from harness.files import add
 from harness.memory import MemoryBudget
 from harness.spans import OTHER, Times, record, span
 from harness.stream import Clock
 from subjects.qwen3_tts import decoding, voice
 from subjects.qwen3_tts.config import FRAME_SAMPLES, SAMPLE_RATE
+from subjects.qwen3_tts.decoding import STAGE, Pieces
 from subjects.qwen3_tts.frames import FrameLoop
-from subjects.qwen3_tts.layout import GROUPS
 from subjects.qwen3_tts.mel import log_mel
 from subjects.qwen3_tts.plan import Plan
 from subjects.qwen3_tts.prompt import embed
@@ -62,11 +63,10 @@ class Utterance:
 
     def audios(self, codes: Tensor, save_dir: Path | None) -> tuple[Audio, ...]:
         """Items of all frames, and their files."""
-        with span("decode"):
-            before = self.before()
-            joined = torch.cat((before, codes), dim=-1)
+        with span(STAGE):
+            joined, before = self.behind(codes)
             context = self.plan.request.context
-            wave = decoding.whole(self.networks.decoder, joined, context, before.shape[-1]).float().cpu()
+            wave = decoding.whole(self.networks.decoder, joined, context, before).float().cpu()
         self.decoded_frames += joined.shape[-1]
         lengths = [item.shape[-1] for item in self.kept]
         if save_dir is None:
@@ -74,11 +74,13 @@ class Utterance:
         with span("save"):
             return audios(wave, lengths, self.plan.request.seeds, save_dir)
 
-    def before(self) -> Tensor:
-        """Codes `[B, 16, R]` that the utterance goes on from: of the reference, R is 0 without one."""
+    def behind(self, codes: Tensor) -> tuple[Tensor, int]:
+        """`codes [B, 16, T]` behind those of the reference, and how many these are."""
         request = self.plan.request
-        frames = torch.tensor(request.reference_codes, dtype=torch.long, device=self.networks.device)
-        return frames.view(-1, GROUPS).T.expand(request.batch_size, -1, -1)
+        if not request.reference_codes:
+            return codes, 0
+        before = torch.tensor(request.reference_codes, device=codes.device).T.expand(len(codes), -1, -1)
+        return torch.cat((before, codes), dim=-1), before.shape[-1]
 
     def counts(self) -> Counts:
         """Of what ran."""
@@ -95,10 +97,10 @@ class Utterance:
             decoded_frames=batch * self.decoded_frames,
         )
 
-    def pieces(self, loop: FrameLoop) -> Generator[Tensor, None, None]:
+    def pieces(self, loop: FrameLoop, decoder: Pieces) -> Generator[Tensor, None, None]:
         """Audio `[B, 1, n]` on the host, of `chunk_frames` frames and at last of what there is."""
         request = self.plan.request
-        decoder = decoding.Pieces(self.networks.decoder, request.batch_size, request.context)
+        decoder.begin()
         waiting: list[Tensor] = []
         start = 0
         for codes in loop.run():
@@ -111,14 +113,15 @@ class Utterance:
         if start < (frames := max(item.shape[-1] for item in self.kept)):
             yield self._piece(loop, decoder, waiting[: frames - start], start)
         self.decoded_frames = decoder.decoded
+        self.fallbacks = loop.fallbacks
 
-    def _piece(
-        self, loop: FrameLoop, decoder: decoding.Pieces, frames: Sequence[Tensor], start: int
-    ) -> Tensor:
-        with span("decode"):
-            if start == 0 and (before := self.before()).shape[-1]:
-                decoder.next(before)
-            wave = decoder.next(torch.stack(list(frames), dim=-1)).float().cpu()
+    def _piece(self, loop: FrameLoop, decoder: Pieces, frames: Sequence[Tensor], start: int) -> Tensor:
+        codes, before = torch.stack(list(frames), dim=-1), 0
+        if start == 0:
+            codes, before = self.behind(codes)
+        wave = decoder.next(codes)[:, before * FRAME_SAMPLES :]
+        with span(STAGE):
+            wave = wave.float().cpu()
             for item, length in zip(wave, loop.lengths(), strict=True):
                 item[max(length - start, 0) * FRAME_SAMPLES :] = 0
         return wave[:, None]
@@ -140,24 +143,31 @@ class Utterance:
         return speaker(mel.to(self.networks.dtype))[0]
 
 
+class Hooks(NamedTuple):
+    """What a stream asks of its engine: loop and decoder of a plan, its last request's number, a result."""
+
+    loop: GetLoop
+    pieces: Callable[[Plan, FrameLoop], Pieces]
+    turn: Callable[[], int]
+    result: Callable[[Utterance, tuple[Audio, ...], Times], Result]
+
+
 class Run:
     """An utterance in pieces, for a `harness.stream.Stream`."""
 
     def __init__(
         self,
         utterance: Utterance,
-        loop_of: GetLoop,
+        engine: Hooks,
         budget: MemoryBudget,
         sync: Callable[[], None] | None,
-        finish: Callable[[Utterance, tuple[Audio, ...], Times], Result],
     ):
         self.clock = Clock()
         self.result: Result | None = None
         self._utterance = utterance
-        self._loop_of = loop_of
+        self._engine = engine
         self._budget = budget
         self._sync = sync
-        self._finish = finish
 
     def pieces(self) -> Generator[Tensor, None, None]:
         """Every stage in order, the frames' and the decoder's piece by piece."""
@@ -166,17 +176,20 @@ class Run:
         waves: list[Tensor] = []
         with record(self._sync, self.clock) as times:
             start_s = self.clock()
-            loop = utterance.begin(self._loop_of)
-            for piece in utterance.pieces(loop):
+            loop = utterance.begin(self._engine.loop)
+            turn = self._engine.turn()
+            for piece in utterance.pieces(loop, self._engine.pieces(utterance.plan, loop)):
                 if not waves:
                     stages = {name: times.seconds(name) for name in times.stages() if name != OTHER}
                     other_s = self.clock() - start_s - sum(stages.values())
                     utterance.first_chunk_stages_s = stages | {OTHER: other_s}
                 waves.append(piece)
                 yield piece
+                if self._engine.turn() != turn:
+                    raise BenchError("stream: another request of its engine has begun; end one first")
         lengths = [item.shape[-1] for item in utterance.kept]
         items = audios(torch.cat(waves, dim=-1)[:, 0], lengths, utterance.plan.request.seeds)
-        self.result = self._finish(utterance, items, times)
+        self.result = self._engine.result(utterance, items, times)
 
 
 def sampling(request: Request) -> FrameSampling:

@@ -16,7 +16,7 @@ MODULES = (
     "tiers",
     "cold_start",
     "predictions",
-    "protocol",
+    "any_subject",
     "micro",
     "calls",
     "scaling",

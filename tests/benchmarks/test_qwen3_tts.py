@@ -31,7 +31,7 @@ def read(suite, record, *params):
 
 
 def test_a_request_is_read_stage_by_stage_and_its_talker_by_its_own_time(here, engine, plan):
-    record = here.protocol.request(SUBJECT, engine, plan)
+    record = here.any_subject.request(SUBJECT, engine, plan)
     record["runs"] = record["runs"][:1]
     (run,) = record["runs"]
     stages = {
@@ -52,7 +52,7 @@ def test_a_request_is_read_stage_by_stage_and_its_talker_by_its_own_time(here, e
 
 
 def test_the_parts_of_the_first_piece_add_up(here, engine, plan):
-    record = here.protocol.streamed(SUBJECT, engine, plan)
+    record = here.any_subject.streamed(SUBJECT, engine, plan)
     heard = read(qwen3_tts.TrackFirstSpeech, record, 1.04, 4)
     assert 0 < heard["offline_error"] < 5e-5 and len(heard["gap_p50"]["samples"]) == here.commit.REPEATS
     parts = [heard[f"first_{part}"]["samples"] for part in ("prefill", "frames", "decode", "rest")]
@@ -67,29 +67,29 @@ def test_a_stream_that_is_not_what_is_decoded_at_once_has_failed(here, engine, p
         "decoded",
         lambda *of: [SimpleNamespace(tensor=audio.tensor.roll(1, -1)) for audio in whole(*of)],
     )
-    record = here.protocol.streamed(SUBJECT, engine, plan)
+    record = here.any_subject.streamed(SUBJECT, engine, plan)
     assert record["status"] == "failed" and "from what is made at once" in record["reason"]
 
 
 def test_memory_is_that_of_each_stage_and_at_least_the_weights(here, engine, plan, monkeypatch):
-    record = here.protocol.footprint(SUBJECT, engine, plan)
+    record = here.any_subject.footprint(SUBJECT, engine, plan)
     assert record["weights_bytes"] == engine.networks.weights_bytes
     for stage in qwen3_tts.PeakMemSpeech.params[0]:
         assert read(qwen3_tts.PeakMemSpeech, record, stage, 1.04)["peak"] >= record["weights_bytes"]
     monkeypatch.setattr(type(engine.networks), "weights_bytes", 2**50)
     with pytest.raises(RuntimeError, match="below the weights"):
-        here.protocol.footprint(SUBJECT, engine, plan)
+        here.any_subject.footprint(SUBJECT, engine, plan)
 
 
 def test_what_an_engine_cannot_do_is_not_applicable(here):
     for measure, reason in (
-        (here.protocol.streamed, "streams nothing"),
-        (here.protocol.footprint, "no memory"),
+        (here.any_subject.streamed, "streams nothing"),
+        (here.any_subject.footprint, "no memory"),
     ):
         with pytest.raises(here.commit.Unsupported, match=reason):
             measure(SUBJECT, SimpleNamespace(), None)
     with pytest.raises(here.commit.Unsupported, match="is not known"):
-        here.protocol.of_commit("nowhere")
+        here.any_subject.of_commit("nowhere")
 
 
 def test_networks_are_called_at_their_own_sizes_with_the_weights_of_the_run(monkeypatch):

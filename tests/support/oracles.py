@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from acestep.oracles import InDouble, load, precision, to_diffusers
+from acestep.oracles import load, to_diffusers
+from harness.parity import InDouble, precision
 
 __all__ = ["InDouble", "load", "precision", "to_diffusers"]  # with the rest of this file
 

@@ -10,7 +10,8 @@ from harness.records.writer import load
 from subjects.qwen3_tts import tables
 from subjects.qwen3_tts.__main__ import FIXTURES as CHOICES
 from subjects.qwen3_tts.__main__ import main
-from subjects.qwen3_tts.bench import FIXTURES, NAMES, Fixture, merged
+from subjects.qwen3_tts.bench import FIXTURES, NAMES, Fixture
+from subjects.qwen3_tts.measure import merged
 from subjects.qwen3_tts.weights import Networks
 
 SHORT = ("--source", "synthetic-tiny", "--fixture", "short", "--duration", "0.16", "--threads", "1")

@@ -3,11 +3,15 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from harness.accelerators import Accelerator
 from harness.cards import find
+from harness.trace import calibration
+from harness.trace import predict as predict_module
 from harness.trace.cost import Cost
 from harness.trace.predict import predict
+from harness.virtual_card import VirtualBudget
 from subjects.qwen3_tts import closed_form
 from subjects.qwen3_tts.costs import MAKING, frame_launches
 from subjects.qwen3_tts.layout import TINY
@@ -49,3 +53,19 @@ def test_a_frame_is_a_launch_for_each_step_with_graphs_and_hundreds_without(eage
         more.work.launches - eager.work.launches > 600
     )  # of two layers of the predictor, four of the talker
     assert more.work.syncs == eager.work.syncs  # and a frame waits for nothing
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_a_stream_is_few_launches_a_frame_with_graphs_and_hundreds_without(graphs):
+    """Of a frame three steps; of a piece of four its codes put together, a step, its samples taken home."""
+    streamed = replace(plan(graphs), frames=12)
+    launches = []
+    with (
+        torch.inference_mode(),
+        predict_module.fake_card(SUBJECT, CARD, calibration.find(CARD)) as fake,
+    ):
+        engine = SUBJECT.load_fake(streamed.setup, fake, VirtualBudget(fake))
+        for _ in engine.stream(streamed):
+            launches.append(sum(s.total().launches for s in fake.tracker.stage_costs.stages.values()))
+    last = (launches[2] - launches[1]) / streamed.request.chunk_frames
+    assert 3 < last < 6 if graphs else last > 300

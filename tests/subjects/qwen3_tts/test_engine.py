@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 
-from harness.errors import MissingPrerequisite
+from harness.errors import BenchError, MissingPrerequisite
 from harness.streaming import largest_error, unequal
 from subjects.qwen3_tts.config import FRAME_SAMPLES, SAMPLE_RATE
 from subjects.qwen3_tts.engine import Engine
@@ -72,6 +72,14 @@ def test_a_stream_is_what_is_made_at_once(engine, result, chunk_frames):
     assert not unequal(error, "float32")
     assert SUBJECT.check(streamed, plan) is None
     assert sum(streamed.stages_s.values()) == pytest.approx(streamed.wall_s, rel=1e-9)
+
+
+def test_a_stream_that_another_request_has_overtaken_says_so(engine):
+    stream = engine.stream(asked(engine, chunk_frames=2))
+    next(stream)
+    engine.run(asked(engine))
+    with pytest.raises(BenchError, match="another request"):
+        next(stream)
 
 
 def test_time_to_the_first_chunk_is_made_of_its_stages(engine):
