@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from subjects.rvc.config import HubertConfig, SynthesizerConfig
+from subjects.rvc.config import HubertConfig, RMVPEConfig, SynthesizerConfig
 
+SQUARE = 9  # taps of RMVPE's convolutions
 ENDS_KERNEL = 7  # of the generator's first and last convolution
 
 
@@ -33,6 +34,37 @@ def _sum(layers: Iterable[Layer], products: int, ends: int) -> Work:
     layers = list(layers)
     multiplied = sum(layer.places * layer.weights for layer in layers)
     return Work(2 * (multiplied + products), ends + sum(layer.weights for layer in layers))
+
+
+def rmvpe_work(config: RMVPEConfig, frames: int) -> Work:
+    """RMVPE over `frames`, a multiple of 2^levels."""
+    width = config.out_channels * config.mels
+    gru = 2 * 3 * config.gru * (width + config.gru)
+    last = SQUARE * config.channels * config.out_channels
+    layers = [
+        *_unet(config, frames),
+        Layer(frames * config.mels, last),
+        Layer(frames, gru + 2 * config.gru * config.bins),
+    ]
+    return _sum(layers, 0, frames * (config.mels + config.bins))
+
+
+def _unet(config: RMVPEConfig, frames: int) -> Iterator[Layer]:
+    def blocks(places: int, channels: int, out: int) -> Layer:
+        first = SQUARE * channels * out + (channels * out if channels != out else 0)
+        return Layer(places, first + (2 * config.blocks - 1) * SQUARE * out**2)
+
+    widths = [config.channels * 2**level for level in range(config.levels)]
+    places = [frames * config.mels // 4**level for level in range(config.levels + 1)]
+    for level, (channels, out) in enumerate(zip([1, *widths], widths, strict=False)):
+        yield blocks(places[level], channels, out)
+    deepest = 2 * widths[-1]
+    for layer in range(config.intermediate):
+        yield blocks(places[-1], deepest if layer else widths[-1], deepest)
+    for level in reversed(range(config.levels)):
+        out = widths[level]
+        yield Layer(places[level + 1], SQUARE * 2 * out * out)  # transposed: each input meets all taps
+        yield blocks(places[level], 2 * out, out)
 
 
 def hubert_frames(config: HubertConfig, samples: int) -> int:
