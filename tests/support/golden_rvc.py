@@ -62,3 +62,13 @@ class Golden:
 
 CNN = Golden(8.53546774, (-0.6752293, 4.4154031), 1.063911)
 SALIENCE = Golden(0.521166683, (0.35872105, 0.44983711), 0.51223787)
+LATENT_MEAN = Golden(1.0369004, (-0.80401185, 0.42872921), -0.093286371)  # of the text encoder, [192, 16]
+LATENTS = Golden(2.16980227, (0.44876689, 2.3348834), -2.2425253)  # of the flow, [192, 16]
+AUDIO = {
+    "48k": Golden(0.2111128, (-0.2022013,), 0.0887414),
+    "40k": Golden(0.2340570, (-0.2008547,), 0.1273796),
+    "32k": Golden(0.2456975, (-0.2543424,), 0.0983271),
+}
+AUDIO_LIMIT = 1e-5  # in fp64 as well: the source that these were made with is fp32
+HUBERT = Golden(1.01485459, (1.3446321, 1.0559883), -0.035536823)
+HUBERT_9 = Golden(1.00010306, (-0.47732348,), 0.4420095)  # after nine layers

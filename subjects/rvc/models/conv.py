@@ -88,8 +88,7 @@ class Conv(Folded):
             value = read(name)
         else:
             g, v = wide(read(self.norm.g)), wide(read(self.norm.v))
-            others = [dim for dim in range(3) if dim != self.norm.dim]
-            value = v * (g / torch.linalg.vector_norm(v, dim=others, keepdim=True))
+            value = v * (g / torch.linalg.vector_norm(v, dim=others(self.norm.dim), keepdim=True))
         return value if name == "bias" else value.transpose(1, 2)
 
 
@@ -105,6 +104,11 @@ class Upsampling(Conv):
     def forward(self, x: Tensor) -> Tensor:
         steps = (1, self.stride), (0, self.padding)
         return _rows(F.conv_transpose2d(_image(x), _image(self.weight), self.bias, *steps))
+
+
+def others(dim: int) -> list[int]:
+    """The axes of a convolution's stored weight but `dim`."""
+    return [axis for axis in range(3) if axis != dim]
 
 
 def _image(rows: Tensor) -> Tensor:

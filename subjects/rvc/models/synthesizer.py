@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from harness.nn.qwen3 import table
 from subjects.rvc.config import SynthesizerConfig
 from subjects.rvc.models.flow import Flow
 from subjects.rvc.models.generator import Generator
@@ -26,7 +27,7 @@ class Synthesizer(nn.Module):
         self.enc_p = TextEncoder(config)
         self.flow = Flow(config)
         self.dec = Generator(config)
-        self.emb_g = nn.Embedding(config.speakers, config.gin)
+        self.emb_g = table(config.speakers, config.gin)
 
     def voice(self, speaker: Tensor) -> Tensor:
         """Rows `[B, 1, G]` of the speakers `[B]`, int64, below `config.speakers`, which is not checked."""

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.nn.qwen3 import table
 from subjects.rvc.config import PITCH_STEPS, SynthesizerConfig
 from subjects.rvc.models.conv import Conv
 
@@ -70,7 +71,8 @@ class Attention(nn.Module):
 
         A row of it begins one column farther right than the row before.
         """
-        return scores.flatten(-2).unfold(-1, 2 * self.window + 1, scores.shape[-1] + 1)
+        rows = scores.view(*scores.shape[:2], -1)  # one behind the other, in place
+        return rows.unfold(-1, 2 * self.window + 1, scores.shape[-1] + 1)
 
 
 class FeedForward(nn.Module):
@@ -111,7 +113,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.scale = math.sqrt(config.hidden)
         self.emb_phone = nn.Linear(config.phone, config.hidden)
-        self.emb_pitch = nn.Embedding(PITCH_STEPS, config.hidden)
+        self.emb_pitch = table(PITCH_STEPS, config.hidden)
         self.encoder = Encoder(config)
         self.proj = Conv(config.hidden, 2 * config.inter)
 
