@@ -35,7 +35,7 @@ from harness.dtypes import AUTO
 from harness.dtypes import NAMES as DTYPES
 from harness.errors import BenchError
 from harness.flags import number, whole
-from harness.quantization import QUANTIZATIONS
+from harness.quantization import LM_QUANTIZATIONS, QUANTIZATIONS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,6 +108,8 @@ def _engine_flags() -> Parser:
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
     schemes = ["auto", "none", *QUANTIZATIONS]
     add("--quantization", default="auto", choices=schemes, help="of the DiT's weights (the tier's)")
+    schemes = ["none", *LM_QUANTIZATIONS]
+    add("--lm-quantization", default="none", choices=schemes, help="of the language model's (%(default)s)")
     add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
     add("--strict", action="store_true", help="refuse what would not be done as it was asked for")

@@ -130,6 +130,7 @@ class EffectivePlan:
             "offload_to_cpu": setup.offload_to_cpu,
             "offload_dit_to_cpu": setup.offload_dit_to_cpu,
             "quantization": setup.quantization,
+            "lm_quantization": setup.lm_quantization,
             "compile": setup.compile,
             "graphs": setup.graphs,
             "components": list(self.components),

@@ -214,7 +214,7 @@ class Engine:
         `loaded`: the components to load, where not all stages are to run. Raises CheckpointError or
         MissingPrerequisite for one that cannot be loaded.
         """
-        _load(self.models, self.planner, plan.components if loaded is None else loaded)
+        self._need(plan.components if loaded is None else loaded)
         seeds = plan.config.seeds
         if seeds is None:
             seeds = tuple(drawn_seed() for _ in range(plan.config.batch_size))
@@ -272,7 +272,7 @@ class Engine:
         if self.planner is None:
             raise MissingPrerequisite(f"lm: {self.setup.no_lm}")
         params, changes = resolver.resolve_description(params, mode, self.setup)
-        _load(self.models, self.planner, components.TEXT)
+        self._need(components.TEXT)
         with torch.inference_mode(), record(self._sync) as times, self.planner.backend.using():
             description: Description = getattr(self.planner, mode)(params)
         metadata = description.metadata
@@ -295,6 +295,13 @@ class Engine:
             warnings=(*self.setup.warnings, *map(str, changes)),
         )
 
+    def _need(self, names: Sequence[str]) -> None:
+        """Load what of `names` is not loaded; `environment` then says of it, too, what it is in."""
+        before = len(self.models.loaded)
+        _load(self.models, self.planner, names)
+        if len(self.models.loaded) > before:
+            self.environment = {**self.environment, **_as_loaded(self.models)}
+
 
 def _budget(setup: Setup, device: torch.device) -> MemoryBudget:
     """The memory of `device`, held to the size of the card that the setup simulates, if it does."""
@@ -314,6 +321,7 @@ def _models(setup: Setup, device: torch.device, weights: Source) -> Models:
         setup.lm if setup.lm_backend == "pt" else None,
         Residency(device, components.COMPONENTS, setup.offloaded),
         setup.quantization,
+        setup.lm_quantization,
     )
 
 
@@ -336,18 +344,26 @@ def _environment(
         "device": str(device),
         "device_name": describe(device),
         "dtype": str(models.dtype).removeprefix("torch."),
-        "islands": ", ".join(islands(models.ace_step, models.dtype)) or None,
         "source": setup.source,
         "source_origin": setup.source_origin,
         "dit": setup.dit,
         "lm": setup.lm,
         "lm_backend": planner.backend.name if planner else None,
-        "quantization": scheme(models.ace_step.decoder.layers),
+        **_as_loaded(models),
         "compile": setup.compile,
         "graphs": setup.graphs,
         "offload": components.describe(setup.offloaded, str(device)),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
+    }
+
+
+def _as_loaded(models: Models) -> dict[str, str | None]:
+    """The formats of weights that are not `dtype`, read back from those that are loaded."""
+    return {
+        "islands": ", ".join(islands(models.ace_step, models.dtype)) or None,
+        "quantization": scheme(models.ace_step.decoder.layers),
+        "lm_quantization": scheme(models.lm.layers) if models.lm else None,
     }
 
 

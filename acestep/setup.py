@@ -19,7 +19,14 @@ from acestep.lm.backends import registry as backends
 from acestep.lm.choice import AUTO, LanguageModels
 from acestep.request import DURATION_RANGE_S
 from acestep.weights.layout import LM_PREFIX
-from acestep.weights.sources import check_source, choose_dit, choose_source, dit_config, smaller_dit
+from acestep.weights.sources import (
+    check_source,
+    choose_dit,
+    choose_source,
+    component_config,
+    dit_config,
+    smaller_dit,
+)
 from harness import accelerators, dtypes
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustment, Adjustments
@@ -27,10 +34,11 @@ from harness.checks import one_of
 from harness.compiling import unavailable as uncompiled
 from harness.errors import MissingPrerequisite
 from harness.graphs import unavailable as ungraphed
-from harness.quantization import QUANTIZATIONS
+from harness.quantization import LM_QUANTIZATIONS, QUANTIZATIONS, unfit
 from harness.quantization import unavailable as unquantized
 
 NONE = "none"
+STAND_IN = "virtual"  # a device of host memory that plays a card
 # What `compile` compiles, by device. A CPU's VAE is all convolutions, which are oneDNN's either way.
 COMPILED = {"cpu": (components.DIT,), "cuda": (components.DIT, components.LM, components.VAE)}
 
@@ -44,7 +52,7 @@ class Setup:
 
     `no_lm`: why there is no language model, and what to do about it; empty with one. `lm_backend`: what runs
     it, and `lm_backend_reason` why; both empty without one.
-    `quantization`: of the DiT's matrices, or None.
+    `quantization`, `lm_quantization`: of the DiT's matrices and of the language model's, or None.
     """
 
     device: str  # cpu, mps, cuda, cuda:N: what the engine runs on
@@ -63,6 +71,7 @@ class Setup:
     quantization: str | None
     compile: bool
     graphs: bool
+    lm_quantization: str | None = None
     adjustments: tuple[Adjustment, ...] = ()
     notes: tuple[str, ...] = ()  # defaults of the tier that this machine cannot do
     strict: bool = False
@@ -85,6 +94,7 @@ class Setup:
         offload_to_cpu: bool | None = None,
         offload_dit_to_cpu: bool | None = None,
         quantization: str = AUTO,
+        lm_quantization: str = NONE,
         compile: bool | None = None,
         graphs: bool | None = None,
         strict: bool = False,
@@ -97,8 +107,9 @@ class Setup:
         `lm` "auto" is the tier's default, or `lm_default`, where the tier loads one, or when `want_lm`; on a
         plain CPU the smallest. Where that is not there, it is the nearest that is, and a note says so.
         `dtype` is a name of `harness.dtypes`, or what suits the device ("auto"). `quantization` is a name,
-        "none", or the tier's ("auto"). Switches left None are the tier's; `graphs` the
-        device's. `policy`: whose tiers they are. `accelerator`: a card to simulate.
+        "none", or the tier's ("auto"); `lm_quantization` a name, or "none" as in every tier. Switches left
+        None are the tier's; `graphs` the device's. `policy`: whose tiers they are. `accelerator`: a card to
+        simulate.
 
         Raises UsageError or MissingPrerequisite, naming what and where.
         """
@@ -119,13 +130,17 @@ class Setup:
         chosen, no_lm = (
             models.default(lm_default, want_lm, changes, notes) if lm == AUTO else models.named(lm, changes)
         )
-        runs, reason = backends.choose(lm_backend, chosen, card, tier)
+        scheme = _choose_lm_quantization(lm_quantization, chosen, changes)
+        runs, reason = backends.choose(lm_backend, chosen, card, tier, scheme)
         offload = tier.offload_to_cpu if offload_to_cpu is None else offload_to_cpu
         if chosen and chosen.removeprefix(LM_PREFIX) in tier.lm_needs_offload and card.device == "cuda":
             if not offload:
                 changes.note("offload_to_cpu", False, True, f"does not hold {chosen} on {tier.tier}")
             offload = True
         check_source(name, folder, chosen)
+        if scheme and chosen:
+            place = device if device == STAND_IN else card.device
+            _check_lm_quantization(scheme, name, chosen, place, capability, dtype)
         return cls(
             device=card.device if device == AUTO else device,
             dtype=dtype,
@@ -143,6 +158,7 @@ class Setup:
             quantization=_choose_quantization(quantization, card, tier, notes),
             compile=_choose_compile(compile, card, capability, dtype, tier, notes),
             graphs=_choose_graphs(graphs, card),
+            lm_quantization=scheme,
             adjustments=tuple(changes),
             notes=tuple(notes),
             strict=strict,
@@ -218,6 +234,27 @@ def _choose_quantization(choice: str, card: Accelerator, tier: GPUConfig, notes:
     if reason:
         notes.append(f"quantization: {name}, the default of {tier.tier}, {reason}; using {NONE}")
     return None if reason else name
+
+
+def _choose_lm_quantization(choice: str, lm: str | None, changes: Adjustments) -> str | None:
+    one_of("lm_quantization", choice, (NONE, *LM_QUANTIZATIONS))
+    if choice == NONE:
+        return None
+    if lm is None:
+        changes.note("lm_quantization", choice, None, "has no language model to apply to")
+        return None
+    return choice
+
+
+def _check_lm_quantization(
+    name: str, source: str, lm: str, device: str, capability: tuple[int, int] | None, dtype: str
+) -> None:
+    """Raises MissingPrerequisite where `name` cannot run, or is not for the matrices of `lm`."""
+    from harness.nn.config import Qwen3Config
+
+    matrices = component_config(source, lm, Qwen3Config).matrices
+    if reason := unquantized(name, device, capability, dtype) or unfit(name, matrices):
+        raise MissingPrerequisite(f"lm_quantization: {name} {reason}")
 
 
 def _capability(card: Accelerator, device: str) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from acestep.lm.backends.registry import AUTO, BACKENDS
 from acestep.presets import FIXED, PRESETS
 from acestep.request import GenerationConfig, GenerationParams
 from acestep.setup import NONE, Setup, without_xl
-from acestep.tier_options import DIT, DTYPE, LM, POLICY, QUANTIZATION, REQUEST
+from acestep.tier_options import DIT, DTYPE, LM, LM_QUANTIZATION, POLICY, QUANTIZATION, REQUEST
 from acestep.weights.layout import LM_PREFIX, LM_SIZES
 from acestep.weights.sources import choose_dit, choose_source, dit_config
 from harness.accelerators import snap
@@ -66,7 +66,7 @@ class TierCases:
             max_duration_with_lm_s=row.max_duration_with_lm_s,
             max_batch=row.max_batch,
             max_batch_with_lm=row.max_batch_with_lm,
-            promised=not {DTYPE, QUANTIZATION} & choices.keys()
+            promised=not {DTYPE, QUANTIZATION, LM_QUANTIZATION} & choices.keys()
             and (row.xl is not None or not _is_xl(case.source, dict(case.choices))),
         )
 
@@ -94,9 +94,11 @@ class TierCases:
 
     def identity(self, case: Case, plan: EffectivePlan) -> Mapping[str, Any]:
         """What runs. What goes without saying has no name, as before there was anything else: the preset
-        `fixed`, the policy `guide`, bf16 or what torch chooses, a request that is no file's."""
+        `fixed`, the policy `guide`, bf16 or what torch chooses, a language model that is not quantized, a
+        request that is no file's."""
         choices = dict(case.choices)
         left_out = (*NOT_WHAT_RUNS, *(("preset",) if plan.config.preset == FIXED else ()))
+        left_out += () if plan.setup.lm_quantization else (LM_QUANTIZATION,)
         runs = {name: value for name, value in plan.as_dict().items() if name not in left_out}
         if plan.setup.dtype not in (AUTO, BF16):
             runs[DTYPE] = plan.setup.dtype
@@ -162,6 +164,7 @@ def _setup(case: Case, target: Target) -> Setup:
         offload_to_cpu=offload,
         offload_dit_to_cpu=offload,
         quantization=quantization if quantized else NONE,
+        lm_quantization=_lm_quantization(case, tier),
         graphs=False if target.device in HOST else None,
         compile=False if target.stand_in or (case.skip_compile and not quantized) else None,
         no_limits=case.no_limits or _over_the_limit(case, target) is not None,
@@ -169,6 +172,12 @@ def _setup(case: Case, target: Target) -> Setup:
         accelerator=target.accelerator,
     )
     return replace(setup, source_origin=origin)
+
+
+def _lm_quantization(case: Case, tier: GPUConfig) -> str:
+    """Of the language model of a case that has one, unless its variant leaves quantization out."""
+    has_lm = case.lm and tier.lm_sizes and case.variant == "default"
+    return str(dict(case.choices).get(LM_QUANTIZATION, NONE)) if has_lm else NONE
 
 
 def _lm_backend(case: Case, target: Target, tier: GPUConfig) -> str:

@@ -23,7 +23,7 @@ from harness import dtypes
 from harness.adjustments import Adjustments
 from harness.console import named
 from harness.flags import number
-from harness.quantization import QUANTIZATIONS
+from harness.quantization import LM_QUANTIZATIONS, QUANTIZATIONS
 from harness.tiers import STEPS, Case, Choices, Option, Usual
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BASE_DIT, XL_DIT = f"{DIT_PREFIX}base", f"{DIT_PREFIX}xl-turbo"
 DIT, LM, DTYPE, QUANTIZATION = "dit", "lm_model", "dtype", "quantization"
+LM_QUANTIZATION = "lm_quantization"
 REQUEST, SHIFT, POLICY = "request", "shift", "policy"
 
 OPTIONS = (
@@ -49,6 +50,13 @@ OPTIONS = (
         ("--quantization",),
         "of the DiT, in place of the tier's",
         allowed=(AUTO, NONE, *QUANTIZATIONS),
+    ),
+    Option(
+        LM_QUANTIZATION,
+        ("--lm-quantization",),
+        f"of the language model ({NONE})",
+        allowed=(NONE, *LM_QUANTIZATIONS),
+        of_lm=True,
     ),
     Option(
         REQUEST,

@@ -209,5 +209,13 @@ def stored(tensor: Tensor) -> list[Tensor]:
     return [part for name in names for part in stored(getattr(tensor, name))]
 
 
+def move(module: nn.Module, device: torch.device) -> None:
+    """Have the values of all parameters and buffers of `module` on `device`; none may share memory."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        for part in stored(tensor):
+            if part.device != device:
+                part.data = part.to(device)
+
+
 def _moving(moves: bool) -> AbstractContextManager[None]:
     return span("offload") if moves else nullcontext()

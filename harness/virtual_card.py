@@ -211,7 +211,10 @@ class _Names(TorchFunctionMode):
 
 
 class _Operators(TorchDispatchMode):
-    """Every operator goes by the card: what comes out of one on something there is there."""
+    """Every operator goes by the card: what comes out of one on something there is there. So do those of
+    higher order, which take operators; torch would refuse them otherwise, which a caller may catch."""
+
+    supports_higher_order_operators = True
 
     def __init__(self, card: VirtualCard):
         super().__init__()

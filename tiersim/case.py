@@ -111,6 +111,7 @@ class Settings:
     offload_to_cpu: bool = False
     offload_dit_to_cpu: bool = False
     quantization: str | None = None
+    lm_quantization: str | None = None
     compile: bool = False
     graphs: bool = False
 

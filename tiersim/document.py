@@ -76,6 +76,7 @@ def _effective(record: Record) -> dict[str, Any]:
         "offload_to_cpu": record.offload_to_cpu,
         "offload_dit_to_cpu": record.offload_dit_to_cpu,
         "quantization": record.quantization,
+        "lm_quantization": record.lm_quantization,
         "compile": record.compile,
         "graphs": record.graphs,
         "environment": dict(record.environment),

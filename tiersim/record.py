@@ -83,6 +83,7 @@ class Record:
     stage_peaks_bytes: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int | float] = field(default_factory=dict)
     fallbacks: tuple[Fallback, ...] = ()
+    lm_quantization: str | None = None
     process: ProcessMemory | None = None
     stage_processes: Mapping[str, ProcessMemory] = field(default_factory=dict)
     telemetry: Telemetry | None = None

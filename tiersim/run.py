@@ -92,6 +92,7 @@ def record_of(
         offload_to_cpu=settings.offload_to_cpu,
         offload_dit_to_cpu=settings.offload_dit_to_cpu,
         quantization=settings.quantization,
+        lm_quantization=settings.lm_quantization,
         compile=settings.compile,
         graphs=settings.graphs,
         **measured,

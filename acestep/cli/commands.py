@@ -232,6 +232,7 @@ def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
         offload_to_cpu=arguments.offload,
         offload_dit_to_cpu=arguments.offload_dit,
         quantization=arguments.quantization,
+        lm_quantization=arguments.lm_quantization,
         compile=arguments.compile,
         graphs=arguments.graphs,
         strict=arguments.strict,

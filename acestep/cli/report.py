@@ -132,6 +132,7 @@ def _tokens(counts: Counts, stages_s: Mapping[str, float], ran: Mapping[str, Any
     prefill = counts.lm_prefill_tokens / stages_s["lm_prefill"]
     decode = counts.lm_decode_tokens / stages_s["lm_decode"]
     basis = f"{counts.lm_prefill_tokens} and {counts.lm_decode_tokens}, {ran['lm']}, {ran['lm_backend']}"
+    basis += f", {ran['lm_quantization']}" if ran["lm_quantization"] else ""
     return {"tokens": f"prefill {prefill:.0f}/s, decode {decode:.0f}/s ({basis})"}
 
 

@@ -4,6 +4,7 @@
     python -m acestep.costs --thinking --card rtx4060 --html cost.html
     python -m acestep.costs --list-cards
     python -m acestep.costs --anchors      # predictions beside published figures
+    python -m acestep.costs --lm-fits      # which language model fits which card
 
 The engine itself runs, on tensors without memory; no weights and no GPU are needed. A kernel takes as long
 as the longest of its arithmetic, its traffic and its launch at the card's peaks: an estimate, not a bound.
@@ -36,7 +37,9 @@ from harness.dtypes import AUTO
 from harness.dtypes import NAMES as DTYPES
 from harness.errors import UsageError
 from harness.flags import number, spelled, spellings, whole
+from harness.quantization import LM_QUANTIZATIONS
 
+ALONE = {"anchors": ("json",), "lm_fits": ()}  # flags of a request of their own, and what goes with them
 FIELDS = {  # that a flag has another name for
     "batch_size": "batch",
     "inference_steps": "steps",
@@ -51,8 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def predict() -> int:
         words, parser = sys.argv[1:] if argv is None else argv, arguments()
         options = parser.parse_args(words)
-        if options.anchors:
-            _alone(parser, options)
+        for name, with_it in ALONE.items():
+            if getattr(options, name):
+                _alone(parser, options, name, with_it)
         from acestep.costs import command
 
         with spelled(spellings(parser, words, FIELDS)):
@@ -76,12 +80,14 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def _alone(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Raises UsageError for a flag that `--anchors` has no use for."""
+def _alone(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, alone: str, with_it: Sequence[str]
+) -> None:
+    """Raises UsageError for a flag that `alone` has no use for."""
     for name, value in vars(options).items():
-        if name not in ("anchors", "json") and value != parser.get_default(name):
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(f"--anchors: has cards and requests of its own; drop {flag}")
+        if name not in (alone, *with_it) and value != parser.get_default(name):
+            first, flag = ("--" + word.replace("_", "-") for word in (alone, name))
+            raise UsageError(f"{first}: has cards and requests of its own; drop {flag}")
 
 
 def _add_card(add: Callable[..., object]) -> None:
@@ -90,6 +96,8 @@ def _add_card(add: Callable[..., object]) -> None:
     add("--max-vram", type=number, metavar="GB", help="as if it had so much memory, with the tier's policy")
     add("--list-cards", action="store_true", help="the cards there are")
     add("--anchors", action="store_true", help="published figures beside what is predicted for them; alone")
+    fits = "which language model fits which card, as a table, printed or put into a file; alone"
+    add("--lm-fits", type=Path, nargs="?", const=True, metavar="FILE", help=fits)
 
 
 def _add_request(add: Callable[..., object]) -> None:
@@ -116,6 +124,8 @@ def _add_engine(add: Callable[..., object]) -> None:
     names = f"{', '.join(DTYPES)} (auto: bf16 from Ampere on, else fp16)"
     add("--dtype", default=AUTO, metavar="NAME", help=names)
     add("--quantization", default="auto", metavar="NAME", help="of the DiT's weights, or none (the tier's)")
+    schemes = f"of the language model's: none, {', '.join(LM_QUANTIZATIONS)} (none)"
+    add("--lm-quantization", default="none", metavar="NAME", help=schemes)
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
     add("--compile", action=switch, help="kernels as a compiler fuses them, by a rule (no)")

@@ -40,6 +40,10 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(options.json, Path):
             writable("--json", options.json, _is_prediction)
         return anchor_report.run(options.json)
+    if options.lm_fits:
+        from acestep.costs import lm_fits
+
+        return lm_fits.run(options.lm_fits)
     card = card_flags.chosen(options.card, options.device_json, options.max_vram)
     json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html, is_page) if options.html else None
@@ -105,6 +109,7 @@ def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
         offload_to_cpu=options.offload,
         offload_dit_to_cpu=options.offload_dit,
         quantization=options.quantization,
+        lm_quantization=options.lm_quantization,
         compile=False,
         graphs=options.graphs,
         strict=options.strict,

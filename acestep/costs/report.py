@@ -25,6 +25,7 @@ def facts(cost: Cost) -> dict[str, str]:
     length = "as long as the LM says" if plan["duration_s"] is None else f"{plan['duration_s']:g} s"
     request = f"{plan['task_type']}, {plan['batch_size']} x {length}, {plan['steps']} steps"
     lm = f"{plan['lm']} {'plans' if plan['lm_codes'] else 'idle'}" if plan["lm"] else "no LM"
+    lm += f" in {plan['lm_quantization']}" if plan["lm_quantization"] else ""
     offload = OFFLOADED[plan["offload_to_cpu"], plan["offload_dit_to_cpu"]]
     return {
         "card": name,

@@ -23,7 +23,7 @@ from harness.console import Parser, named
 from harness.dtypes import NAMES as DTYPES
 from harness.errors import UsageError
 from harness.flags import number, span, whole
-from harness.quantization import QUANTIZATIONS
+from harness.quantization import LM_QUANTIZATIONS, QUANTIZATIONS
 
 PROFILE, BENCHMARK, SCALING, TIER_TEST = "profile", "benchmark", "scaling", "tier-test"
 UNDERSTAND, CREATE, FORMAT = "understand", "create_sample", "format_sample"
@@ -136,6 +136,8 @@ def _add_engine(flags: Flags) -> None:
     add("--offload-dit-to-cpu", action=switch, help="the DiT as well (the tier's)")
     schemes = f"of the DiT: none, {', '.join(QUANTIZATIONS)} (the tier's)"
     add("--quantization", nargs="+", modes=everywhere, metavar="NAME", help=schemes)
+    schemes = f"of the LM: none, {', '.join(LM_QUANTIZATIONS)} (none)"
+    add("--lm-quantization", nargs="+", modes=everywhere, metavar="NAME", help=schemes)
     add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
     add("--max-vram", metavar="GB", help="simulate a card of this size, as MAX_CUDA_VRAM does")

@@ -223,7 +223,13 @@ class _Device:
         dtype = environment["dtype"]
         self._name = environment["device_name"]
         self._networks: Networks = networks(
-            setup.source, setup.dit, setup.lm, DTYPE_BYTES[dtype], quantized=setup.quantization is not None
+            setup.source,
+            setup.dit,
+            setup.lm,
+            DTYPE_BYTES[dtype],
+            quantized=environment["quantization"] is not None,
+            lm_quantization=environment["lm_quantization"],
+            on_card=setup.accelerator.device != "cpu",
         )
         self._ceilings: Ceilings | None
         if options.measure_ceilings:

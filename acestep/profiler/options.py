@@ -33,10 +33,10 @@ from harness.checks import one_of, shown, within
 from harness.dtypes import NAMES as DTYPES
 from harness.errors import MissingPrerequisite, UsageError
 from harness.flags import spelled
-from harness.quantization import QUANTIZATIONS
+from harness.quantization import LM_QUANTIZATIONS, QUANTIZATIONS
 
 OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile", "graphs")
-OF_ENGINE = ("dtype", *OF_TIER)
+OF_ENGINE = ("dtype", "lm_quantization", *OF_TIER)
 UNASKED = ("preset", "default")  # origins of what nobody has asked for
 OUTPUTS = ("benchmark_output", "json_plan")
 REPEATS = {BENCHMARK: 3, SCALING: 5}  # where a flag says nothing, else 1
@@ -47,7 +47,7 @@ TIERSIM_FLAGS = (
     *("tier_with_lm", "tier_skip_compile", "tier_boundary", "tier_batch_boundary", "preset"),
     *("dry_run", "benchmark_output", "json_compat", "predict", "run", "card", "device_json", "suggest"),
     *("config_path", "lm_model", "dtype", "quantization", "example", "duration", "shift", "policy"),
-    *("strict", "no_limits"),
+    *("strict", "no_limits", "lm_quantization"),
 )
 OF_LM = {"tier_with_lm", "tier_batch_boundary", "suggest"}  # flags of tier tests that load a language model
 # The engine's names for what a flag calls differently.
@@ -80,6 +80,7 @@ class Options:
     offload_to_cpu: bool | None = None
     offload_dit_to_cpu: bool | None = None
     quantization: str = AUTO
+    lm_quantization: str = NONE
     compile: bool | None = None
     graphs: bool | None = None
     strict: bool = False
@@ -187,6 +188,8 @@ def _refuse_contradictions(settings: Mapping[str, Any], arguments: Mapping[str, 
     one_of("lm_backend", settings.get("lm_backend", AUTO), (AUTO, *BACKENDS))
     for name in _listed(settings.get("quantization", AUTO)):
         one_of("quantization", name, (AUTO, NONE, *QUANTIZATIONS))
+    for name in _listed(settings.get("lm_quantization", NONE)):
+        one_of("lm_quantization", name, (NONE, *LM_QUANTIZATIONS))
     for name in _listed(settings.get("dtype", AUTO)):
         one_of("dtype", name, (AUTO, *DTYPES))
     if "no_constrained_decoding" in settings and "use_constrained_decoding" in settings:

@@ -56,6 +56,7 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
             offload_to_cpu=options.offload_to_cpu,
             offload_dit_to_cpu=options.offload_dit_to_cpu,
             quantization=options.quantization,
+            lm_quantization=options.lm_quantization,
             compile=options.compile,
             graphs=options.graphs,
             strict=options.strict,
@@ -96,6 +97,7 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         "LM backend": f"{with_origin('lm_backend', setup.lm_backend)}: {setup.lm_backend_reason}"
         if setup.lm
         else "none",
+        "LM quantized": with_origin("lm_quantization", setup.lm_quantization or NONE) if setup.lm else "none",
         "offload": switch("offload_to_cpu", setup.offload_to_cpu),
         "offload DiT": switch("offload_dit_to_cpu", setup.offload_dit_to_cpu),
         "dtype": with_origin("dtype", setup.dtype),

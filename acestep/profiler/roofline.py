@@ -113,7 +113,7 @@ def loads(
     """
     stages = []
     if of.lm and counts.lm_prompt_tokens:
-        stages += _lm_loads(of.lm, counts, batch, lm_guided, lm_phases, of.dtype_bytes)
+        stages += _lm_loads(of, of.lm, counts, batch, lm_guided, lm_phases)
     if of.dit and counts.dit_steps:
         passes = passes or counts.dit_steps
         size = of.dit, counts.dit_tokens, counts.encoder_tokens
@@ -144,11 +144,10 @@ def of_plan(of: Networks, counts: Counts, plan: EffectivePlan) -> tuple[Load, ..
 
 
 def _lm_loads(
-    lm: Qwen3Config, counts: Counts, batch: int, guided: bool, phases: int, dtype_bytes: int
+    of: Networks, lm: Qwen3Config, counts: Counts, batch: int, guided: bool, phases: int
 ) -> list[Load]:
     prompt, steps = prefilled(counts), counts.lm_decode_steps
-    weights = dtype_bytes * closed_form.qwen3_weights(lm)
-    stages = [Load("lm_prefill", 1, "prompt", closed_form.qwen3_flop(lm, prompt), weights)]
+    stages = [Load("lm_prefill", 1, "prompt", closed_form.qwen3_flop(lm, prompt), of.lm_bytes)]
     if steps:
         coding = min(max(counts.audio_codes - 1, 0), steps)
         context = counts.lm_prompt_tokens // (batch * (phases + guided)) + steps // 2
@@ -158,7 +157,8 @@ def _lm_loads(
             (coding, batch * (1 + guided), CODES),
         ):
             flop += times * closed_form.lm_decode_flop(lm, rows, context, head_rows)
-            read += times * closed_form.lm_decode_bytes(lm, rows, context, dtype_bytes, head_rows)
+            size = rows, context, of.dtype_bytes, head_rows
+            read += times * closed_form.lm_decode_bytes(lm, *size, of.lm_bytes)
         stages.append(Load("lm_decode", steps, "token", flop / steps, read / steps))
     return stages
 

@@ -201,6 +201,7 @@ def _on_card(setup: Setup, card: Card, options: Options) -> Setup:
         lm=setup.lm,
         lm_backend="pt",
         quantization=setup.quantization or NONE,
+        lm_quantization=setup.lm_quantization or NONE,
         compile=False,
         graphs=options.graphs,
         offload_to_cpu=False,

@@ -19,6 +19,7 @@ from acestep.models.configs import SINUSOID_SIZE, DiTConfig, VAEConfig
 from acestep.weights.layout import VAE
 from acestep.weights.sources import component_config, dit_config
 from harness.nn.config import BlockConfig, Qwen3Config
+from harness.quantization import matrix_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +31,32 @@ class Networks:
     lm: Qwen3Config | None
     dtype_bytes: int
     dit_bytes: int  # of a weight of the DiT's layers
+    lm_bytes: int  # of all matrices of the language model's layers
 
 
 def networks(
-    source: str, dit: str | None, lm: str | None, dtype_bytes: int, *, quantized: bool = False
+    source: str,
+    dit: str | None,
+    lm: str | None,
+    dtype_bytes: int,
+    *,
+    quantized: bool = False,
+    lm_quantization: str | None = None,
+    on_card: bool = True,
 ) -> Networks:
     """The networks in folders `dit` and `lm` of a source. Raises CheckpointError for a bad config.json.
 
-    `quantized`: the matrices of the DiT's layers are a byte per weight.
+    `quantized`: the matrices of the DiT's layers are a byte per weight. `lm_quantization`: of the language
+    model's, by its name in `harness.quantization`, as laid out for a card or for a CPU.
     """
+    language_model = component_config(source, lm, Qwen3Config) if lm else None
     return Networks(
         dit_config(source, dit) if dit else None,
         component_config(source, VAE, VAEConfig),
-        component_config(source, lm, Qwen3Config) if lm else None,
+        language_model,
         dtype_bytes,
         1 if quantized else dtype_bytes,
+        qwen3_bytes(language_model, dtype_bytes, lm_quantization, on_card) if language_model else 0,
     )
 
 
@@ -79,6 +91,14 @@ def qwen3_weights(config: Qwen3Config) -> int:
     return config.num_hidden_layers * block_weights(config)
 
 
+def qwen3_bytes(
+    config: Qwen3Config, dtype_bytes: int, quantization: str | None = None, on_card: bool = True
+) -> int:
+    """Bytes of the layers' matrices in `quantization`, without the token table, which stays as it is."""
+    layer = sum(matrix_bytes(quantization, *shape, dtype_bytes, on_card) for shape in config.matrices)
+    return config.num_hidden_layers * layer
+
+
 def qwen3_flop(config: Qwen3Config, tokens: int, context: int = 0, *, executed: bool = False) -> int:
     """A causal pass over `tokens` that follow `context`: the text encoder, and prefill of the LM.
 
@@ -93,11 +113,22 @@ def lm_decode_flop(config: Qwen3Config, rows: int, context: int, head_rows: int)
     return rows * (qwen3_flop(config, 1, context) + 2 * config.hidden_size * head_rows)
 
 
-def lm_decode_bytes(config: Qwen3Config, rows: int, context: int, dtype_bytes: int, head_rows: int) -> int:
-    """What the same reads: every weight once, however many rows, and the keys and values of each row."""
+def lm_decode_bytes(
+    config: Qwen3Config,
+    rows: int,
+    context: int,
+    dtype_bytes: int,
+    head_rows: int,
+    layers_bytes: int | None = None,
+) -> int:
+    """What the same reads: every weight once, however many rows, and the keys and values of each row.
+
+    `layers_bytes`: of the layers' matrices, where those are not of `dtype_bytes` a weight.
+    """
     cached = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    weights = qwen3_weights(config) + config.hidden_size * head_rows
-    return dtype_bytes * (weights + rows * context * cached)
+    plain = config.hidden_size * head_rows + rows * context * cached
+    layers_bytes = qwen3_bytes(config, dtype_bytes) if layers_bytes is None else layers_bytes
+    return layers_bytes + dtype_bytes * plain
 
 
 def dit_weights(config: DiTConfig) -> int:

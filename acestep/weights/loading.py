@@ -29,7 +29,8 @@ from harness.errors import UsageError
 from harness.nn.config import Config, Qwen3Config, parse_config
 from harness.nn.packed import unpack
 from harness.nn.qwen3 import Qwen3
-from harness.quantization import quantize
+from harness.quantization import place, quantize
+from harness.residency import move
 from harness.spans import span
 from harness.tensor_files import Shape
 
@@ -59,13 +60,15 @@ class Residency(Protocol):
 class Part:
     """Modules that are loaded and moved as one: `names` of `model` ("" is the model itself).
 
-    `quantization`: of the linears in the modules' `layers`, each layer's before the next is read.
+    `quantization`: of the linears in the modules' `layers`, each layer's before the next is read; they
+    compute on `device`.
     """
 
     model: nn.Module
     names: tuple[str, ...]
     read: Callable[[str], Tensor]
     quantization: str | None = None
+    device: torch.device | None = None
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -77,8 +80,10 @@ class Part:
             if self.quantization:
                 for index, layer in enumerate(cast(nn.ModuleList, module.layers)):
                     at = f"{prefix}layers.{index}."
-                    materialise(layer, self.read, prefix=at, device=device, dtype=dtype)
+                    made_on = place(self.quantization, device, self.device or device)
+                    materialise(layer, self.read, prefix=at, device=made_on, dtype=dtype)
                     quantize(layer, self.quantization)
+                    move(layer, device)
             materialise(module, self.read, prefix=prefix, device=device, dtype=dtype)
 
     def drop(self) -> None:
@@ -136,11 +141,12 @@ class Models:
         lm: str | None,
         residency: Residency,
         quantization: str | None = None,
+        lm_quantization: str | None = None,
     ) -> Models:
         """The models of `source`, with the DiT of its folder `dit` and our own language model `lm`, or none.
 
-        No part is loaded yet. `quantization`: of the DiT's layers, or None (`harness.quantization` says which
-        there are).
+        No part is loaded yet. `quantization`, `lm_quantization`: of the layers of the DiT and of the language
+        model, or None (`harness.quantization` says which there are).
 
         `choose_dtype` is told the dtype the DiT's file declares; tensors are cast to its answer as they
         are read. Raises UsageError for an unknown `lm`, CheckpointError for a folder that is wrong.
@@ -158,7 +164,7 @@ class Models:
         language_model = None
         if lm:
             configs[lm], language_model, read_lm = _empty(source, lm, Qwen3Config, Qwen3)
-            parts[components.LM] = Part(language_model, ("",), read_lm)
+            parts[components.LM] = Part(language_model, ("",), read_lm, lm_quantization, device)
         check_together(source.name, configs)
         dtype = choose_dtype(config.stored_dtype)
         assign(ace_step, "null_condition_emb", read("null_condition_emb").to(device, dtype))

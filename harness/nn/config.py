@@ -53,6 +53,14 @@ class BlockConfig(Schema, frozen=True, kw_only=True):
         return None
 
     @property
+    def matrices(self) -> tuple[tuple[int, int], ...]:
+        """Shapes `[out, in]` of q, k, v, o, gate, up and down."""
+        hidden, inner = self.hidden_size, self.intermediate_size
+        width, shared = (n * self.head_dim for n in (self.num_attention_heads, self.num_key_value_heads))
+        heads = (width, hidden), (shared, hidden), (shared, hidden), (hidden, width)
+        return (*heads, (inner, hidden), (inner, hidden), (hidden, inner))
+
+    @property
     def attention_weights(self) -> int:
         """How many the matrices q, k, v and o have, 2HA + 2HK."""
         heads = self.num_attention_heads + self.num_key_value_heads

@@ -146,7 +146,7 @@ def _row(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
 
 def _card_cells(item: Item, card: TierResult) -> dict[str, Any]:
     """What a table says of a tier test: all items of one are."""
-    names = ("lm_backend", "offload_to_cpu", "offload_dit_to_cpu", "quantization")
+    names = ("lm_backend", "offload_to_cpu", "offload_dit_to_cpu", "quantization", "lm_quantization")
     return {
         "tier_gb": card.tier_gb,
         "tier": card.tier,

@@ -29,7 +29,8 @@ from harness.subject import Subject
 
 NAMES = ("commit", "device", "features", "results")  # of the plan
 STAGES = ("talker", "code_predictor", "decoder_12hz")  # the plan's
-FEATURES = ("dtype", "quantization", "compile", "graphs", "lm_backend", "threads")  # of what ran
+# Of what ran.
+FEATURES = ("dtype", "quantization", "lm_quantization", "compile", "graphs", "lm_backend", "threads")
 PEAKS = ("reserved", "allocated", "rss")  # sources of memory, the first that a record has
 MIB = 2**20
 

@@ -58,9 +58,9 @@ class Cost:
 
     `out_of_memory`: where it ended, None if it did not. `refusals`: every time the card was too small, those
     the engine recovered from too. `fallbacks`: what it did about them. `counts`: of the result, empty without
-    one. `environment`: torch, the `dtype` and the `islands` of fp32 that were loaded, what stands in for what
-    could not be traced, `calibration` of what lies below PyTorch, or "uncalibrated", and what `expected`
-    times rest on. Memory is the allocator's; the card's `context_bytes` come on top.
+    one. `environment`: torch, the `dtype`, the `islands` of fp32 and the quantizations that were loaded, what
+    stands in for what could not be traced, `calibration` of what lies below PyTorch, or "uncalibrated", and
+    what `expected` times rest on. Memory is the allocator's; the card's `context_bytes` come on top.
     """
 
     card: Card

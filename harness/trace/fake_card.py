@@ -80,6 +80,8 @@ class FakeCard(FakeStorage):
             capability = self.libraries.capability
             capabilities[VIRTUAL] = lambda device: capability
             self._entered.callback(capabilities.pop, VIRTUAL)
+            asked = patched(torch.cuda, "get_device_capability", lambda device=None: capability)
+            self._entered.enter_context(asked)  # by torchao, before it lays out four bits
         self._entered.enter_context(patched(torch, "compile", Regions(self).compile))
         recorders[VIRTUAL] = lambda device: FakeRecorder(self)
         self._entered.callback(recorders.pop, VIRTUAL)

@@ -60,7 +60,7 @@ def work(
         read = sum(map(reach_bytes, inputs[1:] if packet in OVERWRITES else inputs))
     if isinstance(target := kwargs.get("out"), Tensor):  # is among the inputs, and not looked at
         read -= reach_bytes(target)
-    count = flop_registry.get(packet)
+    count = flop_registry.get(aten.mm if packet is aten._int_mm else packet)
     flop = count(*_sizes(args), **_sizes(kwargs), out_val=_sizes(output)) if count else 0
     if packet is aten._scaled_dot_product_flash_attention_for_cpu:  # which torch's counter does not know
         flop = attention_flop(*args[:3])

@@ -4,6 +4,8 @@
                 efficient   any mask, no grouped heads                                   one kernel
                 math        everything else: operators in fp32, the scores in memory     a dozen
     RMSNorm     fused       every dtype, of contiguous memory                            one kernel
+    int8        cuBLAS      int8 times int8, in int32                                    one kernel
+    int4        tinygemm    bf16 times weights in tiles, from capability 8.0             one kernel
     cuBLAS      one workspace, kept from the first matrix product on
     cuDNN       a workspace per convolution while it runs: one copy of its input
 
@@ -19,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._higher_order_ops.out_dtype import out_dtype, out_dtype_fallback
 
 from harness import dtypes
 from harness.trace import kernels
 from harness.trace.calibration import Calibration
-from harness.trace.stage_costs import Attention, Work
+from harness.trace.stage_costs import Attention, Matmul, Work
 
 if TYPE_CHECKING:
     from harness.trace.fake_card import FakeCard
@@ -178,9 +181,32 @@ def rms_norm(
         return out
 
 
+def product_in(card: FakeCard, operator: Any, dtype: torch.dtype, *args: Tensor) -> Tensor:
+    """The higher-order `out_dtype`: `operator` of `args`, with sums in `dtype`. Of int8 matrices a card has a
+    kernel, which torch takes for tensors that say they are on one.
+    """
+    with card.operators:
+        if operator is aten.mm.default and dtype == torch.int32 and {x.dtype for x in args} == {torch.int8}:
+            return aten._int_mm.default(*args)
+        return out_dtype_fallback(operator, dtype, *args)
+
+
+def int4_product(card: FakeCard, x: Tensor, packed: Tensor, group: int, scales: Tensor) -> Tensor:
+    """`x [M, K]` times int4 weights, `packed [N / 8, K / 128, 32, 4]` with `scales [K / group, N, 2]`: one
+    kernel, which puts them back into bf16 as it reads them. torch's own rule for shapes is not for meta.
+    """
+    card.operator = "aten::_weight_int4pack_mm"
+    outs = 8 * packed.shape[0]
+    out = card.fresh((len(x), outs), x.dtype)
+    _one_kernel(card, Matmul, (x, packed, scales), (out,), 2 * len(x) * x.shape[1] * outs)
+    return out
+
+
 # Operators that a card serves by other kernels than a CPU does.
 SERVED: dict[Any, Callable[..., Any]] = {
     aten.scaled_dot_product_attention.default: attend,
     aten._flash_attention_forward.default: attend_near,
     aten.rms_norm.default: rms_norm,
+    aten._weight_int4pack_mm.default: int4_product,
+    out_dtype: product_in,
 }

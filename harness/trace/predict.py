@@ -32,7 +32,8 @@ from harness.trace.replay import CachedTrace
 from harness.trace.stage_costs import PS, RESOURCES, Stage
 from harness.virtual_card import VirtualBudget
 
-FORMATS = ("dtype", "islands")  # of an engine's environment: numbers as they were loaded
+# Of an engine's environment: numbers as they were loaded.
+FORMATS = ("dtype", "islands", "quantization", "lm_quantization")
 _traces: dict[Any, CachedTrace] = {}  # of layers, as they were traced for any prediction of this process
 _turn = threading.Lock()  # a fake card changes classes of the engine, which all threads share
 

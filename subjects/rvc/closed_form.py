@@ -1,4 +1,4 @@
-"""Work and context of HuBERT and the synthesizer, as closed forms of their configurations.
+"""Work and context of the networks, as closed forms of their configurations.
 
 FLOP are what the calls compute, as `torch.utils.flop_counter` counts it: a multiply-add is 2; norms,
 activations and softmax are left out. Values are those of matrices and convolutions, once a call, of what goes
@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from subjects.rvc.config import HubertConfig, RMVPEConfig, SynthesizerConfig
 
-SQUARE = 9  # taps of RMVPE's convolutions
 ENDS_KERNEL = 7  # of the generator's first and last convolution
 
 
@@ -37,34 +36,47 @@ def _sum(layers: Iterable[Layer], products: int, ends: int) -> Work:
 
 
 def rmvpe_work(config: RMVPEConfig, frames: int) -> Work:
-    """RMVPE over `frames`, a multiple of 2^levels."""
+    """RMVPE over `frames`, a multiple of its grid: the U-Net's features and their salience."""
+    features, salience = rmvpe_features_work(config, frames), rmvpe_salience_work(config, frames)
+    between = 2 * frames * config.out_channels * config.mels  # made by one, read by the other
+    return Work(features.flop + salience.flop, features.values + salience.values - between)
+
+
+def rmvpe_features_work(config: RMVPEConfig, frames: int) -> Work:
+    """Its U-Net, which is all of its convolutions."""
+    ends = frames * config.mels * (1 + config.out_channels)
+    return _sum(_u_net(config, frames * config.mels), 0, ends)
+
+
+def rmvpe_salience_work(config: RMVPEConfig, frames: int) -> Work:
+    """Its GRU of three gates, both ways, and its linear."""
     width = config.out_channels * config.mels
-    gru = 2 * 3 * config.gru * (width + config.gru)
-    last = SQUARE * config.channels * config.out_channels
-    layers = [
-        *_unet(config, frames),
-        Layer(frames * config.mels, last),
-        Layer(frames, gru + 2 * config.gru * config.bins),
-    ]
-    return _sum(layers, 0, frames * (config.mels + config.bins))
+    gates = 2 * 3 * config.gru * (width + config.gru)
+    matrices = Layer(frames, gates + 2 * config.gru * config.bins)
+    return _sum([matrices], 0, frames * (width + config.bins))
 
 
-def _unet(config: RMVPEConfig, frames: int) -> Iterator[Layer]:
-    def blocks(places: int, channels: int, out: int) -> Layer:
-        first = SQUARE * channels * out + (channels * out if channels != out else 0)
-        return Layer(places, first + (2 * config.blocks - 1) * SQUARE * out**2)
+def _u_net(config: RMVPEConfig, places: int) -> Iterator[Layer]:
+    """Of `places` of a log-mel a level has a quarter of those above. A transposed convolution multiplies each
+    place of its input, of the level below."""
+    depth, channels = config.levels, 1
+    at = [places // 4**level for level in range(depth + 1)]
+    widths = [config.channels * 2**level for level in range(depth)]
+    down = [*enumerate(widths), *([(depth, 2 * widths[-1])] * config.intermediate)]
+    for level, out in down:
+        yield Layer(at[level], _blocks(config, channels, out))
+        channels = out
+    for level, out in reversed([*enumerate(widths)]):
+        yield Layer(at[level + 1], 9 * channels * out)
+        yield Layer(at[level], _blocks(config, channels, out))
+        channels = out
+    yield Layer(places, 9 * channels * config.out_channels)
 
-    widths = [config.channels * 2**level for level in range(config.levels)]
-    places = [frames * config.mels // 4**level for level in range(config.levels + 1)]
-    for level, (channels, out) in enumerate(zip([1, *widths], widths, strict=False)):
-        yield blocks(places[level], channels, out)
-    deepest = 2 * widths[-1]
-    for layer in range(config.intermediate):
-        yield blocks(places[-1], deepest if layer else widths[-1], deepest)
-    for level in reversed(range(config.levels)):
-        out = widths[level]
-        yield Layer(places[level + 1], SQUARE * 2 * out * out)  # transposed: each input meets all taps
-        yield blocks(places[level], 2 * out, out)
+
+def _blocks(config: RMVPEConfig, channels: int, out: int) -> int:
+    """Two convolutions a block; beside the first ones a shortcut, where the number of channels changes."""
+    shortcut = channels * out if channels != out else 0
+    return 9 * (channels * out + (2 * config.blocks - 1) * out**2) + shortcut
 
 
 def hubert_frames(config: HubertConfig, samples: int) -> int:

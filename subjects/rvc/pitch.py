@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.nn.folded import wide
 from subjects.rvc.config import HOP, PITCH_STEPS
 from subjects.rvc.mel import log_mel, padded
 from subjects.rvc.models.rmvpe import RMVPE
@@ -30,7 +31,8 @@ def cents(hz: Tensor) -> Tensor:
 
 
 def decode(salience: Tensor, threshold: float = THRESHOLD) -> Tensor:
-    """Pitch in Hz `[B, T]` of `salience [B, T, 360]`, in its dtype; 0 where none exceeds `threshold`."""
+    """Pitch in Hz `[B, T]` of `salience [B, T, 360]`, fp32 or as wide; 0 where none exceeds `threshold`."""
+    salience = wide(salience)
     most, best = salience.max(-1, keepdim=True)
     offsets = torch.arange(-AROUND, AROUND + 1, device=salience.device)
     weights = F.pad(salience, (AROUND, AROUND)).take_along_dim(best + AROUND + offsets, -1)

@@ -22,9 +22,10 @@ from acestep.weights.synthetic import Synthetic
 from acestep.weights.synthetic_configs import CONFIGS
 from harness import quantization
 from harness.checkpoint import on_meta
+from harness.errors import UsageError
 from harness.nn.config import parse_config
 from harness.parity import compare
-from harness.quantization import FP8, INT8, QUANTIZATIONS, W8A8, quantize, scheme
+from harness.quantization import FP8, INT4, INT8, QUANTIZATIONS, W8A8, quantize, scheme
 from harness.residency import Residency, stored
 
 torchao = pytest.mark.skipif(
@@ -112,6 +113,33 @@ def test_a_product_is_that_with_the_weights_put_back(name, dtype, most):
     assert found.dtype == dtype
     assert compare(x.double() @ (qdata.double() * scale).T, found).relative_rms < most
     assert compare(x.double() @ (qdata.double() * shifted(scale)).T, found).relative_rms > 0.05
+
+
+@torchao
+@pytest.mark.parametrize(("row", "group"), [(128, 128), (256, 128), (192, 64), (96, 32)])
+def test_int4_weights_are_15_steps_from_the_least_of_a_group_to_the_largest(row: int, group: int):
+    layer = nn.Linear(row, 48, bias=False).requires_grad_(False)
+    weight = layer.weight.double().view(48, -1, group)
+    low, high = weight.aminmax(dim=-1, keepdim=True)
+    step = (high - low) / 15
+    expected = ((weight - low) / step).round() * step + low
+    quantize(layer, INT4)
+    assert scheme(layer) == INT4
+    with torch.inference_mode():
+        found = layer(torch.eye(row)).T.double().view(48, -1, group)
+    tie = (((weight - low) / step).frac() - 0.5).abs() < 1e-3  # fp32 may round it either way
+    assert torch.allclose(found[~tie], expected[~tie], rtol=0, atol=1e-6) and tie.double().mean() < 0.03
+    assert ((found - weight).abs() / step).max() <= 0.5 + 1e-3
+    assert not torch.allclose(found[~tie], (expected + step)[~tie], rtol=0, atol=1e-6)
+
+
+@torchao
+@pytest.mark.parametrize("shape", [(48, 80), (40, 64)])
+def test_int4_refuses_a_matrix_that_it_does_not_fit(shape: tuple[int, int]):
+    layer = nn.Linear(*shape[::-1], bias=False).requires_grad_(False)
+    with pytest.raises(UsageError, match=f"needs matrices of whole 16s by 32s, not {shape[0]} by {shape[1]}"):
+        quantize(layer, INT4)
+    assert scheme(layer) is None
 
 
 @torchao

@@ -8,7 +8,7 @@ from torch import nn
 
 from harness import accelerators, quantization
 from harness.errors import UsageError
-from harness.quantization import FP8, INT8, QUANTIZATIONS, W8A8, quantize, unavailable
+from harness.quantization import FP8, INT4, INT8, SCHEMES, W8A8, quantize, unavailable
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def installed(monkeypatch):
     monkeypatch.setattr(quantization, "find_spec", lambda name: object())
 
 
-@pytest.mark.parametrize("name", QUANTIZATIONS)
+@pytest.mark.parametrize("name", SCHEMES)
 def test_without_torchao_nothing_is_quantized(name, monkeypatch):
     monkeypatch.setattr(quantization, "find_spec", lambda name: None)
     reason = "needs torchao, which is not installed; pip install '.[quantization]'"
@@ -43,6 +43,29 @@ def test_fp8_needs_a_card_that_has_it(capability, reason, installed, monkeypatch
     assert asked == [1, 0]
     assert unavailable(INT8, "cuda") is unavailable(W8A8, "cuda") is unavailable(FP8, "cpu") is None
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        (("cpu",), None),
+        (("cuda", (8, 0)), None),
+        (("cuda", (9, 0), "bf16"), None),
+        (
+            ("cuda", (7, 5)),
+            "needs a card of compute capability 8.0 or above, and this one has 7.5; use int8_weight_only",
+        ),
+        (
+            ("cuda", (8, 6), "fp32"),
+            "is of bf16 only on a card, and this is fp32; use bf16, or int8_weight_only",
+        ),
+        (("cpu", None, "fp32"), None),
+        (("virtual", (8, 9)), "has no layout for a card that the host stands for; use int8_weight_only"),
+        (("mps",), "is not for mps; use cuda, cpu or no quantization"),
+    ],
+)
+def test_int4_needs_what_its_kernel_needs(place, reason, installed):
+    assert unavailable(INT4, *place) == reason
 
 
 def test_of_a_card_that_is_not_here_no_driver_is_asked(installed, monkeypatch):

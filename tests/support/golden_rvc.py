@@ -27,7 +27,8 @@ def golden_tensor(name: str, shape: Shape) -> Tensor:
     if name.endswith("running_var"):
         return torch.from_numpy(1 + 0.1 * np.abs(values))
     if len(shape) >= 2:
-        return torch.from_numpy(values / math.sqrt(math.prod(shape[1:])))
+        values /= math.sqrt(math.prod(shape[1:]))
+        return torch.from_numpy(values)
     centre = 1.0 if name.endswith(("weight", "gamma")) else 0.0
     return torch.from_numpy(centre + 0.1 * values)
 

@@ -9,6 +9,7 @@ import tiersim.__main__ as main
 from acestep.tier_options import CAPTION
 from harness.cards import find
 from harness.errors import UsageError
+from harness.quantization import LM_QUANTIZATIONS
 from tiersim import Case, command
 from tiersim.case import resolve, subject_of
 from tiersim.matrix import bases
@@ -59,11 +60,25 @@ def test_what_a_case_chooses_is_in_its_key():
             case(quantization="fp8_weight_only"), case(policy="upstream-2026"),
             case(request="example_01.json"), case(request="example_02.json"),
             replace(case(), lm=True), replace(case(lm_model="acestep-5Hz-lm-0.6B"), lm=True),
+            *(replace(case(lm_quantization=name), lm=True) for name in LM_QUANTIZATIONS),
         )
     }  # fmt: skip
-    assert len(keys) == 12
+    assert len(keys) == 14
     same = (case(dit="acestep-v15-turbo"), case(dtype="auto"), case(policy="guide"), case(shift=1.0))
     assert {resolve(each).key for each in same} == {resolve(case()).key}
+    assert resolve(replace(case(lm_quantization="none"), lm=True)).key in keys
+
+
+def test_a_language_model_is_quantized_where_the_variant_says_so():
+    name, *_ = LM_QUANTIZATIONS
+    quantized = replace(case(lm_quantization=name), lm=True)
+    record = record_of(resolve(quantized), "ok", "", {})
+    assert record.lm_quantization == name and _plain(record)["lm_quantization"] == name
+    for variant in ("no-quant", "no-offload"):
+        assert resolve(replace(quantized, variant=variant)).settings.lm_quantization is None
+    (matrix,) = asked(f"--with-lm --lm-quantization {name}")
+    assert dict(matrix.choices) == {"lm_quantization": name}
+    assert len(asked(f"--with-lm --lm-quantization none {' '.join(LM_QUANTIZATIONS)}")) == 3
 
 
 @pytest.mark.parametrize(("lm", "key"), [(False, "f94fe9c7002c5eb7"), (True, "41be3ac3aaebea62")])

@@ -21,6 +21,7 @@ from harness.compiling import Compiled
 from harness.graphs import Graphs
 from harness.nn.qwen3 import Qwen3, as_compiled, eagerly
 from harness.nn.sampling import Sampling
+from harness.residency import stored
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ class PT:
 
     def facts(self) -> dict[str, Any]:
         parameters = list(self.model.parameters())
+        parts = [part for parameter in parameters for part in stored(parameter)]
         return {
             "version": f"torch {torch.__version__}",
             "device": str(self.device),
             "dtype": ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in parameters})),
-            "weight_bytes": sum(p.nbytes for p in parameters),
+            "weight_bytes": sum(part.nbytes for part in parts),
         }
 
     def close(self) -> None:

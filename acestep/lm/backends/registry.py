@@ -15,7 +15,7 @@ from acestep.gpu_config import LM_MEMORY_GB, GPUConfig
 from acestep.weights.layout import LM_PREFIX
 from harness.accelerators import Accelerator
 from harness.checks import one_of
-from harness.errors import MissingPrerequisite
+from harness.errors import MissingPrerequisite, UsageError
 
 if TYPE_CHECKING:
     from acestep.lm.backends.interface import Backend
@@ -32,22 +32,29 @@ PACKAGES = {"vllm": "vllm", "mlx": "mlx_lm"}
 BESIDE_LM_GB = 8.0
 
 
-def choose(choice: str, lm: str | None, accelerator: Accelerator, tier: GPUConfig) -> tuple[str, str]:
+def choose(
+    choice: str, lm: str | None, accelerator: Accelerator, tier: GPUConfig, quantization: str | None = None
+) -> tuple[str, str]:
     """What runs the language model `lm`, and why, in a few words; both empty without one.
 
-    `auto` is the tier's own backend where it is installed and has room, else pt. Raises UsageError for an
-    unknown name, MissingPrerequisite for one that cannot run here.
+    `auto` is the tier's own backend where it is installed and has room, else pt, which alone runs a model
+    in `quantization`. Raises UsageError for an unknown name and for another that is to run one,
+    MissingPrerequisite for one that cannot run here.
     """
     one_of("lm_backend", choice, (AUTO, *BACKENDS))
     if choice != AUTO:
         if why := unavailable(choice, accelerator.device):
             raise MissingPrerequisite(f"lm_backend: {choice} {why}, or use pt")
+        if quantization and choice != "pt":
+            raise UsageError(f"lm_backend: {choice} does not run {quantization}; use pt, or leave one out")
         return (choice, "asked for") if lm else ("", "")
     if lm is None:
         return "", ""
     best = tier.lm_backend
     if best == "pt":
         return "pt", f"the one for {accelerator.device}"
+    if quantization:
+        return "pt", f"{best} does not run {quantization}"
     if why := unavailable(best, accelerator.device):
         return "pt", f"{best} {why}"
     needed_gb = LM_MEMORY_GB[lm.removeprefix(LM_PREFIX)] + BESIDE_LM_GB

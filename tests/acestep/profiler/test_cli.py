@@ -45,6 +45,7 @@ REFUSED = {
     "--lm-model gpt": (3, "--lm-model: there is no 'gpt'"),
     "--no-offload-to-cpu --offload-dit-to-cpu": (2, "--offload-dit-to-cpu: given with --no-offload"),
     "--quantization int3": (2, "--quantization: 'int3' is not allowed"),
+    "--lm-quantization w8a8_dynamic": (2, "--lm-quantization: 'w8a8_dynamic' is not allowed"),
     "--dtype int8": (2, "--dtype: 'int8' is not allowed; use one of auto, bf16, fp16, fp32"),
     "--max-vram 0": (2, "--max-vram: '0' is not allowed"),
     "--max-vram lots": (2, "--max-vram: 'lots' is not allowed"),

@@ -192,3 +192,16 @@ def test_a_quantized_dit_is_read_in_half_the_bytes():
     assert small["diffuse"].bytes == plain["diffuse"].bytes / 2
     assert small["diffuse"].flop == plain["diffuse"].flop
     assert small["vae_decode"] == plain["vae_decode"]
+
+
+@pytest.mark.parametrize(("name", "most"), [("int8_weight_only", 0.51), ("int4_weight_only", 0.27)])
+def test_a_quantized_language_model_is_read_in_its_bytes_and_its_head_in_whole(name: str, most: float):
+    counts = expected_counts(60.0, 8, codes=True)
+    plain, small = (
+        {load.stage: load for load in loads(networks("synthetic-full", None, LMS[1], 2, **how), counts)}
+        for how in ({}, {"lm_quantization": name})
+    )
+    assert most - 0.02 < small["lm_prefill"].bytes / plain["lm_prefill"].bytes < most
+    saved = plain["lm_prefill"].bytes - small["lm_prefill"].bytes
+    assert plain["lm_decode"].bytes - small["lm_decode"].bytes == pytest.approx(saved)
+    assert small["lm_decode"].flop == plain["lm_decode"].flop

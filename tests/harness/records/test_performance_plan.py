@@ -16,8 +16,8 @@ from harness.records.schema import Input, Item, Profile, Sample
 from harness.records.writer import Writer, load
 from tests.toy_subject import Toy
 
-RAN = {"device": "cuda:0", "dtype": "bfloat16", "quantization": None, "compile": True, "graphs": False,
-       "lm_backend": "pt", "threads": 2}  # fmt: skip
+RAN = {"device": "cuda:0", "dtype": "bfloat16", "quantization": None, "lm_quantization": None,
+       "compile": True, "graphs": False, "lm_backend": "pt", "threads": 2}  # fmt: skip
 SHORT = Input(name="short", sha256="ab" * 32)
 COUNTS = {"audio_s": 30.0, "lm_decode_tokens": 150}
 MEASURED = item(effective=RAN, input=SHORT, counts=COUNTS, rtf=0.1)
@@ -34,9 +34,8 @@ def test_names_and_figures_are_the_plans():
     plan = json.loads(performance_plan.encode(Profile(run=header(), items=(MEASURED,))))
     assert {"commit", "device", "features", "results"} <= plan.keys()
     assert (plan["commit"], plan["dirty"], plan["device"]) == ("c0ffee", False, "cuda:0")
-    assert (
-        plan["features"] == "dtype=bfloat16,quantization=none,compile=on,graphs=off,lm_backend=pt,threads=2"
-    )
+    formats = "dtype=bfloat16,quantization=none,lm_quantization=none"
+    assert plan["features"] == f"{formats},compile=on,graphs=off,lm_backend=pt,threads=2"
     (only,) = plan["results"]
     assert {"input", *FIGURES, "stages"} <= only.keys()
     assert (only["input"], only["input_sha256"], only["error"]) == ("short", "ab" * 32, None)
@@ -93,7 +92,7 @@ def test_features_of_the_whole_are_those_that_all_have_and_each_result_has_its_o
     other = replace(MEASURED, key="2", effective=RAN | {"quantization": "int8_weight_only", "threads": 4})
     skipped = item(60.0, effective={}, status="skip", error="no time left", samples=())
     plan = view(Profile(run=header(), items=(MEASURED, other, skipped)))
-    assert plan["features"] == "dtype=bfloat16,compile=on,graphs=off,lm_backend=pt"
+    assert plan["features"] == "dtype=bfloat16,lm_quantization=none,compile=on,graphs=off,lm_backend=pt"
     assert "quantization=int8_weight_only" in plan["results"][1]["features"]
     assert view(Profile(run=header(), items=(skipped,)))["features"] is None
     assert [name.partition("=")[0] for name in plan["features"].split(",")] == [

@@ -104,6 +104,7 @@ def test_layers_of_two_quantizations_are_two_kinds_of_layer():
     cost(weights_only)
     after = cost(activations_too).as_dict()
     assert after == cost(activations_too, repeat=False).as_dict()
+    assert after["environment"]["quantization"] == "w8a8_dynamic"
 
 
 def test_a_script_that_lacks_a_line_is_heard(traces):
