@@ -47,7 +47,9 @@ class Hubert:
     def _layer(self, name: str, x: mx.array) -> mx.array:
         x = self._norm(f"{name}.layer_norm", x + self._attention(f"{name}.attention", x))
         y = nn.gelu(self._linear(f"{name}.feed_forward.intermediate_dense", x))
-        return self._norm(f"{name}.final_layer_norm", x + self._linear(f"{name}.feed_forward.output_dense", y))
+        return self._norm(
+            f"{name}.final_layer_norm", x + self._linear(f"{name}.feed_forward.output_dense", y)
+        )
 
     def _attention(self, name: str, x: mx.array) -> mx.array:
         q, k, v = (

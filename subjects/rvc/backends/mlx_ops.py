@@ -1,9 +1,10 @@
 """Convolutions in MLX, of rows `[B, n, C]` and pictures `[B, T, M, C]`, with kernels as torch's networks have
 them: `[O, ..., I]`, transposed ones `[I, ..., O]`.
 
-On a CPU, MLX computes dilated and transposed convolutions by loops without a matrix product. There, and there
-alone, the first is computed as a product for each tap, the second as a plain convolution that makes all places
-of a stride side by side (polyphase). Imports mlx (`pip install '.[mlx]'`).
+On a CPU, MLX computes dilated and transposed convolutions by loops without a matrix product, and any other by
+one whose left side it lays out anew. There, and there alone, a convolution over time is the sum of a product
+for each tap, and a transposed one a plain one that makes all places of a stride side by side (polyphase).
+Imports mlx (`pip install '.[mlx]'`).
 """
 
 from __future__ import annotations
@@ -45,16 +46,14 @@ def conv(
     """Convolution over time `[B, n, I] -> [B, n', O]` by `weight [O, k, I / groups]`."""
     if weight.shape[1] == stride == 1:
         return linear(x, weight[:, 0], bias)
-    if dilation > 1 and stride == groups == 1 and on_cpu():
+    if stride == groups == 1 and on_cpu():
         return tap_by_tap(x, weight, bias, padding, dilation)
     y = mx.conv1d(x, weight, stride, padding, dilation, groups)
     return y if bias is None else y + bias
 
 
-def tap_by_tap(
-    x: mx.array, weight: mx.array, bias: mx.array | None, padding: int, dilation: int
-) -> mx.array:
-    """A dilated convolution as the sum of a matrix product for each tap."""
+def tap_by_tap(x: mx.array, weight: mx.array, bias: mx.array | None, padding: int, dilation: int) -> mx.array:
+    """A convolution of stride 1 as the sum of a matrix product for each tap, of what it sees as it lies."""
     kernel = weight.shape[1]
     x = mx.pad(x, [(0, 0), (padding, padding), (0, 0)])
     length = x.shape[1] - (kernel - 1) * dilation
@@ -83,7 +82,7 @@ class Upsampling:
 
     def __call__(self, x: mx.array) -> mx.array:
         if self._polyphase:
-            places = mx.conv1d(x, self._weight, padding=self._weight.shape[1] - 1)
+            places = conv(x, self._weight, padding=self._weight.shape[1] - 1)
             length = (x.shape[1] - 1) * self._stride + self._kernel - 2 * self._padding
             y = places.reshape(len(x), -1, self._out)[:, self._padding : self._padding + length]
         else:
