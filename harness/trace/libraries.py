@@ -4,12 +4,9 @@
                 efficient   any mask, no grouped heads                                   one kernel
                 math        everything else: operators in fp32, the scores in memory     a dozen
     RMSNorm     fused       every dtype, of contiguous memory                            one kernel
-<<<<<<< HEAD
     GRU         cuDNN's     every dtype                                                  one kernel a layer
-=======
     int8        cuBLAS      int8 times int8, in int32                                    one kernel
     int4        tinygemm    bf16 times weights in tiles, from capability 8.0             one kernel
->>>>>>> r2
     cuBLAS      one workspace, kept from the first matrix product on
     cuDNN       a workspace per convolution while it runs: one copy of its input
 
@@ -185,7 +182,6 @@ def rms_norm(
         return out
 
 
-<<<<<<< HEAD
 def gru(
     card: FakeCard,
     x: Tensor,
@@ -215,7 +211,8 @@ def gru(
         _one_kernel(card, Matmul, (x, hidden, *own), (out,), flop, flop if wide else 0)
         x = out
     return x, card.fresh(tuple(hidden.shape), x.dtype)
-=======
+
+
 def product_in(card: FakeCard, operator: Any, dtype: torch.dtype, *args: Tensor) -> Tensor:
     """The higher-order `out_dtype`: `operator` of `args`, with sums in `dtype`. Of int8 matrices a card has a
     kernel, which torch takes for tensors that say they are on one.
@@ -235,7 +232,6 @@ def int4_product(card: FakeCard, x: Tensor, packed: Tensor, group: int, scales: 
     out = card.fresh((len(x), outs), x.dtype)
     _one_kernel(card, Matmul, (x, packed, scales), (out,), 2 * len(x) * x.shape[1] * outs)
     return out
->>>>>>> r2
 
 
 # Operators that a card serves by other kernels than a CPU does.
@@ -243,10 +239,7 @@ SERVED: dict[Any, Callable[..., Any]] = {
     aten.scaled_dot_product_attention.default: attend,
     aten._flash_attention_forward.default: attend_near,
     aten.rms_norm.default: rms_norm,
-<<<<<<< HEAD
     aten.gru.input: gru,
-=======
     aten._weight_int4pack_mm.default: int4_product,
     out_dtype: product_in,
->>>>>>> r2
 }
