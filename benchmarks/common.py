@@ -78,6 +78,13 @@ class _Stages(Suite):
         return self.stage(stage)
 
 
+def of_the_run() -> dict[str, Any]:
+    """The choices of a subject's setup: made-up weights of the run's kind. A folder of ACE-Step's has none of
+    another model's: then they are what the subject's own variable names."""
+    source = os.environ.get("ACESTEP_SOURCE", "")
+    return {"source": source} if source.startswith("synthetic-") else {}
+
+
 class SubjectSuite(Suite):
     """Base of a class that measures a subject by its name: requests of it, or its networks by themselves.
 
@@ -87,7 +94,7 @@ class SubjectSuite(Suite):
     """
 
     subject: str
-    kind = "request"  # or component, streamed, footprint
+    kind = "request"  # or component, streamed, footprint, scaling, parity, accuracy, cold
     choices: Mapping[str, Any] = {}  # of the setup
     tiny: Mapping[str, tuple] = {}  # all that tiny weights run of an axis, unless the filter names it
     params: tuple[tuple, ...]

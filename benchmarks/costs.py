@@ -15,6 +15,8 @@ from ._matrix import (
     COST_STAGES,
     DITS,
     QWEN3_TTS,
+    RVC,
+    RVC_STAGES,
     SPEECH_STAGES,
     TIERS_GB,
     VARIANTS,
@@ -133,6 +135,30 @@ class TrackPredictedPeakSpeech(TrackPredictedPeak):
     version = f"1, torch {TORCH}"
     subject = "qwen3_tts"
     params = (QWEN3_TTS["tier_gb"], QWEN3_TTS["model"])
+    param_names = ("tier_gb", "model")
+
+    def cell(self, tier_gb, model):
+        return cell("predicted", subject=self.subject, tier_gb=tier_gb, model=model)
+
+
+class TrackCostRVC(TrackCost):
+    """Work of one stage of RVC's conversion of half a minute."""
+
+    version = f"1, torch {TORCH}"
+    subject = "rvc"
+    params = (RVC_STAGES[1:-1], RVC["model"])  # those that reach the card
+    param_names = ("stage", "model")
+
+    def cell(self, stage, model):
+        return cell("cost", subject=self.subject, model=model)
+
+
+class TrackPredictedPeakRVC(TrackPredictedPeak):
+    """What a card of `tier_gb` would have to hold of RVC with such a conversion."""
+
+    version = f"1, torch {TORCH}"
+    subject = "rvc"
+    params = (RVC["tier_gb"], RVC["model"])
     param_names = ("tier_gb", "model")
 
     def cell(self, tier_gb, model):

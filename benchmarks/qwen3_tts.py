@@ -6,25 +6,17 @@ speaker encoder in `micro.py`.
 """
 
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from ._matrix import QWEN3_TTS, SPEECH_STAGES, cell
-from .common import SETUP_CACHE_TIMEOUT_S, SubjectSuite, _Stages, tracks
+from .common import SETUP_CACHE_TIMEOUT_S, SubjectSuite, _Stages, of_the_run, tracks
 
 DURATIONS_S, BATCHES, CHUNKS = (QWEN3_TTS[name] for name in ("duration_s", "batch_size", "chunk_frames"))
 SHORT = {"duration_s": DURATIONS_S[:1]}
 FRAME = ("talker_decode", "sampling", "code_predictor")  # stages that make a frame
 PREFILL = ("prompt", "talker_prefill")
 SIZES = {"talker": (1, 32), "code_predictor": (1,), "decoder": (4, 63), "speaker_encoder": (188,)}
-
-
-def choices() -> dict[str, Any]:
-    """Of the setup: made-up weights of the run's kind. A folder of ACE-Step's has none of this model's: then
-    they are what QWEN3_TTS_SOURCE names."""
-    source = os.environ.get("ACESTEP_SOURCE", "")
-    return {"source": source} if source.startswith("synthetic-") else {}
 
 
 def _seconds(run: dict, stages: tuple[str, ...]) -> float:
@@ -40,7 +32,7 @@ class _Speech(SubjectSuite):
 
     @property
     def choices(self) -> Mapping[str, Any]:  # type: ignore[override]
-        return choices()
+        return of_the_run()
 
     def setup_cache(self):
         return self.measured()
@@ -198,7 +190,7 @@ class PeakMemSpeech(SubjectSuite):
     tiny = SHORT
     params = (SPEECH_STAGES, DURATIONS_S)
     param_names = ("stage", "duration_s")
-    choices = property(lambda self: choices())
+    choices = property(lambda self: of_the_run())
 
     def setup_cache(self):
         return self.measured()

@@ -249,7 +249,7 @@ def predicted_cells() -> list[Cell]:
     waits = [cell("waits", variant=variant, mode=mode) for variant in WAITS_BATCHES for mode in WAITS_MODES]
     peaks = _product("predicted", tier_gb=TIERS_GB, variant=VARIANTS, dit=DITS[:1])
     peaks += _product("predicted", tier_gb=TIERS_GB, variant=VARIANTS[:1], dit=DITS[1:])
-    return selected([*costs, *waits, *peaks, *_speech_cells()])
+    return selected([*costs, *waits, *peaks, *_speech_cells(), *_conversion_cells()])
 
 
 def _speech_cells() -> list[Cell]:
@@ -261,6 +261,16 @@ def _speech_cells() -> list[Cell]:
     return [
         *(cell("cost", subject=subject, model=model, mode=mode) for model, mode in costs),
         *(cell("predicted", subject=subject, tier_gb=tier_gb, model=model) for tier_gb, model in peaks),
+    ]
+
+
+def _conversion_cells() -> list[Cell]:
+    """What is predicted of RVC: a conversion, and on small cards."""
+    axes = of_subject("rvc", RVC)
+    peaks = itertools.product(axes["tier_gb"], axes["model"])
+    return [
+        *(cell("cost", subject="rvc", model=model) for model in axes["model"]),
+        *(cell("predicted", subject="rvc", tier_gb=tier_gb, model=model) for tier_gb, model in peaks),
     ]
 
 

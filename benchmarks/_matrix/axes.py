@@ -94,7 +94,20 @@ QWEN3_TTS = {
     "model": ("0.6B-CustomVoice", "1.7B-CustomVoice"),  # of predictions
     "tier_gb": (4, 6),
 }
-SUBJECTS: dict[str, dict[str, tuple]] = {"qwen3_tts": QWEN3_TTS}
+RVC = {
+    "duration_s": (1.0, 5.0, 30.0, 60.0, 180.0, 300.0),
+    "backend": ("torch", "mlx"),
+    "network": ("encoder", "flow", "generator"),  # of synthesis
+    "component": ("rmvpe", "hubert", "encoder", "flow", "generator"),  # of growth, which is fitted to:
+    "length_s": (0.5, 1.0, 2.0),
+    "part": ("rmvpe", "hubert", "encoder", "flow", "synthesis"),  # held against itself, made another way:
+    "comparison": ("folded", "chunked", "mlx"),
+    "voice": ("sine", "chirp", "voiced/unvoiced"),  # of known pitch
+    "phase": ("import_engine", "load", "first", "steady"),
+    "model": ("48k",),  # of predictions
+    "tier_gb": (2, 4),
+}
+SUBJECTS: dict[str, dict[str, tuple]] = {"qwen3_tts": QWEN3_TTS, "rvc": RVC}
 
 # What ACESTEP_BENCH_CELLS may narrow, and to what.
 AXES: dict[str, tuple] = {
@@ -133,6 +146,9 @@ COST_STAGES = ("lm_prefill", "lm_decode", "text_encode", "condition", "diffuse",
 
 SPEECH_STAGES = ("prompt", "talker_prefill", "talker_decode", "sampling", "code_predictor", "decode")
 SPEECH_FRAMES = 3  # of a predicted utterance: beside one of two, which says what a frame costs
+RVC_STAGES = ("load_audio", "pitch", "features", "text_encode", "flow", "generate", "post")
+# What is predicted of a request of a subject: of its lengths the last, beside the one before it.
+PREDICTED_S = {"qwen3_tts": (0.08 * (SPEECH_FRAMES - 1), 0.08 * SPEECH_FRAMES), "rvc": (30.0,)}
 
 WAITS_BATCHES = {"turbo": 1, "base": 2}  # by DiT
 WAITS_MODES = COST_MODES[:2]

@@ -6,12 +6,18 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 
 import _matrix as matrix
 from beside import scratch_folder, streaming
 from commit import REPEATS, Unsupported, commit_module
+from scaling import grown
 from streams import compared, heard
 from turns import repeats
+
+TORCH = "torch"
+STARTS = 2  # of processes, at most: fewer where the worker repeats less
+SIZES_PER_S = 100  # of the networks whose growth is measured: frames of 10 ms
 
 
 def of_commit(name: str):
@@ -23,6 +29,11 @@ def of_commit(name: str):
         raise Unsupported(f"this commit: {error}") from None
 
 
+def package(name: str) -> str:
+    """The package of a subject."""
+    return commit_module("harness.registry").SUBJECTS[name].rpartition(".")[0]
+
+
 def subject(name: str, choices: str, cells: str) -> tuple[dict, list, Callable]:
     """Cells of the subject `name` on the setup of its `choices`, which is loaded once; both are JSON."""
     measured = of_commit(name)
@@ -31,9 +42,25 @@ def subject(name: str, choices: str, cells: str) -> tuple[dict, list, Callable]:
 
     def run(cell) -> dict:
         fields = {field: value for field, value in cell.params if field != "subject"}
-        if cell.kind == "component":
-            return component(measured.components(setup.source)[fields["component"]], fields["size"], setup)
+        backend = fields.pop("backend", TORCH)
+        if cell.kind in ("component", "scaling"):
+            network = measured.components(setup.source)[fields["component"]]
+            if cell.kind == "scaling":
+                return growing(network, matrix.of_subject(name, matrix.SUBJECTS[name])["length_s"], setup)
+            if backend == TORCH:
+                return component(network, fields["size"], setup)
+            with elsewhere(name, backend, setup) as there:
+                return component_elsewhere(there, network, fields["size"])
+        if cell.kind == "parity":
+            return held(commit_module(f"{package(name)}.bench.parity"), setup, **fields)
+        if cell.kind == "accuracy":
+            return {"accuracy": commit_module(f"{package(name)}.bench.parity").pitch_accuracy(**fields)}
         plan = measured.resolve(measured.request(**fields), setup)
+        if cell.kind == "cold":
+            return cold(commit_module(f"{package(name)}.bench.fresh"), plan)
+        if backend != TORCH:
+            with elsewhere(name, backend, setup) as there:
+                return request(measured, there, plan)
         return REQUESTS[cell.kind](measured, engine, plan)
 
     facts = {"environment": dict(engine.environment), "load_s": engine.load_s, "repeats": REPEATS}
@@ -91,6 +118,22 @@ REQUESTS = {"request": request, "streamed": streamed, "footprint": footprint}
 
 def component(network, size: int, setup) -> dict:
     """One discarded call of a network on inputs of `size`, then the timed ones."""
+    model, call = ready(network, setup)
+    run = call(size)
+    runs = [{"wall_s": run(), "stages_s": {}} for _ in repeats()]
+    flop, size_bytes = network.work(size, next(model.parameters()).dtype.itemsize)
+    return {"runs": runs[1:], "counts": {"flop": flop, "bytes": size_bytes}}
+
+
+def growing(network, lengths_s: tuple[float, ...], setup) -> dict:
+    """How seconds of a network grow with the length of what it is called on. A pass is every length once."""
+    _, call = ready(network, setup)
+    calls = {length: call(round(SIZES_PER_S * length)) for length in lengths_s}
+    return grown([{length: (run(), {}) for length, run in calls.items()} for _ in repeats()])
+
+
+def ready(network, setup) -> tuple:
+    """A network of the run, and what makes of a size a call that tells its seconds."""
     import torch
 
     devices = commit_module("harness.device")
@@ -98,17 +141,75 @@ def component(network, size: int, setup) -> dict:
     dtype = devices.resolve_dtype(setup.dtype, device, "float32")
     wait = devices.synchroniser(device) or (lambda: None)
     model = network.build(device, dtype)
-    inputs = [
-        value.to(device, dtype if value.is_floating_point() else None)
-        for value in network.inputs(size, torch.Generator().manual_seed(0))
-    ]
-    runs = []
-    with torch.inference_mode():
-        for _ in repeats():
-            wait()
-            start = time.perf_counter()
+
+    def seconds(inputs: list) -> float:
+        wait()
+        start = time.perf_counter()
+        with torch.inference_mode():
             network.run(model, *inputs)
-            wait()
-            runs.append({"wall_s": time.perf_counter() - start, "stages_s": {}})
-    flop, size_bytes = network.work(size, dtype.itemsize)
+        wait()
+        return time.perf_counter() - start
+
+    def call(size: int) -> Callable[[], float]:
+        inputs = [
+            value.to(device, dtype if value.is_floating_point() else None)
+            for value in network.inputs(size, torch.Generator().manual_seed(0))
+        ]
+        return partial(seconds, inputs)
+
+    return model, call
+
+
+def elsewhere(name: str, backend: str, setup):
+    """The networks of a subject in another backend, in a process of its own. Raises Unsupported."""
+    process = commit_module(f"{package(name)}.backends.{backend}_process")
+    if reason := process.absent():
+        raise Unsupported(f"{backend}: {reason}")
+    return process.Mlx(setup)
+
+
+def component_elsewhere(there, network, size: int) -> dict:
+    """As `component`, of a backend in a process of its own."""
+    import torch
+
+    inputs = network.inputs(size, torch.Generator().manual_seed(0))
+    runs = [{"wall_s": there.call(network.name, inputs).seconds, "stages_s": {}} for _ in repeats()]
+    flop, size_bytes = network.work(size, torch.float32.itemsize)
     return {"runs": runs[1:], "counts": {"flop": flop, "bytes": size_bytes}}
+
+
+def cold(fresh, plan) -> dict:
+    """Phases of fresh processes that load the subject and run `plan` twice; files are in memory already."""
+    import torch
+
+    runs = []
+    processes = commit_module("harness.processes").Processes
+    for _ in range(min(STARTS, REPEATS)):
+        with processes(1) as one:
+            [run] = one.map(partial(fresh.converted, threads=torch.get_num_threads()), [plan])
+        if run["problem"]:
+            raise RuntimeError(run["problem"])
+        phases = {phase: run[key] for phase, key in PHASES.items()}
+        runs.append({"phases_s": phases, "peak_bytes": run["peak_rss_bytes"]})
+    return {"runs": runs}
+
+
+PHASES = {
+    "import_engine": "import_s",
+    "load": "load_s",
+    "first": "first_call_s",
+    "steady": "second_call_s",
+}
+
+
+def held(parity, setup, part: str, comparison: str) -> dict:
+    """How far a part is from itself made another way; over its limit it has failed."""
+    try:
+        distance = parity.distance(setup, part, comparison)
+    except commit_module("harness.errors").MissingPrerequisite as error:
+        raise Unsupported(str(error)) from None
+    record = {"parity": distance}
+    if distance["relative_rms"] is None or distance["relative_rms"] > distance["limit"]:
+        reason = f"off by {distance['relative_rms']} of its RMS, {distance['limit']} is the limit"
+        return record | {"status": "failed", "reason": reason}
+    return record

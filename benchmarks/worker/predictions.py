@@ -42,7 +42,7 @@ def costs() -> tuple[dict, list, Callable]:
 def measure(cell) -> dict:
     """The record of a prediction."""
     if "subject" in dict(cell.params):
-        return _subject_frames(cell) if cell.kind == "cost" else _subject_peak(cell)
+        return _subject_stages(cell) if cell.kind == "cost" else _subject_peak(cell)
     kinds = {"predicted": _peak, "waits": _waits, "cost": _stages}
     return kinds[cell.kind](cell)
 
@@ -112,35 +112,34 @@ def _setup(subject, cell, source: str):
     return replace(setup, graphs=captured, compile="compiled" in cell["mode"])
 
 
-def _subject_frames(cell) -> dict:
-    """Work by stage of a request of a few frames, and how many launches the last of them is."""
-    few, more = (
-        _subject_cost(cell, frames, card()) for frames in (matrix.SPEECH_FRAMES - 1, matrix.SPEECH_FRAMES)
-    )
-    for cost in (few, more):
+def _subject_stages(cell) -> dict:
+    """Work by stage of a short request, and how many launches the last frame of it is, where one is named."""
+    costs = [_subject_cost(cell, length, card()) for length in matrix.PREDICTED_S[cell["subject"]]]
+    for cost in costs:
         if not cost.fits:
             raise RuntimeError(f"does not fit {card().name}: {cost.out_of_memory}")
-    stages, before = _by_stage(more), _by_stage(few)
+    before, stages = _by_stage(costs[0]), _by_stage(costs[-1])
     frame = {name: stage["launches"] - before[name]["launches"] for name, stage in stages.items()}
     return {"stages": stages, "frame_launches": {name: count for name, count in frame.items() if count}}
 
 
 def _subject_peak(cell) -> dict:
-    """What a request of a few frames would have to hold of a card of a size, and whether that is too much."""
-    cost = _subject_cost(cell, matrix.SPEECH_FRAMES, replace(card(), memory_gib=float(cell["tier_gb"])))
+    """What such a request would have to hold of a card of a size, and whether that is too much."""
+    small = replace(card(), memory_gib=float(cell["tier_gb"]))
+    cost = _subject_cost(cell, matrix.PREDICTED_S[cell["subject"]][-1], small)
     return {"status": "ok" if cost.fits else "oom", "peak_bytes": cost.peak_bytes}
 
 
-def _subject_cost(cell, frames: int, card):
-    """The prediction of so many frames of a subject's request on `card`."""
+def _subject_cost(cell, duration_s: float, card):
+    """The prediction of a subject's request of so long on `card`."""
     subject = any_subject.of_commit(cell["subject"])
     accelerator = commit_module("harness.accelerators").Accelerator(
         "cuda", card.name, card.memory_gib, capability=card.capability, simulated=True
     )
     setup = subject.setup(source=matrix.COST_SOURCE, model=cell["model"], accelerator=accelerator)
-    if cell.kind == "cost":
-        setup = replace(setup, graphs=cell["mode"] != matrix.COST_MODES[0])
-    plan = replace(subject.resolve(subject.request(), setup), frames=frames)
+    if mode := dict(cell.params).get("mode"):
+        setup = replace(setup, graphs=mode != matrix.COST_MODES[0])
+    plan = subject.resolve(subject.request(duration_s), setup)
     return commit_module("harness.trace.predict").predict(subject, plan, card)
 
 

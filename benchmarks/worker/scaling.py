@@ -16,13 +16,11 @@ from turns import repeats
 def measure(engine, cell) -> dict:
     """Seconds of each length in every timed run; growth of each run, and of all with its intervals."""
     component, environment = cell["component"], engine.environment
-    calls, growth = commit_module("acestep.scaling"), commit_module("harness.scaling")
+    calls = commit_module("acestep.scaling")
     if component not in calls.PREPARED:
         raise Unsupported(f"this commit's engine has no {component}")
     device = environment["device"].partition(":")[0]
     lengths = matrix.lengths(environment["source"], component, device)
-    if len(lengths) < growth.FEWEST_LENGTHS:
-        raise Unsupported(f"{len(lengths)} of its lengths are left by {matrix.FILTER}: two are the fewest")
     try:
         with ExitStack() as opened:
             ready = {
@@ -31,6 +29,15 @@ def measure(engine, cell) -> dict:
             passes = [{length: one.timed() for length, one in ready.items()} for _ in repeats()]
     except commit_module("harness.errors").MissingPrerequisite as error:
         raise Unsupported(str(error)) from None
+    return grown(passes)
+
+
+def grown(passes: list[dict]) -> dict:
+    """The record of timed `passes`, each of which has by length its seconds and counts; the first is not
+    counted. Raises Unsupported for fewer than two lengths."""
+    growth, lengths = commit_module("harness.scaling"), [*passes[0]]
+    if len(lengths) < growth.FEWEST_LENGTHS:
+        raise Unsupported(f"{len(lengths)} of its lengths are left by {matrix.FILTER}: two are the fewest")
     samples = {length: [timed[length][0] for timed in passes[1:]] for length in lengths}
     every = zip(*samples.values(), strict=True)
     runs = [

@@ -20,6 +20,7 @@ IN_ALL = "wall"  # the stage of series that are sums of the others
 DECIMAL = ("", "k", "M", "G", "T", "P", "E")
 UNITS = {"bytes": "B"}  # as they are abbreviated
 DITS = {name: f"acestep-v15-{name}" for name in ("turbo", "base", "xl-turbo")}
+MEASURES = {"qwen3_tts": "bench", "rvc": "e2e"}  # the command of a subject that times requests
 COST_MODES = {"eager": ["--no-graphs"], "captured": [], "compiled+captured": ["--compile"]}
 MODES = {"understand": "understand", "create": "create_sample", "format": "format_sample"}
 WHOLE = (*COUNTED, "exit code")
@@ -107,7 +108,7 @@ def _of_subject(series: Series, params: dict[str, str]) -> list[str]:
     """A subject's own command: what it costs, or how long it takes here."""
     package = SUBJECTS[series.component].rpartition(".")[0]
     flags = _flags(params, {"model": "--model", "tier_gb": "--max-vram"})
-    command = "costs" if series.kind == "exact" else "bench"
+    command = "costs" if series.kind == "exact" else MEASURES[series.component]
     return ["-m", package, command, *flags, *COST_MODES.get(params.get("mode", ""), [])]
 
 

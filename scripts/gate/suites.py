@@ -19,7 +19,7 @@ from scripts.asv_selection import measures
 # Rates have twins that shrink; peaks, parity and errors are no samples, of cold starts there are too few. The
 # worst of a stream is of one chunk, and mostly nothing. What grows with length has its times in other series
 # that gate, and an exponent falls where an intercept rises.
-UNGATED = "_rate|PeakMem|TierBoundary|Parity|ColdStart|Scaling|_p95|_worst|_underruns|_error"
+UNGATED = "_rate|PeakMem|TierBoundary|Parity|Accuracy|ColdStart|Scaling|_p95|_worst|_underruns|_error"
 EXACT = "TrackCost|TrackPredictedPeak|TrackWaits"
 STAGES = {"prefill_ms": "lm_prefill", "decode_ms": "lm_decode", "plan": "wall", "peak": "peak memory",
           "code": "lm_decode", "step": "diffuse", "tile": "vae_decode"}  # fmt: skip

@@ -27,6 +27,7 @@ from harness.device import (
 )
 from harness.memory import MemoryBudget
 from harness.spans import record
+from harness.stage_memory import StageMemory
 from subjects.rvc import plan, weights
 from subjects.rvc.convert import Conversion, ToHost, to_host
 from subjects.rvc.plan import Plan
@@ -132,6 +133,10 @@ class Engine:
         if self.networks.device.type == "cpu":
             return {"rss": self.budget.peak_bytes()}
         return {"allocated": self.budget.peak_allocated_bytes(), "reserved": self.budget.peak_bytes()}
+
+    def stage_memory(self) -> StageMemory:
+        """What reads memory where each stage of the runs inside it ends."""
+        return StageMemory(self.networks.device, self.budget, lambda: self.networks.weights_bytes)
 
 
 def _environment(setup: Setup, networks: Networks) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from benchmarks import (
     micro,
     parity,
     qwen3_tts,
+    rvc,
     scaling,
     streaming,
     tasks,
@@ -53,6 +54,8 @@ CLASSES = [
     costs.TrackPredictedPeakXL,
     costs.TrackCostSpeech,
     costs.TrackPredictedPeakSpeech,
+    costs.TrackCostRVC,
+    costs.TrackPredictedPeakRVC,
     waits.TrackWaits,
     micro.TimeSampling,
     micro.TimeTokenMask,
@@ -68,6 +71,16 @@ CLASSES = [
     qwen3_tts.TrackFirstSpeech,
     qwen3_tts.TimeSpeechNetwork,
     qwen3_tts.PeakMemSpeech,
+    rvc.TimeConversion,
+    rvc.TrackConversionStages,
+    rvc.TimeRMVPE,
+    rvc.TimeHuBERT,
+    rvc.TimeSynthesis,
+    rvc.TrackRVCScaling,
+    rvc.TrackRVCParity,
+    rvc.TrackPitchAccuracy,
+    rvc.TrackRVCColdStart,
+    rvc.PeakMemConversion,
 ]
 DISCOVER = """
 import json, sys
@@ -103,8 +116,9 @@ def test_one_worker_serves_all_timed_classes(discovered):
     predicted = {caches.pop(name) for name in of_card}
     functions = {caches.pop(cls.__name__) for cls in CLASSES if issubclass(cls, micro._Micro)}
     speech = {caches.pop(cls.__name__) for cls in CLASSES if issubclass(cls, qwen3_tts._Speech)}
-    speech_memory = {caches.pop("PeakMemSpeech")}
-    alone = (memory, cold, predicted, functions, speech, speech_memory, {*caches.values()})
+    conversion = {caches.pop(cls.__name__) for cls in CLASSES if issubclass(cls, rvc._Conversion)}
+    footprints = [{caches.pop(name)} for name in ("PeakMemSpeech", "PeakMemConversion")]
+    alone = (memory, cold, predicted, functions, speech, conversion, *footprints, {*caches.values()})
     assert {len(one) for one in alone} == {1} and len(set().union(*alone)) == len(alone)
 
 

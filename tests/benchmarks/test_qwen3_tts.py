@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from readings import read
 
 from benchmarks import costs, qwen3_tts
 from subjects.qwen3_tts import closed_form
@@ -21,13 +22,6 @@ def engine():
 @pytest.fixture
 def plan(engine):
     return engine.resolve(SUBJECT.request(3 * FRAME_S, chunk_frames=2, text="a b"))
-
-
-def read(suite, record, *params):
-    """What the benchmarks of a class make of a record, by name."""
-    one = suite()
-    one.setup({"header": {"status": "ok"}, one.cell(*params).name: {"status": "ok"} | record}, *params)
-    return {name[6:]: getattr(one, name)({}, *params) for name in dir(one) if name.startswith("track_")}
 
 
 def test_a_request_is_read_stage_by_stage_and_its_talker_by_its_own_time(here, engine, plan):

@@ -21,6 +21,7 @@ from benchmarks import (
     micro,
     parity,
     qwen3_tts,
+    rvc,
     scaling,
     streaming,
     tasks,
@@ -30,8 +31,8 @@ from benchmarks import (
 from scripts import asv_selection
 
 MODULES = (
-    *(cold, costs, dit, generate, lm, memory, micro, parity, qwen3_tts, scaling, streaming, tasks, vae),
-    waits,
+    *(cold, costs, dit, generate, lm, memory, micro, parity, qwen3_tts, rvc, scaling, streaming, tasks),
+    *(vae, waits),
 )
 CLASSES = [
     cls
@@ -40,7 +41,6 @@ CLASSES = [
     if isinstance(cls, type) and cls.__module__ == module.__name__ and not name.startswith("_")
 ]
 TINY = ["synthetic-tiny"]
-OF_A_SUBJECT = ("request", "streamed", "footprint", "component")  # cells that its classes know
 
 
 @pytest.fixture(autouse=True)
@@ -81,9 +81,11 @@ def test_everything_is_everything_that_is_measured():
     announced = set(os.environ.pop(_matrix.SELECTED).splitlines())
     read_by_nobody = {f"memory tier_gb={t} lm={m} variant={v}" for t, m, v in itertools.product(
         _matrix.TIERS_GB, _matrix.WITH_LM, _matrix.VARIANTS[1:])}  # fmt: skip
-    of_a_subject = {name for name in announced if name.split()[0] in OF_A_SUBJECT}
     in_the_matrix = {cell.name for cell in _matrix.every_cell("synthetic-tiny")}
-    assert announced - of_a_subject == in_the_matrix - read_by_nobody and len(of_a_subject) == 2 + 2 + 1 + 6
+    of_a_subject = {name for name in announced if " subject=" in name} - in_the_matrix  # its classes know them
+    assert announced - of_a_subject == in_the_matrix - read_by_nobody
+    speech = {name for name in of_a_subject if " subject=qwen3_tts" in name}
+    assert (len(speech), len(of_a_subject - speech)) == (2 + 2 + 1 + 6, 2 + 10 + 5 + 12 + 3 + 1 + 1)
     assert announced.isdisjoint(read_by_nobody)
 
 
@@ -99,8 +101,10 @@ def test_every_benchmark_has_something_to_measure(source):
     [
         ("TimeTextMode", {"text": 3}),
         ("TimeVAEDecode", {"generate": 4}),
-        ("TrackPredictedPeak", {"predicted": 21 + 7 + 4}),  # with the XL DiT, and of speech
+        ("TrackPredictedPeak", {"predicted": 21 + 7 + 4 + 2}),  # with the XL DiT, of speech, of RVC
         ("TrackCostSpeech", {"cost": 4}),
+        ("TrackCostRVC", {"cost": 1}),
+        (r"TimeSynthesis.*\('flow'", {"component": 2}),
         ("TrackFirstSpeech", {"streamed": 2}),
         ("PeakMemTier", {"memory": 14}),
         ("ColdStart", {"cold": 2}),

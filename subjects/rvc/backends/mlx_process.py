@@ -114,9 +114,9 @@ class Mlx:
         seconds, cpu_s, output = self._do(partial(_call_there, name=name, inputs=arrays))
         return Call(seconds, cpu_s, torch.from_numpy(output))
 
-    def run(self, plan: Plan) -> Result:
-        """A whole conversion."""
-        return self._do(partial(_run_there, plan=plan))
+    def run(self, plan: Plan, save_dir: Path | None = None) -> Result:
+        """A whole conversion, as `Engine.run`."""
+        return self._do(partial(_run_there, plan=plan, save_dir=save_dir))
 
     def _do(self, work: Callable[[Setup], Any]) -> Any:
         return next(self._processes.map(work, [self.setup]))
@@ -151,7 +151,7 @@ def _call_there(setup: Setup, name: str, inputs: tuple[Any, ...]) -> tuple[float
     return seconds, cpu_s, output.numpy()
 
 
-def _run_there(setup: Setup, plan: Plan) -> Result:
+def _run_there(setup: Setup, plan: Plan, save_dir: Path | None) -> Result:
     from subjects.rvc.backends.mlx_calls import engine
 
-    return engine(setup).run(plan)
+    return engine(setup).run(plan, save_dir)
