@@ -20,6 +20,7 @@ from harness.trace.fusion import LIBRARY, POINTWISE, REDUCTION, Launch, Operator
 from harness.trace.replay import Event, Free, compiled_runs, patched
 from harness.trace.stage_costs import Work
 from harness.trace.tracker import Alloc
+from harness.virtual_card import tensors
 
 if TYPE_CHECKING:
     from harness.trace.fake_card import FakeCard
@@ -133,7 +134,8 @@ class Regions:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             cache = self._card.trace_cache
-            if self._card.region is not None or not compiled_runs():  # a part of one, or none
+            within = any(card.region is not None for card in self._card.cards)
+            if within or not compiled_runs():  # a part of one, or none
                 return model(*args, **kwargs)
             if cache and not kwargs and cache.knows(model):
                 return cache.call(model, args, lambda: self._run(model, args, {}))
@@ -142,7 +144,8 @@ class Regions:
         return call
 
     def _run(self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        card = self._card
+        found = (self._card.card_of(tensor) for tensor in tensors((args, kwargs.values())))
+        card = next(filter(None, found), self._card)
         card.region = region = Region()
         try:
             with patched(torch.compiler, "is_compiling", lambda: True):
