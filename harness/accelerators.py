@@ -10,10 +10,11 @@ ECC 14.56. `snap` gives the size it was sold by; `MAX_CUDA_VRAM` replaces what i
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,6 +101,19 @@ def detect(device: str = "auto", environ: Mapping[str, str] = os.environ) -> Acc
     )
 
 
+def every(environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, Accelerator]]:
+    """The devices of this machine by their names, at their own sizes; the first is what auto takes."""
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    for index in itertools.count():
+        card = _cuda(index, visible)
+        if card is None:
+            break
+        yield f"cuda:{index}", replace(card, capability=_capability(index, visible))
+    if card := _mps():
+        yield "mps", card
+    yield "cpu", Accelerator("cpu", "CPU", _ram_gib())
+
+
 def max_vram_gb(environ: Mapping[str, str] = os.environ) -> float | None:
     """`MAX_CUDA_VRAM` in GB, or None where it is not set or empty. Raises as `size_gb` does."""
     text = environ.get(MAX_VRAM_VARIABLE, "")
@@ -129,9 +143,12 @@ def _cuda(index: int, visible: str | None) -> Accelerator | None:
 
 def capability(index: int) -> tuple[int, int] | None:
     """Compute capability of CUDA device `index`, as the driver says; None without it."""
+    return _capability(index, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _capability(index: int, visible: str | None) -> tuple[int, int] | None:
     import pynvml
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return ask_card(index, visible, pynvml.nvmlDeviceGetCudaComputeCapability)
 
 

@@ -93,7 +93,9 @@ def named(source: Input) -> str:
 
 def _stages_ms(item: Item, stages: Sequence[str]) -> dict[str, float | None]:
     seconds = item.typical.stages_s if item.typical else {}
-    return {f"{name}_ms": _ms(seconds.get(name)) for name in dict.fromkeys((*stages, "other", *STAGES))}
+    return {
+        f"{name}_ms": _ms(seconds.get(name)) for name in dict.fromkeys((*stages, "other", *STAGES, *seconds))
+    }
 
 
 def _first_chunk_ms(item: Item) -> float | None:

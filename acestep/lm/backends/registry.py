@@ -15,7 +15,7 @@ from acestep.gpu_config import LM_MEMORY_GB, GPUConfig
 from acestep.weights.layout import LM_PREFIX
 from harness.accelerators import Accelerator
 from harness.checks import one_of
-from harness.errors import MissingPrerequisite
+from harness.errors import MissingPrerequisite, UsageError
 
 if TYPE_CHECKING:
     from acestep.lm.backends.interface import Backend
@@ -32,13 +32,18 @@ PACKAGES = {"vllm": "vllm", "mlx": "mlx_lm"}
 BESIDE_LM_GB = 8.0
 
 
-def choose(choice: str, lm: str | None, accelerator: Accelerator, tier: GPUConfig) -> tuple[str, str]:
+def choose(
+    choice: str, lm: str | None, accelerator: Accelerator, tier: GPUConfig, *, placed: bool = False
+) -> tuple[str, str]:
     """What runs the language model `lm`, and why, in a few words; both empty without one.
 
-    `auto` is the tier's own backend where it is installed and has room, else pt. Raises UsageError for an
-    unknown name, MissingPrerequisite for one that cannot run here.
+    `auto` is the tier's own backend where it is installed and has room, else pt; pt as well where the model
+    is `placed`, which the others cannot be. Raises UsageError for an unknown name or for one of those,
+    MissingPrerequisite for one that cannot run here.
     """
     one_of("lm_backend", choice, (AUTO, *BACKENDS))
+    if placed and choice not in (AUTO, "pt"):
+        raise UsageError(f"lm_backend: {choice} runs where it will, and --place names a device of lm; use pt")
     if choice != AUTO:
         if why := unavailable(choice, accelerator.device):
             raise MissingPrerequisite(f"lm_backend: {choice} {why}, or use pt")
@@ -46,6 +51,8 @@ def choose(choice: str, lm: str | None, accelerator: Accelerator, tier: GPUConfi
     if lm is None:
         return "", ""
     best = tier.lm_backend
+    if placed:
+        return "pt", "the one that can be placed"
     if best == "pt":
         return "pt", f"the one for {accelerator.device}"
     if why := unavailable(best, accelerator.device):
@@ -92,4 +99,4 @@ def open_backend(
 
     assert models.lm is not None, "the models were loaded without their language model"
     load, using = partial(models.need, "lm"), partial(models.residency.using, "lm")
-    return PT(models.lm, models.device, load, using, graphs, compiled)
+    return PT(models.lm, models.place("lm"), load, using, graphs, compiled)
