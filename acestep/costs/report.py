@@ -6,7 +6,7 @@ Memory is in GiB, as cards are sized; what is moved in GB of 10^9 bytes, as band
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from acestep.costs import times
 from harness.cards import MIB, Card
@@ -35,11 +35,22 @@ HEADS = (
 
 def text(cost: Cost) -> str:
     """All of it: what was resolved, stages, seconds, the verdict, and what the highest peak is made of."""
-    verdict = [line for name, fact in facts_of_verdict(cost) for line in _wrapped(name, fact)]
     resolved = [line for name, fact in facts(cost).items() for line in _wrapped(name, fact)]
     resolved += textwrap.wrap(harmless(label(cost)), COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
-    blocks = (resolved, _table(cost), times.table(cost, ordered(cost), TOTAL), verdict, _sites(cost))
+    blocks = [resolved, *_book(cost)]
+    for device, book in cost.beside.items():
+        blocks += [_wrapped(device, f"{book.card.name}: {book.card.memory_gib:.2f} GiB"), *_book(book)]
+    if cost.beside:
+        seconds = sum(book.seconds for book in cost.books.values())
+        blocks.append(_wrapped("in all", f"{seconds:.3f} s at the roofline, as cards take turns"))
     return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _book(cost: Cost) -> list[list[str]]:
+    """What one card does, and whether that fits it."""
+    verdict = [line for name, fact in facts_of_verdict(cost) for line in _wrapped(name, fact)]
+    sites = _sites(cost) if cost.stages else []
+    return [_table(cost), times.table(cost, ordered(cost), TOTAL), verdict, sites]
 
 
 def listing(cards: Sequence[Card]) -> str:
@@ -73,8 +84,17 @@ def facts(cost: Cost) -> dict[str, str]:
         "preset": preset(cost),
         "plan": f"{request}; {plan['dit']}, {plan['quantization'] or 'not quantized'}, {lm}, "
         f"{offload} offloaded",
+        **({"placed": _placed(plan["place"])} if "place" in plan else {}),
         "weights": f"shapes of {plan['source']}{formats(cost)}, run by {engine(cost)}",
     }
+
+
+def _placed(place: Mapping[str, str]) -> str:
+    """Where parts are that are not on the first card."""
+    return ", ".join(
+        f"{part} stays on {device}{'' if device.startswith('cuda') else ', whose work is not predicted'}"
+        for part, device in place.items()
+    )
 
 
 def rates(cost: Cost) -> str:
