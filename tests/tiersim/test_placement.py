@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness import cards
 from harness.device import VIRTUAL
 from harness.errors import UsageError
-from tiersim import Case
+from tiersim import Case, pool
 from tiersim.cap import install
 from tiersim.case import resolve
 from tiersim.prediction import predict_plan
@@ -50,6 +52,15 @@ def test_a_prediction_is_of_the_fullest_card_and_says_what_each_holds():
     assert record.peak_bytes == max(peaks) and min(peaks) > record.cap.bytes // 100
     assert "transfer" in record.stages_s and not any("peak" in name for name in alone.environment)
     assert record.wall_s == pytest.approx(sum(record.stages_s.values()))
+
+
+def test_a_case_of_several_cards_is_alone_on_the_machine():
+    virtual = plan("vae=cuda:1", card=None, device="cpu")
+    with pytest.raises(UsageError, match="gpus: each is the only card of a case"):
+        pool._slots([virtual], ["0", "1"], 1)
+    on_cards = [replace(virtual, device="cuda")]
+    assert pool._slots(on_cards, None, 1).gpus == [None]
+    assert pool._host_bytes(virtual) == 2 * virtual.cap_bytes
 
 
 def test_every_card_has_the_cap_and_the_fullest_is_watched():
