@@ -1,7 +1,7 @@
 # make bench   benchmark HEAD, build the site, print where to look
 # make bench-micro    the functions by themselves alone, in a minute
 # make test    every test
-# make properties    properties and kills alone; HYPOTHESIS_PROFILE=nightly tries twenty times as much
+# make properties    properties, kills and what is slow; HYPOTHESIS_PROFILE=nightly tries twenty times as much
 # make test-backends    the language model in vLLM and MLX beside our own, in an environment of their own
 # make lint    what CI checks before it runs anything
 # make site    the site again, from results that are there
@@ -44,7 +44,7 @@ test: .stamps/test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 properties: .stamps/test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "hypothesis or kills" --timeout 1800
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "hypothesis or kills or nightly" --timeout 1800
 
 # Each engine in a process of its own: they change what they share.
 test-backends: .stamps/backends

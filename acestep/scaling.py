@@ -30,7 +30,6 @@ import torch
 from acestep import components
 from acestep.audio import decode, inputs, tile, writing
 from acestep.diffusion import canvas, sampler, step
-from acestep.lm.sampling import Sampling
 from acestep.models.rates import FRAMES_PER_SECOND, SAMPLE_RATE
 from acestep.text.audio_codes import CODES_PER_SECOND
 from acestep.text.prompts import CAPTION_LIMIT
@@ -38,6 +37,7 @@ from harness.captured import Captured
 from harness.device import synchroniser
 from harness.errors import MissingPrerequisite
 from harness.graphs import Graphs
+from harness.nn.sampling import Sampling
 from harness.spans import record, span
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _resample(engine: Engine, length_s: float, seed: int, held: ExitStack) -> Pr
 
 def _text_encode(engine: Engine, tokens: float, seed: int, held: ExitStack) -> Prepared:
     encoder, count = engine.models.text_encoder, round(tokens)
-    vocabulary = encoder.config.vocab_size
+    vocabulary = encoder.embed_tokens.num_embeddings
     ids = torch.randint(vocabulary, (1, count), generator=_generator(seed)).to(engine.models.device)
 
     def run() -> Counts:

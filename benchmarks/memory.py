@@ -43,7 +43,8 @@ class PeakMemTier(_Tiers):
 
 
 class PeakMemTierXL(PeakMemTier):
-    """The same with the XL DiT, without a language model. n/a where the tier's policy has none."""
+    """The same with the XL DiT, without a language model. n/a where the tier's policy has none, and of tiny
+    weights, which are as large as any other tiny ones: `dit=xl-turbo` runs them."""
 
     version = "1"
     params = (TIERS_GB,)

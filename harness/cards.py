@@ -25,7 +25,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,20 @@ def find(name: str, or_else: str = "") -> Card:
     near = matches or sorted(cards(), key=lambda card: _distance(wanted, card))[:NEAREST]
     names = ", ".join(map(_sized, near))
     raise UsageError(f"card: {checks.shown(name)} {what}; use e.g. {names}{or_else}")
+
+
+def chosen(name: str | None, file: Path | None, memory_gib: float | None) -> Card:
+    """The card of a command's --card or --device-json, `DEFAULT` without either, as large as --max-vram says.
+
+    Raises as `find` and `read` do, and UsageError for both at once or a size that is none.
+    """
+    if name is not None and file is not None:
+        raise UsageError("--card: given together with --device-json; use one of them")
+    card = read(file) if file is not None else find(DEFAULT if name is None else name, OR_A_FILE)
+    if memory_gib is None:
+        return card
+    checks.within("--max-vram", memory_gib, *RANGES["memory_gib"])
+    return replace(card, memory_gib=memory_gib)
 
 
 def known(name: str, memory_gib: float) -> Card | None:

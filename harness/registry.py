@@ -15,7 +15,10 @@ from harness.errors import UsageError
 if TYPE_CHECKING:
     from harness.subject import Subject
 
-SUBJECTS = {"acestep": "acestep.subject"}  # the module that has it as SUBJECT; the first is the default
+SUBJECTS = {  # the module that has it as SUBJECT; the first is the default
+    "acestep": "acestep.subject",
+    "qwen3_tts": "subjects.qwen3_tts.subject",
+}
 DEFAULT = next(iter(SUBJECTS))
 
 PACKAGE = "acestep-bench"  # as installed

@@ -99,6 +99,10 @@ class VirtualCard:
         """The card that `tensor` is on; None for the host."""
         return next((card for card in self.cards if card.holds(tensor)), None)
 
+    def card_among(self, values: Iterable[Any]) -> Self | None:
+        """The card of the first tensor in `values` that is on one."""
+        return next(filter(None, map(self.card_of, tensors(values))), None)
+
     def holds(self, tensor: Tensor) -> bool:
         """Whether `tensor` is on this card."""
         return any(key_of(part) in self._sizes for part in plain(tensor))

@@ -26,7 +26,6 @@ from torch import Tensor
 
 from acestep import networks, oracles
 from acestep.lm.backends.pt_backend import PT
-from acestep.lm.sampling import Sampling
 from acestep.models.rates import FRAMES_PER_SECOND
 from acestep.profiler.devices import best_s
 from acestep.weights.layout import LMS, SYNTHETIC
@@ -40,6 +39,7 @@ from harness.flags import whole
 from harness.memory import hand_back
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
+from harness.nn.sampling import Sampling
 from scripts.in_turn import Ratio, in_turn
 
 PROMPT = list(range(1000, 1128))

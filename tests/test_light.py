@@ -20,6 +20,19 @@ LIGHT = {
         "from acestep.costs.__main__ import main; main(['--help'])",
         (*HELP, "acestep.costs.command"),
     ),
+    "subjects.qwen3_tts --help": (
+        "from subjects.qwen3_tts.__main__ import main; main(['--help'])",
+        (*HELP, "subjects.qwen3_tts.bench"),
+    ),
+    "subjects.qwen3_tts bench --help": (
+        "from subjects.qwen3_tts.__main__ import main; main(['bench', '--help'])",
+        HELP,
+    ),
+    "qwen3_tts, resolved": (
+        "from subjects.qwen3_tts.subject import SUBJECT as s\n"
+        "s.resolve(s.request(), s.setup('synthetic-full', device='cpu', model='1.7B-VoiceDesign'))",
+        ("torch", "tokenizers"),
+    ),
     "tiersim --help": ("from tiersim.__main__ import main; main(['--help'])", HELP),
     "scripts.gpu --help": ("from scripts.gpu.__main__ import main; main(['--help'])", HELP),
     "scripts.gpu --dry-run": ("from scripts.gpu.__main__ import main; main(['--dry-run'])", TORCH),

@@ -21,11 +21,11 @@ from harness import accelerators, cards, console
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustments
 from harness.cards import Card
-from harness.checks import within
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import writable, write_whole
 from harness.flags import spelled
 from harness.page import is_page
+from harness.trace.report import listing
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     Raises BenchError for what cannot be predicted, OSError for a file that cannot be written.
     """
     if options.list_cards:
-        print(report.listing(cards.cards()))
+        print(listing(cards.cards()))
         return 0
     if options.anchors:
         from acestep.costs import anchor_report
@@ -42,8 +42,7 @@ def run(options: argparse.Namespace) -> int:
         if isinstance(options.json, Path):
             writable("--json", options.json, _is_prediction)
         return anchor_report.run(options.json)
-    cards_named = _cards(options)
-    card = cards_named[0]
+    found = _cards(options)
     json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html, is_page) if options.html else None
     if json_file and json_file == html_file:
@@ -51,14 +50,14 @@ def run(options: argparse.Namespace) -> int:
     left_out = LeftOut(Adjustments(options.strict))
     params, config, names = _request(options, left_out)
     with spelled(names):
-        setup = _setup(options, cards_named, thinks=params.thinking)
+        setup = _setup(options, found, thinks=params.thinking)
         plan = left_out.told_in(resolver.resolve(params, config, setup))
     for warning in plan.warnings:
         console.say("acestep.costs", f"warning: {warning}")
     from harness.trace.predict import predict
 
-    beside = [_of_number(cards_named, number) for number in range(1, placement.beside(setup.placed) + 1)]
-    cost = predict(SUBJECT, plan, card, beside=beside)
+    beside = [_of_number(found, number) for number in range(1, placement.beside(setup.placed) + 1)]
+    cost = predict(SUBJECT, plan, found[0], beside=beside)
     if html_file:
         write_whole(html_file, page.page(cost).encode())
     line = json.dumps(cost.as_dict()) if options.json is not None else ""
@@ -75,18 +74,11 @@ def _is_prediction(head: bytes) -> bool:
 
 def _cards(options: argparse.Namespace) -> list[Card]:
     """The cards by their numbers; a single one is that of every number."""
-    if options.card is not None and options.device_json is not None:
-        raise UsageError("--card: given together with --device-json; use one of them")
-    if options.device_json is not None:
-        found = [cards.read(options.device_json)]
-    else:
-        found = [cards.find(name, cards.OR_A_FILE) for name in options.card or [cards.DEFAULT]]
+    names = options.card or [None]
+    found = [cards.chosen(name, options.device_json, options.max_vram) for name in names]
     if len(found) > 1 and options.place is None:
         raise UsageError("--card: several are for --place, which says what is on which; name one")
-    if options.max_vram is None:
-        return found
-    within("--max-vram", options.max_vram, *cards.RANGES["memory_gib"])
-    return [replace(card, memory_gib=options.max_vram) for card in found]
+    return found
 
 
 def _of_number(found: Sequence[Card], number: int) -> Card:

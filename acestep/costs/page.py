@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from acestep.costs import report, times
+from acestep.costs.report import facts
 from acestep.subject import SUBJECT
 from harness.chart import Chart, size
 from harness.page import render
+from harness.trace import report, times
 from harness.trace.cost import Cost, StageCost
 from harness.trace.stage_costs import PS
 
@@ -38,7 +39,7 @@ def page(cost: Cost) -> str:
         title=f"{cost.card.name}: {'fits' if cost.fits else 'does not fit'}",
         heading="What a generation would cost",
         label=report.label(cost),
-        facts=[*report.facts(cost).items(), *report.facts_of_verdict(cost), *_beside(cost)],
+        facts=[*facts(cost).items(), *report.facts_of_verdict(cost), *_beside(cost)],
         kind="ok" if cost.fits else "failed",
         texts=TEXTS,
         stage_heads=HEADS,

@@ -1,72 +1,23 @@
-"""Report of a prediction, for a terminal of 80 columns. No torch import here.
-
-Memory is in GiB, as cards are sized; what is moved in GB of 10^9 bytes, as bandwidths are given.
-"""
+"""Report of a prediction of ACE-Step, for a terminal of 80 columns. No torch import here."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
-from acestep.costs import times
-from harness.cards import MIB, Card
-from harness.memory import GIB
-from harness.text import harmless
-from harness.trace.cost import Cost, StageCost
-from harness.trace.stage_costs import OUTSIDE, Work
+from harness.trace import report
+from harness.trace.cost import Cost
 
-COLUMNS = 79
-LABEL = 8
-TOTAL = "all but load"
-GB, TFLOP = 1e9, 1e12
 OFFLOADED = {  # by what of the engine is, the DiT apart
     (False, False): "nothing",
     (True, False): "all but the DiT",
     (False, True): "the DiT",
     (True, True): "all",
 }
-TOP_SITES, LEAST_SHARE = 5, 0.005
-WIDTHS = (12, 8, 9, 7, 7, 12, 6, 6, 6, 6)
-HEADS = (
-    ("", "", "", "", "GB", "launches", "", "GB", "peak", "GiB"),
-    ("stage", "seconds", "bound by", "TFLOP", "moved", "/kernels", "syncs", "link", "alloc", "resvd"),
-)
 
 
 def text(cost: Cost) -> str:
-    """All of it: what was resolved, stages, seconds, the verdict, and what the highest peak is made of."""
-    resolved = [line for name, fact in facts(cost).items() for line in _wrapped(name, fact)]
-    resolved += textwrap.wrap(harmless(label(cost)), COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
-    blocks = [resolved, *_book(cost)]
-    for device, book in cost.beside.items():
-        blocks += [_wrapped(device, f"{book.card.name}: {book.card.memory_gib:.2f} GiB"), *_book(book)]
-    if cost.beside:
-        seconds = sum(book.seconds for book in cost.books.values())
-        blocks.append(_wrapped("in all", f"{seconds:.3f} s at the roofline, as cards take turns"))
-    return "\n\n".join("\n".join(block) for block in blocks)
-
-
-def _book(cost: Cost) -> list[list[str]]:
-    """What one card does, and whether that fits it."""
-    verdict = [line for name, fact in facts_of_verdict(cost) for line in _wrapped(name, fact)]
-    sites = _sites(cost) if cost.stages else []
-    return [_table(cost), times.table(cost, ordered(cost), TOTAL), verdict, sites]
-
-
-def listing(cards: Sequence[Card]) -> str:
-    """A table of cards."""
-    lines = [f"{'card':<44}{'GiB':>6}{'TFLOP/s':>9}{'fp32':>7}{'GB/s':>7}{'link':>6}"]
-    for card in cards:
-        peaks = f"{card.tflop_per_s:>9g}{card.fp32_tflop_per_s:>7.1f}"
-        figures = f"{peaks}{card.gb_per_s:>7g}{card.link_gb_per_s:>6g}"
-        lines.append(f"{card.name:<44}{card.memory_gib:>6g}{figures}")
-    return "\n".join(lines)
-
-
-def label(cost: Cost) -> str:
-    """What every figure is worth."""
-    of = cost.environment
-    return f"predicted, {of['calibration']}, torch {of['torch']}, seconds are a roofline"
+    """All of it (`harness.trace.report`)."""
+    return report.text(cost, facts(cost))
 
 
 def facts(cost: Cost) -> dict[str, str]:
@@ -79,8 +30,7 @@ def facts(cost: Cost) -> dict[str, str]:
     offload = OFFLOADED[plan["offload_to_cpu"], plan["offload_dit_to_cpu"]]
     return {
         "card": name,
-        "rates": f"{rates(cost)}, {card.gb_per_s:g} GB/s, link {card.link_gb_per_s:g} GB/s, "
-        f"{card.launch_us:g} µs a launch, {card.kernel_us:g} µs a kernel",
+        "rates": report.card_rates(cost),
         "preset": preset(cost),
         "plan": f"{request}; {plan['dit']}, {plan['quantization'] or 'not quantized'}, {lm}, "
         f"{offload} offloaded",
@@ -95,13 +45,6 @@ def _placed(place: Mapping[str, str]) -> str:
         f"{part} stays on {device}{'' if device.startswith('cuda') else ', whose work is not predicted'}"
         for part, device in place.items()
     )
-
-
-def rates(cost: Cost) -> str:
-    """TFLOP a second of the card's tensor cores, and in fp32 where that is computed with."""
-    card = cost.card
-    wide = f" ({card.fp32_tflop_per_s:g} in fp32)" if cost.work.fp32_flop else ""
-    return f"{card.tflop_per_s:g} TFLOP/s{wide}"
 
 
 def formats(cost: Cost) -> str:
@@ -122,103 +65,3 @@ def preset(cost: Cost) -> str:
     plan = cost.plan
     values = ", ".join(f"{name}={value}" for name, value in plan["preset_values"].items())
     return f"{plan['preset']}: {values}" if values else plan["preset"]
-
-
-def ordered(cost: Cost) -> list[StageCost]:
-    """The stages as they began; what belongs to none comes last."""
-    return sorted(cost.stages, key=lambda stage: stage.stage == OUTSIDE)
-
-
-def bound(stage: StageCost) -> str:
-    """The resource that takes most of the stage's time; empty where it takes none."""
-    return stage.bound_by if stage.seconds else ""
-
-
-def highest(cost: Cost) -> StageCost:
-    """The stage that has most allocated."""
-    return max(cost.stages, key=lambda stage: stage.peak_allocated_bytes)
-
-
-def amounts(work: Work) -> tuple[str, ...]:
-    """TFLOP, GB moved, launches, kernels, syncs, GB over the link."""
-    moved, linked = work.read_bytes + work.written_bytes, work.to_card_bytes + work.to_host_bytes
-    return (
-        _short(work.flop / TFLOP),
-        _short(moved / GB),
-        str(work.launches),
-        str(work.kernels),
-        str(work.syncs),
-        _short(linked / GB),
-    )
-
-
-def facts_of_verdict(cost: Cost) -> Iterator[tuple[str, str]]:
-    """Whether it fits, where it ended, and what it took to get there."""
-    reserved, context = cost.peak_reserved_bytes / GIB, cost.card.context_bytes / GIB
-    card = f"{cost.card.name} of {cost.card.memory_gib:g} GiB"
-    if ended := cost.out_of_memory:
-        yield "verdict", f"does not fit {card}: out of memory in {ended.stage}"
-        wanted = f"{ended.wanted_bytes / MIB:,.1f} MiB"
-        yield "ended", f"{ended.operator} in {ended.site} found no room for {wanted}"
-    else:
-        yield "verdict", f"fits {card}"
-    total = f"{reserved + context:.2f} of {cost.card.memory_gib:.2f} GiB"
-    yield "peak", f"{reserved:.2f} GiB reserved + {context:.2f} GiB context = {total}"
-    for fallback in cost.fallbacks:
-        yield "instead", str(fallback)
-    if cost.retries:
-        yield "retries", f"{cost.retries}: the allocator gave back what it cached, and tried again"
-
-
-def _table(cost: Cost) -> list[str]:
-    rows: list[Sequence[str]] = [*HEADS]
-    for stage in ordered(cost):
-        peaks = (stage.peak_allocated_bytes, stage.peak_reserved_bytes)
-        rows.append(_row(stage.stage, stage.seconds, bound(stage), stage.work, peaks))
-    if cost.running:
-        peaks = (cost.peak_allocated_bytes, cost.peak_reserved_bytes)
-        rows.append(_row(TOTAL, cost.seconds, "", cost.work, peaks))
-    return [_aligned(row) for row in rows]
-
-
-def _row(name: str, seconds: float, bound: str, work: Work, peaks: tuple[int, int]) -> tuple[str, ...]:
-    tflop, moved, launches, kernels, *others = amounts(work)
-    launched = launches if launches == kernels else f"{_count(launches)}/{_count(kernels)}"
-    held = (f"{peak / GIB:.2f}" for peak in peaks)
-    return name, f"{seconds:.3f}", bound, tflop, moved, launched, *others, *held
-
-
-def _aligned(cells: Sequence[str]) -> str:
-    name, seconds, bound, *others = cells
-    first, second, third, *widths = WIDTHS
-    left = f"{name:<{first}}{seconds:>{second}} {bound:<{third - 1}}"
-    return left + "".join(f"{cell:>{width}}" for cell, width in zip(others, widths, strict=True))
-
-
-def _sites(cost: Cost) -> list[str]:
-    stage = highest(cost)
-    lines = [f"highest peak: {stage.stage}, {stage.peak_allocated_bytes / GIB:.2f} GiB allocated, made of"]
-    for site, size_bytes in list(stage.sites.items())[:TOP_SITES]:
-        share = size_bytes / stage.peak_allocated_bytes
-        if share >= LEAST_SHARE:
-            lines.append(f"{size_bytes / GIB:>8.2f} GiB {share:>4.0%}  {harmless(site)}")
-    return lines
-
-
-def _count(number: str) -> str:
-    """A whole number in five characters."""
-    return number if len(number) < 6 else f"{int(number) / 1e6:.2f}M"
-
-
-def _short(amount: float) -> str:
-    return f"{amount:.0f}" if amount >= 1000 else f"{amount:.1f}" if amount >= 100 else f"{amount:.2f}"
-
-
-def _wrapped(name: str, fact: str) -> list[str]:
-    return textwrap.wrap(
-        harmless(fact),
-        COLUMNS,
-        initial_indent=f"{name:<{LABEL}}",
-        subsequent_indent=" " * LABEL,
-        break_on_hyphens=False,
-    )

@@ -23,7 +23,6 @@ from acestep.lm.decode.step import OnCode
 from acestep.lm.describe import Description
 from acestep.lm.grammar.constraint import Constraint, MetadataConstraint
 from acestep.lm.grammar.unconstrained import MOST_THOUGHT_TOKENS, Unconstrained, plausible
-from acestep.lm.sampling import Sampling
 from acestep.request import DescriptionParams, GenerationParams
 from acestep.result import Counts
 from acestep.text.audio_codes import CODES_PER_SECOND
@@ -38,6 +37,7 @@ from acestep.text.prompts import (
 )
 from acestep.text.tokenizer import Tokenizer
 from harness.adjustments import Fallback
+from harness.nn.sampling import Sampling
 from harness.spans import span
 
 

@@ -13,26 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from acestep.models.configs import VAEConfig
+from harness.nn.folded import wide
+from harness.nn.snake import LOGS, Snake, unlogged
 
 DILATIONS = (1, 3, 9)
-
-
-class Snake(nn.Module):
-    """`x + sin²(frequency·x)·gain` per channel; frequency = e^alpha, gain = 1 / (e^beta + 1e-9)."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.frequency = nn.Parameter(torch.ones(1, channels, 1))
-        self.gain = nn.Parameter(torch.ones(1, channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        # In place on its own temporary: at 48 kHz one activation of a tile is a quarter gigabyte.
-        squared = (x * self.frequency).sin_().square_()
-        return torch.addcmul(x, squared, self.gain, out=squared)
 
 
 class ResidualUnit(nn.Module):
@@ -144,7 +131,7 @@ def published_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
             shapes[f"{owner}.weight_g"] = (shape[0], 1, 1)
             shapes[f"{owner}.weight_v"] = shape
         else:
-            shapes[f"{owner}.{ {'frequency': 'alpha', 'gain': 'beta'}.get(leaf, leaf) }"] = shape
+            shapes[f"{owner}.{LOGS.get(leaf, leaf)}"] = shape
     return shapes
 
 
@@ -156,17 +143,11 @@ def fold(name: str, read: Callable[[str], Tensor]) -> Tensor:
     """
     owner, _, leaf = name.rpartition(".")
     if leaf == "weight":
-        v, g = _wide(read(f"{owner}.weight_v")), _wide(read(f"{owner}.weight_g"))
+        v, g = wide(read(f"{owner}.weight_v")), wide(read(f"{owner}.weight_g"))
         return v * (g / v.flatten(1).norm(dim=1).view(-1, 1, 1))
-    if leaf == "frequency":
-        return _wide(read(f"{owner}.alpha")).exp()
-    if leaf == "gain":
-        return 1 / (_wide(read(f"{owner}.beta")).exp() + 1e-9)
+    if leaf in LOGS:
+        return unlogged(leaf, read(f"{owner}.{LOGS[leaf]}"))
     return read(name)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _decoder_halo(strides: list[int]) -> int:

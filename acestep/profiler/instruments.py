@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from acestep.profiler import tables
 from acestep.profiler.flags import flag_of
 from acestep.profiler.options import OUTPUTS, Options
+from harness.chrome_trace import is_one, kernels
 from harness.errors import MissingPrerequisite, UsageError
-from harness.files import replacing, writable, write_whole
+from harness.files import writable, write_whole
 from harness.records.schema import MemoryByStage
 from harness.text import MAX_PAGE_CHARS, harmless
 
@@ -29,7 +30,7 @@ DETAILS = "profile-functions.txt"
 # Whether a file that begins so is an earlier one of the same kind.
 OURS: dict[str, Callable[[bytes], bool]] = {
     "detailed": lambda head: b" function calls " in head,
-    "trace": lambda head: b'"schemaVersion"' in head,
+    "trace": is_one,
 }
 
 
@@ -101,20 +102,3 @@ def _table(profiler: cProfile.Profile, rows: int) -> str:
     text = io.StringIO()
     pstats.Stats(profiler, stream=text).sort_stats("cumulative").print_stats(rows)
     return text.getvalue().strip() + "\n"
-
-
-def kernels(work: Callable[[], object], path: Path) -> None:
-    """Write a Chrome trace of `work` to `path`."""
-    import torch
-    from torch.profiler import ProfilerActivity, profile
-
-    activities = [ProfilerActivity.CPU]
-    if torch.cuda.is_available():
-        activities.append(ProfilerActivity.CUDA)
-    with profile(activities=activities) as watched:
-        work()
-    try:
-        with replacing(path) as part:
-            watched.export_chrome_trace(str(part))
-    except (OSError, RuntimeError) as error:
-        raise MissingPrerequisite(f"trace: {str(path)!r} cannot be written: {error}") from None

@@ -19,7 +19,6 @@ from msgspec.structs import replace
 
 from acestep import components, resolver
 from acestep.cli import report
-from acestep.costs.report import label
 from acestep.effective_plan import EffectivePlan
 from acestep.profiler import devices, instruments, matrix, prepare, roofline, scaling, streaming, tables
 from acestep.profiler.flags import BENCHMARK, PROFILE, SCALING, TEXT_MODES
@@ -38,6 +37,7 @@ from harness.records import machine
 from harness.records.schema import Item
 from harness.text import harmless
 from harness.trace.cost import Cost
+from harness.trace.report import label
 
 if TYPE_CHECKING:
     from acestep.profiler.measure import Bench

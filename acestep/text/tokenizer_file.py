@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from harness.byte_pairs import WORDS
 from harness.checkpoint_files import read_whole
 from harness.checks import shown
 from harness.errors import CheckpointError
@@ -20,12 +21,6 @@ from harness.reading import decode
 
 MAX_BYTES = 2**27  # published: 24 million
 TEXT_TOKENS = 151_643  # ids of text are below
-# Qwen's split into words: contractions, letters with the one sign before them, each digit by itself,
-# signs with the newlines after them, then white space.
-WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 PATTERN = {"Regex": WORDS}
 STEPS = ("NFC", "Sequence", "Split", "ByteLevel")  # kinds of normalizers, pre-tokenizers and decoders
 

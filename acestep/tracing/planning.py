@@ -20,9 +20,9 @@ from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.decode.selector import ConstrainedDecoder, Head
 from acestep.lm.decode.step import CodeStep
 from acestep.lm.grammar.allowed import Choice, Free
-from acestep.lm.sampling import Sampling
 from acestep.text.tokenizer import IM_END, NEWLINE
 from harness.graphs import Graphs
+from harness.nn.sampling import Sampling
 from harness.trace.stage_costs import StageCosts
 
 

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import models, processors, trainers
 
 from acestep.text.tokenizer import CODE_SLOTS, ENDOFTEXT, SPECIAL_TOKENS, Tokenizer, code_name
-from acestep.text.tokenizer_file import WORDS
+from harness.byte_pairs import backend
 from harness.files import write_whole
 
 Kind = Literal["lm", "text"]
@@ -60,24 +60,11 @@ def _vocabulary(merges: list[tuple[str, str]]) -> dict[str, int]:
     return {token: id_ for id_, token in enumerate([*tokens, *islice(unused, ENDOFTEXT - len(tokens))])}
 
 
-def _backend(model: models.BPE) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(model)
-    backend.normalizer = normalizers.NFC()
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(tokenizers.Regex(WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    backend.decoder = decoders.ByteLevel()
-    return backend
-
-
 @lru_cache(maxsize=1)
 def _synthetic_backend() -> tokenizers.Tokenizer:
     lines = (DATA / "merges.txt").read_text(encoding="utf-8").splitlines()
     merges = [(left, right) for left, right in (line.split(" ") for line in lines)]
-    return _backend(models.BPE(_vocabulary(merges), merges))
+    return backend(models.BPE(_vocabulary(merges), merges))
 
 
 @lru_cache(maxsize=2)
@@ -135,12 +122,12 @@ def _json_bytes(content: dict[str, Any]) -> bytes:
 
 def learn_merges() -> list[tuple[str, str]]:
     """The MERGES most useful pairs of the corpus, in the order byte-pair encoding joins them."""
-    backend = _backend(models.BPE())
+    tokenizer = backend(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=256 + MERGES, initial_alphabet=byte_alphabet(), show_progress=False
     )
-    backend.train([str(DATA / "corpus.txt")], trainer)
-    return [(left, right) for left, right in json.loads(backend.to_str())["model"]["merges"]]
+    tokenizer.train([str(DATA / "corpus.txt")], trainer)
+    return [(left, right) for left, right in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
 if __name__ == "__main__":

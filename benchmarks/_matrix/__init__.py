@@ -149,9 +149,7 @@ def generate_cells(source: str) -> list[Cell]:
     axes = {"duration_s": durations_s(source), "batch": BATCHES, "thinking": THINKING, "steps": STEPS}
     return [
         cell("generate", **size, engine=name)
-        for size in combinations(axes)
-        # Planning, steps and items add up; on tiny weights no two of them are worth the time together.
-        if source != TINY or sum(size[axis] != least[axis] for axis in ("batch", "thinking", "steps")) <= 1
+        for size in _sizes(source, axes)
         for name in _dits()
         if name == PLAIN or size == least
     ]
@@ -163,7 +161,7 @@ def plan_cells(source: str) -> list[Cell]:
     axes = {"duration_s": durations_s(source), "batch": BATCHES, "thinking": THINKING}
     return [
         cell("plan", **size, engine=name)
-        for size in combinations(axes)
+        for size in _sizes(source, axes, together=("thinking",))
         for name in _lms()
         if name == PLAIN or least.items() <= size.items()
     ]
@@ -179,20 +177,18 @@ def lengths(source: str, component: str, device: str) -> tuple[int, ...]:
 
 
 def solver_cells(source: str) -> list[Cell]:
-    """Every solver with every guidance; tiny weights take one of the two that is not the first."""
-    cells = _product("solver", method=METHODS, guidance=GUIDANCE, duration_s=durations_s(source)[:1])
-    first = {METHODS[0], GUIDANCE[0]}
-    return [one for one in cells if source != TINY or first & {one["method"], one["guidance"]}]
+    """Every solver with every guidance."""
+    axes = {"method": METHODS, "guidance": GUIDANCE, "duration_s": durations_s(source)[:1]}
+    return [cell("solver", **size) for size in _sizes(source, axes)]
 
 
 def stream_cells(source: str) -> list[Cell]:
-    """Streams of every length in chunks of every length, and planned ones in the engine's own; tiny weights
-    run one thing at a time."""
-    least = {"duration_s": durations_s(source)[0], "thinking": False, "chunk_s": CHUNKS_S[0]}
+    """Streams of every length in chunks of every length, and planned ones in the engine's own."""
     axes = {"duration_s": durations_s(source), "thinking": THINKING, "chunk_s": CHUNKS_S}
-    apart = [axis for axis in axes if source == TINY or axis != "duration_s"]
-    sizes = combinations(axes)
-    return [cell("stream", **size) for size in sizes if sum(size[axis] != least[axis] for axis in apart) <= 1]
+    sizes = _sizes(source, axes)
+    return [
+        cell("stream", **size) for size in sizes if not size["thinking"] or size["chunk_s"] == CHUNKS_S[0]
+    ]
 
 
 def cold_cells(source: str) -> list[Cell]:
@@ -202,27 +198,28 @@ def cold_cells(source: str) -> list[Cell]:
     return selected(cell("cold", engine=engine(compile=compile)) for compile in left("compile", COMPILE))
 
 
-def memory_cells() -> list[Cell]:
+def memory_cells(source: str) -> list[Cell]:
     """Every memory case: an XL DiT's by the tier's own settings, without a language model."""
-    small, xl = {"dit": DITS[:1]}, {"dit": DITS[1:]}
-    cells = _product("memory", tier_gb=TIERS_GB, lm=WITH_LM, variant=VARIANTS, **small)
-    return selected(cells + _product("memory", tier_gb=TIERS_GB, lm=WITH_LM[:1], variant=VARIANTS[:1], **xl))
+    cells = _product("memory", tier_gb=TIERS_GB, lm=WITH_LM, variant=VARIANTS, dit=DITS[:1])
+    xl = _product("memory", tier_gb=TIERS_GB, lm=WITH_LM[:1], variant=VARIANTS[:1], dit=_xl(source))
+    return selected(cells + xl)
 
 
-def tier_cells() -> list[Cell]:
+def tier_cells(source: str) -> list[Cell]:
     """Every memory case, and those that a boundary follows from."""
-    wanted, followed = memory_cells(), {(cell["lm"], cell["dit"]) for cell in boundary_cells()}
+    wanted = memory_cells(source)
+    followed = {(cell["lm"], cell["dit"]) for cell in boundary_cells(source)}
     every = itertools.product(DITS, TIERS_GB, WITH_LM, VARIANTS)
     cells = [cell("memory", tier_gb=gb, lm=lm, variant=variant, dit=dit) for dit, gb, lm, variant in every]
     return [cell for cell in cells if cell in wanted or (cell["lm"], cell["dit"]) in followed]
 
 
-def boundary_cells() -> list[Cell]:
+def boundary_cells(source: str) -> list[Cell]:
     """What is found once every memory case has run. Of some tiers only, it would be another number."""
     if left("tier_gb", TIERS_GB) != TIERS_GB:
         return []
     cells = _product("boundary", variant=VARIANTS[1:], lm=WITH_LM, dit=DITS[:1])
-    return selected(cells + _product("boundary", variant=VARIANTS[1:], lm=WITH_LM[:1], dit=DITS[1:]))
+    return selected(cells + _product("boundary", variant=VARIANTS[1:], lm=WITH_LM[:1], dit=_xl(source)))
 
 
 def predicted_cells() -> list[Cell]:
@@ -256,7 +253,7 @@ def micro_cells() -> list[Cell]:
 def every_cell(source: str) -> list[Cell]:
     """Everything that is asked for with weights from `source`."""
     by_source = timing_cells(source) + cold_cells(source)
-    return by_source + memory_cells() + boundary_cells() + predicted_cells() + micro_cells()
+    return by_source + memory_cells(source) + boundary_cells(source) + predicted_cells() + micro_cells()
 
 
 def selected(cells: Iterable[Cell]) -> list[Cell]:
@@ -264,6 +261,25 @@ def selected(cells: Iterable[Cell]) -> list[Cell]:
     if (names := os.environ.get(SELECTED)) is None:
         return list(cells)
     return [cell for cell in cells if cell.name in names.splitlines()]
+
+
+def _sizes(source: str, axes: dict[str, tuple], together: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Every combination of `axes` that the filter leaves. Tiny weights vary one axis at a time: what two of
+    them do adds up, and is not worth the minutes. Those that the filter names count as one; those `together`
+    vary with any other."""
+    combined = {axis for axis in axes if axis in chosen()}
+    apart = [{axis} for axis in axes if axis not in combined | set(together)] if source == TINY else []
+    return [
+        size
+        for size in combinations(axes)
+        if sum(any(size[axis] != axes[axis][0] for axis in group) for group in [*apart, combined]) <= 1
+    ]
+
+
+def _xl(source: str) -> tuple[str, ...]:
+    """XL DiTs that cards are tested with. Tiny ones are as large as any other, and run where the filter names
+    them."""
+    return tuple(dit for dit in DITS[1:] if source != TINY or asked_for("dit", dit))
 
 
 def _dits() -> list[str]:

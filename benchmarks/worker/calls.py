@@ -55,7 +55,7 @@ def sampling(cell, device) -> dict[str, Call]:
     """A pick by a sampler: its name, and what it is told behind the last dash."""
     import torch
 
-    kind = part("acestep.lm.sampling", "Sampling")
+    kind = part("acestep.lm.decode.selector", "Sampling")
     name, _, value = cell["sampler"].rpartition("-")
     fields, history = {"temperature": 0.85}, 0
     if cell["sampler"] == "whole":
@@ -104,7 +104,7 @@ def mask(cell, device) -> dict[str, Call]:
     scores[0, 0] = 10  # no white space: where a caption may have ended, it has
     scores = scores.to(device)
     selector = part("acestep.lm.decode.selector", "TokenSelector")(
-        part("acestep.lm.sampling", "Sampling")(0.0), [SEED], device
+        part("acestep.lm.decode.selector", "Sampling")(0.0), [SEED], device
     )
     decoder = part("acestep.lm.decode.selector", "ConstrainedDecoder")
 

@@ -28,7 +28,7 @@ def memory() -> tuple[dict, list, Callable]:
     tiersim, plans = commit_module("tiersim"), commit_module("tiersim.case")
     boundary = commit_module("tiersim.boundary")
     source = os.environ.get("ACESTEP_SOURCE", "synthetic-tiny")
-    tiers, boundaries = matrix.tier_cells(), matrix.boundary_cells()
+    tiers, boundaries = matrix.tier_cells(source), matrix.boundary_cells(source)
     shared = {"source": source, "duration_s": matrix.durations_s(source)[0]}
     cases = {}
     for cell in tiers:

@@ -6,6 +6,7 @@ They differ only in what a query may see, which is a function handed in (`attend
 
     full    every key                          4·S²·A      FLOP for S tokens of attention width A
     Band    keys at distance <= window         4·3·window·S·A    (never an S x S mask; flash: 2·window)
+                                               4·2·window·S·A    where none is ahead
     causal  keys at or before the query        language models; caches extend it
 
 Shapes: B batch, S sequence, H hidden, n heads, m key/value heads, d head size.
@@ -152,18 +153,29 @@ class Band:
     Queries are cut into blocks of `window`; each block sees its own and both neighbouring blocks of
     keys, so the work is 3·window keys per query however long the sequence. The mask that trims
     3·window to the 2·window + 1 keys allowed is `[B·blocks, 1, window, 3·window]`, built once for the
-    largest batch; fewer rows take the front of it.
+    largest batch; fewer rows take the front of it. Without what is `ahead` of a query a block sees two.
     """
 
-    def __init__(self, batch: int, length: int, window: int, dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self,
+        batch: int,
+        length: int,
+        window: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        ahead: bool = True,
+    ):
         self.window = window
+        self.seen = 3 if ahead else 2
         self.blocks = blocks = -(-length // window)
         self.pad = blocks * window - length
         query = torch.arange(blocks * window, device=device).view(blocks, window, 1)
-        key = torch.arange(3 * window, device=device) + window * (
+        key = torch.arange(self.seen * window, device=device) + window * (
             torch.arange(blocks, device=device).view(blocks, 1, 1) - 1
         )
         allowed = ((query - key).abs() <= window) & (key >= 0) & (key < length)
+        if not ahead:
+            allowed &= key <= query
         self.bias = hide(~allowed, dtype)[:, None].repeat(batch, 1, 1, 1)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -178,16 +190,17 @@ class Band:
         return q.transpose(1, 2).flatten(0, 1)
 
     def _keys(self, k: Tensor) -> Tensor:
-        k = F.pad(k, (0, 0, self.window, self.window + self.pad))
-        k = k.unfold(2, 3 * self.window, self.window)  # [B, m, blocks, d, 3·window]
+        k = F.pad(k, (0, 0, self.window, (self.seen - 2) * self.window + self.pad))
+        k = k.unfold(2, self.seen * self.window, self.window)  # [B, m, blocks, d, seen·window]
         return k.permute(0, 2, 1, 4, 3).flatten(0, 1)
 
 
 class FlashBand:
     """Attention over keys at distance <= window by the flash kernel, which skips what lies outside."""
 
-    def __init__(self, window: int):
+    def __init__(self, window: int, ahead: bool = True):
         self.window = window
+        self.ahead = window if ahead else 0
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))
@@ -199,16 +212,23 @@ class FlashBand:
             is_causal=False,
             return_debug_mask=False,
             window_size_left=self.window,
-            window_size_right=self.window,
+            window_size_right=self.ahead,
         )
         return results[0].transpose(1, 2)
 
 
-def sliding(batch: int, length: int, window: int, dtype: torch.dtype, device: torch.device) -> Attend:
-    """Attention over keys at distance <= window; plain `full` where the window holds the sequence."""
+def sliding(
+    batch: int, length: int, window: int, dtype: torch.dtype, device: torch.device, ahead: bool = True
+) -> Attend:
+    """Attention over keys at distance <= window, or of these only those that are not `ahead` of the query.
+
+    Plain `full` or `causal` where the window holds the sequence.
+    """
     if length <= window + 1:
-        return full
-    return FlashBand(window) if flash_serves(device, dtype) else Band(batch, length, window, dtype, device)
+        return full if ahead else causal
+    if flash_serves(device, dtype):
+        return FlashBand(window, ahead)
+    return Band(batch, length, window, dtype, device, ahead)
 
 
 class Attention(Packed):

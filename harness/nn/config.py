@@ -64,13 +64,18 @@ class BlockConfig(Schema, frozen=True, kw_only=True):
         return self.attention_weights + 3 * self.hidden_size * self.intermediate_size
 
 
-class Qwen3Config(BlockConfig, frozen=True, kw_only=True):
+class StackConfig(BlockConfig, frozen=True, kw_only=True):
+    """Blocks one after another."""
+
+    num_hidden_layers: Layers
+
+
+class Qwen3Config(StackConfig, frozen=True, kw_only=True):
     """Text encoder and 5 Hz language model: a causal stack over a token table (head tied to it)."""
 
     MODEL_TYPE: ClassVar[str] = "qwen3"
 
     model_type: Literal["qwen3"]
-    num_hidden_layers: Layers
     vocab_size: Annotated[int, Meta(ge=1, le=2**20)]
 
     @property

@@ -1,4 +1,4 @@
-"""Linears that read the same input as one product: their matrices one below the other in one memory.
+"""Matrices of several modules one below the other in one memory: linears of one input are then one product.
 
 Three small products read their input three times and are three launches; one is neither. The weights keep
 their names: each is a view of its rows.
@@ -7,7 +7,7 @@ their names: each is a view of its rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 
 class Packed(nn.Module):
-    """A module whose linears named in `joined`, none of which has a bias, read the same input.
+    """A module whose parts named in `joined` are one matrix: linears of one input, no bias, or embeddings.
 
-    `packed`: their weights as one matrix `[sum of outs, in]`, or None where each has memory of its own, as
-    when quantized. It is no part of the state, which has the views.
+    `packed`: their weights `[sum of rows, width]`, or None where each has memory of its own, as when
+    quantized. It is no part of the state, which has the views.
     """
 
-    joined: ClassVar[tuple[str, ...]]
+    joined: tuple[str, ...]
     packed: Tensor | None
 
     def __init__(self) -> None:
@@ -37,22 +37,23 @@ class Packed(nn.Module):
     def products(self, x: Tensor) -> list[Tensor]:
         """The outputs `[..., out]` one by one: views of one product where the weights are packed."""
         if self.packed is None:
-            return [linear(x) for linear in self._linears()]
-        outs = [linear.out_features for linear in self._linears()]
+            return [linear(x) for linear in self.parts()]
+        outs = [len(linear.weight) for linear in self.parts()]
         return list(F.linear(x, self.packed).split(outs, dim=-1))
 
     def pack(self, like: Tensor, device: torch.device, dtype: torch.dtype) -> None:
-        """Give the linears one memory, unless they have it: uninitialised, and fake where `like` is."""
+        """Give the weights one memory, unless they have it: uninitialised, and fake where `like` is."""
         if self.packed is not None:
             return
-        linears = self._linears()
-        outs = [linear.out_features for linear in linears]
-        packed = like.new_empty((sum(outs), linears[0].in_features), device=device, dtype=dtype)
-        for linear, rows in zip(linears, packed.split(outs), strict=True):
-            linear.weight = nn.Parameter(rows, requires_grad=False)
+        parts = self.parts()
+        rows = [len(part.weight) for part in parts]
+        packed = like.new_empty((sum(rows), parts[0].weight.shape[1]), device=device, dtype=dtype)
+        for part, weight in zip(parts, packed.split(rows), strict=True):
+            part.weight = nn.Parameter(weight, requires_grad=False)
         self.packed = packed
 
-    def _linears(self) -> list[nn.Linear]:
+    def parts(self) -> list[Any]:
+        """The modules that are joined, in the order of their rows."""
         return [getattr(self, name) for name in self.joined]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Packed:
@@ -65,7 +66,7 @@ def joined(module: nn.Module) -> dict[str, Packed]:
     return {
         f"{path}.{name}.weight".removeprefix("."): part
         for path, part in module.named_modules()
-        if isinstance(part, Packed) and all(linear.weight.is_meta for linear in part._linears())
+        if isinstance(part, Packed) and all(linear.weight.is_meta for linear in part.parts())
         for name in part.joined
     }
 

@@ -1,4 +1,4 @@
-"""Qwen3: the caption encoder, and the 5 Hz language model with its key/value cache.
+"""Qwen3: a causal stack of blocks with its key/value cache, and over a token table a language model.
 
 Prefill and decode are the same forward over different shapes: many tokens at once is arithmetic,
 one token is memory traffic (every weight is read for 2 FLOP per byte and row). The cache is
@@ -15,8 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from harness.device import cuda_capability
-from harness.nn.blocks import Block, RMSNorm, Rope, causal, hide, masked, rope_table, shared
-from harness.nn.config import Qwen3Config
+from harness.nn.blocks import Block, RMSNorm, Rope, causal, full, hide, masked, rope_table, shared
+from harness.nn.config import Qwen3Config, StackConfig
+
+# Slots of the cache that attention on a card takes at a time, so that steps of a block are alike. Of 0.6B a
+# block is 29 MB per row: the half of it that is read in vain is 1 % of a step, and 1,280 tokens are five
+# blocks to record. A CPU records nothing, and reads what there is.
+BLOCK = 256
+
+
+def block_of(device: torch.device) -> int:
+    """Slots that a step's attention takes at a time on `device`."""
+    return 1 if device.type == "cpu" else BLOCK
 
 
 class Cache:
@@ -26,7 +36,7 @@ class Cache:
     belongs to no position: tokens that only pad a block go there. `rope`: the table of all slots.
     """
 
-    def __init__(self, config: Qwen3Config, rows: int, length: int, dtype: torch.dtype, device: torch.device):
+    def __init__(self, config: StackConfig, rows: int, length: int, dtype: torch.dtype, device: torch.device):
         shape = (config.num_hidden_layers, rows, config.num_key_value_heads, length + 1, config.head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
@@ -57,6 +67,26 @@ class CachedAttention:
         if q.shape[2] == 1:
             return shared(q, *seen, self.bias)
         return masked(q, *seen, self.bias)
+
+
+class SlicedAttention:
+    """Attention of new tokens whose slots the host knows, the same in every row: from `start` on.
+
+    Where several come they are the first, each of which sees those up to itself; one sees all that are there.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, start: int):
+        self.keys = keys
+        self.values = values
+        self.start = start
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        end = self.start + q.shape[2]
+        self.keys[:, :, self.start : end] = k
+        self.values[:, :, self.start : end] = v
+        if self.start == 0:
+            return causal(q, k, v)
+        return full(q, self.keys[:, :, :end], self.values[:, :, :end])
 
 
 # How a layer is run: eagerly, or as it was compiled.
@@ -92,43 +122,78 @@ def as_compiled(layer: nn.Module, x: Tensor, rope: Rope, attend: CachedAttention
     return layer(x, rope, attend)
 
 
-class Qwen3(nn.Module):
-    """Weights as published (without the optional `model.` prefix); the head is the token table."""
+class CausalStack(nn.Module):
+    """Blocks and a final norm, over rows of any kind: embeddings of tokens, or sums of several."""
 
-    def __init__(self, config: Qwen3Config):
-        super().__init__()
+    config: StackConfig
+    layers: nn.ModuleList
+    norm: RMSNorm
+
+    def _stack(self, config: StackConfig) -> None:
+        """Register the blocks and the norm: in this order, after what a subclass has before them."""
         self.config = config
-        # Given its weight: drawing one, even on the meta device, would import all of torch._dynamo.
-        table = torch.empty(config.vocab_size, config.hidden_size)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=table)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Final hidden states `[B, S, H]` of `ids [B, S]`, causal, uncached."""
-        x = self.embed_tokens(ids)
-        rope = rope_table(torch.arange(ids.shape[1], device=ids.device), self.config, x.dtype)
+    def uncached(self, x: Tensor) -> Tensor:
+        """Final hidden states `[B, S, H]` of rows `x [B, S, H]`, causal."""
+        rope = rope_table(torch.arange(x.shape[1], device=x.device), self.config, x.dtype)
         for layer in self.layers:
             x = layer(x, rope, causal)
         return self.norm(x)
 
-    def extend(
-        self, ids: Tensor, positions: Tensor, cache: Cache, rows: slice, end: int, run: RunLayer = eagerly
+    def append(
+        self, x: Tensor, positions: Tensor, cache: Cache, rows: slice, end: int, run: RunLayer = eagerly
     ) -> Tensor:
-        """Append `ids [R, S]` to cache `rows`; final hidden states of the last token `[R, H]`.
+        """Append `x [R, S, H]` to cache `rows`; final hidden states of the last of each `[R, H]`.
 
-        `positions [R, S]` are each row's own, all below `end`, or `cache.padding` for a token that pads
-        its row on the left. A token sees its row up to its own position; slots from `end` on are not read.
+        `positions [R, S]` are each row's own, all below `end`, or `cache.padding` for what pads its row on
+        the left. A token sees its row up to its own position; slots from `end` on are not read.
         """
-        x = self.embed_tokens(ids)
         cos, sin = cache.rope
         rope = cos[positions][:, None], sin[positions][:, None]
-        hidden = torch.arange(end, device=ids.device) > positions[:, None, :, None]
-        if ids.shape[1] == 1 and cuda_capability(ids.device):
+        hidden = torch.arange(end, device=x.device) > positions[:, None, :, None]
+        if x.shape[1] == 1 and cuda_capability(x.device):
             hidden = hidden.expand(-1, self.config.num_key_value_heads, -1, -1)  # see `shared`
         bias = hide(hidden, x.dtype)
-        row = torch.arange(len(ids), device=ids.device)[:, None]
+        row = torch.arange(len(x), device=x.device)[:, None]
         for index, layer in enumerate(self.layers):
             keys, values = cache.keys[index, rows], cache.values[index, rows]
             x = run(layer, x, rope, CachedAttention(keys, values, row, positions, bias))
         return self.norm(x[:, -1])
+
+    def append_at(self, x: Tensor, start: int, cache: Cache) -> Tensor:
+        """Append `x [R, S, H]` to all rows of the cache, at slots `start` to `start` + S; see `append`.
+
+        S is 1 unless `start` is 0: a step of a loop whose every pass is known beforehand.
+        """
+        cos, sin = cache.rope
+        rope = cos[start : start + x.shape[1]], sin[start : start + x.shape[1]]
+        for index, layer in enumerate(self.layers):
+            x = layer(x, rope, SlicedAttention(cache.keys[index], cache.values[index], start))
+        return self.norm(x[:, -1])
+
+
+class Qwen3(CausalStack):
+    """Weights as published (without the optional `model.` prefix); the head is the token table."""
+
+    def __init__(self, config: Qwen3Config):
+        super().__init__()
+        self.embed_tokens = table(config.vocab_size, config.hidden_size)
+        self._stack(config)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Final hidden states `[B, S, H]` of `ids [B, S]`, causal, uncached."""
+        return self.uncached(self.embed_tokens(ids))
+
+    def extend(
+        self, ids: Tensor, positions: Tensor, cache: Cache, rows: slice, end: int, run: RunLayer = eagerly
+    ) -> Tensor:
+        """Append tokens `ids [R, S]`; see `append`."""
+        return self.append(self.embed_tokens(ids), positions, cache, rows, end, run)
+
+
+def table(rows: int, width: int) -> nn.Embedding:
+    """An embedding `[rows, width]` with its weight: drawing one, even on the meta device, would import all of
+    torch._dynamo."""
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))

@@ -114,6 +114,7 @@ def streamed(
     *,
     first_code_s: float | None = None,
     latents_s: float | None = None,
+    first_chunk_stages_s: Mapping[str, float] | None = None,
 ) -> Sample:
     """`sample` of a run that was streamed, and came as `arrivals` say; of a stream with a chunk at least."""
     first_s, silences_s = arrivals.times_s[0], arrivals.silences_s
@@ -125,5 +126,8 @@ def streamed(
         underruns=len(silences_s),
         silence_ms=1e3 * sum(silences_s),
         offline_error=offline_error if math.isfinite(offline_error) else None,
+        first_chunk_stages_ms=msgspec.UNSET
+        if first_chunk_stages_s is None
+        else {stage: 1e3 * seconds for stage, seconds in first_chunk_stages_s.items()},
     )
     return replace(sample, first_audio_s=first_s, stream=stream)

@@ -8,14 +8,14 @@ the typical sample, so that stages and `other_ms` add up to the wall clock.
 
 `realtime_factor` is audio over wall, higher is better, as the plan has it: the inverse of a record's `rtf`.
 `peak_memory_mb` counts 2^20 bytes, of the source that stands beside it. `tokens_per_second`: tokens, over the
-time of the stage that generates them. Stages are the subject's own; the plan's, of another model, are null
-unless the subject has them: see `docs/performance-plan.md` for what stands in their place.
+time of the stage that generates them. Stages are the subject's own; the plan's are null unless the subject
+has columns of these names: see `docs/performance-plan.md` for what stands in their place.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def _result(item: Item, subject: Subject) -> dict[str, Any]:
         "realtime_factor": 1 / item.rtf if item.rtf else None,
         "features": _features(item.effective),
         "fallbacks": [str(fallback) for fallback in item.fallbacks],
-        "stages": _stages_ms(item, subject.stages),
+        "stages": _stages_ms(item, subject),
     }
 
 
@@ -91,10 +91,16 @@ def named(source: Input) -> str:
     return " ".join([source.name, *(f"{field}={_shown(value)}" for field, value in source.changed.items())])
 
 
-def _stages_ms(item: Item, stages: Sequence[str]) -> dict[str, float | None]:
-    seconds = item.typical.stages_s if item.typical else {}
+def _stages_ms(item: Item, subject: Subject) -> dict[str, float | None]:
+    """The subject's stages, and the plan's: of those that the subject sums up in a column of that name."""
+    seconds = dict(item.typical.stages_s) if item.typical else {}
+    for name in STAGES:
+        parts = [seconds[stage] for stage in subject.columns.get(f"{name}_s", ()) if stage in seconds]
+        if parts:
+            seconds[name] = sum(parts)
     return {
-        f"{name}_ms": _ms(seconds.get(name)) for name in dict.fromkeys((*stages, "other", *STAGES, *seconds))
+        f"{name}_ms": _ms(seconds.get(name))
+        for name in dict.fromkeys((*subject.stages, "other", *STAGES, *seconds))
     }
 
 

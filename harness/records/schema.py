@@ -79,6 +79,7 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Times count from the start of the run; what a subject has none of is None. `chunk_latencies_ms`: from each
     chunk to the next. `underruns` and `silence_ms`: of a player at 1x. `offline_error`: the largest, as a
     share of the peak, beside the same audio made at once; None where that is not as long.
+    `first_chunk_stages_ms`: what the time to the first chunk is made of; absent where nobody says.
     """
 
     time_to_first_code_ms: float | None = None
@@ -88,6 +89,7 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     underruns: Size
     silence_ms: float
     offline_error: float | None = None
+    first_chunk_stages_ms: Mapping[str, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

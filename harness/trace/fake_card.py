@@ -105,7 +105,7 @@ class FakeCard(FakeStorage):
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = list(tensors((args, kwargs.values())))
-        source = next(filter(None, map(self.card_of, inputs)), None)
+        source = self.card_among(inputs)
         target: FakeCard | None = source if self._target is STAY else self._target
         if target is None and not any(map(self.is_fake, inputs)):
             return self._on_host(func, args, kwargs, inputs)

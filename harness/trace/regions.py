@@ -20,7 +20,6 @@ from harness.trace.fusion import LIBRARY, POINTWISE, REDUCTION, Launch, Operator
 from harness.trace.replay import Event, Free, compiled_runs, patched
 from harness.trace.stage_costs import Work
 from harness.trace.tracker import Alloc
-from harness.virtual_card import tensors
 
 if TYPE_CHECKING:
     from harness.trace.fake_card import FakeCard
@@ -144,8 +143,7 @@ class Regions:
         return call
 
     def _run(self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        found = (self._card.card_of(tensor) for tensor in tensors((args, kwargs.values())))
-        card = next(filter(None, found), self._card)
+        card = self._card.card_among((args, kwargs.values())) or self._card
         card.region = region = Region()
         try:
             with patched(torch.compiler, "is_compiling", lambda: True):

@@ -124,7 +124,7 @@ class TraceCache:
 
     def _call(self, what: Any, module: nn.Module, args: tuple[Any, ...], run: Callable[[], Tensor]) -> Tensor:
         weights = tuple(module.parameters()), tuple(module.buffers())
-        card = self._card.card_of(weights[0][0]) or self._card
+        card = self._card.card_among((*weights, args)) or self._card
         signature = tuple(_signatures(card, (args, *weights)))
         compiled = compiled_runs() and tuple(
             part._compiled_call_impl is not None for part in module.modules()

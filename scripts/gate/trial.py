@@ -56,7 +56,7 @@ PLACES = {
     "VAE": Place({"acestep/models/vae.py": ("DecoderBlock.forward",)}, r"TimeVAEDecode.*\(5, 1\)"),
     "micro": Place(  # but for those that take no longer than a look at the clock
         {
-            "acestep/lm/sampling.py": ("Sampling.pick",),
+            "harness/nn/sampling.py": ("Sampling.pick",),
             "acestep/lm/decode/selector.py": ("ConstrainedDecoder.next",),
             "acestep/text/audio_codes.py": ("join", "parse"),
             "acestep/models/codes.py": (

@@ -5,11 +5,12 @@ A file may come from anybody, so every field has a range. No torch import here.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from msgspec import Meta, field
 
-from harness.nn.config import BlockConfig, Layers, Schema, Width
+from harness.nn.config import Schema, StackConfig, Width
 
 Groups = Annotated[int, Meta(ge=2, le=64)]  # codes of a frame
 Vocabulary = Annotated[int, Meta(ge=1, le=2**20)]
@@ -21,47 +22,41 @@ FRAME_SAMPLES = 1_920
 FRAME_RATE = SAMPLE_RATE / FRAME_SAMPLES  # 12.5 Hz
 
 
-class TalkerConfig(BlockConfig, frozen=True, kw_only=True):
+class TalkerConfig(StackConfig, frozen=True, kw_only=True):
     """The talker: a causal stack over rows that are sums of a text side and a codec side.
 
     `vocab_size`: of the first code and its control tokens. `rope_scaling` is of no use: its three axes carry
     the same positions, which is plain RoPE.
     """
 
-    num_hidden_layers: Layers
     vocab_size: Vocabulary
     num_code_groups: Groups
     text_vocab_size: Vocabulary
     text_hidden_size: Width
 
 
-class CodePredictorConfig(BlockConfig, frozen=True, kw_only=True):
+class CodePredictorConfig(StackConfig, frozen=True, kw_only=True):
     """The code predictor: a causal stack over the 16 positions of a frame, with a head for each code but the
     first."""
 
-    num_hidden_layers: Layers
     vocab_size: Vocabulary
     num_code_groups: Groups
 
 
-class DecoderConfig(Schema, frozen=True, kw_only=True):
+class DecoderConfig(StackConfig, frozen=True, kw_only=True):
     """Decoder12Hz: 16 codes a frame to 1,920 samples.
 
-    `hidden_size` to `rope_theta`: the transformer, in which a frame sees itself and the `sliding_window` - 1
-    before. `latent_dim`: channels between it and the convolutions, whose first has `decoder_dim`.
+    The block's fields and their number are of the transformer, in which a frame sees itself and the
+    `sliding_window` - 1 before. `codebook_dim`: of a frame's sum of codebook rows, which are half as wide
+    before they are projected. `latent_dim`: channels from there to the convolutions, whose first has
+    `decoder_dim`.
     """
 
-    codebook_dim: Channels
+    codebook_dim: Annotated[int, Meta(ge=2, le=16_384, multiple_of=2)]
     codebook_size: Vocabulary
     num_quantizers: Groups
     latent_dim: Channels
-    hidden_size: Width
-    intermediate_size: Annotated[int, Meta(ge=1, le=262_144)]
-    num_hidden_layers: Layers
-    num_attention_heads: Annotated[int, Meta(ge=1, le=512)]
-    num_key_value_heads: Annotated[int, Meta(ge=1, le=512)]
-    head_dim: Annotated[int, Meta(ge=2, le=512, multiple_of=2)]
-    sliding_window: Annotated[int, Meta(ge=1, le=65_536)]
+    sliding_window: Annotated[int, Meta(ge=2, le=65_536)]
     rms_norm_eps: Annotated[float, Meta(ge=1e-12, le=0.01)] = 1e-5
     rope_theta: Annotated[float, Meta(ge=1, le=1e12)] = 10_000.0
     decoder_dim: Channels
@@ -69,17 +64,17 @@ class DecoderConfig(Schema, frozen=True, kw_only=True):
     upsample_rates: Annotated[list[Rate], Meta(min_length=1, max_length=8)]
 
     def contradiction(self) -> str | None:
-        if self.num_attention_heads % self.num_key_value_heads:
-            return (
-                f"num_attention_heads: {self.num_attention_heads} is no multiple of num_key_value_heads, "
-                f"{self.num_key_value_heads}"
-            )
         if self.decoder_dim % 2 ** len(self.upsample_rates):
             return (
                 f"decoder_dim: {self.decoder_dim} cannot be halved {len(self.upsample_rates)} times "
                 "(upsample_rates)"
             )
-        return None
+        return super().contradiction()
+
+    @property
+    def hop(self) -> int:
+        """Samples of a frame."""
+        return math.prod(self.upsampling_ratios) * math.prod(self.upsample_rates)
 
 
 class SpeakerConfig(Schema, frozen=True, kw_only=True):
@@ -103,3 +98,14 @@ class SpeakerConfig(Schema, frozen=True, kw_only=True):
     enc_attention_channels: Channels = 128
     enc_res2net_scale: Rate = 8
     enc_se_channels: Channels = 128
+
+    def contradiction(self) -> str | None:
+        first, *blocks, views = self.enc_channels
+        if any(channels != first for channels in blocks) or first % self.enc_res2net_scale:
+            return (
+                f"enc_channels: the first four, {self.enc_channels[:-1]}, must be one multiple of "
+                f"enc_res2net_scale, {self.enc_res2net_scale}"
+            )
+        if views != sum(blocks):
+            return f"enc_channels: the last, {views}, is not the sum of the three before, {sum(blocks)}"
+        return None

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from acestep import scaling
-from acestep.lm.decode.kv_cache import BLOCK
 from acestep.models import dit as dit_model
 from acestep.models.rates import FRAMES_PER_SECOND
 from acestep.subject import SUBJECT
@@ -19,6 +18,7 @@ from harness import cards, spans
 from harness.accelerators import Accelerator
 from harness.errors import MissingPrerequisite
 from harness.nn.blocks import full
+from harness.nn.qwen3 import BLOCK
 from harness.trace.calls import CallCost, predict_calls
 
 SOURCE = "synthetic-tiny"

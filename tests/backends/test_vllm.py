@@ -17,14 +17,15 @@ from acestep.lm.backends.pt_backend import PT
 from acestep.lm.backends.vllm_backend import BLOCK, LEAST_CACHE_TOKENS, VLLM
 from acestep.lm.backends.vllm_decode import CodeRequest, Request, TextRequest, VLLMDecodeLoop
 from acestep.lm.decode.selector import Guidance, TokenSelector
-from acestep.lm.sampling import Sampling
 from acestep.text.tokenizer import FIRST_CODE, IM_END, LM_VOCAB
-from acestep.weights.synthetic import RandomWeights, Synthetic
+from acestep.weights.synthetic import Law, Synthetic
 from harness.checkpoint import on_meta, parameter_shapes
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB, MemoryBudget
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
+from harness.nn.sampling import Sampling
+from harness.random_weights import RandomWeights
 from harness.spans import record
 
 FULL = "ACESTEP_FULL_LM"
@@ -202,7 +203,7 @@ def test_a_model_vllm_has_no_kernels_for(vllm: VLLM):
         def weights(self, folder: str) -> RandomWeights:
             config = parse_config(self.config(folder), Qwen3Config, folder)
             shapes = parameter_shapes(on_meta(lambda: Qwen3(config)))
-            return RandomWeights(folder, shapes, torch.float32, seed=0)
+            return RandomWeights(folder, shapes, torch.float32, 0, Law(shapes))
 
     vllm.close()
     narrow = VLLM(Narrow("synthetic-tiny"), LM, CPU, torch.float32)

@@ -25,12 +25,27 @@ def test_real_weights_run_the_guides_matrix():
     assert _matrix.TIERS_GB == (4, 6, 8, 12, 16, 20, 24)
 
 
-def test_tiny_weights_have_one_thing_at_a_time_above_the_least_and_each_at_every_length():
+def test_tiny_weights_have_one_thing_at_a_time_above_the_least_and_what_is_named_together(monkeypatch):
     cells = [cell for cell in _matrix.timing_cells("synthetic-tiny") if cell.kind == "generate"]
-    varied = {(1, False, 8), (2, False, 8), (4, False, 8), (1, True, 8), (1, False, 16)}
-    for duration_s in _matrix.TINY_DURATIONS_S:
-        here = [cell for cell in cells if cell["duration_s"] == duration_s]
-        assert {(cell["batch"], cell["thinking"], cell["steps"]) for cell in here} == varied
+    axes = ("duration_s", "batch", "thinking", "steps")
+    varied = {(15, 1, False, 8), (5, 2, False, 8), (5, 4, False, 8), (5, 1, True, 8), (5, 1, False, 16)}
+    assert {tuple(cell[axis] for axis in axes) for cell in cells} == varied | {(5, 1, False, 8)}
+    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=15 batch=2,4")
+    cells = [cell for cell in _matrix.timing_cells("synthetic-tiny") if cell.kind == "generate"]
+    assert {tuple(cell[axis] for axis in axes) for cell in cells} == {(15, 2, False, 8), (15, 4, False, 8)}
+
+
+def test_tiny_xl_models_run_where_they_are_named(monkeypatch):
+    """As large as any other tiny model, they say nothing of the cards that XL fits on."""
+
+    def xl(source: str) -> set[str]:
+        cells = _matrix.every_cell(source)
+        return {c.kind for c in cells if c.kind != "cost" and dict(c.params).get("dit") == "xl-turbo"}
+
+    assert xl("synthetic-tiny") == {"predicted"}
+    assert xl("synthetic-full") == {"predicted", "memory", "boundary"}
+    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "dit=xl-turbo")
+    assert xl("synthetic-tiny") == {"predicted", "memory", "boundary"}
 
 
 def test_the_filter_narrows_an_axis(monkeypatch):
@@ -38,7 +53,9 @@ def test_the_filter_narrows_an_axis(monkeypatch):
     cells = [c for c in _matrix.timing_cells("synthetic-tiny") if c.kind in ("generate", "plan")]
     assert {(c["duration_s"], c["batch"], c["thinking"]) for c in cells} == {(5, 1, False), (5, 4, False)}
     assert {dict(c.params).get("steps") for c in cells} == {8, 16, None}
-    tiers = [(c["tier_gb"], c["lm"]) for c in _matrix.tier_cells() if c["variant"] == "default"]
+    tiers = [
+        (c["tier_gb"], c["lm"]) for c in _matrix.tier_cells("synthetic-tiny") if c["variant"] == "default"
+    ]
     assert tiers == [(8, False), (8, True)]
 
 
@@ -75,7 +92,7 @@ WRONG = [
 def test_a_filter_that_names_what_there_is_not_is_refused_with_what_there_is(monkeypatch, words, problem):
     monkeypatch.setenv("ACESTEP_BENCH_CELLS", words)
     for cells in (
-        _matrix.tier_cells,
+        lambda: _matrix.tier_cells("synthetic-tiny"),
         lambda: _matrix.timing_cells("synthetic-tiny"),
         _matrix.predicted_cells,
     ):
@@ -98,9 +115,9 @@ def test_every_value_of_every_axis_can_be_asked_for(monkeypatch, name):
 
 
 def test_a_boundary_is_found_among_every_tier_or_not_at_all(monkeypatch):
-    assert len(_matrix.boundary_cells()) == 4 + 2  # with the XL DiT
+    assert len(_matrix.boundary_cells("synthetic-full")) == 4 + 2  # with the XL DiT
     monkeypatch.setenv("ACESTEP_BENCH_CELLS", "tier_gb=8,16")
-    assert _matrix.boundary_cells() == []
+    assert _matrix.boundary_cells("synthetic-full") == []
 
 
 def test_what_asv_selected_is_measured_and_what_a_boundary_follows_from(monkeypatch):
@@ -109,12 +126,12 @@ def test_what_asv_selected_is_measured_and_what_a_boundary_follows_from(monkeypa
     )
     assert [cell.name for cell in _matrix.timing_cells("synthetic-tiny")] == ["text mode=create"]
     assert [cell.name for cell in _matrix.cold_cells("synthetic-tiny")] == ["cold engine=plain"]
-    assert [cell.name for cell in _matrix.tier_cells()] == ["memory tier_gb=8 lm=True"]
-    assert _matrix.predicted_cells() == _matrix.boundary_cells() == []
+    assert [cell.name for cell in _matrix.tier_cells("synthetic-tiny")] == ["memory tier_gb=8 lm=True"]
+    assert _matrix.predicted_cells() == _matrix.boundary_cells("synthetic-tiny") == []
     monkeypatch.setenv("ACESTEP_BENCH_SELECTED", "boundary variant=no-quant lm=False")
-    tiers = [(cell["tier_gb"], cell["variant"]) for cell in _matrix.tier_cells()]
+    tiers = [(cell["tier_gb"], cell["variant"]) for cell in _matrix.tier_cells("synthetic-tiny")]
     assert tiers == list(itertools.product(_matrix.TIERS_GB, _matrix.VARIANTS))
-    assert not any(cell["lm"] for cell in _matrix.tier_cells())
+    assert not any(cell["lm"] for cell in _matrix.tier_cells("synthetic-tiny"))
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "3x", "1.5", "٣", "9" * 5000])

@@ -18,7 +18,7 @@ from acestep.costs import command
 from acestep.profiler import instruments
 from acestep.request import GenerationConfig
 from acestep.weights import synthetic
-from harness import files
+from harness import checkpoint_writing, files
 from harness.errors import BenchError, UsageError
 from harness.files import add, held, keep, regular, replacing, writable, write_whole
 from scripts.gpu import calibrated
@@ -220,7 +220,7 @@ def test_audio_is_added_and_a_full_disk_leaves_what_was_there(tmp_path: Path, mo
 
 
 WRITERS = {
-    "checkpoint": lambda path: synthetic._save(
+    "checkpoint": lambda path: checkpoint_writing.save(
         path, synthetic.Synthetic("synthetic-tiny").weights("vae"), []
     ),
     "functions": lambda path: instruments.functions(lambda: None, path),
@@ -244,6 +244,7 @@ def test_every_writer_keeps_the_old_file_when_the_disk_is_full(name: str, tmp_pa
 
 def test_the_others_use_the_same_function():
     assert command.write_whole is calibrated.write_whole is synthetic.write_whole is write_whole
+    assert checkpoint_writing.write_whole is write_whole
     assert gpu.write_whole is write_whole
 
 

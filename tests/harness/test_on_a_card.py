@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.nn.blocks import FlashBand, RMSNorm, full, rotate, sliding
+from harness.nn.blocks import FlashBand, RMSNorm, causal, full, rotate, sliding
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,32 +27,33 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float((found.cpu().double() - expected).norm() / expected.norm())
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """By the formula in fp64: every key at distance <= window."""
+def attended(q: Tensor, k: Tensor, v: Tensor, window: int, ahead: bool) -> Tensor:
+    """By the formula in fp64: every key at distance <= window, or none of these that is ahead."""
     k, v = (heads.repeat_interleave(HEADS // SHARED, dim=1) for heads in (k, v))
     place = torch.arange(q.shape[2])
-    hidden = (place[:, None] - place).abs() > window
+    distance = place[:, None] - place
+    hidden = (distance > window) | (distance < (-window if ahead else 0))
     scores = (q @ k.mT / SIZE**0.5).masked_fill(hidden, -torch.inf)
     return scores.softmax(-1) @ v
 
 
+@pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize("length", [WINDOW + 1, WINDOW + 2, 375])
-def test_a_band_is_that_of_the_formula(length: int):
+def test_a_band_is_that_of_the_formula(length: int, ahead: bool):
     # As a layer has them: heads side by side in one memory, the values behind queries and keys.
     heads = drawn(BATCH, length, HEADS + 2 * SHARED, SIZE).bfloat16()
     on_card = heads.to(CARD).transpose(1, 2).split((HEADS, SHARED, SHARED), dim=1)
     exact = heads.double().transpose(1, 2).split((HEADS, SHARED, SHARED), dim=1)
-    attend = sliding(BATCH, length, WINDOW, torch.bfloat16, CARD)
+    attend = sliding(BATCH, length, WINDOW, torch.bfloat16, CARD, ahead)
     found = attend(*on_card)
     assert found.shape == (BATCH, HEADS, length, SIZE)
-    assert difference(found, attended(*exact, WINDOW)) < LIMIT
+    expected = attended(*exact, WINDOW, ahead)
+    assert difference(found, expected) < LIMIT
     if torch.cuda.get_device_capability() >= (8, 0):
         assert isinstance(attend, FlashBand) == (length > WINDOW + 1)
-    if attend is not full:
-        narrow = sliding(BATCH, length, WINDOW - 1, torch.bfloat16, CARD)
-        assert difference(narrow(*on_card), attended(*exact, WINDOW)) > difference(
-            found, attended(*exact, WINDOW)
-        )
+    if attend not in (full, causal):
+        narrow = sliding(BATCH, length, WINDOW - 1, torch.bfloat16, CARD, ahead)
+        assert difference(narrow(*on_card), expected) > difference(found, expected)
 
 
 def test_a_norm_and_a_rotation_are_those_of_the_formula():

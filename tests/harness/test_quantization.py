@@ -238,6 +238,7 @@ print((budget.peak_bytes() - before) / (4 * sum(shape.numel() for shape in shape
 
 @torchao
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a peak that can be reset")
+@pytest.mark.nightly
 def test_loading_never_holds_the_unquantized_model():
     def peak_share(when: str) -> float:
         command = [sys.executable, "-c", PEAK, INT8, when]

@@ -7,8 +7,8 @@ import torch
 from oracles import REASON
 from torch import Tensor
 
-from acestep.lm import sampling as module
-from acestep.lm.sampling import Sampling
+from harness.nn import sampling as module
+from harness.nn.sampling import Sampling
 
 transformers = pytest.importorskip("transformers", reason=REASON)
 VOCABULARY, HISTORY = 1000, 40

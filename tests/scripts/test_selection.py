@@ -82,18 +82,18 @@ def test_everything_is_everything_that_is_measured():
 
 @pytest.mark.parametrize("source", ["synthetic-tiny", "a-checkpoint"])
 def test_every_benchmark_has_something_to_measure(source):
-    assert {name.split(".")[1] for name in asv_selection.narrow(benchmarks(), [source])} == {
-        cls.__name__ for cls in CLASSES
-    }
+    named_only = {"PeakMemTierXL", "TrackTierBoundaryXL"} if [source] == TINY else set()
+    measured = {name.split(".")[1] for name in asv_selection.narrow(benchmarks(), [source])}
+    assert measured == {cls.__name__ for cls in CLASSES} - named_only
 
 
 @pytest.mark.parametrize(
     ("bench", "kinds"),
     [
         ("TimeTextMode", {"text": 3}),
-        ("TimeVAEDecode", {"generate": 6}),
+        ("TimeVAEDecode", {"generate": 4}),
         ("TrackPredictedPeak", {"predicted": 21 + 7}),  # with the XL DiT
-        ("PeakMemTier", {"memory": 14 + 7}),
+        ("PeakMemTier", {"memory": 14}),
         ("ColdStart", {"cold": 2}),
         (r"TimeDiT.*\(5, 1, 8, 'none'\)", {"generate": 1}),
         (r"TimeTask|TimeSolver.*\('ode', 'none'", {"task": 6, "solver": 1}),

@@ -41,7 +41,7 @@ def written(tmp_path, monkeypatch):
     timing["plan duration_s=240 batch=4 thinking=True"] = {"status": "failed", "reason": "CUDA out of memory"}
     memory = {
         cell.name: {"status": "oom"} if cell["tier_gb"] < 8 else {"status": "ok", "peak_bytes": 3 * 2**30}
-        for cell in tier_cells()
+        for cell in tier_cells("synthetic-full")
     }
     environment = {
         "source": "synthetic-full", "device": "cuda", "device_name": "NVIDIA H200", "dtype": "bfloat16",

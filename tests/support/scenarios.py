@@ -14,16 +14,17 @@ from acestep.lm.decode.selector import Guidance
 from acestep.lm.grammar.constraint import MetadataConstraint
 from acestep.lm.grammar.open_text import Lyrics
 from acestep.lm.planner import Planner
-from acestep.lm.sampling import Sampling
 from acestep.request import DescriptionParams, GenerationParams
 from acestep.text.audio_codes import CODES
 from acestep.text.metadata import Metadata
 from acestep.weights.checkpoint import Source
 from acestep.weights.layout import LMS
-from acestep.weights.synthetic import RandomWeights, Synthetic
+from acestep.weights.synthetic import Synthetic
 from harness.checkpoint import materialise, on_meta
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
+from harness.nn.sampling import Sampling
+from harness.random_weights import RandomWeights
 
 CPU = torch.device("cpu")
 LM = LMS[0]

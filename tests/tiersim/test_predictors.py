@@ -24,6 +24,7 @@ def case(tier_gb):
     return Case(tier_gb, card=CARD, source="synthetic-tiny", duration_s=10, steps=1)
 
 
+@pytest.mark.nightly
 def test_a_prediction_does_not_depend_on_the_process_that_makes_it():
     cases = [case(16), case(8)]
     shown, heard = [], []

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from acestep.lm.decode.selector import Guidance
     from acestep.lm.decode.step import OnCode
     from acestep.lm.grammar.constraint import Constraint
-    from acestep.lm.sampling import Sampling
     from acestep.result import Counts
     from harness.adjustments import Fallback
+    from harness.nn.sampling import Sampling
 
 
 class DecodeLoop(Protocol):

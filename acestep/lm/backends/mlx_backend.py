@@ -20,9 +20,9 @@ from torch import Tensor
 from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.decode.selector import Guidance, TokenSelector
 from acestep.lm.decode.step import OnCode
-from acestep.lm.sampling import Sampling
 from acestep.weights.checkpoint import Source
 from harness.errors import MissingPrerequisite
+from harness.nn.sampling import Sampling
 
 if TYPE_CHECKING:
     from mlx_lm.models.qwen3 import Model  # pyright: ignore[reportMissingImports]

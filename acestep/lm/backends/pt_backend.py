@@ -17,10 +17,10 @@ import torch
 from acestep.lm.decode.kv_cache import KVState, Prefix
 from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.decode.selector import TokenSelector
-from acestep.lm.sampling import Sampling
 from harness.compiling import Compiled
 from harness.graphs import Graphs
 from harness.nn.qwen3 import Qwen3, as_compiled, eagerly
+from harness.nn.sampling import Sampling
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ import torch
 
 from acestep.lm.backends.vllm_decode import Request, VLLMDecodeLoop
 from acestep.lm.decode.selector import TokenSelector
-from acestep.lm.sampling import Sampling
 from acestep.request import MAX_BATCH
 from acestep.weights.checkpoint import Source
 from harness.checkpoint import Weights, check_shapes, on_meta, parameter_shapes
@@ -32,6 +31,7 @@ from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB, MemoryBudget
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
+from harness.nn.sampling import Sampling
 from harness.scratch import scratch_folder
 
 if TYPE_CHECKING:

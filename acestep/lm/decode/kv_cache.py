@@ -18,18 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acestep.lm.decode.loop import common_prefix
-from harness.nn.qwen3 import Cache, Qwen3, RunLayer, eagerly, few_rows
+from harness.nn.qwen3 import Cache, Qwen3, RunLayer, block_of, eagerly, few_rows
 from harness.spans import span
-
-# Slots of the cache that attention on a card takes at a time, so that steps of a block are alike. Of 0.6B a
-# block is 29 MB per row: the half of it that is read in vain is 1 % of a step, and a song of four minutes has
-# five blocks to record. A CPU records nothing, and reads what there is.
-BLOCK = 256
-
-
-def block_of(device: torch.device) -> int:
-    """Slots that a step's attention takes at a time on `device`."""
-    return 1 if device.type == "cpu" else BLOCK
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from acestep.lm.grammar.allowed import Choice, Forced, Free, allowed_mask
 from acestep.lm.grammar.constraint import Constraint
-from acestep.lm.sampling import Pick, Sampling
 from acestep.text.audio_codes import CODES
 from acestep.text.tokenizer import FIRST_CODE, TEXT_VOCAB
+from harness.nn.sampling import Pick, Sampling
 from harness.spans import span
 
 # fp32 logits `[rows, V]` over `V` rows of the head.

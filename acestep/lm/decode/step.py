@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 
 from acestep.lm.decode.selector import CodeDecoder, TokenSelector
-from acestep.lm.sampling import Pick
 from harness.compiling import Compiled
 from harness.graphs import Graphs
+from harness.nn.sampling import Pick
 from harness.spans import span
 
 if TYPE_CHECKING:

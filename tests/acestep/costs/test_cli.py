@@ -16,13 +16,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from acestep.costs import report
 from acestep.costs.__main__ import main
 from harness import cards
 from harness.chart import Chart
 from harness.errors import BenchError
 from harness.memory import GIB
-from harness.trace import predict
+from harness.trace import predict, report
 
 TINY = ("--source", "synthetic-tiny", "--duration", "10", "--steps", "2")
 HOSTILE = "<script>alert(1)</script>\u202e&amp;"

@@ -7,7 +7,6 @@ import torch
 from allocations import BASE, CARD, TINY, TURBO, XL, cost, predicted, setup, small, song
 from msgspec.structs import replace
 
-from acestep.lm.decode.kv_cache import BLOCK
 from acestep.lm.decode.loop import common_prefix
 from acestep.models.configs import DiTConfig
 from acestep.text.audio_codes import CODES
@@ -30,6 +29,7 @@ from acestep.tracing.closed_form import (
 from acestep.weights.layout import LMS, TEXT_ENCODER
 from acestep.weights.synthetic_tokenizer import synthetic_tokenizer
 from harness.nn.config import Qwen3Config
+from harness.nn.qwen3 import BLOCK
 from harness.trace.cost import Cost
 from harness.trace.fake_card import FakeCard
 from harness.trace.libraries import CUDA

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from allocations import cost, setup, song
 
-from acestep.lm.decode import kv_cache
 from acestep.tracing import planning
+from harness.nn import qwen3
 from harness.trace.cost import Cost, StageCost
 
 SECONDS = 12
@@ -17,7 +17,7 @@ BLOCK = 16  # in place of hundreds: a song of a few seconds has several kinds of
 @pytest.fixture(scope="module", autouse=True)
 def small_blocks():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kv_cache, "BLOCK", BLOCK)
+        patch.setattr(qwen3, "BLOCK", BLOCK)
         yield
 
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 from allocations import cost, setup
 
-from acestep.costs import page, report, times
+from acestep.costs import page
+from acestep.costs.report import text as report_text
+from harness.trace import report, times
 from harness.trace.cost import Cost
 from harness.trace.expected import PUBLISHED
 
@@ -31,13 +33,13 @@ def test_each_stage_has_its_roofline_the_range_and_what_it_is_made_of(predicted:
     [offload] = [stage for stage in shown if stage.stage == "offload"]
     link_s = sum(resources.get("link", 0) for resources in offload.kinds.values())
     assert rows["offload"][-1] == f"{100 * link_s / offload.seconds:.0f}" != "0"
-    assert "\n".join(lines) in report.text(predicted)
+    assert "\n".join(lines) in report_text(predicted)
 
 
 def test_a_report_is_80_columns_wide_whatever_was_calibrated_or_left_out(predicted: Cost):
     calibration = "calibrated on NVIDIA H200, driver 600.1 (left out some-card-24gb.json: Object has no `a`)"
     environment = predicted.environment | {"calibration": calibration}
-    text = report.text(replace(predicted, environment=environment))
+    text = report_text(replace(predicted, environment=environment))
     assert max(map(len, text.splitlines())) < 80 and calibration in " ".join(text.split())
     assert not any(line.endswith(" ") for line in text.splitlines())
 

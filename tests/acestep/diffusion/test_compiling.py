@@ -140,8 +140,15 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[torch.fx.GraphModule]:
     return seen
 
 
-@pytest.mark.parametrize("frames", [WITHIN, BEYOND])
-@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize(
+    ("guided", "frames"),
+    [
+        (False, WITHIN),
+        (True, BEYOND),
+        pytest.param(False, BEYOND, marks=pytest.mark.nightly),
+        pytest.param(True, WITHIN, marks=pytest.mark.nightly),
+    ],
+)
 def test_a_whole_pass_is_one_graph(frames: int, guided: bool):
     dit = made()
     run = dit.both if guided else dit.velocity
@@ -246,6 +253,7 @@ def test_compiling_is_a_stage_of_the_first_request_of_a_bucket(graphs: list):
     assert stages == [True, False, True, True, False]
 
 
+@pytest.mark.nightly
 def test_more_buckets_than_are_kept_start_anew(graphs: list, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compiling, "BUCKETS", 2)
     dit = made(layers=2)
@@ -334,6 +342,7 @@ def cached() -> dict[str, int]:
 
 
 @inductor
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)  # a quarter of a minute of processor time, on a machine that may have other work
 def test_compiled_latents_are_those_of_the_eager_model(run: Run):
     assert run.counts == {"hits": 0, "misses": 1}

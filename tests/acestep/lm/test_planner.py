@@ -11,13 +11,13 @@ from acestep.lm import planner
 from acestep.lm.decode.kv_cache import KVState, Window
 from acestep.lm.decode.selector import Guidance
 from acestep.lm.grammar import constraint
-from acestep.lm.sampling import Sampling
 from acestep.request import GenerationParams
 from acestep.result import Counts
 from acestep.text.metadata import Metadata
 from acestep.text.prompts import phase2_prompt, phase2_unconditional
 from acestep.text.tokenizer import FIRST_CODE, IM_END
 from harness import graphs
+from harness.nn.sampling import Sampling
 
 PLANNER = tiny_planner()
 OPEN = GenerationParams(

@@ -22,7 +22,6 @@ from acestep.lm.decode.kv_cache import KVState
 from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.decode.selector import CodeDecoder, Guidance, TokenSelector
 from acestep.lm.decode.step import CodeStep, code_steps
-from acestep.lm.sampling import Sampling
 from acestep.text.audio_codes import CODES
 from acestep.text.tokenizer import FIRST_CODE
 from harness.cards import find
@@ -33,6 +32,7 @@ from harness.graphs import Graphs
 from harness.nn import qwen3
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
+from harness.nn.sampling import Sampling
 from harness.spans import record
 from harness.trace.fake_card import FakeCard
 

@@ -137,6 +137,7 @@ def test_an_interrupt_ends_it_in_one_line_and_every_process_with_it(command):
     assert not psutil.wait_procs(processes, timeout=60)[1]
 
 
+@pytest.mark.nightly
 def test_a_reader_that_has_seen_enough_ends_it_in_silence(command):
     processes = psutil.Process(command.pid).children(recursive=True)
     command.stdout.close()

@@ -18,9 +18,11 @@ from acestep.weights import synthetic
 from acestep.weights.checkpoint import Folder
 from acestep.weights.layout import DEFAULT_DIT, LMS, TEXT_ENCODER, VAE
 from acestep.weights.loading import Models
-from acestep.weights.synthetic import RandomWeights, Synthetic, shards
+from acestep.weights.synthetic import Synthetic
 from harness.checkpoint import SafetensorsFile, Shape
+from harness.checkpoint_writing import shards
 from harness.errors import CheckpointError, UsageError
+from harness.random_weights import RandomWeights
 
 INDEX = "model.safetensors.index.json"
 
@@ -161,7 +163,7 @@ def test_what_was_begun_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(synthetic, "_write_weights", stop)
+        patch.setattr(synthetic, "write_weights", stop)
         synthetic.write(Synthetic("synthetic-tiny"), tmp_path, lms=())
     (tmp_path / DEFAULT_DIT / ".left.part").touch()
     synthetic.write(Synthetic("synthetic-tiny"), tmp_path, lms=())

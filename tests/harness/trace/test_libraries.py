@@ -37,6 +37,7 @@ CONFIG = BlockConfig(
     hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32
 )
 PAIRS = LENGTH * (2 * WINDOW + 1) - WINDOW * (WINDOW + 1)  # |i - j| <= window
+BEHIND = (PAIRS + LENGTH) // 2  # 0 <= i - j <= window
 
 
 def on(
@@ -79,14 +80,15 @@ def test_a_rotation_is_three_kernels() -> None:
     assert on(AMPERE, turn).launches == 3 < on(None, turn).launches
 
 
-def near(make: Callable[..., Tensor], dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    return sliding(BATCH, LENGTH, WINDOW, dtype, torch.device("virtual"))(*heads(make))
+def near(make: Callable[..., Tensor], dtype: torch.dtype = torch.bfloat16, ahead: bool = True) -> Tensor:
+    return sliding(BATCH, LENGTH, WINDOW, dtype, torch.device("virtual"), ahead)(*heads(make))
 
 
-def test_a_band_is_the_flash_kernel_over_the_windows_pairs() -> None:
-    work = on(AMPERE, near)
+@pytest.mark.parametrize(("ahead", "pairs"), [(True, PAIRS), (False, BEHIND)])
+def test_a_band_is_the_flash_kernel_over_the_windows_pairs(ahead: bool, pairs: int) -> None:
+    work = on(AMPERE, lambda make: near(make, ahead=ahead))
     assert work.launches == 1
-    assert work.flop == 4 * BATCH * HEADS * SIZE * PAIRS
+    assert work.flop == 4 * BATCH * HEADS * SIZE * pairs
     rows = BATCH * LENGTH * SIZE
     assert work.read_bytes == 2 * rows * (HEADS + 2 * GROUPS)
     assert work.written_bytes == 2 * rows * HEADS + 4 * BATCH * HEADS * LENGTH

@@ -46,7 +46,10 @@ def performed(monkeypatch) -> list[CachedTrace]:
     return done
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.nightly) if "params" in CASES[name] else name for name in CASES],
+)
 def test_a_layer_done_over_is_a_layer_traced(name, performed):
     asked = case(name)
     traced = cost(**asked, repeat=False).as_dict()

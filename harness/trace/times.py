@@ -13,6 +13,7 @@ from harness.trace.stage_costs import KINDS
 COLUMNS = 79
 LINK = "link"
 WIDTHS = (12, 8, 15, 7, 10, 12, 10, 5)
+WIDTHS_LONG = (14, 8, 13, 7, 10, 12, 10, 5)  # where a stage has a longer name
 HEADS = (
     ("", "roofline", "expected", "", "of the", "roofline, %", "", ""),
     ("stage", "seconds", "seconds", *KINDS, LINK),
@@ -28,7 +29,8 @@ def table(cost: Cost, stages: Sequence[StageCost], total: str) -> list[str]:
     if cost.seconds:
         every = [stage.kinds for stage in cost.running]
         rows.append(_row(total, cost.seconds, cost.expected_s, every))
-    return [_aligned(row) for row in rows] + _basis(cost)
+    widths = WIDTHS_LONG if any(len(row[0]) > WIDTHS[0] for row in rows) else WIDTHS
+    return [_aligned(row, widths) for row in rows] + _basis(cost)
 
 
 def between(expected_s: Range) -> str:
@@ -51,8 +53,8 @@ def _parts(kinds: Sequence[Kinds]) -> Iterator[float]:
     yield from parts.values()
 
 
-def _aligned(cells: Sequence[str]) -> str:
-    first, *widths = WIDTHS
+def _aligned(cells: Sequence[str], columns: Sequence[int]) -> str:
+    first, *widths = columns
     name, *numbers = cells
     right = (f"{cell:>{width}}" for cell, width in zip(numbers, widths, strict=True))
     return f"{name:<{first}}{''.join(right)}".rstrip()

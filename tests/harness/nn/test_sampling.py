@@ -1,14 +1,10 @@
 """The sampler against sorting, which it avoids, and against the distribution it claims."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from acestep.lm import sampling as module
-from acestep.lm.decode.selector import ConstrainedDecoder, TokenSelector
-from acestep.lm.grammar.allowed import Free
-from acestep.lm.sampling import Sampling, draw, nucleus_floor
+from harness.nn import sampling as module
+from harness.nn.sampling import Sampling, draw, nucleus_floor
 
 
 def logits(rows: int, size: int, seed: int = 0, spread: float = 2.0) -> torch.Tensor:
@@ -157,28 +153,3 @@ def test_the_nucleus_holds_its_mass_and_without_its_least_would_not(monkeypatch,
 def test_what_is_off_changes_no_bit(monkeypatch, off):
     scores = logits(3, 300)
     assert torch.equal(kept(monkeypatch, Sampling(0.85, **off), scores), (scores / 0.85).softmax(-1))
-
-
-def test_what_was_suppressed_is_allowed_again_with_the_same_bits(monkeypatch):
-    """A mask is laid over logits that stay as they are: a later step may allow what this one did not."""
-    scores = logits(1, 1000)
-    before, half = scores.clone(), torch.rand(1000, generator=torch.Generator().manual_seed(3)) < 0.5
-    seen = []
-
-    def pick(self, masked: torch.Tensor, *others) -> torch.Tensor:
-        seen.append(masked)
-        return masked.argmax(-1)
-
-    monkeypatch.setattr(Sampling, "pick", pick)
-    selector = TokenSelector(Sampling(1.0), [0], torch.device("cpu"))
-    for mask in (half, ~half, torch.ones(1000, dtype=torch.bool)):
-        constraint = SimpleNamespace(
-            allowed=lambda peek, mask=mask: Free(mask),
-            advance=lambda token_ids: None,
-            certain=lambda: (),
-            done=False,
-        )
-        ConstrainedDecoder(selector, [[]], [constraint]).next(lambda rows: scores)  # type: ignore[list-item]
-        assert torch.equal(seen[-1][:, mask], before[:, mask])
-        assert (seen[-1][:, ~mask] == -torch.inf).all()
-    assert torch.equal(seen[-1], before) and torch.equal(scores, before)

@@ -1,0 +1,83 @@
+"""Checkpoint folders of made-up weights, one tensor in memory at a time; each file is whole or absent."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import UsageError
+from harness.files import regular, replacing, write_whole
+from harness.random_weights import RandomWeights
+from harness.tensor_files import Shape
+
+SAFETENSORS_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16"}
+
+
+def check_free(path: Path, config: bytes) -> None:
+    """Raise UsageError unless the folder holds nothing but what is written there beside the file `config`."""
+    try:
+        with regular(path / "config.json").open("rb") as file:
+            free = file.read(len(config) + 1) == config
+    except FileNotFoundError:
+        free = not any(path.glob("[!.]*"))
+    if not free:
+        raise UsageError(
+            f"{str(path)!r} is there and would be lost: it holds another checkpoint; "
+            "name another folder, or move it away"
+        )
+
+
+def write_weights(path: Path, stem: str, weights: RandomWeights, count: int = 1) -> None:
+    """One safetensors file in the folder `path`, or `count` shards and then the index that names them."""
+    shapes = weights.shapes()
+    if count == 1:
+        return save(path / f"{stem}.safetensors", weights, list(shapes))
+    home: dict[str, str] = {}
+    for number, names in enumerate(shards(shapes, count), start=1):
+        shard = f"{stem}-{number:05}-of-{count:05}.safetensors"
+        save(path / shard, weights, names)
+        home |= dict.fromkeys(names, shard)
+    elements = sum(map(math.prod, shapes.values()))
+    size = {"total_parameters": elements, "total_size": elements * weights.dtype.itemsize}
+    index = json_file({"metadata": size, "weight_map": home}, sort_keys=True)
+    write_whole(path / f"{stem}.safetensors.index.json", index)
+
+
+def shards(shapes: Mapping[str, Shape], count: int) -> list[list[str]]:
+    """Names in `count` runs: each ends with the last tensor that does not cross its share of the whole."""
+    total, end = sum(map(math.prod, shapes.values())), 0
+    runs: list[list[str]] = [[] for _ in range(count)]
+    for name, shape in shapes.items():
+        end += math.prod(shape)
+        runs[(end - 1) * count // total].append(name)
+    return runs
+
+
+def save(path: Path, weights: RandomWeights, names: Sequence[str]) -> None:
+    """A safetensors file of `names`: the header's length, the header, then each tensor as it is drawn."""
+    names, shapes = sorted(names), weights.shapes()
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in names:
+        start, end = end, end + math.prod(shapes[name]) * weights.dtype.itemsize
+        header[name] = {
+            "dtype": SAFETENSORS_NAMES[weights.dtype],
+            "shape": shapes[name],
+            "data_offsets": (start, end),
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as part, part.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            weights.read(name).view(torch.uint8).numpy().tofile(file)
+
+
+def json_file(content: dict[str, Any], sort_keys: bool = False) -> bytes:
+    """The bytes of a JSON file, as people read it."""
+    return json.dumps(content, indent=2, sort_keys=sort_keys).encode() + b"\n"

@@ -1,0 +1,149 @@
+"""Qwen3-TTS measured: time to the first chunk, stages, memory, speech; each command says what it costs.
+
+    python -m subjects.qwen3_tts bench --source synthetic-tiny --streaming
+    python -m subjects.qwen3_tts costs --model 1.7B-CustomVoice --card h200
+    python -m subjects.qwen3_tts generate "The tide is turning." --out speech
+    python -m subjects.qwen3_tts write-checkpoint synthetic-tiny ./0.6B-Base --model 0.6B-Base
+
+Exit codes: 0 done, 1 failed or does not fit, 2 usage, 3 something is missing, 4 a bug, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness import console
+from harness.cards import DEFAULT
+from harness.console import Parser, named
+from harness.dtypes import AUTO
+from harness.dtypes import NAMES as DTYPES
+from harness.flags import number, spelled, spellings, whole
+from subjects.qwen3_tts.layout import DEFAULT_VARIANT, SYNTHETIC, VARIANTS
+
+FIXTURES = ("short", "medium", "long")
+DEVICES = "cpu, mps, cuda or cuda:N"
+Add = Callable[..., object]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+
+    def command() -> int:
+        options = parser().parse_args(words)
+        with spelled(spellings(options.parser, words)):
+            return options.run(options)
+
+    return console.run("qwen3_tts", command)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their flags."""
+    whole_parser = Parser(prog="python -m subjects.qwen3_tts", description="Qwen3-TTS, measured.")
+    commands = whole_parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, text, flags, run in (
+        ("bench", "how long it takes here, stage by stage", _bench, _run("bench")),
+        ("costs", "what it would cost on a card that is not here", _costs, _run("costs")),
+        ("generate", "speech as files", _generate, _run("generate")),
+        ("write-checkpoint", "a folder of made-up weights", _write, _run("write_checkpoint")),
+    ):
+        one = commands.add_parser(
+            name, help=text, epilog="In round brackets the default.", allow_abbrev=False
+        )
+        flags(one.add_argument)
+        one.set_defaults(run=run, parser=one)
+    return whole_parser
+
+
+def _run(module: str) -> Callable[[argparse.Namespace], int]:
+    """The command in a module of this package, imported when it runs."""
+
+    def run(options: argparse.Namespace) -> int:
+        from importlib import import_module
+
+        return import_module(f"subjects.qwen3_tts.{module}").run(options)
+
+    return run
+
+
+def _engine(add: Add) -> None:
+    """What is loaded, and how it runs."""
+    add("--model", choices=VARIANTS, help=f"variant of made-up weights ({DEFAULT_VARIANT})")
+    add("--source", type=named, help=f"{', '.join(SYNTHETIC)} or the folder of a model (QWEN3_TTS_SOURCE)")
+    add("--graphs", action=argparse.BooleanOptionalAction, help="launch a step's kernels as one (on CUDA)")
+    add("--strict", action="store_true", help="refuse what would not be done as it was asked for")
+
+
+def _bench(add: Add) -> None:
+    _engine(add)
+    add("--device", nargs="+", default=[AUTO], metavar="NAME", help=f"{DEVICES}, one or more ({AUTO})")
+    add("--dtype", nargs="+", default=[AUTO], choices=(AUTO, *DTYPES), help=f"one or more ({AUTO})")
+    add("--threads", type=whole, metavar="N", help="of a CPU (torch's choice)")
+    add("--fixture", action="append", choices=FIXTURES, help="inputs of about 1, 5 and 20 s (all)")
+    add("--iterations", type=whole, default=3, metavar="N", help="timed runs (%(default)s)")
+    add("--warmup", type=whole, default=1, metavar="N", help="runs before them (%(default)s)")
+    add("--duration", dest="duration_s", type=number, metavar="S", help="seconds of audio (the fixture's)")
+    add("--batch", dest="batch_size", type=whole, metavar="N", help="items (1)")
+    add("--seed", type=whole, help="of the first item (42)")
+    add("--streaming", action="store_true", help="audio piece by piece, held against the whole")
+    add("--chunk", dest="chunk_frames", type=whole, metavar="N", help="frames of 80 ms in a piece (4)")
+    add(
+        "--context",
+        type=whole,
+        metavar="N",
+        help="decode so many frames again before each piece, as the published package does (25), "
+        "instead of keeping the decoder's state, which is exact",
+    )
+    add("--profile-memory", action="store_true", help="memory at the end of each stage, in a run of its own")
+    add("--trace", type=Path, metavar="FILE", help="operators and kernels of one run, for Perfetto")
+    add("--json-output", type=Path, metavar="FILE", help="results by the names of a performance plan")
+    add("--benchmark-output", type=Path, metavar="FILE", help="the whole record: .json, .csv or .md")
+
+
+def _costs(add: Add) -> None:
+    _engine(add)
+    add("--dtype", default=AUTO, choices=(AUTO, *DTYPES), help="(auto: bf16 from Ampere on, else fp16)")
+    add("--card", metavar="NAME", help=f"one of --list-cards ({DEFAULT})")
+    add("--device-json", type=Path, metavar="FILE", help="a card of one's own instead, as a JSON object")
+    add("--max-vram", type=number, metavar="GB", help="as if it had so much memory")
+    add("--list-cards", action="store_true", help="the cards there are")
+    add("--duration", dest="duration_s", type=number, default=5.04, metavar="S", help="(%(default)s)")
+    add("--batch", dest="batch_size", type=whole, default=1, metavar="N", help="items (%(default)s)")
+    add("--json", type=Path, nargs="?", const=True, metavar="FILE", help="the prediction, or to a file")
+
+
+def _generate(add: Add) -> None:
+    _engine(add)
+    add("text", nargs="?", help="what to say, or @FILE")
+    add("--text-ids", type=Path, metavar="FILE", help="its tokens instead: a JSON list")
+    add("--device", default=AUTO, metavar="NAME", help=f"{DEVICES} ({AUTO})")
+    add("--dtype", default=AUTO, choices=(AUTO, *DTYPES), help=f"({AUTO})")
+    add("--threads", type=whole, metavar="N", help="of a CPU (torch's choice)")
+    add("--out", type=Path, default=Path("outputs"), metavar="FOLDER", help="where files go (%(default)s)")
+    add("--duration", dest="duration_s", type=number, metavar="S", help="seconds (the model's own end)")
+    add("--language", help="(auto)")
+    add("--speaker", metavar="NAME", help="of a CustomVoice model (ryan)")
+    add("--instruct", metavar="TEXT", help="how to speak: 1.7B CustomVoice, VoiceDesign")
+    add("--reference", metavar="FILE", help="a recording of the voice, for a Base model")
+    add("--batch", dest="batch_size", type=whole, metavar="N", help="items (1)")
+    add("--seed", type=whole, help="of the first item (42)")
+    add("--greedy", action="store_true", default=None, help="the most likely codes")
+
+
+def _write(add: Add) -> None:
+    add("source", choices=SYNTHETIC)
+    add("folder", type=Path, help="to create or complete")
+    add("--model", choices=VARIANTS, default=DEFAULT_VARIANT, help="(%(default)s)")
+    add("--seed", type=whole, default=0, help="same seed, same bytes (%(default)s)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

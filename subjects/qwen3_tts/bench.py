@@ -1,0 +1,297 @@
+"""The runner: inputs of fixed length measured on every device that is asked for, as records and as tables.
+
+What a machine does not have is a row that says so. torch waits until something runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from harness import chrome_trace, console
+from harness.checks import within
+from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.files import writable
+from harness.oom import Failure, classify
+from harness.records import machine, making, performance_plan
+from harness.records.schema import AudioFacts, Boundary, Cold, Input, Item, MemoryByStage, key_of
+from harness.records.writer import Writer
+from harness.streaming import Arrivals, largest_error, unequal
+from harness.text import harmless
+from subjects.qwen3_tts import tables
+from subjects.qwen3_tts.config import SAMPLE_RATE
+from subjects.qwen3_tts.plan import Plan, resolve
+from subjects.qwen3_tts.request import Request, request
+from subjects.qwen3_tts.setup import Setup
+from subjects.qwen3_tts.subject import SUBJECT
+
+if TYPE_CHECKING:
+    from subjects.qwen3_tts.engine import Engine
+    from subjects.qwen3_tts.result import Result
+
+MODE = "bench"
+FIXTURES = Path(__file__).with_name("fixtures")
+NAMES = ("short", "medium", "long")
+MOST_RUNS, MOST_THREADS = 1_000, 1_024
+PEAKS = ("rss_peak_bytes", "allocated_peak_bytes", "reserved_bytes")  # of a boundary
+
+
+@dataclass(frozen=True, slots=True)
+class Fixture:
+    """A request that is read from a file."""
+
+    source: Input
+    request: Request
+
+    @classmethod
+    def read(cls, name: str, **changes: Any) -> Fixture:
+        """The one of `NAMES` with `changes` over it, None leaving a field alone. Raises UsageError."""
+        data = (FIXTURES / f"{name}.json").read_bytes()
+        changed = {field: value for field, value in changes.items() if value is not None}
+        fields = msgspec.json.decode(data, type=dict[str, Any]) | changed
+        return cls(Input(name=name, sha256=sha256(data).hexdigest(), changed=changed), request(**fields))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure; returns the exit code: 0 done, 1 something failed. Raises BenchError."""
+    within("iterations", options.iterations, 1, MOST_RUNS, kind=int)
+    within("warmup", options.warmup, 0, MOST_RUNS, kind=int)
+    if options.threads is not None:
+        within("threads", options.threads, 1, MOST_THREADS, kind=int)
+    fixtures = [Fixture.read(name, **_changes(options)) for name in options.fixture or NAMES]
+    trace = writable("--trace", options.trace, chrome_trace.is_one) if options.trace else None
+    combinations = [(device, dtype) for device in options.device for dtype in options.dtype]
+    setups = [_setup(options, device, dtype) for device, dtype in combinations]
+    if len(setups) == 1 and isinstance(setups[0], MissingPrerequisite):
+        raise setups[0]
+    first = next((setup for setup in setups if isinstance(setup, Setup)), None)
+    if first is None:
+        raise MissingPrerequisite("device: none of those that were named is here; use cpu")
+    with _Record(options, first) as record:
+        failed = False
+        for (device, dtype), setup in zip(combinations, setups, strict=True):
+            if isinstance(setup, MissingPrerequisite):
+                for fixture in fixtures:
+                    record.add(_absent(options, fixture, device, dtype, str(setup)))
+                continue
+            items = list(_measured(options, setup, fixtures, record, trace))
+            failed = failed or any(item.status != "ok" for item in items)
+        print(tables.summary(record.items))
+        for item in record.items:
+            if item.typical:
+                print(f"\n{tables.stages(item)}")
+    return 1 if failed else 0
+
+
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("batch_size", "seed", "duration_s", "chunk_frames", "context")
+    return {name: getattr(options, name) for name in names}
+
+
+def _setup(options: argparse.Namespace, device: str, dtype: str) -> Setup | MissingPrerequisite:
+    """The setup on a device, or why there is none."""
+    try:
+        return Setup.choose(
+            options.source,
+            model=options.model,
+            device=device,
+            dtype=dtype,
+            graphs=options.graphs,
+            strict=options.strict,
+        )
+    except MissingPrerequisite as error:
+        return error
+
+
+class _Record:
+    """Where items go: the terminal in the end, and the files that are named."""
+
+    def __init__(self, options: argparse.Namespace, setup: Setup):
+        self.items: list[Item] = []
+        self._opened = ExitStack()
+        self._writers: list[Writer] = []
+        header = making.header(SUBJECT, setup, MODE, argv=sys.argv[1:])
+        view = performance_plan.VIEW._replace(flag="json_output")
+        places: tuple[tuple[Path | None, dict[str, Any]], ...] = (
+            (options.json_output, {"view": view}),
+            (options.benchmark_output, {}),
+        )
+        with ExitStack() as opened:
+            for path, form in places:
+                if path is not None:
+                    self._writers.append(opened.enter_context(Writer(path, header, **form)))
+            self._opened = opened.pop_all()
+
+    def add(self, item: Item) -> None:
+        self.items = [one for one in self.items if one.key != item.key] + [item]
+        for writer in self._writers:
+            known = {"machine": machine.read(), "versions": machine.versions()}
+            writer.header = replace(writer.header, **known)
+            writer.add(item)
+
+    def __enter__(self) -> _Record:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        self._opened.__exit__(kind, *rest)
+
+
+def _requested(options: argparse.Namespace, fixture: Fixture, device: str, dtype: str) -> dict[str, Any]:
+    return asdict(fixture.request) | {
+        "input": fixture.source.name,
+        "device": device,
+        "dtype": dtype,
+        "streaming": options.streaming,
+    }
+
+
+def _absent(options: argparse.Namespace, fixture: Fixture, device: str, dtype: str, reason: str) -> Item:
+    requested = _requested(options, fixture, device, dtype)
+    return Item(
+        key=key_of(MODE, requested),
+        mode=MODE,
+        requested=requested,
+        effective={"device": device},
+        status="skip",
+        error=f"n/a: {reason}",
+        input=fixture.source,
+    )
+
+
+def _measured(
+    options: argparse.Namespace,
+    setup: Setup,
+    fixtures: Sequence[Fixture],
+    record: _Record,
+    trace: Path | None,
+) -> Iterator[Item]:
+    """An item for each fixture on one engine."""
+    plans = [resolve(fixture.request, setup) for fixture in fixtures]
+    for warning in dict.fromkeys(warning for plan in plans for warning in plan.warnings):
+        console.say("qwen3_tts", f"warning: {warning}")
+    engine = SUBJECT.load(setup, threads=options.threads)
+    bench = Bench(engine, options.warmup, options.iterations, options.streaming)
+    for fixture, plan in zip(fixtures, plans, strict=True):
+        requested = _requested(options, fixture, setup.device, setup.dtype)
+        item = replace(bench.item(plan, requested), input=fixture.source)
+        record.add(item)
+        if item.typical and options.profile_memory:
+            found = bench.memory(plan)
+            status = {"status": "invalid", "error": found.error} if found.error else {}
+            item = replace(item, memory_by_stage=found, **status)
+            record.add(item)
+            print(f"{tables.memory(fixture.source.name, found)}\n")
+        if item.typical and trace:
+            chrome_trace.kernels(lambda plan=plan: bench.once(plan), trace)
+            print(f"trace    {harmless(str(trace))} (open it at ui.perfetto.dev)\n")
+            trace = None  # of one input
+        yield item
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """An engine, and how often it is asked. The first of no warm-ups is a sample like the others."""
+
+    engine: Engine
+    warmup: int
+    iterations: int
+    streaming: bool
+
+    def item(self, plan: Plan, requested: Mapping[str, Any]) -> Item:
+        """The record of `plan` run so many times. Raises UsageError and MissingPrerequisite; else it says."""
+        runs = self._try(lambda: self._runs(plan))
+        if isinstance(runs, Failure):
+            return making.item(MODE, requested, self.engine, plan, runs)
+        first_s, results, samples = runs
+        last = results[-1]
+        problem = SUBJECT.check(last, plan)
+        error = max((error for _, error in samples if error is not None), default=None)
+        if not problem and error is not None and plan.request.context is None:
+            problem = unequal(error, last.environment["dtype"])
+        item = making.item(
+            MODE,
+            requested,
+            self.engine,
+            plan,
+            results,
+            status="invalid" if problem else "ok",
+            error=problem or "",
+            cold=Cold(load_s=self.engine.load_s, first_call_s=first_s),
+            memory_bytes=self.engine.peaks_bytes(),
+            audio=AudioFacts(
+                items=len(last.audios),
+                audio_s=last.counts.audio_s,
+                peak=max(audio.peak for audio in last.audios),
+                rms=max(audio.rms for audio in last.audios),
+                silent=sum(audio.silent for audio in last.audios),
+            ),
+        )
+        if self.streaming:
+            heard = zip(results, item.samples, samples, strict=True)
+            item = replace(item, samples=tuple(_streamed(*one) for one in heard))
+        return item
+
+    def once(self, plan: Plan) -> tuple[Result, Arrivals | None, float | None]:
+        """One run; of a stream, how it came and how far it is from what is made at once."""
+        if not self.streaming:
+            return self.engine.run(plan), None, None
+        stream = self.engine.stream(plan)
+        chunks = [*stream]
+        assert stream.result
+        whole = [audio.tensor for audio in self.engine.decoded(plan, stream.result.codes)]
+        return stream.result, Arrivals.of(chunks, SAMPLE_RATE), largest_error(chunks, whole)
+
+    def memory(self, plan: Plan) -> MemoryByStage:
+        """Memory where each stage ends, in a run of its own."""
+        from harness.stage_memory import StageMemory
+
+        engine = self.engine
+        with StageMemory(
+            engine.networks.device, engine.budget, lambda: engine.networks.weights_bytes
+        ) as seen:
+            self.once(plan)
+        return merged(seen.found())
+
+    def _runs(
+        self, plan: Plan
+    ) -> tuple[float | None, list[Result], list[tuple[Arrivals | None, float | None]]]:
+        self.engine.budget.reset_peak()
+        warm = [self.once(plan)[0] for _ in range(self.warmup)]
+        runs = [self.once(plan) for _ in range(self.iterations)]
+        first_s = warm[0].wall_s if warm else None
+        return first_s, [run[0] for run in runs], [run[1:] for run in runs]
+
+    def _try(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except (UsageError, MissingPrerequisite):
+            raise
+        except BenchError as error:
+            return Failure("other", type(error).__name__, str(error))
+        except Exception as error:
+            return classify(error)
+
+
+def merged(found: MemoryByStage) -> MemoryByStage:
+    """One boundary for each stage, which ends once a frame: the last figures, and the highest peaks."""
+    stages: dict[str, Boundary] = {}
+    for one in found.boundaries:
+        before = stages.pop(one.stage, one)
+        peaks = {name: max(getattr(before, name), getattr(one, name)) for name in PEAKS if getattr(one, name)}
+        stages[one.stage] = replace(one, **peaks)
+    return replace(found, boundaries=tuple(stages.values()))
+
+
+def _streamed(result: Result, sample: Any, heard: tuple[Arrivals | None, float | None]) -> Any:
+    arrivals, error = heard
+    assert arrivals is not None and error is not None
+    return making.streamed(sample, arrivals, error, first_chunk_stages_s=result.first_chunk_stages_s)

@@ -1,0 +1,197 @@
+"""The engine: networks in memory, serving any number of requests.
+
+    engine = Engine.load("synthetic-tiny", model="0.6B-CustomVoice")
+    result = engine.run(engine.resolve(request(duration_s=2.0)))
+    for chunk in engine.stream(plan):          # [B, 1, n] as soon as their frames are there
+        ...
+
+Stages: `prompt`, `talker_prefill`, `talker_decode`, `sampling`, `code_predictor`, `compile` where steps are
+recorded, `decode`, `save`; with `other` they are the wall.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.device import (
+    describe,
+    hold_precision,
+    keep_freed_memory,
+    resolve_device,
+    resolve_dtype,
+    return_freed_memory,
+    synchroniser,
+)
+from harness.graphs import Graphs
+from harness.memory import MemoryBudget
+from harness.nn.islands import islands
+from harness.spans import Times, record
+from harness.stream import Stream
+from subjects.qwen3_tts import decoding, plan, weights
+from subjects.qwen3_tts.frames import FrameLoop
+from subjects.qwen3_tts.plan import Plan
+from subjects.qwen3_tts.request import Request
+from subjects.qwen3_tts.result import Audio, Result
+from subjects.qwen3_tts.setup import Setup
+from subjects.qwen3_tts.utterance import Run, Utterance, audios, sampling
+from subjects.qwen3_tts.weights import Networks, Source, open_source
+
+
+class Engine:
+    """Loaded networks on one device. Make one with `Engine.load`; it serves any number of requests."""
+
+    def __init__(
+        self,
+        networks: Networks,
+        setup: Setup,
+        budget: MemoryBudget,
+        environment: Mapping[str, Any],
+        load_s: float,
+    ):
+        self.networks = networks
+        self.setup = setup
+        self.budget = budget
+        self.environment = environment
+        self.load_s = load_s
+        self._sync = synchroniser(networks.device)
+        self._loops: dict[tuple[Any, ...], FrameLoop] = {}  # the last, which the next request may need again
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path | None = None,
+        *,
+        threads: int | None = None,
+        budget: MemoryBudget | None = None,
+        **choices: Any,
+    ) -> Engine:
+        """Load what every request needs; `choices` are those of `Setup.choose`, which says what they mean.
+
+        Raises UsageError, MissingPrerequisite or CheckpointError, each naming what and where.
+        """
+        return cls.from_setup(Setup.choose(source, **choices), threads=threads, budget=budget)
+
+    @classmethod
+    def from_setup(
+        cls,
+        setup: Setup,
+        *,
+        threads: int | None = None,
+        budget: MemoryBudget | None = None,
+        held: Source | None = None,
+        device: str | None = None,
+    ) -> Engine:
+        """Load what a setup says. Raises as `load` does. `held`: its weights, where they are open already;
+        `device`: what stands in for its own."""
+        start = time.perf_counter()
+        if threads:
+            torch.set_num_threads(threads)
+        place = resolve_device(device or setup.device)
+        hold_precision(place)
+        budget = budget or MemoryBudget(place)
+        return_freed_memory()  # while loading: of what passes through, nothing is needed again
+        configs = setup.configs
+        dtype = resolve_dtype(setup.dtype, place, configs.stored_dtype)
+        networks = weights.load(held or open_source(setup.source, setup.model), configs, place, dtype)
+        keep_freed_memory(place)
+        if sync := synchroniser(place):
+            sync()
+        return cls(networks, setup, budget, _environment(setup, networks), time.perf_counter() - start)
+
+    def resolve(self, request: Request) -> Plan:
+        """What a request would run here."""
+        return plan.resolve(request, self.setup)
+
+    def run(self, plan: Plan, save_dir: Path | None = None) -> Result:
+        """Say a plan of this setup; write a file for each item under `save_dir` when it is given.
+
+        Raises MissingPrerequisite for a recording that cannot be read and a place that cannot be written.
+        """
+        utterance = Utterance(self.networks, plan)
+        self.budget.reset_peak()
+        with torch.inference_mode(), record(self._sync) as times:
+            loop = utterance.begin(self._loop)
+            codes = utterance.codes(loop)
+            items = utterance.audios(codes, save_dir)
+        return self._result(utterance, items, times)
+
+    def stream(self, plan: Plan) -> Stream[Result]:
+        """The items of a plan in pieces of `chunk_frames`, each as soon as its frames are there.
+
+        Its clock starts with the first piece asked for, before the prompt. The stream raises as `run` does.
+        """
+        return Stream(Run(Utterance(self.networks, plan), self._loop, self.budget, self._sync, self._result))
+
+    def decoded(self, plan: Plan, codes: tuple[torch.Tensor, ...]) -> tuple[Audio, ...]:
+        """Audio of `codes [16, T]` of each item, exactly and all at once: what a stream is held against."""
+        with torch.inference_mode():
+            padded = torch.nn.utils.rnn.pad_sequence([item.T for item in codes], batch_first=True)
+            batch = padded.transpose(1, 2).to(self.networks.device)
+            wave = decoding.whole(self.networks.decoder, batch).float().cpu()
+        return audios(wave, [item.shape[-1] for item in codes], plan.request.seeds)
+
+    def peaks_bytes(self) -> dict[str, int]:
+        """Peaks of memory since they were reset, from each source the device has."""
+        if self.networks.device.type == "cpu":
+            return {"rss": self.budget.peak_bytes()}
+        return {"allocated": self.budget.peak_allocated_bytes(), "reserved": self.budget.peak_bytes()}
+
+    def _loop(self, plan: Plan) -> FrameLoop:
+        """The memory and the steps of a plan; those of the request before, where they are the same."""
+        networks, request = self.networks, plan.request
+        shape = {"batch": request.batch_size, "rows": len(plan.prompt.rows), "frames": plan.most_frames}
+        key = (*shape.values(), plan.frames is None, sampling(request))
+        if key not in self._loops:
+            self._loops.clear()  # its memory first
+            self._loops[key] = FrameLoop(
+                networks.talker,
+                networks.code_predictor,
+                **shape,
+                sampling=sampling(request),
+                ends=plan.frames is None,
+                graphs=Graphs.on(networks.device, self.setup.graphs),
+            )
+        return self._loops[key]
+
+    def _result(self, utterance: Utterance, items: tuple[Audio, ...], times: Times) -> Result:
+        plan = utterance.plan
+        return Result(
+            audios=items,
+            codes=utterance.kept,
+            wall_s=times.wall_s,
+            stages_s=times.stages(),
+            details_s=times.details(),
+            counts=utterance.counts(),
+            plan=plan.as_dict(),
+            environment=self.environment,
+            peak_memory_bytes=self.budget.peak_bytes(),
+            first_chunk_stages_s=utterance.first_chunk_stages_s,
+            fallbacks=utterance.fallbacks,
+            warnings=(*plan.warnings, *map(str, utterance.fallbacks)),
+        )
+
+
+def _environment(setup: Setup, networks: Networks) -> dict[str, Any]:
+    """What the engine runs on and with, for records: device and dtype as the weights have them."""
+    tensors = [tensor for _, module in networks.modules() for tensor in module.parameters()]
+    devices = sorted({str(tensor.device) for tensor in tensors})
+    return {
+        "device": ", ".join(devices),
+        "device_name": describe(networks.device),
+        "dtype": str(networks.dtype).removeprefix("torch."),
+        "islands": ", ".join(
+            sorted({name for _, module in networks.modules() for name in islands(module, networks.dtype)})
+        )
+        or None,
+        "source": setup.source,
+        "source_origin": setup.source_origin,
+        "model": setup.model,
+        "graphs": setup.graphs,
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,133 @@
+"""A request as it will run on a setup: prompt, frames, and what is not done as asked. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from harness.adjustments import Adjustment, Adjustments
+from subjects.qwen3_tts.layout import (
+    BASE,
+    CUSTOM_VOICE,
+    DEFAULT_SPEAKER,
+    SMALL,
+    VARIANTS,
+    VOICE_DESIGN,
+)
+from subjects.qwen3_tts.prompt import Prompt, layout
+from subjects.qwen3_tts.request import FRAME_S, Request
+from subjects.qwen3_tts.setup import Setup
+from subjects.qwen3_tts.text import instruction, spoken, tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will run: effective values in `request`, what they come to beside it.
+
+    `text_tokens`: of the text itself. `frames`: exactly so many, or None where the model ends by itself.
+    """
+
+    setup: Setup
+    request: Request
+    prompt: Prompt
+    text_tokens: int
+    text_streaming: bool
+    frames: int | None
+    adjustments: tuple[Adjustment, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """base, custom_voice or voice_design."""
+        return self.setup.configs.kind
+
+    @property
+    def most_frames(self) -> int:
+        """Frames of the longest item, or the limit of one that ends by itself."""
+        return self.request.max_frames if self.frames is None else self.frames
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each adjustment and note."""
+        return (*map(str, self.adjustments), *self.notes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, for the record of a run."""
+        setup, request = self.setup, self.request
+        said = ("batch_size", "language", "speaker", "reference", "chunk_frames", "context", "seed")
+        drawn = ("greedy", "temperature", "top_k", "repetition_penalty")
+        return {
+            "source": setup.source,
+            "model": setup.model,
+            "kind": self.kind,
+            "device": setup.accelerator.device,
+            "card": setup.accelerator.name,
+            "dtype": setup.dtype,
+            "graphs": setup.graphs,
+            "duration_s": None if self.frames is None else self.frames * FRAME_S,
+            "frames": self.frames,
+            "text_tokens": self.text_tokens,
+            "prompt_rows": len(self.prompt.rows),
+            "text_streaming": self.text_streaming,
+            **{name: getattr(request, name) for name in said + drawn},
+            "adjustments": [asdict(adjustment) for adjustment in self.adjustments],
+            "notes": list(self.notes),
+        }
+
+
+def resolve(request: Request, setup: Setup) -> Plan:
+    """The plan of `request` on `setup`.
+
+    Raises UsageError for a text without tokens and, when strict, for what is not done as it was asked;
+    CheckpointError for a folder without a vocabulary.
+    """
+    changes = Adjustments(setup.strict)
+    size, kind = VARIANTS[setup.model]
+    request = _known(request, setup.model, size, kind, changes)
+    if kind == CUSTOM_VOICE and request.speaker is None:
+        request = replace(request, speaker=DEFAULT_SPEAKER)
+    body = tokens(setup.source, request.text) if request.text_ids is None else request.text_ids
+    text_streaming = kind == BASE if request.text_streaming is None else request.text_streaming
+    return Plan(
+        setup=setup,
+        request=request,
+        prompt=layout(
+            spoken(body),
+            language=request.language,
+            speaker=request.speaker,
+            instruct=instruction(tokens(setup.source, request.instruct)) if request.instruct else (),
+            x_vector=kind == BASE,
+            streaming=text_streaming,
+        ),
+        text_tokens=len(body),
+        text_streaming=text_streaming,
+        frames=None if request.duration_s is None else math.ceil(request.duration_s / FRAME_S - 1e-9),
+        adjustments=tuple(changes),
+        notes=tuple(_notes(request, kind)),
+    )
+
+
+def _known(request: Request, model: str, size: str, kind: str, changes: Adjustments) -> Request:
+    """The request without what `model` has no use for."""
+    unused = {
+        "instruct": (size == SMALL or kind == BASE, ""),
+        "speaker": (kind != CUSTOM_VOICE, None),
+        "reference": (kind != BASE, None),
+    }
+    for name, (idle, nothing) in unused.items():
+        value = getattr(request, name)
+        if idle and value != nothing:
+            changes.note(name, value, None, f"has no use in {model}")
+            request = replace(request, **{name: nothing})
+    return request
+
+
+def _notes(request: Request, kind: str) -> Iterator[str]:
+    if kind == BASE and request.reference is None:
+        yield "reference: no recording of a voice is named; it is that of 3 s of noise"
+    if kind == VOICE_DESIGN and not request.instruct:
+        yield "instruct: no voice is described; the model chooses one"
+    if request.context is not None:
+        yield f"context: each piece is decoded with {request.context} frames before it; this is not exact"

@@ -1,0 +1,114 @@
+"""Tables of the runner, for a terminal of 80 columns. No torch import here."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from msgspec import UNSET
+
+from harness.records.schema import Input, Item, MemoryByStage
+from harness.spans import OTHER
+from harness.text import harmless
+
+NONE = "n/a"
+MIB = 2**20
+WIDTH = 79
+SUMMARY = ("input", "device", "dtype", "audio s", "wall s", "first ms", "rtf", "x real", "tok/s", "MiB")
+WIDTHS = (8, 8, 9, 8, 9, 9, 8, 8, 7, 5)
+FIRST = {  # what the time to the first chunk is made of, by stages
+    "prefill": ("prompt", "talker_prefill"),
+    "frames": ("sampling", "code_predictor", "talker_decode"),
+    "decode": ("decode",),
+}
+
+
+def summary(items: Sequence[Item]) -> str:
+    """A line for each item; of one that did not run, why."""
+    lines = [_row(SUMMARY), "-" * WIDTH]
+    for item in items:
+        name, effective = _name(item), item.effective
+        typical = item.typical
+        if typical is None:
+            lines += _told(item, f"{effective.get('device', '')}: ")
+            continue
+        stream = typical.stream
+        first_ms = None if stream is UNSET else stream.time_to_first_chunk_ms  # type: ignore[union-attr]
+        tokens, talker_s = item.counts["talker_tokens"], typical.stages_s.get("talker_decode")
+        lines.append(
+            _row(
+                (
+                    name,
+                    str(effective["device"]),
+                    str(effective["dtype"]),
+                    f"{item.counts['audio_s']:.2f}",
+                    f"{typical.wall_s:.3f}",
+                    NONE if first_ms is None else f"{first_ms:.1f}",
+                    f"{item.rtf:.3f}",
+                    f"{1 / item.rtf:.3f}" if item.rtf else NONE,
+                    f"{tokens / talker_s:.1f}" if talker_s else NONE,
+                    f"{max(item.memory_bytes.values(), default=0) / MIB:.0f}" if item.memory_bytes else NONE,
+                )
+            )
+        )
+        if item.error:
+            lines += _told(item)
+    lines.append("rtf: wall over audio, x real its inverse; tok/s: in talker_decode alone")
+    return "\n".join(lines)
+
+
+def stages(item: Item) -> str:
+    """Where the wall of the typical run went, and the time to the first chunk, if it was streamed."""
+    typical = item.typical
+    assert typical is not None
+    lines = [f"{_name(item)}: stages of the typical of {len(typical_walls := item.samples)} runs"]
+    assert typical_walls
+    for stage, seconds in typical.stages_s.items():
+        lines.append(f"  {stage:<16}{1e3 * seconds:>12.2f} ms {seconds / typical.wall_s:>7.1%}")
+    lines.append(f"  {'wall':<16}{1e3 * typical.wall_s:>12.2f} ms {1:>7.1%}")
+    if typical.stream is not UNSET:
+        stream = typical.stream
+        parts = split(stream.first_chunk_stages_ms or {})  # type: ignore[union-attr]
+        total = stream.time_to_first_chunk_ms  # type: ignore[union-attr]
+        made = ", ".join(f"{name} {part:.1f}" for name, part in parts.items())
+        lines.append(f"  first chunk after {total:.1f} ms: {made}")
+        error = stream.offline_error  # type: ignore[union-attr]
+        shown = "of another length" if error is None else f"{error:.2g} of the peak off"
+        lines.append(f"  beside the same frames decoded at once: {shown}")
+    return "\n".join(lines)
+
+
+def split(stages_ms: Mapping[str, float]) -> dict[str, float]:
+    """Milliseconds to the first chunk by `FIRST`, and what is left as `other`."""
+    parts = {name: sum(stages_ms.get(stage, 0.0) for stage in stages) for name, stages in FIRST.items()}
+    return parts | {OTHER: sum(stages_ms.values()) - sum(parts.values())}
+
+
+def memory(name: str, found: MemoryByStage) -> str:
+    """Memory where each stage ended; peaks are those since the line above."""
+    heads = ("MiB", "RSS", "RSS peak", "alloc", "its peak", "reserved", "weights")
+    rows: list[Sequence[str]] = [heads]
+    for one in found.boundaries:
+        sizes = (
+            *(one.rss_bytes, one.rss_peak_bytes, one.allocated_bytes, one.allocated_peak_bytes),
+            *(one.reserved_bytes, one.weights_bytes),
+        )
+        rows.append((one.stage, *(NONE if size is None else f"{size / MIB:,.0f}" for size in sizes)))
+    lines = (f"  {row[0]:<14}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows)
+    problem = f"\n{harmless(found.error)}" if found.error else ""
+    return "\n".join((f"{name}: memory at the end of each stage", *lines)) + problem
+
+
+def _told(item: Item, where: str = "") -> list[str]:
+    """Why there is nothing to show of an item, or what is wrong with it."""
+    line = f"{_name(item):<8}{where}{item.status}: {item.error}"
+    return textwrap.wrap(harmless(line), WIDTH, subsequent_indent=" " * 8, break_on_hyphens=False)
+
+
+def _name(item: Item) -> str:
+    return item.input.name if isinstance(item.input, Input) else item.mode
+
+
+def _row(cells: Sequence[str]) -> str:
+    left = (f"{cell:<{width}}" for cell, width in zip(cells[:3], WIDTHS[:3], strict=True))
+    return "".join(left) + "".join(f"{c:>{w}}" for c, w in zip(cells[3:], WIDTHS[3:], strict=True))

@@ -1,0 +1,56 @@
+"""Text to tokens: by the files of a folder, or made-up ones for made-up weights. No torch import here."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.checkpoint_files import read_json, read_whole
+from harness.errors import CheckpointError
+from harness.reading import decode
+from subjects.qwen3_tts.layout import ASSISTANT, IM_END, IM_START, NEWLINE, SYNTHETIC, USER
+
+if TYPE_CHECKING:
+    import tokenizers
+
+WORDS = re.compile(r" ?\w+|[^\w\s]+|\s+")
+MAX_BYTES = 2**24  # of either file; published: 2,776,833 and 1,671,853
+
+
+def tokens(source: str, text: str) -> tuple[int, ...]:
+    """Ids of `text`. For made-up weights a token is a word, and its id follows from its letters.
+
+    Raises CheckpointError for a folder without a vocabulary.
+    """
+    if source in SYNTHETIC:
+        return tuple(zlib.crc32(word.encode()) % (IM_START - 1) for word in WORDS.findall(text))
+    return tuple(_tokenizer(Path(source)).encode(text, add_special_tokens=False).ids)
+
+
+def spoken(body: Iterable[int]) -> tuple[int, ...]:
+    """The template of a text to be said: an answer, and the beginning of the next."""
+    return (IM_START, ASSISTANT, NEWLINE, *body, IM_END, NEWLINE, IM_START, ASSISTANT, NEWLINE)
+
+
+def instruction(body: Iterable[int]) -> tuple[int, ...]:
+    """The template of how it is to be said."""
+    return (IM_START, USER, NEWLINE, *body, IM_END, NEWLINE)
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(folder: Path) -> tokenizers.Tokenizer:
+    from tokenizers import models
+
+    from harness.byte_pairs import backend
+
+    vocab = read_json(folder / "vocab.json", MAX_BYTES)
+    lines = decode(read_whole(folder / "merges.txt", MAX_BYTES)).splitlines()
+    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    try:
+        return backend(models.BPE(vocab, pairs))  # type: ignore[arg-type]
+    except Exception as error:  # the library has one kind for all
+        raise CheckpointError(f"{folder / 'merges.txt'}: does not fit vocab.json ({error})") from None

@@ -1,0 +1,112 @@
+"""The runner: a record and a table of each input, on what is here; what is not here is a row that says so."""
+
+import json
+from hashlib import sha256
+
+import pytest
+
+from harness.records.schema import Boundary, MemoryByStage
+from harness.records.writer import load
+from subjects.qwen3_tts import tables
+from subjects.qwen3_tts.__main__ import FIXTURES as CHOICES
+from subjects.qwen3_tts.__main__ import main
+from subjects.qwen3_tts.bench import FIXTURES, NAMES, Fixture, merged
+
+SHORT = ("--source", "synthetic-tiny", "--fixture", "short", "--duration", "0.4", "--threads", "1")
+
+
+def test_inputs_are_the_files_whose_hashes_are_written_down():
+    hashes = dict(line.split()[::-1] for line in (FIXTURES / "SHA256SUMS").read_text().splitlines())
+    assert [*hashes] == [f"{name}.json" for name in NAMES] and NAMES == CHOICES
+    for name, digest in hashes.items():
+        assert sha256((FIXTURES / name).read_bytes()).hexdigest() == digest
+    assert [Fixture.read(name).request.duration_s for name in NAMES] == [1.04, 5.04, 20.0]
+    assert Fixture.read("short", seed=7, batch_size=None).source.changed == {"seed": 7}
+
+
+def test_a_stream_is_recorded_and_shown(tmp_path, capsys):
+    plan, record = tmp_path / "plan.json", tmp_path / "record.json"
+    argv = ["bench", *SHORT, "--iterations", "2", "--streaming", "--chunk", "2", "--profile-memory"]
+    argv += ["--device", "cpu", "cuda:7", "--json-output", str(plan), "--benchmark-output", str(record)]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    view = json.loads(plan.read_text())
+    ran, absent = view["results"]
+    assert ran["status"] == "ok" and ran["input"] == "short duration_s=0.4 chunk_frames=2"
+    assert ran["stages"]["talker_ms"] == pytest.approx(
+        ran["stages"]["talker_prefill_ms"] + ran["stages"]["talker_decode_ms"]
+    )
+    assert ran["stages"]["decoder_12hz_ms"] == ran["stages"]["decode_ms"] > 0
+    assert ran["stages"]["code_predictor_ms"] > 0 and ran["time_to_first_chunk_ms"] > 0
+    assert ran["realtime_factor"] > 0 and ran["tokens_per_second"] > 0 and ran["peak_memory_mb"] > 0
+    assert absent["status"] == "skip" and "cuda:7 is not available here" in absent["error"]
+    assert absent["wall_clock_ms"] is None  # and no zero
+    header, (item, other) = load(record)
+    assert header.subject == "qwen3_tts" and len(item.samples) == 2 and not other.samples
+    typical = item.typical
+    assert typical and typical.seconds(("other", *typical.stages_s)) >= typical.wall_s
+    assert typical.stream.offline_error < 5e-5
+    assert sum(typical.stream.first_chunk_stages_ms.values()) <= typical.stream.time_to_first_chunk_ms
+    assert [one.stage for one in item.memory_by_stage.boundaries].count("code_predictor") == 1
+    assert "n/a: device: cuda:7" in out and "first chunk after" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        (["--device", "cuda:7"], 3, "cuda:7 is not available"),
+        (["--duration", "0"], 2, "--duration: 0.0 is not allowed"),
+        (["--chunk", "0"], 2, "--chunk: 0 is not allowed"),
+        (["--iterations", "0"], 2, "--iterations: 0 is not allowed"),
+        (["--warmup", "-1"], 2, "--warmup: -1 is not allowed"),
+        (["--model", "3B"], 2, "invalid choice"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(argv, code, message, capsys):
+    assert main(["bench", "--source", "synthetic-tiny", *argv]) == code
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_boundaries_of_a_stage_are_one_with_its_highest_peak():
+    def boundary(stage: str, rss: int, peak: int) -> Boundary:
+        return Boundary(stage=stage, rss_bytes=rss, rss_peak_bytes=peak, weights_bytes=1)
+
+    ends = (boundary("start", 1, 1), boundary("a", 2, 9), boundary("b", 3, 3), boundary("a", 4, 5))
+    found = merged(MemoryByStage(boundaries=ends, rss_source="VmHWM"))
+    assert [(one.stage, one.rss_bytes, one.rss_peak_bytes) for one in found.boundaries] == [
+        ("start", 1, 1),
+        ("b", 3, 3),
+        ("a", 4, 9),
+    ]
+
+
+def test_time_to_the_first_chunk_is_split():
+    stages = {"prompt": 1.0, "talker_prefill": 2.0, "sampling": 3.0, "code_predictor": 4.0, "decode": 5.0}
+    assert tables.split(stages | {"other": 6.0}) == {"prefill": 3, "frames": 7, "decode": 5, "other": 6}
+
+
+def test_speech_is_written_and_told(tmp_path, capsys):
+    ids = tmp_path / "ids.json"
+    ids.write_text("[5, 6, 7]")
+    argv = ["generate", "--source", "synthetic-tiny", "--duration", "0.16", "--threads", "1"]
+    assert main([*argv, "--text-ids", str(ids), "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "42.wav").stat().st_size == 44 + 2 * 2 * 1920
+    assert "x real time" in capsys.readouterr().out
+    assert main(argv) == 2
+    ids.write_text("{}")
+    assert main([*argv, "--text-ids", str(ids)]) == 2
+    assert "holds" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_written_and_spoken_with(tmp_path, capsys):
+    folder = tmp_path / "model"
+    assert main(["write-checkpoint", "synthetic-tiny", str(folder), "--model", "1.7B-Base"]) == 0
+    assert str(folder) in capsys.readouterr().out
+    ids = tmp_path / "ids.json"
+    ids.write_text("[5]")
+    argv = ["generate", "--source", str(folder), "--text-ids", str(ids), "--duration", "0.08"]
+    assert main([*argv, "--out", str(tmp_path / "out"), "--threads", "1"]) == 0
+    assert main([*argv[:-2], "--model", "0.6B-Base"]) == 2
+    assert "holds 1.7B-Base, not 0.6B-Base" in capsys.readouterr().err

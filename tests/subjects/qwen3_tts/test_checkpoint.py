@@ -1,0 +1,89 @@
+"""What a folder says it is, is held against itself before torch is imported."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import CheckpointError, MissingPrerequisite, UsageError
+from subjects.qwen3_tts import checkpoint
+from subjects.qwen3_tts.layout import CODEC, FULL, SYNTHETIC, TINY, VARIANTS
+from subjects.qwen3_tts.synthetic_configs import CODECS, MODELS
+
+MODEL = "0.6B-Base"
+
+
+def folder(path: Path, model: dict | None = None, codec: dict | None = None) -> Path:
+    """A model's folder without weights."""
+    (path / CODEC).mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps(model or MODELS[TINY][MODEL]))
+    (path / CODEC / "config.json").write_text(json.dumps(codec or CODECS[TINY]))
+    return path
+
+
+@pytest.mark.parametrize("source", SYNTHETIC)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_has_its_configuration(source, variant):
+    configs = checkpoint.read(source, variant)
+    assert configs.variant == variant and (configs.speaker is not None) == variant.endswith("Base")
+    wide = configs.talker.hidden_size != configs.predictor.hidden_size
+    assert wide == variant.startswith("1.7B")  # whose inputs are projected
+
+
+def test_the_published_widths_are_the_published_ones():
+    small, large = (checkpoint.read(FULL, f"{size}-Base").talker for size in ("0.6B", "1.7B"))
+    assert (small.hidden_size, large.hidden_size, small.num_hidden_layers) == (1024, 2048, 28)
+    decoder = checkpoint.read(FULL).decoder
+    assert (decoder.sliding_window, decoder.decoder_dim, decoder.upsample_rates) == (72, 1536, [8, 5, 4, 3])
+
+
+def model(**changes) -> dict:
+    return MODELS[TINY][MODEL] | changes
+
+
+def talker(**changes) -> dict:
+    return model(talker_config=MODELS[TINY][MODEL]["talker_config"] | changes)
+
+
+def codec(**changes) -> dict:
+    return CODECS[TINY] | {"decoder_config": CODECS[TINY]["decoder_config"] | changes}
+
+
+WRONG = {
+    "another tokenizer": (model(tokenizer_type="25hz"), None, "tokenizer_type"),
+    "no such model": (model(tts_model_type="voice_design"), None, "is published"),
+    "another control token": (talker(codec_eos_token_id=4198), None, "codec_eos_token_id: 4198.*use 2150"),
+    "another text token": (model(tts_eos_token_id=7), None, "tts_eos_token_id"),
+    "no talker": ({k: v for k, v in model().items() if k != "talker_config"}, None, "talker_config"),
+    "a width out of range": (talker(hidden_size=0), None, "hidden_size: 0"),
+    "another number of codes": (None, codec(num_quantizers=8), "num_quantizers: 8.*use 16"),
+    "another frame": (None, codec(upsample_rates=[8, 5, 4, 4]), "2560 samples a frame"),
+    "a speaker of another width": (
+        model(speaker_encoder_config={"enc_dim": 32}),
+        None,
+        "enc_dim: use 64",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_folder_that_contradicts_itself_is_refused(name, tmp_path):
+    configs = WRONG[name]
+    with pytest.raises(CheckpointError, match=configs[2]):
+        checkpoint.read(str(folder(tmp_path / "a", configs[0], configs[1])))
+
+
+def test_weights_that_are_not_there_are_told(tmp_path):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: no such file"):
+        checkpoint.read(str(folder(tmp_path / "a")))
+
+
+def test_what_is_named_is_there(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match=r"model: '2B' is not allowed; use one of 0\.6B-Base"):
+        checkpoint.read(TINY, "2B")
+    with pytest.raises(MissingPrerequisite, match=r"source \(argument\): no folder"):
+        checkpoint.choose_source(tmp_path / "absent", accelerator=False)
+    monkeypatch.setenv("QWEN3_TTS_SOURCE", TINY)
+    assert checkpoint.choose_source(None, accelerator=True) == (TINY, "environment")
+    monkeypatch.delenv("QWEN3_TTS_SOURCE")
+    assert checkpoint.choose_source(None, accelerator=True) == (FULL, "default")
