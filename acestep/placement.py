@@ -87,7 +87,7 @@ def where(
     devices = parse(text) if text else {}
     card = accelerator or accelerators.detect(device)
     own = card.device if device == AUTO else device
-    lookup = beside or (accelerators.detect if accelerator is None else partial(_alike, card))
+    lookup = beside or (here if accelerator is None else partial(_alike, card))
     places = _placed(devices, name_of(own.replace(VIRTUAL, "cuda")), lookup)
     together = {*devices} == {*PARTS} and len({*devices.values()}) == 1
     if places and together and accelerator is None and device == AUTO:
@@ -104,15 +104,24 @@ def _placed(devices: dict[str, str], own: str, lookup: Lookup) -> tuple[Place, .
 def _found(part: str, device: str, lookup: Lookup) -> Accelerator:
     try:
         return lookup(device)
+    except MissingPrerequisite as error:
+        reason = str(error).removeprefix("device: ")
+        raise MissingPrerequisite(f"place: {part}={device}: {reason}") from None
+
+
+def here(device: str) -> Accelerator:
+    """The device of this machine. Raises MissingPrerequisite where it has none of the name."""
+    try:
+        return accelerators.detect(device)
     except MissingPrerequisite:
         raise MissingPrerequisite(
-            f"place: {part}={device}: there is no {device} here; --list-devices says what there is"
+            f"device: there is no {device} here; python -m acestep --list-devices says what there is"
         ) from None
 
 
 def _alike(card: Accelerator, device: str) -> Accelerator:
     """What is beside a card that is simulated."""
-    return card if device.startswith(card.device) else accelerators.detect(device)
+    return card if device.startswith(card.device) else here(device)
 
 
 def components_of(places: Iterable[Place]) -> dict[str, str]:

@@ -21,7 +21,6 @@ from acestep.setup import NONE, Setup, without_xl
 from acestep.tier_options import DIT, DTYPE, LM, PLACE, POLICY, QUANTIZATION, REQUEST
 from acestep.weights.layout import LM_PREFIX, LM_SIZES
 from acestep.weights.sources import choose_dit, choose_source, dit_config
-from harness import accelerators
 from harness.accelerators import Accelerator, snap
 from harness.adjustments import Adjustment
 from harness.dtypes import BF16
@@ -178,7 +177,7 @@ def _setup(case: Case, target: Target) -> Setup:
 def _beside(target: Target, device: str) -> Accelerator:
     """What is beside the case's card: another of its size, which has to be here if cases run on cards."""
     if not target.stand_in or placement.index_of(device) is None:
-        here = accelerators.detect(device)
+        here = placement.here(device)
         return replace(target.accelerator, name=here.name) if here.device == "cuda" else here
     return target.accelerator
 

@@ -17,7 +17,7 @@ from acestep.presets import PRESETS
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import NONE, Setup
 from acestep.subject import SUBJECT
-from harness import accelerators, cards, console
+from harness import cards, console
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustments
 from harness.cards import Card
@@ -95,7 +95,7 @@ def _accelerator(card: Card) -> Accelerator:
 def _beside(found: Sequence[Card], device: str) -> Accelerator:
     """What is called `device` beside the cards that are named."""
     number = placement.index_of(device)
-    return accelerators.detect(device) if number is None else _accelerator(_of_number(found, number))
+    return placement.here(device) if number is None else _accelerator(_of_number(found, number))
 
 
 def _request(

@@ -46,11 +46,11 @@ def test_what_is_no_placement_is_no_case():
 
 
 def test_a_prediction_is_of_the_fullest_card_and_says_what_each_holds():
-    record, alone = predict_plan(plan("vae=cuda:1")), predict_plan(plan())
+    record = predict_plan(plan("vae=cuda:1"))
     peaks = [record.environment[f"peak_bytes_cuda:{number}"] for number in (0, 1)]
-    assert record.status == alone.status == "ok"
+    assert record.status == "ok" and record.cap
     assert record.peak_bytes == max(peaks) and min(peaks) > record.cap.bytes // 100
-    assert "transfer" in record.stages_s and not any("peak" in name for name in alone.environment)
+    assert "transfer" in record.stages_s
     assert record.wall_s == pytest.approx(sum(record.stages_s.values()))
 
 

@@ -43,7 +43,7 @@ def choose(
     """
     one_of("lm_backend", choice, (AUTO, *BACKENDS))
     if placed and choice not in (AUTO, "pt"):
-        raise UsageError(f"lm_backend: {choice} runs where it will, and --place names a device of lm; use pt")
+        raise UsageError(f"lm_backend: {choice} runs where it will, and lm has a device of its own; use pt")
     if choice != AUTO:
         if why := unavailable(choice, accelerator.device):
             raise MissingPrerequisite(f"lm_backend: {choice} {why}, or use pt")

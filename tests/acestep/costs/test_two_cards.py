@@ -66,10 +66,10 @@ def test_each_card_holds_its_own(alone, pair):
     assert {stage.stage for stage in pair.beside["cuda:1"].stages} >= {LOADING, "lm_prefill", "lm_decode"}
 
 
-def test_one_device_for_everything_has_the_books_it_had():
-    plain = cost(setup(**KEPT)).as_dict()
+def test_one_device_for_everything_has_the_books_it_had(alone):
+    plain = alone.as_dict()
     assert "beside" not in plain
-    assert cost(setup(place="dit=cuda:0,vae=cuda", **KEPT)).as_dict() == plain
+    assert cost(setup(lm=True, place="dit=cuda:0,vae=cuda", **KEPT), lm=True).as_dict() == plain
 
 
 @pytest.mark.parametrize("small", [0, 1])
@@ -106,7 +106,11 @@ def test_the_report_has_a_book_for_each_card(capsys):
     ("flags", "code", "message"),
     [
         (("--card", "rtx4060", "rtx3090"), 2, "--card: several are for --place"),
-        (("--card", "t4", "t4", "--place", "lm=cuda:2"), 3, "--place: lm=cuda:2: there is no cuda:2 here"),
+        (
+            ("--card", "t4", "t4", "--place", "lm=cuda:2"),
+            3,
+            "--place: lm=cuda:2: --card names 2, and none is cuda:2",
+        ),
         (("--place", "lm=vram"), 2, "--place: 'lm=vram' is on no device"),
         (("--place", "lm=cuda:1", "--strict"), 2, "--place: lm=cuda:1 is of a part that this request"),
     ],
