@@ -18,7 +18,7 @@ if __name__ == "__main__":  # before anything else is imported
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from acestep.cli import card, commands
@@ -63,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     add = subparsers.add_parser
     engine = _engine_flags()
+    here = add("card", help="what the card here is, as without a command")
+    here.set_defaults(run=lambda options: card.show(options.policy))
+    _add_policy(here.add_argument)
     _generate(add("generate", help="make music: one of six tasks", parents=[engine]))
     _understand(add("understand", help="metadata, caption and lyrics of audio codes", parents=[engine]))
     _create(add("create", help="a song's description from a few words", parents=[engine]))
@@ -113,10 +116,14 @@ def _engine_flags() -> Parser:
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
     add("--strict", action="store_true", help="refuse what would not be done as it was asked for")
     add("--no-limits", action="store_true", help="ignore what the card's tier allows")
-    policies = f"whose tiers: {', '.join(POLICIES)} (%(default)s)"
-    add("--policy", default=GUIDE, choices=POLICIES, metavar="NAME", help=policies)
+    _add_policy(add)
     add("--json", action="store_true", help="print the record as one JSON line")
     return parser
+
+
+def _add_policy(add: Callable[..., object]) -> None:
+    policies = f"whose tiers: {', '.join(POLICIES)} (%(default)s)"
+    add("--policy", default=GUIDE, choices=POLICIES, metavar="NAME", help=policies)
 
 
 def _generate(parser: argparse.ArgumentParser) -> None:

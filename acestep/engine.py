@@ -52,8 +52,10 @@ from harness.errors import MissingPrerequisite
 from harness.memory import MemoryBudget, hold_to
 from harness.nn.islands import islands
 from harness.quantization import scheme
+from harness.records.telemetry import Telemetry, warnings
 from harness.residency import Residency
 from harness.spans import Times, record
+from harness.telemetry import CardSampler
 
 
 class Engine:
@@ -170,9 +172,12 @@ class Engine:
         if save_dir is not None or components.VAE_ENCODER in plan.components:
             writing.load_libraries(plan.config.audio_format)
         self._reset_peaks()
-        with torch.inference_mode(), record(self._sync) as times:
+        sampler = CardSampler(str(self.models.device))
+        with sampler, torch.inference_mode(), record(self._sync) as times:
             generated = generation.run(save_dir)
-        return self._result(generation.plan, generated, times)
+        audio_s = sum(item.tensor.shape[-1] / item.sample_rate for item in generated.audios)
+        telemetry = sampler.telemetry(len(generated.audios), audio_s)
+        return self._result(generation.plan, generated, times, telemetry)
 
     def stream(
         self,
@@ -207,9 +212,12 @@ class Engine:
         for budget in self.budgets.values():
             budget.reset_peak()
 
-    def _result(self, plan: EffectivePlan, generated: Generated, times: Times) -> GenerationResult:
+    def _result(
+        self, plan: EffectivePlan, generated: Generated, times: Times, telemetry: Telemetry | None = None
+    ) -> GenerationResult:
         silent = ", ".join(str(item.seed) for item in generated.audios if item.silent)
         silence = (f"silent audio for seed {silent}",) if silent else ()
+        throttled = warnings([telemetry]) if telemetry else ()
         return GenerationResult(
             audios=generated.audios,
             wall_s=times.wall_s,
@@ -221,7 +229,8 @@ class Engine:
             environment=self.environment,
             peak_memory_bytes=self.budget.peak_bytes(),
             fallbacks=generated.fallbacks,
-            warnings=(*plan.warnings, *map(str, generated.fallbacks), *generated.cuts, *silence),
+            warnings=(*plan.warnings, *map(str, generated.fallbacks), *generated.cuts, *silence, *throttled),
+            telemetry=telemetry,
         )
 
     def generation(self, plan: EffectivePlan, loaded: Sequence[str] | None = None) -> Generation:

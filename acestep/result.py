@@ -12,6 +12,8 @@ from harness.adjustments import Fallback
 if TYPE_CHECKING:
     import torch
 
+    from harness.records.telemetry import Telemetry
+
 
 @dataclass(frozen=True, slots=True)
 class Audio:
@@ -104,6 +106,7 @@ class GenerationResult:
     `stages_s`: seconds per top-level stage plus `other`; they sum to `wall_s`. `details_s`: nested
     spans. `steps_s`: each diffusion step (host time). `plan`: the effective plan, clamps included.
     `environment`: device, backend, dtype, source of the weights, versions, read back from the run.
+    `telemetry`: energy, clocks and throttling of the card; None of a stream, and without a card of NVIDIA's.
     """
 
     audios: tuple[Audio, ...]
@@ -117,6 +120,7 @@ class GenerationResult:
     peak_memory_bytes: int = 0
     fallbacks: tuple[Fallback, ...] = ()
     warnings: tuple[str, ...] = ()
+    telemetry: Telemetry | None = None
 
     @property
     def rtf(self) -> float:

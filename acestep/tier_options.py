@@ -19,7 +19,7 @@ from acestep.setup import AUTO, NONE
 from acestep.tasks import TASKS
 from acestep.text import audio_codes
 from acestep.text.audio_codes import CODES_PER_SECOND
-from acestep.weights.layout import DEFAULT_DIT, LMS
+from acestep.weights.layout import DEFAULT_DIT, DIT_PREFIX, LMS
 from harness import dtypes
 from harness.adjustments import Adjustments
 from harness.console import named
@@ -30,6 +30,7 @@ from harness.tiers import STEPS, Case, Choices, Option, Usual
 if TYPE_CHECKING:
     from acestep.cli.upstream import LeftOut
 
+BASE_DIT, XL_DIT = f"{DIT_PREFIX}base", f"{DIT_PREFIX}xl-turbo"
 DIT, LM, DTYPE, QUANTIZATION = "dit", "lm_model", "dtype", "quantization"
 REQUEST, SHIFT, POLICY, PLACE = "request", "shift", "policy", "place"
 
@@ -40,6 +41,7 @@ OPTIONS = (
         f"DiT variants, folders of the source ({DEFAULT_DIT})",
         "FOLDER",
         read=named,
+        compared=(DEFAULT_DIT, BASE_DIT, XL_DIT),
     ),
     Option(LM, ("--lm-model",), "in place of the tier's", allowed=LMS, of_lm=True),
     Option(DTYPE, ("--dtype",), "number formats (the device's)", allowed=(AUTO, *dtypes.NAMES)),

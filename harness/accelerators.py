@@ -14,18 +14,16 @@ import itertools
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-from harness import flags
+from harness import flags, nvml
 from harness.checks import shown
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
-
-Answer = TypeVar("Answer")
 
 MAX_VRAM_VARIABLE = "MAX_CUDA_VRAM"
 MAX_GB = 1024  # a size beyond was meant in MB
@@ -86,7 +84,7 @@ def detect(device: str = "auto", environ: Mapping[str, str] = os.environ) -> Acc
         raise UsageError(f"device: {device!r} is not known; use auto, cuda, cuda:N, mps or cpu")
     accelerator = None
     if device == "auto" or device.startswith("cuda"):
-        accelerator = _cuda(int(named[1] or 0), environ.get("CUDA_VISIBLE_DEVICES"))
+        accelerator = _cuda(int(named[1] or 0), environ)
     if device == "mps" or (device == "auto" and accelerator is None):
         accelerator = _mps()
     if device == "cpu" or (device == "auto" and accelerator is None):
@@ -103,12 +101,11 @@ def detect(device: str = "auto", environ: Mapping[str, str] = os.environ) -> Acc
 
 def every(environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, Accelerator]]:
     """The devices of this machine by their names, at their own sizes; the first is what auto takes."""
-    visible = environ.get("CUDA_VISIBLE_DEVICES")
     for index in itertools.count():
-        card = _cuda(index, visible)
+        card = _cuda(index, environ)
         if card is None:
             break
-        yield f"cuda:{index}", replace(card, capability=_capability(index, visible))
+        yield f"cuda:{index}", replace(card, capability=capability(index, environ))
     if card := _mps():
         yield "mps", card
     yield "cpu", Accelerator("cpu", "CPU", _ram_gib())
@@ -131,56 +128,18 @@ def size_gb(name: str, text: str) -> float:
     return size
 
 
-def _cuda(index: int, visible: str | None) -> Accelerator | None:
-    import pynvml
-
-    def describe(card: Any) -> Accelerator:
-        memory_bytes = float(pynvml.nvmlDeviceGetMemoryInfo(card).total)
-        return Accelerator("cuda", str(pynvml.nvmlDeviceGetName(card)), memory_bytes / GIB)
-
-    return ask_card(index, visible, describe)
+def _cuda(index: int, environ: Mapping[str, str]) -> Accelerator | None:
+    with nvml.Card(nvml.name_of(index, environ)) as card:
+        name, memory_bytes = card.name, card.total_bytes
+    if name is None or memory_bytes is None:
+        return None
+    return Accelerator("cuda", str(name), memory_bytes / GIB)
 
 
-def capability(index: int) -> tuple[int, int] | None:
+def capability(index: int, environ: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
     """Compute capability of CUDA device `index`, as the driver says; None without it."""
-    return _capability(index, os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def _capability(index: int, visible: str | None) -> tuple[int, int] | None:
-    import pynvml
-
-    return ask_card(index, visible, pynvml.nvmlDeviceGetCudaComputeCapability)
-
-
-def ask_card(index: int, visible: str | None, question: Callable[[Any], Answer]) -> Answer | None:
-    """`question(handle)` of CUDA device `index` among the `visible` (CUDA_VISIBLE_DEVICES); None without it.
-
-    NVML answers: the driver's own figures, and no CUDA context is made.
-    """
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        return question(_nvml_handle(index, visible))
-    except (pynvml.NVMLError, IndexError):
-        return None
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _nvml_handle(index: int, visible: str | None):
-    """NVML's handle of CUDA device `index`, through CUDA_VISIBLE_DEVICES (numbers or UUIDs)."""
-    import pynvml
-
-    entry = str(index) if visible is None else [v.strip() for v in visible.split(",")][index]
-    if entry.startswith(("GPU-", "MIG-")):
-        return pynvml.nvmlDeviceGetHandleByUUID(entry)
-    if not re.fullmatch("[0-9]{1,4}", entry):  # "" and "-1" hide every card
-        raise IndexError(entry)
-    return pynvml.nvmlDeviceGetHandleByIndex(int(entry))
+    with nvml.Card(nvml.name_of(index, environ)) as card:
+        return card.capability
 
 
 def _mps() -> Accelerator | None:

@@ -161,6 +161,11 @@ def known(name: str, memory_gib: float) -> Card | None:
     return sized[0] if sized else None
 
 
+def example(size_gb: float) -> str:
+    """The short name of a card that was sold with this much; empty where the table names none."""
+    return _table()["examples"].get(f"{size_gb:g}", "")
+
+
 def read(path: Path) -> Card:
     """The card that a JSON file describes.
 

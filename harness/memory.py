@@ -39,6 +39,11 @@ def hand_back() -> None:
         torch.mps.empty_cache()
 
 
+def swapped_bytes() -> int | None:
+    """What of this process is swapped out; None where the system does not tell."""
+    return _Cpu.status_bytes("VmSwap")
+
+
 class _Device(Protocol):
     """What one kind of device can say. `peak_source` names where the peak comes from."""
 
@@ -211,12 +216,17 @@ class _Cpu:
         self._process = psutil.Process()
         self.peak_source = "VmHWM" if self._high_water_bytes() is not None else "ru_maxrss, never reset"
 
-    def _high_water_bytes(self) -> int | None:
+    @classmethod
+    def status_bytes(cls, field: str) -> int | None:
+        """A figure that Linux has of this process; None where there is none."""
         try:
-            match = re.search(r"^VmHWM:\s+(\d+) kB", self.STATUS.read_text(), re.MULTILINE)
+            match = re.search(rf"^{field}:\s+(\d+) kB", cls.STATUS.read_text(), re.MULTILINE)
         except OSError:
             return None
         return int(match[1]) * 1024 if match else None
+
+    def _high_water_bytes(self) -> int | None:
+        return self.status_bytes("VmHWM")
 
     def total_bytes(self) -> int:
         return self._psutil.virtual_memory().total

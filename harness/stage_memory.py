@@ -1,4 +1,4 @@
-"""Memory at each boundary of a stage: of the process, of torch's allocator, and of the driver.
+"""Memory at each boundary of a stage: of the process, of torch's allocator, and by the driver.
 
     memory = StageMemory(device, engine.budget, lambda: engine.models.residency.resident_bytes)
     with memory:
@@ -11,18 +11,18 @@ the process gives back what it keeps of freed memory, or the peak of one would b
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any, Self
 
 import torch
 
 from harness import spans
-from harness.accelerators import ask_card
 from harness.device import trim_freed_memory
 from harness.memory import MemoryBudget
-from harness.records.schema import Boundary, MemoryByStage
+from harness.process_memory import ProcessAccount
+from harness.records.memory import Boundary, MemoryByStage
 
 START = "start"
 MIB = 2**20
@@ -39,7 +39,7 @@ class StageMemory:
         self._device = device
         self._budget = budget
         self._weights_bytes = weights_bytes
-        self._process = MemoryBudget("cpu")
+        self._process = ProcessAccount(str(device), budget)
         self._boundaries: list[Boundary] = []
         self._entered = ExitStack()
 
@@ -51,11 +51,12 @@ class StageMemory:
 
     def __exit__(self, *exc: object) -> None:
         self._entered.close()
+        self._process.close()
 
     def found(self) -> MemoryByStage:
         """What was read so far, and what is wrong with it."""
         boundaries = tuple(self._boundaries)
-        source = self._process.peak_source
+        source = self._process.rss_source
         return MemoryByStage(boundaries=boundaries, rss_source=source, error=shortfall(boundaries))
 
     def _ended(self, stage: str) -> None:
@@ -70,16 +71,8 @@ class StageMemory:
             self._budget.reset_peak()
 
     def _read(self, stage: str) -> None:
-        process = self._process
-        self._boundaries.append(
-            Boundary(
-                stage=stage,
-                rss_bytes=process.used_bytes(),
-                rss_peak_bytes=process.peak_bytes(),
-                weights_bytes=self._weights_bytes(),
-                **self._on_card(),
-            )
-        )
+        figures: dict[str, Any] = asdict(self._process.read()) | self._on_card()
+        self._boundaries.append(Boundary(stage=stage, weights_bytes=self._weights_bytes(), **figures))
 
     def _on_card(self) -> dict[str, int | None]:
         """The device's figures. On MPS what is reserved is the driver's, and nobody keeps peaks."""
@@ -92,25 +85,7 @@ class StageMemory:
             "allocated_bytes": card.allocated_bytes(),
             "allocated_peak_bytes": card.peak_allocated_bytes(),
             "reserved_bytes": card.used_bytes(),
-            "driver_bytes": driver_bytes(self._device),
         }
-
-
-def driver_bytes(device: torch.device) -> int | None:
-    """What the driver counts of this process on a card: context, libraries and allocator together.
-
-    None where it does not say, as in a container, where it knows processes by other numbers.
-    """
-    if device.type != "cuda":
-        return None
-    return ask_card(device.index or 0, os.environ.get("CUDA_VISIBLE_DEVICES"), _of_this_process)
-
-
-def _of_this_process(card: Any) -> int | None:
-    import pynvml
-
-    processes = pynvml.nvmlDeviceGetComputeRunningProcesses(card)
-    return next((one.usedGpuMemory for one in processes if one.pid == os.getpid()), None)
 
 
 def shortfall(boundaries: tuple[Boundary, ...]) -> str:

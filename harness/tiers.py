@@ -46,7 +46,7 @@ class Option:
 
     `flags`: its spellings. `read`: the value of a word, as argparse has it of a type. `allowed`: all values,
     where they can be listed. `several`: whether several values are as many cases. `of_lm`: whether it has a
-    use with a language model only.
+    use with a language model only. `compared`: its values in a fit matrix, where no flag says any.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Option:
     allowed: tuple[str, ...] | None = None
     several: bool = True
     of_lm: bool = False
+    compared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

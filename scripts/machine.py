@@ -11,11 +11,11 @@ As a plugin of asv it does so where no `--machine` is given, unless its user has
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from pathlib import Path
 
+from harness import nvml
 from harness.accelerators import torch_build
 
 NONE = "none"
@@ -23,22 +23,11 @@ NONE = "none"
 
 def gpu_facts() -> dict[str, str]:
     """Model, memory and driver of the first GPU that CUDA would use; `none` where there is none."""
-    import pynvml
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    try:
-        pynvml.nvmlInit()
-        by_index = visible.isascii() and visible.isdigit()
-        lookup = pynvml.nvmlDeviceGetHandleByIndex if by_index else pynvml.nvmlDeviceGetHandleByUUID
-        device = lookup(int(visible) if by_index else visible)
-        vram_gib = round(pynvml.nvmlDeviceGetMemoryInfo(device).total / 2**30)
-        return {
-            "gpu": pynvml.nvmlDeviceGetName(device),
-            "vram": f"{vram_gib} GiB",
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-        }
-    except pynvml.NVMLError:
+    with nvml.Card(nvml.name_of(0)) as card:
+        name, total_bytes, driver = card.name, card.total_bytes, card.driver
+    if name is None or total_bytes is None or driver is None:
         return {"gpu": NONE, "vram": NONE, "driver": NONE}
+    return {"gpu": name, "vram": f"{round(total_bytes / 2**30)} GiB", "driver": driver}
 
 
 def torch_facts() -> dict[str, str]:

@@ -23,6 +23,7 @@ OUTPUTS = {
     "html": (costs.main, "cost.html", ("--html", "cost.html")),
     "summary": (tiersim.main, "out/summary.md", ("--predict", "--out", "out")),
     "page": (tiersim.main, "out/report.html", ("--predict", "--out", "out")),
+    "picture": (tiersim.main, "fits.svg", ("--predict", "--svg", "fits.svg")),
     "results": (tiersim.main, "out/results.json", ("--predict", "--out", "out")),
     "results file": (tiersim.main, "kept.csv", ("--predict", "--benchmark-output", "kept.csv")),
     "results, profiler": (profile, "kept.json", ("--benchmark-output", "kept.json")),
@@ -33,6 +34,7 @@ FOREIGN = (
     b'<!doctype html>\n<html lang="en">\n<head>\n<title>Mine</title>\n',
     b'{"predicted": false}\n',
     b"# Notes\n",
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>',
     b"\xff\x00",
 )
 
@@ -60,4 +62,9 @@ def test_our_own_file_is_replaced(tmp_path: Path, monkeypatch):
     cost, out = (*TINY, "--json", "a.json", "--html", "a.html"), (*TINY, "--predict", "--tiers", "24")
     for _ in range(2):
         assert costs.main(cost) == 0
-        assert tiersim.main([*out, "--steps", "1", "--out", "out", "--benchmark-output", "a.csv"]) == 0
+        assert (
+            tiersim.main(
+                [*out, "--steps", "1", "--out", "out", "--benchmark-output", "a.csv", "--svg", "a.svg"]
+            )
+            == 0
+        )

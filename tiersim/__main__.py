@@ -7,6 +7,7 @@
     python -m tiersim --boundary                               # where quantization and offloading can go
     python -m tiersim --batch-boundary --tiers 8 12 16 24      # how large a batch fits
     python -m tiersim --baseline results                       # what is worse than it was
+    python -m tiersim --predict --matrix --svg fits.svg        # what fits which card, as a picture
     python -m tiersim --duration 30 240 --dry-run              # several values are a matrix; counted
 
 Exit codes: 0 as expected, 1 a case failed or is worse than the baseline, 2 usage, 3 a device or weights are
@@ -135,12 +136,15 @@ def _add_boundaries(add: Callable[..., object]) -> None:
     add("--boundary", "--tier-boundary", action="store_true", help="all variants, and where each begins")
     add("--batch-boundary", "--tier-batch-boundary", action="store_true", help="the largest batch")
     add("--batch-sizes", type=whole, nargs="+", default=BATCHES, metavar="N", help="1 2 4 8")
+    every = "all variants of the models that are compared, with and without a language model"
+    add("--matrix", action="store_true", help=every)
     patch = "what predictions support of each tier, as a patch to the subject's table"
     add("--suggest", action="store_true", help=patch)
 
 
 def _add_results(add: Callable[..., object]) -> None:
     add("--out", type=Path, metavar="DIR", help="keep every case, a summary and a page; go on from there")
+    add("--svg", type=Path, metavar="FILE", help="the fit matrix as a picture")
     add("--rerun", choices=("failed", "all"), help="run these again (timeouts and crashes always are)")
     add("--baseline", type=Path, metavar="PATH", help="an earlier --out or results file: exit 1 if worse")
     add("--benchmark-output", type=Path, metavar="FILE", help="results, as .json, .csv or .md")

@@ -9,20 +9,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 from harness import cards, console
 from harness.cards import Card
 from harness.checks import within
 from harness.errors import UsageError
+from harness.files import writable
 from harness.records import forms
 from harness.records import writer as output
 from harness.records.schema import Header, Profile
 from harness.text import harmless
-from tiersim import baseline, boundary, document, html, matrix, pool, suggest, sweep
+from tiersim import baseline, boundary, document, html, matrix, picture, pool, suggest, sweep
 from tiersim.case import PREDICTED, Plan, here, resolve, subject_of
 from tiersim.case_runner import CaseRunner, Runner
+from tiersim.fits import FitMatrix, fit_matrix
 from tiersim.matrix import Series
-from tiersim.notes import basis, chosen
+from tiersim.notes import basis, chosen, predicted_on
 from tiersim.predictors import Predictors
 from tiersim.progress import Progress
 from tiersim.protocol import Exit
@@ -42,6 +45,7 @@ class Findings:
 
     tables: list[Callable[[Report], str]] = field(default_factory=list)
     worse: bool = False
+    fits: FitMatrix | None = None
 
 
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
@@ -55,12 +59,10 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     columns = shutil.get_terminal_size(NO_TERMINAL).columns
     report = Report(columns, ascii=options.ascii, wide=options.wide, predicted=card is not None)
     if options.dry_run:
-        print(report.plans(list(every.values())))
-        skipped = sum(plan.skip is not None for plan in every.values())
-        print(f"{len(every)} cases, {skipped} of them skipped")
-        return 0
+        return _list([*every.values()], report)
     before = options.baseline and baseline.load(options.baseline, every, predicted=card is not None)
     header = document.header(plans, argv)
+    svg_file = writable("svg", options.svg, picture.is_picture) if options.svg else None
     with ExitStack() as stack:
         results = stack.enter_context(Results(options.out, options.rerun)) if options.out else None
         writers = [stack.enter_context(writer) for writer in _writers(options, header)]
@@ -78,18 +80,30 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
                 _compare(case_runner, before, findings)
         finally:
             records = list(case_runner.records.values())
+            cells = [plan for series in listed for plan in series.cells]
+            findings.fits = fit_matrix(cells, case_runner.records)
             if results:
                 _conclude(results, header, records, findings)
     print("\n\n".join([report.footer(records), *(table(report) for table in findings.tables)]))
+    if svg_file:
+        _draw(svg_file, header, records, findings.fits)
+        print(f"\npicture  {harmless(str(options.svg))}")
     if options.out:
         print(f"\nresults  {harmless(str(options.out / 'report.html'))}")
     return _exit_code(records, findings)
 
 
+def _list(plans: Sequence[Plan], report: Report) -> int:
+    """Print what would run."""
+    skipped = sum(plan.skip is not None for plan in plans)
+    print(f"{report.plans(plans)}\n{len(plans)} cases, {skipped} of them skipped")
+    return 0
+
+
 def _suggest(options: argparse.Namespace, card: Card | None, argv: Sequence[str]) -> int:
     """Print what predictions support of each tier, as a patch; what they are goes with --out."""
     of_cases = ("duration", "batch_size", "strict", "no_limits", "with_lm", "boundary", "batch_boundary")
-    for name in (*of_cases, "run", "baseline", "benchmark_output", "dry_run"):
+    for name in (*of_cases, "matrix", "run", "baseline", "benchmark_output", "svg", "dry_run"):
         if getattr(options, name):
             raise UsageError(f"{name}: has no use beside --suggest, which looks for limits; drop it")
     bases = matrix.bases(options, card)
@@ -133,6 +147,9 @@ def _series(options: argparse.Namespace, card: Card | None) -> list[Series]:
         within("batch_sizes", batch, 1, MAX_BATCH, kind=int)
     if options.json_compat and not options.benchmark_output:
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
+    for name in ("boundary", "batch_boundary") if options.matrix else ():
+        if getattr(options, name):
+            raise UsageError(f"{name}: has no meaning for a whole matrix; drop it, or the matrix")
     if options.rerun and not options.out:
         raise UsageError("rerun: concerns what is kept; name the folder with --out DIR")
     every = [matrix.series(options, base) for base in matrix.bases(options, card)]
@@ -229,7 +246,14 @@ def _conclude(results: Results, header: Header, records: Sequence[Record], findi
     profile = Profile(run=header, items=tuple(map(document.item, records)))
     blocks = "".join(map(forms.fenced, tables))
     write(results.summary, forms.markdown(profile) + blocks.encode())
-    write(results.page, html.page(header, records, tables).encode())
+    write(results.page, html.page(header, records, tables, findings.fits).encode())
+
+
+def _draw(path: Path, header: Header, records: Sequence[Record], matrix: FitMatrix) -> None:
+    """Write the picture. What it says of itself is what it rests on and when, and not the commit."""
+    facts = (*predicted_on(records), f"{header.source}, {header.started_utc:%Y-%m-%d}")
+    predicted = header.device == PREDICTED
+    write(path, picture.svg(matrix, facts, {}, predicted=predicted).encode())
 
 
 def _exit_code(records: Sequence[Record], findings: Findings) -> int:

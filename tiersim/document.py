@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import UNSET
+
 from harness.records import making
 from harness.records.schema import Header, Item, Sample, TierResult, Used
 from tiersim.case import Case, Plan, subject_of
-from tiersim.notes import departures, notes
+from tiersim.notes import departures, notes, throttled
 from tiersim.record import Record
 
 TIER_TEST = "tier-test"  # the mode of these records
@@ -25,7 +27,7 @@ def header(plans: Sequence[Plan], argv: Sequence[str]) -> Header:
 
 def item(record: Record) -> Item:
     """One case. Its key names what ran, and not the code it ran: two commits' items have the same."""
-    samples = (Sample(wall_s=record.wall_s, stages_s=record.stages_s),) if record.wall_s is not None else ()
+    samples = () if record.wall_s is None else (_sample(record, record.wall_s),)
     audio_s = record.counts.get("audio_s")
     return Item(
         key=record.key,
@@ -41,8 +43,12 @@ def item(record: Record) -> Item:
         card=_card(record),
         rtf=record.wall_s / audio_s if record.wall_s is not None and audio_s else None,
         fallbacks=record.fallbacks,
-        warnings=departures(record),
+        warnings=(*departures(record), *throttled(record)),
     )
+
+
+def _sample(record: Record, wall_s: float) -> Sample:
+    return Sample(wall_s=wall_s, stages_s=record.stages_s, telemetry=record.telemetry or UNSET)
 
 
 def _requested(case: Case) -> dict[str, Any]:
@@ -94,6 +100,8 @@ def _card(record: Record) -> TierResult:
         peak_bytes=record.peak_bytes,
         peak_source=record.peak_source,
         stage_peaks_bytes=record.stage_peaks_bytes,
+        process=record.process or UNSET,
+        stage_processes=record.stage_processes or UNSET,
         timeline=tuple(Used(t_s=s.t_s, phase=s.phase, used_bytes=s.used_bytes) for s in record.timeline),
         phase_reached=record.phase_reached,
         exit_code=record.exit_code,

@@ -2,7 +2,7 @@
 
     hello     who runs
     cap       the limit in force
-    phase     what begins, the memory in use and the peak of the phase that ended with it
+    phase     what begins, the memory in use, and of the phase that ended with it the peak and its process
     progress  a step, a tile, a token: `i` of `n`, where n is known
     hb        the interpreter still turns; no progress by itself
     result, oom, error    one of them, last
@@ -20,6 +20,8 @@ import msgspec
 from msgspec import Meta
 
 from harness.adjustments import Fallback
+from harness.records.memory import ProcessMemory
+from harness.records.telemetry import Telemetry
 
 VERSION = 1
 
@@ -38,6 +40,7 @@ class _Event(TypedDict):
     monotonic_s: Seconds  # on the clock of the machine
     used_bytes: NotRequired[Bytes]  # of the capped kind, now
     ended_peak_bytes: NotRequired[Bytes]  # of the phase that ends here
+    ended_process: NotRequired[ProcessMemory]  # at its end
 
 
 class Hello(_Event):
@@ -80,6 +83,7 @@ class Result(_Event):
     counts: NotRequired[dict[Name, Amount]]
     fallbacks: NotRequired[list[Fallback]]
     environment: NotRequired[dict[Name, str | bool | Whole | float | None]]
+    telemetry: NotRequired[Telemetry]
 
 
 class Failure(_Event):

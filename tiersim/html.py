@@ -1,4 +1,4 @@
-"""A run as one HTML file: the tables, and the memory of each case over time under its cap.
+"""A run as one HTML file: the fit matrix, the tables, and the memory of each case over time under its cap.
 
 Nothing is loaded from elsewhere and nothing is a script, so the file can be mailed. Every text is escaped:
 what a worker printed or a model wrote stays text.
@@ -13,17 +13,23 @@ from typing import Any
 from harness.chart import Chart, size
 from harness.page import render
 from harness.records.schema import Header
+from tiersim import picture
 from tiersim.case import subject_of
-from tiersim.notes import basis, chosen, label, lm_size, notes, predicted_on, with_lm
+from tiersim.fits import FitMatrix
+from tiersim.notes import basis, chosen, label, lm_size, notes, of_process, predicted_on, with_lm
 from tiersim.record import Record
 
 TEMPLATE = Path(__file__).with_name("page.html")
 NUMERIC = ("Batch", "Duration", "Peak", "Wall")
 
 
-def page(header: Header, records: Sequence[Record], tables: Sequence[str] = ()) -> str:
-    """The whole document. `tables`: what was printed at the end, shown as it was."""
-    title = "Tier test, predicted" if any(record.requested.card for record in records) else "Tier test"
+def page(
+    header: Header, records: Sequence[Record], tables: Sequence[str] = (), matrix: FitMatrix | None = None
+) -> str:
+    """The whole document. `tables`: what was printed at the end, shown as it was. `matrix`: of records."""
+    predicted = any(record.requested.card for record in records)
+    title = "Tier test, predicted" if predicted else "Tier test"
+    links = {record.key: f"#case{number}" for number, record in enumerate(records)}
     cases = [_case(record) for record in records]
     return render(
         TEMPLATE,
@@ -34,6 +40,7 @@ def page(header: Header, records: Sequence[Record], tables: Sequence[str] = ()) 
         numeric=NUMERIC,
         cases=cases,
         tables=tables,
+        fits=picture.svg(matrix, (), links, predicted=predicted) if matrix else None,
     )
 
 
@@ -54,6 +61,7 @@ def _case(record: Record) -> dict[str, Any]:
         label(record),
         f"{basis(record)} at {size(cap.bytes)}{proven}" if cap else "no cap",
         f"peak {size(record.peak_bytes)} ({record.peak_source or 'not measured'})",
+        *of_process(record),
     )
     chart = None
     if len(record.timeline) > 1:

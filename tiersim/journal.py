@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from harness.records.memory import ProcessMemory
 from tiersim.events import Event, parse
 from tiersim.record import Sample
 
@@ -19,8 +20,9 @@ class Journal:
     """Bytes in, events out.
 
     `last`: the last event of each kind. `samples`: memory over time, since `started_s`. `stage_peaks`: the
-    most of each phase, in bytes. `phase`: the present one. `events`: how many so far; `steps`: those that
-    are progress; `refused`: how many lines were no events. A line cut short by a kill is none.
+    most of each phase, in bytes; `stage_processes`: that of the process. `phase`: the present one. `events`:
+    how many so far; `steps`: those that are progress; `refused`: how many lines were no events. A line cut
+    short by a kill is none.
 
     `on_event` is called with each event as it is read.
     """
@@ -29,6 +31,7 @@ class Journal:
         self.last: dict[str, Event] = {}
         self.samples: list[Sample] = []
         self.stage_peaks: dict[str, int] = {}
+        self.stage_processes: dict[str, ProcessMemory] = {}
         self.phase = ""
         self.events = self.steps = self.refused = 0
         self._on_event = on_event
@@ -65,6 +68,9 @@ class Journal:
         self.steps += kind != "hb"
         if "ended_peak_bytes" in event and (self.phase in self.stage_peaks or len(self.stage_peaks) < PHASES):
             self.stage_peaks[self.phase] = max(event["ended_peak_bytes"], self.stage_peaks.get(self.phase, 0))
+            if process := event.get("ended_process"):
+                before = self.stage_processes.get(self.phase, process)
+                self.stage_processes[self.phase] = process.most(before)
         if kind == "phase":
             self.phase = event["name"]
         if "used_bytes" in event:

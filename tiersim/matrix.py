@@ -23,8 +23,13 @@ class Series:
     """The cases of one choice: its tiers and variants, and the rungs of its ladders of batches."""
 
     base: Case
-    cases: list[Plan]
+    cells: list[Plan]
     rungs: list[list[Plan]]
+
+    @property
+    def cases(self) -> list[Plan]:
+        """What runs for all cells."""
+        return list(sweep.by_key(self.cells).values())
 
     @property
     def every(self) -> Iterator[Plan]:
@@ -34,12 +39,16 @@ class Series:
 def series(options: argparse.Namespace, base: Case) -> Series:
     """The cases that vary `base`, resolved. Raises BenchError for one that cannot be run."""
     sizes = sizes_gb(options, base)
-    variants = VARIANTS if options.boundary else options.variants
-    cases = sweep.cases(base, sizes, with_lm=options.with_lm, variants=variants, repeats=options.repeats)
+    variants = VARIANTS if options.boundary or options.matrix else options.variants
+    cases = [
+        case
+        for with_lm in ((False, True) if options.matrix else (options.with_lm,))
+        for case in sweep.cases(base, sizes, with_lm=with_lm, variants=variants, repeats=options.repeats)
+    ]
     batches = options.batch_sizes if options.batch_boundary else ()
     rungs = sweep.rungs(base, sizes, batches, options.repeats)
-    distinct = list(sweep.by_key(map(resolve, cases)).values())
-    return Series(base, distinct, [list(map(resolve, rung)) for rung in rungs])
+    cells = list(map(resolve, dict.fromkeys(cases)))
+    return Series(base, cells, [list(map(resolve, rung)) for rung in rungs])
 
 
 def sizes_gb(options: argparse.Namespace, base: Case) -> Sequence[float]:
@@ -58,11 +67,12 @@ def bases(options: argparse.Namespace, card: Card | None) -> list[Case]:
 
 
 def _values(options: argparse.Namespace, option: Option) -> list[tuple[str, Value]]:
-    """What the flag of `option` says, each value once; nothing where it was not given."""
+    """What the flag of `option` says, each value once, else what a matrix compares; nothing elsewhere."""
     values = getattr(options, option.name)
     if values is None:
-        return []
-    if option.of_lm and not (options.with_lm or options.batch_boundary or options.suggest):
+        return [(option.name, value) for value in option.compared] if options.matrix else []
+    with_lm = options.with_lm or options.batch_boundary or options.suggest or options.matrix
+    if option.of_lm and not with_lm:
         raise UsageError(f"{option.name}: has no use without a language model; add --with-lm, or drop it")
     return [(option.name, value) for value in dict.fromkeys(values if option.several else [values])]
 

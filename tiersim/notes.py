@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.chart import size
+from harness.records.telemetry import warnings
 from tiersim.case import Case, subject_of
 from tiersim.record import Record
 
@@ -59,4 +61,23 @@ def notes(record: Record) -> tuple[str, ...]:
     """Everything worth saying of a record, the most urgent first: a table has room for one."""
     if record.status != "ok":
         return (record.reason or record.status, *departures(record))
-    return (*departures(record), *subject_of(record.requested).case_notes(record))
+    return (*departures(record), *throttled(record), *subject_of(record.requested).case_notes(record))
+
+
+def throttled(record: Record) -> tuple[str, ...]:
+    """That its card was slower than it can be: that says nothing of memory."""
+    return warnings([record.telemetry]) if record.telemetry else ()
+
+
+def of_process(record: Record) -> tuple[str, ...]:
+    """The most that host and driver counted of a run's process, as far as they tell."""
+    if record.process is None:
+        return ()
+    sizes = {
+        "driver": record.process.driver_peak_bytes,
+        "context": record.process.context_bytes,
+        "spilled": record.process.spilled_bytes,
+        "resident set": record.process.rss_peak_bytes,
+        "swap": record.process.swap_bytes,
+    }
+    return tuple(f"{name} {size(known)}" for name, known in sizes.items() if known is not None)

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from harness import nvml
 from harness.errors import MissingPrerequisite, UsageError
-from tiersim import nvml
 from tiersim.case import Case, Plan
 from tiersim.events import Event
 from tiersim.record import Record
@@ -64,7 +64,7 @@ class Slots:
                 raise MissingPrerequisite(f"no card is usable: {'; '.join(self._unusable)}")
             gpu = self._free.popleft()
             self._host_free_bytes -= host_bytes
-        before = None if gpu is None else nvml.used_bytes(gpu)
+        before = None if gpu is None else _used_bytes(gpu)
         kept = None
         try:
             yield gpu
@@ -96,7 +96,7 @@ class Slots:
     def _kept(self, gpu: str, before: int) -> str | None:
         """Why `gpu` cannot be used again, or None: what ended has to have given its memory back."""
         until = time.monotonic() + RETURN_S
-        while (now := nvml.used_bytes(gpu)) is not None and now > before + RETURNED_BYTES:
+        while (now := _used_bytes(gpu)) is not None and now > before + RETURNED_BYTES:
             if time.monotonic() > until:
                 return f"GPU {gpu} did not get {(now - before) / 2**20:.0f} MiB back"
             time.sleep(0.1)
@@ -158,6 +158,12 @@ def _host_bytes(plan: Plan) -> int:
     return plan.cap_bytes * (1 + plan.beside) if plan.device == "cpu" and not plan.skip else 0
 
 
+def _used_bytes(gpu: str) -> int | None:
+    """Of a card, by anybody; None where the driver does not say."""
+    with nvml.Card(gpu) as card:
+        return card.used_bytes
+
+
 def _slots(plans: Sequence[Plan], gpus: Sequence[str] | None, jobs: int) -> Slots:
     """Every card for cases that leave the card open; one slot where a case names its own or has parts on
     several, or on a CPU."""
@@ -171,7 +177,7 @@ def _slots(plans: Sequence[Plan], gpus: Sequence[str] | None, jobs: int) -> Slot
     if several and gpus:
         raise UsageError("gpus: each is the only card of a case, and --place names several; drop one of them")
     if (devices == {"cuda"} and not several) or gpus:
-        cards = list(dict.fromkeys(gpus or nvml.visible_gpus()))  # a card named twice is still one
+        cards = list(dict.fromkeys(gpus or nvml.visible()))  # a card named twice is still one
         return Slots(cards or [None], host_bytes)
     return Slots([None] * (min(jobs, max(1, len(plans))) if devices <= {"cpu"} else 1), host_bytes)
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.adjustments import Adjustment, Fallback
+from harness.records.memory import ProcessMemory
 from harness.records.status import Status
+from harness.records.telemetry import Telemetry
 from tiersim.case import Case
 
 
@@ -41,9 +43,10 @@ class Record:
 
     `peak_bytes` is what counts against the tier during generation: on cuda the allocator's reserved
     peak plus the reference context, on cpu the resident set's high-water mark. `load_peak_bytes` and
-    `generation_peak_bytes` are the plain readings. `wall_s` is the generation, `process_s` the whole
-    process. `exit_code` is negative for a signal and None for a skipped case. `log` is the end of the
-    worker's output.
+    `generation_peak_bytes` are the plain readings. `process`: the most that host and driver counted of the
+    worker, by stage, too; `telemetry`: of its card, None without one. `wall_s` is the generation,
+    `process_s` the whole process. `exit_code` is negative for a signal and None for a skipped case. `log` is
+    the end of the worker's output.
     """
 
     status: Status
@@ -80,6 +83,9 @@ class Record:
     stage_peaks_bytes: Mapping[str, int] = field(default_factory=dict)
     counts: Mapping[str, int | float] = field(default_factory=dict)
     fallbacks: tuple[Fallback, ...] = ()
+    process: ProcessMemory | None = None
+    stage_processes: Mapping[str, ProcessMemory] = field(default_factory=dict)
+    telemetry: Telemetry | None = None
 
     @property
     def failed(self) -> bool:

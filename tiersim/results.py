@@ -91,8 +91,12 @@ class Results:
 
 
 def _plain(record: Record) -> dict[str, Any]:
-    """A record as plain values; a case that chooses nothing does not say so, as before there was a choice."""
+    """A record as plain values; what a case does not choose, or its machine not tell, is left out, as before
+    there was such a thing."""
     values = msgspec.to_builtins(record)
+    for name in ("process", "stage_processes", "telemetry"):
+        if not values[name]:
+            del values[name]
     for case in (values["requested"], values["effective"]):
         if not case["choices"]:
             del case["choices"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from types import MappingProxyType
 from typing import Any
 
 from harness.errors import UsageError
 from harness.memory import GIB
+from harness.records.memory import ProcessMemory
 from tiersim.case import Case, Plan, resolve
 from tiersim.events import Event
 from tiersim.journal import thinned
@@ -47,13 +49,26 @@ def run_plan(
     outcome = supervise(plan, worker, environ=environ, on_event=on_event, cancelled=cancelled)
     measured = _measured(plan, outcome)
     status, reason = judge(outcome)
-    tier_gb = plan.requested.tier_gb
-    if status == "ok" and measured["peak_bytes"] > tier_gb * GIB:
-        status = "host-oom" if plan.cap_kind == "host" else "oom"
-        reason = f"peak {measured['peak_bytes'] / GIB:.2f} GiB is over {tier_gb:g} GB"
+    if status == "ok" and (excess := _excess(plan, measured)):
+        status, reason = "host-oom" if plan.cap_kind == "host" else "oom", excess
     refused = outcome.journal.refused
     notes = [f"{refused} of the lines that the worker sent were no events"] if refused else []
     return record_of(plan, status, reason, measured, notes)
+
+
+def _excess(plan: Plan, measured: Mapping[str, Any]) -> str:
+    """In what a case that passed was larger than its card all the same; empty where it was not.
+
+    The cap is on the allocator alone: context and libraries may be larger than what was set aside for them.
+    """
+    tier_gb, process = plan.requested.tier_gb, measured["process"]
+    if measured["peak_bytes"] > tier_gb * GIB:
+        return f"peak {measured['peak_bytes'] / GIB:.2f} GiB is over {tier_gb:g} GB"
+    if process and (process.driver_peak_bytes or 0) > tier_gb * GIB:
+        return f"the driver counts {process.driver_peak_bytes / GIB:.2f} GiB, over {tier_gb:g} GB"
+    if process and process.spilled_bytes:
+        return f"{process.spilled_bytes / GIB:.2f} GiB of it spilled into the host's memory"
+    return ""
 
 
 def record_of(
@@ -88,6 +103,7 @@ def _measured(plan: Plan, outcome: Outcome) -> dict[str, Any]:
     hello, cap, result = outcome.last("hello"), outcome.last("cap"), outcome.last("result")
     ending = result or outcome.last("oom")
     peak_bytes, peak_source = _peak(plan, outcome)
+    processes = outcome.journal.stage_processes
     return {
         "cap": Cap(cap["kind"], cap["bytes"], cap["verified"]) if cap else None,
         "exit_code": outcome.exit_code,
@@ -106,6 +122,9 @@ def _measured(plan: Plan, outcome: Outcome) -> dict[str, Any]:
         "fallbacks": tuple(result.get("fallbacks", ())),
         "timeline": thinned(outcome.journal.samples),
         "stage_peaks_bytes": outcome.journal.stage_peaks,
+        "process": reduce(ProcessMemory.most, processes.values()) if processes else None,
+        "stage_processes": processes,
+        "telemetry": result.get("telemetry"),
         "log": outcome.log,
     }
 

@@ -4,7 +4,8 @@ Liveness is not progress. The heart is a thread of its own: it beats through a h
 only when native code keeps the interpreter. Progress is told by the engine's spans: each stage is a
 phase, each step, tile and token inside it progress.
 
-Memory is read at both: bytes in use with every event, and the peak of a phase when the next begins.
+Memory is read at both: bytes in use with every event, and the peak of a phase when the next begins, with what
+host and driver count of the process then.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from harness.memory import MemoryBudget
+
+if TYPE_CHECKING:
+    from harness.process_memory import ProcessAccount
 
 BEAT_S = 0.25
 PROGRESS_EVERY_S = 0.1  # tokens come by the thousand
@@ -47,11 +52,13 @@ class Fullest(MemoryBudget):
 
 
 class Reporter:
-    """Sends events while entered. `budget` is set once the cap is in force; before, no memory is told."""
+    """Sends events while entered. `budget` and `process` are set once the cap is in force; before, no memory
+    is told."""
 
     def __init__(self, send: Callable[..., object], steps: int):
         self.send = send
         self.budget: MemoryBudget | None = None
+        self.process: ProcessAccount | None = None
         self._steps = steps
         self._phase = ""
         self._count = 0
@@ -91,14 +98,18 @@ class Reporter:
             "peak_source": self.budget.peak_source,
         }
 
-    def _end_phase(self) -> dict[str, int]:
-        """The peak of the phase that ends, and a new peak begins."""
+    def _end_phase(self) -> dict[str, Any]:
+        """The peak of the phase that ends, and its process; new peaks begin."""
         if self.budget is None:
             return {}
         peak = self.budget.peak_bytes()
         self._stage_peaks[self._phase] = max(peak, self._stage_peaks.get(self._phase, 0))
+        ended: dict[str, Any] = {"ended_peak_bytes": peak}
+        if self.process:
+            ended["ended_process"] = asdict(self.process.read())
+            self.process.reset_peak()
         self.budget.reset_peak()
-        return {"ended_peak_bytes": peak}
+        return ended
 
     def _on_span(self, path: str) -> None:
         """A stage is a phase; what begins inside one is progress. A part that loads is a phase, too.

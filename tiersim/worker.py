@@ -20,6 +20,7 @@ from typing import Any
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.memory import MemoryBudget
 from harness.oom import Failure, classify
+from harness.process_memory import ProcessAccount
 from harness.subject import Engine, Result
 from harness.tiers import tier_subject
 from tiersim import cap
@@ -36,7 +37,7 @@ def run(job: Job, reporter: Reporter) -> Exit:
     reporter.begin("cap")
     installed, budget = cap.install(job.cap_kind, job.device, job.cap_bytes, job.beside)
     reporter.send("cap", **asdict(installed))
-    reporter.budget = budget
+    reporter.budget, reporter.process = budget, ProcessAccount(job.device, budget)
 
     reporter.begin("load")
     subject = tier_subject(job.subject)
@@ -65,12 +66,14 @@ def _cards(engine: Engine) -> Mapping[Any, MemoryBudget]:
 def _figures(result: Result, peaks: Mapping[str, int]) -> Mapping[str, Any]:
     """What is told of a result; `peaks`: of its cards by device, where there are several."""
     of_cards = {f"peak_bytes_{device}": peak for device, peak in peaks.items()}
+    telemetry = getattr(result, "telemetry", None)
     return {
         "wall_s": result.wall_s,
         "stages_s": dict(result.stages_s),
         "counts": asdict(result.counts),
         "fallbacks": [asdict(fallback) for fallback in result.fallbacks],
         "environment": dict(result.environment) | of_cards,
+        **({"telemetry": asdict(telemetry)} if telemetry else {}),
     }
 
 

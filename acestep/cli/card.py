@@ -1,6 +1,7 @@
 """What the card that is here means to ACE-Step, on one page: its tier, limits, defaults, and what to do next.
 
-    MAX_CUDA_VRAM=8 python -m acestep        # of a simulated card
+    MAX_CUDA_VRAM=8 python -m acestep                                # of a simulated card
+    MAX_CUDA_VRAM=8 python -m acestep card --policy upstream-2026    # by another policy
 
 Nothing is loaded and torch is not imported.
 """
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from acestep import components, gpu_config
-from acestep.gpu_config import GPUConfig
+from acestep.gpu_config import GUIDE, GPUConfig
 from acestep.request import DURATION_RANGE_S
 from acestep.setup import COMPILED, Setup
 from acestep.weights.layout import SYNTHETIC
@@ -28,12 +29,14 @@ DETECTED = {
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def show() -> int:
-    """Print the page; returns the exit code. Raises UsageError for a size that is none."""
-    setup = Setup.choose(SYNTHETIC[0], want_lm=True)  # what the weights are changes nothing here
+def show(policy: str = GUIDE) -> int:
+    """Print the page by a policy; returns the exit code. Raises UsageError for a size that is none."""
+    setup = Setup.choose(
+        SYNTHETIC[0], want_lm=True, policy=policy
+    )  # what the weights are changes nothing here
     for name, fact in _facts(setup):
         print(f"{name:<10}{harmless(fact)}")
-    commands = _next(setup.accelerator)
+    commands = _next(setup.accelerator, policy)
     width = max(map(len, commands))
     print("\nnext")
     for command, purpose in commands.items():
@@ -43,17 +46,19 @@ def show() -> int:
 
 def _facts(setup: Setup) -> Iterator[tuple[str, str]]:
     card, tier = setup.accelerator, setup.limits
-    yield "card", gpu_config.describe(card) if tier else f"{card.name}: {card.memory_gib:.2f} GiB"
+    yield (
+        "card",
+        gpu_config.describe(card, setup.policy) if tier else f"{card.name}: {card.memory_gib:.2f} GiB",
+    )
     yield "detected", _detected(card)
     yield "torch", _torch(card)
     if tier is None:
         yield "tier", f"none: a CPU is held to no limits but the engine's, {DURATION_RANGE_S[1]:g} s of audio"
     else:
-        usual = gpu_config.tier_for(tier.class_gb)  # of a CUDA card
-        offloaded = components.offloaded(usual.offload_to_cpu, usual.offload_dit_to_cpu)
+        usual = gpu_config.tier_for(tier.class_gb, setup.policy)  # of a CUDA card
         yield from _limits(tier)
-        compiled = COMPILED["cuda"] if usual.compile else ()
-        yield "defaults", _choices(offloaded, "card", usual.quantization, compiled)
+        yield "defaults", _usual(usual)
+        yield "XL", _usual(usual.of_xl()) if usual.xl else "none: of an XL DiT the 2B of its kind is taken"
     here = _choices(setup.offloaded, setup.device, setup.quantization, setup.compiled)
     backend = f"; {setup.lm_backend} runs the LM: {setup.lm_backend_reason}" if setup.lm else ""
     yield "here", here + backend
@@ -87,6 +92,12 @@ def _limits(tier: GPUConfig) -> Iterator[tuple[str, str]]:
     yield "LM", f"{', '.join(tier.lm_sizes)}; by default {tier.default_lm}, {when}"
 
 
+def _usual(tier: GPUConfig) -> str:
+    """How the models run on a CUDA card of the tier."""
+    offloaded = components.offloaded(tier.offload_to_cpu, tier.offload_dit_to_cpu)
+    return _choices(offloaded, "card", tier.quantization, COMPILED["cuda"] if tier.compile else ())
+
+
 def _choices(
     offloaded: tuple[str, ...], device: str, quantization: str | None, compiled: tuple[str, ...]
 ) -> str:
@@ -100,7 +111,7 @@ def _choices(
     )
 
 
-def _next(card: Accelerator) -> dict[str, str]:
+def _next(card: Accelerator, policy: str = GUIDE) -> dict[str, str]:
     """Three commands, spelled as this one was, and what they are for."""
     start = "uv run " if "UV" in os.environ else ""
     start += "python -m " if Path(sys.argv[0]).name == "__main__.py" else ""
@@ -108,8 +119,9 @@ def _next(card: Accelerator) -> dict[str, str]:
     if card.simulated:
         size = f"{MAX_VRAM_VARIABLE}={os.environ[MAX_VRAM_VARIABLE]} "
         tiers = f" --tiers {card.memory_gib:g}"
+    by = "" if policy == GUIDE else f" --policy {policy}"
     return {
-        f"{size}{start}acestep generate --dry-run": "what an example comes to here",
-        f'{size}{start}acestep generate --caption "a waltz" --duration 10': "make music; see --help",
-        f"{start}tiersim{tiers}": "one generation: does it fit?",
+        f"{size}{start}acestep generate --dry-run{by}": "what an example comes to here",
+        f'{size}{start}acestep generate --caption "a waltz" --duration 10{by}': "make music; see --help",
+        f"{start}tiersim{tiers}{by}": "one generation: does it fit?",
     }

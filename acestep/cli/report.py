@@ -54,6 +54,8 @@ def print_generation(result: GenerationResult, load_s: float, *, as_json: bool) 
             "preset": result.plan["preset"],
             "ran": _what_ran(ran),
         }
+        if result.telemetry and result.telemetry.joules_per_song is not None:
+            facts["energy"] = f"{result.telemetry.joules_per_song:.4g} J a song"
         _print_facts(facts | _tokens(counts, result.stages_s, ran))
         for item in result.audios:
             if item.path:
@@ -88,6 +90,7 @@ def record(result: GenerationResult, load_s: float) -> dict[str, Any]:
         "plan": dict(result.plan),
         "environment": dict(result.environment),
         "peak_memory_bytes": result.peak_memory_bytes,
+        "telemetry": dataclasses.asdict(result.telemetry) if result.telemetry else None,
         "fallbacks": [dataclasses.asdict(fallback) for fallback in result.fallbacks],
         "warnings": list(result.warnings),
         "audios": audios,

@@ -207,7 +207,12 @@ def _add_measuring(flags: Flags) -> None:
     add("--repeats", type=whole, metavar="N", help="timed runs of each (benchmark 3, scaling 5, else 1)")
     add("--detailed", modes=SINGLE, action="store_true", help="functions by cProfile")
     add("--llm-debug", modes=SINGLE, action="store_true", help="tokens, rates and shares of the LM")
-    add("--profile-memory", modes=SINGLE, action="store_true", help="memory at each stage's end")
+    add(
+        "--profile-memory",
+        modes=SINGLE,
+        action="store_true",
+        help="memory at each stage's end, the driver's count too",
+    )
     add("--trace", type=Path, modes=SINGLE, metavar="FILE", help="torch profiler trace, for Perfetto")
     add("--streaming", modes=(PROFILE,), action="store_true", help="hear it while it is decoded, in chunks")
     add("--chunk", type=number, modes=(PROFILE,), metavar="S", help=f"seconds of a chunk of it ({CHUNK_S:g})")

@@ -19,7 +19,7 @@ from acestep.profiler.options import OUTPUTS, Options
 from harness.chrome_trace import is_one, kernels
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import writable, write_whole
-from harness.records.schema import MemoryByStage
+from harness.records.memory import MemoryByStage
 from harness.text import MAX_PAGE_CHARS, harmless
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from acestep.tasks import SAMPLING_FIELDS
 from harness.adjustments import Adjustment
 from harness.cards import Card
 from harness.memory import GIB
+from harness.records.making import throttled
 from harness.records.performance_plan import FEATURES
 from harness.records.schema import Item, key_of
 from harness.trace.cost import Cost
@@ -120,7 +121,7 @@ def listed(item: Item, row: Row) -> Item:
         requested=row.requested,
         effective=dict(item.effective) | row.plan.as_dict() | read_back,
         adjustments=row.plan.adjustments,
-        warnings=row.plan.warnings,
+        warnings=(*row.plan.warnings, *throttled(item.samples)),
     )
 
 
@@ -132,6 +133,8 @@ def table_row(row: Row, item: Item) -> str:
     status = item.status.upper() if item.status != "skip" else f"SKIP {item.error}"
     if _clamped(item.adjustments):
         status += " CLAMPED"
+    if throttled(item.samples):
+        status += " THROTTLED"
     spread_s = (item.max_s - item.min_s) / 2 if len(item.samples) > 1 and item.max_s and item.min_s else None
     params = row.params
     wall_s, lm_s, dit_s, vae_s = times

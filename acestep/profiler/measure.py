@@ -19,7 +19,9 @@ from acestep.profiler.streaming import Listener, heard
 from acestep.request import DescriptionParams
 from acestep.result import Counts, DescriptionResult, GenerationResult
 from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.memory import MemoryBudget
 from harness.oom import Failure, classify
+from harness.process_memory import ProcessAccount
 from harness.records import making
 from harness.records.schema import AudioFacts, Cold, Item, Sample, key_of
 from harness.scratch import scratch_folder
@@ -125,6 +127,7 @@ class Bench:
 
     def _run(self, work: Callable[[], Any]) -> Measured:
         self.engine.budget.reset_peak()
+        MemoryBudget("cpu").reset_peak()  # of the process, whatever the engine is on
         first = work()
         if self.warmup:
             return Measured([work() for _ in range(self.repeats)], first.wall_s)
@@ -148,11 +151,20 @@ class Bench:
         }
 
     def _memory_bytes(self) -> dict[str, int]:
-        """Peaks since the first run, from each source the device has."""
-        budget = self.engine.budget
-        if self.engine.models.device.type == "cpu":
-            return {"rss": budget.peak_bytes()}
-        return {"allocated": budget.peak_allocated_bytes(), "reserved": budget.peak_bytes()}
+        """Peaks since the first run, from each source the device has, and what is there at the end."""
+        budget, device = self.engine.budget, self.engine.models.device
+        with ProcessAccount(str(device), budget) as account:
+            process = account.read()
+        of_allocator = {"allocated": budget.peak_allocated_bytes(), "reserved": budget.peak_bytes()}
+        sizes = {
+            **({} if device.type == "cpu" else of_allocator),
+            "driver": process.driver_peak_bytes,
+            "context": process.context_bytes,
+            "spilled": process.spilled_bytes,
+            "rss": process.rss_peak_bytes,
+            "swap": process.swap_bytes,
+        }
+        return {source: size for source, size in sizes.items() if size is not None}
 
 
 def counts_of(item: Item) -> Counts:

@@ -33,7 +33,7 @@ from acestep.tracing.closed_form import Networks, networks
 from harness import console
 from harness.cards import Card
 from harness.processes import Processes
-from harness.records import machine
+from harness.records import machine, making
 from harness.records.schema import Item
 from harness.text import harmless
 from harness.trace.cost import Cost
@@ -79,6 +79,7 @@ def _profile(options: Options) -> int:
         if item.typical is None:
             console.say("profile_inference", f"{item.status}: {item.error}")
             return 1
+        _warn(making.throttled(item.samples))
         _print_times(options, bench, plan, item)
         if options.streaming:
             print(f"\n{streaming.table(item, options.chunk_s, _width())}")
@@ -287,8 +288,9 @@ def _print_times(options: Options, bench: Bench, plan: EffectivePlan, item: Item
     if audio:
         facts = f"{audio.items} x {audio.audio_s:g} s of audio ({audio.silent} silent)"
         print(f"{facts}, real-time factor {item.rtf:.3f}")
-    for name, size in item.memory_bytes.items():
-        print(f"peak {name} {size / 2**30:.2f} GiB")
+    print("\n".join(tables.sizes(item.memory_bytes)))
+    if typical.telemetry:
+        print("\n".join(tables.telemetry(typical.telemetry)))
 
 
 def _llm_debug(item: Item, cfg_s: float) -> str:

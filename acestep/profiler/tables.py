@@ -16,7 +16,8 @@ from typing import Any
 from acestep.profiler.roofline import prefilled
 from acestep.result import Counts
 from acestep.text.audio_codes import CODES_PER_SECOND
-from harness.records.schema import MemoryByStage
+from harness.records.memory import MemoryByStage
+from harness.records.telemetry import Telemetry, shares
 from harness.text import harmless, wrapped
 
 NONE = "—"
@@ -31,6 +32,8 @@ MEMORY_COLUMNS = (
     *(("RSS", "rss"), ("peak", "rss_peak"), ("allocated", "allocated"), ("peak", "allocated_peak")),
     *(("reserved", "reserved"), ("driver", "driver"), ("weights", "weights")),
 )
+# Beside the columns: the driver's beyond the allocator's, what is not on the card, what is swapped out.
+AT_END = ("context", "spilled", "swap")
 MIB = 2**20
 
 
@@ -222,14 +225,45 @@ def facts_block(title: str, facts: Mapping[str, str], width: int = 80) -> str:
     return "\n".join(lines)
 
 
+def sizes(memory_bytes: Mapping[str, int]) -> list[str]:
+    """Lines of an item's memory: peaks, and what is there at the end unless that is none."""
+    return [
+        f"{name if name in AT_END else f'peak {name}'} {size / 2**30:.2f} GiB"
+        for name, size in memory_bytes.items()
+        if size or name not in AT_END
+    ]
+
+
+def telemetry(of: Telemetry) -> list[str]:
+    """Lines of what the card did: joules, watts, clocks, and what held it back."""
+    clocks_mhz = [one.sm_clock_mhz for one in of.readings if one.sm_clock_mhz is not None]
+    held_back = "n/a" if of.throttling is None else shares(of.throttling) or "none"
+    return [
+        f"energy {_figure(of.joules_per_song, 'J')} a song, {_figure(of.joules_per_audio_s, 'J')} a second"
+        f" of audio; {_figure(of.mean_w, 'W')}, the limit is {_figure(of.power_limit_w, 'W')}",
+        f"clock {_figure(min(clocks_mhz, default=None), 'MHz')} to"
+        f" {_figure(max(clocks_mhz, default=None), 'MHz')}; throttling: {held_back}",
+    ]
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "n/a" if value is None else f"{value:.4g} {unit}"
+
+
 def memory(by_stage: MemoryByStage) -> str:
     """Memory where each stage ended: of the process, of torch's allocator, of the driver, of weights."""
     rows = [("MiB", *(head for head, _ in MEMORY_COLUMNS))]
     for one in by_stage.boundaries:
-        sizes = (getattr(one, f"{name}_bytes") for _, name in MEMORY_COLUMNS)
-        rows.append((one.stage, *("n/a" if size is None else f"{size / MIB:,.0f}" for size in sizes)))
+        rows.append((one.stage, *(_mib(getattr(one, f"{name}_bytes")) for _, name in MEMORY_COLUMNS)))
     lines = (
         f"  {stage:<11}{rss:>7}{''.join(f'{cell:>10}' for cell in cells)}" for stage, rss, *cells in rows
     )
     source = f"Peaks are those since the line above; that of RSS is {by_stage.rss_source}."
-    return "\n".join(("MEMORY AT THE END OF EACH STAGE", "=" * MEMORY_RULE, *lines, source))
+    most = ", ".join(f"{name} {_mib(by_stage.most(f'{name}_bytes'))}" for name in AT_END)
+    return "\n".join(
+        ("MEMORY AT THE END OF EACH STAGE", "=" * MEMORY_RULE, *lines, source, f"At most, in MiB: {most}.")
+    )
+
+
+def _mib(size: int | None) -> str:
+    return "n/a" if size is None else f"{size / MIB:,.0f}"

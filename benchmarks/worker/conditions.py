@@ -120,7 +120,7 @@ def _temperature_c() -> float | None:
 
 
 def _gpu() -> dict[str, Any]:
-    """Of the first card that CUDA would use, as it is now."""
+    """Of the first card that CUDA would use, now. The harness is the commit's: it may not ask NVML."""
     facts: dict[str, Any] = dict.fromkeys(("gpu_slowed", "gpu_temperature_c", "gpu_mhz"))
     with suppress(ImportError):
         import pynvml

@@ -15,6 +15,7 @@ from harness import registry
 from harness.errors import UsageError
 from harness.records import schema as record
 from harness.records.schema import Header, Item, Profile, Sample, TierResult
+from harness.records.telemetry import Telemetry, shares
 from harness.text import harmless
 
 FORMULA = ("=", "+", "-", "@")  # what a spreadsheet would compute
@@ -103,6 +104,24 @@ def _upstream_times(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[st
     return {"wall_time": sample.wall_s, "error": item.error or None, **times}
 
 
+def _rows(items: Sequence[Item], columns: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """A row per item, with what its card did where a driver told that of any."""
+    telling = any(item.typical and item.typical.telemetry for item in items)
+    return [_row(item, columns) | (_telemetry_cells(item) if telling else {}) for item in items]
+
+
+def _telemetry_cells(item: Item) -> dict[str, Any]:
+    """Of the typical sample."""
+    of = (item.typical and item.typical.telemetry) or Telemetry(seconds=0.0)
+    return {
+        "joules_per_song": of.joules_per_song,
+        "joules_per_audio_s": of.joules_per_audio_s,
+        "mean_w": of.mean_w,
+        "power_limit_w": of.power_limit_w,
+        "throttling": None if of.throttling is None else shares(of.throttling),
+    }
+
+
 def _row(item: Item, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """What a table says of an item. Seconds of stages are those of the typical sample."""
     sample = item.typical
@@ -149,12 +168,12 @@ def _csv(profile: Profile) -> bytes:
     sources = sorted({source for item in profile.items for source in item.memory_bytes})
     rows = [
         {"key": item.key}
-        | _row(item, columns)
+        | row
         | {"min_s": item.min_s, "max_s": item.max_s, "samples": len(item.samples)}
         | {"first_audio_s": item.typical and item.typical.first_audio_s}
         | {f"{source}_bytes": item.memory_bytes.get(source) for source in sources}
         | provenance
-        for item in profile.items
+        for item, row in zip(profile.items, _rows(profile.items, columns), strict=True)
     ]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -181,7 +200,7 @@ def markdown(profile: Profile) -> bytes:
     facts = (record.SCHEMA, run.commit, run.source, run.dit, run.lm, run.device, run.machine.cpu)
     lines = [", ".join(escaped(fact) for fact in facts if fact) + (" (dirty)" if run.dirty else ""), ""]
     columns = _columns(run)
-    for number, row in enumerate(_table([_row(item, columns) for item in profile.items])):
+    for number, row in enumerate(_table(_rows(profile.items, columns))):
         lines.append(f"| {' | '.join(map(escaped, row))} |")
         if number == 0:
             lines.append("|---" * len(row) + "|")

@@ -15,7 +15,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from harness import nvml
 from harness.registry import PACKAGE, PACKAGES
 
 LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors")
@@ -153,45 +154,19 @@ def _cpu_name() -> str | None:
 
 
 def _gpus() -> tuple[GPU, ...]:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return ()
-    try:
-        return tuple(_gpu(index) for index in range(_answer(pynvml.nvmlDeviceGetCount) or 0))
-    finally:
-        _answer(pynvml.nvmlShutdown)
+    return tuple(_gpu(str(index)) for index in range(nvml.count() or 0))
 
 
-def _gpu(index: int) -> GPU:
-    import pynvml
-
-    card = _answer(pynvml.nvmlDeviceGetHandleByIndex, index)
-    if card is None:
-        return GPU()
-    memory = _answer(pynvml.nvmlDeviceGetMemoryInfo, card)
-    limit_mw = _answer(pynvml.nvmlDeviceGetEnforcedPowerLimit, card)
-    mig = _answer(pynvml.nvmlDeviceGetMigMode, card)  # what it is now, what it will be after a reset
-    return GPU(
-        name=_answer(pynvml.nvmlDeviceGetName, card),
-        uuid=_answer(pynvml.nvmlDeviceGetUUID, card),
-        total_bytes=None if memory is None else int(memory.total),
-        driver=_answer(pynvml.nvmlSystemGetDriverVersion),
-        power_limit_w=None if limit_mw is None else limit_mw / 1000,
-        sm_clock_mhz=_answer(pynvml.nvmlDeviceGetClockInfo, card, pynvml.NVML_CLOCK_SM),
-        memory_clock_mhz=_answer(pynvml.nvmlDeviceGetClockInfo, card, pynvml.NVML_CLOCK_MEM),
-        temperature_c=_answer(pynvml.nvmlDeviceGetTemperature, card, pynvml.NVML_TEMPERATURE_GPU),
-        mig=None if mig is None else mig[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
-    )
-
-
-def _answer(question: Callable[..., Any], *about: Any) -> Any:
-    """The driver's answer, None where it has none."""
-    import pynvml
-
-    try:
-        return question(*about)
-    except pynvml.NVMLError:
-        return None
+def _gpu(name: str) -> GPU:
+    with nvml.Card(name) as card:
+        return GPU(
+            name=card.name,
+            uuid=card.uuid,
+            total_bytes=card.total_bytes,
+            driver=card.driver,
+            power_limit_w=card.power_limit_w,
+            sm_clock_mhz=card.sm_clock_mhz,
+            memory_clock_mhz=card.memory_clock_mhz,
+            temperature_c=card.temperature_c,
+            mig=card.mig,
+        )

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from harness import registry
 from harness.oom import Failure
-from harness.records import machine
+from harness.records import machine, telemetry
 from harness.records.schema import Header, Item, Sample, Status, Streamed, key_of
 from harness.streaming import Arrivals
 from harness.subject import Engine, Plan, Result, Setup, Subject
@@ -86,9 +86,11 @@ def item(
         return Item(**configuration, status=STATUS[outcome.kind], error=outcome.message)
     last = outcome[-1]
     measured = {"status": "ok"} | measured
+    samples = tuple(map(sample, outcome))
+    configuration["warnings"] = (*plan.warnings, *throttled(samples))
     return Item(
         **configuration,
-        samples=tuple(map(sample, outcome)),
+        samples=samples,
         counts=asdict(last.counts),
         rtf=median_high(result.wall_s / result.counts.audio_s for result in outcome),
         fallbacks=last.fallbacks,
@@ -104,7 +106,13 @@ def sample(result: Result) -> Sample:
         details_s=result.details_s,
         steps_s=getattr(result, "steps_s", ()),
         first_audio_s=result.wall_s,
+        telemetry=getattr(result, "telemetry", None) or msgspec.UNSET,
     )
+
+
+def throttled(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """A warning where a card was held back in one of the runs."""
+    return telemetry.warnings(one.telemetry for one in samples if one.telemetry)
 
 
 def streamed(

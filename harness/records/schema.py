@@ -20,13 +20,14 @@ import msgspec
 from harness.adjustments import Adjustment, Fallback
 from harness.errors import MissingPrerequisite
 from harness.records.machine import Machine
+from harness.records.memory import MemoryByStage, ProcessMemory, Size
 from harness.records.status import Status
+from harness.records.telemetry import Telemetry
 from harness.registry import FORMAT
 
 SCHEMA = f"{FORMAT}1"
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # what a machine can count
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,7 +96,8 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One timed run, in seconds. Stages add up to the wall; details are spans inside them.
 
-    `stream`: absent of a run whose audio is there at its end, all at once.
+    `stream`: absent of a run whose audio is there at its end, all at once. `telemetry`: absent where no
+    driver tells of a card.
     """
 
     wall_s: float
@@ -104,6 +106,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     steps_s: tuple[float, ...] = ()
     first_audio_s: float | None = None
     stream: Streamed | msgspec.UnsetType = msgspec.UNSET
+    telemetry: Telemetry | msgspec.UnsetType = msgspec.UNSET
 
     def seconds(self, stages: Iterable[str]) -> float:
         """Of all of `stages` together; one that did not run takes none."""
@@ -139,8 +142,8 @@ class TierResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What a tier test says beside: the card that was simulated, how, and what of it was used.
 
     Bytes are None where nothing was measured. `peak_bytes` is what counts against the card, its driver's
-    share included. `exit_code` is negative for a signal, None where nothing ran. `log`: the end of the
-    output.
+    share included. `process`: the most of its process, and of that by stage; absent where nothing ran.
+    `exit_code` is negative for a signal, None where nothing ran. `log`: the end of the output.
     """
 
     tier_gb: float
@@ -153,6 +156,8 @@ class TierResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     peak_bytes: Size | None = None
     peak_source: str | None = None
     stage_peaks_bytes: Mapping[str, Size] = {}
+    process: ProcessMemory | msgspec.UnsetType = msgspec.UNSET
+    stage_processes: Mapping[str, ProcessMemory] | msgspec.UnsetType = msgspec.UNSET
     timeline: tuple[Used, ...] = ()
     phase_reached: str | None = None
     exit_code: int | None = None
@@ -173,39 +178,14 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     changed: Mapping[str, Any] = {}
 
 
-class Boundary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Memory where a stage has ended, in bytes; peaks are those since the boundary before. None: not known.
-
-    `rss`: of the process. `allocated`, `reserved`: of torch's allocator on a card. `driver`: what the card's
-    driver counts of the process. `weights`: of those that are on the device.
-    """
-
-    stage: str
-    rss_bytes: Size
-    rss_peak_bytes: Size
-    allocated_bytes: Size | None = None
-    allocated_peak_bytes: Size | None = None
-    reserved_bytes: Size | None = None
-    driver_bytes: Size | None = None
-    weights_bytes: Size
-
-
-class MemoryByStage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Memory in the order stages end, in a run of its own. `rss_source`: where peaks of the process come
-    from, and whether they could be reset. `error`: what cannot be so, empty when nothing is wrong."""
-
-    boundaries: tuple[Boundary, ...]
-    rss_source: str
-    error: str = ""
-
-
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One configuration and what came of it.
 
     `key` is `key_of(mode, requested)`. `error` is one line, empty when ok. `memory_bytes` holds the
-    sources that exist (allocated, reserved, driver, rss), `memory_by_stage` is absent where nobody asked
-    for it. `text` is what the language model wrote, `card` what a tier test adds, `input` the file of the
-    request. `rtf`: wall seconds per second of audio, lower is better.
+    sources that exist: peaks (allocated, reserved, driver, rss), and what there is at the end (context,
+    spilled, swap), as in `ProcessMemory`. `memory_by_stage` is absent where nobody asked for it. `text` is
+    what the language model wrote, `card` what a tier test adds, `input` the file of the request. `rtf`: wall
+    seconds per second of audio, lower is better.
     """
 
     key: str

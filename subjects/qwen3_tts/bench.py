@@ -23,7 +23,8 @@ from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.files import writable
 from harness.oom import Failure, classify
 from harness.records import machine, making, performance_plan
-from harness.records.schema import AudioFacts, Boundary, Cold, Input, Item, MemoryByStage, key_of
+from harness.records.memory import Boundary, MemoryByStage
+from harness.records.schema import AudioFacts, Cold, Input, Item, key_of
 from harness.records.writer import Writer
 from harness.streaming import Arrivals, largest_error, unequal
 from harness.text import harmless

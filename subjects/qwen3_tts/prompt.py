@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.checks import one_of
+from harness.checks import one_of, shown
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ TEXT_END, REFERENCE_END = 5, 2  # tokens behind a text, with the turn that follo
 
 @dataclass(frozen=True)
 class ControlIds:
-    """Ids of control tokens, languages and speakers; by default the published ones.
+    """Ids of control tokens, languages and speakers, and what a frame holds; by default the published ones.
 
-    `tts_*` are text tokens, all others rows of the talker's codec table. `dialects`: the language that a
-    speaker has instead of Chinese, or of none.
+    `tts_*` are text tokens, all others rows of the talker's codec table, after its `codes`. `dialects`: the
+    language that a speaker has instead of Chinese, or of none. A frame has `groups` codes.
     """
 
     tts_pad: int = 151_671
@@ -83,6 +83,8 @@ class ControlIds:
     dialects: Mapping[str, str] = field(
         default_factory=lambda: {"eric": "sichuan_dialect", "dylan": "beijing_dialect"}
     )
+    groups: int = 16
+    codes: int = 2_048
 
 
 PUBLISHED = ControlIds()
@@ -127,7 +129,8 @@ def layout(
 
     `text`, `instruct`, `reference.text`: token ids of their templates. A speaker is a name of CustomVoice or,
     `x_vector`, what Base hears in a recording; VoiceDesign has neither. `streaming`: text comes with the
-    frames. Raises UsageError for a language or speaker that is none, two speakers, and a text without tokens.
+    frames. Raises UsageError for a language or speaker that is none, two speakers, a text without tokens, and
+    codes of a reference that are none.
     """
     role, body = [*text[:ROLE]], [*text[ROLE:-TEXT_END]]
     if not body:
@@ -180,6 +183,12 @@ def _in_context(
     body: list[int], reference: Reference, streaming: bool, ids: ControlIds
 ) -> tuple[list[Row], list[int]]:
     """Rows of a text that goes on after a reference's, and of the reference's frames; what trails."""
+    for number, frame in enumerate(reference.codes):
+        if len(frame) != ids.groups or not all(0 <= code < ids.codes for code in frame):
+            raise UsageError(
+                f"reference: frame {number} is {shown([*frame])}; use {ids.groups} codes a frame, each from "
+                f"0 to {ids.codes - 1}"
+            )
     texts = [*reference.text[ROLE:-REFERENCE_END], *body, ids.tts_eos]
     frames = [(ids.bos,), *(tuple(frame) for frame in reference.codes)]
     if streaming:
@@ -211,16 +220,15 @@ def embed(
     sides = distinct[torch.tensor([places[token] for token in texts], device=device)]
     rows, trailing = sides[: len(prompt.rows)], sides[len(prompt.rows) : -1]
 
-    def at(length: int) -> list[int]:
-        return [place for place, row in enumerate(prompt.rows) if len(row.codes) == length]
-
-    if tags := at(1):
-        codes = torch.tensor([prompt.rows[place].codes[0] for place in tags], device=device)
-        rows[tags] += talker.codec(codes)
-    if frames := at(predictor.config.num_code_groups):
+    tags = [place for place, row in enumerate(prompt.rows) if len(row.codes) == 1]
+    frames = [place for place, row in enumerate(prompt.rows) if len(row.codes) > 1]
+    speakers = [place for place, row in enumerate(prompt.rows) if row.x_vector]
+    codes = torch.tensor([prompt.rows[place].codes[0] for place in tags], device=device)
+    rows[tags] += talker.codec(codes)
+    if frames:
         codes = torch.tensor([prompt.rows[place].codes for place in frames], device=device)
         rows[frames] += predictor.summed(talker.codec(codes[:, 0]), codes[:, 1:])
-    if speakers := [place for place, row in enumerate(prompt.rows) if row.x_vector]:
+    if speakers:
         if x_vector is None:
             raise ValueError("the prompt has a speaker's row, and no x-vector is given")
         rows[speakers] += x_vector.to(rows)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import UNSET
 
-from harness.records.schema import Input, Item, MemoryByStage
+from harness.records.memory import MemoryByStage
+from harness.records.schema import Input, Item
 from harness.spans import OTHER
 from harness.text import harmless
 

@@ -5,6 +5,7 @@ import itertools
 import math
 
 import pytest
+from fake_nvml import FakeGPU, FakeNVML
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -267,22 +268,7 @@ def test_devices_are_known_or_refused():
 @pytest.fixture
 def one_card(monkeypatch):
     """NVML with a single 8 GB card, known by index 0 and by a UUID."""
-    import pynvml
-
-    class Memory:
-        total = int(7.66 * GIB)
-
-    def by_index(index):
-        if index != 0:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        return "handle"
-
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", by_index)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: "handle")
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: "RTX 4060")
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: Memory)
+    FakeNVML(monkeypatch, FakeGPU(name="RTX 4060", uuid="GPU-1234", total_bytes=int(7.66 * GIB)))
 
 
 @pytest.mark.parametrize("visible", [None, "0", "GPU-1234", "3,0", "3, GPU-1234"])

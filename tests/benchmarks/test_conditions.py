@@ -10,6 +10,7 @@ import psutil
 import pynvml
 import pytest
 from asv.results import Results
+from fake_nvml import FakeGPU, FakeNVML
 from places import ROOT
 
 from scripts import asv_conditions
@@ -103,12 +104,7 @@ def test_counters_of_throttling_are_of_the_time_between(conditions, tmp_path):
 def test_a_card_at_its_power_limit_is_at_work_and_a_hot_one_is_slowed(
     conditions, monkeypatch, reasons, slowed
 ):
-    answers = {
-        "nvmlInit": None, "nvmlDeviceGetHandleByIndex": "card", "nvmlDeviceGetTemperature": 61,
-        "nvmlDeviceGetCurrentClocksThrottleReasons": reasons, "nvmlDeviceGetClockInfo": 1980,
-    }  # fmt: skip
-    for name, answer in answers.items():
-        monkeypatch.setattr(pynvml, name, lambda *_, answer=answer: answer)
+    FakeNVML(monkeypatch, FakeGPU(temperature_c=61, reasons=reasons, sm_mhz=1980))
     facts = conditions.since(conditions.read())
     assert (facts["gpu_slowed"], facts["gpu_temperature_c"], facts["gpu_mhz"]) == (slowed, 61, 1980)
 

@@ -9,9 +9,9 @@ from collections import Counter
 
 import pytest
 
-from acestep.gpu_config import tier_for
+from acestep.gpu_config import POLICIES, tier_for
 from harness.accelerators import NOMINAL_GB, snap
-from harness.cards import OR_A_FILE, TABLE, cards, find, read
+from harness.cards import OR_A_FILE, TABLE, cards, example, find, known, read
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import CONTEXT_BYTES, GIB
 
@@ -45,6 +45,12 @@ def test_every_tier_that_cards_are_sold_in_has_one():
     # None has between 6 and 8 GB, which would be tier3.
     tiers = {tier_for(snap(card.memory_gib)).tier for card in cards()}
     assert tiers == {"tier1", "tier2", "tier4", "tier5", "tier6a", "tier6b", "unlimited"}
+
+
+def test_the_example_of_a_size_was_sold_with_it():
+    sizes = {size for policy in POLICIES.values() for size in policy.tested_gb}
+    assert all(known(example(size), size) for size in sizes)
+    assert example(7) == ""
 
 
 def test_units():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fake_nvml import FakeGPU, FakeNVML
 from torch import nn
 
 from harness import accelerators, quantization
@@ -52,16 +53,9 @@ def test_of_a_card_that_is_not_here_no_driver_is_asked(installed, monkeypatch):
 
 @pytest.mark.parametrize(("visible", "expected"), [(None, (8, 6)), ("1", (9, 0)), ("", None), ("-1", None)])
 def test_the_capability_is_that_of_the_visible_card(visible, expected, monkeypatch):
-    import pynvml
-
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
+    FakeNVML(monkeypatch, FakeGPU(capability=(8, 6)), FakeGPU(capability=(9, 0)))
+    if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetCudaComputeCapability", [(8, 6), (9, 0)].__getitem__)
     assert accelerators.capability(0) == expected
 
 

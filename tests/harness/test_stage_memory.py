@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from types import SimpleNamespace
 
-import pynvml
 import pytest
 import torch
 
@@ -14,13 +12,13 @@ from harness import memory
 from harness.cards import find
 from harness.device import VIRTUAL
 from harness.memory import GIB, MemoryBudget
-from harness.records.schema import Boundary, MemoryByStage
+from harness.records.memory import Boundary, MemoryByStage
 from harness.spans import record, span
-from harness.stage_memory import StageMemory, driver_bytes, shortfall
+from harness.stage_memory import StageMemory, shortfall
 from harness.trace.fake_card import FakeCard
 from harness.virtual_card import MIB, VirtualBudget
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda", 1)
+CPU = torch.device("cpu")
 ON_CARD = ("allocated_bytes", "allocated_peak_bytes", "reserved_bytes", "driver_bytes")
 resettable = pytest.mark.skipif(
     not os.access(memory._Cpu.CLEAR_REFS, os.W_OK), reason="needs Linux's /proc/self/clear_refs"
@@ -83,43 +81,6 @@ def test_a_card_has_the_figures_of_its_allocator():
     ]
     assert works.reserved_bytes == rests.reserved_bytes == 60 * MIB  # 20 for the small one, 40 for the other
     assert works.driver_bytes is None and works.weights_bytes == 3 * MIB and not found.error
-
-
-@pytest.fixture
-def driver(monkeypatch):
-    """A driver that counts `driver` as the processes of a card."""
-    processes: list[SimpleNamespace] = []
-    answers = {
-        "nvmlInit": lambda: None,
-        "nvmlShutdown": lambda: None,
-        "nvmlDeviceGetHandleByIndex": {1: "the second card"}.__getitem__,
-        "nvmlDeviceGetComputeRunningProcesses": {"the second card": processes}.__getitem__,
-    }
-    for name, answer in answers.items():
-        monkeypatch.setattr(pynvml, name, answer)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return processes
-
-
-def test_the_driver_counts_this_process_alone(driver):
-    driver += [
-        SimpleNamespace(pid=1, usedGpuMemory=9 * GIB),
-        SimpleNamespace(pid=os.getpid(), usedGpuMemory=GIB),
-    ]
-    assert driver_bytes(CUDA) == GIB
-    driver.pop()
-    assert driver_bytes(CUDA) is None  # as in a container
-    driver.append(SimpleNamespace(pid=os.getpid(), usedGpuMemory=None))  # as on Windows
-    assert driver_bytes(CUDA) is None
-    assert driver_bytes(CPU) is None
-
-
-def test_without_a_driver_it_says_nothing(monkeypatch):
-    def fails() -> None:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-
-    monkeypatch.setattr(pynvml, "nvmlInit", fails)
-    assert driver_bytes(CUDA) is None
 
 
 def boundary(**sizes: int | None) -> Boundary:

@@ -30,6 +30,8 @@ IDS = ControlIds(
     languages={"chinese": 32, "english": 33, "sichuan_dialect": 34},
     speakers={"ryan": 35, "eric": 36},
     dialects={"eric": "sichuan_dialect"},
+    groups=GROUPS,
+    codes=CODES,
 )
 
 
@@ -65,7 +67,7 @@ def configs(width: int = 16) -> tuple[TalkerConfig, CodePredictorConfig]:
     return talker, predictor
 
 
-def build(width: int = 16) -> Speech:
+def build(width: int = 16, device: torch.device = CPU) -> Speech:
     """Models in fp64, in which no rounding changes what is drawn."""
     of_talker, of_predictor = configs(width)
     talker: Talker = on_meta(lambda: Talker(of_talker))
@@ -75,7 +77,7 @@ def build(width: int = 16) -> Speech:
         for name, shape in parameter_shapes(module, prefix).items():
             value = torch.randn(shape, generator=lot, dtype=torch.float64)
             weights[name] = 1 + value / 4 if name.endswith("norm.weight") else value / shape[-1] ** 0.5
-        materialise(module, weights.__getitem__, prefix=prefix, device=CPU, dtype=torch.float64)
+        materialise(module, weights.__getitem__, prefix=prefix, device=device, dtype=torch.float64)
     return Speech(talker, predictor, weights)
 
 

@@ -255,6 +255,14 @@ def over_the_tier(send, job):
     result(send, generation_peak_bytes=job.cap_bytes + 1)
 
 
+def over_the_card(send, job):
+    """The allocator is within its cap, and what the driver counts is not within the card."""
+    spilled_bytes = int(os.environ["ZOO_SPILLED"])
+    process = {"rss_bytes": 1, "rss_peak_bytes": 2, "spilled_bytes": spilled_bytes}
+    process["driver_peak_bytes"] = int(os.environ["ZOO_DRIVER"])
+    result(send, ended_peak_bytes=1, ended_process=process)
+
+
 class NoRoom(Reporter):
     """The real worker; when `phase` begins, its card shrinks to `spare` bytes more than what is in use."""
 

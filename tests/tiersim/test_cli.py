@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -160,6 +161,24 @@ def test_each_case_is_resolved_once(monkeypatch):
     variants, rungs = 2 * len(VARIANTS), 2 * 3  # two cards, of which one has room for a language model
     assert len(resolved) == variants + rungs
     assert 0 < len(ran) == len({plan.key for plan in ran}) < variants + rungs
+
+
+def test_the_fit_matrix_is_a_picture_and_leads_to_the_cases_of_the_page(outcomes, capsys, tmp_path):
+    picture, folder = tmp_path / "fits.svg", tmp_path / "out"
+    outcomes[8] = lambda case: {"status": "oom"} if case.variant == "no-offload" else {}
+    line = f"--matrix --tiers 6 8 --dit acestep-v15-turbo --svg {picture} --out {folder}"
+    assert go(line) == 0
+    assert f"picture  {picture}" in capsys.readouterr().out
+    assert {case.lm for case in outcomes["ran"]} == {False, True}
+    drawn, page = picture.read_text(), (folder / "report.html").read_text()
+    cells = 2 * 2 * len(VARIANTS)  # cards, without and with a language model
+    assert drawn.count('<g class="cell ') == page.count('<g class="cell ') == cells
+    assert drawn.count(">does not fit</text>\n</g>") == 2 + 1  # and what the colour means
+    assert "What fits which card, measured" in drawn and "href" not in drawn
+    cases = re.findall(r'href="(#case\d+)">\n<g', page)
+    assert len(cases) == cells - len(VARIANTS)  # no language model on 6 GB
+    assert set(cases) == {f"#case{number}" for number in range(len(outcomes["ran"]))}
+    assert all(f'id="{case[1:]}"' in page for case in cases)
 
 
 def test_strict_refuses_what_a_tier_would_clamp(outcomes, capsys):

@@ -78,7 +78,8 @@ WRONG = [
     "--card rtx9999", "--card rtx4090 --device-json a.json", "--cap host --device cuda",
     "--lm-backend onnx", "--lm-backend vllm --predict --with-lm", "--gpus 0 --run --device cpu",
     "--lm-backend mlx --cap virtual --batch-boundary --tiers 8",
-    "--benchmark-output /no/such/folder/a.json", "--out /proc/no",
+    "--benchmark-output /no/such/folder/a.json", "--out /proc/no", "--svg /no/such/folder/a.svg",
+    "--matrix --boundary", "--matrix --batch-boundary", "--suggest --matrix", "--suggest --svg a.svg",
 ]  # fmt: skip
 
 

@@ -7,12 +7,16 @@ import json
 import msgspec
 from tier_records import record
 
+from harness.memory import GIB
 from harness.records import forms
 from harness.records import writer as output
+from harness.records.memory import ProcessMemory
 from harness.records.schema import Item
+from harness.records.telemetry import Telemetry
 from harness.text import UNSAFE
 from tiersim import document
 from tiersim.case import Case, resolve
+from tiersim.notes import label
 from tiersim.record import Sample
 
 PLAN = resolve(Case(8, source="synthetic-tiny", cap="virtual"))
@@ -55,6 +59,20 @@ def test_an_item_of_a_record():
     ]
     assert item.requested["preset"] == "fixed"
     assert item.effective["lm_backend"] == "vllm" and item.effective["quantization"] == "int8_weight_only"
+
+
+def test_an_item_has_what_host_and_driver_count_and_says_that_its_card_was_hot():
+    process = ProcessMemory(rss_bytes=1, rss_peak_bytes=2, driver_peak_bytes=GIB, context_bytes=GIB // 2)
+    hot = Telemetry(seconds=2.0, energy_j=500.0, throttling={"hardware slowdown": 0.25, "power cap": 1.0})
+    made = record(8, process=process, stage_processes={"diffuse": process}, telemetry=hot)
+    item, warning = document.item(made), "the card was throttled: hardware slowdown 25% of the time"
+    assert (item.card.process, item.card.stage_processes) == (process, {"diffuse": process})
+    assert item.typical.telemetry == hot and item.warnings[-1] == warning in item.card.notes
+    assert label(made) == label(record(8))  # of memory it says nothing
+    assert msgspec.json.decode(msgspec.json.encode(item), type=Item) == item
+    without = msgspec.to_builtins(document.item(record(8)))
+    assert not {"process", "stage_processes"} & without["card"].keys()
+    assert "telemetry" not in without["samples"][0]
 
 
 def test_an_item_says_how_its_engine_ran():

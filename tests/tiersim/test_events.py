@@ -15,6 +15,8 @@ FIELDS = {
     "load_peak_bytes": 7, "peak_source": "s", "counts": {"dit_steps": 8, "audio_s": 2.5},
     "fallbacks": [{"stage": "s", "reason": "r", "action": "a"}], "error": "E", "message": "m",
     "environment": {"lm": None, "compile": False, "threads": 2, "x": 0.5}, "requested_bytes": None,
+    "ended_process": {"rss_bytes": 8, "rss_peak_bytes": 9, "driver_bytes": None},
+    "telemetry": {"seconds": 1.5, "energy_j": 2.5, "throttling": {"power cap": 1}, "readings": []},
 }  # fmt: skip
 MARK = "the value"
 BAD = {
@@ -31,7 +33,7 @@ BAD = {
 INSIDE = ("stages_s", "counts", "environment")
 OF_FAILURES = {"kind", "requested_bytes", "generation_peak_bytes", "load_peak_bytes", "peak_source"}
 OPTIONAL = {
-    "result": {"load_peak_bytes", "counts", "fallbacks", "environment"},
+    "result": {"load_peak_bytes", "counts", "fallbacks", "environment", "telemetry"},
     "oom": OF_FAILURES,
     "error": OF_FAILURES,
 }
@@ -66,7 +68,7 @@ def test_no_field_has_a_value_it_must_not_have(kind, field):
 @pytest.mark.parametrize(("kind", "field"), FIELDS_OF_KINDS)
 def test_a_field_that_is_missing_is_one_that_may_be(kind, field):
     event = parse(line({name: value for name, value in valid(kind).items() if name != field}))
-    may_be = {"used_bytes", "ended_peak_bytes"} | OPTIONAL.get(kind, set())
+    may_be = {"used_bytes", "ended_peak_bytes", "ended_process"} | OPTIONAL.get(kind, set())
     assert (event is not None) == (field in may_be)
 
 
@@ -74,6 +76,25 @@ def test_a_field_that_is_missing_is_one_that_may_be(kind, field):
 @pytest.mark.parametrize("bad", sorted(BAD.keys() - {"negative"}))
 def test_nor_has_what_is_inside_one(field, bad):
     assert parse(line(valid("result") | {field: {"x": MARK}}, BAD[bad])) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "inside"),
+    [
+        ("ended_process", {"rss_bytes": MARK, "rss_peak_bytes": 1}),
+        ("ended_process", {"rss_bytes": 1, "rss_peak_bytes": 1, "driver_bytes": MARK}),
+        ("telemetry", {"seconds": MARK}),
+        ("telemetry", {"seconds": 1, "energy_j": MARK}),
+        ("telemetry", {"seconds": 1, "throttling": {"power cap": MARK}}),
+        ("telemetry", {"seconds": 1, "readings": [[1, MARK, 1, 1, 1, []]]}),
+    ],
+    ids=str,
+)
+def test_nor_has_a_figure_of_process_or_card(field, inside):
+    event = valid("result") | {field: inside}
+    assert parse(line(event, "1")) is not None
+    for name, value in BAD.items():
+        assert parse(line(event, value)) is None, name
 
 
 NO_EVENTS = (b"", b"null", b"[1]", b"7", b'{"v": 1}', b'{"event": []}', b'{"event": "x"}', b"\xff",

@@ -11,6 +11,7 @@ from acestep.subject import SUBJECT
 from harness.cards import find
 from harness.chart import Chart, colours
 from harness.memory import GIB
+from harness.records.memory import ProcessMemory
 from tiersim import document, html
 from tiersim.case import Case, resolve
 from tiersim.record import Sample
@@ -57,12 +58,16 @@ def read(*records, tables=()):
 
 
 def test_the_page_holds_every_record_and_needs_nothing_else():
+    process = ProcessMemory(rss_bytes=1, rss_peak_bytes=3 * GIB, driver_peak_bytes=8 * GIB, swap_bytes=0)
     page = read(
-        record(8, peak_gb=7.2, timeline=TIMELINE), record(12, "oom", log="last words"), tables=["A <T>"]
+        record(8, peak_gb=7.2, timeline=TIMELINE, process=process),
+        record(12, "oom", log="last words"),
+        tables=["A <T>"],
     )
     assert page.tags.count("section") == 2 and page.tags.count("svg") == 1
     words = " ".join(page.words)
     assert all(word in words for word in ("tier4", "OOM", "it was oom", "last words", "A <T>", "7.20 GB"))
+    assert "driver 8.00 GB · resident set 3.00 GB · swap 0.0 MB" in words
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert page.attributes.count(("class", "scroll")) == 2  # on a telephone the chart keeps its size
     loading = [(name, value) for name, value in page.attributes if name in ("src", "href", "action", "style")]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.records.memory import ProcessMemory
 from tiersim import journal
 from tiersim.journal import Journal, thinned
 from tiersim.record import Sample
@@ -29,18 +30,23 @@ def test_events_do_not_depend_on_how_the_bytes_arrive(cuts):
 
 def test_memory_and_peaks_belong_to_their_phases():
     reader = Journal(started_s=1.0)
+    held = {"rss_bytes": 4, "rss_peak_bytes": 9, "driver_bytes": 6}
+    more = {"rss_bytes": 5, "rss_peak_bytes": 7, "swap_bytes": 0}
     sent = [
         {"event": "phase", "name": "load", "used_bytes": 5},
         {"event": "hb", "used_bytes": 9},
-        {"event": "phase", "name": "diffuse", "ended_peak_bytes": 10, "used_bytes": 3},
-        {"event": "oom", "error": "E", "message": "m", "ended_peak_bytes": 7},
+        {"event": "phase", "name": "diffuse", "ended_peak_bytes": 10, "used_bytes": 3, "ended_process": held},
+        {"event": "phase", "name": "load", "ended_peak_bytes": 7},  # of which nothing else is known
+        {"event": "oom", "error": "E", "message": "m", "ended_peak_bytes": 8, "ended_process": more},
     ]
     for t_s, event in enumerate(sent):
         reader.feed(json.dumps({"v": 1, "monotonic_s": 1.0 + t_s / 1e6} | event).encode() + b"\n")
     assert reader.stage_peaks == {"load": 10, "diffuse": 7}
     assert [(s.phase, s.used_bytes) for s in reader.samples] == [("load", 5), ("load", 9), ("diffuse", 3)]
     assert [round(s.t_s * 1e6) for s in reader.samples] == [0, 1, 2]
-    assert (reader.events, reader.steps) == (4, 3)  # a heartbeat is no progress
+    most = ProcessMemory(rss_bytes=5, rss_peak_bytes=9, swap_bytes=0, driver_bytes=6)
+    assert reader.stage_processes == {"load": most}
+    assert (reader.events, reader.steps) == (5, 4)  # a heartbeat is no progress
 
 
 @pytest.mark.parametrize("monotonic_s", [1.0, time.monotonic() + 1e6], ids=["before", "after"])

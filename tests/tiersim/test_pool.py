@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from fake_nvml import FakeGPU, FakeNVML
 from places import ZOO
 from tier_records import bare_record
 
@@ -57,7 +58,7 @@ def test_records_come_as_they_end_and_return_in_order():
 
 @pytest.mark.parametrize("gpus", [["0", "1"], ["GPU-a", "GPU-b"]])
 def test_one_worker_per_card(monkeypatch, gpus):
-    monkeypatch.setattr(pool.nvml, "used_bytes", lambda gpu: 0)
+    FakeNVML(monkeypatch, FakeGPU(uuid="GPU-a"), FakeGPU(uuid="GPU-b"))
     machine = Machine(together=2)
     run_plans(PLANS, on_record=print, gpus=gpus, run=machine.run)
     assert machine.most == 2
@@ -103,7 +104,7 @@ def test_host_memory_is_not_promised_twice():
 def test_a_card_that_keeps_memory_is_not_used_again(monkeypatch, given_back, usable):
     monkeypatch.setattr(pool, "RETURN_S", 0.3)
     readings = iter([0, 3 * GIB, *([0] if given_back else [3 * GIB] * 100)])
-    monkeypatch.setattr(pool.nvml, "used_bytes", lambda gpu: next(readings, 0))
+    monkeypatch.setattr(pool, "_used_bytes", lambda gpu: next(readings, 0))
     slots = Slots(["0"], host_bytes=GIB)
     with slots.taken(0):
         pass

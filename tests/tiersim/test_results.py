@@ -16,6 +16,8 @@ from tier_records import record
 from harness import cards, registry
 from harness.errors import UsageError
 from harness.records import machine
+from harness.records.memory import ProcessMemory
+from harness.records.telemetry import Reading, Telemetry
 from harness.trace import calibration
 from tiersim import Case, Record, results
 from tiersim.case import resolve
@@ -52,6 +54,21 @@ def test_a_record_of_before_steps_were_graphs_is_read():
     data = msgspec.to_builtins(record(8))
     assert data.pop("graphs") is False
     assert msgspec.convert(data, Record) == record(8)
+
+
+def test_process_and_card_of_a_case_are_kept_and_are_not_there_where_nothing_was_told(tmp_path):
+    process = ProcessMemory(rss_bytes=1, rss_peak_bytes=2, driver_bytes=3)
+    readings = (Reading(0.5, 300.0, 1980, None, 60, ("power cap",)),)
+    telemetry = Telemetry(seconds=2.0, energy_j=500.0, throttling={"power cap": 1.0}, readings=readings)
+    made = record(8, process=process, stage_processes={"diffuse": process}, telemetry=telemetry)
+    with Results(tmp_path) as folder:
+        folder.add(PLAN, record(8))
+        before = msgspec.json.decode(folder._path(PLAN).read_bytes())
+        folder.add(PLAN, made)
+        assert folder.find(PLAN) == made
+        now = msgspec.json.decode(folder._path(PLAN).read_bytes())
+    assert now.keys() - before.keys() == {"process", "stage_processes", "telemetry"}
+    assert {name: now[name] for name in before} == before
 
 
 @pytest.mark.parametrize("kind", ["torn", "deep", "endless", "pipe", "folder", "large"])

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import MappingProxyType, SimpleNamespace
 
 import msgspec
@@ -20,6 +21,7 @@ from tiersim import Case, run_case, supervisor
 from tiersim.case import resolve
 from tiersim.journal import SAMPLES
 from tiersim.record import Record
+from tiersim.run import run_plan
 from tiersim.supervisor import Cancelled
 
 MIB = 2**20
@@ -88,6 +90,24 @@ def test_each_way_to_end_has_one_status(kind, status, exit_code, words):
     assert words in record.reason
     assert "\n" not in record.reason
     assert record.phase_reached == "load"
+
+
+@pytest.mark.parametrize(
+    ("driver_gib", "spilled_mib", "status", "reason"),
+    [
+        (4, 0, "ok", ""),
+        (4.25, 0, "oom", "the driver counts 4.25 GiB, over 4 GB"),
+        (4, 512, "oom", "0.50 GiB of it spilled into the host's memory"),
+    ],
+)
+def test_a_process_larger_than_the_card_does_not_pass(driver_gib, spilled_mib, status, reason):
+    """Though its allocator kept within the cap: the context may be larger than what was set aside for it."""
+    counted = {"ZOO_DRIVER": f"{driver_gib * 2**30:.0f}", "ZOO_SPILLED": f"{spilled_mib * MIB}"}
+    plan = replace(resolve(Case(4, device="cpu", cap="host", timeout_s=60)), cap_kind="cuda")
+    record = run_plan(plan, worker=(sys.executable, str(ZOO), "over_the_card"), environ=counted)
+    assert (record.status, record.reason, record.exit_code) == (status, reason, 0)
+    assert record.peak_bytes == 123 * MIB and record.process == record.stage_processes["load"]
+    assert record.process.driver_peak_bytes == driver_gib * 2**30
 
 
 def test_a_success_carries_its_figures():

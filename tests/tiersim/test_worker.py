@@ -46,6 +46,9 @@ def test_a_generation_under_a_verified_cap(cap, kind, command):
     assert record.generation_peak_bytes == max(
         peak for phase, peak in record.stage_peaks_bytes.items() if phase.partition("/")[0] not in LOADING
     )
+    assert record.process and record.stage_processes.keys() >= phases - {"cap"}
+    assert record.process.rss_peak_bytes == max(p.rss_peak_bytes for p in record.stage_processes.values())
+    assert record.process.driver_bytes is record.process.context_bytes is record.telemetry is None
     assert 5 < len(record.timeline) <= 200
     assert {sample.phase for sample in record.timeline} & phases
     times = [sample.t_s for sample in record.timeline]

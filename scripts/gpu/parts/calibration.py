@@ -5,7 +5,6 @@ The first step is the first that this process does with the card: what it finds 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import partial
 
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from acestep.profiler.devices import best_s
-from harness.accelerators import ask_card
+from harness import nvml
 from harness.device import resolve_device, resolve_dtype, synchroniser
 from harness.errors import BenchError, MissingPrerequisite
 from harness.graphs import Graphs
@@ -73,15 +72,11 @@ def _memory(task: Task) -> Measured:
 
 def driver_reading(index: int) -> tuple[int, str]:
     """Bytes of the card that are in use, and the driver's version. Raises MissingPrerequisite."""
-    import pynvml
-
-    def ask(card: object) -> tuple[int, str]:
-        return int(pynvml.nvmlDeviceGetMemoryInfo(card).used), str(pynvml.nvmlSystemGetDriverVersion())
-
-    answer = ask_card(index, os.environ.get("CUDA_VISIBLE_DEVICES"), ask)
-    if answer is None:
+    with nvml.Card(nvml.name_of(index)) as card:
+        used_bytes, driver = card.used_bytes, card.driver
+    if used_bytes is None or driver is None:
         raise MissingPrerequisite("NVML, which says how large a context is, does not know this card")
-    return answer
+    return used_bytes, driver
 
 
 def _convolution_copies(channels: int, dilation: int, places: int, device: torch.device) -> float:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from harness.accelerators import ask_card
 from harness.errors import MissingPrerequisite
 from harness.memory import hand_back
+from harness.nvml import Card
 from scripts.gpu.parts.songs import NO_LM, open_engine, setup_of, song
 from scripts.gpu.steps import Measured, Step, Task
 
@@ -54,17 +53,12 @@ def measure(
 def counter(task: Task) -> Callable[[], float]:
     """What reads the card's joules. Raises MissingPrerequisite where nothing counts them."""
     task.need_cuda("joules")
-    import pynvml
-
-    index = int(task.device.partition(":")[2] or 0)
+    card = Card.of_device(task.device)
 
     def read() -> float:
-        milli = ask_card(
-            index, os.environ.get("CUDA_VISIBLE_DEVICES"), pynvml.nvmlDeviceGetTotalEnergyConsumption
-        )
-        if milli is None:
+        if (energy_j := card.energy_j) is None:
             raise MissingPrerequisite("NVML counts no joules on this card")
-        return milli / 1000
+        return energy_j
 
     read()
     return read

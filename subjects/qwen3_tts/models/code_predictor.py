@@ -76,7 +76,10 @@ class CodePredictor(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Inputs `[..., H]` of the talker's width at the predictor's, `[..., h]`."""
-        return x if self.small_to_mtp_projection is None else self.small_to_mtp_projection(x)
+        if self.small_to_mtp_projection is None:
+            return x
+        with few_rows(x.shape[:-1].numel()):
+            return self.small_to_mtp_projection(x)
 
     def input(self, index: int, code: Tensor) -> Tensor:
         """The input `[B, h]` of codes number `index`, 0 to 14, `code [B]`. `prepare` comes before."""

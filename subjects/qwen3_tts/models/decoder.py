@@ -5,15 +5,15 @@
 
 Decoding costs 4.96 GFLOP a frame, 62 GFLOP per second of audio: all but 2 % of it convolutions.
 
-A layer that looks back asks a `Past` for what was there before its input. At the start of an utterance that
-is nothing; in a stream (`decoder_state`) it is what the last step kept. All else is the same computation.
+A layer that looks back asks a `Past` (`causal`) for what was there before its input. At the start of an
+utterance that is nothing; in a stream (`decoder_state`) it is what the last step kept. All else is the same
+computation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import repeat
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -26,22 +26,11 @@ from harness.nn.snake import LOGS, Snake, unlogged
 from harness.parity import compare
 from harness.tensor_files import Shape
 from subjects.qwen3_tts.config import DecoderConfig
+from subjects.qwen3_tts.models.causal import CausalConv, Past, Upsampling
 
 DILATIONS = (1, 3, 9)
 LEAST_USAGE = 1e-5  # of a codebook's entry, by which its sum is divided
 CHUNK, CONTEXT = 300, 25  # frames that the published package decodes at once, and repeats before them
-
-
-class Past(Protocol):
-    """What was before the input at hand."""
-
-    def joined(self, layer: CausalConv, x: Tensor) -> Tensor:
-        """`x [B, C, n]` behind the `layer.reach` columns of the layer's input before it."""
-        ...
-
-    def attention(self, x: Tensor) -> tuple[Rope, Iterable[Attend]]:
-        """The RoPE table of the frames `x [B, n, H]`, and how each layer in turn lets them see keys."""
-        ...
 
 
 class Start:
@@ -60,64 +49,11 @@ class Start:
         return rope, repeat(sliding(batch, frames, before, x.dtype, x.device, ahead=False))
 
 
-class CausalConv(nn.Module):
-    """Convolution `[B, C, n] -> [B, C', n]` that sees a column and `reach` = (k - 1)·dilation before it."""
-
-    def __init__(self, channels: int, out: int, kernel: int, dilation: int = 1, groups: int = 1):
-        super().__init__()
-        self.conv = nn.Conv1d(channels, out, kernel, dilation=dilation, groups=groups)
-        self.reach = (kernel - 1) * dilation
-
-    def forward(self, x: Tensor, past: Past) -> Tensor:
-        length = x.shape[-1]
-        if self.reach:
-            x = past.joined(self, x)
-        if x.device.type == "cpu" and self.conv.groups == 1 and length <= self.conv.out_channels:
-            return self._product(x)
-        return self.conv(x)
-
-    def _product(self, x: Tensor) -> Tensor:
-        """The same as a matrix product. oneDNN would lay out the weights anew, of which there are more."""
-        columns = x.unfold(-1, self.reach + 1, 1)[..., :: self.conv.dilation[0]]  # [B, C, n, k]
-        rows = columns.transpose(1, 2).flatten(2)
-        return F.linear(rows, self.conv.weight.flatten(1), self.conv.bias).transpose(1, 2)
-
-
-class Upsampling(CausalConv, Folded):
-    """Transposed convolution `[B, C, n] -> [B, C', n·stride]` of kernel `columns`·stride, cut after n·stride.
-
-    Output i·stride + j is the product of columns i, i - 1, ... with the kernel's places j, j + stride, ...:
-    that is a convolution with `stride` outputs in each channel, and none is computed to be cut off.
-    """
-
-    def __init__(self, channels: int, out: int, stride: int, columns: int):
-        super().__init__(channels, out * stride, columns)
-        self.stride = stride
-
-    def forward(self, x: Tensor, past: Past) -> Tensor:
-        return super().forward(x, past).unflatten(1, (-1, self.stride)).transpose(2, 3).flatten(2)
-
-    def stored(self) -> dict[str, Shape]:
-        outs, channels, columns = self.conv.weight.shape
-        out = outs // self.stride
-        return {"conv.weight": (channels, out, columns * self.stride), "conv.bias": (out,)}
-
-    def folded(self, name: str, read: Read) -> Tensor:
-        if name == "conv.bias":
-            return read(name).repeat_interleave(self.stride)
-        places = (
-            read(name).unflatten(2, (-1, self.stride)).flip(2)
-        )  # [C, C', columns, stride], the oldest first
-        return places.permute(1, 3, 0, 2).flatten(0, 1)
-
-
 class SnakeBeta(Snake, Folded):
     """Snake, whose parameters are stored as logarithms `[C]`."""
 
     def stored(self) -> dict[str, Shape]:
-        return {
-            log: (parameter.numel(),) for log, parameter in zip(LOGS.values(), self.parameters(), strict=True)
-        }
+        return {log: (self.gain.numel(),) for log in LOGS.values()}
 
     def folded(self, name: str, read: Read) -> Tensor:
         return unlogged(name, read(LOGS[name]))

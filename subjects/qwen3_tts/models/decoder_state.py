@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from harness.nn.blocks import Attend, Rope, hide, masked, rope_table
-from subjects.qwen3_tts.models.decoder import CausalConv, Decoder
+from subjects.qwen3_tts.models.causal import CausalConv
+from subjects.qwen3_tts.models.decoder import Decoder
 
 
 class DecoderState:

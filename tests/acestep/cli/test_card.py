@@ -62,6 +62,24 @@ def test_a_simulated_card_has_the_limits_of_the_guide(page, size_gb):
     assert facts["defaults"].startswith(offload) and quantized in facts["defaults"]
 
 
+@pytest.mark.parametrize(
+    ("size_gb", "words"),
+    [(8, "none: of an XL"), (12, "every part but the DiT is on the host until used; the DiT in int8"),
+     (16, "every part but the DiT is on the host until used; nothing is quantized"),
+     (24, "every part stays on card; nothing is quantized")],
+)  # fmt: skip
+def test_what_a_tier_does_with_xl(page, size_gb, words):
+    assert page(size_gb)[0]["XL"].startswith(words)
+
+
+def test_the_page_by_another_policy(page):
+    facts, commands = page(8, ["card", "--policy", "upstream-2026"])
+    assert facts["card"].endswith("8 GB class → tier3 of upstream-2026")
+    assert facts["limits"] == "with LM 480 s of audio, batch 2" and "loaded only" not in facts["LM"]
+    assert len(commands) == 3 and all(command.endswith(" --policy upstream-2026") for command in commands)
+    assert page(8, ["card"]) == page(8)  # the guides', as without a word
+
+
 @pytest.mark.parametrize("size_gb", [None, *GUIDE])
 def test_the_next_commands_are_commands(page, capsys, monkeypatch, size_gb):
     _, commands = page(size_gb)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -15,10 +16,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from fake_nvml import FakeGPU, FakeNVML
 from guides import GUIDES
+from msgspec.structs import replace as changed
 from places import ROOT
 from roots import checkpoint
 
+from acestep import engine as engines
 from acestep import resolver
 from acestep.cli.examples import INPUTS
 from acestep.profiler import command as profiler
@@ -30,8 +34,10 @@ from harness import spans
 from harness.files import writable
 from harness.records import machine, performance_plan
 from harness.records import writer as output
-from harness.records.schema import Item, Profile
+from harness.records.schema import Item, Profile, Sample
+from harness.records.telemetry import Telemetry
 from harness.residency import Residency
+from harness.telemetry import CardSampler
 from tiersim import __main__ as tiersim
 
 SHORT = ("--duration", "10", "--inference-steps", "2")
@@ -171,14 +177,62 @@ def test_memory_is_told_where_each_stage_ends_after_what_is_timed(run, tmp_path,
     assert item.samples and found.error == ""
     assert set(stages) == {"start", *item.samples[0].stages_s} - {"other"}
     lines = out.partition(MEMORY)[2].splitlines()[1:]
-    assert [line.split()[0] for line in lines] == ["MiB", *stages, "Peaks", "results"]
+    assert [line.split()[0] for line in lines] == ["MiB", *stages, "Peaks", "At", "results"]
     for line, one in zip(lines[1:], found.boundaries, strict=False):
         rss, peak, weights = (
             f"{size / 2**20:,.0f}" for size in (one.rss_bytes, one.rss_peak_bytes, one.weights_bytes)
         )
         assert line.split() == [one.stage, rss, peak, *["n/a"] * 4, weights]
         assert one.weights_bytes > 0 and len(line) == 80
-    assert lines[-2].endswith(f"that of RSS is {found.rss_source}.") and len(lines[-2]) <= 80
+    assert lines[-3].endswith(f"that of RSS is {found.rss_source}.") and len(lines[-3]) <= 80
+    swap = "n/a" if found.most("swap_bytes") is None else f"{found.most('swap_bytes') / 2**20:,.0f}"
+    assert lines[-2] == f"At most, in MiB: context n/a, spilled n/a, swap {swap}."
+    assert item.memory_bytes.keys() <= {"rss", "swap"} and "energy" not in out
+    assert not item.samples[0].telemetry
+
+
+@pytest.fixture
+def hot_card(monkeypatch) -> FakeGPU:
+    """A card that is too hot, beside whatever the engine runs on; a song takes it 60 J."""
+    gpu = FakeGPU(reasons=0x4 | 0x40)
+    FakeNVML(monkeypatch, gpu)
+
+    class Beside(CardSampler):
+        def __init__(self, device: str):
+            super().__init__("cuda", 3600.0)
+
+        def __exit__(self, *error: object) -> None:
+            gpu.energy_mj += 60_000
+            super().__exit__(*error)
+
+    monkeypatch.setattr(engines, "CardSampler", Beside)
+    return gpu
+
+
+WARNING = "the card was throttled: thermal slowdown by the hardware 100% of the time"
+
+
+def test_a_throttled_run_says_so_and_what_a_song_took(run, tmp_path, hot_card):
+    path = tmp_path / "hot.json"
+    code, out, err = run(*SHORT, "--no-warmup", "--device", "cpu", "--benchmark-output", str(path))
+    [item] = output.load(path)[1]
+    assert code == 0 and f"warning: {WARNING}" in err and item.warnings[-1] == WARNING
+    of = item.samples[0].telemetry
+    assert (of.joules_per_song, of.joules_per_audio_s, of.power_limit_w) == (60.0, 6.0, 699.5)
+    assert "\nenergy 60 J a song, 6 J a second of audio; " in out and "the limit is 699.5 W\n" in out
+    held_back = "power cap 100%, thermal slowdown by the hardware 100%"
+    assert f"\nclock 1980 MHz to 1980 MHz; throttling: {held_back}\n" in out
+
+
+def test_a_throttled_row_says_so(run, tmp_path, monkeypatch):
+    path, hot = tmp_path / "hot.csv", Telemetry(seconds=2.0, throttling={"hardware slowdown": 0.5})
+    samples = (Sample(wall_s=2.0, telemetry=hot),)
+    monkeypatch.setattr(measure.Bench, "music", lambda *_: changed(DONE, samples=samples))
+    _, out, _ = run(*ONE_CELL, "--benchmark-output", str(path))
+    assert out.count("OK THROTTLED") == 2
+    row, *_ = csv.DictReader(path.read_text().splitlines())
+    figures = (row["joules_per_song"], row["mean_w"], row["throttling"])
+    assert figures == ("", "", "hardware slowdown 50%")
 
 
 def test_less_memory_than_the_weights_take_is_an_error_of_the_measurement(run, tmp_path, monkeypatch):

@@ -2,45 +2,24 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import msgspec
-import pynvml
 import pytest
+from fake_nvml import FakeGPU, FakeNVML
 
 from harness.records import machine as facts
 from harness.records.machine import GPU, Machine, read, revision, versions
 
-SILENT = pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-
-
-def refuse(*about):
-    raise SILENT
-
 
 @pytest.fixture
-def driver(monkeypatch):
-    """NVML with one card, whose answers can be replaced."""
-    answers = {
-        "nvmlInit": lambda: None,
-        "nvmlShutdown": lambda: None,
-        "nvmlDeviceGetCount": lambda: 1,
-        "nvmlDeviceGetHandleByIndex": lambda index: f"card {index}",
-        "nvmlDeviceGetName": lambda card: "NVIDIA H200",
-        "nvmlDeviceGetUUID": lambda card: "GPU-1",
-        "nvmlDeviceGetMemoryInfo": lambda card: SimpleNamespace(total=150_754_820_096),
-        "nvmlSystemGetDriverVersion": lambda: "580.65",
-        "nvmlDeviceGetEnforcedPowerLimit": lambda card: 699_500,
-        "nvmlDeviceGetClockInfo": lambda card, kind: {pynvml.NVML_CLOCK_SM: 1980}.get(kind, 3201),
-        "nvmlDeviceGetTemperature": lambda card, kind: 41,
-        "nvmlDeviceGetMigMode": lambda card: [pynvml.NVML_DEVICE_MIG_DISABLE, 1],
-    }
-    for name, answer in answers.items():
-        monkeypatch.setattr(pynvml, name, answer)
-    return monkeypatch
+def card(monkeypatch) -> FakeGPU:
+    """The one card of a driver; its answers can be replaced."""
+    card = FakeGPU()
+    FakeNVML(monkeypatch, card)
+    return card
 
 
-def test_a_card_as_the_driver_tells_it(driver):
+def test_a_card_as_the_driver_tells_it(card):
     assert read(environ={}).gpus == (
         GPU(
             name="NVIDIA H200",
@@ -56,34 +35,31 @@ def test_a_card_as_the_driver_tells_it(driver):
     )
 
 
-def test_what_a_card_does_not_tell_is_none(driver):
-    for name in ("EnforcedPowerLimit", "ClockInfo", "Temperature", "MigMode", "MemoryInfo"):
-        driver.setattr(pynvml, f"nvmlDeviceGet{name}", refuse)
-    (card,) = read(environ={}).gpus
-    assert card == GPU(name="NVIDIA H200", uuid="GPU-1", driver="580.65")
-    driver.setattr(pynvml, "nvmlDeviceGetHandleByIndex", refuse)
-    assert read(environ={}).gpus == (GPU(),)
+def test_what_a_card_does_not_tell_is_none(card):
+    card.limit_mw = card.sm_mhz = card.memory_mhz = card.temperature_c = card.mig = card.total_bytes = None
+    assert read(environ={}).gpus == (GPU(name="NVIDIA H200", uuid="GPU-1", driver="580.65"),)
 
 
-@pytest.mark.parametrize("silent", ["nvmlInit", "nvmlDeviceGetCount"])
-def test_no_driver_is_no_card(driver, silent):
-    driver.setattr(pynvml, silent, refuse)
+def test_no_driver_is_no_card(monkeypatch):
+    driver = FakeNVML(monkeypatch, FakeGPU())
+    driver.countable = False
+    assert read(environ={}).gpus == ()
+    driver.countable, driver.driver = True, None
     assert read(environ={}).gpus == ()
 
 
-def test_a_split_card_says_so(driver):
-    driver.setattr(pynvml, "nvmlDeviceGetMigMode", lambda card: [pynvml.NVML_DEVICE_MIG_ENABLE, 0])
+def test_a_split_card_says_so(card):
+    card.mig = True
     assert read(environ={}).gpus[0].mig is True
 
 
-def test_what_lasts_leaves_out_the_moment(driver):
+def test_what_lasts_leaves_out_the_moment(card):
     cool = read(environ={})
-    driver.setattr(pynvml, "nvmlDeviceGetTemperature", lambda card, kind: 80)
-    driver.setattr(pynvml, "nvmlDeviceGetClockInfo", lambda card, kind: 500)
+    card.temperature_c, card.sm_mhz, card.memory_mhz = 80, 500, 500
     hot = read(environ={})
     assert hot != cool
     assert hot.lasting == cool.lasting
-    driver.setattr(pynvml, "nvmlDeviceGetEnforcedPowerLimit", lambda card: 300_000)
+    card.limit_mw = 300_000
     assert read(environ={}).lasting != cool.lasting
 
 

@@ -16,20 +16,20 @@ from harness import registry
 from harness.adjustments import Adjustment, Fallback
 from harness.errors import MissingPrerequisite
 from harness.records import schema as record
+from harness.records.memory import Boundary, MemoryByStage, ProcessMemory
 from harness.records.schema import (
     SCHEMA,
     AudioFacts,
-    Boundary,
     Cold,
     Header,
     Item,
-    MemoryByStage,
     Profile,
     Sample,
     Streamed,
     TierResult,
     Used,
 )
+from harness.records.telemetry import Reading, Telemetry
 
 seconds = st.floats(0, 1e6)
 words = st.text(max_size=8)
@@ -51,6 +51,22 @@ streams = st.builds(
     silence_ms=seconds,
     offline_error=st.none() | seconds,
 )
+share = st.floats(0, 1)
+telemetries = st.builds(
+    Telemetry,
+    seconds=share,
+    energy_j=st.none() | share,
+    throttling=st.none() | st.dictionaries(words, share, max_size=2),
+    readings=st.tuples(
+        st.builds(
+            Reading,
+            share,
+            st.none() | share,
+            *[st.none() | st.integers(0, 9999)] * 3,
+            st.none() | st.tuples(words),
+        )
+    ),
+)
 samples = st.builds(
     Sample,
     wall_s=seconds,
@@ -59,6 +75,14 @@ samples = st.builds(
     steps_s=st.lists(seconds, max_size=3).map(tuple),
     first_audio_s=st.none() | seconds,
     stream=st.just(msgspec.UNSET) | streams,
+    telemetry=st.just(msgspec.UNSET) | telemetries,
+)
+processes = st.builds(
+    ProcessMemory,
+    rss_bytes=whole,
+    rss_peak_bytes=whole,
+    swap_bytes=st.none() | whole,
+    driver_bytes=st.none() | whole,
 )
 cards = st.builds(
     TierResult,
@@ -69,6 +93,8 @@ cards = st.builds(
     cap_bytes=st.none() | whole,
     peak_bytes=st.none() | whole,
     stage_peaks_bytes=st.dictionaries(words, whole, max_size=3),
+    process=st.just(msgspec.UNSET) | processes,
+    stage_processes=st.just(msgspec.UNSET) | st.dictionaries(words, processes, max_size=2),
     timeline=st.tuples(st.builds(Used, t_s=seconds, phase=words, used_bytes=whole)),
     exit_code=st.none() | st.integers(-64, 255),
     notes=st.tuples(words),
@@ -156,6 +182,20 @@ def test_what_is_written_is_read_and_obeys_the_schema(profile):
     assert record.decode(data) == record.decode(codecs.BOM_UTF8 + data) == profile
     schema = record.json_schema()
     assert fits(msgspec.json.decode(data), schema, schema)
+
+
+def test_a_record_of_before_drivers_were_asked_is_read():
+    stage = Boundary(stage="diffuse", rss_bytes=1, rss_peak_bytes=2, driver_bytes=3, weights_bytes=0)
+    card = TierResult(tier_gb=8.0, tier="tier4", class_gb=8.0, variant="default", peak_bytes=4)
+    by_stage = MemoryByStage(boundaries=(stage,), rss_source="VmHWM")
+    one = Profile(run=header(), items=(item(memory_by_stage=by_stage, card=card),))
+    old = msgspec.json.decode(record.encode(one))
+    [boundary] = old["items"][0]["memory_by_stage"]["boundaries"]
+    for name in ("swap_bytes", "driver_peak_bytes", "context_bytes", "spilled_bytes"):
+        assert boundary.pop(name) is None
+    assert not {"process", "stage_processes"} & old["items"][0]["card"].keys()
+    assert "telemetry" not in old["items"][0]["samples"][0]
+    assert record.decode(msgspec.json.encode(old)) == one
 
 
 def spoil_a_type(made):

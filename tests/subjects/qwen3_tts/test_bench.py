@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import pytest
 
-from harness.records.schema import Boundary, MemoryByStage
+from harness.records.memory import Boundary, MemoryByStage
 from harness.records.writer import load
 from subjects.qwen3_tts import tables
 from subjects.qwen3_tts.__main__ import FIXTURES as CHOICES

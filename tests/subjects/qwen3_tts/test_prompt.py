@@ -122,6 +122,11 @@ def test_a_speaker_of_a_dialect_has_it_in_place_of_chinese(speaker: str, languag
         ({"language": "klingon"}, "language: 'klingon' is not allowed; use one of auto, english, "),
         ({"speaker": "nobody"}, "speaker: 'nobody' is not allowed; use one of aiden, "),
         ({"speaker": "ryan", "x_vector": True}, "speaker: a name and a recording are not allowed together"),
+        ({"reference": Reference(LONG.text, [[0] * 15])}, "reference: frame 0 is [0, 0, 0"),
+        (
+            {"reference": Reference(LONG.text, [[0] * 16, [0] * 15 + [2048]])},
+            "reference: frame 1 is [0, 0, 0",
+        ),
         ({"text": [*ROLE, *TEXT[-5:]]}, "text: has no tokens"),
     ],
 )

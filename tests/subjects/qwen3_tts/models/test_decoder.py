@@ -18,7 +18,8 @@ from harness.nn.folded import fold, stored_shapes
 from harness.parity import compare
 from subjects.qwen3_tts.config import DecoderConfig
 from subjects.qwen3_tts.models import decoder as networks
-from subjects.qwen3_tts.models.decoder import Codebooks, Decoder, Start, Upsampling, context_error
+from subjects.qwen3_tts.models.causal import CausalConv, Upsampling
+from subjects.qwen3_tts.models.decoder import Codebooks, Decoder, Start, context_error
 
 LIMIT = 1e-12  # of the relative RMS, in fp64
 FRAMES = 11
@@ -63,7 +64,7 @@ class Case:
     def cut_the_first_samples(self) -> None:
         joined = Start.joined
 
-        def late(start: Start, layer: networks.CausalConv, x: Tensor) -> Tensor:
+        def late(start: Start, layer: CausalConv, x: Tensor) -> Tensor:
             x = joined(start, layer, x)
             return x.roll(-layer.reach, -1) if isinstance(layer, Upsampling) else x
 
@@ -108,9 +109,9 @@ def test_damage_is_noticed(control: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("way", ["product", "convolution"])
 def test_either_way_of_a_convolution_on_a_cpu_is_the_same(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    product, layers = networks.CausalConv._product, []
+    product, layers = CausalConv._product, []
     monkeypatch.setattr(
-        networks.CausalConv,
+        CausalConv,
         "_product",
         lambda layer, x: layers.append(layer) or (product(layer, x) if way == "product" else layer.conv(x)),
     )

@@ -20,7 +20,8 @@ from harness.checkpoint import on_meta
 from harness.device import VIRTUAL
 from harness.parity import compare
 from harness.trace.fake_card import FakeCard
-from subjects.qwen3_tts.models.decoder import CausalConv, Decoder
+from subjects.qwen3_tts.models.causal import CausalConv
+from subjects.qwen3_tts.models.decoder import Decoder
 from subjects.qwen3_tts.models.decoder_state import DecoderState
 
 LIMIT = 1e-9  # of the relative RMS, in fp64
