@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SUBJECTS = {  # the module that has it as SUBJECT; the first is the default
     "acestep": "acestep.subject",
     "qwen3_tts": "subjects.qwen3_tts.subject",
+    "rvc": "subjects.rvc.subject",
 }
 DEFAULT = next(iter(SUBJECTS))
 

@@ -107,8 +107,10 @@ class Engine(Protocol):
     with `decoded(plan, codes)`, the same items at once; `stage_memory()`, of `harness.stage_memory`.
     """
 
-    environment: Mapping[str, Any]
     load_s: float
+
+    @property
+    def environment(self) -> Mapping[str, Any]: ...
 
     def run(self, plan: Any, save_dir: Path | None = None) -> Any:
         """Run `plan` as it is; its files go under `save_dir` where one is given."""

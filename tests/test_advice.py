@@ -31,6 +31,7 @@ RAISED_BY: Mapping[str, tuple[str, ...]] = {
     "acestep/costs/": (COSTS,),
     "acestep/fields.py": (ACESTEP,),
     "acestep/lm/choice.py": (*ENGINE, TIERSIM),
+    "acestep/placement.py": (*ENGINE, TIERSIM),
     "acestep/profiler/": (PROFILER,),
     "acestep/resolver.py": ENGINE,
     "acestep/tier_case.py": (PROFILER, TIERSIM),

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.mel import magnitudes, slaney_filters
+from harness.mel import SLANEY, filters, magnitudes
 from subjects.qwen3_tts.config import SAMPLE_RATE
 
 BANDS = 128
@@ -25,5 +25,5 @@ def log_mel(samples: Tensor) -> Tensor:
     edge = (SIZE - HOP) // 2
     window = torch.hann_window(SIZE, dtype=torch.float64).to(samples)
     spectra = magnitudes(F.pad(samples, (edge, edge), mode="reflect"), window, HOP, FLOOR)
-    filters = slaney_filters(BANDS, SIZE, SAMPLE_RATE, 0.0, SAMPLE_RATE / 2).to(samples)
-    return (spectra @ filters.T).clamp_(min=LEAST).log_()
+    rows = filters(SLANEY, BANDS, SIZE, SAMPLE_RATE, 0.0, SAMPLE_RATE / 2).to(samples)
+    return (spectra @ rows.T).clamp_(min=LEAST).log_()

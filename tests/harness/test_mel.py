@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
-from harness.mel import magnitudes, slaney_filters
+from harness.mel import HTK, SLANEY, Scale, filters, magnitudes
 
 RATE, SIZE, BANDS = 24_000, 256, 12
 
 
-def mel(hz: float) -> float:
+def slaney(hz: float) -> float:
     return 3 * hz / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000) / math.log(6.4)
 
 
-def hertz(value: float) -> float:
+def htk(hz: float) -> float:
+    return 2595 * math.log10(1 + hz / 700)
+
+
+def hertz(mel: Callable[[float], float], value: float) -> float:
     """The inverse of `mel`, by halving."""
     low, high = 0.0, 1e5
     for _ in range(80):
@@ -26,10 +31,10 @@ def hertz(value: float) -> float:
     return low
 
 
-def filters(low_hz: float, high_hz: float) -> np.ndarray:
+def expected(mel: Callable[[float], float], low_hz: float, high_hz: float) -> np.ndarray:
     """Triangles of area 1 over frequencies that are evenly spaced in mel."""
     first, last = mel(low_hz), mel(high_hz)
-    corners = [hertz(first + (last - first) * i / (BANDS + 1)) for i in range(BANDS + 2)]
+    corners = [hertz(mel, first + (last - first) * i / (BANDS + 1)) for i in range(BANDS + 2)]
     rows = np.zeros((BANDS, SIZE // 2 + 1))
     for band in range(BANDS):
         low, peak, high = corners[band : band + 3]
@@ -41,10 +46,18 @@ def filters(low_hz: float, high_hz: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("low_hz", "high_hz"), [(0.0, 12_000.0), (300.0, 4_000.0)])
-def test_filters_are_slaneys(low_hz: float, high_hz: float) -> None:
-    rows = slaney_filters(BANDS, SIZE, RATE, low_hz, high_hz).numpy()
-    assert np.abs(rows - filters(low_hz, high_hz)).max() < 1e-12
-    assert np.abs(rows - filters(low_hz, high_hz + 100)).max() > 1e-6  # the control
+@pytest.mark.parametrize(("scale", "mel", "other"), [(SLANEY, slaney, htk), (HTK, htk, slaney)])
+def test_filters_are_those_of_the_scale(
+    scale: Scale,
+    mel: Callable[[float], float],
+    other: Callable[[float], float],
+    low_hz: float,
+    high_hz: float,
+) -> None:
+    rows = filters(scale, BANDS, SIZE, RATE, low_hz, high_hz).numpy()
+    assert np.abs(rows - expected(mel, low_hz, high_hz)).max() < 1e-12
+    assert np.abs(rows - expected(mel, low_hz, high_hz + 100)).max() > 1e-6  # the controls
+    assert np.abs(rows - expected(other, low_hz, high_hz)).max() > 1e-6
 
 
 def test_magnitudes_are_those_of_each_window() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.mel import slaney_filters
+from harness.mel import SLANEY, filters
 from subjects.qwen3_tts.mel import log_mel
 
 LENGTH = 2_000
@@ -28,10 +28,10 @@ def expected(samples: Tensor, denominator: int = 1024, edge: int = 384) -> np.nd
     x = np.concatenate((x[edge:0:-1], x, x[-2 : -edge - 2 : -1]))
     window = 0.5 - 0.5 * np.cos(2 * math.pi * np.arange(1024) / denominator)
     turns = np.exp(-2j * math.pi * np.outer(np.arange(513), np.arange(1024)) / 1024)
-    filters = slaney_filters(128, 1024, 24_000, 0.0, 12_000.0).numpy()
+    rows = filters(SLANEY, 128, 1024, 24_000, 0.0, 12_000.0).numpy()
     frames = [x[start : start + 1024] * window for start in range(0, len(x) - 1023, 256)]
     magnitudes = [np.sqrt(np.abs(turns @ frame) ** 2 + 1e-9) for frame in frames]
-    return np.log(np.maximum([filters @ row for row in magnitudes], 1e-5))
+    return np.log(np.maximum([rows @ row for row in magnitudes], 1e-5))
 
 
 def test_bands_are_those_of_the_formula() -> None:

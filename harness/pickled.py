@@ -1,0 +1,79 @@
+"""Checkpoints that are pickles (`.pt`, `.pth`, `.bin`), read without running what they say.
+
+A pickle is a program. torch's reader of weights alone knows tensors and plain values and refuses the rest;
+what it refuses is refused here in one line. safetensors hold the same and need no such care.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.checkpoint_files import opened
+from harness.checks import shown
+from harness.errors import CheckpointError
+from harness.tensor_files import MAX_NAME_CHARS, Shape
+
+MAX_BYTES = 2**31  # published: 378 MB
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The dictionary in the pickle at `path`, its tensors on the host.
+
+    Raises CheckpointError for a file that holds anything but tensors and plain values, or no dictionary.
+    """
+    with opened(path) as file:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise CheckpointError(f"{path}: has more than the {MAX_BYTES:,} bytes it may have; wrong file?")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of old forms of tensors, which are read as well
+                content = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise _refused(path, error) from None
+        except Exception as error:  # a reader of any bytes at all; torch names no kind
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:120]}"
+            raise CheckpointError(f"{path}: unreadable ({reason}); download it again") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary")
+    return content
+
+
+def _refused(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
+    if name := re.search(r"GLOBAL (\S+)", str(error)):
+        return CheckpointError(
+            f"{path}: not read: it holds {name[1][:80]}, and only tensors and plain values are read from a "
+            "pickle; use a file that was saved without it, as safetensors if there is one"
+        )
+    return CheckpointError(f"{path}: unreadable (no file of tensors that torch knows); download it again")
+
+
+class PickledWeights:
+    """The tensors of a dictionary that was read from `where`, by name; `harness.checkpoint.Weights`.
+
+    Raises CheckpointError for a name or a value that is none of a tensor of numbers.
+    """
+
+    def __init__(self, where: str, content: Mapping[Any, Any]):
+        for name, value in content.items():
+            if not isinstance(name, str) or len(name) > MAX_NAME_CHARS or not name.isprintable():
+                raise CheckpointError(f"{where}: {shown(name)} is not the name of a tensor")
+            if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_complex():
+                kind = type(value).__name__
+                raise CheckpointError(f"{where}: {name} is a {kind}, expected a dense tensor of real numbers")
+        self.where = where
+        self._tensors = dict(content)
+
+    def shapes(self) -> Mapping[str, Shape]:
+        return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+
+    def read(self, name: str) -> Tensor:
+        return self._tensors[name]

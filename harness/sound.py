@@ -1,0 +1,75 @@
+"""Recordings in and out: one channel at the rate that is wanted, and 16-bit WAV. No torch import here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import MissingPrerequisite
+from harness.files import add, regular
+
+MOST_CHANNELS = 32
+
+
+def duration_s(name: str, path: str) -> float:
+    """Seconds that the recording at `path` says it has. Raises MissingPrerequisite, about `name`."""
+    import soundfile
+
+    try:
+        regular(Path(path))
+        info = soundfile.info(path)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise _unreadable(name, path, error) from None
+    if not 0 < info.channels <= MOST_CHANNELS or info.samplerate < 1:
+        raise MissingPrerequisite(f"{name}: {path!r} has {info.channels} channels; use 1 to {MOST_CHANNELS}")
+    return info.frames / info.samplerate
+
+
+def read_mono(
+    name: str, path: str, rate: int, *, least_s: float, most_s: float, quality: str = "HQ"
+) -> NDArray[np.float32]:
+    """Samples of the recording at `path`, its channels averaged, at `rate`, of its first `most_s` seconds.
+
+    `quality`: soxr's. Raises MissingPrerequisite, about `name`, for a file that cannot be read, that is
+    shorter than `least_s`, or that has samples which are not finite.
+    """
+    import soundfile
+    import soxr
+
+    duration_s(name, path)
+    try:
+        stored_rate = soundfile.info(path).samplerate
+        sound, _ = soundfile.read(path, frames=round(most_s * stored_rate), dtype="float32", always_2d=True)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise _unreadable(name, path, error) from None
+    if len(sound) < least_s * stored_rate:
+        raise MissingPrerequisite(f"{name}: {path!r} is under {least_s:g} s; name a longer recording")
+    mono = sound.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise MissingPrerequisite(f"{name}: {path!r} has samples that are not numbers; name another")
+    return mono if stored_rate == rate else soxr.resample(mono, stored_rate, rate, quality)
+
+
+def save_wav(folder: Path, stem: str, samples: NDArray[Any], rate: int) -> Path:
+    """Write `samples [N, channels]` as a 16-bit WAV to a new file of `folder`; returns where it is.
+
+    Raises MissingPrerequisite where it cannot be written.
+    """
+    import soundfile
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            soundfile.write(file.fileno(), samples, rate, "PCM_16", format="WAV", closefd=False)
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return add(folder / f"{stem}.wav", write)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise MissingPrerequisite(f"{folder}: cannot write audio: {error}; is the disk full?") from None
+
+
+def _unreadable(name: str, path: str, error: Exception) -> MissingPrerequisite:
+    return MissingPrerequisite(f"{name}: {path!r} cannot be read: {error}")

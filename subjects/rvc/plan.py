@@ -1,0 +1,105 @@
+"""A request as it will run on a setup, and what is not done as asked. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from harness.adjustments import Adjustment, Adjustments
+from harness.checks import within
+from harness.subject import DEFAULT_DURATION_S
+from subjects.rvc.config import SAMPLE_RATE
+from subjects.rvc.request import LEAST_S, MOST_S, Request
+from subjects.rvc.setup import Setup
+
+INDEX_RATE, PROTECT = 0.75, 0.33  # where nobody says any, and there is an index
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will run: effective values in `request`. `samples`: of the input, at 16 kHz."""
+
+    setup: Setup
+    request: Request
+    samples: int
+    adjustments: tuple[Adjustment, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether the result is as long as the input."""
+        return self.request.length == "exact"
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the result."""
+        return self.request.resample_hz or self.setup.configs.synthesizer.sample_rate
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each adjustment and note."""
+        return (*map(str, self.adjustments), *self.notes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, for the record of a run."""
+        setup = self.setup
+        return {
+            "source": setup.source,
+            "model": setup.model,
+            "voice": setup.voice,
+            "device": setup.accelerator.device,
+            "card": setup.accelerator.name,
+            "dtype": setup.dtype,
+            "sample_rate": self.sample_rate,
+            **asdict(self.request),
+            "duration_s": self.samples / SAMPLE_RATE,
+            "adjustments": [asdict(adjustment) for adjustment in self.adjustments],
+            "notes": list(self.notes),
+        }
+
+
+def resolve(request: Request, setup: Setup) -> Plan:
+    """The plan of `request` on `setup`.
+
+    Raises UsageError for a speaker that the voice has not and, when strict, for what is not done as it was
+    asked; MissingPrerequisite for a recording that cannot be read.
+    """
+    changes = Adjustments(setup.strict)
+    within("speaker", request.speaker, 0, setup.configs.synthesizer.speakers - 1, kind=int)
+    request = _indexed(request, changes)
+    duration_s = request.duration_s
+    if request.audio is None:
+        duration_s = DEFAULT_DURATION_S if duration_s is None else duration_s
+    else:
+        duration_s = _heard(request.audio, duration_s, changes)
+    request = replace(request, duration_s=duration_s)
+    notes = ("audio: no recording is named; it is a made-up voice",) if request.audio is None else ()
+    return Plan(setup, request, round(duration_s * SAMPLE_RATE), tuple(changes), notes)
+
+
+def _heard(audio: str, wanted_s: float | None, changes: Adjustments) -> float:
+    """Seconds of a recording that are converted."""
+    from harness.errors import MissingPrerequisite
+    from harness.sound import duration_s
+
+    there_s = duration_s("audio", audio)
+    if there_s < LEAST_S:
+        raise MissingPrerequisite(f"audio: {audio!r} is under {LEAST_S:g} s; name a longer recording")
+    if wanted_s is None:
+        if there_s > MOST_S:
+            changes.note("duration_s", there_s, MOST_S, "is more than is converted at once")
+        return min(there_s, MOST_S)
+    if wanted_s > there_s:
+        changes.note("duration_s", wanted_s, there_s, "is more than the recording has")
+    return min(wanted_s, there_s)
+
+
+def _indexed(request: Request, changes: Adjustments) -> Request:
+    """The request with what an index needs, or without what has no use when there is none."""
+    for name, default in (("index_rate", INDEX_RATE), ("protect", PROTECT)):
+        value = getattr(request, name)
+        if request.index is None and value is not None:
+            changes.note(name, value, None, "has no use without an index")
+        settled = None if request.index is None else default if value is None else value
+        request = replace(request, **{name: settled})
+    return request
