@@ -10,10 +10,15 @@ from acestep.profiler.flags import flag_of
 from acestep.profiler.flags import parser as profiler
 from scripts.gate.suites import every
 from subjects.qwen3_tts.__main__ import parser as speech
+from subjects.rvc.__main__ import parser as conversion
 
-NAMES = ("performance-plan", "qwen3-tts")
+SUBJECTS = {"qwen3-tts": speech, "rvc": conversion}  # the parsers of their commands
+NAMES = ("performance-plan", *SUBJECTS)
 PAGES = {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES}
-SUBJECT_ROWS = re.findall(r"^\| (Q\d\d) \| (.*?) \| (.*?) \| (.*?) ?\|$", PAGES["qwen3-tts"], re.MULTILINE)
+ROWS = {
+    name: re.findall(r"^\| ([QR]\d\d) \| (.*?) \| (.*?) \| (.*?) ?\|$", PAGES[name], re.MULTILINE)
+    for name in SUBJECTS
+}
 
 
 def held_by(page: str) -> list[str]:
@@ -22,12 +27,17 @@ def held_by(page: str) -> list[str]:
     return [name for cell in rows for name in re.findall("`([^`]+)`", cell)]
 
 
+def commands(page: str) -> dict[str, argparse.ArgumentParser]:
+    """Of the subject of a page, by name."""
+    (every,) = (one for one in SUBJECTS[page]()._actions if isinstance(one, argparse._SubParsersAction))
+    return dict(every.choices)
+
+
 def flags(page: str) -> set[str]:
-    """Of the profiler, or of the subject's runner."""
+    """Of the profiler, or of the subject's commands."""
     if page == "performance-plan":
         return set(map(flag_of, profiler().modes_of))
-    (commands,) = (one for one in speech()._actions if isinstance(one, argparse._SubParsersAction))
-    return set(commands.choices["bench"]._option_string_actions)
+    return {flag for command in commands(page).values() for flag in command._option_string_actions}
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +51,10 @@ def is_there(name: str, page: str, suites: set[str]) -> bool:
     if name.startswith("make "):
         return re.search(rf"^{name[5:]}:", (ROOT / "Makefile").read_text(), re.MULTILINE) is not None
     if name.startswith("python -m "):
-        place = ROOT / name[10:].replace(".", "/")
-        return place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
+        module, *command = name[10:].split()
+        place = ROOT / module.replace(".", "/")
+        runs = place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
+        return runs and (not command or command[0] in commands(page))
     if name.startswith("--"):
         return name in flags(page)
     return name in suites or ("/" in name and (ROOT / name).exists())
@@ -59,6 +71,13 @@ def test_no_benchmark_is_left_out(suites):
     assert suites <= {name for page in NAMES for name in held_by(page)}
 
 
-def test_each_row_of_the_subjects_plan_has_one_place_or_says_why_it_has_none():
-    assert [row for row, *_ in SUBJECT_ROWS] == [f"Q{number:02}" for number in range(1, 53)]
-    assert {row for row, _, here, held in SUBJECT_ROWS if here.startswith("n/a: ") == bool(held)} == set()
+@pytest.mark.parametrize(("page", "last"), [("qwen3-tts", "Q52"), ("rvc", "R39")])
+def test_each_row_of_a_subjects_guide_has_one_place_or_says_why_it_has_none(page, last):
+    assert [row for row, *_ in ROWS[page]] == [f"{last[0]}{n:02}" for n in range(1, int(last[1:]) + 1)]
+    assert {row for row, _, here, held in ROWS[page] if here.startswith("n/a: ") == bool(held)} == set()
+
+
+def test_every_command_of_rvc_but_its_own_is_a_script_of_the_guide():
+    named = {name.split()[3] for name in held_by("rvc") if name.startswith("python -m subjects.rvc ")}
+    assert named == commands("rvc").keys() - {"convert"}
+    assert not is_there("python -m subjects.rvc nothing", "rvc", set())

@@ -9,7 +9,6 @@ import torch
 from readings import read
 
 from benchmarks import costs, rvc
-from subjects.rvc import closed_form
 from subjects.rvc.backends import mlx_process
 from subjects.rvc.bench import fresh, parity
 from subjects.rvc.layout import TINY
@@ -28,12 +27,16 @@ def plan(engine):
     return engine.resolve(SUBJECT.request(SECONDS))
 
 
+@pytest.fixture(autouse=True)
+def _once(here, monkeypatch):
+    monkeypatch.setattr(here.any_subject, "REPEATS", 1)
+    monkeypatch.setattr(here.any_subject, "repeats", lambda: range(2))
+
+
 @pytest.fixture
-def run(here, monkeypatch):
+def run(here):
     """From a cell to what the worker makes of it, of tiny weights on the CPU."""
     choices = json.dumps({"source": TINY, "device": "cpu"})
-    monkeypatch.setattr(here.any_subject, "REPEATS", 1)
-    monkeypatch.setattr(here.any_subject.repeats, "__defaults__", (1,))
     return here.any_subject.subject("rvc", choices, "[]")[2]
 
 
@@ -102,7 +105,7 @@ def test_the_pitch_of_an_ideal_salience_is_right_and_a_decoder_that_is_not_is_se
     suite, decode = rvc.TrackPitchAccuracy, parity.pitch.decode
     for voice in suite.params[0]:
         figures = read(suite, run(suite().cell(voice)), voice)
-        assert figures["cents"] <= figures["cents_max"] < 0.1 and figures["voiced_f1"] == 1
+        assert figures["cents"] < 1.0001 * figures["cents_max"] < 0.1 and figures["voiced_f1"] == 1
     monkeypatch.setattr(parity.pitch, "decode", lambda salience: decode(salience.roll(1, -1)))
     assert read(suite, run(suite().cell("chirp")), "chirp")["cents"] == pytest.approx(20, abs=0.1)
     monkeypatch.setattr(parity.pitch, "decode", lambda salience: torch.ones(salience.shape[:-1]))
@@ -167,14 +170,19 @@ def test_the_first_conversion_of_a_process_is_told_from_the_next(here, plan, mon
         assert min(read(rvc.TrackRVCColdStart, record, phase)["phase"]["samples"]) > 0
 
 
-def test_what_a_conversion_costs_is_predicted_by_stage_and_a_small_card_is_out_of_memory(here, monkeypatch):
-    monkeypatch.setattr(here.predictions.matrix, "COST_SOURCE", TINY)
-    monkeypatch.setitem(here.predictions.matrix.PREDICTED_S, "rvc", (1.0,))
-    record = here.predictions.measure(costs.TrackCostRVC().cell("generate", "48k"))
-    config = SUBJECT.setup(TINY, device="cpu").configs.synthesizer
-    frames = 300  # a second of reflected edges on either side
-    flop = closed_form.generator_work(config, frames).flop
-    assert read(costs.TrackCostRVC, record, "generate", "48k")["flop"] == pytest.approx(flop, rel=0.02)
-    assert {*costs.TrackCostRVC.params[0]} <= record["stages"].keys()
-    cell = here._matrix.cell("predicted", subject="rvc", tier_gb=0.1, model="48k")
-    assert here.predictions.measure(cell)["status"] == "oom"
+def test_half_a_minute_is_predicted_kernel_by_kernel_and_a_small_card_is_out_of_memory(here, monkeypatch):
+    predicted = []
+
+    def predict(subject, plan, card):
+        predicted.append((subject.name, plan.request.duration_s, plan.setup.model, card.memory_gib))
+        return SimpleNamespace(fits=card.memory_gib > 3, running=(), peak_bytes=3 * 2**30)
+
+    monkeypatch.setattr("harness.trace.predict.predict", predict)
+    assert here.predictions.measure(costs.TrackCostRVC().cell("generate", "48k"))["stages"] == {}
+    statuses = [
+        here.predictions.measure(costs.TrackPredictedPeakRVC().cell(tier_gb, "48k"))["status"]
+        for tier_gb in rvc.RVC["tier_gb"]
+    ]
+    assert statuses == ["oom", "ok"]
+    card_gib = here.predictions.card().memory_gib
+    assert predicted == [("rvc", 30.0, "48k", size) for size in (card_gib, 2.0, 4.0)]

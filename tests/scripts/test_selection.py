@@ -82,7 +82,9 @@ def test_everything_is_everything_that_is_measured():
     read_by_nobody = {f"memory tier_gb={t} lm={m} variant={v}" for t, m, v in itertools.product(
         _matrix.TIERS_GB, _matrix.WITH_LM, _matrix.VARIANTS[1:])}  # fmt: skip
     in_the_matrix = {cell.name for cell in _matrix.every_cell("synthetic-tiny")}
-    of_a_subject = {name for name in announced if " subject=" in name} - in_the_matrix  # its classes know them
+    of_a_subject = {
+        name for name in announced if " subject=" in name
+    } - in_the_matrix  # its classes know them
     assert announced - of_a_subject == in_the_matrix - read_by_nobody
     speech = {name for name in of_a_subject if " subject=qwen3_tts" in name}
     assert (len(speech), len(of_a_subject - speech)) == (2 + 2 + 1 + 6, 2 + 10 + 5 + 12 + 3 + 1 + 1)
