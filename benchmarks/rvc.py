@@ -175,9 +175,9 @@ class TrackRVCParity(_Conversion):
     def track_log_mel(self, *_):
         return self.figure("log_mel")
 
-    @tracks("correlation", less_is_better=False)
-    def track_correlation(self, *_):
-        return self.figure("correlation")
+    @tracks("1 - correlation")
+    def track_decorrelation(self, *_):
+        return 1 - self.figure("correlation")
 
 
 class TrackPitchAccuracy(_Conversion):
@@ -198,9 +198,9 @@ class TrackPitchAccuracy(_Conversion):
     def track_cents_max(self, *_):
         return self.record["accuracy"]["cents_max"]
 
-    @tracks("F1", less_is_better=False)
-    def track_voiced_f1(self, *_):
-        return self.record["accuracy"]["voiced_f1"]
+    @tracks("1 - F1")
+    def track_voicing_error(self, *_):
+        return 1 - self.record["accuracy"]["voiced_f1"]
 
 
 class TrackRVCColdStart(_Conversion):

@@ -137,8 +137,8 @@ def _subject_cost(cell, duration_s: float, card):
         "cuda", card.name, card.memory_gib, capability=card.capability, simulated=True
     )
     setup = subject.setup(source=matrix.COST_SOURCE, model=cell["model"], accelerator=accelerator)
-    if mode := dict(cell.params).get("mode"):
-        setup = replace(setup, graphs=mode != matrix.COST_MODES[0])
+    if cell.kind == "cost" and hasattr(setup, "graphs"):
+        setup = replace(setup, graphs=cell["mode"] != matrix.COST_MODES[0])
     plan = subject.resolve(subject.request(duration_s), setup)
     return commit_module("harness.trace.predict").predict(subject, plan, card)
 

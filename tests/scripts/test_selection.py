@@ -109,7 +109,7 @@ def test_every_benchmark_has_something_to_measure(source):
         (r"TimeSynthesis.*\('flow'", {"component": 2}),
         ("TrackFirstSpeech", {"streamed": 2}),
         ("PeakMemTier", {"memory": 14}),
-        ("ColdStart", {"cold": 2}),
+        ("^cold", {"cold": 2}),
         (r"TimeDiT.*\(5, 1, 8, 'none'\)", {"generate": 1}),
         (r"TimeTask|TimeSolver.*\('ode', 'none'", {"task": 6, "solver": 1}),
     ],

@@ -52,8 +52,8 @@ def distance(setup: Setup, part: str, comparison: str) -> dict[str, Any]:
     other = others[comparison](setup, part, network, drawn)
     figures = asdict(compare(reference, other)) | {"correlation": _correlation(reference, other)}
     if part == SYNTHESIS:
-        waves = (wave[0].numpy() for wave in (reference, other))
-        figures["log_mel"] = log_mel_distance(*waves, setup.configs.synthesizer.sample_rate)
+        rate = setup.configs.synthesizer.sample_rate
+        figures["log_mel"] = log_mel_distance(reference[0].numpy(), other[0].numpy(), rate)
     figures["limit"] = LIMIT
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
