@@ -114,9 +114,9 @@ class Mlx:
         seconds, cpu_s, output = self._do(partial(_call_there, name=name, inputs=arrays))
         return Call(seconds, cpu_s, torch.from_numpy(output))
 
-    def run(self, plan: Plan) -> Result:
-        """A whole conversion."""
-        return self._do(partial(_run_there, plan=plan))
+    def run(self, plan: Plan, save_dir: Path | None = None) -> Result:
+        """A whole conversion, as `Engine.run`."""
+        return self._do(partial(_run_there, plan=plan, save_dir=save_dir))
 
     def _do(self, work: Callable[[Setup], Any]) -> Any:
         return next(self._processes.map(work, [self.setup]))
@@ -125,15 +125,18 @@ class Mlx:
 @contextmanager
 def _environment(threads: int | None) -> Iterator[None]:
     """What the process is started with: libraries are there before it is, so it cannot see to that."""
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in (PRELOAD, THREADS)}
     if library := find_openblas():
-        os.environ[PRELOAD] = " ".join(filter(None, (library, before.get(PRELOAD))))
-    os.environ[THREADS] = str(threads or len(os.sched_getaffinity(0)))
+        os.environ[PRELOAD] = " ".join(filter(None, (library, before[PRELOAD])))
+    if threads:
+        os.environ[THREADS] = str(threads)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _environment_there(setup: Setup) -> dict[str, Any]:
@@ -151,7 +154,7 @@ def _call_there(setup: Setup, name: str, inputs: tuple[Any, ...]) -> tuple[float
     return seconds, cpu_s, output.numpy()
 
 
-def _run_there(setup: Setup, plan: Plan) -> Result:
+def _run_there(setup: Setup, plan: Plan, save_dir: Path | None) -> Result:
     from subjects.rvc.backends.mlx_calls import engine
 
-    return engine(setup).run(plan)
+    return engine(setup).run(plan, save_dir)

@@ -160,5 +160,7 @@ def test_the_result_is_as_loud_as_the_input_by_its_share():
 
 
 def test_sixteen_bits_are_cut_towards_zero_and_less_loud_only_where_they_would_not_fit():
-    np.testing.assert_array_equal(steps.sixteen_bits(np.array([0.5, -0.5, 1.9 / 32_768])), [16_384, -16_384, 1])
+    np.testing.assert_array_equal(
+        steps.sixteen_bits(np.array([0.5, -0.5, 1.9 / 32_768])), [16_384, -16_384, 1]
+    )
     np.testing.assert_array_equal(steps.sixteen_bits(np.array([1.98, -0.99])), [32_440, -16_220])
