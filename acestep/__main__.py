@@ -1,6 +1,7 @@
 """Make music, put it into words, or write a synthetic checkpoint; every command says what it costs.
 
 python -m acestep                                   # what the card here is: tier, limits, defaults
+python -m acestep --list-devices                    # all devices here, and which of them auto takes
 python -m acestep generate --example example_05.json
 python -m acestep generate --task cover --src-audio song.flac --dry-run
 python -m acestep create "a sea shanty about maintenance" --json
@@ -16,7 +17,6 @@ if __name__ == "__main__":  # before anything else is imported
     interrupts.end_quietly()
 
 import argparse
-import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,12 +25,13 @@ from acestep.cli import card, commands
 from acestep.defaults import CHUNK_S, DEFAULT_SEED, EXAMPLE_NAMES
 from acestep.gpu_config import GUIDE, POLICIES
 from acestep.lm.backends.registry import BACKENDS
+from acestep.placement import PARTS
 from acestep.presets import FIXED, PRESETS
 from acestep.request import AUDIO_FORMATS
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, DITS, LMS, SYNTHETIC
 from harness import console
-from harness.console import Parser, named
+from harness.console import LISTING, LISTING_HELP, Answer, Parser, named
 from harness.dtypes import AUTO
 from harness.dtypes import NAMES as DTYPES
 from harness.errors import BenchError
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m acestep",
         description="ACE-Step 1.5 music generation, measured.",
     )
+    parser.add_argument("--list-devices", action=Answer, const=LISTING, help=LISTING_HELP)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     add = subparsers.add_parser
     engine = _engine_flags()
@@ -110,6 +112,8 @@ def _engine_flags() -> Parser:
     add("--quantization", default="auto", choices=schemes, help="of the DiT's weights (the tier's)")
     schemes = ["none", *LM_QUANTIZATIONS]
     add("--lm-quantization", default="none", choices=schemes, help="of the language model's (%(default)s)")
+    places = f"parts on other devices, e.g. dit=cuda:0,lm=cuda:1; of {', '.join(PARTS)}"
+    add("--place", metavar="PART=DEVICE,..", help=places)
     add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
     add("--strict", action="store_true", help="refuse what would not be done as it was asked for")
@@ -164,17 +168,9 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     add("--chunk", type=number, metavar="SECONDS", help=help_of)
     add("--dry-run", action="store_true", help="print the effective plan and load nothing")
     help_of = "print which field has a use in which task (wide: | less -S)"
-    add("--help-fields", action=_Table, nargs=0, const="acestep.fields", help=help_of)
+    add("--help-fields", action=Answer, const="acestep.fields", help=help_of)
     help_of = "print what is made of each of upstream's fields (wide: | less -S)"
-    add("--help-upstream", action=_Table, nargs=0, const="acestep.cli.upstream_fields", help=help_of)
-
-
-class _Table(argparse.Action):
-    """As --help: an answer instead of a run, the `table` of a module."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(importlib.import_module(str(self.const)).table())
-        parser.exit()
+    add("--help-upstream", action=Answer, const="acestep.cli.upstream_fields", help=help_of)
 
 
 def _describe_flags(parser: argparse.ArgumentParser) -> None:

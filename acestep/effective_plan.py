@@ -129,6 +129,7 @@ class EffectivePlan:
             "policy": setup.policy if setup.limits else None,
             "offload_to_cpu": setup.offload_to_cpu,
             "offload_dit_to_cpu": setup.offload_dit_to_cpu,
+            **({"place": {each.part: each.device for each in setup.placed}} if setup.placed else {}),
             "quantization": setup.quantization,
             "lm_quantization": setup.lm_quantization,
             "compile": setup.compile,

@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from acestep import components, resolver
+from acestep import components, placement, resolver
 from acestep.audio import writing
 from acestep.defaults import CHUNK_S
 from acestep.effective_plan import EffectivePlan
@@ -35,8 +36,10 @@ from acestep.text import audio_codes
 from acestep.weights.checkpoint import Source
 from acestep.weights.loading import Models
 from acestep.weights.sources import open_source
+from harness.accelerators import Accelerator
 from harness.compiling import Compiled
 from harness.device import (
+    VIRTUAL,
     describe,
     hold_precision,
     keep_freed_memory,
@@ -67,15 +70,29 @@ class Engine:
         load_s: float,
         planner: Planner | None = None,
         compiled: Compiled | None = None,
+        beside: Mapping[torch.device, MemoryBudget] = MappingProxyType({}),
     ):
+        """`budget`: the memory of `models.device`; `beside`: of the devices that parts are on instead."""
         self.models = models
         self.setup = setup
         self.planner = planner
         self.budget = budget
-        self.environment = environment
+        self.budgets = {models.device: budget, **beside}
+        self._environment = environment
         self.load_s = load_s
         self.compiled = compiled
-        self._sync = synchroniser(models.device)
+        self._sync = synchroniser(*self.budgets)
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """What it runs on and with, for records. Where parts have devices of their own: which part was where,
+        read back from the weights, and the peak of each device since the last run began."""
+        if not self.setup.placed:
+            return self._environment
+        used_on = self.models.residency.used_on()
+        peaks = {f"peak_bytes_{device}": budget.peak_bytes() for device, budget in self.budgets.items()}
+        placed = ", ".join(f"{part}={device}" for part, device in used_on.items())
+        return {**self._environment, "placed": placed, **peaks}
 
     @classmethod
     def load(
@@ -112,12 +129,15 @@ class Engine:
         if threads:
             torch.set_num_threads(threads)
         device = resolve_device(setup.device)
-        hold_precision(device)
+        placed = _placed(setup, device)
+        for place in (device, *placed.values()):
+            hold_precision(place)
         if budget is None:  # nobody has seen to a cap
-            budget = _budget(setup, device)
+            budget = _budget(setup.accelerator, device)
+        beside = {placed[each.part]: _budget(each.accelerator, placed[each.part]) for each in setup.placed}
         return_freed_memory()  # while loading: of what passes through, nothing is needed again
         weights = weights or open_source(setup.source)
-        models = _models(setup, device, weights)
+        models = _models(setup, device, weights, placed)
         planner, compiled = None, _compiled(setup, models)
         if setup.lm:
             of_lm = compiled if components.LM in setup.compiled else None
@@ -125,11 +145,11 @@ class Engine:
             planner = Planner(backend, weights.tokenizer(setup.lm))
         _load(models, planner, components.usual(bool(setup.lm)) if preload is None else preload)
         keep_freed_memory(device)
-        if sync := synchroniser(device):
+        if sync := synchroniser(device, *beside):
             sync()
         environment = _environment(setup, device, models, planner)
         load_s = time.perf_counter() - start
-        return cls(models, setup, budget, environment, load_s, planner, compiled)
+        return cls(models, setup, budget, environment, load_s, planner, compiled, beside)
 
     def resolve(self, params: GenerationParams, config: GenerationConfig | None = None) -> EffectivePlan:
         """What a request would run here."""
@@ -151,7 +171,7 @@ class Engine:
         generation = self.generation(plan)
         if save_dir is not None or components.VAE_ENCODER in plan.components:
             writing.load_libraries(plan.config.audio_format)
-        self.budget.reset_peak()
+        self._reset_peaks()
         sampler = CardSampler(str(self.models.device))
         with sampler, torch.inference_mode(), record(self._sync) as times:
             generated = generation.run(save_dir)
@@ -183,9 +203,14 @@ class Engine:
         generation = self.generation(resolver.streamed(plan, chunk_s))
         if components.VAE_ENCODER in plan.components:
             writing.load_libraries(plan.config.audio_format)
+        self._reset_peaks()
         chunk_samples = round(chunk_s * self.models.sample_rate)
         finish = partial(self._result, generation.plan)
         return Stream(Run(generation, chunk_samples, self._sync, finish, on_code))
+
+    def _reset_peaks(self) -> None:
+        for budget in self.budgets.values():
+            budget.reset_peak()
 
     def _result(
         self, plan: EffectivePlan, generated: Generated, times: Times, telemetry: Telemetry | None = None
@@ -220,7 +245,8 @@ class Engine:
             seeds = tuple(drawn_seed() for _ in range(plan.config.batch_size))
         if plan.params.retake_variance and plan.params.retake_seed is None:
             plan = plan.retaken(drawn_seed())
-        return Generation(self.models, self.planner, self.budget, plan, seeds, self.compiled)
+        of_vae = self.budgets[self.models.place(components.VAE)]
+        return Generation(self.models, self.planner, of_vae, plan, seeds, self.compiled)
 
     def plan(self, params: GenerationParams, config: GenerationConfig | None = None) -> PlanResult:
         """`run_lm` what a request comes to here. Raises as `generate` does."""
@@ -300,18 +326,27 @@ class Engine:
         before = len(self.models.loaded)
         _load(self.models, self.planner, names)
         if len(self.models.loaded) > before:
-            self.environment = {**self.environment, **_as_loaded(self.models)}
+            self._environment = {**self._environment, **_as_loaded(self.models)}
 
 
-def _budget(setup: Setup, device: torch.device) -> MemoryBudget:
-    """The memory of `device`, held to the size of the card that the setup simulates, if it does."""
-    card = setup.accelerator
+def _placed(setup: Setup, device: torch.device) -> dict[str, torch.device]:
+    """Devices of the components that are not on `device`; beside what stands for a card its like."""
+    names = placement.components_of(setup.placed)
+    if device.type == VIRTUAL:
+        names = {part: name.replace("cuda", VIRTUAL) for part, name in names.items()}
+    return {part: resolve_device(name) for part, name in names.items()}
+
+
+def _budget(card: Accelerator, device: torch.device) -> MemoryBudget:
+    """The memory of `device`, held to the size of a `card` that is simulated, if it is."""
     if card.simulated and device.type == "cuda":
         return hold_to(device, card.memory_gib)
     return MemoryBudget(device)
 
 
-def _models(setup: Setup, device: torch.device, weights: Source) -> Models:
+def _models(
+    setup: Setup, device: torch.device, weights: Source, placed: Mapping[str, torch.device]
+) -> Models:
     """The models of a setup, none of them loaded."""
     return Models.open(
         weights,
@@ -319,7 +354,7 @@ def _models(setup: Setup, device: torch.device, weights: Source) -> Models:
         device,
         lambda stored: resolve_dtype(setup.dtype, device, stored),
         setup.lm if setup.lm_backend == "pt" else None,
-        Residency(device, components.COMPONENTS, setup.offloaded),
+        Residency(device, components.COMPONENTS, setup.offloaded, placed),
         setup.quantization,
         setup.lm_quantization,
     )
@@ -340,6 +375,7 @@ def _environment(
     setup: Setup, device: torch.device, models: Models, planner: Planner | None
 ) -> dict[str, Any]:
     """What the engine runs on and with, for records."""
+    staying = (f"{place.part} stays on {place.device}" for place in setup.placed)
     return {
         "device": str(device),
         "device_name": describe(device),
@@ -352,7 +388,7 @@ def _environment(
         **_as_loaded(models),
         "compile": setup.compile,
         "graphs": setup.graphs,
-        "offload": components.describe(setup.offloaded, str(device)),
+        "offload": "; ".join((components.describe(setup.offloaded, str(device)), *staying)),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
     }

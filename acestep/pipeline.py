@@ -9,6 +9,7 @@
     vae_decode      latents -> waveforms                          `audio.decoding`
     post            waveforms -> measured items                   these two: `audio.items`
     save            items -> files
+    transfer        what a stage takes, from the device that has made it, where parts have their own
 
 Items whose plans came out alike (same words, same length) are one micro-batch of the DiT. Others run one
 after another: beyond some fifteen seconds of audio the DiT is bound by arithmetic, so padding unequal items
@@ -190,7 +191,9 @@ class Generation:
                     on_code=on_code,
                 )
         if params.audio_codes:
-            codes = torch.tensor(audio_codes.parse(params.audio_codes), device=self.models.device)
+            codes = torch.tensor(
+                audio_codes.parse(params.audio_codes), device=self.models.place(components.CONDITION)
+            )
             items = replace(items, codes=(codes,) * len(self.seeds))
         return replace(items, metadata=tuple(map(self._lasting, items.metadata)))
 

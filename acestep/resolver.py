@@ -10,10 +10,10 @@ for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from acestep import fields, length, repainting
+from acestep import components, fields, length, placement, repainting
 from acestep.audio import recordings, writing
 from acestep.diffusion.schedule import (
     BASE_STEPS,
@@ -87,6 +87,7 @@ def resolve(params: GenerationParams, config: GenerationConfig, setup: Setup) ->
         requested=tuple(name for name in wanted if name not in idle),
         edits=edits,
     )
+    _places(setup, plan.components, changes)
     _texts(plan, changes)
     notes = (*setup.notes, *audio.notes, *_notes(plan, named=requested_s is not None))
     return replace(plan, adjustments=tuple(changes), notes=notes)
@@ -129,6 +130,7 @@ def resolve_description(
     changes = Adjustments(setup.strict)
     params = fields.without_unused_words(params, mode, changes)
     params = replace(params, audio_codes=audio_codes.clamped(params.audio_codes, changes))
+    _places(setup, components.TEXT, changes)
     for cut in cuts.description_cuts(params, lambda: text_tokenizer(setup.source)):
         cut.note(changes)
     return params, tuple(changes)
@@ -178,6 +180,13 @@ def _planning(
         raise MissingPrerequisite(f"thinking: {setup.no_lm}; --no-thinking does without")
     changes.note("thinking", True, None, f"is the preset's, and there is nothing to plan with: {setup.no_lm}")
     return replace(params, thinking=False)
+
+
+def _places(setup: Setup, loaded: Collection[str], changes: Adjustments) -> None:
+    """Tell of parts that have a device of their own, and of which nothing is loaded."""
+    for place in setup.placed:
+        if placement.components_of([place]).keys().isdisjoint(loaded):
+            changes.note("place", str(place), None, "is of a part that this request does not load")
 
 
 def _texts(plan: EffectivePlan, changes: Adjustments) -> None:

@@ -9,14 +9,16 @@ Weights that are missing or cut short are refused. Nothing is loaded and torch i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from acestep import components, gpu_config
+from acestep import components, gpu_config, placement
 from acestep.audio.tile_size import vae_overrides
 from acestep.gpu_config import GUIDE, GPUConfig
 from acestep.lm.backends import registry as backends
 from acestep.lm.choice import AUTO, LanguageModels
+from acestep.placement import Lookup, Place
 from acestep.request import DURATION_RANGE_S
 from acestep.weights.layout import LM_PREFIX
 from acestep.weights.sources import (
@@ -52,7 +54,8 @@ class Setup:
 
     `no_lm`: why there is no language model, and what to do about it; empty with one. `lm_backend`: what runs
     it, and `lm_backend_reason` why; both empty without one.
-    `quantization`, `lm_quantization`: of the DiT's matrices and of the language model's, or None.
+    `quantization`, `lm_quantization`: of the DiT's matrices and of the language model's, or None. `placed`:
+    parts that are on another device than `device`.
     """
 
     device: str  # cpu, mps, cuda, cuda:N: what the engine runs on
@@ -78,6 +81,7 @@ class Setup:
     no_limits: bool = False
     no_lm: str = ""
     policy: str = GUIDE  # the table of tiers that is asked: `gpu_config.POLICIES`
+    placed: tuple[Place, ...] = ()
 
     @classmethod
     def choose(
@@ -101,6 +105,8 @@ class Setup:
         no_limits: bool = False,
         policy: str = GUIDE,
         accelerator: Accelerator | None = None,
+        place: str | None = None,
+        beside: Lookup | None = None,
     ) -> Setup:
         """Decide everything about an engine that can be decided before loading it.
 
@@ -109,15 +115,22 @@ class Setup:
         `dtype` is a name of `harness.dtypes`, or what suits the device ("auto"). `quantization` is a name,
         "none", or the tier's ("auto"); `lm_quantization` a name, or "none" as in every tier. Switches left
         None are the tier's; `graphs` the device's. `policy`: whose tiers they are. `accelerator`: a card to
-        simulate.
+        simulate. `place`: where parts are that are elsewhere than on `device` (`acestep.placement`); a
+        language model elsewhere is chosen by the tier of its own card, and takes no room of the others.
+        `beside`: what the cards of those are; by default those that are here, beside a simulated one its
+        like.
 
         Raises UsageError or MissingPrerequisite, naming what and where.
         """
         vae_overrides()  # a bad one is refused here, not after minutes of diffusion
-        card = accelerator or accelerators.detect(device)
-        capability = _capability(card, device)
+        card, places, device = placement.where(device, place, accelerator, beside)
+        at = {each.part: each.accelerator for each in places}
+        cards = (card, *at.values())
+        capability = min(
+            filter(None, (_capability(card, device), *map(_capability_of, places))), default=None
+        )
         name, origin = choose_source(source, accelerator=card.device != "cpu")
-        plain_cpu = card.device == "cpu" and not card.simulated
+        plain_cpu = _is_plain_cpu(card)
         changes, notes = Adjustments(strict), []
         dtype = _choose_dtype(dtype, card, capability, notes)
         tier = gpu_config.config_for(card, policy)
@@ -126,23 +139,29 @@ class Setup:
         tier = gpu_config.config_for(card, policy, xl=variant.is_xl)
         if plain_cpu and policy != GUIDE:
             notes.append(f"policy: {policy} is of cards, and this CPU stands for none; nothing limits")
-        models = LanguageModels(name, None if plain_cpu else tier, limited=not no_limits)
+        lm_card = at.get(components.LM, card)
+        lm_tier = gpu_config.config_for(lm_card, policy) if components.LM in at else tier
+        models = LanguageModels(name, None if _is_plain_cpu(lm_card) else lm_tier, limited=not no_limits)
         chosen, no_lm = (
             models.default(lm_default, want_lm, changes, notes) if lm == AUTO else models.named(lm, changes)
         )
         scheme = _choose_lm_quantization(lm_quantization, chosen, changes)
-        runs, reason = backends.choose(lm_backend, chosen, card, tier, scheme)
+        runs, reason = backends.choose(
+            lm_backend, chosen, lm_card, lm_tier, scheme, placed=components.LM in at
+        )
         offload = tier.offload_to_cpu if offload_to_cpu is None else offload_to_cpu
-        if chosen and chosen.removeprefix(LM_PREFIX) in tier.lm_needs_offload and card.device == "cuda":
+        crowded = tier.lm_needs_offload if card.device == "cuda" and components.LM not in at else ()
+        if chosen and chosen.removeprefix(LM_PREFIX) in crowded:
             if not offload:
                 changes.note("offload_to_cpu", False, True, f"does not hold {chosen} on {tier.tier}")
             offload = True
         check_source(name, folder, chosen)
         if scheme and chosen:
-            place = device if device == STAND_IN else card.device
-            _check_lm_quantization(scheme, name, chosen, place, capability, dtype)
+            home = next((each for each in places if each.part == components.LM), Place("", device, card))
+            lm_device = STAND_IN if home.device.startswith(STAND_IN) else lm_card.device
+            _check_lm_quantization(scheme, name, chosen, lm_device, _capability_of(home), dtype)
         return cls(
-            device=card.device if device == AUTO else device,
+            device=device,
             dtype=dtype,
             source=name,
             source_origin=origin,
@@ -155,9 +174,9 @@ class Setup:
             limits=None if plain_cpu or no_limits else tier,
             offload_to_cpu=offload,
             offload_dit_to_cpu=tier.offload_dit_to_cpu if offload_dit_to_cpu is None else offload_dit_to_cpu,
-            quantization=_choose_quantization(quantization, card, tier, notes),
-            compile=_choose_compile(compile, card, capability, dtype, tier, notes),
-            graphs=_choose_graphs(graphs, card),
+            quantization=_choose_quantization(quantization, at.get(components.DIT, card), tier, notes),
+            compile=_choose_compile(compile, cards, capability, dtype, tier, notes),
+            graphs=_choose_graphs(graphs, cards),
             lm_quantization=scheme,
             adjustments=tuple(changes),
             notes=tuple(notes),
@@ -165,32 +184,42 @@ class Setup:
             no_limits=no_limits,
             no_lm=no_lm,
             policy=policy,
+            placed=places,
         )
 
     @property
     def offloaded(self) -> tuple[str, ...]:
-        """Names of the components that wait on the host until they are used."""
-        return components.offloaded(self.offload_to_cpu, self.offload_dit_to_cpu)
+        """Names of the components that wait on the host until they are used; what is placed stays there."""
+        elsewhere = placement.components_of(self.placed)
+        names = components.offloaded(self.offload_to_cpu, self.offload_dit_to_cpu)
+        return tuple(name for name in names if name not in elsewhere)
 
     @property
     def compiled(self) -> tuple[str, ...]:
         """Names of the components that run compiled; of the language model, where it is ours."""
-        names = COMPILED[self.accelerator.device.partition(":")[0]] if self.compile else ()
+        kinds = dict.fromkeys(placement.PARTS, self.accelerator.device)
+        kinds |= {place.part: place.accelerator.device for place in self.placed}
+        names = tuple(name for name in COMPILED["cuda"] if self.compile and name in COMPILED[kinds[name]])
         return tuple(name for name in names if name != components.LM or self.lm_backend == "pt")
+
+    @property
+    def lm_shares(self) -> bool:
+        """Whether there is a language model, and it takes room of the card that the limits are of."""
+        return self.lm is not None and all(place.part != components.LM for place in self.placed)
 
     @property
     def max_duration_s(self) -> float:
         """Seconds of audio per item."""
         if self.limits is None:
             return DURATION_RANGE_S[1]
-        return self.limits.max_duration_with_lm_s if self.lm else self.limits.max_duration_s
+        return self.limits.max_duration_with_lm_s if self.lm_shares else self.limits.max_duration_s
 
     @property
     def max_batch(self) -> float:
         """Items per run."""
         if self.limits is None:
             return math.inf
-        return self.limits.max_batch_with_lm if self.lm else self.limits.max_batch
+        return self.limits.max_batch_with_lm if self.lm_shares else self.limits.max_batch
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -201,7 +230,7 @@ class Setup:
         """Whose limits they are, for messages."""
         if self.limits is None:
             return "this engine"
-        lm = "with" if self.lm else "without"
+        lm = "with" if self.lm_shares else "without"
         return f"{self.limits.tier} ({self.limits.class_gb:g} GB class, {lm} LM)"
 
 
@@ -257,6 +286,15 @@ def _check_lm_quantization(
         raise MissingPrerequisite(f"lm_quantization: {name} {reason}")
 
 
+def _is_plain_cpu(card: Accelerator) -> bool:
+    """Whether it is a CPU that stands for no card."""
+    return card.device == "cpu" and not card.simulated
+
+
+def _capability_of(place: Place) -> tuple[int, int] | None:
+    return _capability(place.accelerator, place.device)
+
+
 def _capability(card: Accelerator, device: str) -> tuple[int, int] | None:
     """Compute capability of the CUDA card that the engine runs on; None for another device."""
     if card.device != "cuda" or card.capability:
@@ -279,14 +317,16 @@ def _choose_dtype(
 
 def _choose_compile(
     choice: bool | None,
-    card: Accelerator,
+    cards: Sequence[Accelerator],
     capability: tuple[int, int] | None,
     dtype: str,
     tier: GPUConfig,
     notes: list[str],
 ) -> bool:
     wanted = tier.compile if choice is None else choice
-    reason = uncompiled(card.device, capability, dtype) if wanted else None
+    kinds = dict.fromkeys(card.device for card in cards)
+    reasons = (uncompiled(kind, capability if kind == "cuda" else None, dtype) for kind in kinds)
+    reason = next(filter(None, reasons), None) if wanted else None
     if reason and choice:
         raise MissingPrerequisite(f"compile: {reason}")
     if reason:
@@ -294,8 +334,9 @@ def _choose_compile(
     return wanted and not reason
 
 
-def _choose_graphs(choice: bool | None, card: Accelerator) -> bool:
-    reason = ungraphed(card.device)
+def _choose_graphs(choice: bool | None, cards: Sequence[Accelerator]) -> bool:
+    reasons = [ungraphed(card.device) for card in cards]
+    reason = reasons[0] if all(reasons) else None
     if reason and choice:
         raise MissingPrerequisite(f"graphs: {reason}; leave it out, or choose --device cuda")
     return choice is not False and not reason

@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
-from acestep import gpu_config, resolver, tier_options, tier_patch
+from acestep import gpu_config, placement, resolver, tier_options, tier_patch
 from acestep.effective_plan import EffectivePlan
 from acestep.gpu_config import GUIDE, GPUConfig
 from acestep.lm.backends.registry import AUTO, BACKENDS
 from acestep.presets import FIXED, PRESETS
 from acestep.request import GenerationConfig, GenerationParams
 from acestep.setup import NONE, Setup, without_xl
-from acestep.tier_options import DIT, DTYPE, LM, LM_QUANTIZATION, POLICY, QUANTIZATION, REQUEST
+from acestep.tier_options import DIT, DTYPE, LM, LM_QUANTIZATION, PLACE, POLICY, QUANTIZATION, REQUEST
 from acestep.weights.layout import LM_PREFIX, LM_SIZES
 from acestep.weights.sources import choose_dit, choose_source, dit_config
-from harness.accelerators import snap
+from harness.accelerators import Accelerator, snap
 from harness.adjustments import Adjustment
 from harness.dtypes import BF16
 from harness.errors import BenchError, UsageError
@@ -170,6 +171,8 @@ def _setup(case: Case, target: Target) -> Setup:
         no_limits=case.no_limits or _over_the_limit(case, target) is not None,
         policy=_policy(choices),
         accelerator=target.accelerator,
+        place=choices.get(PLACE),
+        beside=partial(_beside, target),
     )
     return replace(setup, source_origin=origin)
 
@@ -178,6 +181,14 @@ def _lm_quantization(case: Case, tier: GPUConfig) -> str:
     """Of the language model of a case that has one, unless its variant leaves quantization out."""
     has_lm = case.lm and tier.lm_sizes and case.variant == "default"
     return str(dict(case.choices).get(LM_QUANTIZATION, NONE)) if has_lm else NONE
+
+
+def _beside(target: Target, device: str) -> Accelerator:
+    """What is beside the case's card: another of its size, which has to be here if cases run on cards."""
+    if not target.stand_in or placement.index_of(device) is None:
+        here = placement.here(device)
+        return replace(target.accelerator, name=here.name) if here.device == "cuda" else here
+    return target.accelerator
 
 
 def _lm_backend(case: Case, target: Target, tier: GPUConfig) -> str:

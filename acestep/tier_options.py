@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from acestep import placement
 from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.gpu_config import GUIDE, POLICIES
 from acestep.length import painted_s
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 BASE_DIT, XL_DIT = f"{DIT_PREFIX}base", f"{DIT_PREFIX}xl-turbo"
 DIT, LM, DTYPE, QUANTIZATION = "dit", "lm_model", "dtype", "quantization"
 LM_QUANTIZATION = "lm_quantization"
-REQUEST, SHIFT, POLICY = "request", "shift", "policy"
+REQUEST, SHIFT, POLICY, PLACE = "request", "shift", "policy", "place"
 
 OPTIONS = (
     Option(
@@ -66,6 +67,13 @@ OPTIONS = (
         read=named,
     ),
     Option(SHIFT, ("--shift",), "of the times of the steps (the request's)", "X", read=number),
+    Option(
+        PLACE,
+        ("--place",),
+        "parts on other cards, each of the tier's size",
+        "PART=DEVICE,..",
+        read=placement.checked,
+    ),
     Option(
         POLICY,
         ("--policy",),

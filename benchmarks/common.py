@@ -8,12 +8,13 @@ picks a number out of the record. Returning the samples, not their mean, gets as
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from itertools import product
 from json import dumps
 from typing import Any
 
-from ._matrix import Cell, cell, selected
+from ._matrix import TINY, Cell, cell, chosen, of_subject, selected
 from ._records import measure
 
 SETUP_CACHE_TIMEOUT_S = 4 * 3600
@@ -82,21 +83,40 @@ class SubjectSuite(Suite):
 
     The parameters are fields of a request, or `component` and `size`. A class says which `subject`, the
     `choices` of its setup, and calls `measured` in a `setup_cache` of its own, which asv knows classes by.
+    Those that inherit it share a worker, and have the same choices.
     """
 
     subject: str
-    kind = "request"  # or component
+    kind = "request"  # or component, streamed, footprint
     choices: Mapping[str, Any] = {}  # of the setup
+    tiny: Mapping[str, tuple] = {}  # all that tiny weights run of an axis, unless the filter names it
     params: tuple[tuple, ...]
     param_names: tuple[str, ...]
 
     def cell(self, *params):
         return cell(self.kind, subject=self.subject, **dict(zip(self.param_names, params, strict=True)))
 
+    def leaves(self, source: str, *params) -> bool:
+        """Whether a combination is measured with weights from `source`."""
+        axes = of_subject(self.subject, dict(zip(self.param_names, self.params, strict=True)))
+        for (name, values), value in zip(axes.items(), params, strict=True):
+            short = name in self.tiny and source == TINY and f"{self.subject}.{name}" not in chosen()
+            if value not in values or (short and value not in self.tiny[name]):
+                return False
+        return True
+
     @property
     def job(self) -> tuple[str, ...]:  # type: ignore[override]
-        cells = selected(self.cell(*params) for params in product(*self.params))
-        named = [(cell.kind, dict(cell.params)) for cell in cells]
+        owner = next(cls for cls in type(self).__mro__ if "setup_cache" in vars(cls))
+        suites = [cls() for cls in (owner, *owner.__subclasses__()) if hasattr(cls, "params")]
+        source = os.environ.get("ACESTEP_SOURCE", TINY)
+        cells = [
+            suite.cell(*params)
+            for suite in suites
+            for params in product(*suite.params)
+            if suite.leaves(source, *params)
+        ]
+        named = [(cell.kind, dict(cell.params)) for cell in selected(dict.fromkeys(cells))]
         return "subject", self.subject, dumps(dict(self.choices)), dumps(named)
 
     def measured(self) -> dict[str, dict]:

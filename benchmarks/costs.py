@@ -14,6 +14,8 @@ from ._matrix import (
     COST_MODES,
     COST_STAGES,
     DITS,
+    QWEN3_TTS,
+    SPEECH_STAGES,
     TIERS_GB,
     VARIANTS,
     cell,
@@ -105,3 +107,33 @@ class TrackPredictedPeakXL(TrackPredictedPeak):
 
     def cell(self, tier_gb):
         return cell("predicted", tier_gb=tier_gb, variant=VARIANTS[0], dit=DITS[1])
+
+
+class TrackCostSpeech(TrackCost):
+    """Work of one stage of three frames of Qwen3-TTS, prompt and prefill included."""
+
+    version = f"1, torch {TORCH}"
+    subject = "qwen3_tts"
+    params = (SPEECH_STAGES, QWEN3_TTS["model"], COST_MODES[:2])
+    param_names = ("stage", "model", "mode")
+
+    def cell(self, stage, model, mode):
+        return cell("cost", subject=self.subject, model=model, mode=mode)
+
+    @tracks("launches")
+    def track_frame_launches(self, _, stage, *__):
+        """What the host launches for one more frame, once steps are recorded, if they are. n/a where a stage
+        makes none."""
+        return self.record["frame_launches"].get(stage, math.nan)
+
+
+class TrackPredictedPeakSpeech(TrackPredictedPeak):
+    """What a card of `tier_gb` would have to hold of Qwen3-TTS with such an utterance."""
+
+    version = f"1, torch {TORCH}"
+    subject = "qwen3_tts"
+    params = (QWEN3_TTS["tier_gb"], QWEN3_TTS["model"])
+    param_names = ("tier_gb", "model")
+
+    def cell(self, tier_gb, model):
+        return cell("predicted", subject=self.subject, tier_gb=tier_gb, model=model)

@@ -1,8 +1,9 @@
 """Functions of the engine by themselves: microseconds of process time of one thread, per call.
 
 The worker calls the very functions that the engine calls, on the CPU, or on a card where there is one.
-ACE-Step hears waveforms through its VAE and has no log-mel, so none is timed. soxr makes its filter within
-the call, as it does in the engine: what half a second costs beyond a quarter of two seconds is that.
+ACE-Step hears waveforms through its VAE; the log-mel is that of Qwen3-TTS's speaker encoder. soxr makes its
+filter within the call, as it does in the engine: what half a second costs beyond a quarter of two seconds is
+that.
 """
 
 import math
@@ -113,6 +114,16 @@ class TimeResample(_Micro, kind="resample"):
     @tracks("µs")
     def track_resample(self, *_):
         return self.call("resample")
+
+
+class TimeMel(_Micro, kind="mel"):
+    """A waveform to a log-mel: 24 kHz, 128 bands, a frame every 256 samples."""
+
+    version = "1"
+
+    @tracks("µs")
+    def track_mel(self, *_):
+        return self.call("mel")
 
 
 class TimeSpan(_Micro, kind="span"):

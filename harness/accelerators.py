@@ -10,10 +10,11 @@ ECC 14.56. `snap` gives the size it was sold by; `MAX_CUDA_VRAM` replaces what i
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,6 +99,18 @@ def detect(device: str = "auto", environ: Mapping[str, str] = os.environ) -> Acc
     )
 
 
+def every(environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, Accelerator]]:
+    """The devices of this machine by their names, at their own sizes; the first is what auto takes."""
+    for index in itertools.count():
+        card = _cuda(index, environ)
+        if card is None:
+            break
+        yield f"cuda:{index}", replace(card, capability=capability(index, environ))
+    if card := _mps():
+        yield "mps", card
+    yield "cpu", Accelerator("cpu", "CPU", _ram_gib())
+
+
 def max_vram_gb(environ: Mapping[str, str] = os.environ) -> float | None:
     """`MAX_CUDA_VRAM` in GB, or None where it is not set or empty. Raises as `size_gb` does."""
     text = environ.get(MAX_VRAM_VARIABLE, "")
@@ -123,9 +136,9 @@ def _cuda(index: int, environ: Mapping[str, str]) -> Accelerator | None:
     return Accelerator("cuda", str(name), memory_bytes / GIB)
 
 
-def capability(index: int) -> tuple[int, int] | None:
+def capability(index: int, environ: Mapping[str, str] = os.environ) -> tuple[int, int] | None:
     """Compute capability of CUDA device `index`, as the driver says; None without it."""
-    with nvml.Card(nvml.name_of(index)) as card:
+    with nvml.Card(nvml.name_of(index, environ)) as card:
         return card.capability
 
 

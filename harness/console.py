@@ -9,6 +9,7 @@ its traceback. Nothing heavy is imported: `--help` pays for all of it.
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import os
 import signal
@@ -69,6 +70,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{' '.join(message.split())}; see --help")
+
+
+LISTING, LISTING_HELP = "harness.listing", "print the devices there are, and which of them auto takes"
+
+
+class Answer(argparse.Action):
+    """As --help: an answer instead of a run, the `table` of a module."""
+
+    def __init__(self, *names: Any, const: str, **settings: Any) -> None:
+        super().__init__(*names, nargs=0, const=const, **settings)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(importlib.import_module(str(self.const)).table())
+        parser.exit()
 
 
 def run(

@@ -92,8 +92,20 @@ def hold_precision(device: torch.device) -> None:
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
 
 
-def synchroniser(device: torch.device) -> Callable[[], None] | None:
-    """What waits for the device's queue; None where calls return when the work is done."""
+def synchroniser(*devices: torch.device) -> Callable[[], None] | None:
+    """What waits for the queues of devices; None where calls return when the work is done."""
+    waits = [wait for device in devices if (wait := _synchroniser(device))]
+    if len(waits) < 2:
+        return waits[0] if waits else None
+
+    def each() -> None:
+        for wait in waits:
+            wait()
+
+    return each
+
+
+def _synchroniser(device: torch.device) -> Callable[[], None] | None:
     if device.type == "cuda":
         return lambda: torch.cuda.synchronize(device)
     return torch.mps.synchronize if device.type == "mps" else None

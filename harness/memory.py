@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,6 +58,10 @@ class _Device(Protocol):
     def reset_peak(self) -> None: ...
 
 
+# What stands in for cards, by the type of their devices: the memory of one, by its name.
+stand_ins: dict[str, Callable[[str], _Device]] = {}
+
+
 class MemoryBudget:
     """Memory of one device under an optional cap. All figures in bytes, read when asked.
 
@@ -66,10 +71,10 @@ class MemoryBudget:
 
     def __init__(self, device: str | torch.device, cap_bytes: int | None = None):
         kind = str(device).partition(":")[0]
-        kinds = {"cuda": _Cuda, "mps": _Mps, "cpu": _Cpu}
-        if kind not in kinds:
+        kinds: dict[str, Callable[[str], _Device]] = {"cuda": _Cuda, "mps": _Mps, "cpu": _Cpu}
+        if kind not in kinds | stand_ins:
             raise ValueError(f"device: {str(device)!r} has no memory budget; use one of {', '.join(kinds)}")
-        self._device: _Device = kinds[kind](str(device))
+        self._device = (kinds | stand_ins)[kind](str(device))
         self.cap_bytes = cap_bytes
 
     def total_bytes(self) -> int:

@@ -103,8 +103,10 @@ class Result(Protocol):
 class Engine(Protocol):
     """A loaded setup. It serves any number of plans of it."""
 
-    environment: Mapping[str, Any]
     load_s: float
+
+    @property
+    def environment(self) -> Mapping[str, Any]: ...
 
     def run(self, plan: Any, save_dir: Path | None = None) -> Any:
         """Run `plan` as it is; its files go under `save_dir` where one is given."""

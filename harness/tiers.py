@@ -139,7 +139,7 @@ class TierSubject(Subject, Protocol):
     Its plans travel as JSON: `plan_type` is a frozen dataclass of plain fields, and checks what it is made
     of. Their `as_dict()` has `duration_s` and `batch_size`, and of `dit`, `lm`, `lm_backend`,
     `offload_to_cpu`, `offload_dit_to_cpu`, `quantization`, `lm_quantization`, `compile`, `graphs` and `notes`
-    those that it knows.
+    those that it knows, and `place` where parts have cards of their own: devices by part.
     """
 
     plan_type: type

@@ -12,18 +12,18 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib import import_module
 
 from asv.benchmarks import Benchmarks
 from asv.results import Results
 
 from benchmarks import _matrix
+from benchmarks.common import SubjectSuite, Suite
 from harness import console
 from harness.errors import UsageError
 
 SOURCE = "ACESTEP_SOURCE"
-WITHOUT_TABLE = ("request", "component")  # cells of a subject, which are its benchmark's
 
 
 def setup() -> None:
@@ -87,10 +87,11 @@ def narrow(benchmarks: Benchmarks, sources: Iterable[str]) -> Benchmarks:
     """Leave the combinations whose cells are asked for with weights from any of `sources`, and the benchmarks
     that have one. Changes and returns `benchmarks`."""
     os.environ.pop(_matrix.SELECTED, None)
+    sources = tuple(sources)
     wanted = {cell for source in sources for cell in _matrix.every_cell(source)}
     for name in list(benchmarks):
         cells = list(_cells(benchmarks, name))
-        left = [index for index, cell in cells if cell in wanted or cell.kind in WITHOUT_TABLE]
+        left = [index for index, params, suite in cells if measures(suite, params, wanted, sources)]
         if cells and not left:
             del benchmarks[name]
         elif cells:
@@ -100,20 +101,29 @@ def narrow(benchmarks: Benchmarks, sources: Iterable[str]) -> Benchmarks:
 
 def announce(benchmarks: Benchmarks) -> None:
     """Tell the processes that measure which cells `benchmarks` read."""
-    names = {cell.name for name in benchmarks for _, cell in _cells(benchmarks, name)}
+    every = (one for name in benchmarks for one in _cells(benchmarks, name))
+    names = {suite.cell(*params).name for _, params, suite in every}
     os.environ[_matrix.SELECTED] = "\n".join(sorted(names))
 
 
-def _cells(benchmarks: Benchmarks, name: str) -> Iterator[tuple[int, _matrix.Cell]]:
-    """The cell of each selected combination of a benchmark, by the combination's number; none where it is
-    no class that reads cells."""
+def measures(suite: Suite, params: tuple, wanted: Collection[_matrix.Cell], sources: Iterable[str]) -> bool:
+    """Whether a combination's cell is measured with weights from any of `sources`: it is `wanted`, of all in
+    the matrix, or one that a subject's own class leaves."""
+    if isinstance(suite, SubjectSuite):
+        return any(suite.leaves(source, *params) for source in sources)
+    return suite.cell(*params) in wanted
+
+
+def _cells(benchmarks: Benchmarks, name: str) -> Iterator[tuple[int, tuple, Suite]]:
+    """The selected combinations of a benchmark, each with its number and its class; none where that is no
+    class that reads cells."""
     module, _, class_name = name.rpartition(".")[0].rpartition(".")
     suite = getattr(import_module(f"benchmarks.{module}"), class_name, None) if module else None
     if not hasattr(suite, "cell"):
         return
     combinations = list(itertools.product(*getattr(suite, "params", ())))
     for index in benchmarks.benchmark_selection[name] or (0,):
-        yield index, suite().cell(*combinations[index])
+        yield index, combinations[index], suite()
 
 
 if __name__ == "__main__":

@@ -92,6 +92,33 @@ def stream_table(records: dict[str, dict]) -> Table:
     return table
 
 
+def of_subjects(commit: str) -> dict[str, dict]:
+    """Records by cell of what was measured of subjects by their names, the last of each."""
+    every: dict[str, dict] = {}
+    for file in sorted(RECORDS.glob(f"*-{commit[:12]}-subject.jsonl")):
+        header, records = read(file)
+        every.pop("subject", None)
+        every |= records or {"subject": {"cell": "subject"} | header}
+    return every
+
+
+def subject_table(records: dict[str, dict]) -> Table:
+    """How long requests of subjects take, and when those that are streamed are heard."""
+    headings = ("wall", "first audio", "worst gap", "underruns")
+    table = _table("Other subjects: median ms", "", *headings)
+    for name, record in records.items():
+        kind, *params = name.split()
+        if kind in ("request", "streamed") and record["status"] == "ok":
+            runs = record["runs"]
+            times = (
+                _ms(run.get(what) for run in runs) for what in ("wall_s", "first_audio_s", "gap_worst_s")
+            )
+            underruns = [run["underruns"] for run in runs if "underruns" in run]
+            values = " ".join((kind, *(param.partition("=")[2] for param in params)))
+            table.add_row(escape(harmless(values)), *times, f"{median(underruns):g}" if underruns else "")
+    return table
+
+
 def memory_table(records: dict[str, dict]) -> Table:
     """Peak of one generation per tier, or the word for why there is none."""
     table = _table("Peak memory of one capped process: MiB", "tier", "without LM", "with LM")
@@ -181,7 +208,10 @@ def summary() -> int:
     memory = newest("memory", commit)[1]
     if memory:
         terminal.print(memory_table(memory))
-    every = (*records.values(), *memory.values(), *newest("cold", commit)[1].values())
+    subjects = of_subjects(commit)
+    if any(name.startswith("request ") for name in subjects):
+        terminal.print(subject_table(subjects))
+    every = (*records.values(), *memory.values(), *newest("cold", commit)[1].values(), *subjects.values())
     failed = [one for one in every if one["status"] == "failed"]
     for one in failed:
         terminal.print(harmless(f"failed: {one['cell']}: {one['reason']}"), markup=False, soft_wrap=True)

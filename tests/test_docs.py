@@ -1,66 +1,64 @@
-"""What a page of the docs points to is there, every benchmark has a place in it, tables are the code's."""
+"""What a page of the docs points to is there, and every benchmark has a place in one of them."""
 
+import argparse
 import re
 
+import pytest
 from places import ROOT
 
-from acestep.gpu_config import POLICIES, GPUConfig, tier_for
-from acestep.profiler.flags import flag_of, parser
-from harness import cards
+from acestep.profiler.flags import flag_of
+from acestep.profiler.flags import parser as profiler
 from scripts.gate.suites import every
+from subjects.qwen3_tts.__main__ import parser as speech
 
-PAGE = (ROOT / "docs/performance-plan.md").read_text(encoding="utf-8")
+NAMES = ("performance-plan", "qwen3-tts")
+PAGES = {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES}
+SUBJECT_ROWS = re.findall(r"^\| (Q\d\d) \| (.*?) \| (.*?) \| (.*?) ?\|$", PAGES["qwen3-tts"], re.MULTILINE)
 
 
-def held_by() -> list[str]:
+def held_by(page: str) -> list[str]:
     """What the last column of every table names."""
-    rows = re.findall(r"^\| .* \| (.*?) ?\|$", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| .* \| (.*?) ?\|$", PAGES[page], re.MULTILINE)
     return [name for cell in rows for name in re.findall("`([^`]+)`", cell)]
 
 
-def is_there(name: str, suites: set[str]) -> bool:
+def flags(page: str) -> set[str]:
+    """Of the profiler, or of the subject's runner."""
+    if page == "performance-plan":
+        return set(map(flag_of, profiler().modes_of))
+    (commands,) = (one for one in speech()._actions if isinstance(one, argparse._SubParsersAction))
+    return set(commands.choices["bench"]._option_string_actions)
+
+
+@pytest.fixture(scope="module")
+def suites() -> set[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return {one.suite.__name__ for one in every()}
+
+
+def is_there(name: str, page: str, suites: set[str]) -> bool:
     if name.startswith("make "):
         return re.search(rf"^{name[5:]}:", (ROOT / "Makefile").read_text(), re.MULTILINE) is not None
     if name.startswith("python -m "):
         place = ROOT / name[10:].replace(".", "/")
         return place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
     if name.startswith("--"):
-        return name in map(flag_of, parser().modes_of)
+        return name in flags(page)
     return name in suites or ("/" in name and (ROOT / name).exists())
 
 
-def test_what_holds_a_row_of_a_performance_plan_is_there_and_no_benchmark_is_left_out(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    suites = {one.suite.__name__ for one in every()}
-    assert not {name for name in held_by() if not is_there(name, suites)}
-    assert suites <= {*held_by()}
-    assert not is_there("TrackNothing", suites) and not is_there("tests/absent.py", suites)
+@pytest.mark.parametrize("page", NAMES)
+def test_what_holds_a_row_is_there(page, suites):
+    assert not {name for name in held_by(page) if not is_there(name, page, suites)}
+    for name in ("TrackNothing", "tests/absent.py", "make nothing", "python -m scripts.nothing", "--nothing"):
+        assert not is_there(name, page, suites)
 
 
-def saving(offload_to_cpu: bool, offload_dit_to_cpu: bool, quantization: str | None) -> str:
-    """What a tier saves, in words."""
-    offloaded = "all" if offload_dit_to_cpu else "all but the DiT" if offload_to_cpu else ""
-    words = ("int8" if quantization else "", f"{offloaded} offloaded" if offloaded else "")
-    return ", ".join(filter(None, words)) or "nothing"
+def test_no_benchmark_is_left_out(suites):
+    assert suites <= {name for page in NAMES for name in held_by(page)}
 
 
-def row_of(size_gb: float, tier: GPUConfig) -> str:
-    lms = ", ".join(f"**{size}**" if size == tier.default_lm else size for size in tier.lm_sizes)
-    cells = (
-        f"{size_gb:g} GB ({cards.example(size_gb)})",
-        tier.tier,
-        f"{tier.max_duration_s:g} s, {tier.max_batch}",
-        f"{tier.max_duration_with_lm_s:g} s, {tier.max_batch_with_lm}" if lms else "n/a",
-        lms or "none",
-        saving(tier.offload_to_cpu, tier.offload_dit_to_cpu, tier.quantization),
-        saving(tier.xl.offload_to_cpu, tier.offload_dit_to_cpu, tier.xl.quantization) if tier.xl else "no XL",
-    )
-    return f"| {' | '.join(cells)} |"
-
-
-def test_the_tables_of_tiers_are_those_of_the_code():
-    page = (ROOT / "docs/tiers.md").read_text(encoding="utf-8")
-    for name, policy in POLICIES.items():
-        table = page.partition(f"\n### `{name}`\n")[2].partition("\n### ")[0]
-        rows = [line for line in table.splitlines() if line.startswith("| ") and " GB (" in line]
-        assert rows == [row_of(size, tier_for(size, name)) for size in policy.tested_gb], name
+def test_each_row_of_the_subjects_plan_has_one_place_or_says_why_it_has_none():
+    assert [row for row, *_ in SUBJECT_ROWS] == [f"Q{number:02}" for number in range(1, 53)]
+    assert {row for row, _, here, held in SUBJECT_ROWS if here.startswith("n/a: ") == bool(held)} == set()

@@ -103,7 +103,7 @@ def test_functions_of_the_working_tree_are_measured(tmp_path):
     header, *cells = map(json.loads, (tmp_path / "micro.jsonl").read_text().splitlines())
     assert [cell["cell"] for cell in cells] == header["planned"]
     kinds = {cell["cell"].partition(" ")[0]: cell["status"] for cell in cells}
-    assert kinds == dict.fromkeys(("mask", "sampling", "codes", "resample", "span"), "ok")
+    assert kinds == dict.fromkeys(("mask", "sampling", "codes", "resample", "mel", "span"), "ok")
 
 
 def run(words: list[str], folder: Path, **environment: str) -> str:

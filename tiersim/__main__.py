@@ -29,7 +29,7 @@ from pathlib import Path
 
 from harness import console
 from harness.cards import DEFAULT
-from harness.console import Parser, named
+from harness.console import LISTING, LISTING_HELP, Answer, Parser, named
 from harness.flags import number, spelled, spellings, whole
 from harness.tiers import Option
 from tiersim.case import CAPS, VARIANTS, Case, subject_of
@@ -128,6 +128,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     add("--cap", choices=CAPS, help="run, with memory limited in this way (the device's own)")
     add("--gpus", nargs="+", metavar="ID", help="run on these, one case on each at a time (all)")
     add("--scheduler", type=named, metavar="ADDRESS", help="run on the workers of a dask scheduler")
+    add("--list-devices", action=Answer, const=LISTING, help=LISTING_HELP)
     add("--case-timeout", type=number, default=DEFAULTS.timeout_s, metavar="S", help="wall clock of a run")
 
 

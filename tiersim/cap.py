@@ -32,21 +32,25 @@ class CapError(Exception):
     """The cap could not be installed, or did not hold when tried."""
 
 
-def install(kind: str, device: str, cap_bytes: int) -> tuple[Cap, MemoryBudget]:
-    """Cap this process at `cap_bytes` of `kind`, and the budget that knows it.
+def install(kind: str, device: str, cap_bytes: int, beside: int = 0) -> tuple[Cap, MemoryBudget]:
+    """Cap this process at `cap_bytes` of `kind`, and the budget that knows it; so are the cards `beside` it.
 
     Raises CapError unless the cap is proven; `Cap.verified` is False only where nothing can prove it.
     """
     if kind == "virtual":
-        return _cap_virtual(cap_bytes)
+        return _cap_virtual(cap_bytes, beside)
+    if kind == "cuda":
+        for number in range(1, beside + 1):
+            _cap_cuda(f"cuda:{number}", cap_bytes)
     caps = {"cuda": _cap_cuda, "mps": _cap_mps, "host": _cap_host}
     return caps[kind](device, cap_bytes), MemoryBudget(device, cap_bytes)
 
 
-def _cap_virtual(cap_bytes: int) -> tuple[Cap, MemoryBudget]:
+def _cap_virtual(cap_bytes: int, beside: int) -> tuple[Cap, MemoryBudget]:
     from harness.virtual_card import VirtualBudget, VirtualCard
 
-    card = VirtualCard(cap_bytes).__enter__()  # for the rest of the process
+    others = [VirtualCard(cap_bytes) for _ in range(beside)]
+    card = VirtualCard(cap_bytes, others).__enter__()  # for the rest of the process
     _try("virtual", too_much=cap_bytes + 1, enough=min(cap_bytes // 2, RESERVE_BYTES))
     budget = VirtualBudget(card)
     budget.reset_peak()

@@ -163,6 +163,12 @@ class Plan:
         return tuple(self.engine_plan.as_dict().get("notes", ()))
 
     @property
+    def beside(self) -> int:
+        """How many cards like the case's there are beside the first, as parts of the subject are on them."""
+        place = self.engine_plan.as_dict().get("place", {})
+        return max((int(device.partition(":")[2] or 0) for device in place.values()), default=0)
+
+    @property
     def key(self) -> str:
         """Name of what will run: equal for cases that differ only in how they ask for it."""
         case, plan = self.requested, self.engine_plan.as_dict()

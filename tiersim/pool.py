@@ -155,7 +155,7 @@ def _run_one(run: Callable[..., Record], plan: Plan, slots: Slots, on_event: OnE
 
 def _host_bytes(plan: Plan) -> int:
     """Host memory a case may take: its cap where the cap is on it, or what is simulated there."""
-    return plan.cap_bytes if plan.device == "cpu" and not plan.skip else 0
+    return plan.cap_bytes * (1 + plan.beside) if plan.device == "cpu" and not plan.skip else 0
 
 
 def _used_bytes(gpu: str) -> int | None:
@@ -165,14 +165,18 @@ def _used_bytes(gpu: str) -> int | None:
 
 
 def _slots(plans: Sequence[Plan], gpus: Sequence[str] | None, jobs: int) -> Slots:
-    """Every card for cases that leave the card open; one slot where a case names its own, or on a CPU."""
+    """Every card for cases that leave the card open; one slot where a case names its own or has parts on
+    several, or on a CPU."""
     import psutil
 
     if jobs < 1:
         raise UsageError(f"jobs: {jobs} is not allowed; use a whole number from 1")
     host_bytes = max(0, psutil.virtual_memory().total - SPARE_BYTES)
     devices = {plan.device for plan in plans}
-    if devices == {"cuda"} or gpus:
+    several = any(plan.beside for plan in plans)
+    if several and gpus:
+        raise UsageError("gpus: each is the only card of a case, and --place names several; drop one of them")
+    if (devices == {"cuda"} and not several) or gpus:
         cards = list(dict.fromkeys(gpus or nvml.visible()))  # a card named twice is still one
         return Slots(cards or [None], host_bytes)
     return Slots([None] * (min(jobs, max(1, len(plans))) if devices <= {"cpu"} else 1), host_bytes)

@@ -56,8 +56,8 @@ def predict_plan(plan: Plan, on_event: Callable[[Event], object] = lambda event:
         }
         return record_of(plan, "error", reason, failure)
     figures = _figures(plan, cost) | {"process_s": time.monotonic() - started_s}
-    if cost.out_of_memory:
-        return record_of(plan, "oom", str(cost.out_of_memory), figures)
+    if cost.ended:
+        return record_of(plan, "oom", str(cost.ended), figures)
     return record_of(plan, "ok", "", figures)
 
 
@@ -65,24 +65,32 @@ def _cost(plan: Plan) -> Cost:
     from harness.trace.predict import predict
 
     assert plan.card is not None
-    return predict(subject_of(plan.requested), plan.engine_plan, plan.card, plan.cap_bytes)
+    beside = [plan.card] * plan.beside
+    return predict(subject_of(plan.requested), plan.engine_plan, plan.card, plan.cap_bytes, beside=beside)
 
 
 def _figures(plan: Plan, cost: Cost) -> dict[str, Any]:
     """The part of a record that a run would have to measure."""
-    peaks = {stage.stage: stage.peak_reserved_bytes for stage in cost.stages}
+    fullest = max(cost.books.values(), key=lambda book: book.peak_reserved_bytes)
+    peaks = {stage.stage: stage.peak_reserved_bytes for stage in fullest.stages}
+    books = cost.books.items() if cost.beside else ()
     return {
         "cap": Cap(PREDICTED, plan.cap_bytes),
-        "phase_reached": cost.out_of_memory.stage if cost.out_of_memory else "check",
-        "peak_bytes": cost.peak_bytes,
+        "phase_reached": cost.ended.stage if cost.ended else "check",
+        "peak_bytes": fullest.peak_bytes,
         "peak_source": f"predicted, reserved + {plan.context_bytes / GIB:g} GiB context",
         "load_peak_bytes": peaks.get(LOADING),
-        "generation_peak_bytes": max((stage.peak_reserved_bytes for stage in cost.running), default=None),
-        "wall_s": cost.seconds if cost.fits else None,
-        "stages_s": {stage.stage: stage.seconds for stage in cost.running},
-        "environment": {**cost.environment, "source": plan.source, "device_name": cost.card.name},
+        "generation_peak_bytes": max((stage.peak_reserved_bytes for stage in fullest.running), default=None),
+        "wall_s": sum(cost.stages_s.values()) if cost.fits else None,
+        "stages_s": cost.stages_s,
+        "environment": {
+            **cost.environment,
+            "source": plan.source,
+            "device_name": cost.card.name,
+            **{f"peak_bytes_{device}": book.peak_bytes for device, book in books},
+        },
         "counts": cost.counts,
         "fallbacks": cost.fallbacks,
-        "timeline": thinned([Sample(s.t_ps * PS, s.stage, s.reserved_bytes) for s in cost.samples]),
+        "timeline": thinned([Sample(s.t_ps * PS, s.stage, s.reserved_bytes) for s in fullest.samples]),
         "stage_peaks_bytes": peaks,
     }

@@ -44,6 +44,7 @@ class Job:
     """The task of a worker, as JSON in its first argument: the plan it runs as it is, and the cap.
 
     `plan`: of `subject`, with its setup. `steps`: how many its progress is told of.
+    `beside`: how many cards there are besides, each with the same cap.
     """
 
     subject: str
@@ -52,6 +53,7 @@ class Job:
     device: str
     cap_kind: CapKind
     cap_bytes: int
+    beside: int = 0
 
     @classmethod
     def of(cls, plan: Plan) -> Job:
@@ -62,6 +64,7 @@ class Job:
             device=plan.device,
             cap_kind=plan.cap_kind,
             cap_bytes=plan.cap_bytes,
+            beside=plan.beside,
         )
 
     @classmethod

@@ -13,17 +13,42 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from harness.memory import MemoryBudget
+
 if TYPE_CHECKING:
-    from harness.memory import MemoryBudget
     from harness.process_memory import ProcessAccount
 
 BEAT_S = 0.25
 PROGRESS_EVERY_S = 0.1  # tokens come by the thousand
 LOADING = ("import", "cap", "load")
+
+
+class Fullest(MemoryBudget):
+    """The memory of cards that have one cap: of each figure the highest. `peaks`: of each card, until now."""
+
+    def __init__(self, budgets: Mapping[Any, MemoryBudget]):
+        self._budgets = budgets
+        self.peaks: dict[str, int] = {}
+
+    def used_bytes(self) -> int:
+        return max(budget.used_bytes() for budget in self._budgets.values())
+
+    def peak_bytes(self) -> int:
+        now = {str(device): budget.peak_bytes() for device, budget in self._budgets.items()}
+        self.peaks = {device: max(peak, self.peaks.get(device, 0)) for device, peak in now.items()}
+        return max(now.values())
+
+    def reset_peak(self) -> None:
+        for budget in self._budgets.values():
+            budget.reset_peak()
+
+    @property
+    def peak_source(self) -> str:
+        return next(iter(self._budgets.values())).peak_source
 
 
 class Reporter:

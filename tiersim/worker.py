@@ -18,13 +18,14 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.memory import MemoryBudget
 from harness.oom import Failure, classify
 from harness.process_memory import ProcessAccount
-from harness.subject import Result
+from harness.subject import Engine, Result
 from harness.tiers import tier_subject
 from tiersim import cap
 from tiersim.protocol import EventWriter, Exit, Job
-from tiersim.telemetry import Reporter
+from tiersim.telemetry import Fullest, Reporter
 
 
 def run(job: Job, reporter: Reporter) -> Exit:
@@ -34,13 +35,15 @@ def run(job: Job, reporter: Reporter) -> Exit:
     import torch  # noqa: F401  # the cap follows this import and precedes everything else
 
     reporter.begin("cap")
-    installed, budget = cap.install(job.cap_kind, job.device, job.cap_bytes)
+    installed, budget = cap.install(job.cap_kind, job.device, job.cap_bytes, job.beside)
     reporter.send("cap", **asdict(installed))
     reporter.budget, reporter.process = budget, ProcessAccount(job.device, budget)
 
     reporter.begin("load")
     subject = tier_subject(job.subject)
     engine = subject.load(job.plan.setup, budget=budget)
+    fullest = Fullest(cards) if (cards := _cards(engine)) else None
+    reporter.budget = fullest or budget
     reporter.begin("generate")
     result = engine.run(job.plan)
 
@@ -48,18 +51,28 @@ def run(job: Job, reporter: Reporter) -> Exit:
     if problem := subject.check(result, job.plan):
         reporter.send("error", error="invalid output", message=problem)
         return Exit.INVALID
-    reporter.send("result", **reporter.peaks(), **_figures(result))
+    peaks = reporter.peaks()
+    reporter.send("result", **peaks, **_figures(result, fullest.peaks if fullest else {}))
     return Exit.OK
 
 
-def _figures(result: Result) -> Mapping[str, Any]:
+def _cards(engine: Engine) -> Mapping[Any, MemoryBudget]:
+    """The memory of each card of an engine that has parts on several, by device; empty for any other."""
+    budgets: Mapping[Any, MemoryBudget] = getattr(engine, "budgets", {})
+    cards = {device: budget for device, budget in budgets.items() if str(device) != "cpu"}
+    return cards if len(cards) > 1 else {}
+
+
+def _figures(result: Result, peaks: Mapping[str, int]) -> Mapping[str, Any]:
+    """What is told of a result; `peaks`: of its cards by device, where there are several."""
+    of_cards = {f"peak_bytes_{device}": peak for device, peak in peaks.items()}
     telemetry = getattr(result, "telemetry", None)
     return {
         "wall_s": result.wall_s,
         "stages_s": dict(result.stages_s),
         "counts": asdict(result.counts),
         "fallbacks": [asdict(fallback) for fallback in result.fallbacks],
-        "environment": dict(result.environment),
+        "environment": dict(result.environment) | of_cards,
         **({"telemetry": asdict(telemetry)} if telemetry else {}),
     }
 

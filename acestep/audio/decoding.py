@@ -17,6 +17,7 @@ from harness.captured import Captured
 from harness.compiling import Compiled
 from harness.graphs import Graphs
 from harness.memory import MemoryBudget
+from harness.residency import brought
 from harness.spans import span
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Decoding:
     def decode(self, parts: Sequence[Tensor]) -> list[Decoded]:
         """The waveforms of latents `[B, T, 64]`. Raises BenchError for latents that are not music."""
         models, decoded = self.models, []
+        parts = brought(models.place(components.VAE), *parts)
         with models.residency.using(components.VAE):
             for latents in parts:
                 with self._prepared(latents) as tiles, span(STAGE):
@@ -51,6 +53,7 @@ class Decoding:
         A tile is as long as `chunk_samples` of a waveform need. Raises as `decode` does.
         """
         models, decoder = self.models, self.models.vae.decoder
+        parts = brought(models.place(components.VAE), *parts)
         longest = -(-chunk_samples // models.hop) + 2 * decoder.halo
         with models.residency.using(components.VAE), ExitStack() as stack:
             tiles = [stack.enter_context(self._prepared(latents, longest)) for latents in parts]
@@ -65,7 +68,7 @@ class Decoding:
     def _prepared(self, latents: Tensor, longest: int | None = None) -> Iterator[Tiles]:
         """What decodes `latents`, which keeps what is recorded for as long as the block."""
         models = self.models
-        graphs = Graphs.on(models.device, self.plan.setup.graphs)
+        graphs = Graphs.on(models.place(components.VAE), self.plan.setup.graphs)
         with Captured(STAGE, graphs, models.met) as captured:
             tiles = Tiles(models.vae.decoder, self.compiled, captured)
             prepare(tiles, latents, models.hop, self.budget, longest)

@@ -24,6 +24,7 @@ from acestep.diffusion import canvas
 from acestep.weights.loading import Models
 from harness.adjustments import Fallback
 from harness.memory import MemoryBudget
+from harness.residency import brought
 from harness.spans import span
 
 if TYPE_CHECKING:
@@ -102,7 +103,10 @@ def load_audio(name: str, path: str, most_s: float) -> Tensor:
 
 
 def vae_encode(wave: Tensor, models: Models, budget: MemoryBudget) -> Encoded:
-    """Latents `[1, T, 64]` of a waveform `[2, N]`, at least one frame of it."""
+    """Latents `[1, T, 64]` of a waveform `[2, N]`, at least one frame of it, where conditions are made."""
     wave = F.pad(wave, (0, max(0, models.hop - wave.shape[1])))
     with models.residency.using(components.VAE_ENCODER), span("vae_encode"):
-        return encode(models.vae.encoder, wave[None], models.hop, budget, models.device, models.dtype)
+        place = models.place(components.VAE_ENCODER)
+        encoded = encode(models.vae.encoder, wave[None], models.hop, budget, place, models.dtype)
+    (latents,) = brought(models.place(components.CONDITION), encoded.latents)
+    return encoded if latents is encoded.latents else replace(encoded, latents=latents)

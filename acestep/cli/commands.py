@@ -238,6 +238,7 @@ def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
         strict=arguments.strict,
         no_limits=arguments.no_limits,
         policy=arguments.policy,
+        place=arguments.place,
     )
 
 

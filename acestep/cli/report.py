@@ -50,7 +50,7 @@ def print_generation(result: GenerationResult, load_s: float, *, as_json: bool) 
         facts = {
             "load": f"{load_s:.2f} s (not in the wall)",
             "audio": f"{len(result.audios)} x {counts.audio_s:g} s, real-time factor {result.rtf:.3f}",
-            "memory": f"peak {result.peak_memory_bytes / 2**30:.2f} GiB",
+            "memory": _memory(result),
             "preset": result.plan["preset"],
             "ran": _what_ran(ran),
         }
@@ -61,6 +61,14 @@ def print_generation(result: GenerationResult, load_s: float, *, as_json: bool) 
             if item.path:
                 print(f"{'saved':<8}{harmless(str(item.path))}")
     warn(result.warnings)
+
+
+def _memory(result: GenerationResult) -> str:
+    """The peak of the device, or of each where parts are on several."""
+    of, start = result.environment, "peak_bytes_"
+    peaks = {name.removeprefix(start): of[name] for name in of if name.startswith(start)}
+    each = [f"{peak / 2**30:.2f} GiB on {device}" for device, peak in peaks.items()]
+    return f"peak {', '.join(each) or f'{result.peak_memory_bytes / 2**30:.2f} GiB'}"
 
 
 def record(result: GenerationResult, load_s: float) -> dict[str, Any]:

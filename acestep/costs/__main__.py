@@ -28,6 +28,7 @@ from pathlib import Path
 
 from acestep.defaults import EXAMPLE_NAMES
 from acestep.gpu_config import GUIDE, POLICIES
+from acestep.placement import PARTS
 from acestep.presets import FIXED, PRESETS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness import console
@@ -91,7 +92,12 @@ def _alone(
 
 
 def _add_card(add: Callable[..., object]) -> None:
-    add("--card", metavar="NAME", help=f"one of --list-cards ({DEFAULT})")
+    add(
+        "--card",
+        nargs="+",
+        metavar="NAME",
+        help=f"one of --list-cards ({DEFAULT}); of --place: cuda:0, cuda:1",
+    )
     add("--device-json", type=Path, metavar="FILE", help="a card of one's own instead, as a JSON object")
     add("--max-vram", type=number, metavar="GB", help="as if it had so much memory, with the tier's policy")
     add("--list-cards", action="store_true", help="the cards there are")
@@ -128,6 +134,8 @@ def _add_engine(add: Callable[..., object]) -> None:
     add("--lm-quantization", default="none", metavar="NAME", help=schemes)
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
+    places = f"e.g. dit=cuda:0,lm=cuda:1; parts: {', '.join(PARTS)}"
+    add("--place", metavar="PART=DEVICE,..", help=places)
     add("--compile", action=switch, help="kernels as a compiler fuses them, by a rule (no)")
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes)")
     add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from acestep import resolver
+from acestep import placement, resolver
 from acestep.cli.examples import example_names, load_example, music_example
 from acestep.cli.upstream import LeftOut
 from acestep.costs import page, report
@@ -19,7 +21,7 @@ from harness import card_flags, cards, console
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustments
 from harness.cards import Card
-from harness.errors import UsageError
+from harness.errors import MissingPrerequisite, UsageError
 from harness.files import writable, write_whole
 from harness.flags import spelled
 from harness.page import is_page
@@ -44,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         from acestep.costs import lm_fits
 
         return lm_fits.run(options.lm_fits)
-    card = card_flags.chosen(options.card, options.device_json, options.max_vram)
+    found = _cards(options)
     json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html, is_page) if options.html else None
     if json_file and json_file == html_file:
@@ -52,13 +54,14 @@ def run(options: argparse.Namespace) -> int:
     left_out = LeftOut(Adjustments(options.strict))
     params, config, names = _request(options, left_out)
     with spelled(names):
-        setup = _setup(options, card, thinks=params.thinking)
+        setup = _setup(options, found, thinks=params.thinking)
         plan = left_out.told_in(resolver.resolve(params, config, setup))
     for warning in plan.warnings:
         console.say("acestep.costs", f"warning: {warning}")
     from harness.trace.predict import predict
 
-    cost = predict(SUBJECT, plan, card)
+    beside = [_of_number(found, number) for number in range(1, placement.beside(setup.placed) + 1)]
+    cost = predict(SUBJECT, plan, found[0], beside=beside)
     if html_file:
         write_whole(html_file, page.page(cost).encode())
     line = json.dumps(cost.as_dict()) if options.json is not None else ""
@@ -71,6 +74,32 @@ def run(options: argparse.Namespace) -> int:
 def _is_prediction(head: bytes) -> bool:
     """Whether a file that begins with `head` is one of --json."""
     return head.startswith(b'{"predicted": true,')
+
+
+def _cards(options: argparse.Namespace) -> list[Card]:
+    """The cards by their numbers; a single one is that of every number."""
+    names = options.card or [None]
+    found = [card_flags.chosen(name, options.device_json, options.max_vram) for name in names]
+    if len(found) > 1 and options.place is None:
+        raise UsageError("--card: several are for --place, which says what is on which; name one")
+    return found
+
+
+def _of_number(found: Sequence[Card], number: int) -> Card:
+    """The card of a number. Raises MissingPrerequisite where there are several, and not so many."""
+    if 1 < len(found) <= number:
+        raise MissingPrerequisite(f"device: --card names {len(found)}, and none is cuda:{number}")
+    return found[number] if len(found) > 1 else found[0]
+
+
+def _accelerator(card: Card) -> Accelerator:
+    return Accelerator("cuda", card.name, card.memory_gib, capability=card.capability)
+
+
+def _beside(found: Sequence[Card], device: str) -> Accelerator:
+    """What is called `device` beside the cards that are named."""
+    number = placement.index_of(device)
+    return placement.here(device) if number is None else _accelerator(_of_number(found, number))
 
 
 def _request(
@@ -92,15 +121,17 @@ def _request(
     return replace(params, **changes), config, example_names(path, params, changes, preset.params)
 
 
-def _setup(options: argparse.Namespace, card: Card, *, thinks: bool) -> Setup:
-    """The engine on `card`, the language model by our own backend: what another does is not traced.
+def _setup(options: argparse.Namespace, found: Sequence[Card], *, thinks: bool) -> Setup:
+    """The engine on the cards, the language model by our own backend: what another does is not traced.
 
     Whether this machine could compile for the card is of no matter.
     """
     unwanted = options.lm == NONE or (options.lm == "auto" and not thinks)
     setup = Setup.choose(
         options.source,
-        accelerator=Accelerator("cuda", card.name, card.memory_gib, capability=card.capability),
+        accelerator=_accelerator(found[0]),
+        place=options.place,
+        beside=partial(_beside, found),
         dtype=options.dtype,
         dit=options.dit,
         lm=None if unwanted else options.lm,

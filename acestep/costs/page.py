@@ -39,7 +39,7 @@ def page(cost: Cost) -> str:
         title=f"{cost.card.name}: {'fits' if cost.fits else 'does not fit'}",
         heading="What a generation would cost",
         label=report.label(cost),
-        facts=[*facts(cost).items(), *report.facts_of_verdict(cost)],
+        facts=[*facts(cost).items(), *report.facts_of_verdict(cost), *_beside(cost)],
         kind="ok" if cost.fits else "failed",
         texts=TEXTS,
         stage_heads=HEADS,
@@ -52,6 +52,13 @@ def page(cost: Cost) -> str:
         peak_heads=PEAK_HEADS,
         peaks=_peaks(cost),
     )
+
+
+def _beside(cost: Cost) -> Iterable[tuple[str, str]]:
+    """What comes of the cards beside this one, which the rest of the page is of."""
+    for device, book in cost.beside.items():
+        yield device, f"{book.seconds:.3f} s at the roofline"
+        yield from report.facts_of_verdict(book)
 
 
 def _stages(cost: Cost) -> Iterable[Sequence[str]]:

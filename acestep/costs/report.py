@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from harness.trace import report
 from harness.trace.cost import Cost
 
@@ -33,8 +35,17 @@ def facts(cost: Cost) -> dict[str, str]:
         "preset": preset(cost),
         "plan": f"{request}; {plan['dit']}, {plan['quantization'] or 'not quantized'}, {lm}, "
         f"{offload} offloaded",
+        **({"placed": _placed(plan["place"])} if "place" in plan else {}),
         "weights": f"shapes of {plan['source']}{formats(cost)}, run by {engine(cost)}",
     }
+
+
+def _placed(place: Mapping[str, str]) -> str:
+    """Where parts are that are not on the first card."""
+    return ", ".join(
+        f"{part} stays on {device}{'' if device.startswith('cuda') else ', whose work is not predicted'}"
+        for part, device in place.items()
+    )
 
 
 def formats(cost: Cost) -> str:

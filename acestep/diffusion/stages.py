@@ -32,6 +32,7 @@ from acestep.weights.loading import Models
 from harness.captured import Captured
 from harness.compiling import Compiled
 from harness.graphs import Graphs
+from harness.residency import brought
 from harness.spans import span
 
 if TYPE_CHECKING:
@@ -102,13 +103,16 @@ class Diffusion:
     ) -> list[Conditioned]:
         """What the diffusion steps of each micro-batch share."""
         models, model = self.models, self.models.ace_step
+        place, dit = models.place(components.CONDITION), models.place(components.DIT)
+        batches = [replace(batch, codes=brought(place, *batch.codes)) for batch in batches]
+        texts = [[text.on(place) for text in encoded] for encoded in texts]
         null = model.null_condition_emb if self.plan.guided else None
         helpers = (components.TIMBRE, components.TOKENIZER, components.DETOKENIZER)
         used = (name for name in helpers if name in self.plan.components)
         conditioned = []
         with models.residency.using(components.CONDITION, *used), span("condition"):
             times = (*self.times, 0.0) if self.options.correct_last else self.times
-            modulation = sampler.modulate(model.decoder, times, models.dtype, models.device)
+            modulation = sampler.modulate(model.decoder, times, models.dtype, dit)
             timbre = self._timbre(inputs)
             for batch, encoded_texts in zip(batches, texts, strict=True):
                 batch, task_canvas = self._canvas(batch, inputs)
@@ -118,7 +122,7 @@ class Diffusion:
                 tokens = 0
                 for text, before in zip(encoded_texts, canvases, strict=False):
                     encoded = conditioning.encode(model, text, timbre)
-                    context = before.context(len(batch.items))
+                    context, encoded = brought(dit, before.context(len(batch.items)), encoded)
                     conditions.append(model.decoder.condition(context, encoded, null))
                     tokens = max(tokens, encoded.shape[1])
                 conditioned.append(Conditioned(batch, task_canvas, modulation, conditions, tokens))
@@ -155,7 +159,7 @@ class Diffusion:
             self.compiled.room(step.bucket(part.conditions[0], guided) for part, guided in passes)
             for part, guided in passes:
                 step.warm(self.compiled, dit, part.conditions[0], part.modulation, guided)
-        self.passes = self._passes(Graphs.on(self.models.device, self.plan.setup.graphs))
+        self.passes = self._passes(Graphs.on(self._place, self.plan.setup.graphs))
         repeated = [use for use, passes in uses.items() if passes > 1]
         if not repeated or not self.passes.captured.recording:
             return
@@ -199,7 +203,11 @@ class Diffusion:
 
     def _noise(self, seeds: Sequence[int], batch: MicroBatch) -> Tensor:
         own = [seeds[item] for item in batch.items]
-        return sampler.noise(own, batch.frames, self.models.dtype, self.models.device)
+        return sampler.noise(own, batch.frames, self.models.dtype, self._place)
+
+    @property
+    def _place(self) -> torch.device:
+        return self.models.place(components.DIT)
 
     def _retake_seeds(self) -> Sequence[int]:
         """One per item: consecutive, as those of a request are."""
@@ -210,17 +218,19 @@ class Diffusion:
     def diffuse(self, conditioned: Sequence[Conditioned], inputs: AudioInputs) -> list[Diffused]:
         """Noise to latents. Conditions are used up, and recordings dropped: the VAE wants the memory."""
         params, times = self.params, self.times
+        if inputs.source is not None:
+            (source,) = brought(self._place, inputs.source)
+            inputs = replace(inputs, source=source)
         repaint = self._repaint(inputs)
+        recordings = [self._recording(part, inputs) for part in conditioned]
         diffused = []
         with self.passes.captured, span("diffuse"), self._frozen():
-            for part in conditioned:
+            for part, recording in zip(conditioned, recordings, strict=True):
                 if params.flow_edit_morph:
                     diffused.append(self._edited(part, inputs))
                     continue
                 x = self.noise(part.batch)
-                if params.cover_noise_strength > 0:
-                    # The recording itself, not its codes; of codes alone, what they stand for.
-                    recording = part.canvas.source if inputs.source is None else inputs.source
+                if recording is not None:
                     x = sampler.blend_start(x, recording, times[0])
                 latents, passes = sampler.denoise(
                     self.passes,
@@ -237,6 +247,13 @@ class Diffusion:
                 diffused.append(Diffused(latents, passes))
                 part.conditions.clear()
         return diffused
+
+    def _recording(self, part: Conditioned, inputs: AudioInputs) -> Tensor | None:
+        """What noise is blended with, if it is: the recording itself, of codes alone what they stand for."""
+        if self.params.cover_noise_strength <= 0:
+            return None
+        (recording,) = brought(self._place, part.canvas.source if inputs.source is None else inputs.source)
+        return recording
 
     def _edited(self, part: Conditioned, inputs: AudioInputs) -> Diffused:
         """The recording, led from its own words to those of the request."""
@@ -299,5 +316,5 @@ def _dcw(plan: EffectivePlan, models: Models) -> DCW | None:
         params.dcw_high_scaler,
         params.dcw_wavelet,
         models.dtype,
-        models.device,
+        models.place(components.DIT),
     )

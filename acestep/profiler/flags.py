@@ -15,11 +15,12 @@ from acestep.defaults import CHUNK_S, DEFAULT_SEED, EXAMPLE_NAMES
 from acestep.gpu_config import GUIDE as GUIDE_TIERS
 from acestep.gpu_config import POLICIES
 from acestep.lm.backends.registry import BACKENDS
+from acestep.placement import PARTS, checked
 from acestep.presets import GUIDE, PRESETS
 from acestep.tasks import TASKS
 from acestep.weights.layout import DEFAULT_DIT, LMS, SYNTHETIC
 from harness.checks import did_you_mean, shown
-from harness.console import Parser, named
+from harness.console import LISTING, LISTING_HELP, Answer, Parser, named
 from harness.dtypes import NAMES as DTYPES
 from harness.errors import UsageError
 from harness.flags import number, span, whole
@@ -118,6 +119,7 @@ def _add_shared(flags: Flags) -> None:
     add("--device", help="auto, cuda, cuda:N, mps or cpu (auto)")
     add("--source", type=named, help=f"{', '.join(SYNTHETIC)} or a checkpoint folder (this machine's)")
     add("--benchmark-output", type=Path, metavar="FILE", help="results, as .json, .csv or .md")
+    add("--list-devices", action=Answer, const=LISTING, help=LISTING_HELP)
 
 
 def _add_engine(flags: Flags) -> None:
@@ -140,6 +142,9 @@ def _add_engine(flags: Flags) -> None:
     add("--lm-quantization", nargs="+", modes=everywhere, metavar="NAME", help=schemes)
     add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
+    places = f"parts on other devices, e.g. dit=cuda:0,lm=cuda:1; of {', '.join(PARTS)}"
+    placed = (*REQUESTS, TIER_TEST)
+    add("--place", type=checked, nargs="+", modes=placed, metavar="PART=DEVICE,..", help=places)
     add("--max-vram", metavar="GB", help="simulate a card of this size, as MAX_CUDA_VRAM does")
     strict = "refuse a request over a limit instead of changing it"
     add("--strict", action="store_true", modes=everywhere, help=strict)

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec.structs import replace as changed
 
-from acestep import fields, resolver
+from acestep import fields, placement, resolver
 from acestep.defaults import DEFAULT_SEED
 from acestep.effective_plan import EffectivePlan
 from acestep.gpu_config import GUIDE
@@ -63,6 +63,7 @@ class Row:
         setup = self.plan.setup
         limits = {"strict": setup.strict, "no_limits": setup.no_limits}
         limits |= {} if setup.policy == GUIDE else {"policy": setup.policy}
+        limits |= {"place": {each.part: each.device for each in setup.placed}} if setup.placed else {}
         return asdict(self.params) | asdict(self.config) | limits | dict(self.engine)
 
     @property
@@ -155,22 +156,23 @@ def expected(card: Card, row: Row) -> Cost:
     """What the row would cost on a card that is not here. Imports torch."""
     from harness.trace.predict import predict
 
-    return replace(predict(SUBJECT, row.plan, card), samples=())  # which are most of it
+    beside = [card] * placement.beside(row.plan.setup.placed)
+    return replace(predict(SUBJECT, row.plan, card, beside=beside), samples=())  # which are most of it
 
 
 def expected_row(row: Row, cost: Cost) -> str:
     """The row with what it would cost; a run that ends too early has no times."""
-    seconds = {stage.stage: stage.seconds for stage in cost.stages} if cost.fits else {}
+    seconds = cost.stages_s if cost.fits else {}
     lm_s = seconds.get("lm_prefill", 0.0) + seconds.get("lm_decode", 0.0)
-    peak = f"{cost.peak_bytes / GIB:.2f} GiB"
-    refusal = cost.out_of_memory
+    peak = " + ".join(f"{book.peak_bytes / GIB:.2f}" for book in cost.books.values()) + " GiB"
+    refusal = cost.ended
     status = f"OOM in {refusal.stage}" if refusal else peak
     return tables.benchmark_row(
         row.params.duration or 0.0,
         row.config.batch_size,
         row.params.thinking,
         row.params.inference_steps or 0,
-        cost.seconds if cost.fits else None,
+        sum(seconds.values()) if cost.fits else None,
         lm_s if cost.fits else None,
         seconds.get("diffuse"),
         seconds.get("vae_decode"),

@@ -47,7 +47,7 @@ TIERSIM_FLAGS = (
     *("tier_with_lm", "tier_skip_compile", "tier_boundary", "tier_batch_boundary", "preset"),
     *("dry_run", "benchmark_output", "json_compat", "predict", "run", "card", "device_json", "suggest"),
     *("config_path", "lm_model", "dtype", "quantization", "example", "duration", "shift", "policy"),
-    *("strict", "no_limits", "lm_quantization"),
+    *("strict", "no_limits", "lm_quantization", "place"),
 )
 OF_LM = {"tier_with_lm", "tier_batch_boundary", "suggest"}  # flags of tier tests that load a language model
 # The engine's names for what a flag calls differently.
@@ -86,6 +86,7 @@ class Options:
     strict: bool = False
     no_limits: bool = False
     policy: str = GUIDE
+    place: str | None = None
     max_vram_gb: float | None = None
     # The request.
     example: str = DEFAULT_EXAMPLE

@@ -62,6 +62,7 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
             strict=options.strict,
             no_limits=options.no_limits,
             policy=options.policy,
+            place=options.place,
         )
         if with_lm and setup.lm is None and options.mode not in (BENCHMARK, SCALING):
             raise MissingPrerequisite(f"lm_model: {setup.no_lm}")
@@ -92,6 +93,7 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         if setup.limits
         else setup.accelerator.name,
         "source": with_origin("source", setup.source),
+        **({"placed": ", ".join(map(str, setup.placed))} if setup.placed else {}),
         "DiT": with_origin("config_path", setup.dit),
         "LM": with_origin("lm_model", setup.lm) if setup.lm else "none",
         "LM backend": f"{with_origin('lm_backend', setup.lm_backend)}: {setup.lm_backend_reason}"

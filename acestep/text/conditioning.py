@@ -23,6 +23,7 @@ from acestep.text.prompts import (
 )
 from acestep.text.tokenizer import Tokenizer
 from harness.nn.qwen3 import Qwen3
+from harness.residency import brought
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class EncodedText:
 
     caption: Tensor
     lyrics: Tensor
+
+    def on(self, device: torch.device) -> EncodedText:
+        """The same on `device`."""
+        return EncodedText(*brought(device, self.caption, self.lyrics))
 
 
 def encode_text(

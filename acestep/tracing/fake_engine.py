@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from acestep import components
 from acestep.engine import Engine
 from acestep.lm.backends.pt_backend import PT
 from acestep.models.dit import DiTLayer
@@ -29,5 +30,6 @@ def load(setup: Setup, card: FakeCard, budget: MemoryBudget) -> Engine:
     engine = Engine.from_setup(traced, budget=budget, weights=Weightless(open_source(setup.source), card))
     if engine.planner:
         assert isinstance(engine.planner.backend, PT)
-        engine.planner.backend = Sampled(engine.planner.backend, card.tracker.stage_costs)
+        of_lm = card.at(engine.models.place(components.LM))
+        engine.planner.backend = Sampled(engine.planner.backend, of_lm.tracker.stage_costs)
     return engine

@@ -38,6 +38,10 @@ from harness.tensor_files import Shape
 class Residency(Protocol):
     """Who decides where parts live."""
 
+    def device_of(self, part: str) -> torch.device:
+        """Where `part` computes."""
+        ...
+
     def home(self, part: str) -> torch.device:
         """Where to materialise `part`."""
         ...
@@ -47,12 +51,16 @@ class Residency(Protocol):
         ...
 
     def using(self, *parts: str) -> AbstractContextManager[object]:
-        """Inside, `parts` are on the compute device."""
+        """Inside, `parts` are where they compute."""
         ...
 
     @property
     def resident_bytes(self) -> int:
         """Bytes of weights on the device now."""
+        ...
+
+    def used_on(self) -> dict[str, torch.device]:
+        """The device that the weights of each part were on when they were last used."""
         ...
 
 
@@ -109,8 +117,9 @@ OF_VAE = {components.VAE: ("decoder",), components.VAE_ENCODER: ("encoder",)}
 class Models:
     """Everything a generation reads. Parts that are not loaded lie on the meta device (see `need`).
 
-    `silence [1, 15000, 64]` is a constant of the checkpoint, in `dtype` on `device`, where the models
-    compute. `hop`: samples per latent frame.
+    `device`: where the models compute, but for parts with a device of their own (`place`).
+    `silence [1, 15000, 64]` is a constant of the checkpoint, in `dtype` where `condition` is. `hop`: samples
+    per latent frame.
     """
 
     config: DiTConfig
@@ -167,8 +176,9 @@ class Models:
             parts[components.LM] = Part(language_model, ("",), read_lm, lm_quantization, device)
         check_together(source.name, configs)
         dtype = choose_dtype(config.stored_dtype)
-        assign(ace_step, "null_condition_emb", read("null_condition_emb").to(device, dtype))
-        silence = source.silence_latent(dit).to(device, dtype)
+        null = read("null_condition_emb").to(residency.device_of(components.DIT), dtype)
+        assign(ace_step, "null_condition_emb", null)
+        silence = source.silence_latent(dit).to(residency.device_of(components.CONDITION), dtype)
         return cls(
             config=config,
             dit=dit,
@@ -185,6 +195,10 @@ class Models:
             residency=residency,
             parts=parts,
         )
+
+    def place(self, part: str) -> torch.device:
+        """Where a part computes, and what it takes and makes is."""
+        return self.residency.device_of(part)
 
     def need(self, *parts: str) -> None:
         """Load those of `parts` that are not loaded, each to its home.

@@ -22,7 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from .axes import *
-from .setting import FILTER, REPEATS, SELECTED, SettingError, asked_for, chosen, combinations, left, repeats
+from .setting import (
+    FILTER,
+    REPEATS,
+    SELECTED,
+    SettingError,
+    asked_for,
+    chosen,
+    combinations,
+    left,
+    of_subject,
+    repeats,
+)
 
 
 def engine(backend: str = "pt", quantization: str = "none", compile: bool = False) -> str:
@@ -75,13 +86,15 @@ class Cell:
                 an XL `dit` is tried where the tier's policy has one
     boundary    the smallest card that does without what `variant` leaves out; follows from the memory cells
     cost        one planned generation on a card that is not here, stage by stage; `variant`: of the DiT,
-                `mode`: what runs the kernels
+                `mode`: what runs the kernels; of a `subject`: a request of a few frames, by its `model`
     waits       copies over the link to a card that is not here, of two generations of different size
     predicted   one tier's verdict on a card that is not here
     request     one request of a subject; the parameters are its fields
+    streamed    the same, handed out in pieces
+    footprint   memory where each stage of the same ends, in a process of its own
     component   one network of a subject, called on inputs of a size
     scaling     one component of the engine at several lengths, from which its growth follows
-    sampling, mask, codes, resample, span    functions of the engine by themselves
+    sampling, mask, codes, resample, mel, span    functions of the engine by themselves
     """
 
     kind: str
@@ -236,7 +249,19 @@ def predicted_cells() -> list[Cell]:
     waits = [cell("waits", variant=variant, mode=mode) for variant in WAITS_BATCHES for mode in WAITS_MODES]
     peaks = _product("predicted", tier_gb=TIERS_GB, variant=VARIANTS, dit=DITS[:1])
     peaks += _product("predicted", tier_gb=TIERS_GB, variant=VARIANTS[:1], dit=DITS[1:])
-    return selected([*costs, *waits, *peaks])
+    return selected([*costs, *waits, *peaks, *_speech_cells()])
+
+
+def _speech_cells() -> list[Cell]:
+    """What is predicted of Qwen3-TTS: each model by what runs its kernels, and on small cards."""
+    subject = "qwen3_tts"
+    axes = of_subject(subject, QWEN3_TTS)
+    costs = itertools.product(axes["model"], COST_MODES[:2])
+    peaks = itertools.product(axes["tier_gb"], axes["model"])
+    return [
+        *(cell("cost", subject=subject, model=model, mode=mode) for model, mode in costs),
+        *(cell("predicted", subject=subject, tier_gb=tier_gb, model=model) for tier_gb, model in peaks),
+    ]
 
 
 def micro_cells() -> list[Cell]:

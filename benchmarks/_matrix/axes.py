@@ -66,6 +66,7 @@ MICRO: dict[str, dict[str, tuple]] = {
         "audio_s": (2, 0.5, 10, 60, 300),
         "channels": (2, 1),
     },
+    "mel": {"voice_s": (2, 0.5, 10, 30)},
     "span": {"reader": ("nobody", "recording")},
 }  # fmt: skip
 MICRO_UNLESS_NAMED = {"codes_s": (10, 60)}  # what there is of an axis that the filter does not name
@@ -82,6 +83,18 @@ LENGTHS_TOKENS = (16, 32, 64, 128, 256)
 
 # The first that is there, on every machine: a tier's own choice would make machines incomparable.
 LMS = tuple(f"acestep-5Hz-lm-{size}" for size in ("0.6B", "1.7B", "4B"))
+
+# Axes of other subjects, which ACESTEP_BENCH_CELLS names as SUBJECT.AXIS: no two subjects share one.
+QWEN3_TTS = {
+    "duration_s": (1.04, 5.04, 20.0),  # its short, medium and long inputs
+    "batch_size": (1, 2),
+    "chunk_frames": (4, 12),  # of a stream; the first is the engine's own
+    "component": ("talker", "code_predictor", "decoder", "speaker_encoder"),
+    "size": (1, 4, 32, 63, 188),  # rows, frames, frames of mel
+    "model": ("0.6B-CustomVoice", "1.7B-CustomVoice"),  # of predictions
+    "tier_gb": (4, 6),
+}
+SUBJECTS: dict[str, dict[str, tuple]] = {"qwen3_tts": QWEN3_TTS}
 
 # What ACESTEP_BENCH_CELLS may narrow, and to what.
 AXES: dict[str, tuple] = {
@@ -107,6 +120,7 @@ AXES: dict[str, tuple] = {
     "chunk_s": CHUNKS_S,
     "dit": DITS,
     **{name: values for axes in MICRO.values() for name, values in axes.items()},
+    **{f"{subject}.{name}": values for subject, axes in SUBJECTS.items() for name, values in axes.items()},
 }
 
 COST_SOURCE = "synthetic-full"
@@ -116,6 +130,9 @@ COST_DURATIONS_S = (30, 240)
 COST_BATCHES = (1, 4)
 COST_MODES = ("eager", "captured", "compiled+captured")  # what runs the kernels; captured: steps as graphs
 COST_STAGES = ("lm_prefill", "lm_decode", "text_encode", "condition", "diffuse", "vae_decode", "post")
+
+SPEECH_STAGES = ("prompt", "talker_prefill", "talker_decode", "sampling", "code_predictor", "decode")
+SPEECH_FRAMES = 3  # of a predicted utterance: beside one of two, which says what a frame costs
 
 WAITS_BATCHES = {"turbo": 1, "base": 2}  # by DiT
 WAITS_MODES = COST_MODES[:2]

@@ -64,6 +64,11 @@ def left(name: str, values: tuple) -> tuple:
     return tuple(value for value in values if name not in wanted or str(value) in wanted[name])
 
 
+def of_subject(subject: str, axes: Mapping[str, tuple]) -> dict[str, tuple]:
+    """What ACESTEP_BENCH_CELLS leaves of each axis of a subject, which it names SUBJECT.AXIS."""
+    return {name: left(f"{subject}.{name}", values) for name, values in axes.items()}
+
+
 def combinations(axes: Mapping[str, tuple]) -> list[dict[str, Any]]:
     """Every combination that the filter leaves, the last axis fastest."""
     every = itertools.product(*(left(name, values) for name, values in axes.items()))

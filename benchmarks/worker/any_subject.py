@@ -8,18 +8,24 @@ import time
 from collections.abc import Callable
 
 import _matrix as matrix
-from beside import scratch_folder
+from beside import scratch_folder, streaming
 from commit import REPEATS, Unsupported, commit_module
+from streams import compared, heard
 from turns import repeats
+
+
+def of_commit(name: str):
+    """The subject `name`. Raises Unsupported where the commit has none."""
+    registry, errors = commit_module("harness.registry"), commit_module("harness.errors")
+    try:
+        return registry.subject(name)
+    except errors.UsageError as error:
+        raise Unsupported(f"this commit: {error}") from None
 
 
 def subject(name: str, choices: str, cells: str) -> tuple[dict, list, Callable]:
     """Cells of the subject `name` on the setup of its `choices`, which is loaded once; both are JSON."""
-    registry, errors = commit_module("harness.registry"), commit_module("harness.errors")
-    try:
-        measured = registry.subject(name)
-    except errors.UsageError as error:
-        raise Unsupported(f"this commit: {error}") from None
+    measured = of_commit(name)
     setup = measured.setup(**json.loads(choices))
     engine = measured.load(setup)
 
@@ -27,7 +33,8 @@ def subject(name: str, choices: str, cells: str) -> tuple[dict, list, Callable]:
         fields = {field: value for field, value in cell.params if field != "subject"}
         if cell.kind == "component":
             return component(measured.components(setup.source)[fields["component"]], fields["size"], setup)
-        return request(measured, engine, measured.resolve(measured.request(**fields), setup))
+        plan = measured.resolve(measured.request(**fields), setup)
+        return REQUESTS[cell.kind](measured, engine, plan)
 
     facts = {"environment": dict(engine.environment), "load_s": engine.load_s, "repeats": REPEATS}
     return facts, [matrix.cell(kind, **params) for kind, params in json.loads(cells)], run
@@ -41,6 +48,45 @@ def request(subject, engine, plan) -> dict:
         raise RuntimeError(problem)
     runs = [{"wall_s": result.wall_s, "stages_s": dict(result.stages_s)} for result in results[1:]]
     return {"runs": runs, "counts": dataclasses.asdict(results[-1].counts)}
+
+
+def streamed(subject, engine, plan) -> dict:
+    """`plan` in pieces: how they are heard, and how far they are from what is decoded at once."""
+    if not hasattr(engine, "stream"):
+        raise Unsupported("this commit's engine streams nothing")
+    runs, errors = [], []
+    for _ in repeats():
+        stream = engine.stream(plan)
+        chunks = list(stream)
+        result = stream.result
+        run = {"wall_s": result.wall_s, "stages_s": dict(result.stages_s)}
+        runs.append(
+            run | heard(chunks, result.audios[0].sample_rate) | {"first_chunk_s": result.first_chunk_stages_s}
+        )
+        whole = [audio.tensor for audio in engine.decoded(plan, result.codes)]
+        errors.append(streaming.largest_error(chunks, whole))
+    return compared(runs[1:], max(errors), engine.environment["dtype"])
+
+
+def footprint(subject, engine, plan) -> dict:
+    """The peak of memory in each stage of `plan`, in one run after another."""
+    if not hasattr(engine, "stage_memory"):
+        raise Unsupported("this commit's engine tells no memory by stage")
+    engine.run(plan)
+    with engine.stage_memory() as memory:
+        engine.run(plan)
+    found = memory.found()
+    if found.error:
+        raise RuntimeError(found.error)
+    peaks: dict[str, int] = {}
+    for end in found.boundaries:
+        size = end.rss_peak_bytes if end.allocated_bytes is None else end.allocated_peak_bytes
+        if size is not None:
+            peaks[end.stage] = max(size, peaks.get(end.stage, 0))
+    return {"peaks_bytes": peaks, "weights_bytes": max(end.weights_bytes for end in found.boundaries)}
+
+
+REQUESTS = {"request": request, "streamed": streamed, "footprint": footprint}
 
 
 def component(network, size: int, setup) -> dict:

@@ -228,6 +228,15 @@ def resample(cell, device) -> dict[str, Call]:
     return {"resample": Call(part("acestep.audio.writing", "resampled"), same(samples, rate, new_rate))}
 
 
+def mel(cell, device) -> dict[str, Call]:
+    """The log-mel that Qwen3-TTS's speaker encoder reads, of noise as loud as speech."""
+    import torch
+
+    rate = part("subjects.qwen3_tts.config", "SAMPLE_RATE")
+    samples = 0.1 * torch.randn(1, int(cell["voice_s"] * rate), generator=generator())
+    return {"mel": Call(part("subjects.qwen3_tts.mel", "log_mel"), same(samples.to(device)))}
+
+
 def entered(manager: Callable[[str], AbstractContextManager], name: str) -> None:
     with manager(name):
         pass
@@ -239,4 +248,4 @@ def span(cell, device) -> dict[str, Call]:
     return {"span": Call(entered, same(part("harness.spans", "span"), "micro"), around)}
 
 
-KINDS = {"sampling": sampling, "mask": mask, "codes": codes, "resample": resample, "span": span}
+KINDS = {"sampling": sampling, "mask": mask, "codes": codes, "resample": resample, "mel": mel, "span": span}

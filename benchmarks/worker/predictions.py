@@ -16,6 +16,7 @@ from importlib.metadata import version
 
 import _matrix as matrix
 import ace_step
+import any_subject
 import tiers
 from commit import Unsupported, commit_module
 
@@ -40,6 +41,8 @@ def costs() -> tuple[dict, list, Callable]:
 
 def measure(cell) -> dict:
     """The record of a prediction."""
+    if "subject" in dict(cell.params):
+        return _subject_frames(cell) if cell.kind == "cost" else _subject_peak(cell)
     kinds = {"predicted": _peak, "waits": _waits, "cost": _stages}
     return kinds[cell.kind](cell)
 
@@ -47,7 +50,11 @@ def measure(cell) -> dict:
 def _stages(cell) -> dict:
     """Work by stage of one planned request: nothing of it is the tier's choice."""
     cost = _cost(cell, matrix.COST_SOURCE, _planned(cell["duration_s"], cell["batch"], matrix.STEPS[0]))
-    return {"stages": {stage.stage: asdict(stage) | stage.work._asdict() for stage in cost.running}}
+    return {"stages": _by_stage(cost)}
+
+
+def _by_stage(cost) -> dict:
+    return {stage.stage: asdict(stage) | stage.work._asdict() for stage in cost.running}
 
 
 def _waits(cell) -> dict:
@@ -103,6 +110,38 @@ def _setup(subject, cell, source: str):
             raise Unsupported("this commit captures no steps")
         return setup
     return replace(setup, graphs=captured, compile="compiled" in cell["mode"])
+
+
+def _subject_frames(cell) -> dict:
+    """Work by stage of a request of a few frames, and how many launches the last of them is."""
+    few, more = (
+        _subject_cost(cell, frames, card()) for frames in (matrix.SPEECH_FRAMES - 1, matrix.SPEECH_FRAMES)
+    )
+    for cost in (few, more):
+        if not cost.fits:
+            raise RuntimeError(f"does not fit {card().name}: {cost.out_of_memory}")
+    stages, before = _by_stage(more), _by_stage(few)
+    frame = {name: stage["launches"] - before[name]["launches"] for name, stage in stages.items()}
+    return {"stages": stages, "frame_launches": {name: count for name, count in frame.items() if count}}
+
+
+def _subject_peak(cell) -> dict:
+    """What a request of a few frames would have to hold of a card of a size, and whether that is too much."""
+    cost = _subject_cost(cell, matrix.SPEECH_FRAMES, replace(card(), memory_gib=float(cell["tier_gb"])))
+    return {"status": "ok" if cost.fits else "oom", "peak_bytes": cost.peak_bytes}
+
+
+def _subject_cost(cell, frames: int, card):
+    """The prediction of so many frames of a subject's request on `card`."""
+    subject = any_subject.of_commit(cell["subject"])
+    accelerator = commit_module("harness.accelerators").Accelerator(
+        "cuda", card.name, card.memory_gib, capability=card.capability, simulated=True
+    )
+    setup = subject.setup(source=matrix.COST_SOURCE, model=cell["model"], accelerator=accelerator)
+    if cell.kind == "cost":
+        setup = replace(setup, graphs=cell["mode"] != matrix.COST_MODES[0])
+    plan = replace(subject.resolve(subject.request(), setup), frames=frames)
+    return commit_module("harness.trace.predict").predict(subject, plan, card)
 
 
 def _peak(cell) -> dict:

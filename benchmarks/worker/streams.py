@@ -50,18 +50,25 @@ def stream(engine, plan, chunk_s: float) -> tuple[dict, list]:
     stream = engine.run_stream(plan, chunk_s=chunk_s)
     chunks = list(stream)
     result = stream.result
-    arrivals = streaming.Arrivals.of(chunks, result.audios[0].sample_rate)
     run = {
         "wall_s": result.wall_s,
         "stages_s": dict(result.stages_s),
         "first_code_s": stream.first_code_s,
         "latents_s": stream.latents_s,
+        **heard(chunks, result.audios[0].sample_rate),
+    }
+    return run, chunks
+
+
+def heard(chunks: list, sample_rate: int) -> dict:
+    """What a player at 1x hears of `chunks`, in seconds."""
+    arrivals = streaming.Arrivals.of(chunks, sample_rate)
+    return {
         "first_audio_s": arrivals.first_s,
         **{name: streaming.quantile(arrivals.gaps_s, share) for name, share in QUANTILES.items()},
         "underruns": len(arrivals.silences_s),
         "silence_s": sum(arrivals.silences_s),
     }
-    return run, chunks
 
 
 def compared(runs: list[dict], error: float, dtype: str) -> dict:

@@ -100,7 +100,8 @@ def _stages_ms(item: Item, subject: Subject) -> dict[str, float | None]:
         if parts:
             seconds[name] = sum(parts)
     return {
-        f"{name}_ms": _ms(seconds.get(name)) for name in dict.fromkeys((*subject.stages, "other", *STAGES))
+        f"{name}_ms": _ms(seconds.get(name))
+        for name in dict.fromkeys((*subject.stages, "other", *STAGES, *seconds))
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harness.adjustments import Fallback
@@ -12,6 +12,7 @@ from harness.trace.expected import Kinds, Range
 from harness.trace.stage_costs import Sample, Work
 
 LOADING = "load"  # the stage before the clock starts
+FIRST = "cuda:0"  # the card that is not beside another
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,9 @@ class Cost:
     one. `environment`: torch, the `dtype`, the `islands` of fp32 and the quantizations that were loaded, what
     stands in for what could not be traced, `calibration` of what lies below PyTorch, or "uncalibrated", and
     what `expected` times rest on. Memory is the allocator's; the card's `context_bytes` come on top.
+
+    `beside`: the books of other cards that parts are on, by device; each has what its own card does, and ends
+    nowhere where another card was too small. Cards take turns: seconds of all add up.
     """
 
     card: Card
@@ -74,10 +78,30 @@ class Cost:
     fallbacks: tuple[Fallback, ...]
     counts: Mapping[str, int | float]
     retries: int
+    beside: Mapping[str, Cost] = field(default_factory=dict)
+
+    @property
+    def books(self) -> dict[str, Cost]:
+        """Of every card, by device: this one is the first."""
+        return {FIRST: self, **self.beside}
 
     @property
     def fits(self) -> bool:
-        return self.out_of_memory is None
+        return self.out_of_memory is None and all(book.fits for book in self.beside.values())
+
+    @property
+    def ended(self) -> Refusal | None:
+        """Where it ended, on whichever card."""
+        return next((book.out_of_memory for book in self.books.values() if book.out_of_memory), None)
+
+    @property
+    def stages_s(self) -> dict[str, float]:
+        """Seconds of each stage of the generation itself, of all cards together."""
+        seconds: dict[str, float] = {}
+        for book in self.books.values():
+            for stage in book.running:
+                seconds[stage.stage] = seconds.get(stage.stage, 0.0) + stage.seconds
+        return seconds
 
     @property
     def peak_live_bytes(self) -> int:
@@ -131,4 +155,7 @@ class Cost:
             "peak_allocated_bytes": self.peak_allocated_bytes,
             "peak_reserved_bytes": self.peak_reserved_bytes,
         }
-        return {"predicted": True} | totals | asdict(self) | {"stages": stages, "samples": samples}
+        own = asdict(replace(self, beside={})) | {"stages": stages, "samples": samples}
+        del own["beside"]
+        beside = {device: book.as_dict() for device, book in self.beside.items()}
+        return {"predicted": True} | totals | own | ({"beside": beside} if beside else {})

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self, cast
 
 import torch
 import torch._dynamo  # torch would on first use, and leave tensors of that moment alive
@@ -39,7 +39,7 @@ from harness.trace.shapes import infer, names_a_device
 from harness.trace.stage_costs import Work
 from harness.trace.storage import META, FakeStorage, line, site
 from harness.trace.tracker import Alloc
-from harness.virtual_card import key_of, tensors
+from harness.virtual_card import STAY, key_of, tensors
 
 HOST_REAL_BYTES = 1 << 20  # of a tensor made on the host: below it has values
 IS_META = vars(torch._C.TensorBase)["is_meta"].__get__
@@ -47,7 +47,7 @@ aten = torch.ops.aten
 
 
 class FakeCard(FakeStorage):
-    """A card of which a `tracker` counts memory and work.
+    """A card of which a `tracker` counts memory and work, and those `beside` it, each with its own.
 
     `libraries`: what lies below PyTorch; None is a CPU, which has no rules. `traces`: where layers are kept
     that were traced once, which may be shared, of the module types `repeated`; None traces every layer each
@@ -61,8 +61,9 @@ class FakeCard(FakeStorage):
         libraries: CUDA | None = None,
         traces: dict[Any, CachedTrace] | None = None,
         repeated: Sequence[type[nn.Module]] = (),
+        beside: Sequence[Self] = (),
     ):
-        super().__init__(card, cap_bytes)
+        super().__init__(card, cap_bytes, beside)
         self.libraries = libraries
         self._records = False  # or has
         self.trace_cache = None if traces is None else TraceCache(self, traces, repeated)
@@ -75,20 +76,24 @@ class FakeCard(FakeStorage):
             gc.disable()  # so that what is freed is freed where the last reference goes, every time
             self._entered.callback(gc.enable)
         self._entered.enter_context(unhooked())  # and the last one goes where Python by itself lets it go
-        self._entered.enter_context(patched(torch.cuda, "empty_cache", self.tracker.empty_cache))
+        self._entered.enter_context(patched(torch.cuda, "empty_cache", self._empty_caches))
         if self.libraries:
-            capability = self.libraries.capability
-            capabilities[VIRTUAL] = lambda device: capability
+            capabilities[VIRTUAL] = lambda device: cast(CUDA, self.at(device).libraries).capability
             self._entered.callback(capabilities.pop, VIRTUAL)
+            capability = self.libraries.capability
             asked = patched(torch.cuda, "get_device_capability", lambda device=None: capability)
             self._entered.enter_context(asked)  # by torchao, before it lays out four bits
         self._entered.enter_context(patched(torch, "compile", Regions(self).compile))
-        recorders[VIRTUAL] = lambda device: FakeRecorder(self)
+        recorders[VIRTUAL] = lambda device: FakeRecorder(self.at(device))
         self._entered.callback(recorders.pop, VIRTUAL)
         if self.trace_cache:
             self._entered.enter_context(self.trace_cache)
         super().__enter__()
         return self
+
+    def _empty_caches(self) -> None:
+        for card in self.cards:
+            card.tracker.empty_cache()
 
     def warm(self) -> None:
         """Take what stays allocated from the first matrix product on. Raises torch.OutOfMemoryError."""
@@ -103,24 +108,25 @@ class FakeCard(FakeStorage):
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = list(tensors((args, kwargs.values())))
-        on_card = [tensor for tensor in inputs if self.holds(tensor)]
-        there = bool(on_card) if self._moving_to_card is None else self._moving_to_card
-        if not there and not any(map(self.is_fake, inputs)):
+        source = self.card_among(inputs)
+        target: FakeCard | None = source if self._target is STAY else self._target
+        if target is None and not any(map(self.is_fake, inputs)):
             return self._on_host(func, args, kwargs, inputs)
+        card = target or source or self
         if func is aten._local_scalar_dense.default:
-            return self._value(args[0])
-        if serve := SERVED.get(func):
-            return serve(self, *args, **kwargs)
+            return card._value(args[0])
+        if (serve := SERVED.get(func)) and (target or source):
+            return serve(card, *args, **kwargs)
         if func.namespace == "aten":
             with self.operators:
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
         output = infer(func, args, kwargs)
-        if there or on_card:
-            self._operate(func, args, kwargs, on_card, output)
+        if target or source:
+            card._operate(func, args, kwargs, inputs, output)
         for tensor in tensors((output,)):
-            if not self.holds(tensor):
+            if not self.card_of(tensor):
                 self.host(tensor.untyped_storage())
         return output
 
@@ -128,9 +134,9 @@ class FakeCard(FakeStorage):
         kwargs = {name: value for name, value in kwargs.items() if name != "generator"}
         if func is torch.tensor:  # of values, which are written down on the host first
             host = func(*args, **kwargs | {"device": "cpu"})
-            with self.moving(to_card=True):
+            with self.moving(self):
                 return torch.Tensor.to(host, "cpu", copy=True)
-        with self.moving(to_card=True):
+        with self.moving(self):
             return func(*args, **kwargs | {"device": "meta"})
 
     def replay(self, trace: CachedTrace) -> Tensor:
@@ -184,6 +190,9 @@ class FakeCard(FakeStorage):
         """Count an operator: memory for its results, and its work."""
         self.operator = func._schema.name
         results = list(tensors((output,)))
+        if len(self.cards) > 1 and self._between(func, inputs, results):
+            return
+        inputs = [tensor for tensor in inputs if self.holds(tensor)]
         if self._crosses(func, args, kwargs, inputs, results):
             return
         if kernels.moves_nothing(func, inputs, results):
@@ -204,6 +213,30 @@ class FakeCard(FakeStorage):
         if space:
             self.tracker.give(self.obtain(Alloc(space, self.operator, "workspace")))
         self.tracker.charge(work)
+
+    def _between(self, func: Any, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> bool:
+        """Count a copy from another card, if this is one: it goes by way of the host, which does not wait.
+
+        Raises RuntimeError for any other operator on tensors of two cards, and where a step is recorded on
+        another card than the operator's.
+        """
+        if any(card.tracker.recording is not None for card in self.cards if card is not self):
+            raise RuntimeError(
+                f"{self.operator}: on {self.device}, in a step that is recorded on another card"
+            )
+        elsewhere = [card for tensor in inputs if (card := self.card_of(tensor)) and card is not self]
+        if not elsewhere:
+            return False
+        if func._overloadpacket not in (aten.copy_, aten._to_copy, aten.clone):
+            raise RuntimeError(
+                f"{self.operator}: a tensor on {elsewhere[0].device} meets one on {self.device}"
+            )
+        (source,), size = elsewhere, results[0].nbytes
+        source.operator = self.operator
+        source._cross(Work(to_host_bytes=size, launches=1), inputs, to_host=True)
+        self._take_new(inputs, results)
+        self._cross(Work(to_card_bytes=size), (), results)
+        return True
 
     def _send(self, index: Tensor) -> Block:
         """An index that is written as a list goes over before the operator that uses it."""
@@ -234,7 +267,7 @@ class FakeCard(FakeStorage):
             to_card, from_card = self.holds(target), self.holds(source)
         elif packet is aten._to_copy or packet is aten.clone:
             target, source = outputs[0], args[0]
-            to_card, from_card = self._moving_to_card is not False, bool(inputs)
+            to_card, from_card = self.head._target is not None, bool(inputs)
         elif packet in (aten.lift_fresh, aten.lift_fresh_copy) and not inputs:
             target, to_card, from_card = outputs[0], True, False
             source = target

@@ -89,7 +89,7 @@ def attend(
     enable_gqa: bool = False,
 ) -> Tensor:
     """`scaled_dot_product_attention` as the card would run it: `[B, n, S, d]`."""
-    with card.operators, card.moving(to_card=True):
+    with card.operators, card.moving(card):
         if mask is not None and mask.dtype == torch.bool:
             mask = torch.where(
                 mask, *(mask.new_full((), value, dtype=q.dtype) for value in (0.0, -torch.inf))

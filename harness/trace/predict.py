@@ -12,7 +12,7 @@ says so: see `Subject.stand_ins`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 
 from harness import spans
 from harness.cards import Card
+from harness.device import VIRTUAL
 from harness.oom import attempt
 from harness.subject import Plan, Result, Subject
 from harness.trace import calibration
@@ -39,40 +40,70 @@ _turn = threading.Lock()  # a fake card changes classes of the engine, which all
 
 
 def predict(
-    subject: Subject, plan: Plan, card: Card, cap_bytes: int | None = None, *, repeat: bool = True
+    subject: Subject,
+    plan: Plan,
+    card: Card,
+    cap_bytes: int | None = None,
+    *,
+    repeat: bool = True,
+    beside: Sequence[Card] = (),
 ) -> Cost:
     """What `plan` would cost on `card`, of which the allocator has `cap_bytes`, from loading its setup on.
 
+    `beside`: the second card and those after it, with as many bytes each, for a plan that has parts there.
     Not `repeat` traces every layer anew: slower, and the same result. Predictions of several threads take
     turns; nothing else may run a subject meanwhile. Raises what the engine would raise, but for too little
-    memory of the card: that is part of the result.
+    memory of a card: that is part of the result.
     """
-    found = calibration.find(card)
-    if found.measured:
-        card = replace(card, context_mib=found.measured.context_mib)
-    efficiencies = _efficiencies(card, found.measured)
+    known = [_known(each) for each in (card, *beside)]
     loaded: dict[str, Any] = dict.fromkeys(FORMATS)
-    with fake_card(subject, card, found, cap_bytes, repeat=repeat) as fake:
+    with fake_card(subject, *known[0], cap_bytes, repeat=repeat, beside=known[1:]) as fake:
         result = _run(subject, plan, fake, loaded)
-        fake.tracker.close()
+        for one in fake.cards:
+            one.tracker.close()
+    loaded = {"torch": str(torch.__version__), **loaded, **subject.stand_ins(plan.setup)}
+    ended = None if result else fake.refused
+    books = [
+        _book(one, *of, plan, loaded, ended=one is ended) for one, of in zip(fake.cards, known, strict=True)
+    ]
+    others = [str(one.device).replace(VIRTUAL, "cuda") for one in fake.cards[1:]]
+    return replace(
+        books[0],
+        fallbacks=result.fallbacks if result else (),
+        counts=asdict(result.counts) if result else {},
+        beside=dict(zip(others, books[1:], strict=True)),
+    )
+
+
+def _known(card: Card) -> tuple[Card, calibration.Found]:
+    """A card with the context that was measured of it, and all that was."""
+    found = calibration.find(card)
+    return (replace(card, context_mib=found.measured.context_mib) if found.measured else card), found
+
+
+def _book(
+    fake: FakeCard,
+    card: Card,
+    found: calibration.Found,
+    plan: Plan,
+    loaded: Mapping[str, Any],
+    *,
+    ended: bool,
+) -> Cost:
+    """What one card did, and whether the trace `ended` there, as it was too small."""
+    tracker, efficiencies = fake.tracker, _efficiencies(card, found.measured)
     return Cost(
         card=card,
         cap_bytes=fake.cap_bytes,
         plan=plan.as_dict(),
-        environment={
-            "torch": str(torch.__version__),
-            **loaded,
-            **subject.stand_ins(plan.setup),
-            "calibration": str(found),
-            "expected": efficiencies.basis,
-        },
-        stages=tuple(_stage(stage, efficiencies) for stage in fake.tracker.stage_costs.stages.values()),
-        samples=tuple(fake.tracker.stage_costs.samples),
-        out_of_memory=None if result else fake.tracker.refused[-1],
-        refusals=tuple(fake.tracker.refused),
-        fallbacks=result.fallbacks if result else (),
-        counts=asdict(result.counts) if result else {},
-        retries=fake.tracker.allocator.retries,
+        environment={**loaded, "calibration": str(found), "expected": efficiencies.basis},
+        stages=tuple(_stage(stage, efficiencies) for stage in tracker.stage_costs.stages.values()),
+        samples=tuple(tracker.stage_costs.samples),
+        out_of_memory=tracker.refused[-1] if ended else None,
+        refusals=tuple(tracker.refused),
+        fallbacks=(),
+        counts={},
+        retries=tracker.allocator.retries,
     )
 
 
@@ -84,10 +115,17 @@ def fake_card(
     cap_bytes: int | None = None,
     *,
     repeat: bool = True,
+    beside: Sequence[tuple[Card, calibration.Found]] = (),
 ) -> Iterator[FakeCard]:
-    """A fake card for the engine of a subject; threads take turns. Arguments are those of `predict`."""
-    libraries = CUDA(card.capability, found.measured)
-    with _turn, FakeCard(card, cap_bytes, libraries, _traces if repeat else None, subject.repeated()) as fake:
+    """A fake card for the engine of a subject, and those `beside` it; threads take turns. Arguments are those
+    of `predict`."""
+
+    def made(card: Card, found: calibration.Found, **more: Any) -> FakeCard:
+        return FakeCard(card, cap_bytes, CUDA(card.capability, found.measured), **more)
+
+    others = [made(*known) for known in beside]
+    traces = _traces if repeat else None
+    with _turn, made(card, found, traces=traces, repeated=subject.repeated(), beside=others) as fake:
         yield fake
 
 
@@ -111,7 +149,8 @@ def _run(subject: Subject, plan: Plan, fake: FakeCard, loaded: dict[str, Any]) -
 
     @torch.inference_mode()  # tensors without memory take each other's place only if all are of one mode
     def load_and_run() -> None:
-        fake.warm()
+        for card in fake.cards:
+            card.warm()
         with spans.record(), spans.span(LOADING):
             engine = subject.load_fake(plan.setup, fake, VirtualBudget(fake))
         loaded.update({name: engine.environment.get(name) for name in FORMATS})

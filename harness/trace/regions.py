@@ -133,7 +133,8 @@ class Regions:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             cache = self._card.trace_cache
-            if self._card.region is not None or not compiled_runs():  # a part of one, or none
+            within = any(card.region is not None for card in self._card.cards)
+            if within or not compiled_runs():  # a part of one, or none
                 return model(*args, **kwargs)
             if cache and not kwargs and cache.knows(model):
                 return cache.call(model, args, lambda: self._run(model, args, {}))
@@ -142,7 +143,7 @@ class Regions:
         return call
 
     def _run(self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        card = self._card
+        card = self._card.card_among((args, kwargs.values())) or self._card
         card.region = region = Region()
         try:
             with patched(torch.compiler, "is_compiling", lambda: True):

@@ -106,7 +106,9 @@ class TraceCache:
 
     def _through(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(module: nn.Module, *args: Any) -> Tensor:
-            if self._card.region is not None:  # its operators are wanted, not what they cost one by one
+            if any(
+                card.region is not None for card in self._card.cards
+            ):  # its operators are wanted, not what they cost one by one
                 return forward(module, *args)
             return self._call(forward, module, args, lambda: forward(module, *args))
 
@@ -122,21 +124,22 @@ class TraceCache:
 
     def _call(self, what: Any, module: nn.Module, args: tuple[Any, ...], run: Callable[[], Tensor]) -> Tensor:
         weights = tuple(module.parameters()), tuple(module.buffers())
-        signature = tuple(_signatures(self._card, (args, *weights)))
+        card = self._card.card_among((*weights, args)) or self._card
+        signature = tuple(_signatures(card, (args, *weights)))
         compiled = compiled_runs() and tuple(
             part._compiled_call_impl is not None for part in module.modules()
         )
-        key = (what, compiled, self._card.libraries, signature)
+        key = (what, compiled, card.libraries, signature)
         trace = self.traces.get(key)
         if trace is not None and trace.repeatable:
-            return self._card.replay(trace)
+            return card.replay(trace)
         trace = CachedTrace()
-        self._card.tracker.listeners.append(trace)
+        card.tracker.listeners.append(trace)
         try:
             result = run()
         finally:
-            self._card.tracker.listeners.remove(trace)
-        trace.end(result, self._card.block_of(result))
+            card.tracker.listeners.remove(trace)
+        trace.end(result, card.block_of(result))
         self.traces[key] = trace
         return result
 

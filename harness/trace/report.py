@@ -30,11 +30,22 @@ HEADS = (
 
 def text(cost: Cost, facts: Mapping[str, str]) -> str:
     """All of it: `facts` of what was resolved, stages, seconds, the verdict, what the highest peak is of."""
-    verdict = [line for name, fact in facts_of_verdict(cost) for line in _wrapped(name, fact)]
     resolved = [line for name, fact in facts.items() for line in _wrapped(name, fact)]
     resolved += textwrap.wrap(harmless(label(cost)), COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
-    blocks = (resolved, _table(cost), times.table(cost, ordered(cost), TOTAL), verdict, _sites(cost))
+    blocks = [resolved, *_book(cost)]
+    for device, book in cost.beside.items():
+        blocks += [_wrapped(device, f"{book.card.name}: {book.card.memory_gib:.2f} GiB"), *_book(book)]
+    if cost.beside:
+        seconds = sum(cost.stages_s.values())
+        blocks.append(_wrapped("in all", f"{seconds:.3f} s at the roofline, as cards take turns"))
     return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _book(cost: Cost) -> list[list[str]]:
+    """What one card does, and whether that fits it."""
+    verdict = [line for name, fact in facts_of_verdict(cost) for line in _wrapped(name, fact)]
+    sites = _sites(cost) if cost.stages else []
+    return [_table(cost), times.table(cost, ordered(cost), TOTAL), verdict, sites]
 
 
 def listing(cards: Sequence[Card]) -> str:

@@ -112,6 +112,12 @@ class Stage:
             self.ps[kind, resource] = self.ps.get((kind, resource), 0) + amount
 
 
+class Clock:
+    """The estimated time: of one card, or of several that take turns."""
+
+    ps: int | Fraction = 0
+
+
 class StageCosts:
     """Stages in the order they begin, as `spans` has them."""
 
@@ -125,7 +131,7 @@ class StageCosts:
         self._kernel_ps = round(card.kernel_s * PS)
         self._grain_bytes = card.memory_bytes // 400  # a smaller change of memory is not drawn
         self._durations: dict[Work, tuple[str, int, int]] = {}
-        self._clock_ps: int | Fraction = 0
+        self.clock = Clock()
 
     def stage(self) -> Stage:
         """The stage that is running."""
@@ -149,7 +155,7 @@ class StageCosts:
         bound, kernel_ps, link_ps = duration
         stage.add_ps(work.kind, bound, kernel_ps)
         stage.add_ps(work.kind, "link", link_ps)
-        self._clock_ps += kernel_ps + link_ps
+        self.clock.ps += kernel_ps + link_ps
 
     def _duration(self, work: Work) -> tuple[str, int, int]:
         """What bounds a kernel, how long that takes, and how long its way over the link."""
@@ -180,11 +186,11 @@ class StageCosts:
     def counting(self, times: int) -> Iterator[None]:
         """Inside, all that is charged to the stage that is running counts so many times."""
         stage = self.stage()
-        work, ps, flop, clock_ps = stage.work, stage.ps, stage.flop, self._clock_ps
+        work, ps, flop, clock_ps = stage.work, stage.ps, stage.flop, self.clock.ps
         reads, copies = stage.reads.copy(), stage.copies.copy()
-        stage.work, stage.ps, stage.flop, self._clock_ps = [0] * len(work), {}, {}, round(clock_ps)
+        stage.work, stage.ps, stage.flop, self.clock.ps = [0] * len(work), {}, {}, round(clock_ps)
         yield
-        self._clock_ps = clock_ps + (self._clock_ps - round(clock_ps)) * times
+        self.clock.ps = clock_ps + (self.clock.ps - round(clock_ps)) * times
         stage.work = [old + new * times for old, new in zip(work, stage.work, strict=True)]
         inside, stage.ps = stage.ps, ps
         for (kind, resource), amount in inside.items():
@@ -202,7 +208,7 @@ class StageCosts:
             moved = max(abs(allocated - last.allocated_bytes), abs(reserved - last.reserved_bytes))
             if last.stage == stage.name and moved < self._grain_bytes:
                 return
-        self.samples.append(Sample(round(self._clock_ps), stage.name, allocated, reserved))
+        self.samples.append(Sample(round(self.clock.ps), stage.name, allocated, reserved))
         if len(self.samples) > MOST_SAMPLES:
             self.samples = list(_thinned(self.samples))
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 OURS = tuple(str(CHECKOUT / package) + os.sep for package in PACKAGES)
-BEHIND_THE_SCENES = (str(CHECKOUT / "harness" / "trace"), str(CHECKOUT / "harness" / "virtual_card.py"))
+BEHIND_THE_SCENES = tuple(
+    str(CHECKOUT / "harness" / name) for name in ("trace", "virtual_card.py", "virtual_torch.py")
+)
 META = torch.device("meta")
 
 
 class FakeStorage(VirtualCard):
-    """`card`, of which `cap_bytes` are left to the allocator (what its context leaves, where not said).
+    """`card`, of which `cap_bytes` are left to the allocator (what its context leaves, where not said), and
+    those `beside` it, which have one clock.
 
     `tracker` counts allocations. Raises torch.OutOfMemoryError out of the call that asked for too much.
     """
@@ -42,14 +45,19 @@ class FakeStorage(VirtualCard):
     wrapped_on = "meta"
     peak_source = "predicted, torch.cuda.max_memory_reserved"
 
-    def __init__(self, card: Card, cap_bytes: int | None = None):
-        super().__init__(max(card.memory_bytes - card.context_bytes, 0) if cap_bytes is None else cap_bytes)
+    def __init__(self, card: Card, cap_bytes: int | None = None, beside: Sequence[Self] = ()):
+        left_bytes = max(card.memory_bytes - card.context_bytes, 0) if cap_bytes is None else cap_bytes
+        super().__init__(left_bytes, beside)
         self.tracker = MemoryTracker(card, self.cap_bytes)
         self.operator = ""  # that is running
         # By the identity of a storage; None in a region, whose memory is taken when all of it is known.
         self.blocks: dict[int, Block | None] = {}
         self.region: Region | None = None  # that is traced
         self._hosted: set[int] = set()  # storages of fake tensors on the host
+        self.refused: FakeStorage | None = None  # the last of the cards that was too small
+        for other in beside:
+            other._hosted = self._hosted
+            other.tracker.stage_costs.clock = self.tracker.stage_costs.clock
 
     def holds(self, tensor: Tensor) -> bool:
         return any(key_of(part) in self.blocks for part in plain(tensor))
@@ -63,12 +71,12 @@ class FakeStorage(VirtualCard):
         return READ_DEVICE(tensor) == META and not self.is_fake(tensor)
 
     def is_fake(self, tensor: Tensor) -> bool:
-        """Whether `tensor` stands for one with values, on the card or on the host."""
-        return any(key in self.blocks or key in self._hosted for key in map(key_of, plain(tensor)))
+        """Whether `tensor` stands for one with values, on a card or on the host."""
+        return any(key in self._hosted for key in map(key_of, plain(tensor))) or bool(self.card_of(tensor))
 
     def device_of(self, tensor: Tensor) -> torch.device:
-        if self.holds(tensor):
-            return self.device
+        if card := self.card_of(tensor):
+            return card.device
         return HOST if self.is_fake(tensor) else READ_DEVICE(tensor)
 
     def beneath(self, tensor: Tensor) -> str:
@@ -96,6 +104,7 @@ class FakeStorage(VirtualCard):
         try:
             return self.tracker.take(alloc)
         except NoMemory as refusal:
+            self.head.refused = self
             raise torch.OutOfMemoryError(f"{alloc.operator}: {refusal}") from None
 
     def hold(self, storage: torch.UntypedStorage, block: Block | None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
+from harness.registry import SUBJECTS
 from scripts.gate.record import Record, Series
 from scripts.gate.statistics import FUNCTION
 from scripts.gate.statistics import WHOLE as COUNTED
@@ -85,7 +86,9 @@ def closer(series: Series) -> str:
         return "make bench-micro"
     if series.unit in CROSSINGS:  # which names the lines
         return "python -m pytest tests/benchmarks/test_waits.py"
-    if series.kind == "timed":
+    if series.component in SUBJECTS:
+        command = _of_subject(series, params)
+    elif series.kind == "timed":
         command = ["profile_inference.py", "--detailed", *_request(params, series.component)]
     elif "tier_gb" in params:
         names = {"tier_gb": "--tiers", "variant": "--variants"}
@@ -98,6 +101,14 @@ def closer(series: Series) -> str:
         command += ["--thinking"] if series.component == "LM" else []
         command += COST_MODES.get(params.get("mode", ""), [])
     return shlex.join(["python", *command])
+
+
+def _of_subject(series: Series, params: dict[str, str]) -> list[str]:
+    """A subject's own command: what it costs, or how long it takes here."""
+    package = SUBJECTS[series.component].rpartition(".")[0]
+    flags = _flags(params, {"model": "--model", "tier_gb": "--max-vram"})
+    command = "costs" if series.kind == "exact" else "bench"
+    return ["-m", package, command, *flags, *COST_MODES.get(params.get("mode", ""), [])]
 
 
 def _request(params: dict[str, str], component: str) -> list[str]:

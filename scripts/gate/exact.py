@@ -75,5 +75,6 @@ def _fits(numbers: list[Reading], before: dict[str, dict], after: dict[str, dict
     for cell in cells:
         base, head = (STATUS.get(records.get(cell.name, {}).get("status", "")) for records in (before, after))
         if base and head and base != head:
-            changed.append(Fit(cell["variant"], float(cell["tier_gb"]), base, head))
+            named = dict(cell.params)
+            changed.append(Fit(named.get("model") or cell["variant"], float(cell["tier_gb"]), base, head))
     return changed

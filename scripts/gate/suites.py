@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks import _matrix
 from benchmarks.common import Suite
-from scripts.asv_selection import WITHOUT_TABLE
+from scripts.asv_selection import measures
 
 # Rates have twins that shrink; peaks, parity and errors are no samples, of cold starts there are too few. The
 # worst of a stream is of one chunk, and mostly nothing. What grows with length has its times in other series
@@ -82,8 +82,7 @@ class Reading:
     @property
     def component(self) -> str:
         known = (name for start, name in COMPONENTS.items() if self.stage.startswith(start))
-        subject = getattr(self.suite, "subject", None)
-        return next(known, subject or MODULES.get(self.module, "pipeline"))
+        return getattr(self.suite, "subject", None) or next(known, MODULES.get(self.module, "pipeline"))
 
     def value(self, records: dict[str, dict]) -> Any:
         """What the method makes of the records of a run; None where that is n/a. Raises NotMeasured."""
@@ -108,12 +107,13 @@ def facts(reading: Reading) -> dict[str, Any]:
 
 def readings(sources: Iterable[str], only: str = "", *, exact: bool) -> list[Reading]:
     """Those that gate, of the cells that are measured with weights from `sources`: predicted, or timed."""
+    sources = tuple(sources)
     wanted = {cell for source in sources for cell in _matrix.every_cell(source)}
     return [
         one
         for one in every()
         if bool(re.search(EXACT, one.benchmark)) == exact and not re.search(UNGATED, one.benchmark)
-        if re.search(only, one.name) and (one.cell in wanted or one.cell.kind in WITHOUT_TABLE)
+        if re.search(only, one.name) and measures(one.suite(), one.params, wanted, sources)
     ]
 
 

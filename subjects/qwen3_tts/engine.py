@@ -32,6 +32,7 @@ from harness.memory import MemoryBudget
 from harness.nn.blocks import flash_serves
 from harness.nn.islands import islands
 from harness.spans import Times, record
+from harness.stage_memory import StageMemory
 from harness.stream import Stream
 from subjects.qwen3_tts import decoding, plan, weights
 from subjects.qwen3_tts.decoding import Pieces
@@ -149,6 +150,10 @@ class Engine:
         if self.networks.device.type == "cpu":
             return {"rss": self.budget.peak_bytes()}
         return {"allocated": self.budget.peak_allocated_bytes(), "reserved": self.budget.peak_bytes()}
+
+    def stage_memory(self) -> StageMemory:
+        """What reads memory where each stage of the runs inside it ends."""
+        return StageMemory(self.networks.device, self.budget, lambda: self.networks.weights_bytes)
 
     def _loop(self, plan: Plan) -> FrameLoop:
         """The memory and the steps of a plan; those of the request before, where they are the same."""

@@ -96,12 +96,7 @@ class Bench:
 
     def memory(self, plan: Plan) -> MemoryByStage:
         """Memory where each stage ends, in a run of its own."""
-        from harness.stage_memory import StageMemory
-
-        engine = self.engine
-        with StageMemory(
-            engine.networks.device, engine.budget, lambda: engine.networks.weights_bytes
-        ) as seen:
+        with self.engine.stage_memory() as seen:
             self.once(plan)
         return merged(seen.found())
 

@@ -16,6 +16,7 @@ MODULES = (
     "tiers",
     "cold_start",
     "predictions",
+    "any_subject",
     "micro",
     "calls",
     "scaling",

@@ -18,6 +18,7 @@ from benchmarks import (
     memory,
     micro,
     parity,
+    qwen3_tts,
     scaling,
     streaming,
     tasks,
@@ -50,14 +51,23 @@ CLASSES = [
     costs.TrackCost,
     costs.TrackPredictedPeak,
     costs.TrackPredictedPeakXL,
+    costs.TrackCostSpeech,
+    costs.TrackPredictedPeakSpeech,
     waits.TrackWaits,
     micro.TimeSampling,
     micro.TimeTokenMask,
     micro.TimeCodes,
     micro.TimeResample,
+    micro.TimeMel,
     micro.TimeSpan,
     scaling.TrackScaling,
     streaming.TrackFirstAudio,
+    qwen3_tts.TimeSpeech,
+    qwen3_tts.TrackSpeechStages,
+    qwen3_tts.TrackSpeechTokens,
+    qwen3_tts.TrackFirstSpeech,
+    qwen3_tts.TimeSpeechNetwork,
+    qwen3_tts.PeakMemSpeech,
 ]
 DISCOVER = """
 import json, sys
@@ -89,11 +99,13 @@ def test_one_worker_serves_all_timed_classes(discovered):
     of_tiers = ("PeakMemTier", "PeakMemTierXL", "TrackTierBoundary", "TrackTierBoundaryXL")
     memory = {caches.pop(name) for name in of_tiers}
     cold = {caches.pop("TrackColdStart")}
-    of_card = ("TrackCost", "TrackPredictedPeak", "TrackPredictedPeakXL", "TrackWaits")
+    of_card = [cls.__name__ for cls in CLASSES if issubclass(cls, costs._Predicted)]
     predicted = {caches.pop(name) for name in of_card}
     functions = {caches.pop(cls.__name__) for cls in CLASSES if issubclass(cls, micro._Micro)}
-    assert len(memory) == len(predicted) == len(functions) == len({*caches.values()}) == 1
-    assert len(memory | cold | predicted | functions | {*caches.values()}) == 5
+    speech = {caches.pop(cls.__name__) for cls in CLASSES if issubclass(cls, qwen3_tts._Speech)}
+    speech_memory = {caches.pop("PeakMemSpeech")}
+    alone = (memory, cold, predicted, functions, speech, speech_memory, {*caches.values()})
+    assert {len(one) for one in alone} == {1} and len(set().union(*alone)) == len(alone)
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)

@@ -19,6 +19,7 @@ from acestep.text.audio_codes import CODES
 from acestep.text.tokenizer import LM_VOCAB, TEXT_VOCAB
 from acestep.weights.synthetic_tokenizer import synthetic_tokenizer
 from benchmarks import _matrix, micro
+from subjects.qwen3_tts import utterance
 
 CPU = torch.device("cpu")
 # Each by a name under which the engine finds it.
@@ -34,6 +35,7 @@ OF_THE_ENGINE = {
     "detokenize": ace_step.Detokenizer.forward,
     "tokenize": ace_step.AudioTokenizer.forward,
     "resample": writing.resampled,
+    "mel": utterance.log_mel,
 }
 
 

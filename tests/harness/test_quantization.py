@@ -286,10 +286,10 @@ class FakeCard(Residency):
         super().__init__(torch.device("cuda"), parts=("dit",), offloaded=("dit",))
         self.sent_bytes = 0
 
-    def _keep(self, tensor: Tensor) -> Tensor:
+    def _keep(self, tensor: Tensor, device: torch.device) -> Tensor:
         return tensor
 
-    def _send(self, host: Tensor) -> Tensor:
+    def _send(self, host: Tensor, device: torch.device) -> Tensor:
         self.sent_bytes += host.nbytes
         return host.clone()
 

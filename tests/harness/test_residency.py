@@ -21,10 +21,10 @@ class FakeCard(Residency):
 
     room = 10**9
 
-    def _keep(self, tensor: Tensor) -> Tensor:
+    def _keep(self, tensor: Tensor, device: torch.device) -> Tensor:
         return tensor
 
-    def _send(self, host: Tensor) -> Tensor:
+    def _send(self, host: Tensor, device: torch.device) -> Tensor:
         if self.resident_bytes + host.nbytes > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return host.clone()

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from acestep.audio.decode import decode
 from acestep.audio.tile_size import VAE_CHUNK
 from harness.device import VIRTUAL, resolve_device, resolve_dtype
-from harness.memory import GIB
+from harness.memory import GIB, MemoryBudget
 from harness.oom import attempt, classify
-from harness.residency import Residency, stored
+from harness.residency import Residency, brought, stored
+from harness.spans import record
 from harness.virtual_card import VirtualBudget, VirtualCard
 
 MIB = 2**20
@@ -272,3 +273,72 @@ def test_a_quantized_matrix_takes_its_own_bytes(card):
     assert card.used_bytes() == sum(part.nbytes for part in stored(layer.weight)) < 1.1 * 256 * 512
     made = there(x.to(VIRTUAL))
     assert made.device == card.device and torch.equal(made.cpu(), layer(x))
+
+
+SECOND = f"{VIRTUAL}:1"
+
+
+@pytest.fixture
+def pair():
+    with VirtualCard(64 * MIB, beside=[VirtualCard(8 * MIB)]) as card:
+        yield card.cards
+
+
+def test_two_cards_count_each_its_own(pair):
+    first, second = pair
+    here = on_card(1)
+    there = here.to(SECOND)
+    assert (first.used_bytes(), second.used_bytes()) == (MIB, MIB)
+    assert (here.device, there.device) == (torch.device(VIRTUAL), torch.device(SECOND))
+    assert torch.equal(there.cpu(), here.cpu()) and there.cpu().device == CPU
+    made = [there + 1, there[1:], torch.zeros_like(there), here.to(there), there.to(first.device).to(SECOND)]
+    assert {tensor.device for tensor in made} == {second.device}
+    assert here.to(f"{VIRTUAL}:0") is here and there.to(SECOND) is there
+    del here
+    assert first.used_bytes() == 0 < second.used_bytes()
+    assert MemoryBudget(SECOND).used_bytes() == second.used_bytes()
+    assert MemoryBudget(VIRTUAL).total_bytes() == 64 * MIB
+
+
+def test_a_card_that_is_full_does_not_ask_the_other(pair):
+    first, second = pair
+    kept = on_card(7).to(SECOND)
+    with pytest.raises(torch.OutOfMemoryError, match=r"capacity of 8\.00 MiB"):
+        kept + 1
+    assert (kept.to(VIRTUAL) + 1).device == first.device
+    assert (first.peak_bytes(), second.peak_bytes()) == (14 * MIB, 7 * MIB)
+
+
+def test_tensors_of_two_cards_meet_in_a_copy_only(pair):
+    here, there = torch.ones(4, device=VIRTUAL), torch.zeros(4, device=SECOND)
+    for meet in (lambda: here + there, lambda: torch.cat((here, there)), lambda: there.add_(here)):
+        with pytest.raises(RuntimeError, match="expected all tensors on one device"):
+            meet()
+    assert torch.equal(there.copy_(here).cpu(), torch.ones(4)) and there.device == pair[1].device
+    with pytest.raises(RuntimeError, match="there is no virtual:2"):
+        here.to(f"{VIRTUAL}:2")
+
+
+def test_a_part_lives_on_its_own_card_and_leaves_it_when_it_is_offloaded(pair):
+    first, second = pair
+    places = {"lm": second.device, "vae": second.device}
+    residency = Residency(first.device, ("dit", "lm", "vae"), ("vae",), places)
+    for part in residency.parts:
+        module = nn.Linear(256, 256, bias=False, device=residency.home(part))
+        residency.adopt(part, module)
+    assert [residency.home(part) for part in residency.parts] == [first.device, second.device, CPU]
+    assert (first.used_bytes(), second.used_bytes()) == (256 * 1024, 256 * 1024)
+    assert residency.resident_bytes == 256 * 1024  # of the first card, which the other's are not on
+    with residency.using("vae"):
+        assert second.used_bytes() == 2 * 256 * 1024
+    assert residency.used_on() == {"dit": first.device, "lm": second.device, "vae": second.device}
+
+
+def test_what_goes_from_card_to_card_is_a_stage_and_what_stays_is_itself(pair):
+    first, second = pair
+    kept = on_card(1)
+    with record() as times:
+        assert brought(first.device, kept) == (kept,)
+        assert "transfer" not in times.stages()
+        (moved,) = brought(second.device, kept)
+    assert "transfer" in times.stages() and moved.device == second.device

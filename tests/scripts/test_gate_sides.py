@@ -105,7 +105,9 @@ def test_workers_take_turns_in_an_order_drawn_by_lot(repository, tmp_path):
 def cost(flop=1e12, launches=800):
     work = {"flop": flop, "read_bytes": 4e9, "written_bytes": 1e9, "launches": launches, "kernels": 800}
     work["syncs"] = 0
-    return {"status": "ok", "stages": dict.fromkeys(_matrix.COST_STAGES, work)}
+    stages = (*_matrix.COST_STAGES, *_matrix.SPEECH_STAGES)
+    frame = dict.fromkeys(_matrix.SPEECH_STAGES, 1)
+    return {"status": "ok", "stages": dict.fromkeys(stages, work), "frame_launches": frame}
 
 
 def waits(codes=150, steps=2, tiles=2):
@@ -144,7 +146,7 @@ def compared(monkeypatch, change, only=""):
 def test_the_whole_matrix_is_compared_whatever_is_timed(monkeypatch):
     series, fits = compared(monkeypatch, lambda after: None)
     assert {one.verdict for one in series} == {"same"} and fits == []
-    assert len(series) == len(exact.chosen("")) - 21 - 7  # verdicts of cards are no numbers
+    assert len(series) == len(exact.chosen("")) - 21 - 7 - 4  # verdicts of cards are no numbers
     assert decide(series, fits) == "same"
 
 
@@ -195,6 +197,12 @@ def test_what_fits_and_what_it_takes(monkeypatch, record, fit, verdict, outcome)
     found = [one.verdict for one in series if dict(one.params) == {"tier_gb": "8", "variant": "no-quant"}]
     assert set(found) == ({verdict} if verdict else set())
     assert decide(series, fits) == outcome
+
+
+def test_a_card_too_small_for_a_subject_is_named_by_the_subjects_model(monkeypatch):
+    cell = "predicted subject=qwen3_tts tier_gb=6 model=1.7B-CustomVoice"
+    _, fits = compared(monkeypatch, lambda after: after.update({cell: peak(9e9, "oom")}))
+    assert fits == [Fit("1.7B-CustomVoice", 6.0, "fits", "out of memory")]
 
 
 def test_the_command_that_measures_again_tells_no_folder(monkeypatch):

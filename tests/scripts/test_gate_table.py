@@ -11,6 +11,7 @@ from acestep.profiler import command as profiler
 from scripts.gate.causes import causes, closer, grown, percent, shown
 from scripts.gate.record import Commit, Fit, Machine, Record, Series
 from scripts.gate.table import INDENT, WIDTH, table
+from subjects.qwen3_tts.__main__ import parser as speech
 from tiersim.__main__ import main as tiersim
 
 DIT = (("duration_s", "5"), ("batch", "1"), ("steps", "8"), ("quantization", "none"))
@@ -100,6 +101,9 @@ CLOSER = {
     "wall": WALL,
     "stream": replace(TIMED, component="stream", params=(("thinking", "True"), ("chunk_s", "0.25"))),
     "function": FUNCTION,
+    "speech": replace(TIMED, component="qwen3_tts", params=(("duration_s", "1.04"), ("batch_size", "1"))),
+    "frame": replace(EXACT, component="qwen3_tts", params=(("model", "0.6B-CustomVoice"), ("mode", "eager"))),
+    "voice": replace(PEAK, component="qwen3_tts", params=(("tier_gb", "4"), ("model", "0.6B-CustomVoice"))),
     "reads": replace(EXACT, benchmark="waits.TrackWaits.track_reads", unit="reads", base=0.0, head=1.0),
 }
 
@@ -116,6 +120,8 @@ def test_the_command_that_looks_closer_is_one(name, monkeypatch, capsys):
         assert f"\n{words[1]}: " in (ROOT / "Makefile").read_text()
     elif words[:3] == ["python", "-m", "pytest"]:
         assert (ROOT / words[3]).is_file()
+    elif words[:3] == ["python", "-m", "subjects.qwen3_tts"]:
+        assert speech().parse_args(words[3:]).run
     else:
         assert words[:3] == ["python", "-m", "acestep.costs"]
         assert costs([*words[3:], "--list-cards"]) == 0

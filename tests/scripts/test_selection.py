@@ -20,6 +20,7 @@ from benchmarks import (
     memory,
     micro,
     parity,
+    qwen3_tts,
     scaling,
     streaming,
     tasks,
@@ -28,7 +29,10 @@ from benchmarks import (
 )
 from scripts import asv_selection
 
-MODULES = (cold, costs, dit, generate, lm, memory, micro, parity, scaling, streaming, tasks, vae, waits)
+MODULES = (
+    *(cold, costs, dit, generate, lm, memory, micro, parity, qwen3_tts, scaling, streaming, tasks, vae),
+    waits,
+)
 CLASSES = [
     cls
     for module in MODULES
@@ -36,6 +40,7 @@ CLASSES = [
     if isinstance(cls, type) and cls.__module__ == module.__name__ and not name.startswith("_")
 ]
 TINY = ["synthetic-tiny"]
+OF_A_SUBJECT = ("request", "streamed", "footprint", "component")  # cells that its classes know
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +81,9 @@ def test_everything_is_everything_that_is_measured():
     announced = set(os.environ.pop(_matrix.SELECTED).splitlines())
     read_by_nobody = {f"memory tier_gb={t} lm={m} variant={v}" for t, m, v in itertools.product(
         _matrix.TIERS_GB, _matrix.WITH_LM, _matrix.VARIANTS[1:])}  # fmt: skip
-    assert announced == {cell.name for cell in _matrix.every_cell("synthetic-tiny")} - read_by_nobody
+    of_a_subject = {name for name in announced if name.split()[0] in OF_A_SUBJECT}
+    in_the_matrix = {cell.name for cell in _matrix.every_cell("synthetic-tiny")}
+    assert announced - of_a_subject == in_the_matrix - read_by_nobody and len(of_a_subject) == 2 + 2 + 1 + 6
     assert announced.isdisjoint(read_by_nobody)
 
 
@@ -92,7 +99,9 @@ def test_every_benchmark_has_something_to_measure(source):
     [
         ("TimeTextMode", {"text": 3}),
         ("TimeVAEDecode", {"generate": 4}),
-        ("TrackPredictedPeak", {"predicted": 21 + 7}),  # with the XL DiT
+        ("TrackPredictedPeak", {"predicted": 21 + 7 + 4}),  # with the XL DiT, and of speech
+        ("TrackCostSpeech", {"cost": 4}),
+        ("TrackFirstSpeech", {"streamed": 2}),
         ("PeakMemTier", {"memory": 14}),
         ("ColdStart", {"cold": 2}),
         (r"TimeDiT.*\(5, 1, 8, 'none'\)", {"generate": 1}),
@@ -114,6 +123,29 @@ def test_the_filter_leaves_what_it_names_and_does_not_select_the_rest(monkeypatc
     selected = asv_selection.narrow(benchmarks("PeakMem|Boundary"), TINY)
     assert {tier for tier, _ in combinations(selected, "memory.PeakMemTier.track_peak")} == {"8", "16"}
     assert "memory.TrackTierBoundary.track_minimum" not in selected  # of two tiers it is another number
+
+
+def test_the_axes_of_a_subject_are_its_own(monkeypatch):
+    """What names ACE-Step's leaves them alone, and the other way round."""
+    monkeypatch.setenv(
+        _matrix.FILTER, "duration_s=15 qwen3_tts.chunk_frames=12 qwen3_tts.model=0.6B-CustomVoice"
+    )
+    selected = asv_selection.narrow(benchmarks(), TINY)
+    assert combinations(selected, "qwen3_tts.TrackFirstSpeech.track_first_audio") == [("1.04", "12")]
+    assert len(combinations(selected, "qwen3_tts.TimeSpeech.track_wall")) == 2
+    assert {size[0] for size in combinations(selected, "vae.TimeVAEDecode.track_vae_decode")} == {"15"}
+    models = combinations(selected, "costs.TrackPredictedPeakSpeech.track_peak")
+    assert models == [("4", "'0.6B-CustomVoice'"), ("6", "'0.6B-CustomVoice'")]
+
+
+def test_tiny_weights_run_a_longer_utterance_where_it_is_named(monkeypatch):
+    wall = "qwen3_tts.TimeSpeech.track_wall"
+    lengths = [length for length, _ in combinations(asv_selection.narrow(benchmarks(), TINY), wall)]
+    assert {*lengths} == {"1.04"}
+    every = combinations(asv_selection.narrow(benchmarks(), ["synthetic-full"]), wall)
+    assert {length for length, _ in every} == {"1.04", "5.04", "20.0"}
+    monkeypatch.setenv(_matrix.FILTER, "qwen3_tts.duration_s=20.0")
+    assert {length for length, _ in combinations(asv_selection.narrow(benchmarks(), TINY), wall)} == {"20.0"}
 
 
 @pytest.mark.parametrize(

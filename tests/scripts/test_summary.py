@@ -47,7 +47,12 @@ def written(tmp_path, monkeypatch):
         "source": "synthetic-full", "device": "cuda", "device_name": "NVIDIA H200", "dtype": "bfloat16",
         "lm": "acestep-5Hz-lm-0.6B", "lm_backend": "pt", "torch": "2.13.0", "threads": 16,
     }  # fmt: skip
-    for kind, records in (("timing", timing), ("memory", memory)):
+    spoken = {
+        "request subject=a_tts duration_s=1.04": done,
+        "streamed subject=a_tts chunk_frames=4": done | {"runs": [run | heard] * 3},
+        "component subject=a_tts size=1": {"status": "failed", "reason": "no such size"},
+    }
+    for kind, records in (("timing", timing), ("memory", memory), ("subject", spoken)):
         header = {"status": "ok", "environment": environment, "repeats": 3, "planned": list(records)}
         lines = [header, *({"cell": name} | record for name, record in records.items())]
         text = "\n".join(json.dumps(line) for line in lines)
@@ -64,11 +69,24 @@ def test_the_table(written, monkeypatch, capsys):
         "1.02 [0.987, 1.05]", "123 [120, 127]", "0.1 [-1, 2]",
         "3,072", "oom", "index.html",
         "failed: plan duration_s=240 batch=4 thinking=True: CUDA out of memory",
+        "request a_tts 1.04", "streamed a_tts 4", "failed: component subject=a_tts size=1: no such size",
     ):  # fmt: skip
         assert expected in shown, expected
     tables = [line for line in shown.splitlines() if not line.startswith(("failed", "site"))]
     assert max(map(len, tables)) <= 80
     assert "…" not in shown
+
+
+def test_a_worker_of_a_subject_that_ended_at_once_is_told_until_another_has_measured(written):
+    failed = {"status": "failed", "reason": "killed"}
+    for second, header, told in ((2, failed, True), (3, {"status": "ok"}, False)):
+        cells = (
+            [] if told else [{"cell": "request subject=a_tts duration_s=1.04", "status": "ok", "runs": []}]
+        )
+        path = summary.RECORDS / f"20260101T00000{second}-1-{COMMIT[:12]}-subject.jsonl"
+        path.write_text("\n".join(map(json.dumps, [header, *cells])))
+        records = summary.of_subjects(COMMIT)
+        assert ("subject" in records) == told and len(records) == 3 + told
 
 
 def test_nothing_measured_says_what_to_do(tmp_path, monkeypatch, capsys):

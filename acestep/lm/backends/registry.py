@@ -33,15 +33,24 @@ BESIDE_LM_GB = 8.0
 
 
 def choose(
-    choice: str, lm: str | None, accelerator: Accelerator, tier: GPUConfig, quantization: str | None = None
+    choice: str,
+    lm: str | None,
+    accelerator: Accelerator,
+    tier: GPUConfig,
+    quantization: str | None = None,
+    *,
+    placed: bool = False,
 ) -> tuple[str, str]:
     """What runs the language model `lm`, and why, in a few words; both empty without one.
 
     `auto` is the tier's own backend where it is installed and has room, else pt, which alone runs a model
-    in `quantization`. Raises UsageError for an unknown name and for another that is to run one,
+    in `quantization` and one that is `placed`. Raises UsageError for an unknown name and for another that is
+    to run one,
     MissingPrerequisite for one that cannot run here.
     """
     one_of("lm_backend", choice, (AUTO, *BACKENDS))
+    if placed and choice not in (AUTO, "pt"):
+        raise UsageError(f"lm_backend: {choice} runs where it will, and lm has a device of its own; use pt")
     if choice != AUTO:
         if why := unavailable(choice, accelerator.device):
             raise MissingPrerequisite(f"lm_backend: {choice} {why}, or use pt")
@@ -51,6 +60,8 @@ def choose(
     if lm is None:
         return "", ""
     best = tier.lm_backend
+    if placed:
+        return "pt", "the one that can be placed"
     if best == "pt":
         return "pt", f"the one for {accelerator.device}"
     if quantization:
@@ -99,4 +110,4 @@ def open_backend(
 
     assert models.lm is not None, "the models were loaded without their language model"
     load, using = partial(models.need, "lm"), partial(models.residency.using, "lm")
-    return PT(models.lm, models.device, load, using, graphs, compiled)
+    return PT(models.lm, models.place("lm"), load, using, graphs, compiled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ class Beside:
         leg = self.leg
         lines = [
             f"{name}: {leg.backend} on {leg.device}, median {1e3 * leg.median_s:.1f} ms,"
-            f" {1e3 * sorted(leg.cpu_s)[len(leg.cpu_s) // 2]:.1f} ms of all processors"
+            f" {1e3 * median(leg.cpu_s):.1f} of all processors"
         ]
         if self.parity and self.limit is not None:
             apart = f"relative RMS {self.parity.relative_rms:.1e} from torch, at most {self.limit:.0e}"
@@ -117,4 +118,4 @@ def _times(leg: Leg, reference: Leg) -> str:
     if not leg.backend.startswith(CPU):
         return f"{told(wall)} times as long as {reference.backend}"
     cpu = told(of_pairs(leg.cpu_s, reference.cpu_s))
-    return f"{cpu} times the processor time of {reference.backend}: a CPU's, no measure of MLX"
+    return f"processor time of {reference.backend} x {cpu};\n  a CPU's: no measure of MLX"

@@ -48,7 +48,7 @@ class Check:
 
     def __str__(self) -> str:
         state = "ok" if self.holds and self.trips else "FAILED" if not self.holds else "NO CONTROL"
-        return f"{state:<7}{self.name}: {self.told}"
+        return f"{state:<11}{self.name}\n{'':<11}{self.told}"
 
 
 def run(options: argparse.Namespace) -> int:

@@ -72,10 +72,8 @@ def _torch(
     )
     rate = f"{audio_s / leg.median_s:.2f}x real time"
     print(f"median of {len(leg.seconds)} calls {1e3 * leg.median_s:.1f} ms, {rate}")
-    print(
-        f"flow and generator in pieces of {PIECE} frames against the whole: relative RMS "
-        f"{parity.relative_rms:.1e}, at most {LIMIT:.0e}"
-    )
+    print(f"flow and generator in pieces of {PIECE} frames against the whole:")
+    print(f"relative RMS {parity.relative_rms:.1e}, at most {LIMIT:.0e}")
     pieces = {"relative_rms": parity.relative_rms, "limit": LIMIT}
     return {"legs": [leg.as_dict()], "pieces": pieces}, right
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from subjects.rvc.chunks import chunks
 from subjects.rvc.config import RMVPEConfig
-from subjects.rvc.models.convolutions import POOL, BatchNorm, Conv, Rows, Scaling, convs, seen
+from subjects.rvc.models.conv2d import POOL, BatchNorm, Conv, Rows, Scaling, convs, seen
 
 
 class Block(nn.Module):

@@ -9,12 +9,16 @@ import torch
 from allocations import CARD, clerk_of
 
 from acestep.audio import waveform
+from harness import cards
 from harness.device import VIRTUAL
+from harness.graphs import Graphs
+from harness.memory import MemoryBudget
 from harness.trace.allocator import SMALL_SEGMENT_BYTES
 from harness.trace.fake_card import FakeCard
 from harness.trace.stage_costs import Work
 
 HOST = torch.device("cpu")
+OTHER = cards.find("rtx4060")  # beside CARD
 
 
 def ones(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -173,3 +177,69 @@ def test_outside_nothing_stays_behind(card):
     assert torch.Tensor.device.__get__(torch.ones(2)) == HOST
     del there
     assert card.tracker.allocator.live_bytes == 0
+
+
+SECOND = f"{VIRTUAL}:1"
+
+
+@pytest.fixture
+def pair():
+    with FakeCard(CARD, beside=[FakeCard(OTHER)]) as card:
+        yield card.cards
+
+
+def work_of(card: FakeCard) -> Work:
+    return card.tracker.stage_costs.stage().total()
+
+
+def test_each_card_has_its_own_books(pair):
+    first, second = pair
+    here, there = torch.ones(8, 16, device=VIRTUAL), torch.ones(16, 4, device=SECOND)
+    before = [work_of(card) for card in pair]
+    with torch.inference_mode():
+        product = there.mT @ there
+    assert (here.device, product.device) == (first.device, second.device)
+    assert [work_of(card).flop for card in pair] == [0, 2 * 4 * 16 * 4]
+    assert work_of(first) == before[0]
+    live = [card.tracker.allocator.live_bytes for card in pair]
+    assert live == [here.nbytes, there.nbytes + product.nbytes]
+    assert [MemoryBudget(name).total_bytes() for name in (VIRTUAL, SECOND)] == [
+        card.memory_bytes - card.context_bytes for card in (CARD, OTHER)
+    ]
+    assert first.tracker.stage_costs.clock is second.tracker.stage_costs.clock  # cards take turns
+
+
+def test_a_copy_between_cards_goes_out_of_one_and_into_the_other(pair):
+    there = torch.empty(100, device=VIRTUAL).to(SECOND)
+    out, into = map(work_of, pair)
+    assert (out.to_host_bytes, out.syncs, into.to_card_bytes, into.syncs) == (400, 0, 400, 0)
+    torch.empty(100, device=VIRTUAL).copy_(there)
+    out, into = map(work_of, pair)
+    assert (out.to_card_bytes, into.to_host_bytes) == (400, 400)
+
+
+def test_tensors_of_two_cards_do_not_meet(pair):
+    here, there = torch.ones(4, 4, device=VIRTUAL), torch.ones(4, 4, device=SECOND)
+    for meet in (lambda: here + there, lambda: there @ here, lambda: torch.cat((here, there))):
+        with pytest.raises(RuntimeError, match="meets one on"):
+            meet()
+
+
+@pytest.mark.parametrize("own", [0, 1])
+def test_a_recorded_step_belongs_to_its_card(own, pair):
+    tensors = torch.ones(4, device=VIRTUAL), torch.ones(4, device=SECOND)
+    here, there = tensors[own], tensors[1 - own]
+    faults = {  # a copy between cards is no part of a step
+        "recorded on another card": lambda: there.add_(1),
+        "waits for the host or copies": lambda: here.copy_(there),
+    }
+    for message, fault in faults.items():
+        graphs = Graphs.on(pair[own].device)
+        graphs.record("its own", lambda: here.add_(1))
+        assert graphs.failure is None
+        launches = [work_of(card).launches for card in pair]
+        graphs.run("its own", lambda: pytest.fail("is not recorded"))
+        launched = [work_of(card).launches - before for card, before in zip(pair, launches, strict=True)]
+        assert launched == ([1, 0] if own == 0 else [0, 1])
+        graphs.record("a fault", fault)
+        assert message in str(graphs.failure)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from allocations import CARD, clerk_of
 
-from harness import virtual_card
+from harness import virtual_torch
 from harness.checkpoint import assign, on_meta
 from harness.quantization import INT4, W8A8, matrix_bytes, quantize
 from harness.trace.fake_card import FakeCard
@@ -53,6 +53,6 @@ def test_w8a8_multiplies_integers(rows: int, compiled: bool, monkeypatch: pytest
     """By an operator of higher order. Where one is refused, torchao goes another way, but not compiled."""
     work, wide_flop = product(W8A8, rows, compiled=compiled), 2 * rows * ROW * OUT
     assert (work.flop, work.fp32_flop) == (wide_flop, 0)
-    monkeypatch.setattr(virtual_card._Operators, "supports_higher_order_operators", False)
+    monkeypatch.setattr(virtual_torch.Operators, "supports_higher_order_operators", False)
     with pytest.raises(NotImplementedError) if compiled else nullcontext():
         assert product(W8A8, rows, compiled=compiled).fp32_flop == wide_flop

@@ -19,7 +19,7 @@ from harness.nn.folded import stored_shapes
 from harness.parity import compare
 from subjects.rvc import closed_form
 from subjects.rvc.config import RMVPEConfig
-from subjects.rvc.models.convolutions import POOL, STATISTICS, Conv
+from subjects.rvc.models.conv2d import POOL, STATISTICS, Conv
 from subjects.rvc.models.rmvpe import RMVPE
 
 LIMIT = 1e-12  # of the relative RMS, in fp64

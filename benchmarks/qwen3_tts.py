@@ -1,0 +1,213 @@
+"""Qwen3-TTS, text to speech: requests, streams, networks by themselves, memory by stage.
+
+An utterance has as many frames of 80 ms as the request says; of each the talker makes the first code, the
+code predictor the other fifteen. What it costs on a card that is not here is in `costs.py`, the mel of its
+speaker encoder in `micro.py`.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ._matrix import QWEN3_TTS, SPEECH_STAGES, cell
+from .common import SETUP_CACHE_TIMEOUT_S, SubjectSuite, _Stages, tracks
+
+DURATIONS_S, BATCHES, CHUNKS = (QWEN3_TTS[name] for name in ("duration_s", "batch_size", "chunk_frames"))
+SHORT = {"duration_s": DURATIONS_S[:1]}
+FRAME = ("talker_decode", "sampling", "code_predictor")  # stages that make a frame
+PREFILL = ("prompt", "talker_prefill")
+SIZES = {"talker": (1, 32), "code_predictor": (1,), "decoder": (4, 63), "speaker_encoder": (188,)}
+
+
+def choices() -> dict[str, Any]:
+    """Of the setup: made-up weights of the run's kind. A folder of ACE-Step's has none of this model's: then
+    they are what QWEN3_TTS_SOURCE names."""
+    source = os.environ.get("ACESTEP_SOURCE", "")
+    return {"source": source} if source.startswith("synthetic-") else {}
+
+
+def _seconds(run: dict, stages: tuple[str, ...]) -> float:
+    """Of stages of a streamed run, before its first piece."""
+    return sum(run["first_chunk_s"].get(stage, 0.0) for stage in stages)
+
+
+class _Speech(SubjectSuite):
+    """Base of the timed classes, which one worker serves."""
+
+    subject = "qwen3_tts"
+    tiny = SHORT
+
+    @property
+    def choices(self) -> Mapping[str, Any]:  # type: ignore[override]
+        return choices()
+
+    def setup_cache(self):
+        return self.measured()
+
+    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
+
+
+class TimeSpeech(_Speech):
+    """Text to files."""
+
+    version = "1"
+    params = (DURATIONS_S, BATCHES)
+    param_names = ("duration_s", "batch_size")
+
+    @tracks("seconds")
+    def track_wall(self, *_):
+        return self.samples(lambda run: run["wall_s"])
+
+    @tracks("wall s per s of audio")
+    def track_rtf(self, *_):
+        """Real-time factor of one item."""
+        audio_s = self.record["counts"]["audio_s"]
+        return self.samples(lambda run: run["wall_s"] / audio_s)
+
+
+class TrackSpeechStages(_Stages, _Speech):
+    """Seconds per stage of one item; with `other` they add up to the wall time."""
+
+    version = "1"
+    params = ((*SPEECH_STAGES, "compile", "save", "other"), DURATIONS_S)
+    param_names = ("stage", "duration_s")
+
+    def cell(self, stage, duration_s):
+        return cell("request", subject=self.subject, duration_s=duration_s, batch_size=BATCHES[0])
+
+
+class TrackSpeechTokens(_Speech):
+    """What a talker token and a frame take, each of its own stages and not of the wall."""
+
+    version = "1"
+    params = (DURATIONS_S, BATCHES)
+    param_names = ("duration_s", "batch_size")
+
+    @tracks("ms")
+    def track_talker_ms(self, *_):
+        """One token of the talker."""
+        tokens = self.record["counts"]["talker_tokens"]
+        return self.samples(lambda run: 1e3 * run["stages_s"]["talker_decode"] / tokens)
+
+    @tracks("tokens/s", less_is_better=False)
+    def track_talker_rate(self, *_):
+        tokens = self.record["counts"]["talker_tokens"]
+        return self.samples(lambda run: tokens / run["stages_s"]["talker_decode"])
+
+    @tracks("ms")
+    def track_frame_ms(self, *_):
+        """One frame of all items: talker, draws, and fifteen steps of the code predictor."""
+        frames = self.record["counts"]["frames"]
+        return self.samples(lambda run: 1e3 * sum(run["stages_s"][stage] for stage in FRAME) / frames)
+
+
+class TrackFirstSpeech(_Speech):
+    """One item, streamed in pieces of `chunk_frames`. A cell whose audio is not what is decoded at once, but
+    for rounding, has failed."""
+
+    version = "1"
+    kind = "streamed"
+    params = (DURATIONS_S, CHUNKS)
+    param_names = ("duration_s", "chunk_frames")
+
+    def heard(self, name):
+        """A number of every timed run; n/a where there is none, as between pieces of a stream of one."""
+        if self.record["runs"][0][name] is None:
+            return math.nan
+        return self.samples(lambda run: run[name])
+
+    def part(self, *stages):
+        """Seconds of stages before the first piece."""
+        return self.samples(lambda run: _seconds(run, stages))
+
+    @tracks("seconds")
+    def track_first_audio(self, *_):
+        """From before the prompt to the first piece."""
+        return self.heard("first_audio_s")
+
+    @tracks("seconds")
+    def track_first_prefill(self, *_):
+        """Of that: prompt and prefill."""
+        return self.part(*PREFILL)
+
+    @tracks("seconds")
+    def track_first_frames(self, *_):
+        """Of that: its frames."""
+        return self.part(*FRAME)
+
+    @tracks("seconds")
+    def track_first_decode(self, *_):
+        """Of that: frames to sound."""
+        return self.part("decode")
+
+    @tracks("seconds")
+    def track_first_rest(self, *_):
+        """Of that: recording graphs, where a card does, and what is in no stage."""
+        return self.samples(lambda run: run["first_audio_s"] - _seconds(run, (*PREFILL, *FRAME, "decode")))
+
+    @tracks("seconds")
+    def track_gap_p50(self, *_):
+        """From one piece to the next, in the middle."""
+        return self.heard("gap_p50_s")
+
+    @tracks("seconds")
+    def track_gap_p95(self, *_):
+        return self.heard("gap_p95_s")
+
+    @tracks("seconds")
+    def track_gap_worst(self, *_):
+        return self.heard("gap_worst_s")
+
+    @tracks("underruns")
+    def track_underruns(self, *_):
+        """How often a player at 1x is silent."""
+        return self.heard("underruns")
+
+    @tracks("share of the peak")
+    def track_offline_error(self, *_):
+        """The largest difference of a sample from what is decoded at once."""
+        return self.record["offline_error"]
+
+
+class TimeSpeechNetwork(_Speech):
+    """A network by itself, of a Base model: the talker steps by one row, or prefills; the code predictor
+    makes a frame; the decoder a piece of 4 frames, or 5 s; the speaker encoder hears 2 s."""
+
+    version = "1"
+    kind = "component"
+    params = (QWEN3_TTS["component"], QWEN3_TTS["size"])
+    param_names = ("component", "size")
+
+    def leaves(self, source, *params):
+        component, size = params
+        return size in SIZES[component] and super().leaves(source, *params)
+
+    @tracks("seconds")
+    def track_call(self, *_):
+        return self.samples(lambda run: run["wall_s"])
+
+
+class PeakMemSpeech(SubjectSuite):
+    """The peak while a stage ran: of the process on a CPU, of what is allocated on a card. In a process where
+    nothing is timed; one that is below the weights has failed."""
+
+    version = "1"
+    subject = "qwen3_tts"
+    kind = "footprint"
+    tiny = SHORT
+    params = (SPEECH_STAGES, DURATIONS_S)
+    param_names = ("stage", "duration_s")
+    choices = property(lambda self: choices())
+
+    def setup_cache(self):
+        return self.measured()
+
+    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
+
+    def cell(self, stage, duration_s):
+        return cell(self.kind, subject=self.subject, duration_s=duration_s)
+
+    @tracks("bytes")
+    def track_peak(self, _, stage, __):
+        return self.record["peaks_bytes"].get(stage, math.nan)
