@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,19 +39,22 @@ LIMIT, STEPS = 1e-3, 2  # between backends: of the relative RMS of waves, and of
 
 def run(options: argparse.Namespace) -> int:
     """Measure; returns the exit code: 1 where a conversion is wrong. Raises BenchError."""
-    report.place(options)
-    one = side(options)
+    place, one = report.place(options), side(options)
     plan = planned(options, one)
     with mlx_of(one, options.threads) as mlx:
         engine = mlx if mlx and one.mlx_alone else Engine.from_setup(one.setup, threads=options.threads)
-        return _measured(options, one, plan, engine, mlx if engine is not mlx else None)
+        return _measured(options, place, one, plan, engine, None if engine is mlx else mlx)
 
 
 def _measured(
-    options: argparse.Namespace, one: Side, plan: Plan, engine: Engine | Mlx, mlx: Mlx | None
+    options: argparse.Namespace,
+    place: Path | None,
+    one: Side,
+    plan: Plan,
+    engine: Engine | Mlx,
+    mlx: Mlx | None,
 ) -> int:
     """Conversions by `engine` and, for its distance, one by `mlx`."""
-    place = report.place(options)
     folder = options.output_dir if options.save_outputs else None
     warm_s = engine.run(plan).wall_s if one.warmup else None
     results = [engine.run(plan, folder if not index else None) for index in range(one.runs)]
