@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,10 +29,11 @@ from tiny_rvc import golden_network, inputs
 from torch import Tensor, nn
 
 from harness.checkpoint import on_meta
-from harness.errors import MissingPrerequisite, UsageError
+from harness.errors import UsageError
 from harness.nn.folded import stored_shapes
 from harness.parity import compare
 from subjects.rvc import networks
+from subjects.rvc.__main__ import main
 from subjects.rvc.accuracy import accuracy
 from subjects.rvc.backends import mlx_process
 from subjects.rvc.config import RATES, SYNTHESIZERS, HubertConfig, RMVPEConfig
@@ -43,6 +45,7 @@ from subjects.rvc.plan import resolve
 from subjects.rvc.request import request
 from subjects.rvc.result import Result
 from subjects.rvc.setup import Setup
+from subjects.rvc.weights import Synthetic, write
 
 pytestmark = pytest.mark.skipif(find_spec("mlx") is None, reason="mlx is not installed: make test-backends")
 LIMIT, WAVES_LIMIT = 1e-5, 1e-3  # of the relative RMS: of a network; of a conversion, with the same draws
@@ -116,7 +119,7 @@ def setup(rate: str = "48k", source: str = "synthetic-tiny") -> Setup:
 
 
 def distance(name: str, one: Setup, frames: int = FRAMES, damage: Damage | None = None) -> float:
-    """Of MLX from torch, whose weights have `damage`, of a component with golden tensors of its dimensions."""
+    """Of MLX from torch, whose weights have `damage`, of a component with golden tensors of its shapes."""
     part = networks.of(one)[name]
     shape: Any = part.build(torch.device("cpu"), torch.float32)
     held = golden_tensors(stored_shapes(shape))
@@ -273,7 +276,7 @@ def test_other_noise_is_told_apart(converted: dict[str, Result]) -> None:
     assert waves_off(converted, "other") > WAVES_LIMIT
 
 
-def test_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_of_its_own() -> None:
     one = setup("32k")
     part = networks.of(one)["generator"]
     x = part.inputs(FRAMES, torch.Generator().manual_seed(1))
@@ -293,12 +296,36 @@ def test_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_process_without_openblas_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mlx_process, "find_openblas", lambda: None)
+    monkeypatch.delenv(mlx_process.PRELOAD, raising=False)
     with mlx_process.Mlx(setup(), threads=1) as mlx:
         assert mlx.backend == "mlx-cpu" and mlx.note and "OpenBLAS" in mlx.note
         assert mlx.environment["blas"] is None
 
 
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlx_process, "find_spec", lambda name: None)
-    with pytest.raises(MissingPrerequisite, match="mlx is not installed"):
-        mlx_process.Mlx(setup())
+COMMANDS = {
+    "components --component flow --duration 0.2": [
+        "flow: mlx-cpu",
+        "relative RMS",
+        "processor time of torch-cpu",
+    ],
+    "rmvpe --duration 1": ["1 s: mlx-cpu", "cents from torch", "voiced F1 1.0000"],
+    "full --duration 0.2": ["20 frames: mlx-cpu", "relative RMS", "no measure of MLX"],
+    "audio-parity --duration 0.5": ["with the same draws, at most 0.001 and 2 steps away", "correlation"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("only", [False, True], ids=["beside torch", "alone"])
+def test_commands_have_mlx(command: str, only: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*command.split(), "--source", "synthetic-tiny", "--runs", "2", "--threads", "1"]
+    assert main([*words, "--mlx-only"] if only else words) == 0
+    output = capsys.readouterr().out
+    assert "mlx-cpu" in output and ("torch-cpu" in output) is not only
+    assert only or all(words in output for words in COMMANDS[command])
+
+
+def test_other_weights_have_no_ratio(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(Synthetic("synthetic-tiny", "48k", seed=1), tmp_path / "other")
+    words = "components --component flow --duration 0.2 --runs 1 --source synthetic-tiny --mlx-model".split()
+    assert main([*words, str(tmp_path / "other" / "48k.pth")]) == 1  # and they are far apart
+    assert "no ratio of unequal work" in capsys.readouterr().out

@@ -1,6 +1,6 @@
-"""RVC's networks in MLX in the place of torch's: the same calls, of tensors on the host, and the same weights.
+"""RVC's networks in MLX in the place of torch's: the same calls, of tensors on the host; the same weights.
 
-The conversion around them is one for all backends. A call computes what it returns, so spans are what they say.
+The conversion around them is one for all backends. A call computes what it returns, so that spans are true.
 Imports mlx (`pip install '.[mlx]'`).
 """
 

@@ -113,7 +113,7 @@ class Doubling:
 
 
 def _phases_2d(weight: mx.array) -> mx.array:
-    """`[4·O, 2, 2, I]`: an even place has the middle tap of its own column; an odd one the last tap of it, and
+    """`[4·O, 2, 2, I]`: an even place has the middle tap of its own column, an odd one the last tap of it and
     the first of the column behind."""
     kernel = np.array(weight)
     taps = {(0, 0): 1, (1, 0): 2, (1, 1): 0}  # by place and column

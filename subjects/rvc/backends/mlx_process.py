@@ -125,15 +125,18 @@ class Mlx:
 @contextmanager
 def _environment(threads: int | None) -> Iterator[None]:
     """What the process is started with: libraries are there before it is, so it cannot see to that."""
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in (PRELOAD, THREADS)}
     if library := find_openblas():
-        os.environ[PRELOAD] = " ".join(filter(None, (library, before.get(PRELOAD))))
-    os.environ[THREADS] = str(threads or len(os.sched_getaffinity(0)))
+        os.environ[PRELOAD] = " ".join(filter(None, (library, before[PRELOAD])))
+    if threads:
+        os.environ[THREADS] = str(threads)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _environment_there(setup: Setup) -> dict[str, Any]:

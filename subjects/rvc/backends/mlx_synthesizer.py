@@ -113,7 +113,7 @@ class Generator:
         ]
 
     def __call__(self, z: mx.array, har: mx.array, g: mx.array) -> mx.array:
-        """Waveforms `[B, T·hop]` of latents `z [B, T, C]`, `har [B, T·hop, 1]` and the speaker `g [B, 1, G]`."""
+        """Waveforms `[B, T·hop]` of `z [B, T, C]`, the source `har [B, T·hop, 1]` and `g [B, 1, G]`."""
         w = self._weights
         x = _conv(w, "conv_pre", z) + _conv(w, "cond", g)
         for stage, up in enumerate(self._ups):
