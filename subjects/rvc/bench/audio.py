@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ from numpy.typing import NDArray
 from harness import console
 from harness.parity import compare
 from harness.text import harmless
+from subjects.rvc.accuracy import accuracy
+from subjects.rvc.backends.mlx_process import Mlx
 from subjects.rvc.bench import report
+from subjects.rvc.bench.beside import mlx_of
 from subjects.rvc.bench.legs import Side, side
 from subjects.rvc.config import SAMPLE_RATE
 from subjects.rvc.conversion import resampled
@@ -37,7 +41,20 @@ def run(options: argparse.Namespace) -> int:
     """Measure; returns the exit code: 1 where a conversion is wrong. Raises BenchError."""
     place, one = report.place(options), side(options)
     plan = planned(options, one)
-    engine = Engine.from_setup(one.setup, threads=options.threads)
+    with mlx_of(one, options.threads) as mlx:
+        engine = mlx if mlx and one.mlx_alone else Engine.from_setup(one.setup, threads=options.threads)
+        return _measured(options, place, one, plan, engine, None if engine is mlx else mlx)
+
+
+def _measured(
+    options: argparse.Namespace,
+    place: Path | None,
+    one: Side,
+    plan: Plan,
+    engine: Engine | Mlx,
+    mlx: Mlx | None,
+) -> int:
+    """Conversions by `engine` and, for its distance, one by `mlx`."""
     folder = options.output_dir if options.save_outputs else None
     warm_s = engine.run(plan).wall_s if one.warmup else None
     results = [engine.run(plan, folder if not index else None) for index in range(one.runs)]
@@ -49,13 +66,18 @@ def run(options: argparse.Namespace) -> int:
         problem = "the same request came out differently"
     elif noise["relative_rms"] <= LIMIT:
         problem = f"another seed's noise is within {LIMIT:g}, the limit of what is told apart"
+    apart = distances(last, mlx.run(plan)) if mlx else None
+    if apart and (apart["relative_rms"] > LIMIT or apart["steps_of_16_bits"] > STEPS):
+        problem = f"MLX is farther away than {LIMIT:g}, or than {STEPS} steps of 16 bits"
+    backend = engine.backend if isinstance(engine, Mlx) else one.backend
     walls = sorted(result.wall_s for result in results)
-    told = (
-        f"{one.backend}, {one.weights}: {last.counts.audio_s:.2f} s of audio in {last.counts.chunks} chunks"
-    )
+    told = f"{backend}, {one.weights}: {last.counts.audio_s:.2f} s of audio in {last.counts.chunks} chunks"
     print(f"{told}\nmedian wall {walls[len(walls) // 2]:.3f} s of {len(walls)}, rtf {last.rtf:.3f}")
     print(stages(last))
     print(f"SHA-256 of samples: {', '.join(digest[:16] for digest in dict.fromkeys(hashes))} in all runs")
+    if mlx and apart:
+        print(f"{mlx.backend}, with the same draws, at most {LIMIT:g} and {STEPS} steps away:")
+        print("\n".join(f"  {name:<18}{value:>11.4g}" for name, value in apart.items()))
     print("the control, another seed's noise, which no backend may be as far away as:")
     print("\n".join(f"  {name:<18}{value:>11.4g}" for name, value in noise.items()))
     for audio in results[0].audios:
@@ -71,6 +93,7 @@ def run(options: argparse.Namespace) -> int:
         "sha256": hashes,
         "limits": {"relative_rms": LIMIT, "steps_of_16_bits": STEPS},
         "another_seed": noise,
+        "mlx": mlx and {"environment": mlx.environment, "distances": apart},
         "absent": one.absent,
         "problem": problem,
     }
@@ -122,6 +145,11 @@ def distances(reference: Result, other: Result) -> dict[str, float]:
         "steps_of_16_bits": int(steps.max(initial=0)),
         "correlation": float(np.corrcoef(ours, theirs)[0, 1]),
     }
+    pitches = accuracy(torch.from_numpy(reference.f0.copy()), torch.from_numpy(other.f0.copy()))
+    if pitches.voiced_f1 is not None:
+        figures["voiced_f1"] = pitches.voiced_f1
+    if pitches.cents_rms is not None:
+        figures["cents_rms"] = pitches.cents_rms
     if rate:
         figures["log_mel"] = log_mel_distance(ours, theirs, rate)
     return figures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ from harness.comparison import Leg, in_turn, of_pairs, told
 from harness.device import synchroniser
 from harness.subject import Component
 from subjects.rvc import networks, weights
+from subjects.rvc.backends.mlx_process import Mlx
 from subjects.rvc.bench import report
+from subjects.rvc.bench.beside import Beside, beside, mlx_of
 from subjects.rvc.bench.legs import Side, once, side
 from subjects.rvc.config import FRAME_RATE, HOP
 from subjects.rvc.layout import RMVPE
@@ -38,32 +40,55 @@ def run(options: argparse.Namespace) -> int:
     frames = round(options.duration_s * FRAME_RATE)
     parts = networks.of(one.setup)
     names = [*parts] if options.component == ALL else [options.component]
+    with mlx_of(one) as mlx:
+        others = {name: _beside(one, mlx, parts[name], frames) for name in names} if mlx else {}
+    for name, other in others.items():
+        print("\n".join(other.lines(name)))
+    content: dict[str, Any] = {
+        "duration_s": options.duration_s,
+        "mlx": {name: other.as_dict() for name, other in others.items()},
+        "absent": one.absent,
+    }
+    if not one.mlx_alone:
+        content |= _torch(one, {name: parts[name] for name in names}, frames)
+    report.absent(one.absent)
+    report.write(place, "components", content)
+    return 0 if all(other.holds for other in others.values()) else 1
+
+
+def _beside(one: Side, mlx: Mlx, part: Component, frames: int) -> Beside:
+    """The same in MLX, and how far it is from torch's."""
+    inputs = part.inputs(frames, torch.Generator().manual_seed(0))
+    work = one.work(inputs, frames * HOP, frames, part.work(frames, FP32_BYTES)[0])
+    network = None if one.mlx_alone else part.build(one.device, torch.float32)
+    sent = [value.to(one.device) for value in inputs]
+    return beside(one, mlx, part.name, inputs, work, lambda: part.run(cast(nn.Module, network), *sent))
+
+
+def _torch(one: Side, parts: dict[str, Component], frames: int) -> dict[str, Any]:
+    """Torch's components beside the ceiling, told; returns the figures."""
+    names = [*parts]
     ceilings = {kind: ceiling(one, kind) for kind in dict.fromkeys(KINDS[name] for name in names)}
     legs = {name: measured(one, parts[name], frames) for name in names}
     ratios = {
         text: ratio for name in names for text, ratio in folded_ratios(one, parts[name], frames).items()
     }
     moved = {name: parts[name].work(frames, FP32_BYTES)[1] for name in names}
-    print(f"{options.duration_s:g} s, {frames} frames; {one.backend}, {one.weights}")
+    print(f"{frames / FRAME_RATE:g} s, {frames} frames; {one.backend}, {one.weights}")
     rows = [_row(name, leg, ceilings[KINDS[name]], moved[name]) for name, leg in legs.items()]
     print(report.table(HEADS, WIDTHS, rows))
     print("rates are per second of all processors' time; ceiling: one large convolution")
     print("or product of the same kind, measured in this run; MB: moved at least")
     for text, ratio in ratios.items():
         print(f"{text}: {told(ratio)}")
-    report.absent(one.absent)
-    content = {
-        "duration_s": options.duration_s,
+    return {
         "ceilings_flop_s": ceilings,
         "components": {
             name: leg.as_dict() | {"share": rate(leg) / ceilings[KINDS[name]], "aim": TARGETS.get(name)}
             for name, leg in legs.items()
         },
         "ratios": {text: ratio._asdict() for text, ratio in ratios.items()},
-        "absent": one.absent,
     }
-    report.write(place, "components", content)
-    return 0
 
 
 def measured(one: Side, part: Component, frames: int) -> Leg:

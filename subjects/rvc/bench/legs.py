@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -17,23 +16,26 @@ from harness.checks import within
 from harness.comparison import Leg, Work
 from harness.device import hold_precision, keep_freed_memory, resolve_device, synchroniser
 from harness.errors import MissingPrerequisite, UsageError
+from subjects.rvc.backends import mlx_process
 from subjects.rvc.setup import Setup
 
 TORCH, MLX = "torch", "mlx"
-MLX_SIDE = "subjects.rvc.mlx.leg"  # which runs in a process of its own
 MOST_RUNS, MOST_THREADS = 1_000, 1_024
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """PyTorch on a device: where networks are, and how often they are called. `absent`: why a backend that
-    was not left out does not run, by its name."""
+    """PyTorch on a device: where networks are, and how often they are called. `mlx`: the setup that MLX has
+    beside it, or alone, where it runs. `absent`: why a backend that was not left out does not run, by its
+    name."""
 
     setup: Setup
     device: torch.device
     runs: int
     warmup: bool
     absent: dict[str, str]
+    mlx: Setup | None = None
+    mlx_alone: bool = False
 
     @property
     def backend(self) -> str:
@@ -93,28 +95,23 @@ def side(options: argparse.Namespace) -> Side:
     if absent and (options.mlx_only or options.mlx_model):
         flag = "--mlx-only" if options.mlx_only else "--mlx-model"
         raise MissingPrerequisite(f"{flag}: {absent[MLX]}; use --pytorch-only")
-    setup = Setup.choose(
-        options.source,
-        model=options.model,
-        voice=options.voice,
-        device=options.device,
-        strict=options.strict,
-    )
+    choices = {"model": options.model, "device": options.device, "strict": options.strict}
+    setup = Setup.choose(options.source, voice=options.voice, **choices)
+    mlx = None
+    if not options.pytorch_only and not absent:
+        mlx = Setup.choose(options.source, voice=options.mlx_model or options.voice, **choices)
     if options.threads:
         torch.set_num_threads(options.threads)
     device = resolve_device(setup.device)
     hold_precision(device)
     keep_freed_memory(device)
-    return Side(setup, device, options.runs, not options.no_warmup, absent)
+    return Side(setup, device, options.runs, not options.no_warmup, absent, mlx, options.mlx_only)
 
 
 def mlx_absent() -> dict[str, str]:
     """Why MLX does not run, or nothing."""
-    try:
-        there = find_spec(MLX_SIDE) is not None
-    except ModuleNotFoundError:
-        there = False
-    return {} if there else {MLX: "RVC's networks are not here in MLX"}
+    reason = mlx_process.absent()
+    return {MLX: reason} if reason else {}
 
 
 def once(call: Callable[[], Tensor], sync: Callable[[], None] | None) -> tuple[float, float, Tensor]:

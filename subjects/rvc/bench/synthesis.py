@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from harness.checks import within
+from harness.comparison import Work
 from harness.parity import compare
 from subjects.rvc import closed_form, pitch, weights
 from subjects.rvc.bench import report
-from subjects.rvc.bench.legs import side
+from subjects.rvc.bench.beside import beside, mlx_of
+from subjects.rvc.bench.legs import Side, side
 from subjects.rvc.config import FRAME_RATE, HOP, SynthesizerConfig
 from subjects.rvc.models.synthesizer import Synthesizer
 from subjects.rvc.request import MOST_S
@@ -29,9 +32,34 @@ def run(options: argparse.Namespace) -> int:
     frames = round(options.duration_s * FRAME_RATE)
     drawn = inputs(config, frames)
     work = one.work(drawn, frames * HOP, frames, flop(config, frames))
-    source = weights.open_source(one.setup)
-    network: Synthesizer = weights.network(source, one.setup.configs, SYNTHESIZER, one.device, torch.float32)
+    content: dict[str, Any] = {"duration_s": options.duration_s, "absent": one.absent, "legs": []}
+    network = None if one.mlx_alone else _network(one)
     sent = sent_to(one.device, drawn)
+    with mlx_of(one) as mlx:
+        call = lambda: cast(Synthesizer, network)(*sent)  # noqa: E731
+        other = beside(one, mlx, "synthesis", drawn, work, call, limit=LIMIT) if mlx else None
+    holds = other is None or other.holds
+    if other:
+        print("\n".join(other.lines(f"{frames} frames")))
+        content["mlx"] = other.as_dict()
+    if network is not None:
+        figures, right = _torch(one, network, sent, work)
+        content, holds = content | figures, holds and right
+    report.absent(one.absent)
+    report.write(place, "full", content)
+    return 0 if holds else 1
+
+
+def _network(one: Side) -> Synthesizer:
+    source = weights.open_source(one.setup)
+    return weights.network(source, one.setup.configs, SYNTHESIZER, one.device, torch.float32)
+
+
+def _torch(
+    one: Side, network: Synthesizer, sent: tuple[Tensor, ...], work: Work
+) -> tuple[dict[str, Any], bool]:
+    """Torch's synthesis, told; returns the figures and whether it is what it has to be."""
+    config, frames = network.config, work.frames
     calls = one.timed(lambda: network(*sent))
     leg = one.leg(network, work, calls)
     with torch.inference_mode():
@@ -46,15 +74,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"median of {len(leg.seconds)} calls {1e3 * leg.median_s:.1f} ms, {rate}")
     print(f"flow and generator in pieces of {PIECE} frames against the whole:")
     print(f"relative RMS {parity.relative_rms:.1e}, at most {LIMIT:.0e}")
-    report.absent(one.absent)
-    content = {
-        "duration_s": options.duration_s,
-        "legs": [leg.as_dict()],
-        "pieces": {"relative_rms": parity.relative_rms, "limit": LIMIT},
-        "absent": one.absent,
-    }
-    report.write(place, "full", content)
-    return 0 if right else 1
+    pieces = {"relative_rms": parity.relative_rms, "limit": LIMIT}
+    return {"legs": [leg.as_dict()], "pieces": pieces}, right
 
 
 def inputs(config: SynthesizerConfig, frames: int, seed: int = 0) -> tuple[Tensor, ...]:

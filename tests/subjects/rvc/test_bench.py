@@ -76,8 +76,8 @@ def test_what_has_to_hold_does(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
-        (["rmvpe", "--mlx-only"], 3, "--mlx-only: RVC's networks are not here in MLX; use --pytorch-only"),
-        (["full", "--mlx-model", "a.npz"], 3, "--mlx-model: RVC's networks are not here in MLX"),
+        (["rmvpe", "--mlx-only"], 3, "--mlx-only: mlx is not installed; pip install"),
+        (["full", "--mlx-model", "a.npz"], 3, "--mlx-model: mlx is not installed"),
         (["full", "--mlx-only", "--pytorch-only"], 2, "given together"),
         (["full", "--duration", "0"], 2, "--duration: 0.0 is not allowed"),
         (["components", "--component", "vae"], 2, "invalid choice"),
