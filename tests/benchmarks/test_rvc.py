@@ -33,11 +33,11 @@ def _once(here, monkeypatch):
     monkeypatch.setattr(here.any_subject, "repeats", lambda: range(2))
 
 
-@pytest.fixture
-def run(here):
+@pytest.fixture(scope="module")
+def run(inside):
     """From a cell to what the worker makes of it, of tiny weights on the CPU."""
     choices = json.dumps({"source": TINY, "device": "cpu"})
-    return here.any_subject.subject("rvc", choices, "[]")[2]
+    return inside.any_subject.subject("rvc", choices, "[]")[2]
 
 
 def test_a_conversion_is_read_stage_by_stage(here, engine, plan):
