@@ -105,7 +105,7 @@ def test_workers_take_turns_in_an_order_drawn_by_lot(repository, tmp_path):
 def cost(flop=1e12, launches=800):
     work = {"flop": flop, "read_bytes": 4e9, "written_bytes": 1e9, "launches": launches, "kernels": 800}
     work["syncs"] = 0
-    stages = (*_matrix.COST_STAGES, *_matrix.SPEECH_STAGES)
+    stages = (*_matrix.COST_STAGES, *_matrix.SPEECH_STAGES, *_matrix.RVC_STAGES)
     frame = dict.fromkeys(_matrix.SPEECH_STAGES, 1)
     return {"status": "ok", "stages": dict.fromkeys(stages, work), "frame_launches": frame}
 
@@ -146,7 +146,7 @@ def compared(monkeypatch, change, only=""):
 def test_the_whole_matrix_is_compared_whatever_is_timed(monkeypatch):
     series, fits = compared(monkeypatch, lambda after: None)
     assert {one.verdict for one in series} == {"same"} and fits == []
-    assert len(series) == len(exact.chosen("")) - 21 - 7 - 4  # verdicts of cards are no numbers
+    assert len(series) == len(exact.chosen("")) - 21 - 7 - 4 - 2  # verdicts of cards are no numbers
     assert decide(series, fits) == "same"
 
 
