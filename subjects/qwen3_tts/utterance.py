@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from harness.adjustments import Fallback
-from harness.errors import BenchError, MissingPrerequisite
-from harness.files import add
+from harness.errors import BenchError
 from harness.memory import MemoryBudget
+from harness.sound import save_wav
 from harness.spans import OTHER, Times, record, span
 from harness.stream import Clock
 from subjects.qwen3_tts import decoding, voice
@@ -213,24 +213,7 @@ def audios(
                 seed=seed,
                 peak=float(sound.abs().max()) if frames else 0.0,
                 rms=float(sound.square().mean().sqrt()) if frames else 0.0,
-                path=_saved(sound, seed, save_dir) if save_dir else None,
+                path=save_wav(save_dir, str(seed), sound.T.numpy(), SAMPLE_RATE) if save_dir else None,
             )
         )
     return tuple(items)
-
-
-def _saved(sound: Tensor, seed: int, folder: Path) -> Path:
-    """Write `sound [1, N]` as a 16-bit WAV to a new file; where it is. Raises MissingPrerequisite."""
-    import soundfile
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            soundfile.write(
-                file.fileno(), sound.T.numpy(), SAMPLE_RATE, "PCM_16", format="WAV", closefd=False
-            )
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return add(folder / f"{seed}.wav", write)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise MissingPrerequisite(f"{folder}: cannot write audio: {error}; is the disk full?") from None
