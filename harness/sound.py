@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import MissingPrerequisite
 from harness.files import add, regular
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MOST_CHANNELS = 32
 
@@ -37,6 +38,7 @@ def read_mono(
     `quality`: soxr's. Raises MissingPrerequisite, about `name`, for a file that cannot be read, that is
     shorter than `least_s`, or that has samples which are not finite.
     """
+    import numpy as np
     import soundfile
     import soxr
 

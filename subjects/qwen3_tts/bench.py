@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from harness import chrome_trace, console
 from harness.checks import check_threads, within
 from harness.errors import MissingPrerequisite
-from harness.files import writable
+from harness.files import apart, writable
 from harness.records import machine, making, performance_plan
 from harness.records.schema import Input, Item, key_of
 from harness.records.writer import Writer
@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
     within("warmup", options.warmup, 0, MOST_RUNS, kind=int)
     check_threads(options.threads)
     fixtures = [Fixture.read(name, **_changes(options)) for name in options.fixture or NAMES]
+    outputs = {"--benchmark-output": options.benchmark_output, "--json-output": options.json_output}
+    apart(outputs | {"--trace": options.trace})
     trace = writable("--trace", options.trace, chrome_trace.is_one) if options.trace else None
     combinations = [(device, dtype) for device in options.device for dtype in options.dtype]
     setups = [_setup(options, device, dtype) for device, dtype in combinations]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from hashlib import sha256
 
 import pytest
@@ -66,12 +68,25 @@ def test_a_stream_is_recorded_and_shown(tmp_path, capsys):
         (["--iterations", "0"], 2, "--iterations: 0 is not allowed"),
         (["--warmup", "-1"], 2, "--warmup: -1 is not allowed"),
         (["--model", "3B"], 2, "invalid choice"),
+        (
+            ["--trace", "a.json", "--json-output", "./a.json"],
+            2,
+            "--trace: 'a.json' is the file of --json-output",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_one_line(argv, code, message, capsys):
     assert main(["bench", "--source", "synthetic-tiny", *argv]) == code
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
+def test_a_full_disk_is_no_bug():
+    command = [sys.executable, "-m", "subjects.qwen3_tts", "costs", "--list-cards"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "qwen3_tts: [Errno 28] No space left on device\n")
 
 
 def test_boundaries_of_a_stage_are_one_with_its_highest_peak():
