@@ -101,7 +101,11 @@ class Result(Protocol):
 
 
 class Engine(Protocol):
-    """A loaded setup. It serves any number of plans of it."""
+    """A loaded setup. It serves any number of plans of it.
+
+    Benchmarks ask for two things more, and are n/a where there are none: `stream(plan)`, of `harness.stream`,
+    with `decoded(plan, codes)`, the same items at once; `stage_memory()`, of `harness.stage_memory`.
+    """
 
     load_s: float
 

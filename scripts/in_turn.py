@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-Result = TypeVar("Result")
+from harness.comparison import in_turn as in_turn
+
 Decode = Callable[[int], Any]  # so many tokens, or frames
 
 MOST_OFF = 0.3  # relative RMS of two implementations in bf16; another network is off by 1
@@ -39,20 +40,6 @@ class Ratio(NamedTuple):
     def of(cls, pairs: Iterable[tuple[float, float]]) -> Ratio:
         ratios = [first / second for first, second in pairs]
         return cls(statistics.median(ratios), min(ratios), max(ratios))
-
-
-def in_turn(
-    first: Callable[[], Result], second: Callable[[], Result], pairs: int
-) -> list[tuple[Result, Result]]:
-    """Results of both, run beside one another so many times, either of them first in every other pair."""
-    results: list[tuple[Result, Result]] = []
-    for number in range(pairs):
-        if number % 2:
-            later = second()
-            results.append((first(), later))
-        else:
-            results.append((first(), second()))
-    return results
 
 
 def step_ms(decode: Decode, steps: int, sync: Callable[[], None], short: int = 5) -> float:

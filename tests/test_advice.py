@@ -17,10 +17,11 @@ from acestep import __main__ as acestep_main
 from acestep.costs import __main__ as costs_main
 from acestep.profiler.flags import parser as profiler_parser
 from subjects.qwen3_tts import __main__ as qwen3_tts_main
+from subjects.rvc import __main__ as rvc_main
 
-ACESTEP, COSTS, PROFILER, TIERSIM, TTS = COMMANDS = (
+ACESTEP, COSTS, PROFILER, TIERSIM, TTS, RVC = COMMANDS = (
     *("acestep", "acestep.costs", "profile_inference", "tiersim"),
-    "subjects.qwen3_tts",
+    *("subjects.qwen3_tts", "subjects.rvc"),
 )
 ENGINE = (ACESTEP, COSTS, PROFILER)
 # Which commands raise what a module says; the longest name that a path begins with decides.
@@ -38,9 +39,11 @@ RAISED_BY: Mapping[str, tuple[str, ...]] = {
     "acestep/setup.py": (ACESTEP, PROFILER),  # of a device that has no graphs
     "harness/accelerators.py": (ACESTEP, PROFILER, TIERSIM),
     "harness/cards.py": (COSTS, TIERSIM),
-    "harness/card_flags.py": (COSTS, TTS),
+    "harness/card_flags.py": (COSTS, TTS, RVC),
     "harness/console.py": COMMANDS,
+    "harness/trace/command.py": (TTS, RVC),
     "subjects/qwen3_tts/": (TTS,),
+    "subjects/rvc/": (RVC,),
     "tiersim/": (PROFILER, TIERSIM),
 }
 SHOWN = "acestep/cli/card.py"  # lists commands, each of which its own tests run
@@ -111,6 +114,7 @@ def flags_of(command: str) -> set[str]:
         PROFILER: profiler_parser,
         TIERSIM: tiersim.__main__.arguments,
         TTS: qwen3_tts_main.parser,
+        RVC: rvc_main.parser,
     }
     return options(parsers[command]())
 

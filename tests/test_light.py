@@ -28,6 +28,19 @@ LIGHT = {
         "from subjects.qwen3_tts.__main__ import main; main(['bench', '--help'])",
         HELP,
     ),
+    "subjects.rvc --help": (
+        "from subjects.rvc.__main__ import main; main(['--help'])",
+        (*HELP, "subjects.rvc.bench"),
+    ),
+    "subjects.rvc components --help": (
+        "from subjects.rvc.__main__ import main; main(['components', '--help'])",
+        HELP,
+    ),
+    "rvc, resolved": (
+        "from subjects.rvc.subject import SUBJECT as s\n"
+        "s.resolve(s.request(), s.setup('synthetic-full', device='cpu', model='40k'))",
+        ("torch", "soundfile"),
+    ),
     "qwen3_tts, resolved": (
         "from subjects.qwen3_tts.subject import SUBJECT as s\n"
         "s.resolve(s.request(), s.setup('synthetic-full', device='cpu', model='1.7B-VoiceDesign'))",

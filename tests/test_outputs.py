@@ -10,6 +10,7 @@ from acestep.costs import __main__ as costs
 from acestep.profiler import command as profiler
 from harness.trace import predict
 from subjects.qwen3_tts import __main__ as tts
+from subjects.rvc import __main__ as rvc
 from tiersim import __main__ as tiersim
 
 TINY = ("--source", "synthetic-tiny", "--duration", "10")
@@ -27,6 +28,14 @@ def tts_bench(arguments: list[str]) -> int:
     return tts.main(["bench", "--device", "cpu", *arguments])
 
 
+def rvc_costs(arguments: list[str]) -> int:
+    return rvc.main(["costs", *arguments])
+
+
+def rvc_full(arguments: list[str]) -> int:
+    return rvc.main(["full", "--device", "cpu", *arguments])
+
+
 OUTPUTS = {
     "json": (costs.main, "cost.json", ("--json", "cost.json")),
     "html": (costs.main, "cost.html", ("--html", "cost.html")),
@@ -40,6 +49,8 @@ OUTPUTS = {
     "json, qwen3_tts": (tts_costs, "tts.json", ("--json", "tts.json")),
     "trace, qwen3_tts": (tts_bench, "tts-trace.json", ("--trace", "tts-trace.json")),
     "plan, qwen3_tts": (tts_bench, "plan.json", ("--json-output", "plan.json")),
+    "json, rvc": (rvc_costs, "rvc.json", ("--json", "rvc.json")),
+    "figures, rvc": (rvc_full, "full.json", ("--json", "full.json")),
     "functions": (profile, "outputs/profile-functions.txt", ("--detailed",)),
 }
 FOREIGN = (

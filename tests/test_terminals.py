@@ -31,6 +31,8 @@ COMMANDS = {
     "acestep.costs": "-m acestep.costs --list-cards",
     "qwen3_tts": "-m subjects.qwen3_tts costs --list-cards",
     "qwen3_tts, refused": "-m subjects.qwen3_tts bench --source {folder}",
+    "rvc": "-m subjects.rvc costs --list-cards",
+    "rvc, refused": "-m subjects.rvc convert {folder}",
     "tiersim": f"-m tiersim {TINY} --dry-run --tiers 8 --boundary",
     "tiersim, refused": "-m tiersim --dry-run --source {folder}",
     "profile": f"{ROOT}/profile_inference.py {TINY} --dry-run",

@@ -69,7 +69,8 @@ MICRO: dict[str, dict[str, tuple]] = {
     "mel": {"voice_s": (2, 0.5, 10, 30)},
     "span": {"reader": ("nobody", "recording")},
 }  # fmt: skip
-MICRO_UNLESS_NAMED = {"codes_s": (10, 60)}  # what there is of an axis that the filter does not name
+# What there is of an axis that the filter does not name.
+MICRO_UNLESS_NAMED = {"codes_s": (10, 60), "voice_s": (2, 0.5, 10)}
 # What grows with length, and at which: of audio in seconds, of a prompt in tokens.
 SCALED = ("lm_decode", "dit_step", "vae_encode", "vae_decode", "resample", "text_encode", "mel")
 OF_TOKENS = ("text_encode",)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import cards, console
+from harness import card_flags, cards, console
 from harness.accelerators import Accelerator
 from harness.cards import Card
 from harness.files import writable, write_whole
@@ -30,7 +30,7 @@ def run(
     if options.list_cards:
         print(listing(cards.cards()))
         return 0
-    card = cards.chosen(options.card, options.device_json, options.max_vram)
+    card = card_flags.chosen(options.card, options.device_json, options.max_vram)
     place = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     plan = resolve(Accelerator("cuda", card.name, card.memory_gib, capability=card.capability))
     for warning in plan.warnings:

@@ -4,6 +4,7 @@
                 efficient   any mask, no grouped heads                                   one kernel
                 math        everything else: operators in fp32, the scores in memory     a dozen
     RMSNorm     fused       every dtype, of contiguous memory                            one kernel
+    GRU         cuDNN's     every dtype                                                  one kernel a layer
     int8        cuBLAS      int8 times int8, in int32                                    one kernel
     int4        tinygemm    bf16 times weights in tiles, from capability 8.0             one kernel
     cuBLAS      one workspace, kept from the first matrix product on
@@ -181,6 +182,37 @@ def rms_norm(
         return out
 
 
+def gru(
+    card: FakeCard,
+    x: Tensor,
+    hidden: Tensor,
+    weights: list[Tensor],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Any:
+    """cuDNN's GRU: a layer is one kernel, however many steps it has. What they wait for one another is not
+    in it, so that a long one takes longer."""
+    if card.libraries is None:
+        with card.operators:
+            return aten.gru.input.decompose(
+                x, hidden, weights, has_biases, layers, dropout, train, bidirectional, batch_first
+            )
+    ways = 2 if bidirectional else 1
+    each = len(weights) // layers
+    for layer in range(layers):
+        own = weights[layer * each : (layer + 1) * each]
+        out = card.fresh((*x.shape[:2], ways * hidden.shape[-1]), x.dtype)
+        flop = 2 * x.shape[0] * x.shape[1] * sum(weight.numel() for weight in own if weight.dim() == 2)
+        wide = card.libraries.in_fp32(x.dtype)
+        _one_kernel(card, Matmul, (x, hidden, *own), (out,), flop, flop if wide else 0)
+        x = out
+    return x, card.fresh(tuple(hidden.shape), x.dtype)
+
+
 def product_in(card: FakeCard, operator: Any, dtype: torch.dtype, *args: Tensor) -> Tensor:
     """The higher-order `out_dtype`: `operator` of `args`, with sums in `dtype`. Of int8 matrices a card has a
     kernel, which torch takes for tensors that say they are on one.
@@ -207,6 +239,7 @@ SERVED: dict[Any, Callable[..., Any]] = {
     aten.scaled_dot_product_attention.default: attend,
     aten._flash_attention_forward.default: attend_near,
     aten.rms_norm.default: rms_norm,
+    aten.gru.input: gru,
     aten._weight_int4pack_mm.default: int4_product,
     out_dtype: product_in,
 }

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
-from harness import card_flags, cards, console
 from harness.accelerators import Accelerator
 from harness.cards import Card
-from harness.files import writable, write_whole
+from harness.trace import command
 from harness.trace.cost import Cost
-from harness.trace.report import card_rates, listing, text
+from harness.trace.report import card_rates
 from subjects.qwen3_tts.plan import Plan, resolve
 from subjects.qwen3_tts.request import request
 from subjects.qwen3_tts.setup import Setup
@@ -25,31 +22,22 @@ MAKING = ("talker_decode", "sampling", "code_predictor")  # stages that make fra
 
 def run(options: argparse.Namespace) -> int:
     """Predict and show; returns the exit code: 0 it fits, 1 it does not. Raises BenchError and OSError."""
-    if options.list_cards:
-        print(listing(cards.cards()))
-        return 0
-    card = card_flags.chosen(options.card, options.device_json, options.max_vram)
-    place = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
-    setup = Setup.choose(
-        options.source,
-        model=options.model,
-        dtype=options.dtype,
-        graphs=options.graphs,
-        strict=options.strict,
-        accelerator=Accelerator("cuda", card.name, card.memory_gib, capability=card.capability),
-    )
-    plan = resolve(request(options.duration_s, batch_size=options.batch_size), setup)
-    for warning in plan.warnings:
-        console.say("qwen3_tts", f"warning: {warning}")
-    from harness.trace.predict import predict
 
-    cost = predict(SUBJECT, plan, card)
-    launches = frame_launches(plan, card) if cost.fits else {}
-    line = json.dumps(cost.as_dict()) if options.json is not None else ""
-    if place:
-        write_whole(place, f"{line}\n".encode())
-    print(line if options.json is True else text(cost, facts(cost, launches)))
-    return 0 if cost.fits else 1
+    def planned(card: Accelerator) -> Plan:
+        setup = Setup.choose(
+            options.source,
+            model=options.model,
+            dtype=options.dtype,
+            graphs=options.graphs,
+            strict=options.strict,
+            accelerator=card,
+        )
+        return resolve(request(options.duration_s, batch_size=options.batch_size), setup)
+
+    def told(cost: Cost, plan: Plan, card: Card) -> dict[str, str]:
+        return facts(cost, frame_launches(plan, card) if cost.fits else {})
+
+    return command.run(options, SUBJECT, planned, told)
 
 
 def facts(cost: Cost, launches: Mapping[str, int]) -> dict[str, str]:
@@ -78,7 +66,3 @@ def frame_launches(plan: Plan, card: Card) -> dict[str, int]:
         for stage in more.running
         if stage.stage in MAKING
     }
-
-
-def _is_prediction(head: bytes) -> bool:
-    return head.startswith(b'{"predicted": true,')

@@ -19,5 +19,4 @@ def samples(path: str | None) -> Tensor:
     """
     if path is None:
         return 0.1 * torch.randn(1, round(NOISE_S * SAMPLE_RATE), generator=torch.Generator().manual_seed(0))
-    mono = read_mono("reference", path, SAMPLE_RATE, least_s=LEAST_S, most_s=MOST_S)
-    return torch.from_numpy(mono)[None]
+    return torch.from_numpy(read_mono("reference", path, SAMPLE_RATE, least_s=LEAST_S, most_s=MOST_S))[None]

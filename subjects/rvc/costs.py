@@ -1,4 +1,4 @@
-"""What a conversion would cost on a card that is not here: the command. torch waits until the plan is known."""
+"""What a conversion would cost on a card that is not here: the command. torch waits for the plan."""
 
 from __future__ import annotations
 

@@ -39,7 +39,9 @@ def of(setup: Setup) -> dict[str, Component]:
     config = configs.synthesizer
 
     def part(name: str, path: str, inputs: Inputs, run: Callable[..., Tensor], work: Callable[..., Work]):
-        return _component(setup, configs, name, (SYNTHESIZER, path), config, inputs, run, partial(work, config))
+        return _component(
+            setup, configs, name, (SYNTHESIZER, path), config, inputs, run, partial(work, config)
+        )
 
     def latents(frames: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         return torch.randn(1, frames, config.inter, generator=generator), _speaker(config.gin, generator)

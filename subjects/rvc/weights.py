@@ -121,6 +121,8 @@ class Law(ByFanIn):
             return 1.0, 0.1
         if leaf in ("running_mean", "beta"):
             return 0.0, 0.1
+        if name.startswith("unet.") and name.endswith(".conv.4.weight"):  # what a block adds, of 56
+            return 0.25, 0.025
         if leaf == "weight" and len(shape) == 1:  # of norms
             return 1.0, 0.1
         if name.endswith((".emb_pitch.weight", "emb_g.weight")):

@@ -54,7 +54,13 @@ def filled(unit: str, most: int) -> str:
 KINDS = list(UNITS)
 
 
-@pytest.mark.parametrize("names", [KINDS[i:] + KINDS[:i] for i in range(len(KINDS))], ids=lambda n: n[0])
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(KINDS[i:] + KINDS[:i], id=kind, marks=[pytest.mark.nightly] if i % 4 else [])
+        for i, kind in enumerate(KINDS)
+    ],
+)
 def test_the_longest_texts_of_any_kind_make_music_and_words(engine: Engine, names: list[str]):
     """Each kind as the caption, as the lyrics, and as what is not wanted."""
     caption, lyrics, unwanted = (

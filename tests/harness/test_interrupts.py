@@ -47,7 +47,7 @@ def run(*arguments: str, path: Path) -> tuple[int, str]:
 @pytest.mark.parametrize("number", NUMBERS)
 def test_an_interrupt_during_an_import_waits_for_its_end(tmp_path, number):
     (tmp_path / "catches.py").write_text(CATCHES.format(number=int(number)))
-    command = COMMAND.format(then="print(catches.whole, file=sys.stderr)")
+    command = COMMAND.format(then="sys.stderr.write(f'{catches.whole}\\n')")
     assert run("-c", command, path=tmp_path) == (128 + number, "True\nbench: interrupted\n")
 
 

@@ -91,7 +91,9 @@ def test_without_the_grammar_only_what_was_asked_for_is_taken(wanted: bool, monk
     assert (metadata.bpm, metadata.genres) == (99, None)
 
 
-@pytest.mark.parametrize("mode", ["understand", "create", "format"])
+@pytest.mark.parametrize(
+    "mode", ["understand", *(pytest.param(mode, marks=pytest.mark.nightly) for mode in ("create", "format"))]
+)
 def test_a_description_without_the_grammar_is_a_description(mode: str):
     asked = DescriptionParams(audio_codes="<|audio_code_1|>", query="x", caption="x", **FEW)
     params = replace(asked, use_constrained_decoding=False)

@@ -46,6 +46,8 @@ REFUSED = {
     "--no-offload-to-cpu --offload-dit-to-cpu": (2, "--offload-dit-to-cpu: given with --no-offload"),
     "--quantization int3": (2, "--quantization: 'int3' is not allowed"),
     "--lm-quantization w8a8_dynamic": (2, "--lm-quantization: 'w8a8_dynamic' is not allowed"),
+    "--place dit": (2, "--place: 'dit=' is on no device; use cuda, cuda:N, mps or cpu"),
+    "--place nope=cpu": (2, "--place: 'nope' is no part; use dit"),
     "--dtype int8": (2, "--dtype: 'int8' is not allowed; use one of auto, bf16, fp16, fp32"),
     "--max-vram 0": (2, "--max-vram: '0' is not allowed"),
     "--max-vram lots": (2, "--max-vram: 'lots' is not allowed"),
@@ -198,7 +200,7 @@ def test_graphs_need_a_card_that_records(run):
 
 def test_every_flag_has_a_refusal_or_takes_nothing():
     bare = {"strict", "no_limits", "use_cot_caption", "use_cot_language", "no_warmup"}
-    bare |= {"dry_run", "tier_with_lm", "compile", "graphs"}
+    bare |= {"dry_run", "list_devices", "tier_with_lm", "compile", "graphs"}
     lines = " ".join([*REFUSED, *GUIDES])
     assert {name for name in parser().modes_of if flag_of(name) not in lines} <= bare
 

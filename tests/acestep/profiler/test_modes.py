@@ -393,6 +393,7 @@ sys.exit(command.main(sys.argv[2:], tier_test=None))
 """
 
 
+@pytest.mark.nightly  # by day tests/test_kills.py ends every entry point, this one too
 def test_kill_9_in_the_middle_loses_nothing_and_repeats_nothing(tmp_path):
     path = tmp_path / "matrix.json"
     arguments = (*ONE_CELL, "--benchmark-output", str(path))

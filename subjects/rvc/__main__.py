@@ -1,0 +1,190 @@
+"""RVC measured: pitch, networks one by one, synthesis, whole conversions; each command says what it costs.
+
+    python -m subjects.rvc rmvpe --quick --source synthetic-tiny
+    python -m subjects.rvc components --component generator --duration 1
+    python -m subjects.rvc e2e --source synthetic-tiny --audio examples/audio/sung.ogg
+    python -m subjects.rvc convert examples/audio/sung.ogg --out converted
+    python -m subjects.rvc costs --card h200
+
+Exit codes: 0 done, 1 failed or does not fit, 2 usage, 3 something is missing, 4 a bug, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness import console
+from harness.cards import DEFAULT
+from harness.console import Parser, named
+from harness.flags import number, spelled, spellings, whole
+from subjects.rvc.layout import DEFAULT_RATE, SYNTHETIC
+
+COMPONENTS = ("rmvpe", "hubert", "encoder", "flow", "generator")
+ALL = "all"
+TESTS = ("chunking", "chunking-simple", "pipeline", "parity", "weights")
+RATES = ("48k", "40k", "32k")
+LENGTHS = ("reference", "exact")
+PADDINGS = ("zero", "reflect")
+DEVICES = "cpu, mps, cuda or cuda:N"
+Add = Callable[..., object]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+
+    def command() -> int:
+        options = parser().parse_args(words)
+        with spelled(spellings(options.parser, words, {"audio (argument)": "audio"})):
+            return options.run(options)
+
+    return console.run("rvc", command)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their flags."""
+    whole_parser = Parser(prog="python -m subjects.rvc", description="RVC, measured.")
+    commands = whole_parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, text, flags, run in (
+        ("rmvpe", "how long pitch takes, from 5 s to 5 min", _rmvpe, _run("bench.pitch")),
+        ("components", "networks by themselves, beside the ceiling", _components, _run("bench.components")),
+        ("full", "synthesis: text encoder, flow, generator", _full, _run("bench.synthesis")),
+        ("audio-parity", "whole conversions of a recording, compared", _audio_parity, _run("bench.audio")),
+        ("e2e", "a whole conversion in a fresh process", _e2e, _run("bench.fresh")),
+        ("test", "what has to hold, with a control each", _test, _run("bench.proof")),
+        ("convert", "a recording in another voice, as a file", _convert, _run("generate")),
+        ("costs", "what it would cost on a card that is not here", _costs, _run("costs")),
+        ("write-checkpoint", "a folder of made-up weights", _write, _run("write_checkpoint")),
+    ):
+        one = commands.add_parser(
+            name, help=text, epilog="In round brackets the default.", allow_abbrev=False
+        )
+        flags(one.add_argument)
+        one.set_defaults(run=run, parser=one)
+    return whole_parser
+
+
+def _run(module: str) -> Callable[[argparse.Namespace], int]:
+    """The command in a module of this package, imported when it runs."""
+
+    def run(options: argparse.Namespace) -> int:
+        from importlib import import_module
+
+        return import_module(f"subjects.rvc.{module}").run(options)
+
+    return run
+
+
+def _engine(add: Add) -> None:
+    """What is loaded."""
+    add("--source", type=named, help=f"{', '.join(SYNTHETIC)} or the folder of a model (RVC_SOURCE)")
+    add("--model", type=named, metavar="NAME", help=f"voice of it; made up: 48k, 40k, 32k ({DEFAULT_RATE})")
+    add("--pt-model", dest="voice", type=Path, metavar="FILE", help="a voice's .pth instead")
+    add("--strict", action="store_true", help="refuse what would not be done as it was asked for")
+
+
+def _place(add: Add) -> None:
+    add("--device", default="auto", metavar="NAME", help=f"{DEVICES} (auto)")
+    add("--threads", type=whole, metavar="N", help="of a CPU (torch's choice)")
+
+
+def _measured(add: Add, runs: int) -> None:
+    """How often, and which backends."""
+    _engine(add)
+    _place(add)
+    add("--runs", type=whole, default=runs, metavar="N", help="timed calls (%(default)s)")
+    add("--no-warmup", action="store_true", help="no call before them: the first is the first")
+    add("--pytorch-only", action="store_true", help="not MLX")
+    add("--mlx-only", action="store_true", help="not PyTorch")
+    add("--mlx-model", type=Path, metavar="FILE", help="the voice as MLX reads it (that of --pt-model)")
+    add("--json", type=Path, metavar="FILE", help="the figures, as a JSON file")
+
+
+def _rmvpe(add: Add) -> None:
+    _measured(add, 3)
+    add("--quick", action="store_true", help="5 and 30 s only")
+    add("--duration", dest="duration_s", type=number, metavar="S", help="of one length instead")
+
+
+def _components(add: Add) -> None:
+    _measured(add, 5)
+    add("--component", choices=(ALL, *COMPONENTS), default=ALL, help="(%(default)s)")
+    add("--duration", dest="duration_s", type=number, default=5.0, metavar="S", help="(%(default)s)")
+
+
+def _full(add: Add) -> None:
+    _measured(add, 3)
+    add("--duration", dest="duration_s", type=number, default=5.0, metavar="S", help="(%(default)s)")
+
+
+def _audio_parity(add: Add) -> None:
+    _measured(add, 3)
+    _recording(add)
+    add("--save-outputs", action="store_true", help="write what was made, to listen to")
+    add("--output-dir", type=Path, default=Path("outputs"), metavar="FOLDER", help="where (%(default)s)")
+
+
+def _e2e(add: Add) -> None:
+    _measured(add, 1)
+    _recording(add)
+
+
+def _recording(add: Add) -> None:
+    add("--audio", type=named, metavar="FILE", help="a recording (a made-up voice)")
+    add("--duration", dest="duration_s", type=number, metavar="S", help="of it (all; made up: 5 s)")
+
+
+def _test(add: Add) -> None:
+    _measured(add, 1)
+    add("which", choices=(ALL, *TESTS), nargs="?", default=ALL, help="(%(default)s)")
+    add("--frames", type=whole, nargs="+", metavar="N", help="lengths of the chunking test, of 10 ms")
+
+
+def _convert(add: Add) -> None:
+    _engine(add)
+    _place(add)
+    add("audio", type=named, help="the recording")
+    add("--out", type=Path, default=Path("outputs"), metavar="FOLDER", help="where files go (%(default)s)")
+    add("--duration", dest="duration_s", type=number, metavar="S", help="seconds of it (all)")
+    add("--transpose", type=number, metavar="N", help="semitones (0)")
+    add("--speaker", type=whole, metavar="N", help="of the voice (0)")
+    add("--seed", type=whole, help="of the noise (42)")
+    add("--batch", dest="batch_size", type=whole, metavar="N", help="as often, with seeds that follow (1)")
+    add("--length", choices=LENGTHS, help="of the result: the published pipeline's, or the input's")
+    add("--interpolate-pitch", action="store_true", default=None, help="over frames without a voice")
+    add("--mel-padding", choices=PADDINGS, help="of the log-mel's end (zero)")
+    add("--index", type=named, metavar="FILE", help="features of the speaker, .npy")
+    add("--index-rate", type=number, metavar="X", help="how much of it, 0 to 1 (0.75)")
+    add("--protect", type=number, metavar="X", help="how much of that in breath, 0 to 0.5 (0.33)")
+    add("--rms-mix-rate", type=number, metavar="X", help="1: as loud as it comes, 0: as the input (0.25)")
+    add("--resample", dest="resample_hz", type=whole, metavar="HZ", help="of the result (the voice's)")
+
+
+def _costs(add: Add) -> None:
+    _engine(add)
+    add("--card", metavar="NAME", help=f"one of --list-cards ({DEFAULT})")
+    add("--device-json", type=Path, metavar="FILE", help="a card of one's own instead, as a JSON object")
+    add("--max-vram", type=number, metavar="GB", help="as if it had so much memory")
+    add("--list-cards", action="store_true", help="the cards there are")
+    add("--duration", dest="duration_s", type=number, default=5.0, metavar="S", help="(%(default)s)")
+    add("--batch", dest="batch_size", type=whole, default=1, metavar="N", help="items (%(default)s)")
+    add("--json", type=Path, nargs="?", const=True, metavar="FILE", help="the prediction, or to a file")
+
+
+def _write(add: Add) -> None:
+    add("source", choices=SYNTHETIC)
+    add("folder", type=Path, help="to create or complete")
+    add("--model", choices=RATES, default=DEFAULT_RATE, help="(%(default)s)")
+    add("--seed", type=whole, default=0, help="same seed, same bytes (%(default)s)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""MLX in a process of its own, beside torch in this one: the same calls in turn, how far apart, how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.comparison import Leg, UnequalWork, Work, in_turn, of_pairs, ratio, told
+from harness.device import synchroniser
+from harness.parity import Parity, compare
+from subjects.rvc.backends.mlx_process import Call, Mlx
+from subjects.rvc.bench.legs import Side, once
+
+CPU = "mlx-cpu"  # how the backends begin that are no measure of MLX
+LIMIT = 1e-5  # of the relative RMS of a network from torch's
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """MLX's leg, and torch's of the same calls, if any; how far apart their outputs are, at most `limit`."""
+
+    leg: Leg
+    output: Tensor
+    reference: Leg | None = None
+    expected: Tensor | None = None
+    parity: Parity | None = None
+    limit: float | None = LIMIT
+
+    @property
+    def holds(self) -> bool:
+        """Whether they agree; alone it does."""
+        return self.parity is None or self.limit is None or self.parity.relative_rms <= self.limit
+
+    def lines(self, name: str) -> list[str]:
+        """What it came to, in words."""
+        leg = self.leg
+        lines = [
+            f"{name}: {leg.backend} on {leg.device}, median {1e3 * leg.median_s:.1f} ms,"
+            f" {1e3 * median(leg.cpu_s):.1f} of all processors"
+        ]
+        if self.parity and self.limit is not None:
+            apart = f"relative RMS {self.parity.relative_rms:.1e} from torch, at most {self.limit:.0e}"
+            lines.append(f"  {apart}{'' if self.holds else ': FAILED'}")
+        if self.reference:
+            lines.append(f"  {_times(leg, self.reference)}")
+        return lines
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        parity = asdict(self.parity) if self.parity else None
+        reference = self.reference.as_dict() if self.reference else None
+        return {"leg": self.leg.as_dict(), "torch": reference, "parity": parity, "limit": self.limit}
+
+
+@contextmanager
+def mlx_of(one: Side, threads: int | None = None) -> Iterator[Mlx | None]:
+    """The process of MLX, where it runs; what it lacks is told."""
+    if one.mlx is None:
+        yield None
+        return
+    with Mlx(one.mlx, threads or torch.get_num_threads()) as mlx:
+        if mlx.note:
+            print(f"{mlx.backend}: {mlx.note}")
+        yield mlx
+
+
+def beside(
+    one: Side,
+    mlx: Mlx,
+    name: str,
+    inputs: tuple[Tensor, ...],
+    work: Work,
+    torchs: Callable[[], Tensor],
+    *,
+    limit: float | None = LIMIT,
+) -> Beside:
+    """Calls of `name` (see `Mlx.call`) and, unless MLX is alone, of `torchs` in turn with them."""
+    assert one.mlx
+    sync, weights = synchroniser(one.device), one.mlx.voice or f"{one.mlx.source}/{one.mlx.model}"
+    place = {key: mlx.environment[key] for key in ("backend", "device", "dtype")}
+
+    def theirs() -> Call:
+        return mlx.call(name, inputs)
+
+    def ours() -> Call:
+        return Call(*once(torchs, sync))
+
+    first_s = theirs().seconds if one.warmup else None
+    if one.mlx_alone:
+        calls = [theirs() for _ in range(one.runs)]
+        return Beside(_leg(place, work._replace(weights=weights), calls, first_s), calls[-1].output)
+    if one.warmup:
+        ours()
+    calls, others = map(list, zip(*in_turn(theirs, ours, one.runs), strict=True))
+    leg = _leg(place, work._replace(weights=weights), calls, first_s)
+    place = {"backend": one.backend, "device": str(one.device), "dtype": "float32"}
+    output, expected = calls[-1].output, others[-1].output.cpu()
+    return Beside(leg, output, _leg(place, work, others), expected, compare(expected, output), limit)
+
+
+def _leg(place: Mapping[str, Any], work: Work, calls: list[Call], first_s: float | None = None) -> Leg:
+    seconds, cpu_s = (tuple(getattr(call, name) for call in calls) for name in ("seconds", "cpu_s"))
+    return Leg(**place, work=work, seconds=seconds, cpu_s=cpu_s, first_s=first_s)
+
+
+def _times(leg: Leg, reference: Leg) -> str:
+    """How many times as long MLX takes; on a CPU of processors' time, and no claim about MLX."""
+    try:
+        wall = ratio(leg, reference)
+    except UnequalWork as error:
+        return str(error)
+    if not leg.backend.startswith(CPU):
+        return f"{told(wall)} times as long as {reference.backend}"
+    cpu = told(of_pairs(leg.cpu_s, reference.cpu_s))
+    return f"processor time of {reference.backend} x {cpu};\n  a CPU's: no measure of MLX"

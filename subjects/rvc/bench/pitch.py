@@ -1,0 +1,152 @@
+"""Pitch by length: log-mel, U-Net, GRU and decoding, and how their seconds grow."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from harness.checks import within
+from harness.comparison import Leg, Work
+from harness.scaling import Estimate, fit
+from subjects.rvc import closed_form, pitch, weights
+from subjects.rvc.accuracy import Accuracy, accuracy
+from subjects.rvc.backends.mlx_process import Mlx
+from subjects.rvc.bench import report
+from subjects.rvc.bench.beside import Beside, beside, mlx_of
+from subjects.rvc.bench.legs import Side, side
+from subjects.rvc.config import HOP
+from subjects.rvc.layout import RMVPE
+from subjects.rvc.models.rmvpe import RMVPE as Network
+from subjects.rvc.request import LEAST_S, MOST_S
+from subjects.rvc.voices import voice
+
+LENGTHS_S = (5.0, 30.0, 60.0, 180.0, 300.0)
+QUICK = 2  # of them
+CENTS, VOICED_F1 = 5.0, 0.99  # between backends: at most, and at least
+HEADS = ("s of audio", "frames", "ms", "first ms", "GFLOP", "x real", "voiced")
+WIDTHS = (10, 9, 11, 11, 10, 9, 8)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure; returns the exit code. Raises BenchError."""
+    if options.duration_s is not None:
+        within("duration_s", options.duration_s, LEAST_S, MOST_S)
+    place, one = report.place(options), side(options)
+    lengths = LENGTHS_S[:QUICK] if options.quick else LENGTHS_S
+    lengths = lengths if options.duration_s is None else (options.duration_s,)
+    with mlx_of(one) as mlx:
+        others = {length: _beside(one, mlx, length) for length in lengths} if mlx else {}
+    for length, (other, errors) in others.items():
+        print("\n".join([*other.lines(f"{length:g} s"), *_errors(errors)]))
+    content: dict[str, Any] = {
+        "mlx": {
+            f"{length:g}": other.as_dict() | {"accuracy": errors and asdict(errors)}
+            for length, (other, errors) in others.items()
+        },
+        "absent": one.absent,
+    }
+    if not one.mlx_alone:
+        content |= _torch(one, lengths)
+    report.absent(one.absent)
+    report.write(place, "rmvpe", content)
+    return 0 if all(right(errors) for _, errors in others.values()) else 1
+
+
+def _beside(one: Side, mlx: Mlx, length_s: float) -> tuple[Beside, Accuracy | None]:
+    """The same in MLX, and its errors beside torch's pitch."""
+    samples, work = _work(one, length_s)
+    network = None if one.mlx_alone else _network(one)
+    sent = samples.to(one.device)
+    other = beside(
+        one,
+        mlx,
+        "pitch",
+        (samples,),
+        work,
+        lambda: pitch.estimate(cast(Network, network), sent),
+        limit=None,
+    )
+    return other, None if other.expected is None else accuracy(other.expected, other.output)
+
+
+def right(errors: Accuracy | None) -> bool:
+    """Whether pitch is the same: voiced where it was, and not audibly elsewhere."""
+    if errors is None or errors.voiced_f1 is None:
+        return True
+    return errors.voiced_f1 >= VOICED_F1 and (errors.cents_rms or 0.0) <= CENTS
+
+
+def _errors(errors: Accuracy | None) -> list[str]:
+    if errors is None or errors.cents_rms is None or errors.voiced_f1 is None:
+        return []
+    apart = f"{errors.cents_rms:.2g} cents from torch (RMS), at most {CENTS:g}"
+    verdict = "" if right(errors) else ": FAILED"
+    return [f"  {apart}; voiced F1 {errors.voiced_f1:.4f}, at least {VOICED_F1:g}{verdict}"]
+
+
+def _network(one: Side) -> Network:
+    source = weights.open_source(one.setup)
+    return weights.network(source, one.setup.configs, RMVPE, one.device, torch.float32)
+
+
+def _torch(one: Side, lengths: tuple[float, ...]) -> dict[str, Any]:
+    """Torch's pitch by length, told; returns the figures."""
+    network = _network(one)
+    legs: dict[float, Leg] = {}
+    rows = []
+    for length in lengths:
+        legs[length], f0 = measured(one, network, length)
+        rows.append(_row(length, legs[length], f0))
+    print(f"{one.backend}, {one.weights}, {torch.get_num_threads()} threads")
+    print(report.table(HEADS, WIDTHS, rows))
+    print("x real: seconds of audio per second of the wall")
+    growth = fit({length: leg.seconds for length, leg in legs.items()}) if len(legs) > 1 else None
+    if growth:
+        print(f"seconds grow with length by an exponent of {_range(growth.exponent, '')};")
+        print(
+            f"{_range(growth.slope, ' ms', 1e3)} more per second, {_range(growth.intercept, ' ms', 1e3)} ever"
+        )
+    return {
+        "lengths": {f"{length:g}": leg.as_dict() for length, leg in legs.items()},
+        "growth": growth and {name: part._asdict() for name, part in growth._asdict().items()},
+    }
+
+
+def measured(one: Side, network: Network, length_s: float) -> tuple[Leg, Tensor]:
+    """Pitch of a made-up voice of `length_s`, and its Hz."""
+    samples, work = _work(one, length_s)
+    sent = samples.to(one.device)
+    calls = one.timed(lambda: pitch.estimate(network, sent))
+    return one.leg(network, work, calls), calls.output
+
+
+def _work(one: Side, length_s: float) -> tuple[Tensor, Work]:
+    """Samples of a made-up voice, on the host, and what their pitch is to do."""
+    samples, config = torch.from_numpy(voice(length_s).samples)[None], one.setup.configs.rmvpe
+    grid = 2**config.levels
+    on_grid = -(-(samples.shape[-1] // HOP + 1) // grid) * grid
+    flop, _ = closed_form.rmvpe_work(config, on_grid)
+    return samples, one.work([samples], samples.shape[-1], on_grid, flop)
+
+
+def _row(length_s: float, leg: Leg, f0: Tensor) -> tuple[str, ...]:
+    first = "n/a" if leg.first_s is None else f"{1e3 * leg.first_s:.1f}"
+    return (
+        f"{length_s:g}",
+        f"{leg.work.frames:,}",
+        f"{1e3 * leg.median_s:.1f}",
+        first,
+        f"{leg.work.flop / 1e9:.2f}",
+        f"{length_s / leg.median_s:.1f}",
+        f"{float((f0 > 0).double().mean()):.0%}",
+    )
+
+
+def _range(estimate: Estimate, unit: str, scale: float = 1.0) -> str:
+    value, low, high = estimate
+    inside = "" if low is None or high is None else f" ({scale * low:.2f} to {scale * high:.2f})"
+    return f"{scale * value:.2f}{unit}{inside}"

@@ -1,0 +1,193 @@
+"""What has to hold, each with a control that has to fail: pieces, lengths, numbers, weights."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from harness.checks import within
+from harness.nn.folded import stored_shapes
+from harness.parity import compare
+from subjects.rvc import networks, weights
+from subjects.rvc.bench import report
+from subjects.rvc.bench.legs import Side, side
+from subjects.rvc.bench.synthesis import inputs, pieced
+from subjects.rvc.chunks import chunks
+from subjects.rvc.config import SAMPLE_RATE
+from subjects.rvc.conversion import output_samples
+from subjects.rvc.engine import Engine
+from subjects.rvc.layout import RMVPE
+from subjects.rvc.models.rmvpe import RMVPE as Network
+from subjects.rvc.plan import resolve
+from subjects.rvc.request import LENGTHS, request
+from subjects.rvc.subject import SUBJECT
+from subjects.rvc.weights import SYNTHESIZER
+
+ALL = "all"
+EXACT, NEAR = 1e-5, 1e-4  # of the relative RMS: in pieces, in another number format
+FRAMES = (1, 31, 32, 33, 4_095, 4_096, 4_097)
+MOST_FRAMES = 360_000
+CHUNK = 2_048  # frames of RMVPE's U-Net
+RADIUS = 50  # of the mock, in frames
+SIMPLE = (1_000, 31_999, 32_000, 32_001, 64_000, 100_000)
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was held, and what its control, which has to fail, came to."""
+
+    name: str
+    holds: bool
+    trips: bool
+    told: str
+
+    def __str__(self) -> str:
+        state = "ok" if self.holds and self.trips else "FAILED" if not self.holds else "NO CONTROL"
+        return f"{state:<11}{self.name}\n{'':<11}{self.told}"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check; returns the exit code: 1 where something does not hold, or a control does. Raises BenchError."""
+    for frames in options.frames or ():
+        within("frames", frames, 1, MOST_FRAMES, kind=int)
+    place, one = report.place(options), side(options)
+    tests: dict[str, Callable[[Side, tuple[int, ...]], Iterator[Check]]] = {
+        "chunking": chunking,
+        "chunking-simple": lambda one, frames: simple(),
+        "pipeline": lambda one, frames: pipeline(one),
+        "parity": lambda one, frames: parity(one),
+        "weights": lambda one, frames: loaded(one),
+    }
+    names = [*tests] if options.which == ALL else [options.which]
+    held = []
+    for name in names:
+        for check in tests[name](one, tuple(options.frames or FRAMES)):
+            held.append(check)
+            print(check, flush=True)
+    report.absent(one.absent)
+    failed = [check.name for check in held if not (check.holds and check.trips)]
+    content = {"checks": [asdict(check) for check in held]}
+    report.write(place, "test", content | {"failed": failed, "absent": one.absent})
+    return 1 if failed else 0
+
+
+@torch.inference_mode()
+def chunking(one: Side, lengths: tuple[int, ...]) -> Iterator[Check]:
+    """RMVPE's U-Net in pieces and one GRU is the whole; without context, it is not. So is synthesis."""
+    network: Network = weights.network(
+        weights.open_source(one.setup), one.setup.configs, RMVPE, CPU, torch.float32
+    )
+    for frames in lengths:
+        on_grid = -(-frames // network.grid) * network.grid
+        mel = 2 * torch.randn(1, on_grid, one.setup.configs.rmvpe.mels, generator=_lot()) - 4
+        piece = min(CHUNK, max(on_grid // (2 * network.grid), 1) * network.grid)
+        whole = network.features(mel)
+        pieces = network.features_chunked(mel, piece)
+        exact = compare(network.salience(whole), network.salience(pieces)).relative_rms
+        blind = compare(whole, network.features_chunked(mel, piece, (0, 0))).relative_rms
+        one_piece = piece >= on_grid
+        yield Check(
+            f"pitch of {frames:,} frames in pieces of {piece:,}",
+            exact <= EXACT,
+            one_piece or blind > EXACT,
+            f"relative RMS {exact:.1e}; without context {'n/a, one piece' if one_piece else f'{blind:.1e}'}",
+        )
+    config, frames = one.setup.configs.synthesizer, 80
+    synthesizer = weights.network(
+        weights.open_source(one.setup), one.setup.configs, SYNTHESIZER, CPU, torch.float32
+    )
+    drawn = inputs(config, frames)
+    exact = compare(synthesizer(*drawn), pieced(synthesizer, *drawn, frames=20)).relative_rms
+    z, har, g = torch.randn(1, frames, config.inter, generator=_lot()), drawn[-1], synthesizer.voice(drawn[3])
+    whole = synthesizer.dec(z, har, g)
+    blind = compare(whole, synthesizer.dec.chunked(z, har, g, 20, context=0)).relative_rms
+    told = f"relative RMS {exact:.1e}; the generator without context {blind:.1e}"
+    yield Check(f"synthesis of {frames} frames in pieces of 20", exact <= EXACT, blind > EXACT, told)
+
+
+def simple() -> Iterator[Check]:
+    """Without weights: pieces cover all frames in order, on the grid; a moving average over them is exact."""
+    grid, size = 32, 32_000
+    for length in SIMPLE:
+        on_grid = -(-length // grid) * grid
+        pieces = [*chunks(on_grid, size, (2 * grid, 2 * grid), grid)]
+        ends = [0, *(piece.end for piece in pieces)]
+        covers = ends[-1] == on_grid and [piece.start for piece in pieces] == ends[:-1]
+        aligned = all(not n % grid for piece in pieces for n in (piece.first, piece.start))
+        x = torch.randn(on_grid, generator=_lot(), dtype=torch.float64)
+        whole = _average(x)
+        exact, blind = (
+            compare(whole, torch.cat([_average(x[p.first : p.last])[p.kept] for p in cut])).max_abs
+            for cut in (pieces, [*chunks(on_grid, size, (0, 0), grid)])
+        )
+        yield Check(
+            f"{length:,} frames in {len(pieces)} pieces of {size:,}",
+            covers and aligned and exact < 1e-12,
+            len(pieces) == 1 or blind > 1e-3,
+            f"a moving average is off by {exact:.0e}; without context {blind:.0e}",
+        )
+
+
+def pipeline(one: Side) -> Iterator[Check]:
+    """A conversion is finite, heard, and as long as the published pipeline's, or as the input."""
+    engine = Engine.from_setup(one.setup)
+    for length in LENGTHS:
+        plan = resolve(request(0.5, length=length), one.setup)
+        result = engine.run(plan)
+        rate = one.setup.configs.synthesizer.sample_rate
+        expected = output_samples(plan.samples, [], rate, plan.exact)
+        other = output_samples(plan.samples, [], rate, not plan.exact)
+        samples = result.waves.shape[-1]
+        problem = SUBJECT.check(result, plan)
+        told = problem or f"{samples:,} samples of {plan.samples / SAMPLE_RATE:g} s, all finite"
+        yield Check(f"conversion, length {length}", problem is None, samples == expected != other, told)
+
+
+@torch.inference_mode()
+def parity(one: Side) -> Iterator[Check]:
+    """Each network in fp32 is what it is in fp64; with a row of its last matrix doubled it is not."""
+    frames = 32 if one.setup.source.startswith("synthetic-tiny") else 16
+    for name, part in networks.of(one.setup).items():
+        drawn = part.inputs(frames, _lot())
+        reference = part.run(part.build(CPU, torch.float64), *(_as(value, torch.float64) for value in drawn))
+        network = part.build(CPU, torch.float32)
+        near = compare(reference, part.run(network, *drawn)).relative_rms
+        *_, matrix = (parameter for parameter in network.parameters() if parameter.dim() > 1)
+        matrix[0] *= 2
+        changed = compare(reference, part.run(network, *drawn)).relative_rms
+        told = f"relative RMS of fp32 against fp64 {near:.1e}; with a row doubled {changed:.1e}"
+        yield Check(name, near <= NEAR, changed > NEAR, told)
+
+
+def loaded(one: Side) -> Iterator[Check]:
+    """Names and shapes of every network are the file's, none missing and none over."""
+    source, configs = weights.open_source(one.setup), one.setup.configs
+    for name in weights.NETWORKS:
+        expected = stored_shapes(weights.empty(name, configs))
+        held = weights.Fitted(source.weights(name), expected)
+        network = weights.network(source, configs, name, CPU, torch.float32)
+        finite = all(bool(parameter.isfinite().all()) for parameter in network.parameters())
+        count = sum(parameter.numel() for parameter in network.parameters())
+        same = dict(held.shapes()) == expected
+        shorter = dict(held.shapes()) == dict([*expected.items()][1:])
+        told = f"{len(expected)} tensors of the file, {count:,} parameters in memory"
+        yield Check(name, same and finite, not shorter, told)
+
+
+def _lot() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _average(x: Tensor) -> Tensor:
+    """The mean of the places within `RADIUS`, zeros beyond the ends."""
+    sums = torch.nn.functional.pad(x, (RADIUS + 1, RADIUS)).cumsum(0)
+    return (sums[2 * RADIUS + 1 :] - sums[: -2 * RADIUS - 1]) / (2 * RADIUS + 1)
+
+
+def _as(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype) if value.is_floating_point() else value

@@ -1,0 +1,121 @@
+"""Synthesis: text encoder, flow and generator, on features and pitch of a length, every draw an input."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from harness.checks import within
+from harness.comparison import Work
+from harness.parity import compare
+from subjects.rvc import closed_form, pitch, weights
+from subjects.rvc.bench import report
+from subjects.rvc.bench.beside import beside, mlx_of
+from subjects.rvc.bench.legs import Side, side
+from subjects.rvc.config import FRAME_RATE, HOP, SynthesizerConfig
+from subjects.rvc.models.synthesizer import Synthesizer
+from subjects.rvc.request import MOST_S
+from subjects.rvc.weights import SYNTHESIZER
+
+LIMIT = 1e-4  # of the relative RMS of waveforms, with the same draws
+PIECE = 32  # frames of flow and generator at once, in what is held against the whole
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure; returns the exit code: 1 where the result is not what it has to be. Raises BenchError."""
+    within("duration_s", options.duration_s, 1 / FRAME_RATE, MOST_S)
+    place, one = report.place(options), side(options)
+    config = one.setup.configs.synthesizer
+    frames = round(options.duration_s * FRAME_RATE)
+    drawn = inputs(config, frames)
+    work = one.work(drawn, frames * HOP, frames, flop(config, frames))
+    content: dict[str, Any] = {"duration_s": options.duration_s, "absent": one.absent, "legs": []}
+    network = None if one.mlx_alone else _network(one)
+    sent = sent_to(one.device, drawn)
+    with mlx_of(one) as mlx:
+        call = lambda: cast(Synthesizer, network)(*sent)  # noqa: E731
+        other = beside(one, mlx, "synthesis", drawn, work, call, limit=LIMIT) if mlx else None
+    holds = other is None or other.holds
+    if other:
+        print("\n".join(other.lines(f"{frames} frames")))
+        content["mlx"] = other.as_dict()
+    if network is not None:
+        figures, right = _torch(one, network, sent, work)
+        content, holds = content | figures, holds and right
+    report.absent(one.absent)
+    report.write(place, "full", content)
+    return 0 if holds else 1
+
+
+def _network(one: Side) -> Synthesizer:
+    source = weights.open_source(one.setup)
+    return weights.network(source, one.setup.configs, SYNTHESIZER, one.device, torch.float32)
+
+
+def _torch(
+    one: Side, network: Synthesizer, sent: tuple[Tensor, ...], work: Work
+) -> tuple[dict[str, Any], bool]:
+    """Torch's synthesis, told; returns the figures and whether it is what it has to be."""
+    config, frames = network.config, work.frames
+    calls = one.timed(lambda: network(*sent))
+    leg = one.leg(network, work, calls)
+    with torch.inference_mode():
+        parity = compare(calls.output, pieced(network, *sent))
+    samples = calls.output.shape[-1]
+    right = samples == frames * config.hop and parity.relative_rms <= LIMIT
+    audio_s = samples / config.sample_rate
+    print(
+        f"{leg.backend}, {one.weights}: {frames} frames, {samples:,} samples, {leg.work.flop / 1e9:.2f} GFLOP"
+    )
+    rate = f"{audio_s / leg.median_s:.2f}x real time"
+    print(f"median of {len(leg.seconds)} calls {1e3 * leg.median_s:.1f} ms, {rate}")
+    print(f"flow and generator in pieces of {PIECE} frames against the whole:")
+    print(f"relative RMS {parity.relative_rms:.1e}, at most {LIMIT:.0e}")
+    pieces = {"relative_rms": parity.relative_rms, "limit": LIMIT}
+    return {"legs": [leg.as_dict()], "pieces": pieces}, right
+
+
+def inputs(config: SynthesizerConfig, frames: int, seed: int = 0) -> tuple[Tensor, ...]:
+    """phone, pitch, f0, speaker, e1, eps of `Synthesizer.forward`, on the host."""
+    lot = torch.Generator().manual_seed(seed)
+    f0 = 110 * 2 ** torch.rand(1, frames, generator=lot)
+    f0[:, ::7] = 0  # without a voice
+    return (
+        torch.randn(1, frames, config.phone, generator=lot),
+        pitch.coarse(f0),
+        f0,
+        torch.zeros(1, dtype=torch.long),
+        torch.randn(1, config.inter, frames, generator=lot),
+        torch.randn(1, frames * config.hop, 1, generator=lot),
+    )
+
+
+def sent_to(device: torch.device, values: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """On the device, but for Hz, of which the host makes the phase."""
+    return tuple(value if index == 2 else value.to(device) for index, value in enumerate(values))
+
+
+def pieced(
+    network: Synthesizer,
+    phone: Tensor,
+    steps: Tensor,
+    f0: Tensor,
+    speaker: Tensor,
+    e1: Tensor,
+    eps: Tensor,
+    *,
+    frames: int = PIECE,
+) -> Tensor:
+    """What `network` makes with its flow and generator in pieces of `frames`."""
+    g, har = network.voice(speaker), network.dec.m_source(f0, eps)
+    latents = network.flow.chunked(network.latents(phone, steps, e1), g, frames)
+    return network.dec.chunked(latents, har, g, frames)
+
+
+def flop(config: SynthesizerConfig, frames: int) -> int:
+    """Of all three networks."""
+    parts = (closed_form.text_encoder_work, closed_form.flow_work, closed_form.generator_work)
+    return sum(part(config, frames).flop for part in parts)

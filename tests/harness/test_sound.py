@@ -1,0 +1,43 @@
+"""Recordings: one channel at the rate that is wanted; what cannot be read is one line."""
+
+import os
+
+import numpy as np
+import pytest
+import soundfile
+
+from harness.errors import MissingPrerequisite
+from harness.sound import duration_s, read_mono, save_wav
+
+LIMITS = {"least_s": 0.1, "most_s": 1.0}
+
+
+def test_channels_are_averaged_and_the_rate_is_changed(tmp_path):
+    t = np.arange(44_100) / 44_100
+    tone = np.sin(2 * np.pi * 440 * t)
+    path = str(save_wav(tmp_path, "a", np.stack([tone / 2, tone / 4], axis=1), 44_100))
+    assert duration_s("audio", path) == 1.0
+    mono = read_mono("audio", path, 16_000, **LIMITS, quality="VHQ")
+    expected = 0.375 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert np.abs(mono - expected)[500:-500].max() < 1e-3
+    again = save_wav(tmp_path, "a", (1_000 * tone).astype(np.int16)[:, None], 44_100)
+    assert again.name == "a-2.wav"  # no file is replaced
+    assert np.array_equal(soundfile.read(again, dtype="int16")[0], (1_000 * tone).astype(np.int16))
+
+
+def test_what_is_no_recording_is_one_line(tmp_path):
+    pipe, text, short, nan = (tmp_path / name for name in ("pipe.wav", "a.txt", "short.wav", "nan.wav"))
+    os.mkfifo(pipe)
+    text.write_text("no sound")
+    soundfile.write(short, np.zeros(100), 16_000)
+    soundfile.write(nan, np.full(8_000, np.nan), 16_000, "FLOAT")
+    for path, message in (
+        (pipe, "a pipe or a device"),
+        (text, "cannot be read"),
+        (short, "under 0.1 s"),
+        (nan, "not numbers"),
+        (tmp_path / "none.wav", "cannot be read"),
+    ):
+        with pytest.raises(MissingPrerequisite, match=f"audio: .*{message}") as raised:
+            read_mono("audio", str(path), 16_000, **LIMITS)
+        assert "\n" not in str(raised.value)
