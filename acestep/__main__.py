@@ -113,7 +113,7 @@ def _engine_flags() -> Parser:
     schemes = ["none", *LM_QUANTIZATIONS]
     add("--lm-quantization", default="none", choices=schemes, help="of the language model's (%(default)s)")
     places = f"parts on other devices, e.g. dit=cuda:0,lm=cuda:1; of {', '.join(PARTS)}"
-    add("--place", metavar="PART=DEVICE,..", help=places)
+    add("--place", type=named, metavar="PART=DEVICE,..", help=places)
     add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
     add("--strict", action="store_true", help="refuse what would not be done as it was asked for")

@@ -13,6 +13,7 @@ from harness.errors import UsageError
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 MAX_PATH_CHARS = 4_096
+MAX_THREADS = 1_024  # torch dies of some ten thousand, without a word
 
 
 def one_of(name: str, value: object, allowed: Sequence[str | int]) -> None:
@@ -27,6 +28,12 @@ def within(name: str, value: object, low: float, high: float, kind: type = float
     if not ok or not low <= value <= high:  # type: ignore[operator]  # no NaN passes a comparison
         noun = "a whole number" if kind is int else "a number"
         raise UsageError(f"{name}: {shown(value)} is not allowed; use {noun} from {low:.12g} to {high:.12g}")
+
+
+def check_threads(count: int | None) -> None:
+    """Of a CPU; None leaves them to torch."""
+    if count is not None:
+        within("threads", count, 1, MAX_THREADS, kind=int)
 
 
 def flag(name: str, value: object) -> None:

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
@@ -115,6 +115,14 @@ def writable(name: str, path: Path, ours: Callable[[bytes], bool] = lambda head:
             "name a file in a folder that is there and can be written"
         ) from None
     return place
+
+
+def apart(places: Mapping[str, Path | None]) -> None:
+    """Raise UsageError where two flags, the keys, name one file to be written."""
+    owners: dict[str, str] = {}
+    for flag, path in places.items():
+        if path is not None and (other := owners.setdefault(os.path.realpath(path), flag)) != flag:
+            raise UsageError(f"{flag}: {str(path)!r} is the file of {other} as well; name another")
 
 
 def would_be_lost(name: str, path: Path, reason: str) -> UsageError:

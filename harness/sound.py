@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import MissingPrerequisite
 from harness.files import add, regular
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MOST_CHANNELS = 32
 
@@ -36,6 +38,7 @@ def read_mono(
     `quality`: soxr's. Raises MissingPrerequisite, about `name`, for a file that cannot be read, that is
     shorter than `least_s`, or that has samples which are not finite.
     """
+    import numpy as np
     import soundfile
     import soxr
 
@@ -51,6 +54,19 @@ def read_mono(
     if not np.isfinite(mono).all():
         raise MissingPrerequisite(f"{name}: {path!r} has samples that are not numbers; name another")
     return mono if stored_rate == rate else soxr.resample(mono, stored_rate, rate, quality)
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Refuse a place that cannot be written, about `name`, before minutes are spent on what belongs there.
+
+    The folder is there afterwards. Raises MissingPrerequisite.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise MissingPrerequisite(f"{name}: {str(folder)!r}: cannot write audio: {error.strerror}") from None
 
 
 def save_wav(folder: Path, stem: str, samples: NDArray[Any], rate: int) -> Path:

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,16 +26,16 @@ from acestep.request import MAX_SEED, DescriptionParams, GenerationParams
 from acestep.setup import Setup
 from acestep.weights.layout import DEFAULT_DIT, LMS
 from harness import console, flags
-from harness.checks import shown, within
+from harness.checks import check_threads, shown, within
 from harness.errors import MissingPrerequisite, UsageError
 from harness.flags import spelled
+from harness.sound import check_folder
 from harness.text import harmless
 
 if TYPE_CHECKING:
     from acestep.engine import Engine
 
 OUTPUTS = Path("outputs")
-MAX_THREADS = 1024  # torch dies of some ten thousand, without a word
 FIELDS = {  # that a flag has another name for
     "inference_steps": "steps",
     "audio_codes": "codes",
@@ -81,7 +80,7 @@ def _generate(arguments: argparse.Namespace, request: Request) -> int:
     if arguments.stream:
         return _stream(arguments, setup, plan)
     folder = arguments.out or OUTPUTS
-    _check_folder(folder)
+    check_folder("--out", folder)
     engine = _engine(arguments, setup, plan.components)
     result = engine.run(plan, folder)
     report.print_generation(result, engine.load_s, as_json=arguments.json)
@@ -207,20 +206,9 @@ def _recording(path: str, setup: Setup) -> EffectivePlan:
     return plan
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a place that cannot be written before minutes are spent on what belongs there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise MissingPrerequisite(f"--out: {str(folder)!r}: cannot write audio: {error.strerror}") from None
-
-
 def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:
     """The engine the flags ask for. A language model nobody wants is not loaded for one command."""
-    if arguments.threads is not None:
-        within("--threads", arguments.threads, 1, MAX_THREADS, kind=int)
+    check_threads(arguments.threads)
     return Setup.choose(
         arguments.source,
         device=arguments.device,

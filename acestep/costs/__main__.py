@@ -135,7 +135,7 @@ def _add_engine(add: Callable[..., object]) -> None:
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
     places = f"e.g. dit=cuda:0,lm=cuda:1; parts: {', '.join(PARTS)}"
-    add("--place", metavar="PART=DEVICE,..", help=places)
+    add("--place", type=named, metavar="PART=DEVICE,..", help=places)
     add("--compile", action=switch, help="kernels as a compiler fuses them, by a rule (no)")
     add("--graphs", action=switch, help="launch the kernels of a step as one (yes)")
     add("--strict", action="store_true", help="refuse a request over a limit instead of changing it")

@@ -22,7 +22,7 @@ from harness.accelerators import Accelerator
 from harness.adjustments import Adjustments
 from harness.cards import Card
 from harness.errors import MissingPrerequisite, UsageError
-from harness.files import writable, write_whole
+from harness.files import apart, writable, write_whole
 from harness.flags import spelled
 from harness.page import is_page
 from harness.trace.report import listing
@@ -49,8 +49,7 @@ def run(options: argparse.Namespace) -> int:
     found = _cards(options)
     json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     html_file = writable("--html", options.html, is_page) if options.html else None
-    if json_file and json_file == html_file:
-        raise UsageError(f"--json: {str(options.json)!r} is the file of --html as well; name another")
+    apart({"--html": html_file, "--json": json_file})
     left_out = LeftOut(Adjustments(options.strict))
     params, config, names = _request(options, left_out)
     with spelled(names):

@@ -22,7 +22,7 @@ from harness import cards
 from harness.accelerators import Accelerator, torch_build
 from harness.dtypes import BF16
 from harness.errors import UsageError
-from harness.files import write_whole
+from harness.files import regular, writable, write_whole
 from harness.memory import GIB
 from harness.processes import Processes
 from harness.quantization import LM_QUANTIZATIONS
@@ -125,9 +125,11 @@ def table(cells: Sequence[Found]) -> str:
 def _around(file: Path) -> tuple[str, str]:
     """What of a file is before the table and after it."""
     try:
-        before, begin, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+        text = regular(file).read_text(encoding="utf-8")
+        before, begin, rest = text.partition(BEGIN)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--lm-fits: cannot read {str(file)!r} ({error}); name another file") from None
+    writable("--lm-fits", file)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise UsageError(f"--lm-fits: {str(file)!r} has no place for the table; add {BEGIN} and {END}")

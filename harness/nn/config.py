@@ -139,6 +139,8 @@ def _value(at: str, value: object, kind: Any) -> Any:
 def _allowed(kind: inspect.Type) -> str:
     """In words: the values of a field."""
     match kind:
+        case inspect.IntType(ge=only, le=most) if only == most is not None:
+            return str(only)
         case inspect.IntType(ge=low, le=high, multiple_of=step):
             return f"{f'a multiple of {step}' if step else 'a whole number'} from {low} to {high}"
         case inspect.FloatType(ge=low, le=high):

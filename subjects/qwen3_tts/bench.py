@@ -18,9 +18,9 @@ import msgspec
 from msgspec.structs import replace
 
 from harness import chrome_trace, console
-from harness.checks import within
+from harness.checks import check_threads, within
 from harness.errors import MissingPrerequisite
-from harness.files import writable
+from harness.files import apart, writable
 from harness.records import machine, making, performance_plan
 from harness.records.schema import Input, Item, key_of
 from harness.records.writer import Writer
@@ -34,7 +34,7 @@ from subjects.qwen3_tts.subject import SUBJECT
 
 FIXTURES = Path(__file__).with_name("fixtures")
 NAMES = ("short", "medium", "long")
-MOST_RUNS, MOST_THREADS = 1_000, 1_024
+MOST_RUNS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,10 @@ def run(options: argparse.Namespace) -> int:
     """Measure; returns the exit code: 0 done, 1 something failed. Raises BenchError."""
     within("iterations", options.iterations, 1, MOST_RUNS, kind=int)
     within("warmup", options.warmup, 0, MOST_RUNS, kind=int)
-    if options.threads is not None:
-        within("threads", options.threads, 1, MOST_THREADS, kind=int)
+    check_threads(options.threads)
     fixtures = [Fixture.read(name, **_changes(options)) for name in options.fixture or NAMES]
+    outputs = {"--benchmark-output": options.benchmark_output, "--json-output": options.json_output}
+    apart(outputs | {"--trace": options.trace})
     trace = writable("--trace", options.trace, chrome_trace.is_one) if options.trace else None
     combinations = [(device, dtype) for device in options.device for dtype in options.dtype]
     setups = [_setup(options, device, dtype) for device, dtype in combinations]

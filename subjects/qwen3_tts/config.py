@@ -84,7 +84,7 @@ class SpeakerConfig(Schema, frozen=True, kw_only=True):
     """
 
     enc_dim: Width
-    sample_rate: Annotated[int, Meta(ge=1_000, le=192_000)] = SAMPLE_RATE
+    sample_rate: Annotated[int, Meta(ge=SAMPLE_RATE, le=SAMPLE_RATE)] = SAMPLE_RATE  # recordings are read at
     mel_dim: Channels = 128
     enc_channels: Annotated[list[Channels], Meta(min_length=5, max_length=5)] = field(
         default_factory=lambda: [512, 512, 512, 512, 1536]

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import console
-from harness.checkpoint_files import read_whole
-from harness.errors import UsageError
+from harness.checks import check_threads
+from harness.errors import BenchError, UsageError
 from harness.flags import text
+from harness.reading import read_text
+from harness.sound import check_folder, duration_s
 from harness.text import harmless
 from subjects.qwen3_tts.plan import resolve
 from subjects.qwen3_tts.request import request
@@ -17,11 +19,11 @@ from subjects.qwen3_tts.setup import Setup
 from subjects.qwen3_tts.subject import SUBJECT
 
 FIELDS = ("language", "speaker", "instruct", "reference", "reference_text", "batch_size", "seed", "greedy")
-MAX_BYTES = 2**20  # of a list of tokens
 
 
 def run(options: argparse.Namespace) -> int:
     """Speak; returns the exit code: 0 done, 1 what came is no speech. Raises BenchError."""
+    check_threads(options.threads)
     if (options.text is None) == (options.text_ids is None):
         raise UsageError("text: give it, or its tokens by --text-ids")
     fields = {name: value for name in FIELDS if (value := getattr(options, name)) is not None}
@@ -40,6 +42,9 @@ def run(options: argparse.Namespace) -> int:
         strict=options.strict,
     )
     plan = resolve(request(options.duration_s, **fields), setup)
+    if plan.request.reference:
+        duration_s("reference", plan.request.reference)
+    check_folder("out", options.out)
     for warning in plan.warnings:
         console.say("qwen3_tts", f"warning: {warning}")
     result = SUBJECT.load(setup, threads=options.threads).run(plan, options.out)
@@ -56,12 +61,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _listed(name: str, path: Path) -> tuple[Any, ...]:
-    """The list in a JSON file. Raises UsageError, about `name`, where it holds something else."""
+    """The list in a JSON file. Raises as `read_text` does, and UsageError where it holds
+    something else; about `name`."""
     import json
 
     try:
-        values = json.loads(read_whole(path, MAX_BYTES))
-    except ValueError as error:
+        values = json.loads(read_text(path))
+    except BenchError as error:
+        raise type(error)(f"{name}: {str(path)!r}: {error}") from None
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{name}: {str(path)!r} is not JSON: {error}") from None
     if not isinstance(values, list):
         raise UsageError(f"{name}: {str(path)!r} holds no list; write [1, 2, 3]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 WORDS = re.compile(r" ?\w+|[^\w\s]+|\s+")
+VOCABULARY, MERGES = "vocab.json", "merges.txt"
 MAX_BYTES = 2**24  # of either file; published: 2,776,833 and 1,671,853
 
 
@@ -46,16 +48,24 @@ def heard(body: Iterable[int]) -> tuple[int, ...]:
     return (IM_START, ASSISTANT, NEWLINE, *body, IM_END, NEWLINE)
 
 
+def made_up() -> dict[str, bytes]:
+    """The files of a vocabulary whose tokens are bytes, by name."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    vocab = {letter: token for token, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    return {VOCABULARY: json.dumps(vocab).encode(), MERGES: b"#version: 0.2\n"}
+
+
 @lru_cache(maxsize=2)
 def _tokenizer(folder: Path) -> tokenizers.Tokenizer:
     from tokenizers import models
 
     from harness.byte_pairs import backend
 
-    vocab = read_json(folder / "vocab.json", MAX_BYTES)
-    lines = decode(read_whole(folder / "merges.txt", MAX_BYTES)).splitlines()
+    vocab = read_json(folder / VOCABULARY, MAX_BYTES)
+    lines = decode(read_whole(folder / MERGES, MAX_BYTES)).splitlines()
     pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     try:
         return backend(models.BPE(vocab, pairs))  # type: ignore[arg-type]
     except Exception as error:  # the library has one kind for all
-        raise CheckpointError(f"{folder / 'merges.txt'}: does not fit vocab.json ({error})") from None
+        raise CheckpointError(f"{folder / MERGES}: does not fit {VOCABULARY} ({error})") from None

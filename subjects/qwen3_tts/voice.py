@@ -15,7 +15,7 @@ LEAST_S, MOST_S = 0.1, 30.0
 def samples(path: str | None) -> Tensor:
     """Mono fp32 `[1, N]` at 24 kHz of the first 30 s of a file; of 3 s of noise without one.
 
-    Raises MissingPrerequisite for a file that cannot be read, or is too short to be a voice.
+    Raises MissingPrerequisite for a file that cannot be read, or is no voice: too short, not finite.
     """
     if path is None:
         return 0.1 * torch.randn(1, round(NOISE_S * SAMPLE_RATE), generator=torch.Generator().manual_seed(0))

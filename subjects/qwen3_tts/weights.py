@@ -39,6 +39,7 @@ from subjects.qwen3_tts.models.decoder import Decoder
 from subjects.qwen3_tts.models.speaker import SpeakerEncoder
 from subjects.qwen3_tts.models.talker import Talker
 from subjects.qwen3_tts.synthetic_configs import CODECS, MODELS
+from subjects.qwen3_tts.text import made_up
 
 
 class Source(Protocol):
@@ -248,4 +249,6 @@ def write(source: Synthetic, folder: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         write_whole(path / "config.json", content)  # first, by which what is begun is known
         write_weights(path, STEM, weights)
+    for name, data in made_up().items():
+        write_whole(folder / name, data)
     return folder

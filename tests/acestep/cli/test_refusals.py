@@ -49,6 +49,7 @@ def test_the_control_imports_torch():
         (("generate", "--steps", "eight"), "--steps"),
         (("generate", "--task", "karaoke"), "--task"),
         (("codes",), "audio"),
+        (("generate", "--place", ""), "--place: is empty"),
         (("codes", "a.wav", "b\nc"), "unrecognized arguments: b c"),
     ],
 )

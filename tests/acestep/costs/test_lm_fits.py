@@ -81,6 +81,7 @@ def test_the_table_goes_between_its_marks_and_nothing_else_moves(tmp_path: Path,
     [
         (["--lm-fits", "page.md"], f"--lm-fits: 'page.md' has no place for the table; add {BEGIN} and {END}"),
         (["--lm-fits", "none.md"], "--lm-fits: cannot read 'none.md'"),
+        (["--lm-fits", "/dev/zero"], "--lm-fits: cannot read '/dev/zero'"),  # which never ends
         (["--lm-fits", "--thinking"], "--lm-fits: has cards and requests of its own; drop --thinking"),
     ],
 )

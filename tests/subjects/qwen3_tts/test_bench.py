@@ -1,17 +1,22 @@
 """The runner: a record and a table of each input, on what is here; what is not here is a row that says so."""
 
 import json
+import os
+import subprocess
+import sys
 from hashlib import sha256
 
 import pytest
 
 from harness.records.memory import Boundary, MemoryByStage
 from harness.records.writer import load
-from subjects.qwen3_tts import tables
+from subjects.qwen3_tts import tables, weights
 from subjects.qwen3_tts.__main__ import FIXTURES as CHOICES
 from subjects.qwen3_tts.__main__ import main
 from subjects.qwen3_tts.bench import FIXTURES, NAMES, Fixture
 from subjects.qwen3_tts.measure import merged
+from subjects.qwen3_tts.subject import Qwen3TTS
+from subjects.qwen3_tts.text import tokens
 from subjects.qwen3_tts.weights import Networks
 
 SHORT = ("--source", "synthetic-tiny", "--fixture", "short", "--duration", "0.16", "--threads", "1")
@@ -63,12 +68,25 @@ def test_a_stream_is_recorded_and_shown(tmp_path, capsys):
         (["--iterations", "0"], 2, "--iterations: 0 is not allowed"),
         (["--warmup", "-1"], 2, "--warmup: -1 is not allowed"),
         (["--model", "3B"], 2, "invalid choice"),
+        (
+            ["--trace", "a.json", "--json-output", "./a.json"],
+            2,
+            "--trace: 'a.json' is the file of --json-output",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_one_line(argv, code, message, capsys):
     assert main(["bench", "--source", "synthetic-tiny", *argv]) == code
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
+def test_a_full_disk_is_no_bug():
+    command = [sys.executable, "-m", "subjects.qwen3_tts", "costs", "--list-cards"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "qwen3_tts: [Errno 28] No space left on device\n")
 
 
 def test_boundaries_of_a_stage_are_one_with_its_highest_peak():
@@ -122,3 +140,36 @@ def test_a_checkpoint_is_written_and_spoken_with(tmp_path, capsys):
     assert main([*argv, "--out", str(tmp_path / "out"), "--threads", "1"]) == 0
     assert main([*argv[:-2], "--model", "0.6B-Base"]) == 2
     assert "holds 1.7B-Base, not 0.6B-Base" in capsys.readouterr().err
+    assert tokens(str(folder), "né") == tuple(
+        json.loads((folder / "vocab.json").read_text())[c] for c in "nÃ©"
+    )
+    assert main(["bench", *SHORT[2:], "--source", str(folder), "--device", "cpu", "--iterations", "1"]) == 0
+
+
+def test_what_cannot_be_spoken_or_written_is_refused_before_torch_and_the_model(
+    tmp_path, capsys, monkeypatch
+):
+    def load(*args, **named):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(Qwen3TTS, "load", load)
+    monkeypatch.setattr(weights, "write_weights", load)
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "file").write_text("somebody's")
+    base = ["generate", "--source", "synthetic-tiny", "--model", "0.6B-Base", "--out", str(tmp_path)]
+    for argv, code, message in (
+        ([*base, "hi", "--threads", "0"], 2, "--threads: 0 is not allowed"),
+        ([*base, "--text-ids", f"{tmp_path}/deep.json"], 2, "deep.json' is not JSON"),
+        ([*base, "--text-ids", f"{tmp_path}/none.json"], 3, "--text-ids: "),
+        ([*base, "hi", "--reference", f"{tmp_path}/pipe.wav"], 3, "--reference: "),
+        ([*base, "hi", "--reference", f"{tmp_path}/none.wav"], 3, "--reference: "),
+        ([*base[:-1], f"{tmp_path}/file", "hi"], 3, "--out: "),
+        (["write-checkpoint", "synthetic-tiny", f"{tmp_path}/file"], 3, "cannot write the checkpoint"),
+        (["write-checkpoint", "synthetic-tiny", f"{tmp_path}/new", "--seed", "-1"], 2, "--seed: -1"),
+    ):
+        assert main(argv) == code, argv
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
+    assert main([*base, "hi"]) == 4  # the control: nothing else is refused
+    assert "loaded" in capsys.readouterr().err and (tmp_path / "file").read_text() == "somebody's"

@@ -58,6 +58,11 @@ WRONG = {
     "a width out of range": (talker(hidden_size=0), None, "hidden_size: 0"),
     "another number of codes": (None, codec(num_quantizers=8), "num_quantizers: 8.*use 16"),
     "another frame": (None, codec(upsample_rates=[8, 5, 4, 4]), "2560 samples a frame"),
+    "a speaker heard at another rate": (
+        model(speaker_encoder_config={"enc_dim": 64, "sample_rate": 16_000}),
+        None,
+        "sample_rate: 16000 is not allowed; use 24000",
+    ),
     "a speaker of another width": (
         model(speaker_encoder_config={"enc_dim": 32}),
         None,
