@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     from subjects.rvc.bench.legs import side
 
     place = report.place(options)
-    one = side(options)
+    one = side(options, has_mlx=False)
     plan = planned(options, one)
     threads = options.threads or torch.get_num_threads()
     reports: list[dict[str, Any]] = []
