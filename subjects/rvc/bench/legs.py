@@ -20,6 +20,7 @@ from subjects.rvc.backends import mlx_process
 from subjects.rvc.setup import Setup
 
 TORCH, MLX = "torch", "mlx"
+TORCH_ONLY = "PyTorch alone is measured here; audio-parity has MLX"
 MOST_RUNS, MOST_THREADS = 1_000, 1_024
 
 
@@ -84,17 +85,22 @@ class Timed:
     output: Tensor
 
 
-def side(options: argparse.Namespace) -> Side:
-    """What the flags of a measuring command say. Raises UsageError, MissingPrerequisite."""
+def side(options: argparse.Namespace, *, has_mlx: bool = True) -> Side:
+    """What the flags of a measuring command say; `has_mlx`: whether MLX has a part in it.
+
+    Raises UsageError, MissingPrerequisite.
+    """
     within("runs", options.runs, 1, MOST_RUNS, kind=int)
     if options.threads is not None:
         within("threads", options.threads, 1, MOST_THREADS, kind=int)
-    if options.pytorch_only and options.mlx_only:
-        raise UsageError("--pytorch-only: given together with --mlx-only; use one of them")
-    absent = {} if options.pytorch_only else mlx_absent()
+    for flag, value in (("--mlx-only", options.mlx_only), ("--mlx-model", options.mlx_model)):
+        if options.pytorch_only and value:
+            raise UsageError(f"--pytorch-only: given together with {flag}; use one of them")
+    absent = {} if options.pytorch_only else mlx_absent() if has_mlx else {MLX: TORCH_ONLY}
     if absent and (options.mlx_only or options.mlx_model):
         flag = "--mlx-only" if options.mlx_only else "--mlx-model"
-        raise MissingPrerequisite(f"{flag}: {absent[MLX]}; use --pytorch-only")
+        error = MissingPrerequisite if has_mlx else UsageError
+        raise error(f"{flag}: {absent[MLX]}; use --pytorch-only")
     choices = {"model": options.model, "device": options.device, "strict": options.strict}
     setup = Setup.choose(options.source, voice=options.voice, **choices)
     mlx = None

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     """Check; returns the exit code: 1 where something does not hold, or a control does. Raises BenchError."""
     for frames in options.frames or ():
         within("frames", frames, 1, MOST_FRAMES, kind=int)
-    place, one = report.place(options), side(options)
+    place, one = report.place(options), side(options, has_mlx=False)
     tests: dict[str, Callable[[Side, tuple[int, ...]], Iterator[Check]]] = {
         "chunking": chunking,
         "chunking-simple": lambda one, frames: simple(),

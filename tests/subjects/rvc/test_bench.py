@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
+import soundfile
 
 from subjects.rvc import layout
 from subjects.rvc import request as requests
 from subjects.rvc.__main__ import COMPONENTS, LENGTHS, PADDINGS, RATES, TESTS, main
+from subjects.rvc.bench import fresh
 from subjects.rvc.bench.components import KINDS
 from subjects.rvc.config import RATES as KNOWN
 
@@ -64,6 +67,54 @@ def test_a_conversion_comes_out_the_same_and_is_written(capsys, tmp_path):
     assert sum(record["stages_s"].values()) == pytest.approx(record["walls_s"][-1], rel=0.02)
 
 
+class Here:
+    """A fresh process in the place of which this one does the work."""
+
+    def __init__(self, jobs: int):
+        assert jobs == 1
+
+    __enter__ = __exit__ = lambda self, *error: self if not error else None
+
+    def map(self, work, items):
+        return map(work, items)
+
+
+def test_a_fresh_process_accounts_for_the_wall(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(fresh, "Processes", Here)
+    argv = ("e2e", *SHORT, "--audio", "examples/audio/sung.ogg", "--duration", "0.2", "--runs", "1")
+    monkeypatch.setattr(fresh, "LEAST_S", 60.0)  # on a busy machine
+    assert main([*argv, "--json", str(tmp_path / "a.json")]) == 0
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert json.loads(capsys.readouterr().out) == {name: record[name] for name in ("runs", "absent")}
+    assert len(record["runs"]) == 1 and [*record["absent"]] == ["mlx"]
+    one = record["runs"][0]
+    assert one["problem"] is None and one["environment"]["device"] == "cpu" and one["load_s"] > 0
+    assert sum(one["stages_s"].values()) == pytest.approx(one["first_call_s"])
+    monkeypatch.setattr(fresh, "SHARE", -1.0)  # of nothing
+    monkeypatch.setattr(fresh, "LEAST_S", 0.0)
+    assert main([*argv]) == 1 and "time is spent in none, or in two" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("generate_s", "other_s", "right"), [(0.9, 0.1, True), (0.87, 0.13, False), (1.03, -0.03, False)]
+)
+def test_time_in_no_stage_or_in_two_is_told(generate_s, other_s, right):
+    stages_s = {"pitch": 0.09, "generate": generate_s, "other": other_s - 0.09}
+    assert sum(stages_s.values()) == pytest.approx(1)  # whatever is missed
+    assert (fresh.missed(stages_s, 1.0) is None) is right
+    assert fresh.missed({"pitch": 0.001}, 0.019) is None  # too short for a share
+
+
+def test_a_recording_becomes_a_file(capsys, tmp_path):
+    argv = ("convert", "examples/audio/sung.ogg", *TINY, "--device", "cpu", "--duration", "0.5")
+    assert main([*argv, "--length", "exact", "--out", str(tmp_path / "new")]) == 0
+    (path,) = (tmp_path / "new").iterdir()
+    out = capsys.readouterr().out
+    assert f"0.50 s, seed 42: {path}" in out and max(map(len, out.replace(str(path), "").splitlines())) <= 80
+    samples, rate = soundfile.read(path, dtype="int16")
+    assert rate == 48_000 and samples.shape == (24_000,) and np.abs(samples).max() > 1_000
+
+
 def test_what_has_to_hold_does(capsys, tmp_path):
     for which in ("chunking-simple", "weights"):
         out, record = figures(capsys, tmp_path / "a.json", "test", which, *TINY)
@@ -79,6 +130,10 @@ def test_what_has_to_hold_does(capsys, tmp_path):
         (["rmvpe", "--mlx-only"], 3, "--mlx-only: mlx is not installed; pip install"),
         (["full", "--mlx-model", "a.npz"], 3, "--mlx-model: mlx is not installed"),
         (["full", "--mlx-only", "--pytorch-only"], 2, "given together"),
+        (["full", "--mlx-model", "a.npz", "--pytorch-only"], 2, "given together with --mlx-model"),
+        (["e2e", "--mlx-only"], 2, "--mlx-only: PyTorch alone is measured here; audio-parity has"),
+        (["test", "--mlx-only"], 2, "--mlx-only: PyTorch alone is measured here"),
+        (["test", "--mlx-model", "a.npz"], 2, "--mlx-model: PyTorch alone is measured here"),
         (["full", "--duration", "0"], 2, "--duration: 0.0 is not allowed"),
         (["components", "--component", "vae"], 2, "invalid choice"),
         (["rmvpe", "--runs", "0"], 2, "--runs: 0 is not allowed"),

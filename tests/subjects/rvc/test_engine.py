@@ -13,7 +13,7 @@ from harness.errors import MissingPrerequisite, UsageError
 from harness.trace.predict import predict
 from subjects.rvc import closed_form
 from subjects.rvc import conversion as steps
-from subjects.rvc.convert import Conversion
+from subjects.rvc.convert import Conversion, recording
 from subjects.rvc.engine import Engine
 from subjects.rvc.plan import resolve
 from subjects.rvc.request import Request, request
@@ -91,6 +91,25 @@ def test_a_long_recording_is_cut_and_its_length_is_met(engine, monkeypatch):
     assert exact.counts.chunks == 2
     assert np.array_equal(exact.waves[0], np.arange(48_000, 48_000 + 5 * 48_000))
     assert 0 < 5 * 48_000 - published.waves.shape[1] <= 4 * 480
+
+
+def test_pieces_of_a_long_recording_are_joined_at_its_quiet_point(engine, monkeypatch, tmp_path):
+    """With the networks themselves: each side of the cut is the inside of its piece, as it came."""
+    short = steps.Cutting(pad=1, query=1, center=2, most=2)
+    for function in (steps.quiet_points, steps.chunks, steps.output_samples):
+        monkeypatch.setattr(function, "__defaults__", (short,))
+    pieces, convert = [], Conversion._piece
+    monkeypatch.setattr(Conversion, "_piece", lambda *rest: pieces.append(wave := convert(*rest)) or wave)
+    audio, length_s = "examples/audio/sung.ogg", 3.0
+    result = run(engine, tmp_path, audio=audio, duration_s=length_s, length="exact", rms_mix_rate=1.0)
+    samples = recording(engine.resolve(request(length_s, audio=audio)))
+    (point,) = steps.quiet_points(steps.highpassed(steps.levelled(samples)))
+    first, second = (piece[:, 48_000:-48_000] for piece in pieces)
+    assert first.shape[1] == 3 * point and result.counts.chunks == 2
+    assert np.array_equal(result.waves[:, : 3 * point], first)
+    assert np.array_equal(result.waves[:, 3 * point :], second[:, : 3 * (len(samples) - point)])
+    written, _ = soundfile.read(result.audios[0].path, dtype="int16")
+    assert len(written) == result.waves.shape[1] == 3 * len(samples)
 
 
 def test_pitch_is_shifted_and_a_recording_is_read(engine):
