@@ -13,12 +13,13 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
 
-from harness.errors import UsageError
+from harness.errors import MissingPrerequisite, UsageError
 
 HEAD_BYTES = 4096  # of a file, by which it is told what it is
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # what a file system says that has no hard links
@@ -115,6 +116,19 @@ def writable(name: str, path: Path, ours: Callable[[bytes], bool] = lambda head:
             "name a file in a folder that is there and can be written"
         ) from None
     return place
+
+
+def folder_for_audio(name: str, folder: Path) -> Path:
+    """`folder`, there and writable, before minutes are spent on what belongs there.
+
+    Raises MissingPrerequisite, about `name`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise MissingPrerequisite(f"{name}: {str(folder)!r}: cannot write audio: {error.strerror}") from None
 
 
 def would_be_lost(name: str, path: Path, reason: str) -> UsageError:

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from acestep.weights.layout import DEFAULT_DIT, LMS
 from harness import console, flags
 from harness.checks import shown, within
 from harness.errors import MissingPrerequisite, UsageError
+from harness.files import folder_for_audio
 from harness.flags import spelled
 from harness.text import harmless
 
@@ -81,7 +81,7 @@ def _generate(arguments: argparse.Namespace, request: Request) -> int:
     if arguments.stream:
         return _stream(arguments, setup, plan)
     folder = arguments.out or OUTPUTS
-    _check_folder(folder)
+    folder_for_audio("--out", folder)
     engine = _engine(arguments, setup, plan.components)
     result = engine.run(plan, folder)
     report.print_generation(result, engine.load_s, as_json=arguments.json)
@@ -205,16 +205,6 @@ def _recording(path: str, setup: Setup) -> EffectivePlan:
     plan = resolver.resolve_recording(path, plain)
     report.warn(plan.warnings)
     return plan
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a place that cannot be written before minutes are spent on what belongs there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise MissingPrerequisite(f"--out: {str(folder)!r}: cannot write audio: {error.strerror}") from None
 
 
 def _setup(arguments: argparse.Namespace, want_lm: bool = False) -> Setup:

@@ -9,6 +9,7 @@ from typing import Any
 from harness import console
 from harness.checkpoint_files import read_whole
 from harness.errors import UsageError
+from harness.files import folder_for_audio
 from harness.flags import text
 from harness.text import harmless
 from subjects.qwen3_tts.plan import resolve
@@ -42,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
     plan = resolve(request(options.duration_s, **fields), setup)
     for warning in plan.warnings:
         console.say("qwen3_tts", f"warning: {warning}")
-    result = SUBJECT.load(setup, threads=options.threads).run(plan, options.out)
+    folder = folder_for_audio("--out", options.out)
+    result = SUBJECT.load(setup, threads=options.threads).run(plan, folder)
     for audio in result.audios:
         print(
             harmless(f"{audio.tensor.shape[-1] / audio.sample_rate:.2f} s, seed {audio.seed}: {audio.path}")

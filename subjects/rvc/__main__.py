@@ -129,7 +129,7 @@ def _audio_parity(add: Add) -> None:
     _measured(add, 3)
     _recording(add)
     add("--save-outputs", action="store_true", help="write what was made, to listen to")
-    add("--output-dir", type=Path, default=Path("outputs"), metavar="FOLDER", help="where (%(default)s)")
+    add("--output-dir", type=Path, metavar="FOLDER", help="where (outputs)")
 
 
 def _e2e(add: Add) -> None:

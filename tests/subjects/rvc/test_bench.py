@@ -165,6 +165,10 @@ def test_what_has_to_hold_does(capsys, tmp_path, monkeypatch):
         (["rmvpe", "--device", "cuda:7"], 3, "cuda:7 is not available"),
         (["full", "--pt-model", "/nowhere.pth"], 3, "/nowhere.pth: no such file"),
         (["audio-parity", "--audio", "/nowhere.wav"], 3, "--audio: '/nowhere.wav' cannot be read"),
+        (["rmvpe", "--quick", "--duration", "1"], 2, "--quick: given together with --duration"),
+        (["audio-parity", "--output-dir", "/dev/null/x"], 2, "--output-dir: given without --save-outputs"),
+        (["audio-parity", "--save-outputs", "--output-dir", "/dev/null/x"], 3, "--output-dir: '/dev/null/x'"),
+        (["convert", "examples/audio/sung.ogg", "--out", "/dev/null/x"], 3, "--out: '/dev/null/x': cannot"),
         (["test", "chunking", "--frames", "0"], 2, "--frames: 0 is not allowed"),
     ],
 )
