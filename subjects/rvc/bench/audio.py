@@ -78,7 +78,7 @@ def _measured(
         problem = f"MLX is farther away than {LIMIT:g}, or than {STEPS} steps of 16 bits"
     backend = engine.backend if isinstance(engine, Mlx) else one.backend
     walls = sorted(result.wall_s for result in results)
-    told = f"{backend}, {one.weights}: {last.counts.audio_s:.2f} s of audio in {last.counts.chunks} chunks"
+    told = f"{backend}, {one.weights}: {last.counts.audio_s:.2f} s of audio, chunks: {last.counts.chunks}"
     print(f"{told}\nmedian wall {walls[len(walls) // 2]:.3f} s of {len(walls)}, rtf {last.rtf:.3f}")
     print(stages(last))
     print(f"SHA-256 of samples: {', '.join(digest[:16] for digest in dict.fromkeys(hashes))} in all runs")
