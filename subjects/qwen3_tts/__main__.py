@@ -25,6 +25,7 @@ from harness.cards import DEFAULT
 from harness.console import Parser, named
 from harness.dtypes import AUTO
 from harness.dtypes import NAMES as DTYPES
+from harness.errors import BenchError
 from harness.flags import number, spelled, spellings, whole
 from subjects.qwen3_tts.layout import DEFAULT_VARIANT, SYNTHETIC, VARIANTS
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with spelled(spellings(options.parser, words)):
             return options.run(options)
 
-    return console.run("qwen3_tts", command)
+    return console.run("qwen3_tts", command, unwritten=BenchError.exit_code)
 
 
 def parser() -> argparse.ArgumentParser:

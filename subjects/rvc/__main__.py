@@ -24,6 +24,7 @@ from pathlib import Path
 from harness import console
 from harness.cards import DEFAULT
 from harness.console import Parser, named
+from harness.errors import BenchError
 from harness.flags import number, spelled, spellings, whole
 from subjects.rvc.layout import DEFAULT_RATE, SYNTHETIC
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with spelled(spellings(options.parser, words, {"audio (argument)": "audio"})):
             return options.run(options)
 
-    return console.run("rvc", command)
+    return console.run("rvc", command, unwritten=BenchError.exit_code)
 
 
 def parser() -> argparse.ArgumentParser:

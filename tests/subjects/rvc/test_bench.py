@@ -1,6 +1,9 @@
 """The commands: each runs on tiny weights, shows its figures in 80 columns, and says what is not here."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,3 +179,12 @@ def test_what_cannot_be_run_is_one_line(argv, code, message, capsys):
     assert main([*argv, "--source", "synthetic-tiny"]) == code
     err = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
     assert len(err) == 1 and message in err[0]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.parametrize("command", ["rvc", "qwen3_tts"])
+def test_a_full_disk_is_no_bug(command):
+    with Path("/dev/full").open("w") as full:
+        argv = [sys.executable, "-m", f"subjects.{command}", "costs", "--list-cards"]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1 and "No space left" in done.stderr
