@@ -13,12 +13,13 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
 
-from harness.errors import UsageError
+from harness.errors import MissingPrerequisite, UsageError
 
 HEAD_BYTES = 4096  # of a file, by which it is told what it is
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # what a file system says that has no hard links
@@ -123,6 +124,19 @@ def apart(places: Mapping[str, Path | None]) -> None:
     for flag, path in places.items():
         if path is not None and (other := owners.setdefault(os.path.realpath(path), flag)) != flag:
             raise UsageError(f"{flag}: {str(path)!r} is the file of {other} as well; name another")
+
+
+def folder_for_audio(name: str, folder: Path) -> Path:
+    """`folder`, there and writable, before minutes are spent on what belongs there.
+
+    Raises MissingPrerequisite, about `name`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise MissingPrerequisite(f"{name}: {str(folder)!r}: cannot write audio: {error.strerror}") from None
 
 
 def would_be_lost(name: str, path: Path, reason: str) -> UsageError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,19 +53,6 @@ def read_mono(
     if not np.isfinite(mono).all():
         raise MissingPrerequisite(f"{name}: {path!r} has samples that are not numbers; name another")
     return mono if stored_rate == rate else soxr.resample(mono, stored_rate, rate, quality)
-
-
-def check_folder(name: str, folder: Path) -> None:
-    """Refuse a place that cannot be written, about `name`, before minutes are spent on what belongs there.
-
-    The folder is there afterwards. Raises MissingPrerequisite.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise MissingPrerequisite(f"{name}: {str(folder)!r}: cannot write audio: {error.strerror}") from None
 
 
 def save_wav(folder: Path, stem: str, samples: NDArray[Any], rate: int) -> Path:

@@ -28,8 +28,8 @@ from acestep.weights.layout import DEFAULT_DIT, LMS
 from harness import console, flags
 from harness.checks import check_threads, shown, within
 from harness.errors import MissingPrerequisite, UsageError
+from harness.files import folder_for_audio
 from harness.flags import spelled
-from harness.sound import check_folder
 from harness.text import harmless
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _generate(arguments: argparse.Namespace, request: Request) -> int:
     if arguments.stream:
         return _stream(arguments, setup, plan)
     folder = arguments.out or OUTPUTS
-    check_folder("--out", folder)
+    folder_for_audio("--out", folder)
     engine = _engine(arguments, setup, plan.components)
     result = engine.run(plan, folder)
     report.print_generation(result, engine.load_s, as_json=arguments.json)

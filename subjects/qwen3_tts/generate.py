@@ -9,9 +9,10 @@ from typing import Any
 from harness import console
 from harness.checks import check_threads
 from harness.errors import BenchError, UsageError
+from harness.files import folder_for_audio
 from harness.flags import text
 from harness.reading import read_text
-from harness.sound import check_folder, duration_s
+from harness.sound import duration_s
 from harness.text import harmless
 from subjects.qwen3_tts.plan import resolve
 from subjects.qwen3_tts.request import request
@@ -44,10 +45,10 @@ def run(options: argparse.Namespace) -> int:
     plan = resolve(request(options.duration_s, **fields), setup)
     if plan.request.reference:
         duration_s("reference", plan.request.reference)
-    check_folder("out", options.out)
+    folder = folder_for_audio("--out", options.out)
     for warning in plan.warnings:
         console.say("qwen3_tts", f"warning: {warning}")
-    result = SUBJECT.load(setup, threads=options.threads).run(plan, options.out)
+    result = SUBJECT.load(setup, threads=options.threads).run(plan, folder)
     for audio in result.audios:
         print(
             harmless(f"{audio.tensor.shape[-1] / audio.sample_rate:.2f} s, seed {audio.seed}: {audio.path}")

@@ -24,6 +24,7 @@ from pathlib import Path
 from harness import console
 from harness.cards import DEFAULT
 from harness.console import Parser, named
+from harness.errors import BenchError
 from harness.flags import number, spelled, spellings, whole
 from subjects.rvc.layout import DEFAULT_RATE, SYNTHETIC
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with spelled(spellings(options.parser, words, {"audio (argument)": "audio"})):
             return options.run(options)
 
-    return console.run("rvc", command)
+    return console.run("rvc", command, unwritten=BenchError.exit_code)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -129,7 +130,7 @@ def _audio_parity(add: Add) -> None:
     _measured(add, 3)
     _recording(add)
     add("--save-outputs", action="store_true", help="write what was made, to listen to")
-    add("--output-dir", type=Path, default=Path("outputs"), metavar="FOLDER", help="where (%(default)s)")
+    add("--output-dir", type=Path, metavar="FOLDER", help="where (outputs)")
 
 
 def _e2e(add: Add) -> None:

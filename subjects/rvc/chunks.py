@@ -41,3 +41,8 @@ def chunks(length: int, size: int, context: tuple[int, int], grid: int = 1) -> I
     for start in range(0, length, size):
         end = min(start + size, length)
         yield Chunk(max(start - left, 0), start, end, min(end + right, length))
+
+
+def is_cut(length: int, size: int, context: tuple[int, int], grid: int = 1) -> bool:
+    """Whether any piece of `chunks` is read without some of the whole; if not, its result is the whole's."""
+    return any(piece.last - piece.first < length for piece in chunks(length, size, context, grid))

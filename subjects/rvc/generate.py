@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from harness import console
+from harness.files import folder_for_audio
 from harness.text import harmless
 from subjects.rvc.plan import resolve
 from subjects.rvc.request import request
@@ -30,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     plan = resolve(request(options.duration_s, **fields), setup)
     for warning in plan.warnings:
         console.say("rvc", f"warning: {warning}")
-    result = SUBJECT.load(setup, threads=options.threads).run(plan, options.out)
+    folder = folder_for_audio("--out", options.out)
+    result = SUBJECT.load(setup, threads=options.threads).run(plan, folder)
     for audio in result.audios:
         length_s = len(audio.samples) / audio.sample_rate
         print(harmless(f"{length_s:.2f} s, seed {audio.seed}: {audio.path}"))

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from harness import console
+from harness.errors import UsageError
+from harness.files import folder_for_audio
 from harness.parity import compare
 from harness.text import harmless
 from subjects.rvc.accuracy import accuracy
@@ -34,28 +36,33 @@ from subjects.rvc.result import Result
 from subjects.rvc.subject import SUBJECT
 
 DEFAULT_S = 5.0  # of a made-up voice
+OUTPUTS = "outputs"  # the folder of --save-outputs
 LIMIT, STEPS = 1e-3, 2  # between backends: of the relative RMS of waves, and of 16-bit samples
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure; returns the exit code: 1 where a conversion is wrong. Raises BenchError."""
+    if options.output_dir and not options.save_outputs:
+        raise UsageError("--output-dir: given without --save-outputs; add it")
     place, one = report.place(options), side(options)
     plan = planned(options, one)
+    folder = None
+    if options.save_outputs:
+        folder = folder_for_audio("--output-dir", options.output_dir or Path(OUTPUTS))
     with mlx_of(one, options.threads) as mlx:
         engine = mlx if mlx and one.mlx_alone else Engine.from_setup(one.setup, threads=options.threads)
-        return _measured(options, place, one, plan, engine, None if engine is mlx else mlx)
+        return _measured(folder, place, one, plan, engine, None if engine is mlx else mlx)
 
 
 def _measured(
-    options: argparse.Namespace,
+    folder: Path | None,
     place: Path | None,
     one: Side,
     plan: Plan,
     engine: Engine | Mlx,
     mlx: Mlx | None,
 ) -> int:
-    """Conversions by `engine` and, for its distance, one by `mlx`."""
-    folder = options.output_dir if options.save_outputs else None
+    """Conversions by `engine`, the first written to `folder`, and, for its distance, one by `mlx`."""
     warm_s = engine.run(plan).wall_s if one.warmup else None
     results = [engine.run(plan, folder if not index else None) for index in range(one.runs)]
     last, hashes = results[-1], [of_audio(result) for result in results]
@@ -71,7 +78,7 @@ def _measured(
         problem = f"MLX is farther away than {LIMIT:g}, or than {STEPS} steps of 16 bits"
     backend = engine.backend if isinstance(engine, Mlx) else one.backend
     walls = sorted(result.wall_s for result in results)
-    told = f"{backend}, {one.weights}: {last.counts.audio_s:.2f} s of audio in {last.counts.chunks} chunks"
+    told = f"{backend}, {one.weights}: {last.counts.audio_s:.2f} s of audio, chunks: {last.counts.chunks}"
     print(f"{told}\nmedian wall {walls[len(walls) // 2]:.3f} s of {len(walls)}, rtf {last.rtf:.3f}")
     print(stages(last))
     print(f"SHA-256 of samples: {', '.join(digest[:16] for digest in dict.fromkeys(hashes))} in all runs")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.checks import within
 from harness.comparison import Leg, Work
+from harness.errors import UsageError
 from harness.scaling import Estimate, fit
 from subjects.rvc import closed_form, pitch, weights
 from subjects.rvc.accuracy import Accuracy, accuracy
@@ -34,6 +35,8 @@ WIDTHS = (10, 9, 11, 11, 10, 9, 8)
 def run(options: argparse.Namespace) -> int:
     """Measure; returns the exit code. Raises BenchError."""
     if options.duration_s is not None:
+        if options.quick:
+            raise UsageError("--quick: given together with --duration; use one of them")
         within("duration_s", options.duration_s, LEAST_S, MOST_S)
     place, one = report.place(options), side(options)
     lengths = LENGTHS_S[:QUICK] if options.quick else LENGTHS_S
