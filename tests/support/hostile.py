@@ -79,6 +79,11 @@ def hostile_fields(schema: type[Schema], right: dict[str, Any]) -> Iterator[tupl
                 )
 
 
+def schemas(kind: type[Schema] = Schema) -> set[type[Schema]]:
+    """`kind`, and every record of a checkpoint's file made of it, of the modules that are imported."""
+    return {kind}.union(*map(schemas, kind.__subclasses__()))
+
+
 def unbounded(kind: inspect.Type) -> bool:
     """Whether a type admits values without end."""
     match kind:

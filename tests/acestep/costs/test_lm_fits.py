@@ -38,6 +38,7 @@ def test_weights_and_peaks_of_the_readme_agree():
 
 
 @pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
+@pytest.mark.nightly
 def test_a_cell_of_the_readme_is_what_is_predicted_today():
     found = lm_fits.found(lm_fits.Fit(LMS[0], NONE, 24))
     assert found.peak_gib and f"{found.peak_gib:.1f}" == PEAKS[LMS[0], NONE][24]

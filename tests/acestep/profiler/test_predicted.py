@@ -127,6 +127,7 @@ def command(tmp_path):
     started.communicate()
 
 
+@pytest.mark.nightly
 def test_an_interrupt_ends_it_in_one_line_and_every_process_with_it(command):
     processes = psutil.Process(command.pid).children(recursive=True)
     assert len(processes) >= 2
