@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from harness import chrome_trace, console
 from harness.checks import check_threads, within
-from harness.errors import MissingPrerequisite
+from harness.errors import MissingPrerequisite, UsageError
 from harness.files import apart, writable
 from harness.records import machine, making, performance_plan
 from harness.records.schema import Input, Item, key_of
@@ -59,6 +59,10 @@ def run(options: argparse.Namespace) -> int:
     within("warmup", options.warmup, 0, MOST_RUNS, kind=int)
     check_threads(options.threads)
     fixtures = [Fixture.read(name, **_changes(options)) for name in options.fixture or NAMES]
+    if not options.streaming:
+        for flag, value in (("--chunk", options.chunk_frames), ("--context", options.context)):
+            if value is not None:
+                raise UsageError(f"{flag}: is of a stream; use it with --streaming")
     outputs = {"--benchmark-output": options.benchmark_output, "--json-output": options.json_output}
     apart(outputs | {"--trace": options.trace})
     trace = writable("--trace", options.trace, chrome_trace.is_one) if options.trace else None

@@ -165,6 +165,8 @@ def test_what_cannot_be_spoken_or_written_is_refused_before_torch_and_the_model(
         ([*base, "hi", "--reference", f"{tmp_path}/pipe.wav"], 3, "--reference: "),
         ([*base, "hi", "--reference", f"{tmp_path}/none.wav"], 3, "--reference: "),
         ([*base[:-1], f"{tmp_path}/file", "hi"], 3, "--out: "),
+        (["bench", *SHORT, "--chunk", "2"], 2, "--chunk: is of a stream; use it with --streaming"),
+        (["bench", *SHORT, "--context", "25"], 2, "--context: is of a stream; use it with --streaming"),
         (["write-checkpoint", "synthetic-tiny", f"{tmp_path}/file"], 3, "cannot write the checkpoint"),
         (["write-checkpoint", "synthetic-tiny", f"{tmp_path}/new", "--seed", "-1"], 2, "--seed: -1"),
     ):
