@@ -22,6 +22,8 @@ from asv.util import is_na
 
 from scripts.changes.history import WITHOUT_NOISE
 from scripts.changes.points import segments
+from scripts.site import write
+from scripts.site.page import measured
 
 STOCK_PAGES = ("*.js", "*.css", "*.html", "swallow.*")
 # In the bundle of the pinned asv-tachyon: what it calls every rate above a thousand, though the unit is shown
@@ -83,6 +85,7 @@ class Site(OutputPublisher):
         for name, content in optional.items():
             (html / name).parent.mkdir(parents=True, exist_ok=True)
             (html / name).write_text(json.dumps(content), "utf-8")
+        write(measured(), html)
 
 
 def install(html: Path) -> None:
@@ -90,8 +93,9 @@ def install(html: Path) -> None:
     import asv_tachyon
 
     shutil.copytree(Path(asv_tachyon.__file__).with_name("static"), html, dirs_exist_ok=True)
-    index = html / "index.html"
-    index.write_text(index.read_text("utf-8").replace("</head>", f"  {STYLE}\n  </head>"), "utf-8")
+    index, explorer = html / "index.html", html / "explorer.html"
+    explorer.write_text(index.read_text("utf-8").replace("</head>", f"  {STYLE}\n  </head>"), "utf-8")
+    index.unlink()
     (bundle,) = html.glob("assets/index-*.js")
     code = bundle.read_text("utf-8")
     for theirs, ours in REPLACED.items():

@@ -37,7 +37,7 @@ class Series:
     """One number over all commits, oldest first: `nan` where it was not measured, or does not apply.
 
     `doubts` says of a commit why its value is not to be relied on; `intervals` has the 99 % interval of a
-    value that is the median of samples.
+    value that is the median of samples. `params` are those of its `benchmark`.
     """
 
     name: str
@@ -48,6 +48,8 @@ class Series:
     values: list[float]
     doubts: dict[int, str] = field(default_factory=dict)
     intervals: dict[int, Interval] = field(default_factory=dict)
+    benchmark: str = ""
+    params: dict[str, str] = field(default_factory=dict)
 
     @property
     def sound(self) -> list[float]:
@@ -178,6 +180,9 @@ def _machine(measured: dict[int, Result], readings: list[Reading], commits: int)
             spans = {at: measured[at].intervals[one.benchmark].get(params) for at in known}
             intervals = {at: span for at, span in spans.items() if span}
             machine.series.append(
-                Series(one.name, one.stage, one.component, one.unit, exact, values, doubts, intervals)
-            )
+                Series(
+                    one.name, one.stage, one.component, one.unit, exact, values, doubts, intervals,
+                    one.benchmark, dict(one.named),
+                )
+            )  # fmt: skip
     return machine

@@ -64,7 +64,7 @@ def test_every_page(page, address):
         "request",
         lambda request: None if request.url.startswith((address, "data:")) else wrong.append(request.url),
     )
-    page.goto(address)
+    page.goto(f"{address}explorer.html")
     page.wait_for_load_state("networkidle")
     assert page.title().startswith("acestep-bench")
     for name in PAGES:

@@ -1,0 +1,26 @@
+"""Pages that answer, in front of the explorer: what changed, what fits, how fast, one against another.
+
+`asv publish` writes them (`scripts.asv_site`) from what asv measured of every commit. Each is a file by
+itself that loads nothing from elsewhere: it works offline, from any folder of a server, and from disk.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scripts.site import charts, commit, compare, fits, speed, start
+from scripts.site.page import Site
+
+HERE = Path(__file__).parent
+STATIC = ("site.css", "site.js", "favicon.svg")
+PAGES = (start.pages, commit.pages, fits.pages, speed.pages, compare.pages)
+
+
+def write(site: Site, html: Path) -> None:
+    """Write all pages into the folder `html`, and what they load."""
+    charts.install(html)
+    for name in STATIC:
+        (html / name).write_bytes((HERE / name).read_bytes())
+    for pages in PAGES:
+        for page in pages(site):
+            (html / page.name).write_text(page.content, "utf-8")

@@ -1,0 +1,81 @@
+"""What all pages of the site have in common: what they are made from, and the frame around them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.errors import MissingPrerequisite
+from harness.page import render
+from scripts.changes.history import History, read
+from scripts.changes.report import Report, report
+
+HERE = Path(__file__).parent
+NAVIGATION = {
+    "index.html": "Start",
+    "fits.html": "Fits",
+    "speed.html": "Speed",
+    "compare.html": "Compare",
+    "commit.html": "Commits",
+    "explorer.html": "Explorer",
+}
+SHORT = 12  # characters of a commit's hash in the name of its page
+
+
+class Page(NamedTuple):
+    """A file of the site: its name, in the one folder that all are in, and what is in it."""
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """What pages are made from. `now_s`: when, in seconds since 1970. `address`: what stands before a
+    commit's hash where its repository can be looked at; empty where nobody knows."""
+
+    history: History
+    now_s: float
+    address: str = ""
+
+    @cached_property
+    def report(self) -> Report:
+        """What changed, as `scripts.changes` tells it."""
+        return report(self.history, self.now_s)
+
+    def page(self, template: str, name: str, title: str, **values: Any) -> Page:
+        """A page of a template of this folder, which extends layout.html."""
+        content = render(
+            HERE / template, title=f"{title} · acestep-bench", heading=title, here=name,
+            navigation=NAVIGATION, made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.now_s)),
+            site=self, **values,
+        )  # fmt: skip
+        return Page(name, content)
+
+
+def commit_page(sha: str) -> str:
+    """The name of a commit's page."""
+    return f"commit-{sha[:SHORT]}.html"
+
+
+def measured() -> Site:
+    """The site of the branch that is checked out. Raises MissingPrerequisite where nothing was measured."""
+    return Site(read(), time.time(), _address())
+
+
+def _address() -> str:
+    """Where the commits of `origin` are shown, by the way GitHub, GitLab and their like have it."""
+    try:
+        asked = subprocess.run(["git", "remote", "get-url", "origin"], capture_output=True, text=True)
+    except OSError:
+        raise MissingPrerequisite("git: cannot be run; install it") from None
+    place = re.fullmatch(
+        r"(?:https://|ssh://)?(?:[\w.-]+@)?([\w-]+(?:\.[\w-]+)+)[:/]([\w.~/-]+?)(?:\.git)?/?",
+        asked.stdout.strip(),
+    )
+    return f"https://{place[1]}/{place[2]}/commit/" if place else ""
