@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks._matrix import ENGINES
 from harness import console
 from scripts.gate.sides import Side
-from scripts.gate.statistics import Judgement, judge, pairs_needed, share
+from scripts.gate.statistics import Judgement, best_pairs, judge, pairs_needed, share
 from scripts.gate.suites import NotMeasured, Reading
 from scripts.gate.workers import Job, Round, measure_round
 
@@ -59,6 +59,11 @@ class Timed:
             self.sizes.append(pairs)
             self.base += base["samples"][:pairs]
             self.head += head["samples"][:pairs]
+
+    def best_pairs(self, start_s: float, pair_s: float) -> float:
+        """Of a round, by what its rounds were like so far."""
+        ratios = [math.log(head / base) for base, head in zip(self.base, self.head, strict=True)]
+        return best_pairs(ratios, self.sizes, start_s, pair_s)
 
     def look(self, series: int, rounds: int = ROUNDS) -> None:
         """Judge it, one of so many, where there are pairs and `rounds` enough."""
@@ -142,13 +147,17 @@ class Timing:
 
     def _pairs_of(self, cells: list[str]) -> int:
         """Pairs of a round. Few cheap cells get more, where the time is enough for all rounds: one that takes
-        longer to start than to measure is a waste."""
+        longer to start than to measure is a waste. Once there are rounds, their noise says how many."""
         cost_s = sum(self._cost_s.get(cell, math.inf) for cell in cells)
         if not 0 < cost_s < math.inf:
             return self._pairs
         round_s = (self._until_s - time.monotonic()) / max(1, ROUNDS - self.rounds + 1)
         affordable = int((round_s - self._start_s) / cost_s)
-        return max(self._pairs, min(math.ceil(self._start_s / cost_s), affordable, MOST_PAIRS))
+        wanted = self._start_s / cost_s
+        if self.rounds > ROUNDS:
+            still = [one for one in self.series if one.open and one.reading.cell.name in cells]
+            wanted = max(one.best_pairs(self._start_s, cost_s) for one in still)
+        return max(self._pairs, min(math.ceil(min(wanted, MOST_PAIRS)), affordable))
 
     def _next(self, left_s: float) -> list[str]:
         """The cells of the next round: all that are open, or the cheapest of which there is time to judge."""

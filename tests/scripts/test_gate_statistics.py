@@ -15,6 +15,7 @@ from scripts.gate.statistics import (
     _left_out,
     _student,
     _ways,
+    best_pairs,
     interval,
     judge,
     judge_exact,
@@ -215,3 +216,18 @@ def test_a_difference_too_small_to_matter_is_none_and_noise_may_not_hide_in_it()
 )
 def test_what_has_no_noise(base, head, unit, verdict):
     assert judge_exact(base, head, unit) == verdict
+
+
+def test_pairs_of_a_round_are_as_many_as_its_noise_asks_for():
+    lot = random.Random(3)
+
+    def rounds(between, within=0.3, size=5):
+        own = [lot.gauss(0, between) for _ in range(400)]
+        return [one + lot.gauss(0, within) for one in own for _ in range(size)], [size] * 400
+
+    # sqrt(start / pair * within / between), of variances
+    assert best_pairs(*rounds(0.3), 8.0, 0.5) == pytest.approx(4.0, rel=0.15)
+    assert best_pairs(*rounds(0.1), 8.0, 0.5) == pytest.approx(12.0, rel=0.25)
+    assert best_pairs(*rounds(0.0), 8.0, 0.5) > 30
+    assert best_pairs([0.1, -0.1, 0.2, -0.2], [2, 2], 8.0, 0.5) == math.inf
+    assert best_pairs([0.1], [1], 8.0, 0.5) == math.inf

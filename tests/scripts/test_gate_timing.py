@@ -9,7 +9,7 @@ from benchmarks import _matrix
 from scripts.gate import timing as module
 from scripts.gate.statistics import pairs_needed
 from scripts.gate.suites import NotMeasured, Reading, readings
-from scripts.gate.timing import FEWEST_PAIRS, ROUNDS, Timing
+from scripts.gate.timing import FEWEST_PAIRS, MOST_PAIRS, ROUNDS, Timing
 from scripts.gate.workers import Round
 
 ENDLESS_S = 1e9
@@ -86,7 +86,8 @@ def test_noise_takes_more_rounds_of_what_is_open_and_of_nothing_else(monkeypatch
     assert series[PLAN].judgement.verdict == "slower" and series[DIT].judgement.verdict == "same"
     assert timing.rounds > ROUNDS and series[DIT].looks > 1
     assert all(cells == [GENERATED] for _, cells, _ in machine.rounds[ROUNDS:])
-    assert {number for *_, number in machine.rounds[ROUNDS:]} == {START_S / COST_S}
+    later = [number for *_, number in machine.rounds[ROUNDS:]]
+    assert max(later) == MOST_PAIRS and min(later) >= FEWEST_PAIRS  # no noise is of the processes alone
 
 
 def test_the_time_is_kept_and_what_it_did_not_suffice_for_is_open(monkeypatch):
