@@ -34,7 +34,7 @@ class NoResult(Exception):
 class Result:
     """What a file says. `started_ms`: when the last benchmark began, since 1970, 0 where no time is known;
     `intervals`: around those of the numbers that are medians of samples; `conditions`: whatever is said of
-    each cell, by its name."""
+    each cell, by its name; `variables`: of the environment, by their names."""
 
     commit: str
     facts: dict[str, str]
@@ -43,6 +43,7 @@ class Result:
     columns: dict[str, Column]
     intervals: dict[str, dict[tuple[str, ...], Interval]]
     conditions: dict[str, dict[str, Any]]
+    variables: dict[str, str]
 
 
 def load(path: Path, versions: Mapping[str, str | None]) -> Result:
@@ -59,8 +60,9 @@ def load(path: Path, versions: Mapping[str, str | None]) -> Result:
     if not isinstance(content, dict) or content.get("version") != FORMAT:
         raise NoResult(f"it is no JSON object of asv's format {FORMAT}, of {MAX_BYTES >> 20} MiB at most")
     rows = _rows(content, versions)
-    cells = content.get(CONDITIONS)
-    cells = cells if isinstance(cells, dict) else {}
+    cells, variables = (
+        said if isinstance(said, dict) else {} for said in map(content.get, (CONDITIONS, "env_vars"))
+    )
     counted = {name: row for name, row in rows.items() if versions[name] in (None, row.get("version"))}
     columns = {name: _column(name, row) for name, row in counted.items()}
     return Result(
@@ -71,6 +73,7 @@ def load(path: Path, versions: Mapping[str, str | None]) -> Result:
         columns,
         {name: _intervals(row, columns[name]) for name, row in counted.items()},
         {name: known for name, known in cells.items() if isinstance(known, dict)},
+        {name: str(value) for name, value in variables.items()},
     )
 
 

@@ -16,6 +16,7 @@ from scripts.gate.markdown import code
 WIDTH = 80
 MOST_SHIFTS, MOST_DOUBTFUL, MOST_UNREAD = 20, 5, 5
 TIMES = ("seconds", "ms/token", "µs")
+NAMES = ("exit code",)  # units whose numbers have no size
 UNLIKE = "Results of unlike machines are never compared: each has a history of its own."
 NOISE = "Noise, and the step that two commits are enough to show"
 BESIDE = "No code changed there: it is the machine, or what it runs."
@@ -116,11 +117,13 @@ def _style(shift: Shift) -> str:
 
 
 def _amount(shift: Shift) -> str:
-    """By how much, and its interval; of what began at zero, the values."""
+    """By how much, and its interval; of what began at zero, and of exit codes, the values."""
+    drift = "drift " if shift.drift else ""
+    if shift.difference is not None and shift.unit not in NAMES:
+        return f"{drift}{shift.difference:+.3g} {shift.unit}"
     if shift.change is None:
         first = shift.series[0]
         return f"{first.before:g} to {shown(first.after, shift.unit)}"
-    drift = "drift " if shift.drift else ""
     unit = "" if shift.unit in TIMES else f" {shift.unit}"
     if shift.exact or shift.low is None or shift.high is None:
         return f"{drift}{percent(shift.change)}{unit}"
