@@ -24,6 +24,8 @@ HEAD = f"""  <style>
     @media (min-width: 861px) {{
       .sidebar {{ position: sticky; top: 4rem; align-self: start; max-height: calc(100vh - 4rem) }}
     }}
+    @media (max-width: 1200px) {{ .topbar, .seg-scroll {{ flex-wrap: wrap; max-width: none }} }}
+    @media (max-width: 860px) {{ .topbar {{ position: static }} }}
     .bench-item .name {{ overflow-wrap: anywhere }}
     .param-chips {{ max-height: 10rem; overflow-y: auto }}
   </style>
