@@ -27,6 +27,7 @@ from scripts.site.page import Site
 
 APART = ("exit code", "GB")  # units of verdicts on a card: none of a benchmark's stands for all of them
 MOST_LABEL = 80  # characters
+LAST = 1_000_000
 EMPTY = {"profiles.json": {"paths": {}}, "regressions-ignore.json": []}
 
 
@@ -69,23 +70,32 @@ def write(site: Site, published: dict[str, Any], benchmarks: Mapping[str, dict],
 
 def _environments(site: Site, graphs: GraphSet) -> Iterator[Environment]:
     """All that were measured, the latest first; what is on no branch has no changes, and comes last."""
-    groups: dict[str, dict[str, Graph]] = {}
+    groups: dict[Path, dict[str, Graph]] = {}
     for path, graph in graphs:
-        groups.setdefault(str(Path(path).parent), {})[graph.benchmark_name] = graph
+        groups.setdefault(Path(path).parent, {})[graph.benchmark_name] = graph
     every = [next(iter(group.values())).params for group in groups.values()]
-    labels = dict(zip(groups, _labels(every), strict=True))
+    places = [_place(site, params) for params in every]
+    for place, label, params, group in sorted(
+        zip(places, _labels(every), every, groups.values(), strict=True), key=lambda row: row[:2]
+    ):
+        yield Environment(label, params, group, paths(site.report.machines[place]) if place < LAST else {})
+
+
+def _place(site: Site, params: Mapping[str, str | None]) -> int:
+    """Which of the report's machines has been measured with `params`; LAST of none."""
     order = [(one.facts, one.environment) for one in site.report.machines]
-    known = {}
-    for place, params in zip(groups, every, strict=True):
-        written = {name: str(value) for name, value in params.items()}
-        for machine in site.history.machines:
-            facts = machine.facts | {f"env-{name}": value for name, value in machine.variables.items()}
-            if facts.items() <= written.items():
-                known[place] = order.index((machine.facts, machine.environment))
-    for place in sorted(groups, key=lambda one: (known.get(one, len(order)), labels[one])):
-        steps = paths(site.report.machines[known[place]]) if place in known else {}
-        params = next(iter(groups[place].values())).params
-        yield Environment(labels[place], params, groups[place], steps)
+    for machine in site.history.machines:
+        variables = {f"env-{name}": value for name, value in machine.variables.items()}
+        if _said(machine.facts | variables) == _said(params):
+            return order.index((machine.facts, machine.environment))
+    return LAST
+
+
+def _said(params: Mapping[str, str | None]) -> dict[str, str]:
+    """What tells a machine with its environment apart. asv adds the branch, and as None what others have."""
+    return {
+        name: str(value) for name, value in params.items() if value not in (None, "") and name != "branch"
+    }
 
 
 def _labels(every: list[dict[str, str | None]]) -> Iterator[str]:

@@ -2,19 +2,22 @@
 
 import json
 import re
+from dataclasses import replace
 from itertools import product
 from math import log
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from asv.graph import Graph
+from asv.graph import Graph, GraphSet
 from browsers import served, wrong
 from planted import DOCS, GROWN, REVERT, SLOWER, plant
 from published import publish
 
+from scripts.changes.history import Machine
 from scripts.changes.report import Moved, Shift
 from scripts.changes.standing import Step, standing, verdict
-from scripts.site import bundle
+from scripts.site import bundle, explorer
 
 RATE_AND_NOISE = "lm.TrackTokensPerSec.track_decode_rate", "parity.TrackParity.track_nmse"
 STILLED, ONCE = "dit.TimeDiT.track_diffuse", "vae.TimeVAEDecode.track_vae_decode"
@@ -141,6 +144,23 @@ def test_all_that_is_fetched_is_there(html, index):
 
 def test_asvs_own_verdicts_are_not_published(html):
     assert not (html / "regressions.xml").exists() and not (html / "graphs/summary").exists()
+
+
+def test_two_sources_of_weights_are_two_environments_of_a_machine():
+    """Each with its own changes, though asv fills in for one what only the other has."""
+    facts, graphs = {"machine": "a", "cpu": "A"}, GraphSet()
+    for source in ("tiny", "full", None):
+        params = facts | {"env-SOURCE": source, "branch": "HEAD"}
+        graphs.get_graph("x.X.track_x", params).add_data_point(0, [1.0])
+    shift = replace(step(1.25).shift, series=(step(1.25).moved,))
+    machines = [Machine(facts, "tiny", variables={"SOURCE": "tiny"}), Machine(facts, "none")]
+    reports = [SimpleNamespace(facts=facts, environment=name, shifts=(shift,)) for name in ("none", "tiny")]
+    reports[1].shifts = ()
+    site = SimpleNamespace(
+        history=SimpleNamespace(machines=machines), report=SimpleNamespace(machines=reports)
+    )
+    known = {one.label: list(one.steps) for one in explorer._environments(site, graphs)}
+    assert list(known.items()) == [("a", ["x"]), ("a · tiny", []), ("a · full", [])]
 
 
 def step(ratio, **facts):
