@@ -199,6 +199,7 @@ def _page(
         "commit.html", commit_page(commit.sha), commit.subject or commit.sha[:SHORT], commit=commit,
         story=story, answer=list(changed.answer(story.cards, story.lines)), neighbours=neighbours,
         runs=[_measured(site, story, one, at) for one in runs], most=MOST_FAILURES, table=table,
+        cards_moved=any(cell.tone != "noise" for row in table for cell in row.cells.values()),
         sizes=[(size, cards.example(float(size))) for size in sizes], paged=has_page, page_of=commit_page,
         everyone=changed.everyone(site),
     )  # fmt: skip
