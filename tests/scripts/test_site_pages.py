@@ -272,7 +272,9 @@ def test_one_measurement_is_a_point_and_says_so(site, few):
     assert len(pages) == 3
     rows = song.chart(one).rows
     assert [(row["machine"], row["time"]) for row in rows] == [(name, 0.0) for name in planted.MACHINES]
-    assert "The first that was measured here." in Page(pages[commit_page(few.commits[0].sha)]).shown()
+    shown = Page(pages[commit_page(few.commits[0].sha)])
+    assert shown.shown("answer") == "The first that was measured."
+    assert "The first that was measured here." in shown.shown()
 
 
 def test_without_a_song_there_is_no_chart(site, few):
