@@ -21,6 +21,7 @@ UNTOLD = "_rate|Parity"  # of each rate the inverse is told; parity has limits o
 WITHOUT_NOISE = f"{EXACT}|TierBoundary|track_status"
 OTHERS = 0.1  # share of the cores; with more kept busy by others a time is doubtful
 QUOTA_WAITS_S = 0.1
+NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Series:
     """One number over all commits, oldest first: `nan` where it was not measured, or does not apply.
 
     `doubts` says of a commit why its value is not to be relied on; `intervals` has the 99 % interval of a
-    value that is the median of samples. `params` are those of its `benchmark`.
+    value that is the median of samples. `params` are those of its `benchmark`. `gaps` says why a commit that
+    was measured has no value: it failed, is n/a, or was not measured.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Series:
     intervals: dict[int, Interval] = field(default_factory=dict)
     benchmark: str = ""
     params: dict[str, str] = field(default_factory=dict)
+    gaps: dict[int, str] = field(default_factory=dict)
 
     @property
     def sound(self) -> list[float]:
@@ -179,10 +182,12 @@ def _machine(measured: dict[int, Result], readings: list[Reading], commits: int)
             values = [known.get(at, math.nan) for at in range(commits)]
             spans = {at: measured[at].intervals[one.benchmark].get(params) for at in known}
             intervals = {at: span for at, span in spans.items() if span}
+            unknown = {at: measured[at].gaps.get(one.benchmark, {}) for at in sorted(measured.keys() - known)}
+            gaps = {at: why.get(params, NOT_MEASURED) for at, why in unknown.items()}
             machine.series.append(
                 Series(
                     one.name, one.stage, one.component, one.unit, exact, values, doubts, intervals,
-                    one.benchmark, dict(one.named),
+                    one.benchmark, dict(one.named), gaps,
                 )
             )  # fmt: skip
     return machine
