@@ -28,6 +28,11 @@ MACHINES = {
     "a-cpu": {"cpu": "A", "num_cpu": "2", "arch": "x86_64", "os": "Linux", "ram": "8 GiB"},
     "b-cpu": {"cpu": "B", "num_cpu": "8", "arch": "arm64", "os": "Linux", "ram": "32 GiB"},
 }
+WORK = {  # FLOP and bytes of half a minute, as they are by their order
+    "lm_prefill": (4e11, 2e9), "lm_decode": (3e11, 2e11), "text_encode": (3e11, 2e9),
+    "condition": (3e11, 3e9), "diffuse": (2e13, 8e10), "vae_decode": (3e12, 5e10), "post": (1e6, 5e7),
+}  # fmt: skip
+SHARES = {"diffuse": 0.6, "vae_decode": 0.2, "lm_decode": 0.1}  # of a song; other stages have next to none
 START_S = 1_790_000_000
 
 
@@ -105,6 +110,9 @@ def _value(reading, at, draw, speed):
     if reading.method == "track_status":
         tight = named.get("tier_gb") == "8" and grown > 1
         return 20 if tight else 0
+    if work := WORK.get(named.get("stage", "")) if reading.unit in ("FLOP", "bytes") else None:
+        length = float(named.get("duration_s", 30)) / 30
+        return math.floor(length * own * work[reading.unit == "bytes"])
     if reading.unit == "bytes":
         tier = float(named.get("tier_gb", 8))
         return own * 0.45 * tier * 2**30 * grown
@@ -125,6 +133,8 @@ def _value(reading, at, draw, speed):
     noise = math.exp(draw.normal(0, NOISE))
     touched = "diffus" in reading.stage or reading.stage in ("wall", "generate")
     size = float(named.get("duration_s", 10)) * float(named.get("batch", 1)) / 10
+    if reading.method == "track_stage":
+        size *= SHARES.get(reading.stage, 0.02)
     return own * size * noise * (slow if touched else 1) / speed
 
 
