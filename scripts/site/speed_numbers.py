@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from harness import cards
 from harness.cards import Card
-from harness.trace.expected import PUBLISHED, Range
 from harness.trace.stage_costs import PS, StageCosts, Work
 from scripts.changes.history import Commit, History, Machine, Series
 
@@ -124,22 +123,20 @@ def _is_cost(series: Series) -> bool:
 
 
 class Least(NamedTuple):
-    """The least seconds of a stage on a card, the resource that bounds it, and what is expected."""
+    """The least seconds of a stage on a card, and the resource that bounds it."""
 
     seconds: float
     bound: str
-    expected_s: Range
 
 
 def least(card: Card, work: Work) -> Least:
     """A stage at the card's roofline, as one kernel: its arithmetic, traffic and launches overlap as well as
-    can be, so no sum over its kernels is less. `expected_s`: at the share of it that others reached."""
+    can be, so no sum over its kernels is less."""
     costs = StageCosts(card)
     costs.charge(work)
     (stage,) = costs.stages.values()
-    kinds = {work.kind: {bound: float(ps) / PS for (_, bound), ps in stage.ps.items()}}
-    bound, seconds = next(iter(kinds[work.kind].items()), ("nothing", 0.0))
-    return Least(seconds, bound, PUBLISHED.expected_s(kinds))
+    bound, ps = next(((bound, ps) for (_, bound), ps in stage.ps.items()), ("nothing", 0))
+    return Least(float(ps) / PS, bound)
 
 
 def roof(card: Card, lowest: float, highest: float) -> Iterator[tuple[float, float]]:

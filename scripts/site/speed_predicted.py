@@ -49,7 +49,7 @@ def against_each_other(work: Predicted, predictions: OnCards) -> Chart:
         {
             "card": brief(card), "music_s": music_s, "place": least_s(stages), "stage": stage,
             "order": STAGES.index(stage), "seconds": one.seconds, "share": one.seconds / least_s(stages),
-            "bound": one.bound, "low": one.expected_s.low, "high": one.expected_s.high,
+            "bound": one.bound,
         }
         for (card, music_s), stages in predictions.items()
         for stage, one in stages.items()
@@ -61,7 +61,7 @@ def against_each_other(work: Predicted, predictions: OnCards) -> Chart:
         f"One planned song, 8 steps, bf16, at commit {work.commit.sha[:8]}, as if all models stayed on the"
         " card. Bars are limits of the hardware, not measurements.",
         {"card": "card", "music_s": "seconds of music", "stage": "stage", "seconds": "at least, s",
-         "bound": "bound by", "low": "expected from, s", "high": "expected to, s"},
+         "bound": "bound by"},
         rows, chosen("music_s", "seconds of music", lengths) | bars,
     )  # fmt: skip
 
@@ -119,46 +119,40 @@ def _point(
 
 def against_measured(runs: Sequence[Confronted]) -> Chart:
     """Seconds that were predicted, and what was published or measured: the nearer to the line the better."""
-    rows = [*_published(), *map(_run, runs)]
-    inside = sum(row["low"] <= row["seconds"] <= row["high"] for row in rows)
-    here = "" if runs else " All were published by others: no card was measured here yet."
+    published = list(_published())
+    inside = sum(row["low"] <= row["seconds"] <= row["high"] for row in published)
+    off = geometric_mean([max(row["ratio"], 1 / row["ratio"]) for row in published]) - 1
+    here = "of what was measured here the prediction is a bound" if runs else "no card was measured here yet"
     return Chart(
         "predicted-measured", "Predicted against measured",
-        f"{inside} of {len(rows)} figures lie in the range that is expected for them; the middle of the range"
-        f" is {_off(rows)} off.{here}",
+        f"{inside} of {len(published)} published figures lie in the range that the others let expect, whose"
+        f" middle is {off:.0%} off; {here}.",
         {"card": "card", "what": "what", "by": "by", "source": "source", "seconds": "measured, s",
-         "low": "expected from, s", "high": "expected to, s", "ratio": "measured / expected"},
-        rows, _SCATTER,
+         "middle": "predicted, s", "low": "from, s", "high": "to, s", "ratio": "measured / predicted"},
+        [*published, *map(_run, runs)], _SCATTER,
     )  # fmt: skip
 
 
-def _off(rows: Sequence[Mapping[str, Any]]) -> str:
-    factor = geometric_mean([max(row["ratio"], 1 / row["ratio"]) for row in rows])
-    return f"{factor - 1:.0%}"
-
-
 def _published() -> Iterator[dict[str, Any]]:
-    """Figures of eager PyTorch, each expected by the others."""
+    """Figures of eager PyTorch, each expected by the others, from low to high."""
     figures = anchors.read()
     for one in figures:
         if one.comparable:
             low, high = anchors.expected_s(one, figures)
-            seconds = geometric_mean(one.published)
-            yield _compared(one.card, one.name, one.by, "published", seconds, low, high)
+            seconds, middle = geometric_mean(one.published), geometric_mean((low, high))
+            yield {
+                "card": one.card, "what": one.name, "by": one.by, "source": "published", "seconds": seconds,
+                "middle": middle, "low": low, "high": high, "ratio": seconds / middle,
+            }  # fmt: skip
 
 
 def _run(run: Confronted) -> dict[str, Any]:
-    what = f"{run.stage}, {run.music_s} s"
-    return _compared(brief(run.card), what, run.machine, "measured here", run.seconds, *run.least.expected_s)
-
-
-def _compared(
-    card: str, what: str, by: str, source: str, seconds: float, low: float, high: float
-) -> dict[str, Any]:
-    middle = geometric_mean((low, high))
+    """A stage beside the least that it could take, of which nobody knows how much is reached."""
+    least_s = run.least.seconds
     return {
-        "card": card, "what": what, "by": by, "source": source, "seconds": seconds, "low": low, "high": high,
-        "middle": middle, "ratio": seconds / middle,
+        "card": brief(run.card), "what": f"{run.stage}, {run.music_s} s", "by": run.machine,
+        "source": "measured here", "seconds": run.seconds, "middle": least_s, "low": least_s, "high": None,
+        "ratio": run.seconds / least_s,
     }  # fmt: skip
 
 
@@ -193,23 +187,24 @@ def _under_roof(sources: Sequence[str], stages: Sequence[str]) -> dict[str, Any]
     return {"height": 300, "layer": [_ROOF, *points]}
 
 
-_EXPECTED, _MEASURED = _log("middle", "seconds, expected"), _log("seconds", "seconds, measured")
+_PREDICTED, _MEASURED = _log("middle", "seconds, predicted"), _log("seconds", "seconds, measured")
 _CARD = {"field": "card", "title": None}
 _SCATTER: dict[str, Any] = {
     "height": 300,
     "layer": [
         {
             "mark": {"type": "line", "strokeDash": [4, 4], "color": "gray"},
-            "encoding": {"x": _EXPECTED | {"field": "seconds"}, "y": _MEASURED},
+            "encoding": {"x": _PREDICTED | {"field": "seconds"}, "y": _MEASURED},
         },
         {
+            "transform": [{"filter": "datum.high !== null"}],
             "mark": "rule",
-            "encoding": {"x": _EXPECTED | {"field": "low"}, "x2": {"field": "high"}, "y": _MEASURED},
+            "encoding": {"x": _PREDICTED | {"field": "low"}, "x2": {"field": "high"}, "y": _MEASURED},
         },
         {
             "mark": {"type": "point", "filled": True, "size": 90},
             "encoding": {
-                "x": _EXPECTED, "y": _MEASURED, "color": _CARD, "shape": _CARD,
+                "x": _PREDICTED, "y": _MEASURED, "color": _CARD, "shape": _CARD,
                 "tooltip": [{"field": name} for name in ("card", "what", "source", "seconds", "low", "high")],
             },
         },
