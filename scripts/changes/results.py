@@ -19,6 +19,7 @@ from scripts.asv_conditions import CONDITIONS
 FORMAT = 2  # of asv's result files
 MAX_BYTES = 16 * 2**20
 LEAST, MOST = 1e-12, 1e24  # of a number but zero, in whatever unit
+MOST_CELLS = 10**5  # of a benchmark that failed as a whole, which says nothing of each
 LAST_MS = 1e13  # since 1970; no clock is that late
 
 FAILED, N_A = "failed", "n/a"
@@ -107,7 +108,7 @@ def _cells(name: str, row: dict) -> dict[tuple[str, ...], Any]:
     values, axes = row.get("result"), row.get("params")
     axes = axes if isinstance(axes, list) and all(map(_is_axis, axes)) else None
     if values is None:
-        return dict.fromkeys(itertools.product(*axes or ()))
+        return dict.fromkeys(itertools.islice(itertools.product(*axes or ()), MOST_CELLS))
     if axes is None or not isinstance(values, list):
         raise NoResult(f"{name} has no values by parameters")
     try:

@@ -79,7 +79,12 @@ def songs(times: Sequence[Times]) -> Chart | None:
     length |= {"scale": {"zero": True}}
     place = {"x": length, "y": {"field": "seconds", "type": "quantitative", "title": "seconds a song"}}
     lines = list(dict.fromkeys(row["line"] for row in rows))
-    line = {"field": "line", "title": None, "scale": {"domain": lines}, "legend": {"columns": 2}}
+    line = {
+        "field": "line",
+        "title": None,
+        "scale": {"domain": lines},
+        "legend": {"columns": 1, "labelLimit": 300},
+    }
     tooltip = [{"field": name} for name in ("line", "batch", "music_s", "seconds", "speed")]
     spec = {
         "height": 240,

@@ -9,8 +9,9 @@ import pytest
 from browsing import browser_page, served
 from measured import CARD, COMMITS, CPU, FULL
 
+import scripts.site
 from scripts.changes.history import NOT_MEASURED
-from scripts.site import compare, write
+from scripts.site import compare, speed, write
 
 STEP = [1.0, 1.01, 0.99, 1.0, 1.5, 1.51, 1.49, 1.5]
 FLAT = [0.1, 0.101, 0.099, 0.1, 0.101, 0.1, 0.099, 0.1]
@@ -107,7 +108,8 @@ def test_machines_of_one_name_are_told_apart(monkeypatch):
 
 
 @pytest.fixture
-def folder(site, tmp_path):
+def folder(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(scripts.site, "PAGES", (speed.pages, compare.pages))
     place = tmp_path / "some" / "path"
     place.mkdir(parents=True)
     write(site, place)
