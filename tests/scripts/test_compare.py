@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import measured
 import pytest
-from browsing import browser_page, served
+from browsers import served, wrong
 from measured import CARD, COMMITS, CPU, FULL
 
 import scripts.site
@@ -122,29 +122,29 @@ FOCUSED = """() => {
   return [one.name || one.id || one.dataset.save || one.getAttribute("aria-label") || one.textContent.trim(),
           style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1]
 }"""
+OWN = "file:", "http://127.0.0.1:", "data:", "about:"
 CONTROLS = ["a-machine", "a-commit", "b-machine", "b-commit", "swap", "stage", "text", "all",
             "Series of A and B", "csv", "png"]  # fmt: skip
 
 
 @pytest.mark.browser
 @pytest.mark.timeout(120)
-def test_in_a_browser(folder):
-    with browser_page(390) as page:
-        wrong = []
-        page.on("console", lambda one: wrong.append(one.text) if one.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        address = (folder / "compare.html").as_uri()
-        _links_reproduce(page, address)
-        _what_is_no_number_is_a_word(page, address)
-        _unknown_values_are_one_line(page, address)
-        _keys_reach_every_control(page)
-        _downloads(page, address)
-        with served(folder.parents[1]) as root:
-            for name in ("speed.html", f"compare.html?a=a-cpu@{named(2)}"):
-                page.goto(f"{root}/{folder.relative_to(folder.parents[1])}/{name}")
-                page.locator(".plot svg").first.wait_for()
-                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert wrong == []
+def test_in_a_browser(page, folder):
+    page.set_viewport_size({"width": 390, "height": 900})
+    faults = wrong(page, "")
+    page.on("request", lambda one: None if one.url.startswith(OWN) else faults.append(one.url))
+    address = (folder / "compare.html").as_uri()
+    _links_reproduce(page, address)
+    _what_is_no_number_is_a_word(page, address)
+    _unknown_values_are_one_line(page, address)
+    _keys_reach_every_control(page)
+    _downloads(page, address)
+    with served(folder.parents[1]) as root:
+        for name in ("speed.html", f"compare.html?a=a-cpu@{named(2)}"):
+            page.goto(f"{root}{folder.relative_to(folder.parents[1])}/{name}")
+            page.locator(".plot svg").first.wait_for()
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert faults == []
 
 
 def _told(page):

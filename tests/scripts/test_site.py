@@ -1,14 +1,26 @@
 """The site in a browser: every page, no network, from a sub-path, not one console error."""
 
+import functools
+import http.server
 import shutil
+import threading
 
 import pytest
-from browsing import browser_page, served
 
 from scripts import asv_site
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 PAGES = ("Overview", "Explore", "Heatmap", "Grid", "Multiples", "Compare", "Regressions", "Inventory")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
 @pytest.fixture
@@ -18,14 +30,26 @@ def address(narrow, tmp_path):
     narrow.asv("run", "-E", "checkout", "HEAD~2..HEAD")
     narrow.asv("publish")
     shutil.copytree(narrow.path / ".asv/html", tmp_path / "www" / "some" / "path")
-    with served(tmp_path / "www") as root:
-        yield f"{root}/some/path/"
+    handler = functools.partial(Quiet, directory=str(tmp_path / "www"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/some/path/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @pytest.fixture
 def page():
-    with browser_page() as page:
-        yield page
+    if CHROMIUM is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome on PATH; apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield browser.new_page(viewport={"width": 1280, "height": 900})
+        browser.close()
 
 
 def test_every_page(page, address):
