@@ -44,9 +44,10 @@ class Shift:
     """Series of one stage and unit that moved together, the largest first.
 
     `commit` did it, or one of the `candidates` that cannot be told from it: they were not measured, or the
-    noise hides where the level moved. `by_code` is False where none of them changed what is measured. A
-    `drift` went on from `since` to `commit`. `change` is the middle one's: 0.1 is a tenth more. Where values
-    are compared by difference it is None, and `difference` has it, in `unit`.
+    noise hides where the level moved; all come after `base`, the last that was measured before. `by_code` is
+    False where none of them changed what is measured. A `drift` went on from `since` to `commit`. `change` is
+    the middle one's: 0.1 is a tenth more; None where values are compared by difference, which `difference`
+    is, in `unit`.
     """
 
     stage: str
@@ -58,6 +59,7 @@ class Shift:
     by_code: bool
     since: Commit
     commit: Commit
+    base: Commit
     candidates: int
     change: float | None
     low: float | None
@@ -223,7 +225,7 @@ def _shift(commits: list[Commit], together: list[tuple[Series, points.Change]], 
     change, low, high = (None if one is None else one - 1 for one in (middle.ratio, middle.low, middle.high))
     difference = middle.after - middle.before if together[0][0].by_difference else None
     return Shift(
-        **kind, by_code=bool(culprits), since=commits[first], commit=commits[at],
+        **kind, by_code=bool(culprits), since=commits[first], commit=commits[at], base=commits[before],
         candidates=possible[-1] - before, change=change, low=low, high=high, series=tuple(moved),
         difference=difference,
     )  # fmt: skip

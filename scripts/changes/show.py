@@ -73,7 +73,7 @@ def _heading(machine: MachineReport) -> Iterator[tuple[str, str]]:
 
 def _lines(shift: Shift) -> Iterator[tuple[str, str]]:
     series = f"{len(shift.series)} series"
-    line = f"{_verdict(shift):8} {_where(shift):24} {_amount(shift)}"
+    line = f"{verdict(shift):8} {where(shift):24} {_amount(shift)}"
     yield _style(shift), _fitted(f"{line:{WIDTH - len(series) - 1}} {series}")
     yield "", _fitted(f"{'':8} {_commit(shift.commit)}")
     for note in _notes(shift):
@@ -99,12 +99,13 @@ def _listed(remark: str) -> Iterator[tuple[str, str]]:
 
 
 def _row(shift: Shift) -> str:
-    verdict = f"**{_verdict(shift)}**" if shift.worse and shift.by_code else _verdict(shift)
+    word = f"**{verdict(shift)}**" if shift.worse and shift.by_code else verdict(shift)
     at = " ".join((titled(shift.commit), *_notes(shift)))
-    return f"| {verdict} | {_where(shift)} | {_amount(shift)} | {at} | {len(shift.series)} |"
+    return f"| {word} | {where(shift)} | {_amount(shift)} | {at} | {len(shift.series)} |"
 
 
-def _verdict(shift: Shift) -> str:
+def verdict(shift: Shift) -> str:
+    """What a shift is, in a word."""
     if not shift.by_code:
         return "machine"
     if shift.unit in TIMES:
@@ -149,7 +150,7 @@ def _remarks(machine: MachineReport) -> Iterator[str]:
         yield f"{len(machine.shifts) - MOST_SHIFTS} older changes: --format json has them all."
     for lone in machine.lone:
         yield (
-            f"{_where(lone)}: {percent(lone.change)} in {lone.series} series of the last commit alone,"
+            f"{where(lone)}: {percent(lone.change)} in {lone.series} series of the last commit alone,"
             " noise until a second measurement agrees."
         )
     for one in machine.doubtful[:MOST_DOUBTFUL]:
@@ -172,10 +173,10 @@ def _noise(machine: MachineReport) -> Iterator[tuple[str, str, str]]:
     """Rows of a table: the stage, the width of its noise, the least step."""
     for noise in machine.noise:
         unit = "" if noise.unit == "seconds" else f", {noise.unit}"
-        yield f"{_where(noise)}{unit}", percent(noise.width).lstrip("+"), percent(noise.detectable)
+        yield f"{where(noise)}{unit}", percent(noise.width).lstrip("+"), percent(noise.detectable)
 
 
-def _where(one: Shift | Noise | Lone) -> str:
+def where(one: Shift | Noise | Lone) -> str:
     """A stage and what runs it."""
     return ", ".join(dict.fromkeys((one.stage, one.component)))
 
