@@ -1,7 +1,8 @@
 """The explorer: asv-tachyon's pages of all series, which open on what moved and call worse what got worse.
 
 Its graphs are as asv wrote them. What it reads instead of asv's index, `explorer.json`, has one name for each
-machine with its environment, and of each the series that were measured there, the one that moved most first.
+machine with its environment, and of each the series that were measured there, the one that moved most first,
+and what has failed since last.
 Which way a series moved, and what of it still stands, is what `scripts.changes` says.
 """
 
@@ -137,24 +138,27 @@ def _measured(environment: Environment, benchmarks: Mapping[str, dict], revision
     """Of each benchmark with a value, the places of its series that have one, the furthest moved first; which
     of them are worse (1) or better (-1) than they were; and what commits did to any of them."""
     for name, benchmark in benchmarks.items():
-        if not (columns := _columns(environment.graphs.get(name))):
+        if not (last := _columns(environment.graphs.get(name))):
             continue
-        series = {at: environment.steps.get(one, []) for at, one in _series(name, benchmark) if at in columns}
-        furthest = {at: max([abs(moved.step) for _, moved in path], default=0) for at, path in series.items()}
-        yield (
-            name,
-            {
-                "order": sorted(series, key=lambda at, furthest=furthest: (-furthest[at], at)),
-                "verdicts": {at: verdict(path) for at, path in series.items() if path},
-                "moves": _moves([step for path in series.values() for step in path], revisions),
-            },
-        )
+        series = {at: environment.steps.get(one, []) for at, one in _series(name, benchmark) if at in last}
+        ends = max(last.values())
+        size = {at: max([abs(moved.step) for _, moved in path], default=0) for at, path in series.items()}
+        rank = {
+            at: (last[at] < ends, -size[at], at) for at in series
+        }  # what has failed since is no latest value
+        own = {
+            "order": sorted(series, key=rank.__getitem__),
+            "verdicts": {at: verdict(path) for at, path in series.items() if path},
+            "moves": _moves([step for path in series.values() for step in path], revisions),
+        }
+        yield name, own
 
 
-def _columns(graph: Graph | None) -> set[int]:
-    """The places of series that have a value at any commit."""
-    rows = [row for rows in graph.data_points.values() for row in rows] if graph else []
-    return {at for row in rows for at, value in enumerate(row) if not is_na(value)}
+def _columns(graph: Graph | None) -> dict[int, int]:
+    """The places of series that have a value, and the revision of their last."""
+    points = sorted(graph.data_points.items()) if graph else []
+    known = ((revision, row) for revision, rows in points for row in rows)
+    return {at: revision for revision, row in known for at, value in enumerate(row) if not is_na(value)}
 
 
 def _series(name: str, benchmark: dict) -> Iterator[tuple[int, str]]:

@@ -70,7 +70,7 @@ def rows(html, index, label, name):
 
 
 def test_every_benchmark_opens_on_a_value_and_what_has_none_is_not_offered(html, index):
-    blank = 0
+    blank = failed = 0
     for label, name in product(index["environments"], index["benchmarks"]):
         points = [
             values if isinstance(values, list) else [values] for _, values in rows(html, index, label, name)
@@ -78,8 +78,12 @@ def test_every_benchmark_opens_on_a_value_and_what_has_none_is_not_offered(html,
         known = {at for row in points for at, value in enumerate(row) if value is not None}
         own = index["measured"][label].get(name, {"order": []})
         assert sorted(own["order"]) == sorted(known), (label, name)
+        ends = [row for row in points if any(value is not None for value in row)][-1:]
+        failed += bool(ends) and ends[0].count(None) > len(ends[0]) - len(known)
+        assert not ends or ends[0][own["order"][0]] is not None  # nor on what has failed since
         blank += bool(known) and 0 not in known
     assert blank > 0  # would open on n/a, as the first of all series
+    assert failed > 0
 
 
 def test_machines_are_chosen_by_one_name(index):
@@ -218,7 +222,7 @@ OPENED = """async (names) => {
       const drawn = document.querySelector(".chart-wrap canvas")
       const title = document.querySelector("main h1")?.textContent
       opened[name] = drawn && title === name ? document.querySelector(".stat .v").textContent : "no chart"
-      if (!["no chart", "—"].includes(opened[name])) break
+      if (!["no chart", "n/a"].includes(opened[name])) break
     }
   }
   return opened
@@ -256,7 +260,7 @@ def test_in_a_browser(page, html, index):
             assert set(page.evaluate(LISTED)) == set(measured)
             some = [STILLED, ONCE, *list(measured)[:: len(measured) // SOME]]
             opened = page.evaluate(OPENED, some)
-            blank = [name for name, value in opened.items() if value in ("—", "no chart")]
+            blank = [name for name, value in opened.items() if value in ("n/a", "no chart")]
             assert (set(opened), blank, faults) == (set(some), [], [])
             page.get_by_role("button", name="only-regressed").click()
             listed = page.evaluate(LISTED)
