@@ -7,7 +7,7 @@ import os
 import pytest
 
 from scripts.changes.history import doubt
-from scripts.changes.results import NoResult, load
+from scripts.changes.results import FAILED, MOST_CELLS, NoResult, load
 
 NAME = "vae.TimeVAEDecode.track_vae_decode"
 CONTENT = {
@@ -33,6 +33,7 @@ def test_what_asv_writes_is_read(tmp_path):
     result = read(tmp_path / "x.json", CONTENT)
     assert (result.commit, result.environment, result.facts["cpu"]) == ("a" * 40, "checkout", "A")
     assert result.columns == {NAME: {("5", "1"): 0.1, ("15", "2"): 0.0}}  # n/a is neither, nor is zero
+    assert result.gaps == {NAME: {("5", "2"): "failed", ("15", "1"): "n/a"}}
     assert result.started_ms == 1_790_000_000_000 and result.conditions == CONTENT["conditions"]
 
 
@@ -67,7 +68,15 @@ def test_no_other_version_and_no_other_benchmark(tmp_path, versions):
 
 
 def test_a_benchmark_that_failed_as_a_whole_has_no_numbers(tmp_path):
-    assert read(tmp_path / "x.json", row(result=None)).columns == {NAME: {}}
+    result = read(tmp_path / "x.json", row(result=None))
+    assert result.columns == {NAME: {}}
+    assert result.gaps[NAME] == dict.fromkeys((("5", "1"), ("5", "2"), ("15", "1"), ("15", "2")), FAILED)
+
+
+def test_a_benchmark_that_failed_as_a_whole_has_no_more_cells_than_can_be(tmp_path):
+    """Ten to the sixtieth would fill any memory."""
+    huge = row(result=None, params=[["1", *map(str, range(999))]] * 20)
+    assert len(read(tmp_path / "x.json", huge).gaps[NAME]) <= MOST_CELLS
 
 
 HOSTILE = {
