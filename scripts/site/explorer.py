@@ -1,7 +1,8 @@
 """The explorer: asv-tachyon's pages of all series, which open on what moved and call worse what got worse.
 
 Its graphs are as asv wrote them. What it reads instead of asv's index, `explorer.json`, has one name for each
-machine with its environment, and of each the series that were measured there, the one that moved most first.
+machine with its environment, and of each the series that were measured there, the one that moved most first,
+and what has failed since last.
 Which way a series moved, and what of it still stands, is what `scripts.changes` says.
 """
 
@@ -27,6 +28,7 @@ from scripts.site.page import Site
 
 APART = ("exit code", "GB")  # units of verdicts on a card: none of a benchmark's stands for all of them
 MOST_LABEL = 80  # characters
+LAST = 1_000_000
 EMPTY = {"profiles.json": {"paths": {}}, "regressions-ignore.json": []}
 
 
@@ -69,23 +71,32 @@ def write(site: Site, published: dict[str, Any], benchmarks: Mapping[str, dict],
 
 def _environments(site: Site, graphs: GraphSet) -> Iterator[Environment]:
     """All that were measured, the latest first; what is on no branch has no changes, and comes last."""
-    groups: dict[str, dict[str, Graph]] = {}
+    groups: dict[Path, dict[str, Graph]] = {}
     for path, graph in graphs:
-        groups.setdefault(str(Path(path).parent), {})[graph.benchmark_name] = graph
+        groups.setdefault(Path(path).parent, {})[graph.benchmark_name] = graph
     every = [next(iter(group.values())).params for group in groups.values()]
-    labels = dict(zip(groups, _labels(every), strict=True))
+    places = [_place(site, params) for params in every]
+    for place, label, params, group in sorted(
+        zip(places, _labels(every), every, groups.values(), strict=True), key=lambda row: row[:2]
+    ):
+        yield Environment(label, params, group, paths(site.report.machines[place]) if place < LAST else {})
+
+
+def _place(site: Site, params: Mapping[str, str | None]) -> int:
+    """Which of the report's machines has been measured with `params`; LAST of none."""
     order = [(one.facts, one.environment) for one in site.report.machines]
-    known = {}
-    for place, params in zip(groups, every, strict=True):
-        written = {name: str(value) for name, value in params.items()}
-        for machine in site.history.machines:
-            facts = machine.facts | {f"env-{name}": value for name, value in machine.variables.items()}
-            if facts.items() <= written.items():
-                known[place] = order.index((machine.facts, machine.environment))
-    for place in sorted(groups, key=lambda one: (known.get(one, len(order)), labels[one])):
-        steps = paths(site.report.machines[known[place]]) if place in known else {}
-        params = next(iter(groups[place].values())).params
-        yield Environment(labels[place], params, groups[place], steps)
+    for machine in site.history.machines:
+        variables = {f"env-{name}": value for name, value in machine.variables.items()}
+        if _said(machine.facts | variables) == _said(params):
+            return order.index((machine.facts, machine.environment))
+    return LAST
+
+
+def _said(params: Mapping[str, str | None]) -> dict[str, str]:
+    """What tells a machine with its environment apart. asv adds the branch, and as None what others have."""
+    return {
+        name: str(value) for name, value in params.items() if value not in (None, "") and name != "branch"
+    }
 
 
 def _labels(every: list[dict[str, str | None]]) -> Iterator[str]:
@@ -127,24 +138,27 @@ def _measured(environment: Environment, benchmarks: Mapping[str, dict], revision
     """Of each benchmark with a value, the places of its series that have one, the furthest moved first; which
     of them are worse (1) or better (-1) than they were; and what commits did to any of them."""
     for name, benchmark in benchmarks.items():
-        if not (columns := _columns(environment.graphs.get(name))):
+        if not (last := _columns(environment.graphs.get(name))):
             continue
-        series = {at: environment.steps.get(one, []) for at, one in _series(name, benchmark) if at in columns}
-        furthest = {at: max([abs(moved.step) for _, moved in path], default=0) for at, path in series.items()}
-        yield (
-            name,
-            {
-                "order": sorted(series, key=lambda at, furthest=furthest: (-furthest[at], at)),
-                "verdicts": {at: verdict(path) for at, path in series.items() if path},
-                "moves": _moves([step for path in series.values() for step in path], revisions),
-            },
-        )
+        series = {at: environment.steps.get(one, []) for at, one in _series(name, benchmark) if at in last}
+        ends = max(last.values())
+        size = {at: max([abs(moved.step) for _, moved in path], default=0) for at, path in series.items()}
+        rank = {
+            at: (last[at] < ends, -size[at], at) for at in series
+        }  # what has failed since is no latest value
+        own = {
+            "order": sorted(series, key=rank.__getitem__),
+            "verdicts": {at: verdict(path) for at, path in series.items() if path},
+            "moves": _moves([step for path in series.values() for step in path], revisions),
+        }
+        yield name, own
 
 
-def _columns(graph: Graph | None) -> set[int]:
-    """The places of series that have a value at any commit."""
-    rows = [row for rows in graph.data_points.values() for row in rows] if graph else []
-    return {at for row in rows for at, value in enumerate(row) if not is_na(value)}
+def _columns(graph: Graph | None) -> dict[int, int]:
+    """The places of series that have a value, and the revision of their last."""
+    points = sorted(graph.data_points.items()) if graph else []
+    known = ((revision, row) for revision, rows in points for row in rows)
+    return {at: revision for revision, row in known for at, value in enumerate(row) if not is_na(value)}
 
 
 def _series(name: str, benchmark: dict) -> Iterator[tuple[int, str]]:
