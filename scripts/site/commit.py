@@ -26,7 +26,6 @@ class Measured:
     """A commit on a machine. `base`: the last one that was measured there before it, None of the first."""
 
     machine: str
-    environment: str
     when: str
     base: Commit | None
     compare: str  # the page that has every number of both
@@ -219,7 +218,7 @@ def _measured(site: Site, story: Story, kept: _Kept, at: int) -> Measured:
     rows = [] if base is None else stages.compared(kept.grouped, kept.noise, verdicts, base, at)
     when = datetime.fromtimestamp(kept.machine.measured[at] / 1e3, UTC)
     return Measured(
-        kept.name, kept.machine.environment, f"{when:%Y-%m-%d %H:%M} UTC",
+        kept.name, f"{when:%Y-%m-%d %H:%M} UTC",
         None if base is None else commits[base],
         "" if base is None else _compare(kept.name, commits[base], story.commit),
         stages.load(kept.machine.conditions.get(at, {}).values()), rows,

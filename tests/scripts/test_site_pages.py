@@ -277,6 +277,20 @@ def test_one_measurement_is_a_point_and_says_so(site, few):
     assert "The first that was measured here." in shown.shown()
 
 
+def test_of_commits_between_measured_ones_those_that_may_have_done_it_have_a_page(site, few):
+    """Each third was measured: the two before may have done it, too. The revert is noise until another."""
+    third = Site(replace(few, machines=few.machines[1:]), site.now_s, site.address)
+    pages = {page.name: Page(page.content) for page in commit.pages(third)}
+    names = [commit_page(one.sha) for one in few.commits]
+    assert {at for at, name in enumerate(names) if name in pages and at % 3} == {
+        SLOWER - 2, SLOWER - 1, GROWN, GROWN + 1,
+    }  # fmt: skip
+    unmeasured, listed = pages[names[SLOWER - 1]], pages["commit.html"].shown()
+    assert unmeasured.shown("answer").startswith("Perhaps its doing: ▲ diffuse is slower")
+    assert names[SLOWER] in unmeasured.links and names[SLOWER - 2] in unmeasured.links
+    assert listed.count("perhaps slower: diffuse") == 3 and "2 not measured" in listed
+
+
 def test_without_a_song_there_is_no_chart(site, few):
     none = Site(first_of(few, 6, "PredictedPeak"), site.now_s)
     assert song.chart(none) is None and "<figure" not in next(start.pages(none)).content
