@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,15 @@ def shown(value: Any) -> str:
 
 def install(html: Path) -> None:
     """Write the script that draws, and its licence, into the folder `html`."""
-    import vl_convert
-
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    (html / BUNDLE).write_text(bundle, "utf-8")
+    (html / BUNDLE).write_text(_bundle(), "utf-8")
     theirs = next(file for file in distribution(PACKAGE).files or () if file.name == "LICENSE")
     licence = Path(__file__).with_name(LICENCE).read_text("utf-8")
     (html / LICENCE).write_text(licence + theirs.read_text("utf-8"), "utf-8")
+
+
+@cache
+def _bundle() -> str:
+    """The script, which takes a second to put together."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")

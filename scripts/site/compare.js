@@ -1,10 +1,10 @@
-// Compares two columns of compareData, A and B: what is chosen is in the address. Runs before site.js, which
-// draws the figure.
+// Two columns of compareData beside each other, A and B: what is chosen is in the address. Runs after
+// verdicts.js and before site.js, which draws the figure.
 "use strict"
 
-const { commits, series, machines, reasons } = compareData
+const { commits, machines, reasons } = compareData
 const form = document.getElementById("choice")
-const SAME = "same within noise", UNKNOWN = ["unknown", "noise unknown"]
+const SHORTEST = 4 // characters of a commit's hash
 const TOLD_STAGES = 3 // of each kind
 const MOST_STAGES = 16 // of the picture; the table has all
 const COLOURS = { worse: "#d1495b", better: "#2f9e6e", neither: "#8a8f98" }
@@ -21,17 +21,21 @@ function defaults() {
   return { a: { machine, at: Math.max(b.at - 1, 0) }, b, stage: "", text: "", all: false }
 }
 
-// "machine@commit", of which the commit may be shortened; null where there is none such.
+// "machine@commit", of which the commit may be shortened, and the machine be any of one name; null for none.
 function side(text) {
   const cut = text.lastIndexOf("@"), name = text.slice(0, cut), wanted = text.slice(cut + 1).toLowerCase()
-  const machine = cut > 0 && wanted.length >= 4 && machines.find((one) => one.name === name)
-  if (!machine) return null
-  const at = machine.commits.findIndex((place) => {
-    const known = commits[place][0]
-    return known.startsWith(wanted) || wanted.startsWith(known)
-  })
-  return at < 0 ? null : { machine, at }
+  if (wanted.length < SHORTEST) return null
+  for (const machine of machines.filter((one) => one.name === name || one.name.startsWith(`${name}~`))) {
+    const at = machine.commits.findIndex((place) => {
+      const known = commits[place][0]
+      return known.startsWith(wanted) || wanted.startsWith(known)
+    })
+    if (at >= 0) return { machine, at }
+  }
+  return null
 }
+
+const clipped = (text) => text.slice(0, 80)
 
 function fromAddress() {
   const wanted = new URLSearchParams(location.hash.length > 1 ? location.hash.slice(1) : location.search)
@@ -40,17 +44,17 @@ function fromAddress() {
     if (!wanted.has(name)) continue
     const known = side(wanted.get(name))
     if (known) chosen[name] = known
-    else unknown.push(`${name.toUpperCase()}: ${wanted.get(name).slice(0, 80)} was not measured, or not lately`)
+    else unknown.push(`${name.toUpperCase()}: ${clipped(wanted.get(name))} was not measured, or not lately`)
   }
   if (wanted.get("stage")) {
-    const known = series.some(([, stage]) => stage === wanted.get("stage"))
+    const known = compareData.series.some(([, stage]) => stage === wanted.get("stage"))
     if (known) chosen.stage = wanted.get("stage")
-    else unknown.push(`there is no stage ${wanted.get("stage").slice(0, 40)}`)
+    else unknown.push(`there is no stage ${clipped(wanted.get("stage"))}`)
   }
   chosen.text = wanted.get("text") ?? ""
   chosen.all = wanted.has("all")
-  const notice = unknown.length ? `${unknown.join("; ")}. Shown instead: ${named(chosen.a)} and ${named(chosen.b)}.` : ""
-  return { chosen, notice }
+  const instead = `Shown instead: ${named(chosen.a)} and ${named(chosen.b)}.`
+  return { chosen, notice: unknown.length ? `${unknown.join("; ")}. ${instead}` : "" }
 }
 
 function address({ a, b, stage, text, all }) {
@@ -60,82 +64,6 @@ function address({ a, b, stage, text, all }) {
   if (all) wanted.set("all", "")
   return `#${wanted}`
 }
-
-// ---- what is compared
-
-function values({ machine, at }) {
-  return new Map(machine.rows.map(([number, value, step, changes, doubts, intervals]) => [
-    number, { value: value[at], step, changes, doubt: doubts[at], interval: intervals[at] },
-  ]))
-}
-
-const NOTHING = { value: "", changes: [] }
-const gap = (value) => (value === null ? "n/a" : value || "not measured")
-
-function compared(chosen) {
-  const { a, b } = chosen, before = values(a), after = values(b)
-  const words = chosen.text.toLowerCase().split(/\s+/).filter(Boolean)
-  const rows = []
-  series.forEach(([name, stage, component, unit, exact, signed, time], number) => {
-    if (chosen.stage && stage !== chosen.stage) return
-    if (!words.every((word) => `${name} ${component}`.toLowerCase().includes(word))) return
-    const from = before.get(number) ?? NOTHING, to = after.get(number) ?? NOTHING
-    if (typeof from.value !== "number" && typeof to.value !== "number") {
-      if (from.value !== "failed" && to.value !== "failed") return
-    }
-    const row = { name, stage, component, unit, exact, signed, time, from, to, step: step(from, to) }
-    rows.push({ ...row, ...verdict(row, a, b) })
-  })
-  return rows.sort((one, other) => rank(one) - rank(other) || !one.ratio - !other.ratio || other.size - one.size)
-}
-
-const step = (from, to) => (from.step && to.step ? Math.max(from.step, to.step) : null)
-const RANKS = ["failed", "worse", "better", "unknown", "machine", "same", "gap"]
-const rank = ({ kind }) => RANKS.indexOf(kind)
-
-// Kind and words of a row, its ratio where there is one, and its size, by which rows of a kind are sorted.
-function verdict(row, a, b) {
-  const { from, to, signed, exact } = row
-  if (typeof from.value !== "number" || typeof to.value !== "number") {
-    const failed = to.value === "failed" && typeof from.value === "number"
-    const sides = [["A", from], ["B", to]].filter(([, one]) => typeof one.value !== "number")
-    const told = sides.map(([name, { value }]) => `${gap(value)} on ${name}`).join(", ")
-    return { kind: failed ? "failed" : "gap", told, ratio: null, size: 0 }
-  }
-  const difference = to.value - from.value
-  const ratio = signed || from.value <= 0 || to.value < 0 ? null : to.value / from.value
-  const size = ratio ? Math.abs(Math.log(ratio)) : Math.abs(difference)
-  const [kind, told] = exact ? ofExact(row, difference) : ofTimed(row, difference, ratio, a, b)
-  return { kind, told, ratio, size }
-}
-
-function ofExact({ from }, difference) {
-  if (difference === 0) return ["same", "the same"]
-  if (Math.abs(difference) <= compareData.exact * Math.abs(from.value)) return ["same", "the same, nearly"]
-  return difference > 0 ? ["worse", "worse"] : ["better", "better"]
-}
-
-const word = (worse, time) => (time ? (worse ? "slower" : "faster") : worse ? "worse" : "better")
-
-function ofTimed(row, difference, ratio, a, b) {
-  const { time, unit, from, to, step } = row, worse = difference > 0
-  const differs = [worse ? "worse" : "better", word(worse, time)]
-  if (difference === 0) return ["same", "the same"]
-  if (Math.abs(difference) < (compareData.floors[unit] ?? 0)) return ["same", "too little to matter"]
-  const hidden = step === null || Math.abs(Math.log(ratio)) < Math.log1p(step)
-  if (a.machine !== b.machine) return step === null ? UNKNOWN : hidden ? ["same", SAME] : differs
-  if (!from.changes || !to.changes) return UNKNOWN
-  const [first, last] = [a.at, b.at].sort((one, other) => one - other)
-  const between = from.changes.filter(([begin, end]) => first < end && last >= begin)
-  const moved = between.reduce((sum, [, , before, after]) => sum + distance(row, before, after), 0) * (a.at > b.at ? -1 : 1)
-  if (Math.abs(moved) >= (row.signed ? compareData.floors[unit] ?? Number.MIN_VALUE : Math.log1p(compareData.step))) {
-    if (!between.some((change) => change.at(-1))) return ["machine", "the machine's doing"]
-    return [moved > 0 ? "worse" : "better", word(moved > 0, time)]
-  }
-  return ["same", hidden ? SAME : "noise, unless a second measurement agrees"]
-}
-
-const distance = ({ signed }, before, after) => (signed ? after - before : Math.log(after / before))
 
 // ---- what is shown
 
@@ -217,19 +145,27 @@ function largest(rows) {
   const groups = new Map()
   for (const row of rows) groups.set(row.stage, [...(groups.get(row.stage) ?? []), row])
   const most = [...groups].sort(([, one], [, other]) => other.length - one.length).slice(0, TOLD_STAGES)
-  const told = most.map(([stage, ones]) => [stage, change(ones[ones.length >> 1]), `(${ones.length})`].filter(Boolean).join(" "))
+  const told = most.map(([stage, ones]) => {
+    const parts = [stage, change(ones[ones.length >> 1]), `(${ones.length})`]
+    return parts.filter(Boolean).join(" ")
+  })
   const more = groups.size - told.length
   return told.join(", ") + (more ? ` and in ${more} more stages` : "")
 }
 
+const DIFFERING = {
+  failed: "newly failed", worse: "worse", better: "better", machine: "moved by the machine",
+}
+const REST = { same: "the same or noise", unknown: "of unknown noise", gap: "with nothing to compare" }
+
 function answer(rows, { a, b }) {
-  const of = (kind) => rows.filter((row) => row.kind === kind)
-  const told = [["failed", "newly failed"], ["worse", "worse"], ["better", "better"], ["machine", "moved by the machine"]]
-  const parts = told.filter(([kind]) => of(kind).length)
-    .map(([kind, words]) => `${of(kind).length.toLocaleString("en")} ${words}: ${largest(of(kind))}.`)
-  const rest = [["same", "the same or noise"], ["unknown", "of unknown noise"], ["gap", "with nothing to compare"]]
-    .filter(([kind]) => of(kind).length).map(([kind, words]) => `${of(kind).length.toLocaleString("en")} ${words}`)
-  if (!parts.length) parts.push(rest.length ? "Nothing differs beyond noise." : "Nothing was measured on both sides.")
+  const counted = (kinds) => Object.entries(kinds)
+    .map(([kind, words]) => [rows.filter((row) => row.kind === kind), words])
+    .filter(([ones]) => ones.length)
+    .map(([ones, words]) => [ones, `${ones.length.toLocaleString("en")} ${words}`])
+  const parts = counted(DIFFERING).map(([ones, words]) => `${words}: ${largest(ones)}.`)
+  const rest = counted(REST).map(([, words]) => words)
+  if (!parts.length) parts.push(rest.length ? "Nothing differs beyond noise." : "Nothing was measured.")
   if (rest.length) parts.push(`${rest.join(", ")}.`)
   if (a.machine !== b.machine) parts.push("This compares machines, not code.")
   else if (a.at === b.at) parts.push("A and B are the same.")
@@ -240,21 +176,24 @@ function answer(rows, { a, b }) {
 function picture(rows) {
   const every = rows.filter(({ ratio }) => ratio)
   const stages = [...new Set(every.map(({ stage }) => stage))].slice(0, MOST_STAGES)
-  const points = every.filter(({ stage }) => stages.includes(stage)).map(({ stage, name, ratio, kind, told }) => ({
+  const shown = every.filter(({ stage }) => stages.includes(stage))
+  const points = shown.map(({ stage, name, ratio, kind, told }) => ({
     stage, series: name, ratio, verdict: kind in COLOURS ? kind : "neither", told,
   }))
   const widest = points.reduce((most, { ratio }) => Math.max(most, ratio, 1 / ratio), 1.1) * 1.02
-  const verdict = (range) => ({ field: "verdict", title: null, scale: { domain: Object.keys(COLOURS), range } })
-  const x = {
-    type: "quantitative", title: "B over A", scale: { type: "log", domain: [1 / widest, widest], nice: false },
-    axis: { format: ".3~g", tickCount: 7 },
-  }
+  const domain = Object.keys(COLOURS)
+  const verdict = (range) => ({ field: "verdict", title: null, scale: { domain, range } })
+  const scale = { type: "log", domain: [1 / widest, widest], nice: false }
+  const x = { type: "quantitative", title: "B over A", scale, axis: { format: ".3~g", tickCount: 7 } }
+  const rule = { type: "rule", strokeDash: [4, 4] }
+  const one = { data: { values: [{}] }, mark: rule, encoding: { x: { ...x, datum: 1 } } }
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
-    width: "container", height: 20 * Math.max(stages.length, 2), autosize: { type: "fit-x", contains: "padding" },
+    width: "container", height: 20 * Math.max(stages.length, 2),
+    autosize: { type: "fit-x", contains: "padding" },
     data: { values: points },
     layer: [
-      { data: { values: [{}] }, mark: { type: "rule", strokeDash: [4, 4] }, encoding: { x: { ...x, datum: 1 } } },
+      one,
       {
         mark: { type: "point", filled: true, size: 60, opacity: 0.8 },
         encoding: {
@@ -283,7 +222,7 @@ function fill({ a, b, stage, text, all }) {
     })
     options(form[`${name}-commit`], measured.reverse(), String(at))
   }
-  const stages = [...new Set(series.map(([, one]) => one))].sort()
+  const stages = [...new Set(compareData.series.map(([, one]) => one))].sort()
   options(form.stage, [["", "all"], ...stages.map((one) => [one, one])], stage)
   if (document.activeElement !== form.text) form.text.value = text
   form.all.checked = all
@@ -292,8 +231,10 @@ function fill({ a, b, stage, text, all }) {
 let drawn = Promise.resolve()
 
 function show(chosen, notice) {
-  const rows = compared(chosen), told = chosen.all ? rows : rows.filter(({ kind }) => kind !== "same" && kind !== "gap")
-  const figure = document.getElementById("compared"), signed = rows.filter(({ ratio }) => ratio === null).length
+  const rows = compared(chosen)
+  const told = chosen.all ? rows : rows.filter(({ kind }) => kind !== "same" && kind !== "gap")
+  const figure = document.getElementById("compared")
+  const signed = rows.filter(({ ratio }) => ratio === null).length
   document.getElementById("answer").textContent = answer(rows, chosen)
   document.getElementById("notice").textContent = notice
   document.getElementById("rows").replaceChildren(...(told.length ? told.map(line) : [empty()]))
@@ -326,7 +267,9 @@ form.addEventListener("input", () => update({
   stage: form.stage.value, text: form.text.value, all: form.all.checked,
 }))
 form.addEventListener("submit", (event) => event.preventDefault())
-document.getElementById("swap").addEventListener("click", () => update({ ...chosen, a: chosen.b, b: chosen.a }))
+document.getElementById("swap").addEventListener("click", () => {
+  update({ ...chosen, a: chosen.b, b: chosen.a })
+})
 addEventListener("hashchange", () => {
   const next = fromAddress()
   update(next.chosen, next.notice)

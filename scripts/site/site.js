@@ -16,11 +16,21 @@ function config() {
   }
 }
 
+// Where a chart's choices are: beside the picture, of which a screen reader reads no parts.
+function choices(place) {
+  if (!place.nextElementSibling?.matches(".choices")) {
+    place.after(Object.assign(document.createElement("div"), { className: "choices" }))
+  }
+  place.nextElementSibling.replaceChildren()
+  return place.nextElementSibling
+}
+
 async function draw(figure) {
   const place = figure.querySelector(".plot")
   const spec = JSON.parse(figure.querySelector("script").textContent)
+  const bind = choices(place)
   try {
-    const { view } = await vegaEmbed(place, spec, { renderer: "svg", actions: false, config: config() })
+    const { view } = await vegaEmbed(place, spec, { renderer: "svg", actions: false, config: config(), bind })
     views.set(figure, view)
   } catch (error) {
     place.textContent = `This chart could not be drawn (${error.message}); its numbers are below.`

@@ -29,6 +29,7 @@ def site(monkeypatch):
         measured.series("dit.TimeDiT.track_diffuse", STEP, params=SIZE),
         measured.series("dit.TimeDiT.track_diffuse", [math.nan] * 8, params={"duration_s": 15, "batch": 1}),
         measured.series(WALL, FLAT, "wall", params=SIZE, doubts={7: "other work"}, intervals={7: ENDS}),
+        measured.series(WALL, [0.3], "wall", params=SIZE | {"batch": 4}),
         measured.series("parity.TrackParity.track_nmse", [-40.0, -39.9] * 4, "nmse", unit="dB"),
         measured.series("costs.TrackCost.track_flop", [1e12] * 7 + [1.2e12], unit="FLOP"),
     ]
@@ -122,6 +123,27 @@ FOCUSED = """() => {
   return [one.name || one.id || one.dataset.save || one.getAttribute("aria-label") || one.textContent.trim(),
           style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 1]
 }"""
+UP, DOWN, MACHINES = (4, 4, 1.0, 1.5, True), (6, 6, 1.5, 1.0, True), (4, 4, 1.0, 1.5, False)
+VERDICT = """([value, step, changes, from, to, machines]) => {
+  const side = (number) => ({ value: number, step, changes }), [a, b] = [{ at: from }, { at: to }]
+  b.machine = machines ? b : (a.machine = a)
+  const row = { unit: "seconds", time: true, from: side(1), to: side(value), step }
+  return verdict(row, a, b).told
+}"""
+VERDICTS = {  # of 1 s and a value, the least step, changes, places of the commits; whether of two machines
+    (1.5, 0.05, (UP,), 3, 4, False): "slower",
+    (1.01, 0.05, (UP,), 3, 4, False): "slower",  # the level moved, whatever the noise of one measurement
+    (0.6, 0.05, (UP,), 4, 3, False): "faster",
+    (1.5, 0.05, (UP,), 4, 7, False): "noise, unless a second measurement agrees",
+    (1.04, 0.05, (), 0, 7, False): "same within noise",
+    (1.02, 0.05, (DOWN, UP), 3, 7, False): "same within noise",  # reverted
+    (1.5, 0.05, (MACHINES,), 3, 4, False): "the machine's doing",
+    (1.5, 0.05, None, 3, 4, False): "noise unknown",
+    (1.001, 0.0001, (UP,), 3, 4, False): "too little to matter",
+    (1.04, 0.05, (), 3, 4, True): "same within noise",
+    (1.06, 0.05, (), 3, 4, True): "slower",
+    (1.5, None, (), 3, 4, True): "noise unknown",
+}  # fmt: skip
 OWN = "file:", "http://127.0.0.1:", "data:", "about:"
 CONTROLS = ["a-machine", "a-commit", "b-machine", "b-commit", "swap", "stage", "text", "all",
             "Series of A and B", "csv", "png"]  # fmt: skip
@@ -135,6 +157,8 @@ def test_in_a_browser(page, folder):
     page.on("request", lambda one: None if one.url.startswith(OWN) else faults.append(one.url))
     address = (folder / "compare.html").as_uri()
     _links_reproduce(page, address)
+    for case, told in VERDICTS.items():
+        assert page.evaluate(VERDICT, case) == told, case
     _what_is_no_number_is_a_word(page, address)
     _unknown_values_are_one_line(page, address)
     _keys_reach_every_control(page)
@@ -143,6 +167,8 @@ def test_in_a_browser(page, folder):
         for name in ("speed.html", f"compare.html?a=a-cpu@{named(2)}"):
             page.goto(f"{root}{folder.relative_to(folder.parents[1])}/{name}")
             page.locator(".plot svg").first.wait_for()
+            if name == "speed.html":  # what is chosen of a chart is no part of its picture, and has a name
+                page.get_by_role("combobox", name="songs at once").select_option("4")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert faults == []
 
