@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from harness import checkpoint_writing
 from harness.checkpoint_files import read_json
 from harness.checks import shown
 from harness.errors import CheckpointError, MissingPrerequisite, UsageError
@@ -107,6 +108,11 @@ def read(source: str, model: str | None = None) -> Configs:
     for path in (folder, folder / CODEC):
         stored_tensors(path, STEM)
     return configs
+
+
+def begin(source: str, model: str, folder: Path) -> None:
+    """Begin a folder of made-up weights. Raises as `harness.checkpoint_writing.begin`."""
+    checkpoint_writing.begin({folder: MODELS[source][model], folder / CODEC: CODECS[source]})
 
 
 def _parsed(model: Mapping[str, Any], codec: Mapping[str, Any], folder: Path) -> Configs:
