@@ -55,12 +55,22 @@ def parser() -> argparse.ArgumentParser:
     whole_parser = Parser(prog="python -m subjects.rvc", description="RVC, measured.")
     commands = whole_parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text, flags, run in (
-        ("rmvpe", "how long pitch takes, from 5 s to 5 min", _rmvpe, _run("bench.pitch")),
-        ("components", "networks by themselves, beside the ceiling", _components, _run("bench.components")),
-        ("full", "synthesis: text encoder, flow, generator", _full, _run("bench.synthesis")),
-        ("audio-parity", "whole conversions of a recording, compared", _audio_parity, _run("bench.audio")),
-        ("e2e", "a whole conversion in a fresh process, by PyTorch", _e2e, _run("bench.fresh")),
-        ("test", "what has to hold in PyTorch, with a control each", _test, _run("bench.proof")),
+        ("rmvpe", "how long pitch takes, from 5 s to 5 min", _rmvpe, _run("bench.commands", "rmvpe")),
+        (
+            "components",
+            "networks by themselves, beside the ceiling",
+            _components,
+            _run("bench.commands", "components"),
+        ),
+        ("full", "synthesis: text encoder, flow, generator", _full, _run("bench.commands", "full")),
+        (
+            "audio-parity",
+            "whole conversions of a recording, compared",
+            _audio_parity,
+            _run("bench.commands", "audio_parity"),
+        ),
+        ("e2e", "a whole conversion in a fresh process", _e2e, _run("bench.commands", "e2e")),
+        ("test", "what has to hold in PyTorch, with a control each", _test, _run("bench.commands", "test")),
         ("convert", "a recording in another voice, as a file", _convert, _run("generate")),
         ("costs", "what it would cost on a card that is not here", _costs, _run("costs")),
         ("write-checkpoint", "a folder of made-up weights", _write, _run("write_checkpoint")),
@@ -73,13 +83,13 @@ def parser() -> argparse.ArgumentParser:
     return whole_parser
 
 
-def _run(module: str) -> Callable[[argparse.Namespace], int]:
-    """The command in a module of this package, imported when it runs."""
+def _run(module: str, function: str = "run") -> Callable[[argparse.Namespace], int]:
+    """A command of this package, imported when it runs."""
 
     def run(options: argparse.Namespace) -> int:
         from importlib import import_module
 
-        return import_module(f"subjects.rvc.{module}").run(options)
+        return getattr(import_module(f"subjects.rvc.{module}"), function)(options)
 
     return run
 
