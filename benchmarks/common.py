@@ -8,6 +8,7 @@ picks a number out of the record. Returning the samples, not their mean, gets as
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from itertools import product
@@ -129,3 +130,26 @@ class SubjectSuite(Suite):
     def measured(self) -> dict[str, dict]:
         """Records of every combination of the parameters."""
         return measure(*self.job)
+
+
+class RunSuite(SubjectSuite):
+    """Base of a class that measures a subject with weights of the run's kind."""
+
+    @property
+    def choices(self) -> Mapping[str, Any]:  # type: ignore[override]
+        return of_the_run()
+
+
+class _StagePeaks(RunSuite):
+    """Base of the classes of the peak while a stage ran: of the process on a CPU, of what is allocated on a
+    card. In a process where nothing is timed; one that is below the weights has failed."""
+
+    kind = "footprint"
+    param_names = ("stage", "duration_s")
+
+    def cell(self, stage, duration_s):
+        return cell(self.kind, subject=self.subject, duration_s=duration_s)
+
+    @tracks("bytes")
+    def track_peak(self, _, stage, __):
+        return self.record["peaks_bytes"].get(stage, math.nan)

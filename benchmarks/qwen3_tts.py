@@ -6,11 +6,9 @@ speaker encoder in `micro.py`.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from ._matrix import QWEN3_TTS, SPEECH_STAGES, cell
-from .common import SETUP_CACHE_TIMEOUT_S, SubjectSuite, _Stages, of_the_run, tracks
+from .common import SETUP_CACHE_TIMEOUT_S, RunSuite, _StagePeaks, _Stages, tracks
 
 DURATIONS_S, BATCHES, CHUNKS = (QWEN3_TTS[name] for name in ("duration_s", "batch_size", "chunk_frames"))
 SHORT = {"duration_s": DURATIONS_S[:1]}
@@ -24,15 +22,11 @@ def _seconds(run: dict, stages: tuple[str, ...]) -> float:
     return sum(run["first_chunk_s"].get(stage, 0.0) for stage in stages)
 
 
-class _Speech(SubjectSuite):
+class _Speech(RunSuite):
     """Base of the timed classes, which one worker serves."""
 
     subject = "qwen3_tts"
     tiny = SHORT
-
-    @property
-    def choices(self) -> Mapping[str, Any]:  # type: ignore[override]
-        return of_the_run()
 
     def setup_cache(self):
         return self.measured()
@@ -180,26 +174,15 @@ class TimeSpeechNetwork(_Speech):
         return self.samples(lambda run: run["wall_s"])
 
 
-class PeakMemSpeech(SubjectSuite):
-    """The peak while a stage ran: of the process on a CPU, of what is allocated on a card. In a process where
-    nothing is timed; one that is below the weights has failed."""
+class PeakMemSpeech(_StagePeaks):
+    """The peak of memory while a stage ran."""
 
     version = "1"
     subject = "qwen3_tts"
-    kind = "footprint"
     tiny = SHORT
     params = (SPEECH_STAGES, DURATIONS_S)
-    param_names = ("stage", "duration_s")
-    choices = property(lambda self: of_the_run())
 
     def setup_cache(self):
         return self.measured()
 
     setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
-
-    def cell(self, stage, duration_s):
-        return cell(self.kind, subject=self.subject, duration_s=duration_s)
-
-    @tracks("bytes")
-    def track_peak(self, _, stage, __):
-        return self.record["peaks_bytes"].get(stage, math.nan)

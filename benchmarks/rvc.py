@@ -5,11 +5,9 @@ where there is none. What a conversion costs on a card that is not here is in `c
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from ._matrix import RVC, RVC_STAGES, cell
-from .common import SETUP_CACHE_TIMEOUT_S, SubjectSuite, _Stages, of_the_run, tracks
+from .common import SETUP_CACHE_TIMEOUT_S, RunSuite, _StagePeaks, _Stages, tracks
 
 FRAME_RATE = 100  # of all networks
 DURATIONS_S, BACKENDS = RVC["duration_s"], RVC["backend"]
@@ -18,15 +16,11 @@ IN_PIECES = ("rmvpe", "flow", "synthesis")  # and with norms in them; the others
 NORMS = (*IN_PIECES, "hubert")
 
 
-class _Conversion(SubjectSuite):
+class _Conversion(RunSuite):
     """Base of the classes that one worker serves."""
 
     subject = "rvc"
     tiny = SHORT
-
-    @property
-    def choices(self) -> Mapping[str, Any]:  # type: ignore[override]
-        return of_the_run()
 
     def setup_cache(self):
         return self.measured()
@@ -218,26 +212,15 @@ class TrackRVCColdStart(_Conversion):
         return self.samples(lambda run: run["phases_s"][phase])
 
 
-class PeakMemConversion(SubjectSuite):
-    """The peak while a stage ran: of the process on a CPU, of what is allocated on a card. In a process where
-    nothing is timed; one that is below the weights has failed."""
+class PeakMemConversion(_StagePeaks):
+    """The peak of memory while a stage ran."""
 
     version = "1"
     subject = "rvc"
-    kind = "footprint"
     tiny = SHORT
     params = (RVC_STAGES, DURATIONS_S)
-    param_names = ("stage", "duration_s")
-    choices = property(lambda self: of_the_run())
 
     def setup_cache(self):
         return self.measured()
 
     setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
-
-    def cell(self, stage, duration_s):
-        return cell(self.kind, subject=self.subject, duration_s=duration_s)
-
-    @tracks("bytes")
-    def track_peak(self, _, stage, __):
-        return self.record["peaks_bytes"].get(stage, math.nan)

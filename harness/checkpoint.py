@@ -54,7 +54,8 @@ class SafetensorsFile:
         return self._shapes
 
     def read(self, name: str) -> Tensor:
-        """The tensor, in memory of its own. Raises CheckpointError when its bytes cannot be read."""
+        """The tensor, in memory of its own. Raises CheckpointError when its bytes cannot be read, or are not
+        all finite numbers."""
         stored = self._tensors[self._prefix + name]
         tensor = torch.empty(stored.shape, dtype=DTYPES[stored.dtype], device="cpu")
         content = tensor.view(-1).view(torch.uint8).numpy().data
@@ -62,7 +63,19 @@ class SafetensorsFile:
             file.seek(stored.start)
             if file.readinto(content) < len(content):
                 raise CheckpointError(f"{stored.path}: unreadable (it ends in {name}); download it again")
-        return tensor
+        return finite(tensor, name, str(stored.path))
+
+
+def finite(tensor: Tensor, name: str, where: str) -> Tensor:
+    """`tensor`, as it was read from a file: one pass over it, which holds nothing beside it.
+
+    What is drawn by logits that are not numbers sounds like anything else. Raises CheckpointError unless all
+    values are finite.
+    """
+    bounds = tensor.aminmax() if tensor.is_floating_point() and tensor.numel() else ()  # a NaN is both
+    if not all(bool(bound.isfinite()) for bound in bounds):
+        raise CheckpointError(f"{where}: {name} has values that are not numbers; download it again")
+    return tensor
 
 
 def check_shapes(expected: Mapping[str, Shape], weights: Weights) -> None:

@@ -1,21 +1,48 @@
-"""Checkpoint folders of made-up weights, one tensor in memory at a time; each file is whole or absent."""
+"""Checkpoint folders of made-up weights, one tensor in memory at a time; each file is whole or absent.
+
+A folder is begun before torch is imported, which waits until tensors are drawn.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from harness.errors import UsageError
+from harness.errors import MissingPrerequisite, UsageError
 from harness.files import regular, replacing, write_whole
-from harness.random_weights import RandomWeights
 from harness.tensor_files import Shape
 
-SAFETENSORS_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16"}
+if TYPE_CHECKING:
+    from harness.random_weights import RandomWeights
+
+SAFETENSORS_NAMES = {"torch.float32": "F32", "torch.bfloat16": "BF16"}
+
+
+def begin(configs: Mapping[Path, dict[str, Any]]) -> None:
+    """Make the folders of a checkpoint, each with its `config.json`, by which what is begun is known.
+
+    Raises UsageError for one that holds something else, OSError where it cannot be written.
+    """
+    contents = {path: json_file(config) for path, config in configs.items()}
+    for path, content in contents.items():
+        check_free(path, content)
+    for path, content in contents.items():
+        path.mkdir(parents=True, exist_ok=True)
+        write_whole(path / "config.json", content)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Have an OSError of the block be a MissingPrerequisite about `folder`, where a command writes."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot write the checkpoint: {error.strerror}"
+        raise MissingPrerequisite(f"folder: {str(folder)!r}: {reason}") from None
 
 
 def check_free(path: Path, config: bytes) -> None:
@@ -60,13 +87,15 @@ def shards(shapes: Mapping[str, Shape], count: int) -> list[list[str]]:
 
 def save(path: Path, weights: RandomWeights, names: Sequence[str]) -> None:
     """A safetensors file of `names`: the header's length, the header, then each tensor as it is drawn."""
+    import torch
+
     names, shapes = sorted(names), weights.shapes()
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in names:
         start, end = end, end + math.prod(shapes[name]) * weights.dtype.itemsize
         header[name] = {
-            "dtype": SAFETENSORS_NAMES[weights.dtype],
+            "dtype": SAFETENSORS_NAMES[str(weights.dtype)],
             "shape": shapes[name],
             "data_offsets": (start, end),
         }

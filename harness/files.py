@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
 
-from harness.errors import MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite, UsageError
 
 HEAD_BYTES = 4096  # of a file, by which it is told what it is
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # what a file system says that has no hard links
@@ -44,6 +44,15 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write `path` completely or not at all. Raises OSError."""
     with replacing(path) as part:
         part.write_bytes(data)
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    """As `write_whole`, of a file that a run writes again and again. Raises BenchError."""
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror}; it is as before"
+        raise BenchError(f"{str(path)!r}: {reason}") from None
 
 
 def add(path: Path, write: Callable[[Path], object]) -> Path:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.checkpoint import finite
 from harness.checkpoint_files import opened
 from harness.checks import shown
 from harness.errors import CheckpointError
@@ -76,4 +77,5 @@ class PickledWeights:
         return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
 
     def read(self, name: str) -> Tensor:
-        return self._tensors[name]
+        """The tensor. Raises CheckpointError unless all values are finite."""
+        return finite(self._tensors[name], name, self.where)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustment, Fallback
@@ -114,6 +114,43 @@ class Engine(Protocol):
 
     def run(self, plan: Any, save_dir: Path | None = None) -> Any:
         """Run `plan` as it is; its files go under `save_dir` where one is given."""
+        ...
+
+
+class Elsewhere(Protocol):
+    """Networks of a setup in another backend, in a process of its own while this is entered."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: Any) -> None: ...
+
+    def call(self, name: str, inputs: tuple[Tensor, ...]) -> Any:
+        """One call of a component: its `seconds`, and its `output` on the host."""
+        ...
+
+    def run(self, plan: Any, save_dir: Path | None = None) -> Any:
+        """As `Engine.run`."""
+        ...
+
+
+class Compared(Protocol):
+    """What a subject may offer besides: without it, benchmarks that ask for it are n/a. Methods import torch,
+    and raise MissingPrerequisite for a backend that is not here."""
+
+    def elsewhere(self, backend: str, setup: Any) -> Elsewhere:
+        """The networks of a setup in `backend`."""
+        ...
+
+    def distance(self, setup: Any, part: str, comparison: str) -> Mapping[str, Any]:
+        """How far `part` is from itself made another way: `relative_rms`, which decides, and its `limit`."""
+        ...
+
+    def accuracy(self, voice: str) -> Mapping[str, float | None]:
+        """How right what is told of a made-up `voice` is."""
+        ...
+
+    def fresh(self, plan: Any) -> Mapping[str, Any]:
+        """What a new process takes that runs `plan` twice: `import_s`, `load_s`, `first_call_s`,
+        `second_call_s`, `peak_rss_bytes`; and what is wrong with what it made, or None, as `problem`."""
         ...
 
 

@@ -100,6 +100,57 @@ LIGHT = {
     ),
 }
 CONTROL = "import acestep.engine"
+# Commands that cannot be run, and the exit codes that they end with.
+RVC, TTS, HERE = "subjects.rvc", "subjects.qwen3_tts", "--source synthetic-tiny"
+REFUSED = {
+    **{
+        f"{RVC} {command} {HERE} {flags}": code
+        for command in ("rmvpe", "components", "full", "audio-parity", "e2e", "test")
+        for flags, code in (
+            ("--runs 0", 2),
+            ("--device cuda:99", 3),
+            ("--json /nowhere/a.json", 2),
+            ("--mlx-only", 2 if command == "test" else 3),
+        )
+    },
+    f"{RVC} full {HERE} --threads 0": 2,
+    f"{RVC} full {HERE} --pytorch-only --mlx-only": 2,
+    f"{RVC} full {HERE} --device tpu": 2,
+    f"{RVC} full {HERE} --model 44k": 2,
+    f"{RVC} components {HERE} --component vae": 2,
+    f"{RVC} components {HERE} --duration 0": 2,
+    f"{RVC} rmvpe {HERE} --quick --duration 1": 2,
+    f"{RVC} rmvpe {HERE} --duration 0.01": 2,
+    f"{RVC} full {HERE} --duration 1e9": 2,
+    f"{RVC} full --source /nowhere": 3,
+    f"{RVC} full {HERE} --pt-model /nowhere.pth": 3,
+    f"{RVC} audio-parity {HERE} --audio /nowhere.wav": 3,
+    f"{RVC} audio-parity {HERE} --output-dir a": 2,
+    f"{RVC} audio-parity {HERE} --save-outputs --output-dir /dev/null/a": 3,
+    f"{RVC} e2e {HERE} --audio /nowhere.wav": 3,
+    f"{RVC} test {HERE} --frames 0": 2,
+    f"{RVC} convert examples/audio/sung.ogg {HERE} --threads 0": 2,
+    f"{RVC} convert examples/audio/sung.ogg {HERE} --out /dev/null/a": 3,
+    f"{RVC} convert examples/audio/sung.ogg {HERE} --speaker 99": 2,
+    f"{RVC} write-checkpoint synthetic-tiny docs": 2,
+    f"{RVC} write-checkpoint synthetic-tiny /dev/null/a": 3,
+    f"{RVC} write-checkpoint synthetic-tiny a --seed -1": 2,
+    f"{TTS} bench {HERE} --iterations 0": 2,
+    f"{TTS} bench {HERE} --device cuda:99": 3,
+    f"{TTS} bench {HERE} --chunk 2": 2,
+    f"{TTS} bench {HERE} --benchmark-output docs/rvc.md": 2,
+    f"{TTS} generate {HERE}": 2,
+    f"{TTS} generate hi {HERE} --threads 0": 2,
+    f"{TTS} write-checkpoint synthetic-tiny docs": 2,
+    f"{TTS} write-checkpoint synthetic-tiny /dev/null/a": 3,
+    f"{TTS} write-checkpoint synthetic-tiny a --seed -1": 2,
+}
+READY = """
+import subjects.qwen3_tts.__main__, subjects.qwen3_tts.bench
+import subjects.rvc.__main__, subjects.rvc.bench.commands
+from subjects.rvc.backends import mlx_process
+mlx_process.absent = lambda: "mlx is not installed"
+"""
 REPORT = """
 import sys
 try:
@@ -108,6 +159,13 @@ except SystemExit as end:
     assert not end.code, end.code
 print("imported:", *sorted({modules!r} & sys.modules.keys()))
 """
+COMMAND = """
+import sys
+from {module}.__main__ import main
+code = main({words!r})
+print("imported:", *sorted({{"torch"}} & sys.modules.keys()))
+sys.exit(code)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +173,23 @@ def answers() -> dict[str, Answer]:
     rows = LIGHT | {"the control": (CONTROL, ("torch",))}
     programs = [REPORT.format(code=code, modules=set(modules)) for code, modules in rows.values()]
     return dict(zip(rows, run_each(programs), strict=True))
+
+
+@pytest.fixture(scope="module")
+def refusals() -> dict[str, Answer]:
+    programs = []
+    for command in REFUSED:
+        module, *words = command.split()
+        programs.append(COMMAND.format(module=module, words=words))
+    return dict(zip(REFUSED, run_each(programs, READY), strict=True))
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_what_cannot_be_run_is_refused_before_torch(refusals, command):
+    code, out, err = refusals[command]
+    lines = [line for line in err.splitlines() if "warning: " not in line]
+    assert (code, len(lines)) == (REFUSED[command], 1), err
+    assert out.splitlines()[-1] == "imported:"
 
 
 @pytest.mark.parametrize("name", LIGHT)

@@ -29,9 +29,20 @@ def of_commit(name: str):
         raise Unsupported(f"this commit: {error}") from None
 
 
-def package(name: str) -> str:
-    """The package of a subject."""
-    return commit_module("harness.registry").SUBJECTS[name].rpartition(".")[0]
+def offered(measured, name: str) -> Callable:
+    """What the subject of a commit may offer (`harness.subject.Compared`). Raises Unsupported without it, and
+    where it lacks something here."""
+    if not hasattr(measured, name):
+        raise Unsupported(f"this commit's {measured.name} offers no {name}")
+    missing = commit_module("harness.errors").MissingPrerequisite
+
+    def call(*given):
+        try:
+            return getattr(measured, name)(*given)
+        except missing as error:
+            raise Unsupported(str(error)) from None
+
+    return call
 
 
 def subject(name: str, choices: str, cells: str) -> tuple[dict, list, Callable]:
@@ -49,17 +60,17 @@ def subject(name: str, choices: str, cells: str) -> tuple[dict, list, Callable]:
                 return growing(network, matrix.of_subject(name, matrix.SUBJECTS[name])["length_s"], setup)
             if backend == TORCH:
                 return component(network, fields["size"], setup)
-            with elsewhere(name, backend, setup) as there:
+            with offered(measured, "elsewhere")(backend, setup) as there:
                 return component_elsewhere(there, network, fields["size"])
         if cell.kind == "parity":
-            return held(commit_module(f"{package(name)}.bench.parity"), setup, **fields)
+            return held(offered(measured, "distance")(setup, fields["part"], fields["comparison"]))
         if cell.kind == "accuracy":
-            return {"accuracy": commit_module(f"{package(name)}.bench.parity").pitch_accuracy(**fields)}
+            return {"accuracy": offered(measured, "accuracy")(fields["voice"])}
         plan = measured.resolve(measured.request(**fields), setup)
         if cell.kind == "cold":
-            return cold(commit_module(f"{package(name)}.bench.fresh"), plan)
+            return cold(offered(measured, "fresh"), plan)
         if backend != TORCH:
-            with elsewhere(name, backend, setup) as there:
+            with offered(measured, "elsewhere")(backend, setup) as there:
                 return request(measured, there, plan)
         return REQUESTS[cell.kind](measured, engine, plan)
 
@@ -160,14 +171,6 @@ def ready(network, setup) -> tuple:
     return model, call
 
 
-def elsewhere(name: str, backend: str, setup):
-    """The networks of a subject in another backend, in a process of its own. Raises Unsupported."""
-    process = commit_module(f"{package(name)}.backends.{backend}_process")
-    if reason := process.absent():
-        raise Unsupported(f"{backend}: {reason}")
-    return process.Mlx(setup)
-
-
 def component_elsewhere(there, network, size: int) -> dict:
     """As `component`, of a backend in a process of its own."""
     import torch
@@ -178,15 +181,11 @@ def component_elsewhere(there, network, size: int) -> dict:
     return {"runs": runs[1:], "counts": {"flop": flop, "bytes": size_bytes}}
 
 
-def cold(fresh, plan) -> dict:
+def cold(fresh: Callable, plan) -> dict:
     """Phases of fresh processes that load the subject and run `plan` twice; files are in memory already."""
-    import torch
-
     runs = []
-    processes = commit_module("harness.processes").Processes
     for _ in range(min(STARTS, REPEATS)):
-        with processes(1) as one:
-            [run] = one.map(partial(fresh.converted, threads=torch.get_num_threads()), [plan])
+        run = fresh(plan)
         if run["problem"]:
             raise RuntimeError(run["problem"])
         phases = {phase: run[key] for phase, key in PHASES.items()}
@@ -202,12 +201,8 @@ PHASES = {
 }
 
 
-def held(parity, setup, part: str, comparison: str) -> dict:
+def held(distance: dict) -> dict:
     """How far a part is from itself made another way; over its limit it has failed."""
-    try:
-        distance = parity.distance(setup, part, comparison)
-    except commit_module("harness.errors").MissingPrerequisite as error:
-        raise Unsupported(str(error)) from None
     record = {"parity": distance}
     if distance["relative_rms"] is None or distance["relative_rms"] > distance["limit"]:
         reason = f"off by {distance['relative_rms']} of its RMS, {distance['limit']} is the limit"

@@ -45,6 +45,7 @@ class BlockConfig(Schema, frozen=True, kw_only=True):
     head_dim: Annotated[int, Meta(ge=2, le=512, multiple_of=2)]  # RoPE turns its halves
     rms_norm_eps: Annotated[float, Meta(ge=1e-12, le=0.01)] = 1e-6
     rope_theta: Annotated[float, Meta(ge=1, le=1e12)] = 1_000_000.0
+    hidden_act: Literal["silu"] = "silu"
 
     def contradiction(self) -> str | None:
         heads, shared = self.num_attention_heads, self.num_key_value_heads

@@ -24,8 +24,8 @@ import msgspec
 from msgspec.structs import replace
 
 from harness.checks import shown
-from harness.errors import BenchError, MissingPrerequisite, UsageError
-from harness.files import held, keep, lock_of, regular, would_be_lost, writable, write_whole
+from harness.errors import MissingPrerequisite, UsageError
+from harness.files import held, keep, lock_of, regular, rewrite, would_be_lost, writable
 from harness.records import schema as record
 from harness.records.forms import form_of, only_shown
 from harness.records.schema import Header, Item, Profile
@@ -112,12 +112,7 @@ class Writer:
         self._lock.close()
 
     def _write(self) -> None:
-        data = self._form(Profile(run=self.header, items=tuple(self._items.values())))
-        try:
-            write_whole(self._path, data)
-        except OSError as error:
-            where = str(self._path)
-            raise BenchError(f"{where!r}: cannot be written: {error.strerror}; it is as before") from None
+        rewrite(self._path, self._form(Profile(run=self.header, items=tuple(self._items.values()))))
 
 
 def load(path: Path) -> tuple[Header, list[Item]]:

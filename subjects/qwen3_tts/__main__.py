@@ -17,62 +17,36 @@ if __name__ == "__main__":  # before anything else is imported
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness import console
+from harness import commands
 from harness.cards import DEFAULT
+from harness.commands import Add, Command
 from harness.console import Parser, named
 from harness.dtypes import AUTO
 from harness.dtypes import NAMES as DTYPES
-from harness.errors import BenchError
-from harness.flags import number, spelled, spellings, whole
+from harness.flags import number, whole
 from subjects.qwen3_tts.layout import DEFAULT_VARIANT, SYNTHETIC, VARIANTS
 
 FIXTURES = ("short", "medium", "long")
 DEVICES = "cpu, mps, cuda or cuda:N"
-Add = Callable[..., object]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    words = sys.argv[1:] if argv is None else argv
-
-    def command() -> int:
-        options = parser().parse_args(words)
-        with spelled(spellings(options.parser, words)):
-            return options.run(options)
-
-    return console.run("qwen3_tts", command, unwritten=BenchError.exit_code)
+    return commands.main("qwen3_tts", parser, argv)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The commands and their flags."""
-    whole_parser = Parser(prog="python -m subjects.qwen3_tts", description="Qwen3-TTS, measured.")
-    commands = whole_parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, text, flags, run in (
-        ("bench", "how long it takes here, stage by stage", _bench, _run("bench")),
-        ("costs", "what it would cost on a card that is not here", _costs, _run("costs")),
-        ("generate", "speech as files", _generate, _run("generate")),
-        ("write-checkpoint", "a folder of made-up weights", _write, _run("write_checkpoint")),
-    ):
-        one = commands.add_parser(
-            name, help=text, epilog="In round brackets the default.", allow_abbrev=False
-        )
-        flags(one.add_argument)
-        one.set_defaults(run=run, parser=one)
-    return whole_parser
-
-
-def _run(module: str) -> Callable[[argparse.Namespace], int]:
-    """The command in a module of this package, imported when it runs."""
-
-    def run(options: argparse.Namespace) -> int:
-        from importlib import import_module
-
-        return import_module(f"subjects.qwen3_tts.{module}").run(options)
-
-    return run
+    each = (
+        Command("bench", "how long it takes here, stage by stage", _bench, "bench:run"),
+        Command("costs", "what it would cost on a card that is not here", _costs, "costs:run"),
+        Command("generate", "speech as files", _generate, "generate:run"),
+        Command("write-checkpoint", "a folder of made-up weights", _write, "write_checkpoint:run"),
+    )
+    return commands.parser("subjects.qwen3_tts", "Qwen3-TTS, measured.", each)
 
 
 def _engine(add: Add) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -74,19 +74,13 @@ def run(options: argparse.Namespace) -> int:
     if first is None:
         raise MissingPrerequisite("device: none of those that were named is here; use cpu")
     with _Record(options, first) as record:
-        failed = False
         for (device, dtype), setup in zip(combinations, setups, strict=True):
-            if isinstance(setup, MissingPrerequisite):
-                for fixture in fixtures:
-                    record.add(_absent(options, fixture, device, dtype, str(setup)))
+            if isinstance(setup, Setup):
+                _measure(options, setup, fixtures, record, trace)
                 continue
-            items = list(_measured(options, setup, fixtures, record, trace))
-            failed = failed or any(item.status != "ok" for item in items)
-        print(tables.summary(record.items))
-        for item in record.items:
-            if item.typical:
-                print(f"\n{tables.stages(item)}")
-    return 1 if failed else 0
+            for fixture in fixtures:
+                record.row(_absent(options, fixture, device, dtype, str(setup)))
+    return 1 if any(item.status not in ("ok", "skip") for item in record.items) else 0
 
 
 def _changes(options: argparse.Namespace) -> dict[str, Any]:
@@ -110,10 +104,12 @@ def _setup(options: argparse.Namespace, device: str, dtype: str) -> Setup | Miss
 
 
 class _Record:
-    """Where items go: the terminal in the end, and the files that are named."""
+    """Where items go as soon as they are measured: the terminal, and the files that are named. However the
+    block ends, their stages are told."""
 
     def __init__(self, options: argparse.Namespace, setup: Setup):
         self.items: list[Item] = []
+        self._in_table = False
         self._opened = ExitStack()
         self._writers: list[Writer] = []
         header = making.header(SUBJECT, setup, MODE, argv=sys.argv[1:])
@@ -128,7 +124,25 @@ class _Record:
                     self._writers.append(opened.enter_context(Writer(path, header, **form)))
             self._opened = opened.pop_all()
 
-    def add(self, item: Item) -> None:
+    def row(self, item: Item) -> None:
+        """Show an item as a row of the table, and write it."""
+        lines = [tables.row(item)] if self._in_table else [tables.heads(), tables.row(item)]
+        self._in_table = True
+        self._add(item, "\n".join(lines))
+
+    def block(self, text: str, item: Item | None = None) -> None:
+        """Show what is no row, and write `item` anew, which it is of."""
+        self._in_table = False
+        self._add(item, f"\n{text}\n")
+
+    def _add(self, item: Item | None, text: str) -> None:
+        try:
+            print(text, flush=True)
+        finally:
+            if item:
+                self._write(item)
+
+    def _write(self, item: Item) -> None:
         self.items = [one for one in self.items if one.key != item.key] + [item]
         for writer in self._writers:
             known = {"machine": machine.read(), "versions": machine.versions()}
@@ -139,7 +153,12 @@ class _Record:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
-        self._opened.__exit__(kind, *rest)
+        try:
+            if self.items:
+                stages = (f"\n{tables.stages(item)}" for item in self.items if item.typical)
+                print("\n".join((tables.NOTE, *stages)))
+        finally:
+            self._opened.__exit__(kind, *rest)
 
 
 def _requested(options: argparse.Namespace, fixture: Fixture, device: str, dtype: str) -> dict[str, Any]:
@@ -164,14 +183,14 @@ def _absent(options: argparse.Namespace, fixture: Fixture, device: str, dtype: s
     )
 
 
-def _measured(
+def _measure(
     options: argparse.Namespace,
     setup: Setup,
     fixtures: Sequence[Fixture],
     record: _Record,
     trace: Path | None,
-) -> Iterator[Item]:
-    """An item for each fixture on one engine."""
+) -> None:
+    """An item of each fixture on one engine."""
     plans = [resolve(fixture.request, setup) for fixture in fixtures]
     for warning in dict.fromkeys(warning for plan in plans for warning in plan.warnings):
         console.say("qwen3_tts", f"warning: {warning}")
@@ -180,15 +199,13 @@ def _measured(
     for fixture, plan in zip(fixtures, plans, strict=True):
         requested = _requested(options, fixture, setup.device, setup.dtype)
         item = replace(bench.item(plan, requested), input=fixture.source)
-        record.add(item)
+        record.row(item)
         if item.typical and options.profile_memory:
             found = bench.memory(plan)
             status = {"status": "invalid", "error": found.error} if found.error else {}
             item = replace(item, memory_by_stage=found, **status)
-            record.add(item)
-            print(f"{tables.memory(fixture.source.name, found)}\n")
+            record.block("\n".join((tables.memory(fixture.source.name, found), *tables.problem(item))), item)
         if item.typical and trace:
             chrome_trace.kernels(lambda plan=plan: bench.once(plan), trace)
-            print(f"trace    {harmless(str(trace))} (open it at ui.perfetto.dev)\n")
+            record.block(f"trace    {harmless(str(trace))} (open it at ui.perfetto.dev)")
             trace = None  # of one input
-        yield item

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from harness import checkpoint_writing
 from harness.checkpoint_files import read_json
 from harness.checks import shown
 from harness.errors import CheckpointError, MissingPrerequisite, UsageError
@@ -29,14 +30,19 @@ from subjects.qwen3_tts.config import (
 from subjects.qwen3_tts.layout import (
     BASE,
     CODEC,
+    CODEC_VOCAB,
     DEFAULT_VARIANT,
+    DIALECTS,
     ENVIRONMENT,
     FULL,
+    LANGUAGES,
     MODEL_IDS,
+    SPEAKERS,
     STEM,
     SYNTHETIC,
     TALKER_IDS,
     TEMPLATE_IDS,
+    TEXT_VOCAB,
     TINY,
     VARIANTS,
 )
@@ -104,6 +110,11 @@ def read(source: str, model: str | None = None) -> Configs:
     return configs
 
 
+def begin(source: str, model: str, folder: Path) -> None:
+    """Begin a folder of made-up weights. Raises as `harness.checkpoint_writing.begin`."""
+    checkpoint_writing.begin({folder: MODELS[source][model], folder / CODEC: CODECS[source]})
+
+
 def _parsed(model: Mapping[str, Any], codec: Mapping[str, Any], folder: Path) -> Configs:
     place, codec_place = str(folder / "config.json"), str(folder / CODEC / "config.json")
     named = parse_config(model, Named, place)
@@ -118,6 +129,7 @@ def _parsed(model: Mapping[str, Any], codec: Mapping[str, Any], folder: Path) ->
     for key, (section, number) in expected.items():
         if section.get(key, number) != number:
             raise CheckpointError(f"{place}: {key}: {shown(section[key])} is not allowed; use {number}")
+    _check_names(talker, f"{place}: talker_config")
     predictor = _section(talker, "code_predictor_config", place)
     configs = Configs(
         variant,
@@ -146,6 +158,25 @@ def _section(config: Mapping[str, Any], key: str, place: str) -> Mapping[str, An
     return config[key]
 
 
+def _check_names(talker: Mapping[str, Any], place: str) -> None:
+    """Hold tables by names of languages and speakers to the published rows, which are those that are spoken
+    with. Names that are not published have no use here. Raises CheckpointError."""
+    dialects = {name: PUBLISHED.dialects.get(name, False) for name in PUBLISHED.speakers}
+    for key, known in (
+        (LANGUAGES, PUBLISHED.languages),
+        (SPEAKERS, PUBLISHED.speakers),
+        (DIALECTS, dialects),
+    ):
+        table = talker.get(key, {})
+        if not isinstance(table, dict):
+            raise CheckpointError(f"{place}: {key}: {shown(table)} is not allowed; use an object, by name")
+        for name, value in known.items():
+            if name in table and (table[name] != value or type(table[name]) is not type(value)):
+                raise CheckpointError(
+                    f"{place}: {key}: {name}: {shown(table[name])} is not allowed; use {shown(value)}"
+                )
+
+
 def _contradiction(configs: Configs) -> str | None:
     """What does not fit a network to those around it, or None."""
     groups = configs.talker.num_code_groups
@@ -159,6 +190,12 @@ def _contradiction(configs: Configs) -> str | None:
         return f"code_predictor_config: vocab_size: over codebook_size, {configs.decoder.codebook_size}"
     if (samples := configs.decoder.hop) != FRAME_SAMPLES:
         return f"decoder_config: upsample_rates make {samples} samples a frame; {FRAME_SAMPLES} are needed"
+    for name, rows, needed in (
+        ("vocab_size", configs.talker.vocab_size, CODEC_VOCAB),
+        ("text_vocab_size", configs.talker.text_vocab_size, TEXT_VOCAB),
+    ):
+        if rows < needed:
+            return f"talker_config: {name}: {rows} is not allowed; use {needed}, of which prompts name rows"
     width = configs.talker.hidden_size
     if configs.speaker and configs.speaker.enc_dim != width:
         return f"speaker_encoder_config: enc_dim: use {width}, the hidden_size of the talker"

@@ -11,28 +11,18 @@ recorded, `decode`, `save`; with `other` they are the wall.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.device import (
-    describe,
-    hold_precision,
-    keep_freed_memory,
-    resolve_device,
-    resolve_dtype,
-    return_freed_memory,
-    synchroniser,
-)
+from harness.device import describe, resolve_dtype
+from harness.engine import LoadedEngine, loaded, read_back
 from harness.graphs import Graphs
 from harness.memory import MemoryBudget
 from harness.nn.blocks import flash_serves
 from harness.nn.islands import islands
 from harness.spans import Times, record
-from harness.stage_memory import StageMemory
 from harness.stream import Stream
 from subjects.qwen3_tts import decoding, plan, weights
 from subjects.qwen3_tts.decoding import Pieces
@@ -45,42 +35,17 @@ from subjects.qwen3_tts.utterance import Hooks, Run, Utterance, audios, sampling
 from subjects.qwen3_tts.weights import Networks, Source, open_source
 
 
-class Engine:
+class Engine(LoadedEngine[Networks, Setup]):
     """Loaded networks on one device. Make one with `Engine.load`; it serves any number of requests."""
 
-    def __init__(
-        self,
-        networks: Networks,
-        setup: Setup,
-        budget: MemoryBudget,
-        environment: Mapping[str, Any],
-        load_s: float,
-    ):
-        self.networks = networks
-        self.setup = setup
-        self.budget = budget
-        self.environment = environment
-        self.load_s = load_s
-        self._sync = synchroniser(networks.device)
+    choose = Setup.choose
+
+    def __init__(self, *parts: Any):
+        super().__init__(*parts)
         self._turn = 0  # requests so far
         # The last, which the next request may need again.
         self._loops: dict[tuple[Any, ...], FrameLoop] = {}
         self._decoders: dict[tuple[Any, ...], Pieces] = {}
-
-    @classmethod
-    def load(
-        cls,
-        source: str | Path | None = None,
-        *,
-        threads: int | None = None,
-        budget: MemoryBudget | None = None,
-        **choices: Any,
-    ) -> Engine:
-        """Load what every request needs; `choices` are those of `Setup.choose`, which says what they mean.
-
-        Raises UsageError, MissingPrerequisite or CheckpointError, each naming what and where.
-        """
-        return cls.from_setup(Setup.choose(source, **choices), threads=threads, budget=budget)
 
     @classmethod
     def from_setup(
@@ -94,20 +59,14 @@ class Engine:
     ) -> Engine:
         """Load what a setup says. Raises as `load` does. `held`: its weights, where they are open already;
         `device`: what stands in for its own."""
-        start = time.perf_counter()
-        if threads:
-            torch.set_num_threads(threads)
-        place = resolve_device(device or setup.device)
-        hold_precision(place)
-        budget = budget or MemoryBudget(place)
-        return_freed_memory()  # while loading: of what passes through, nothing is needed again
         configs = setup.configs
-        dtype = resolve_dtype(setup.dtype, place, configs.stored_dtype)
-        networks = weights.load(held or open_source(setup.source, setup.model), configs, place, dtype)
-        keep_freed_memory(place)
-        if sync := synchroniser(place):
-            sync()
-        return cls(networks, setup, budget, _environment(setup, networks), time.perf_counter() - start)
+
+        def load(place: torch.device) -> Networks:
+            dtype = resolve_dtype(setup.dtype, place, configs.stored_dtype)
+            return weights.load(held or open_source(setup.source, setup.model), configs, place, dtype)
+
+        networks, budget, load_s = loaded(device or setup.device, load, threads=threads, budget=budget)
+        return cls(networks, setup, budget, _environment(setup, networks), load_s)
 
     def resolve(self, request: Request) -> Plan:
         """What a request would run here."""
@@ -144,16 +103,6 @@ class Engine:
             batch, before = Utterance(self.networks, plan).behind(batch)
             wave = decoding.whole(self.networks.decoder, batch, skipped=before).float().cpu()
         return audios(wave, [item.shape[-1] for item in codes], plan.request.seeds)
-
-    def peaks_bytes(self) -> dict[str, int]:
-        """Peaks of memory since they were reset, from each source the device has."""
-        if self.networks.device.type == "cpu":
-            return {"rss": self.budget.peak_bytes()}
-        return {"allocated": self.budget.peak_allocated_bytes(), "reserved": self.budget.peak_bytes()}
-
-    def stage_memory(self) -> StageMemory:
-        """What reads memory where each stage of the runs inside it ends."""
-        return StageMemory(self.networks.device, self.budget, lambda: self.networks.weights_bytes)
 
     def _loop(self, plan: Plan) -> FrameLoop:
         """The memory and the steps of a plan; those of the request before, where they are the same."""
@@ -209,10 +158,8 @@ class Engine:
 
 def _environment(setup: Setup, networks: Networks) -> dict[str, Any]:
     """What the engine runs on and with, for records: device and dtype as the weights have them."""
-    tensors = [tensor for _, module in networks.modules() for tensor in module.parameters()]
-    devices = sorted({str(tensor.device) for tensor in tensors})
     return {
-        "device": ", ".join(devices),
+        "device": read_back(networks, "device"),
         "device_name": describe(networks.device),
         "dtype": str(networks.dtype).removeprefix("torch."),
         "islands": ", ".join(

@@ -161,6 +161,10 @@ class FrameLoop:
         """Whether every item has ended: read back."""
         return bool(self._ended.all())
 
+    def finite(self) -> bool:
+        """Whether the last logits are numbers, read back: what is none stays in the KV cache, so in them."""
+        return bool(self.logits.isfinite().all())
+
     def counts(self) -> Counts:
         """Of the request so far."""
         steps = max(self._done - 1, 0)

@@ -39,6 +39,7 @@ IM_START, IM_END, ASSISTANT, USER, NEWLINE = 151_644, 151_645, 77_091, 872, 198
 TEMPLATE_IDS = {"im_start_token_id": IM_START, "im_end_token_id": IM_END, "assistant_token_id": ASSISTANT}
 # Keys of the published configurations, by what they are in a prompt (`prompt.ControlIds`).
 MODEL_IDS = {"tts_pad": "tts_pad_token_id", "tts_bos": "tts_bos_token_id", "tts_eos": "tts_eos_token_id"}
+LANGUAGES, SPEAKERS, DIALECTS = "codec_language_id", "spk_id", "spk_is_dialect"
 TALKER_IDS = {
     "pad": "codec_pad_id",
     "bos": "codec_bos_id",

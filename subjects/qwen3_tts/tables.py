@@ -17,6 +17,7 @@ MIB = 2**20
 WIDTH = 79
 SUMMARY = ("input", "device", "dtype", "audio s", "wall s", "first ms", "rtf", "x real", "tok/s", "MiB")
 WIDTHS = (8, 8, 9, 8, 9, 9, 8, 8, 7, 5)
+NOTE = "rtf: wall over audio, x real its inverse; tok/s: in talker_decode alone"
 FIRST = {  # what the time to the first chunk is made of, by stages
     "prefill": ("prompt", "talker_prefill"),
     "frames": ("sampling", "code_predictor", "talker_decode"),
@@ -24,38 +25,37 @@ FIRST = {  # what the time to the first chunk is made of, by stages
 }
 
 
-def summary(items: Sequence[Item]) -> str:
-    """A line for each item; of one that did not run, why."""
-    lines = [_row(SUMMARY), "-" * WIDTH]
-    for item in items:
-        name, effective = _name(item), item.effective
-        typical = item.typical
-        if typical is None:
-            lines += _told(item, f"{effective.get('device', '')}: ")
-            continue
-        stream = typical.stream
-        first_ms = None if stream is UNSET else stream.time_to_first_chunk_ms  # type: ignore[union-attr]
-        tokens, talker_s = item.counts["talker_tokens"], typical.stages_s.get("talker_decode")
-        lines.append(
-            _row(
-                (
-                    name,
-                    str(effective["device"]),
-                    str(effective["dtype"]),
-                    f"{item.counts['audio_s']:.2f}",
-                    f"{typical.wall_s:.3f}",
-                    NONE if first_ms is None else f"{first_ms:.1f}",
-                    f"{item.rtf:.3f}",
-                    f"{1 / item.rtf:.3f}" if item.rtf else NONE,
-                    f"{tokens / talker_s:.1f}" if talker_s else NONE,
-                    f"{max(item.memory_bytes.values(), default=0) / MIB:.0f}" if item.memory_bytes else NONE,
-                )
-            )
-        )
-        if item.error:
-            lines += _told(item)
-    lines.append("rtf: wall over audio, x real its inverse; tok/s: in talker_decode alone")
-    return "\n".join(lines)
+def heads() -> str:
+    """What stands above rows."""
+    return f"{_row(SUMMARY)}\n{'-' * WIDTH}"
+
+
+def row(item: Item) -> str:
+    """The line of an item, and what is wrong with it; of one that did not run, why."""
+    effective, typical = item.effective, item.typical
+    if typical is None:
+        return "\n".join(_told(item, f"{effective.get('device', '')}: "))
+    stream = typical.stream
+    first_ms = None if stream is UNSET else stream.time_to_first_chunk_ms  # type: ignore[union-attr]
+    tokens, talker_s = item.counts["talker_tokens"], typical.stages_s.get("talker_decode")
+    cells = (
+        _name(item),
+        str(effective["device"]),
+        str(effective["dtype"]),
+        f"{item.counts['audio_s']:.2f}",
+        f"{typical.wall_s:.3f}",
+        NONE if first_ms is None else f"{first_ms:.1f}",
+        f"{item.rtf:.3f}",
+        f"{1 / item.rtf:.3f}" if item.rtf else NONE,
+        f"{tokens / talker_s:.1f}" if talker_s else NONE,
+        f"{max(item.memory_bytes.values(), default=0) / MIB:.0f}" if item.memory_bytes else NONE,
+    )
+    return "\n".join((_row(cells), *problem(item)))
+
+
+def problem(item: Item) -> list[str]:
+    """Lines that say what is wrong with an item, if anything."""
+    return _told(item) if item.error else []
 
 
 def stages(item: Item) -> str:
@@ -72,7 +72,9 @@ def stages(item: Item) -> str:
         parts = split(stream.first_chunk_stages_ms or {})  # type: ignore[union-attr]
         total = stream.time_to_first_chunk_ms  # type: ignore[union-attr]
         made = ", ".join(f"{name} {part:.1f}" for name, part in parts.items())
-        lines.append(f"  first chunk after {total:.1f} ms: {made}")
+        lines += textwrap.wrap(
+            f"first chunk after {total:.1f} ms: {made}", WIDTH, initial_indent="  ", subsequent_indent="    "
+        )
         error = stream.offline_error  # type: ignore[union-attr]
         shown = "of another length" if error is None else f"{error:.2g} of the peak off"
         lines.append(f"  beside the same frames decoded at once: {shown}")
@@ -96,8 +98,7 @@ def memory(name: str, found: MemoryByStage) -> str:
         )
         rows.append((one.stage, *(NONE if size is None else f"{size / MIB:,.0f}" for size in sizes)))
     lines = (f"  {row[0]:<14}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows)
-    problem = f"\n{harmless(found.error)}" if found.error else ""
-    return "\n".join((f"{name}: memory at the end of each stage", *lines)) + problem
+    return "\n".join((f"{name}: memory at the end of each stage", *lines))
 
 
 def _told(item: Item, where: str = "") -> list[str]:

@@ -127,6 +127,9 @@ class Utterance:
         return wave[:, None]
 
     def _end(self, loop: FrameLoop) -> Tensor:
+        if not loop.finite():
+            dtype = str(loop.dtype).removeprefix("torch.")
+            raise BenchError(f"talker: its logits are NaN or infinite in {dtype}; are the weights damaged?")
         lengths = loop.lengths()
         self._ran = loop.counts().frames
         self.fallbacks = loop.fallbacks

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.checkpoint import SafetensorsFile, Weights, check_shapes, materialise, on_meta
-from harness.checkpoint_writing import check_free, json_file, write_weights
+from harness.checkpoint_writing import write_weights
 from harness.files import write_whole
 from harness.nn.folded import fold, stored_shapes
 from harness.random_weights import ByFanIn, RandomWeights
@@ -240,15 +240,9 @@ def write(source: Synthetic, folder: Path) -> Path:
 
     Raises UsageError for a folder that holds something else, OSError where it cannot be written.
     """
-    for path, config, weights in (
-        (folder, MODELS[source.name][source.variant], source.model()),
-        (folder / CODEC, CODECS[source.name], source.codec()),
-    ):
-        content = json_file(config)
-        check_free(path, content)
-        path.mkdir(parents=True, exist_ok=True)
-        write_whole(path / "config.json", content)  # first, by which what is begun is known
-        write_weights(path, STEM, weights)
+    checkpoint.begin(source.name, source.variant, folder)
+    write_weights(folder, STEM, source.model())
+    write_weights(folder / CODEC, STEM, source.codec())
     for name, data in made_up().items():
         write_whole(folder / name, data)
     return folder

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from harness.checkpoint_writing import writing
 from harness.checks import within
-from harness.errors import MissingPrerequisite
 from harness.text import harmless
+from subjects.qwen3_tts import checkpoint
 from subjects.qwen3_tts.request import MAX_SEED
 
 
@@ -14,13 +15,10 @@ def run(options: argparse.Namespace) -> int:
     """Write it; returns the exit code. Raises UsageError for a folder that holds something else,
     MissingPrerequisite where it cannot be written."""
     within("seed", options.seed, 0, MAX_SEED, kind=int)
-    from subjects.qwen3_tts.weights import Synthetic, write
+    with writing(options.folder):
+        checkpoint.begin(options.source, options.model, options.folder)
+        from subjects.qwen3_tts.weights import Synthetic, write
 
-    try:
         folder = write(Synthetic(options.source, options.model, options.seed), options.folder)
-    except OSError as error:
-        raise MissingPrerequisite(
-            f"folder: {str(options.folder)!r}: cannot write the checkpoint: {error}"
-        ) from None
     print(harmless(str(folder)))
     return 0

@@ -16,16 +16,15 @@ if __name__ == "__main__":  # before anything else is imported
 
     interrupts.end_quietly()
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness import console
+from harness import commands
 from harness.cards import DEFAULT
+from harness.commands import Add, Command
 from harness.console import Parser, named
-from harness.errors import BenchError
-from harness.flags import number, spelled, spellings, whole
+from harness.flags import number, whole
 from subjects.rvc.layout import DEFAULT_RATE, SYNTHETIC
 
 COMPONENTS = ("rmvpe", "hubert", "encoder", "flow", "generator")
@@ -35,53 +34,37 @@ RATES = ("48k", "40k", "32k")
 LENGTHS = ("reference", "exact")
 PADDINGS = ("zero", "reflect")
 DEVICES = "cpu, mps, cuda or cuda:N"
-Add = Callable[..., object]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    words = sys.argv[1:] if argv is None else argv
-
-    def command() -> int:
-        options = parser().parse_args(words)
-        with spelled(spellings(options.parser, words, {"audio (argument)": "audio"})):
-            return options.run(options)
-
-    return console.run("rvc", command, unwritten=BenchError.exit_code)
+    return commands.main("rvc", parser, argv, {"audio (argument)": "audio"})
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The commands and their flags."""
-    whole_parser = Parser(prog="python -m subjects.rvc", description="RVC, measured.")
-    commands = whole_parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, text, flags, run in (
-        ("rmvpe", "how long pitch takes, from 5 s to 5 min", _rmvpe, _run("bench.pitch")),
-        ("components", "networks by themselves, beside the ceiling", _components, _run("bench.components")),
-        ("full", "synthesis: text encoder, flow, generator", _full, _run("bench.synthesis")),
-        ("audio-parity", "whole conversions of a recording, compared", _audio_parity, _run("bench.audio")),
-        ("e2e", "a whole conversion in a fresh process, by PyTorch", _e2e, _run("bench.fresh")),
-        ("test", "what has to hold in PyTorch, with a control each", _test, _run("bench.proof")),
-        ("convert", "a recording in another voice, as a file", _convert, _run("generate")),
-        ("costs", "what it would cost on a card that is not here", _costs, _run("costs")),
-        ("write-checkpoint", "a folder of made-up weights", _write, _run("write_checkpoint")),
-    ):
-        one = commands.add_parser(
-            name, help=text, epilog="In round brackets the default.", allow_abbrev=False
-        )
-        flags(one.add_argument)
-        one.set_defaults(run=run, parser=one)
-    return whole_parser
-
-
-def _run(module: str) -> Callable[[argparse.Namespace], int]:
-    """The command in a module of this package, imported when it runs."""
-
-    def run(options: argparse.Namespace) -> int:
-        from importlib import import_module
-
-        return import_module(f"subjects.rvc.{module}").run(options)
-
-    return run
+    each = (
+        Command("rmvpe", "how long pitch takes, from 5 s to 5 min", _rmvpe, "bench.commands:rmvpe"),
+        Command(
+            "components",
+            "networks by themselves, beside the ceiling",
+            _components,
+            "bench.commands:components",
+        ),
+        Command("full", "synthesis: text encoder, flow, generator", _full, "bench.commands:full"),
+        Command(
+            "audio-parity",
+            "whole conversions of a recording, compared",
+            _audio_parity,
+            "bench.commands:audio_parity",
+        ),
+        Command("e2e", "a whole conversion in a fresh process", _e2e, "bench.commands:e2e"),
+        Command("test", "what has to hold in PyTorch, with a control each", _test, "bench.commands:test"),
+        Command("convert", "a recording in another voice, as a file", _convert, "generate:run"),
+        Command("costs", "what it would cost on a card that is not here", _costs, "costs:run"),
+        Command("write-checkpoint", "a folder of made-up weights", _write, "write_checkpoint:run"),
+    )
+    return commands.parser("subjects.rvc", "RVC, measured.", each)
 
 
 def _engine(add: Add) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from harness.checkpoint_files import read_json
+from harness.checkpoint_files import opened, read_json
 from harness.checks import listed, shown
 from harness.errors import CheckpointError, MissingPrerequisite, UsageError
 from harness.nn.config import Heads, Layers, Schema, Width, parse_config
@@ -194,9 +194,9 @@ def read_voice(path: Path) -> tuple[SynthesizerConfig, Mapping[str, Any]]:
 
     Raises CheckpointError naming the file, the field and what is allowed.
     """
-    from harness.pickled import PickledWeights, load
+    content = _pickle(path)
+    from harness.pickled import PickledWeights
 
-    content = load(path)
     if (version := content.get(VERSION, "v1")) != SUPPORTED:
         raise CheckpointError(f"{path}: version: {shown(version)} is not supported; use {SUPPORTED}")
     if content.get(F0, 1) != 1:
@@ -233,11 +233,17 @@ def read_voice(path: Path) -> tuple[SynthesizerConfig, Mapping[str, Any]]:
 
 def rmvpe_pickle(path: Path) -> Mapping[str, Any]:
     """RMVPE's tensors by name in `rmvpe.pt`, bare or as its authors nest them. Imports torch."""
-    from harness.pickled import load
-
-    content = load(path)
+    content = _pickle(path)
     nested = content.get(NESTED)
     return nested if isinstance(nested, dict) else content
+
+
+def _pickle(path: Path) -> dict[str, Any]:
+    """What the pickle at `path` holds. Imports torch where there is such a file."""
+    with opened(path):
+        from harness.pickled import load
+
+        return load(path)
 
 
 def _rmvpe(folder: Path) -> RMVPEConfig:

@@ -9,25 +9,15 @@ they are the wall.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.device import (
-    describe,
-    hold_precision,
-    keep_freed_memory,
-    resolve_device,
-    resolve_dtype,
-    return_freed_memory,
-    synchroniser,
-)
+from harness.device import describe, resolve_dtype
+from harness.engine import LoadedEngine, loaded, read_back
 from harness.memory import MemoryBudget
 from harness.spans import record
-from harness.stage_memory import StageMemory
 from subjects.rvc import plan, weights
 from subjects.rvc.convert import Conversion, ToHost, to_host
 from subjects.rvc.plan import Plan
@@ -37,40 +27,14 @@ from subjects.rvc.setup import Setup
 from subjects.rvc.weights import Networks, Source, open_source
 
 
-class Engine:
+class Engine(LoadedEngine[Networks, Setup]):
     """Loaded networks on one device. Make one with `Engine.load`; it serves any number of requests."""
 
-    def __init__(
-        self,
-        networks: Networks,
-        setup: Setup,
-        budget: MemoryBudget,
-        environment: Mapping[str, Any],
-        load_s: float,
-        host: ToHost = to_host,
-    ):
-        self.networks = networks
-        self.setup = setup
-        self.budget = budget
-        self.environment = environment
-        self.load_s = load_s
+    choose = Setup.choose
+
+    def __init__(self, *parts: Any, host: ToHost = to_host):
+        super().__init__(*parts)
         self._host = host
-        self._sync = synchroniser(networks.device)
-
-    @classmethod
-    def load(
-        cls,
-        source: str | Path | None = None,
-        *,
-        threads: int | None = None,
-        budget: MemoryBudget | None = None,
-        **choices: Any,
-    ) -> Engine:
-        """Load what every request needs; `choices` are those of `Setup.choose`, which says what they mean.
-
-        Raises UsageError, MissingPrerequisite or CheckpointError, each naming what and where.
-        """
-        return cls.from_setup(Setup.choose(source, **choices), threads=threads, budget=budget)
 
     @classmethod
     def from_setup(
@@ -85,20 +49,13 @@ class Engine:
     ) -> Engine:
         """Load what a setup says. Raises as `load` does. `held`: its weights, where they are open already;
         `device`: what stands in for its own, of which `host` brings values back."""
-        start = time.perf_counter()
-        if threads:
-            torch.set_num_threads(threads)
-        place = resolve_device(device or setup.device)
-        hold_precision(place)
-        budget = budget or MemoryBudget(place)
-        return_freed_memory()  # while loading: of what passes through, nothing is needed again
-        dtype = resolve_dtype(setup.dtype, place, "float16")
-        networks = weights.load(held or open_source(setup), setup.configs, place, dtype)
-        keep_freed_memory(place)
-        if sync := synchroniser(place):
-            sync()
-        environment = _environment(setup, networks)
-        return cls(networks, setup, budget, environment, time.perf_counter() - start, host)
+
+        def load(place: torch.device) -> Networks:
+            dtype = resolve_dtype(setup.dtype, place, "float16")
+            return weights.load(held or open_source(setup), setup.configs, place, dtype)
+
+        networks, budget, load_s = loaded(device or setup.device, load, threads=threads, budget=budget)
+        return cls(networks, setup, budget, _environment(setup, networks), load_s, host=host)
 
     def resolve(self, request: Request) -> Plan:
         """What a request would run here."""
@@ -128,24 +85,13 @@ class Engine:
             warnings=plan.warnings,
         )
 
-    def peaks_bytes(self) -> dict[str, int]:
-        """Peaks of memory since they were reset, from each source the device has."""
-        if self.networks.device.type == "cpu":
-            return {"rss": self.budget.peak_bytes()}
-        return {"allocated": self.budget.peak_allocated_bytes(), "reserved": self.budget.peak_bytes()}
-
-    def stage_memory(self) -> StageMemory:
-        """What reads memory where each stage of the runs inside it ends."""
-        return StageMemory(self.networks.device, self.budget, lambda: self.networks.weights_bytes)
-
 
 def _environment(setup: Setup, networks: Networks) -> dict[str, Any]:
     """What the engine runs on and with, for records: device and dtype as the weights have them."""
-    tensors = [tensor for _, module in networks.modules() for tensor in module.parameters()]
     return {
-        "device": ", ".join(sorted({str(tensor.device) for tensor in tensors})),
+        "device": read_back(networks, "device"),
         "device_name": describe(networks.device),
-        "dtype": ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors})),
+        "dtype": read_back(networks, "dtype"),
         "source": setup.source,
         "source_origin": setup.source_origin,
         "model": setup.model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from harness import console
+from harness.checks import check_threads
 from harness.files import folder_for_audio
 from harness.text import harmless
 from subjects.rvc.plan import resolve
@@ -20,6 +21,7 @@ FIELDS = (
 
 def run(options: argparse.Namespace) -> int:
     """Convert; returns the exit code: 0 done, 1 what came is no conversion. Raises BenchError."""
+    check_threads(options.threads)
     fields = {name: value for name in FIELDS if (value := getattr(options, name)) is not None}
     setup = Setup.choose(
         options.source,

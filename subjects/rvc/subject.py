@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from harness.checks import one_of
 from harness.subject import DEFAULT_DURATION_S
 from subjects.rvc import plan as plans
 from subjects.rvc.plan import Plan
@@ -18,15 +19,16 @@ if TYPE_CHECKING:
     from harness.memory import MemoryBudget
     from harness.subject import Component
     from harness.trace.fake_card import FakeCard
+    from subjects.rvc.backends.mlx_process import Mlx
     from subjects.rvc.engine import Engine
     from subjects.rvc.result import Result
 
-CLIPPED = 0.01  # share of samples at full scale, from which on an item is
+MLX = "mlx"
 
 
 @dataclass(frozen=True)
 class RVC:
-    """See `harness.subject.Subject`."""
+    """See `harness.subject.Subject` and `harness.subject.Compared`."""
 
     name: str = "rvc"
     stages: tuple[str, ...] = (
@@ -71,31 +73,37 @@ class RVC:
 
     def check(self, result: Result, plan: Plan) -> str | None:
         """Count, length to the sample, finite, heard, not clipped."""
-        import numpy as np
+        from subjects.rvc.check import problem_of
 
-        from subjects.rvc import conversion
-
-        if len(result.audios) != plan.request.batch_size:
-            return f"{len(result.audios)} items came back, {plan.request.batch_size} were asked for"
-        if not np.isfinite(result.waves).all():
-            return "the generator's samples are not numbers"
-        if result.counts.chunks == 1:  # where a longer recording is cut depends on what it holds
-            rate = plan.setup.configs.synthesizer.sample_rate
-            expected = conversion.output_samples(plan.samples, [], rate, plan.exact)
-            if (samples := result.waves.shape[-1]) != expected:
-                return f"the result has {samples:,} samples, {expected:,} were expected"
-        for index, audio in enumerate(result.audios):
-            if audio.silent:
-                return f"item {index} is silent"
-            full = np.abs(audio.samples.astype(np.int32)) >= 32_767
-            if (share := float(full.mean())) > CLIPPED:
-                return f"item {index} is clipped: {share:.0%} of its samples are at full scale"
-        return None
+        return problem_of(result, plan)
 
     def components(self, source: str) -> dict[str, Component]:
         from subjects.rvc.networks import components
 
         return components(source)
+
+    def elsewhere(self, backend: str, setup: Setup) -> Mlx:
+        from subjects.rvc.backends import mlx_process
+
+        one_of("backend", backend, (MLX,))
+        return mlx_process.Mlx(setup)
+
+    def distance(self, setup: Setup, part: str, comparison: str) -> dict[str, Any]:
+        from subjects.rvc.bench import parity
+
+        return parity.distance(setup, part, comparison)
+
+    def accuracy(self, voice: str) -> dict[str, float | None]:
+        from subjects.rvc.bench import parity
+
+        return parity.pitch_accuracy(voice)
+
+    def fresh(self, plan: Plan) -> dict[str, Any]:
+        import torch
+
+        from subjects.rvc.bench import fresh
+
+        return fresh.fresh(plan, torch.get_num_threads())
 
 
 SUBJECT = RVC()

@@ -7,9 +7,12 @@ and the number of convolutions are the published ones, so lengths and contexts a
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from harness import checkpoint_writing
 from subjects.rvc.config import SYNTHESIZERS, Configs, HubertConfig, RMVPEConfig
-from subjects.rvc.layout import FULL
+from subjects.rvc.layout import FULL, HUBERT
 
 NARROW_RMVPE = RMVPEConfig(channels=2, blocks=1, intermediate=1, gru=16)
 NARROW_HUBERT = HubertConfig(
@@ -33,3 +36,37 @@ def configs(source: str, rate: str) -> Configs:
     if source == FULL:
         return Configs(RMVPEConfig(), HubertConfig(), voice)
     return Configs(NARROW_RMVPE, NARROW_HUBERT, replace(voice, **NARROW))
+
+
+def begin(source: str, rate: str, folder: Path) -> None:
+    """Begin a folder of made-up weights, or go on with one: HuBERT is every voice's.
+
+    Raises as `harness.checkpoint_writing.begin`.
+    """
+    hubert = folder / HUBERT
+    if not hubert.exists():
+        checkpoint_writing.check_free(folder, b"")
+    checkpoint_writing.begin({hubert: hubert_file(configs(source, rate).hubert)})
+
+
+def hubert_file(config: HubertConfig) -> dict[str, Any]:
+    """HuBERT's `config.json`."""
+    return {
+        "architectures": ["HubertModel"],
+        "model_type": "hubert",
+        "hidden_size": config.hidden,
+        "intermediate_size": config.intermediate,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "conv_dim": [config.conv_dim] * len(config.kernels),
+        "conv_kernel": list(config.kernels),
+        "conv_stride": list(config.strides),
+        "conv_bias": False,
+        "do_stable_layer_norm": False,
+        "feat_extract_norm": "group",
+        "hidden_act": "gelu",
+        "layer_norm_eps": config.eps,
+        "num_conv_pos_embeddings": config.position_kernel,
+        "num_conv_pos_embedding_groups": config.position_groups,
+        "torch_dtype": "float32",
+    }

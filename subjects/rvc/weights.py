@@ -1,7 +1,7 @@
 """From a source to networks in memory: published files, or made-up weights at their names and shapes.
 
-Names and shapes are held against the networks before anything is loaded by them; then each tensor is held to
-finite values, cast and moved by itself.
+Names and shapes are held against the networks before anything is loaded by them; then each tensor is read,
+cast and moved by itself.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from harness.checkpoint import SafetensorsFile, Weights, check_shapes, materialise, on_meta
-from harness.checkpoint_writing import check_free, json_file, write_weights
+from harness.checkpoint_writing import write_weights
 from harness.errors import CheckpointError
-from harness.files import replacing, write_whole
+from harness.files import replacing
 from harness.nn.folded import fold, stored_shapes, wide
 from harness.pickled import PickledWeights
 from harness.random_weights import ByFanIn, RandomWeights
 from harness.tensor_files import Shape, is_there
 from subjects.rvc import checkpoint
-from subjects.rvc.config import Configs, HubertConfig, SynthesizerConfig
+from subjects.rvc.config import Configs, SynthesizerConfig
 from subjects.rvc.layout import (
     CONFIG,
     COUNTER,
@@ -45,6 +45,7 @@ from subjects.rvc.models.hubert import Hubert
 from subjects.rvc.models.rmvpe import RMVPE as Pitch
 from subjects.rvc.models.synthesizer import Synthesizer
 from subjects.rvc.setup import Setup
+from subjects.rvc.synthetic_configs import begin
 
 SYNTHESIZER = "synthesizer"
 NETWORKS = (RMVPE, HUBERT, SYNTHESIZER)  # in the order a request runs them
@@ -137,7 +138,7 @@ class Law(ByFanIn):
 class Fitted:
     """The tensors of `held` by the names that a network has, what it does not compute with left out.
 
-    Reading raises CheckpointError for values that are not finite, or a variance below zero.
+    Reading raises CheckpointError for a variance below zero.
     """
 
     def __init__(self, held: Weights, expected: Mapping[str, Shape]):
@@ -149,8 +150,6 @@ class Fitted:
 
     def read(self, name: str) -> Tensor:
         value = self._held.read(name)
-        if not bool(value.isfinite().all()):
-            raise CheckpointError(f"{self.where}: {name} has values that are not numbers; download it again")
         if name.endswith("running_var") and not bool((value >= 0).all()):
             raise CheckpointError(f"{self.where}: {name} is below zero, and is a variance; download it again")
         return wide(value)
@@ -246,16 +245,12 @@ def write(source: Synthetic, folder: Path) -> Path:
 
     Raises UsageError for a folder that holds something else, OSError where it cannot be written.
     """
-    configs = checkpoint.read(source.name, source.rate)
-    hubert, content = folder / HUBERT, json_file(hubert_file(configs.hubert))
-    check_free(hubert if hubert.exists() else folder, content)
-    hubert.mkdir(parents=True, exist_ok=True)
-    write_whole(hubert / "config.json", content)  # first, by which what is begun is known
-    write_weights(hubert, HUBERT_STEM, source.weights(HUBERT))
+    begin(source.name, source.rate, folder)
+    write_weights(folder / HUBERT, HUBERT_STEM, source.weights(HUBERT))
     _pickle(folder / f"{RMVPE}.pt", _tensors(source.weights(RMVPE)))
     voice = {
         WEIGHT: _tensors(source.weights(SYNTHESIZER)),
-        CONFIG: voice_list(configs.synthesizer),
+        CONFIG: voice_list(checkpoint.read(source.name, source.rate).synthesizer),
         "info": f"{source.name}, made up",
         "sr": source.rate,
         F0: 1,
@@ -272,29 +267,6 @@ def _tensors(weights: RandomWeights) -> dict[str, Tensor]:
 def _pickle(path: Path, content: dict[str, Any]) -> None:
     with replacing(path) as part:
         torch.save(content, part)
-
-
-def hubert_file(config: HubertConfig) -> dict[str, Any]:
-    """HuBERT's `config.json`."""
-    return {
-        "architectures": ["HubertModel"],
-        "model_type": "hubert",
-        "hidden_size": config.hidden,
-        "intermediate_size": config.intermediate,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "conv_dim": [config.conv_dim] * len(config.kernels),
-        "conv_kernel": list(config.kernels),
-        "conv_stride": list(config.strides),
-        "conv_bias": False,
-        "do_stable_layer_norm": False,
-        "feat_extract_norm": "group",
-        "hidden_act": "gelu",
-        "layer_norm_eps": config.eps,
-        "num_conv_pos_embeddings": config.position_kernel,
-        "num_conv_pos_embedding_groups": config.position_groups,
-        "torch_dtype": "float32",
-    }
 
 
 def voice_list(config: SynthesizerConfig) -> list[Any]:

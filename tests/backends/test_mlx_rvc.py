@@ -3,6 +3,7 @@ a whole conversion beside torch's, in this process and in one of its own."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -322,6 +323,25 @@ def test_commands_have_mlx(command: str, only: bool, capsys: pytest.CaptureFixtu
     output = capsys.readouterr().out
     assert "mlx-cpu" in output and ("torch-cpu" in output) is not only
     assert only or all(words in output for words in COMMANDS[command])
+
+
+@pytest.mark.parametrize("only", [False, True], ids=["beside torch", "alone"])
+def test_a_fresh_process_of_mlx(only: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["e2e", "--duration", "0.5", "--source", "synthetic-tiny", "--threads", "1"]
+    code = main([*words, "--mlx-only"] if only else words)
+    content = json.loads(capsys.readouterr().out)
+    problems = [run["problem"] for runs in (content["mlx"], content.get("runs", [])) for run in runs]
+    assert code == int(any(problems)) and all(
+        "time is spent" in problem for problem in filter(None, problems)
+    )
+    assert ("runs" in content) is not only and content["absent"] == {}
+    (mlx,) = content["mlx"]
+    named = "mlx-cpu-openblas" if mlx_process.find_openblas() else "mlx-cpu"
+    assert (mlx["environment"]["backend"], mlx["environment"]["device"]) == (named, "cpu")
+    assert mlx["note"] == "a CPU's: no measure of MLX"
+    phases = ("import_s", "load_s", "first_call_s", "second_call_s")
+    assert all(mlx[phase] > 0 for phase in phases) and mlx["import_s"] > 0.01  # mlx itself
+    assert mlx["peak_rss_bytes"] > 2**26
 
 
 def test_other_weights_have_no_ratio(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ def load(source: Source, folder: str, dtype: torch.dtype) -> Model:
     config = parse_config(source.config(folder), Qwen3Config, f"{source.name}/{folder}/config.json")
     # How far positions may go matters only where RoPE is stretched, and here it is not.
     rest = {"tie_word_embeddings": True, "max_position_embeddings": 0}
-    model = Model(ModelArgs(**msgspec.structs.asdict(config), **rest))
+    model = Model(ModelArgs.from_dict(msgspec.structs.asdict(config) | rest))
     weights = source.weights(folder)
     expected = {name.removeprefix(PREFIX): array.shape for name, array in tree_flatten(model.parameters())}
     check_shapes(expected, weights)

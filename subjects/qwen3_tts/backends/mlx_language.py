@@ -28,13 +28,9 @@ class Stack:
     """Blocks and a final norm. `read` finds the tensors below the stack's own name."""
 
     def __init__(self, config: StackConfig, read: Read):
-        blocks = ModelArgs(
-            model_type="qwen3",
-            vocab_size=0,
-            tie_word_embeddings=True,
-            max_position_embeddings=0,
-            **{name: getattr(config, name) for name in StackConfig.__struct_fields__},
-        )
+        unused = {"vocab_size": 0, "tie_word_embeddings": True, "max_position_embeddings": 0}
+        known = {name: getattr(config, name) for name in StackConfig.__struct_fields__}
+        blocks = ModelArgs.from_dict({"model_type": "qwen3"} | unused | known)
         self.layers = [TransformerBlock(blocks) for _ in range(config.num_hidden_layers)]
         for index, layer in enumerate(self.layers):
             names = [name for name, _ in tree_flatten(layer.parameters())]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from subjects.rvc.plan import Plan
     from subjects.rvc.result import Result
 
+CPU = "mlx-cpu"  # how the backends begin that are no measure of MLX
 PRELOAD, THREADS = "LD_PRELOAD", "OPENBLAS_NUM_THREADS"
 BUNDLED = "*.libs/libopenblas*.so*"  # in packages; numpy's and scipy's have other names for what is in them
 NO_OPENBLAS = (
@@ -48,6 +49,11 @@ class Call:
     seconds: float
     cpu_s: float
     output: Tensor
+
+
+def no_measure(backend: str) -> str | None:
+    """Why times of `backend` are none of MLX's, or None."""
+    return "a CPU's: no measure of MLX" if backend.startswith(CPU) else None
 
 
 def absent() -> str | None:
@@ -93,7 +99,7 @@ class Mlx:
 
     def __enter__(self) -> Self:
         self._processes.__enter__()
-        with _environment(self._threads):
+        with started_with_openblas(self._threads):
             self.environment: dict[str, Any] = self._do(_environment_there)
         return self
 
@@ -123,8 +129,9 @@ class Mlx:
 
 
 @contextmanager
-def _environment(threads: int | None) -> Iterator[None]:
-    """What the process is started with: libraries are there before it is, so it cannot see to that."""
+def started_with_openblas(threads: int | None) -> Iterator[None]:
+    """Have processes that are started in the block preload OpenBLAS, where there is one, and multiply by so
+    many threads: libraries are there before a process is, so it cannot see to that."""
     before = {name: os.environ.get(name) for name in (PRELOAD, THREADS)}
     if library := find_openblas():
         os.environ[PRELOAD] = " ".join(filter(None, (library, before[PRELOAD])))

@@ -6,119 +6,128 @@ is told beside them and decides nothing, as one of 0.9998 is what another seed's
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from harness import console
-from harness.errors import UsageError
-from harness.files import folder_for_audio
 from harness.parity import compare
 from harness.text import harmless
 from subjects.rvc.accuracy import accuracy
 from subjects.rvc.backends.mlx_process import Mlx
-from subjects.rvc.bench import report
 from subjects.rvc.bench.beside import mlx_of
-from subjects.rvc.bench.legs import Side, side
+from subjects.rvc.bench.legs import Side
+from subjects.rvc.bench.report import Report, absent
+from subjects.rvc.bench.sides import Sides
+from subjects.rvc.check import problem_of
 from subjects.rvc.config import SAMPLE_RATE
 from subjects.rvc.conversion import resampled
 from subjects.rvc.engine import Engine
 from subjects.rvc.mel import log_mel
-from subjects.rvc.plan import Plan, resolve
-from subjects.rvc.request import request
+from subjects.rvc.plan import Plan
 from subjects.rvc.result import Result
-from subjects.rvc.subject import SUBJECT
 
-DEFAULT_S = 5.0  # of a made-up voice
-OUTPUTS = "outputs"  # the folder of --save-outputs
 LIMIT, STEPS = 1e-3, 2  # between backends: of the relative RMS of waves, and of 16-bit samples
 
 
-def run(options: argparse.Namespace) -> int:
+def run(sides: Sides, report: Report, plan: Plan, folder: Path | None) -> int:
     """Measure; returns the exit code: 1 where a conversion is wrong. Raises BenchError."""
-    if options.output_dir and not options.save_outputs:
-        raise UsageError("--output-dir: given without --save-outputs; add it")
-    place, one = report.place(options), side(options)
-    plan = planned(options, one)
-    folder = None
-    if options.save_outputs:
-        folder = folder_for_audio("--output-dir", options.output_dir or Path(OUTPUTS))
-    with mlx_of(one, options.threads) as mlx:
-        engine = mlx if mlx and one.mlx_alone else Engine.from_setup(one.setup, threads=options.threads)
-        return _measured(folder, place, one, plan, engine, None if engine is mlx else mlx)
-
-
-def _measured(
-    folder: Path | None,
-    place: Path | None,
-    one: Side,
-    plan: Plan,
-    engine: Engine | Mlx,
-    mlx: Mlx | None,
-) -> int:
-    """Conversions by `engine`, the first written to `folder`, and, for its distance, one by `mlx`."""
-    warm_s = engine.run(plan).wall_s if one.warmup else None
-    results = [engine.run(plan, folder if not index else None) for index in range(one.runs)]
-    last, hashes = results[-1], [of_audio(result) for result in results]
-    other = engine.run(replace(plan, request=replace(plan.request, seed=plan.request.seed + 1)))
-    noise = distances(last, other)
-    problem = SUBJECT.check(last, plan)
-    if len(set(hashes)) > 1:
-        problem = "the same request came out differently"
-    elif noise["relative_rms"] <= LIMIT:
-        problem = f"another seed's noise is within {LIMIT:g}, the limit of what is told apart"
-    apart = distances(last, mlx.run(plan)) if mlx else None
-    if apart and (apart["relative_rms"] > LIMIT or apart["steps_of_16_bits"] > STEPS):
-        problem = f"MLX is farther away than {LIMIT:g}, or than {STEPS} steps of 16 bits"
-    backend = engine.backend if isinstance(engine, Mlx) else one.backend
-    walls = sorted(result.wall_s for result in results)
-    told = f"{backend}, {one.weights}: {last.counts.audio_s:.2f} s of audio, chunks: {last.counts.chunks}"
-    print(f"{told}\nmedian wall {walls[len(walls) // 2]:.3f} s of {len(walls)}, rtf {last.rtf:.3f}")
-    print(stages(last))
-    print(f"SHA-256 of samples: {', '.join(digest[:16] for digest in dict.fromkeys(hashes))} in all runs")
-    if mlx and apart:
-        print(f"{mlx.backend}, with the same draws, at most {LIMIT:g} and {STEPS} steps away:")
-        print("\n".join(f"  {name:<18}{value:>11.4g}" for name, value in apart.items()))
-    print("the control, another seed's noise, which no backend may be as far away as:")
-    print("\n".join(f"  {name:<18}{value:>11.4g}" for name, value in noise.items()))
-    for audio in results[0].audios:
+    one = Side.of(sides)
+    report.note(
+        plan=plan.as_dict(),
+        limits={"relative_rms": LIMIT, "steps_of_16_bits": STEPS},
+        mlx=None,
+        absent=sides.absent,
+        problem=None,
+    )
+    with mlx_of(one, sides.threads) as mlx:
+        alone = mlx if sides.mlx_alone else None
+        engine = alone or Engine.from_setup(sides.setup, threads=sides.threads)
+        ran = _timed(one, report, plan, engine, folder)
+        apart = _compared(report, plan, engine, None if alone else mlx, ran.last)
+    problem = ran.problem(plan) or apart
+    for audio in ran.first.audios:
         if audio.path:
             print(harmless(f"written  {audio.path}"))
-    report.absent(one.absent)
-    content = {
-        "plan": plan.as_dict(),
-        "environment": dict(engine.environment),
-        "first_s": warm_s,
-        "walls_s": [result.wall_s for result in results],
-        "stages_s": dict(last.stages_s),
-        "sha256": hashes,
-        "limits": {"relative_rms": LIMIT, "steps_of_16_bits": STEPS},
-        "another_seed": noise,
-        "mlx": mlx and {"environment": mlx.environment, "distances": apart},
-        "absent": one.absent,
-        "problem": problem,
-    }
-    report.write(place, "audio-parity", content)
+    absent(sides.absent)
     if problem:
+        report.add(None, problem=problem)
         console.say("rvc", problem)
     return 1 if problem else 0
 
 
-def planned(options: argparse.Namespace, one: Side) -> Plan:
-    """What is converted, its warnings told."""
-    duration_s = options.duration_s
-    if duration_s is None and options.audio is None:
-        duration_s = DEFAULT_S
-    plan = resolve(request(duration_s, audio=options.audio), one.setup)
-    for warning in plan.warnings:
-        console.say("rvc", f"warning: {warning}")
-    return plan
+class Ran(NamedTuple):
+    """Conversions of one plan: the first and the last, and the SHA-256 of what each made."""
+
+    first: Result
+    last: Result
+    hashes: list[str]
+
+    def problem(self, plan: Plan) -> str | None:
+        """What is wrong with them by themselves."""
+        if len(set(self.hashes)) > 1:
+            return "the same request came out differently"
+        return problem_of(self.last, plan)
+
+
+def _timed(one: Side, report: Report, plan: Plan, engine: Engine | Mlx, folder: Path | None) -> Ran:
+    """Conversions by `engine`, the first written to `folder`, and where the wall of the last went."""
+    report.note(environment=dict(engine.environment), first_s=None)
+    if one.sides.warmup:
+        report.add(None, first_s=engine.run(plan).wall_s)
+    results: list[Result] = []
+    walls_s: list[float] = []
+    hashes: list[str] = []
+    for number in range(one.sides.runs):
+        last = engine.run(plan, None if number else folder)
+        results = [*results[:1], last]
+        walls_s.append(last.wall_s)
+        hashes.append(of_audio(last))
+        report.add(
+            f"run {number + 1}: wall {last.wall_s:.3f} s, rtf {last.rtf:.3f}, SHA-256 {hashes[-1][:16]}",
+            walls_s=walls_s[-1:],
+            sha256=hashes[-1:],
+            stages_s=dict(last.stages_s),
+        )
+    first, last = results[0], results[-1]
+    backend = engine.backend if isinstance(engine, Mlx) else one.backend
+    print(f"{backend}, {one.weights}: {last.counts.audio_s:.2f} s of audio, chunks: {last.counts.chunks}")
+    middle_s = sorted(walls_s)[len(walls_s) // 2]
+    print(f"median wall {middle_s:.3f} s of {len(walls_s)}, rtf {middle_s / last.counts.audio_s:.3f}")
+    print(stages(last))
+    return Ran(first, last, hashes)
+
+
+def _compared(report: Report, plan: Plan, engine: Engine | Mlx, mlx: Mlx | None, last: Result) -> str | None:
+    """How far away MLX, if it is beside `engine`, and another seed's noise are; what is wrong with that."""
+    problem = None
+    if mlx:
+        apart = distances(last, mlx.run(plan))
+        report.add(
+            f"{mlx.backend}, with the same draws, at most {LIMIT:g} and {STEPS} steps away:\n"
+            f"{_listed(apart)}",
+            mlx={"environment": mlx.environment, "distances": apart},
+        )
+        if apart["relative_rms"] > LIMIT or apart["steps_of_16_bits"] > STEPS:
+            problem = f"MLX is farther away than {LIMIT:g}, or than {STEPS} steps of 16 bits"
+    other = engine.run(replace(plan, request=replace(plan.request, seed=plan.request.seed + 1)))
+    noise = distances(last, other)
+    report.add(
+        "the control, another seed's noise, which no backend may be as far away as:\n" + _listed(noise),
+        another_seed=noise,
+    )
+    if noise["relative_rms"] <= LIMIT:
+        problem = f"another seed's noise is within {LIMIT:g}, the limit of what is told apart"
+    return problem
+
+
+def _listed(figures: dict[str, float]) -> str:
+    return "\n".join(f"  {name:<18}{value:>11.4g}" for name, value in figures.items())
 
 
 def stages(result: Result) -> str:

@@ -14,10 +14,9 @@ from torch import Tensor
 from harness.comparison import Leg, UnequalWork, Work, in_turn, of_pairs, ratio, told
 from harness.device import synchroniser
 from harness.parity import Parity, compare
-from subjects.rvc.backends.mlx_process import Call, Mlx
+from subjects.rvc.backends.mlx_process import Call, Mlx, no_measure
 from subjects.rvc.bench.legs import Side, once
 
-CPU = "mlx-cpu"  # how the backends begin that are no measure of MLX
 LIMIT = 1e-5  # of the relative RMS of a network from torch's
 
 
@@ -61,10 +60,10 @@ class Beside:
 @contextmanager
 def mlx_of(one: Side, threads: int | None = None) -> Iterator[Mlx | None]:
     """The process of MLX, where it runs; what it lacks is told."""
-    if one.mlx is None:
+    if one.sides.mlx is None:
         yield None
         return
-    with Mlx(one.mlx, threads or torch.get_num_threads()) as mlx:
+    with Mlx(one.sides.mlx, threads or torch.get_num_threads()) as mlx:
         if mlx.note:
             print(f"{mlx.backend}: {mlx.note}")
         yield mlx
@@ -81,8 +80,8 @@ def beside(
     limit: float | None = LIMIT,
 ) -> Beside:
     """Calls of `name` (see `Mlx.call`) and, unless MLX is alone, of `torchs` in turn with them."""
-    assert one.mlx
-    sync, weights = synchroniser(one.device), one.mlx.voice or f"{one.mlx.source}/{one.mlx.model}"
+    sides, setup = one.sides, mlx.setup
+    sync, weights = synchroniser(one.device), setup.voice or f"{setup.source}/{setup.model}"
     place = {key: mlx.environment[key] for key in ("backend", "device", "dtype")}
 
     def theirs() -> Call:
@@ -91,13 +90,13 @@ def beside(
     def ours() -> Call:
         return Call(*once(torchs, sync))
 
-    first_s = theirs().seconds if one.warmup else None
-    if one.mlx_alone:
-        calls = [theirs() for _ in range(one.runs)]
+    first_s = theirs().seconds if sides.warmup else None
+    if sides.mlx_alone:
+        calls = [theirs() for _ in range(sides.runs)]
         return Beside(_leg(place, work._replace(weights=weights), calls, first_s), calls[-1].output)
-    if one.warmup:
+    if sides.warmup:
         ours()
-    calls, others = map(list, zip(*in_turn(theirs, ours, one.runs), strict=True))
+    calls, others = map(list, zip(*in_turn(theirs, ours, sides.runs), strict=True))
     leg = _leg(place, work._replace(weights=weights), calls, first_s)
     place = {"backend": one.backend, "device": str(one.device), "dtype": "float32"}
     output, expected = calls[-1].output, others[-1].output.cpu()
@@ -115,7 +114,7 @@ def _times(leg: Leg, reference: Leg) -> str:
         wall = ratio(leg, reference)
     except UnequalWork as error:
         return str(error)
-    if not leg.backend.startswith(CPU):
+    if (reason := no_measure(leg.backend)) is None:
         return f"{told(wall)} times as long as {reference.backend}"
     cpu = told(of_pairs(leg.cpu_s, reference.cpu_s))
-    return f"processor time of {reference.backend} x {cpu};\n  a CPU's: no measure of MLX"
+    return f"processor time of {reference.backend} x {cpu};\n  {reason}"

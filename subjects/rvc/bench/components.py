@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from statistics import median
 from typing import Any, cast
@@ -10,19 +9,18 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from harness.checks import within
 from harness.comparison import Leg, in_turn, of_pairs, told
 from harness.device import synchroniser
 from harness.subject import Component
 from subjects.rvc import networks, weights
 from subjects.rvc.backends.mlx_process import Mlx
-from subjects.rvc.bench import report
 from subjects.rvc.bench.beside import Beside, beside, mlx_of
-from subjects.rvc.bench.legs import Side, once, side
+from subjects.rvc.bench.legs import Side, once
+from subjects.rvc.bench.report import Report, absent, head, row
+from subjects.rvc.bench.sides import Sides
 from subjects.rvc.config import FRAME_RATE, HOP
 from subjects.rvc.layout import RMVPE
 from subjects.rvc.models.conv import Conv, leave_weight_norm_in
-from subjects.rvc.request import MOST_S
 
 ALL = "all"
 CONV1D, CONV2D, LINEAR = "conv1d", "conv2d", "linear"
@@ -33,62 +31,46 @@ HEADS = ("component", "ms", "cpu ms", "GFLOP", "GFLOP/s", "ceiling", "share", "a
 WIDTHS = (10, 9, 9, 9, 9, 9, 8, 6, 8)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Measure; returns the exit code. Raises BenchError."""
-    within("duration_s", options.duration_s, 1 / FRAME_RATE, MOST_S)
-    place, one = report.place(options), side(options)
-    frames = round(options.duration_s * FRAME_RATE)
-    parts = networks.of(one.setup)
-    names = [*parts] if options.component == ALL else [options.component]
+def run(sides: Sides, report: Report, component: str, frames: int) -> int:
+    """Measure one component, or all; returns the exit code. Raises BenchError."""
+    one, same = Side.of(sides), True
+    parts = {name: part for name, part in networks.of(sides.setup).items() if component in (ALL, name)}
+    report.note(duration_s=frames / FRAME_RATE, mlx={}, absent=sides.absent)
     with mlx_of(one) as mlx:
-        others = {name: _beside(one, mlx, parts[name], frames) for name in names} if mlx else {}
-    for name, other in others.items():
-        print("\n".join(other.lines(name)))
-    content: dict[str, Any] = {
-        "duration_s": options.duration_s,
-        "mlx": {name: other.as_dict() for name, other in others.items()},
-        "absent": one.absent,
-    }
-    if not one.mlx_alone:
-        content |= _torch(one, {name: parts[name] for name in names}, frames)
-    report.absent(one.absent)
-    report.write(place, "components", content)
-    return 0 if all(other.holds for other in others.values()) else 1
+        for name, part in parts.items() if mlx else ():
+            other = _beside(one, cast(Mlx, mlx), part, frames)
+            report.add("\n".join(other.lines(name)), mlx={name: other.as_dict()})
+            same = same and other.holds
+    if not sides.mlx_alone:
+        _torch(one, report, parts, frames)
+    absent(sides.absent)
+    return 0 if same else 1
 
 
 def _beside(one: Side, mlx: Mlx, part: Component, frames: int) -> Beside:
     """The same in MLX, and how far it is from torch's."""
     inputs = part.inputs(frames, torch.Generator().manual_seed(0))
     work = one.work(inputs, frames * HOP, frames, part.work(frames, FP32_BYTES)[0])
-    network = None if one.mlx_alone else part.build(one.device, torch.float32)
+    network = None if one.sides.mlx_alone else part.build(one.device, torch.float32)
     sent = [value.to(one.device) for value in inputs]
     return beside(one, mlx, part.name, inputs, work, lambda: part.run(cast(nn.Module, network), *sent))
 
 
-def _torch(one: Side, parts: dict[str, Component], frames: int) -> dict[str, Any]:
-    """Torch's components beside the ceiling, told; returns the figures."""
-    names = [*parts]
-    ceilings = {kind: ceiling(one, kind) for kind in dict.fromkeys(KINDS[name] for name in names)}
-    legs = {name: measured(one, parts[name], frames) for name in names}
-    ratios = {
-        text: ratio for name in names for text, ratio in folded_ratios(one, parts[name], frames).items()
-    }
-    moved = {name: parts[name].work(frames, FP32_BYTES)[1] for name in names}
-    print(f"{frames / FRAME_RATE:g} s, {frames} frames; {one.backend}, {one.weights}")
-    rows = [_row(name, leg, ceilings[KINDS[name]], moved[name]) for name, leg in legs.items()]
-    print(report.table(HEADS, WIDTHS, rows))
+def _torch(one: Side, report: Report, parts: dict[str, Component], frames: int) -> None:
+    """Torch's components beside the ceiling, and what is left in of theirs beside what is folded."""
+    ceilings = {kind: ceiling(one, kind) for kind in dict.fromkeys(KINDS[name] for name in parts)}
+    title = f"{frames / FRAME_RATE:g} s, {frames} frames; {one.backend}, {one.weights}"
+    report.note(components={}, ratios={})
+    report.add(f"{title}\n{head(HEADS, WIDTHS)}", ceilings_flop_s=ceilings)
+    for name, part in parts.items():
+        leg, most, aim = measured(one, part, frames), ceilings[KINDS[name]], TARGETS.get(name)
+        text = row(_cells(name, leg, most, part.work(frames, FP32_BYTES)[1]), WIDTHS)
+        report.add(text, components={name: leg.as_dict() | {"share": rate(leg) / most, "aim": aim}})
     print("rates are per second of all processors' time; ceiling: one large convolution")
-    print("or product of the same kind, measured in this run; MB: moved at least")
-    for text, ratio in ratios.items():
-        print(f"{text}: {told(ratio)}")
-    return {
-        "ceilings_flop_s": ceilings,
-        "components": {
-            name: leg.as_dict() | {"share": rate(leg) / ceilings[KINDS[name]], "aim": TARGETS.get(name)}
-            for name, leg in legs.items()
-        },
-        "ratios": {text: ratio._asdict() for text, ratio in ratios.items()},
-    }
+    print("or product of the same kind, measured in this run; MB: moved at least", flush=True)
+    for part in parts.values():
+        for text, ratio in folded_ratios(one, part, frames).items():
+            report.add(f"{text}: {told(ratio)}", ratios={text: ratio._asdict()})
 
 
 def measured(one: Side, part: Component, frames: int) -> Leg:
@@ -154,14 +136,14 @@ def folded_ratios(one: Side, part: Component, frames: int) -> dict[str, Any]:
         wall_s, cpu_s, _ = once(lambda: part.run(module, *sent), sync)
         return cpu_s if on_cpu else wall_s
 
-    if one.warmup:
+    if one.sides.warmup:
         in_turn(lambda: seconds(other), lambda: seconds(network), 1)
-    pairs = in_turn(lambda: seconds(other), lambda: seconds(network), one.runs)
+    pairs = in_turn(lambda: seconds(other), lambda: seconds(network), one.sides.runs)
     ratio = of_pairs(*zip(*pairs, strict=True))
     return {f"{part.name}, {norm} left in over folded": ratio}
 
 
-def _row(name: str, leg: Leg, most: float, moved_bytes: int) -> tuple[str, ...]:
+def _cells(name: str, leg: Leg, most: float, moved_bytes: int) -> tuple[str, ...]:
     aim = TARGETS.get(name)
     return (
         name,

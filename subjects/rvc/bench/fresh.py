@@ -1,60 +1,84 @@
-"""A whole conversion in a fresh process: imports, load, stages, the most memory, as JSON."""
+"""A whole conversion in a fresh process of each backend: imports, load, stages, the most memory, as JSON."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import console
 from harness.processes import Processes
 from harness.spans import OTHER
-from subjects.rvc.bench import report
+from subjects.rvc.backends.mlx_process import no_measure, started_with_openblas
+from subjects.rvc.bench.report import Report
+from subjects.rvc.bench.sides import MLX, Sides
 
+if TYPE_CHECKING:
+    from subjects.rvc.plan import Plan
+
+TORCH = "torch"
+KEYS = {TORCH: "runs", MLX: "mlx"}  # of the figures of a backend
 SHARE, LEAST_S = 0.02, 0.02  # of the wall that may be in no stage, however short it is
 
 
-def run(options: argparse.Namespace) -> int:
-    """Measure; returns the exit code: 1 where the conversion is wrong. Raises BenchError."""
+def run(sides: Sides, report: Report, plan: Plan) -> int:
+    """Measure; returns the exit code: 1 where a conversion is wrong. Raises BenchError."""
     import torch
 
-    from subjects.rvc.bench.audio import planned
-    from subjects.rvc.bench.legs import side
+    threads = sides.threads or torch.get_num_threads()
+    report.note(absent=sides.absent)
+    plans = {} if sides.mlx_alone else {TORCH: plan}
+    if sides.mlx:
+        plans[MLX] = replace(plan, setup=sides.mlx)
+    problems: list[str] = []
+    try:
+        for backend, one in plans.items():
+            for _ in range(sides.runs):
+                measured = fresh(one, threads, backend)
+                problems += filter(None, [measured["problem"]])
+                if backend == MLX:
+                    measured["note"] = no_measure(measured["environment"]["backend"])
+                report.add(None, **{KEYS[backend]: [measured]})
+    finally:
+        if report.figures.keys() & KEYS.values():
+            print(json.dumps(report.figures, indent=2))
+    for problem in dict.fromkeys(problems):
+        console.say("rvc", problem)
+    return 1 if problems else 0
 
-    place = report.place(options)
-    one = side(options, has_mlx=False)
-    plan = planned(options, one)
-    threads = options.threads or torch.get_num_threads()
-    reports: list[dict[str, Any]] = []
-    for _ in range(one.runs):
-        with Processes(1) as processes:
-            reports += processes.map(partial(converted, threads=threads), [plan])
-    content = {"runs": reports, "absent": one.absent}
-    report.write(place, "e2e", content)
-    print(json.dumps(content, indent=2))
-    wrong = next((problem for one in reports if (problem := one["problem"])), None)
-    if wrong:
-        console.say("rvc", wrong)
-    return 1 if wrong else 0
+
+def fresh(plan: Plan, threads: int, backend: str = TORCH) -> dict[str, Any]:
+    """What `converted` tells of a process that does nothing else."""
+    with (
+        Processes(1) as processes,
+        started_with_openblas(threads) if backend == MLX else nullcontext(),
+    ):
+        return next(processes.map(partial(converted, threads=threads, backend=backend), [plan]))
 
 
-def converted(plan: Any, threads: int) -> dict[str, Any]:
+def converted(plan: Plan, threads: int, backend: str = TORCH) -> dict[str, Any]:
     """Load and run `plan` twice in this process; what it took."""
     start = time.perf_counter()
     from harness.memory import MemoryBudget
-    from subjects.rvc.engine import Engine
-    from subjects.rvc.subject import SUBJECT
+    from subjects.rvc.check import problem_of
 
+    if backend == MLX:
+        from subjects.rvc.backends.mlx_networks import engine as load
+    else:
+        from subjects.rvc.engine import Engine
+
+        load = partial(Engine.from_setup, threads=threads)
     import_s = time.perf_counter() - start
-    engine = Engine.from_setup(plan.setup, threads=threads)
+    engine = load(plan.setup)
     first = engine.run(plan)
     start = time.perf_counter()
     second = engine.run(plan)
     around_s = time.perf_counter() - start
-    problem = SUBJECT.check(second, plan) or missed(second.stages_s, around_s)
+    problem = problem_of(second, plan) or missed(second.stages_s, around_s)
     return {
         "environment": dict(engine.environment),
         "audio_s": first.counts.audio_s,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,31 +11,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.checks import within
 from harness.comparison import Leg, Work
 from harness.device import hold_precision, keep_freed_memory, resolve_device, synchroniser
-from harness.errors import MissingPrerequisite, UsageError
-from subjects.rvc.backends import mlx_process
+from subjects.rvc.bench.sides import Sides
 from subjects.rvc.setup import Setup
 
-TORCH, MLX = "torch", "mlx"
-TORCH_ONLY = "PyTorch alone is measured here; audio-parity has MLX"
-MOST_RUNS, MOST_THREADS = 1_000, 1_024
+TORCH = "torch"
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """PyTorch on a device: where networks are, and how often they are called. `mlx`: the setup that MLX has
-    beside it, or alone, where it runs. `absent`: why a backend that was not left out does not run, by its
-    name."""
+    """PyTorch on a device: where networks are, how often they are called. `sides`: what runs beside it."""
 
-    setup: Setup
+    sides: Sides
     device: torch.device
-    runs: int
-    warmup: bool
-    absent: dict[str, str]
-    mlx: Setup | None = None
-    mlx_alone: bool = False
+
+    @classmethod
+    def of(cls, sides: Sides) -> Side:
+        """PyTorch's side of `sides`, its threads and number formats set. Raises MissingPrerequisite."""
+        if sides.threads:
+            torch.set_num_threads(sides.threads)
+        device = resolve_device(sides.setup.device)
+        hold_precision(device)
+        keep_freed_memory(device)
+        return cls(sides, device)
+
+    @property
+    def setup(self) -> Setup:
+        return self.sides.setup
 
     @property
     def backend(self) -> str:
@@ -70,8 +72,8 @@ class Side:
     def timed(self, call: Callable[[], Tensor]) -> Timed:
         """As many calls as were asked for, behind one that is not counted."""
         sync = synchroniser(self.device)
-        first_s = once(call, sync)[0] if self.warmup else None
-        ran = [once(call, sync) for _ in range(self.runs)]
+        first_s = once(call, sync)[0] if self.sides.warmup else None
+        ran = [once(call, sync) for _ in range(self.sides.runs)]
         return Timed(tuple(run[0] for run in ran), tuple(run[1] for run in ran), first_s, ran[-1][2])
 
 
@@ -83,41 +85,6 @@ class Timed:
     cpu_s: tuple[float, ...]
     first_s: float | None
     output: Tensor
-
-
-def side(options: argparse.Namespace, *, has_mlx: bool = True) -> Side:
-    """What the flags of a measuring command say; `has_mlx`: whether MLX has a part in it.
-
-    Raises UsageError, MissingPrerequisite.
-    """
-    within("runs", options.runs, 1, MOST_RUNS, kind=int)
-    if options.threads is not None:
-        within("threads", options.threads, 1, MOST_THREADS, kind=int)
-    for flag, value in (("--mlx-only", options.mlx_only), ("--mlx-model", options.mlx_model)):
-        if options.pytorch_only and value:
-            raise UsageError(f"--pytorch-only: given together with {flag}; use one of them")
-    absent = {} if options.pytorch_only else mlx_absent() if has_mlx else {MLX: TORCH_ONLY}
-    if absent and (options.mlx_only or options.mlx_model):
-        flag = "--mlx-only" if options.mlx_only else "--mlx-model"
-        error = MissingPrerequisite if has_mlx else UsageError
-        raise error(f"{flag}: {absent[MLX]}; use --pytorch-only")
-    choices = {"model": options.model, "device": options.device, "strict": options.strict}
-    setup = Setup.choose(options.source, voice=options.voice, **choices)
-    mlx = None
-    if not options.pytorch_only and not absent:
-        mlx = Setup.choose(options.source, voice=options.mlx_model or options.voice, **choices)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = resolve_device(setup.device)
-    hold_precision(device)
-    keep_freed_memory(device)
-    return Side(setup, device, options.runs, not options.no_warmup, absent, mlx, options.mlx_only)
-
-
-def mlx_absent() -> dict[str, str]:
-    """Why MLX does not run, or nothing."""
-    reason = mlx_process.absent()
-    return {MLX: reason} if reason else {}
 
 
 def once(call: Callable[[], Tensor], sync: Callable[[], None] | None) -> tuple[float, float, Tensor]:

@@ -2,67 +2,52 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from harness.checks import within
 from harness.comparison import Leg, Work
-from harness.errors import UsageError
 from harness.scaling import Estimate, fit
 from subjects.rvc import closed_form, pitch, weights
 from subjects.rvc.accuracy import Accuracy, accuracy
 from subjects.rvc.backends.mlx_process import Mlx
-from subjects.rvc.bench import report
 from subjects.rvc.bench.beside import Beside, beside, mlx_of
-from subjects.rvc.bench.legs import Side, side
+from subjects.rvc.bench.legs import Side
+from subjects.rvc.bench.report import Report, absent, head, row
+from subjects.rvc.bench.sides import Sides
 from subjects.rvc.config import HOP
 from subjects.rvc.layout import RMVPE
 from subjects.rvc.models.rmvpe import RMVPE as Network
-from subjects.rvc.request import LEAST_S, MOST_S
 from subjects.rvc.voices import voice
 
-LENGTHS_S = (5.0, 30.0, 60.0, 180.0, 300.0)
-QUICK = 2  # of them
 CENTS, VOICED_F1 = 5.0, 0.99  # between backends: at most, and at least
 HEADS = ("s of audio", "frames", "ms", "first ms", "GFLOP", "x real", "voiced")
 WIDTHS = (10, 9, 11, 11, 10, 9, 8)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(sides: Sides, report: Report, lengths: tuple[float, ...]) -> int:
     """Measure; returns the exit code. Raises BenchError."""
-    if options.duration_s is not None:
-        if options.quick:
-            raise UsageError("--quick: given together with --duration; use one of them")
-        within("duration_s", options.duration_s, LEAST_S, MOST_S)
-    place, one = report.place(options), side(options)
-    lengths = LENGTHS_S[:QUICK] if options.quick else LENGTHS_S
-    lengths = lengths if options.duration_s is None else (options.duration_s,)
+    one, same = Side.of(sides), True
+    report.note(mlx={}, absent=sides.absent)
     with mlx_of(one) as mlx:
-        others = {length: _beside(one, mlx, length) for length in lengths} if mlx else {}
-    for length, (other, errors) in others.items():
-        print("\n".join([*other.lines(f"{length:g} s"), *_errors(errors)]))
-    content: dict[str, Any] = {
-        "mlx": {
-            f"{length:g}": other.as_dict() | {"accuracy": errors and asdict(errors)}
-            for length, (other, errors) in others.items()
-        },
-        "absent": one.absent,
-    }
-    if not one.mlx_alone:
-        content |= _torch(one, lengths)
-    report.absent(one.absent)
-    report.write(place, "rmvpe", content)
-    return 0 if all(right(errors) for _, errors in others.values()) else 1
+        for length in lengths if mlx else ():
+            other, errors = _beside(one, cast(Mlx, mlx), length)
+            figures = other.as_dict() | {"accuracy": errors and asdict(errors)}
+            text = "\n".join([*other.lines(f"{length:g} s"), *_errors(errors)])
+            report.add(text, mlx={f"{length:g}": figures})
+            same = same and right(errors)
+    if not sides.mlx_alone:
+        _torch(one, report, lengths)
+    absent(sides.absent)
+    return 0 if same else 1
 
 
 def _beside(one: Side, mlx: Mlx, length_s: float) -> tuple[Beside, Accuracy | None]:
     """The same in MLX, and its errors beside torch's pitch."""
     samples, work = _work(one, length_s)
-    network = None if one.mlx_alone else _network(one)
+    network = None if one.sides.mlx_alone else _network(one)
     sent = samples.to(one.device)
     other = beside(
         one,
@@ -96,27 +81,25 @@ def _network(one: Side) -> Network:
     return weights.network(source, one.setup.configs, RMVPE, one.device, torch.float32)
 
 
-def _torch(one: Side, lengths: tuple[float, ...]) -> dict[str, Any]:
-    """Torch's pitch by length, told; returns the figures."""
-    network = _network(one)
-    legs: dict[float, Leg] = {}
-    rows = []
-    for length in lengths:
-        legs[length], f0 = measured(one, network, length)
-        rows.append(_row(length, legs[length], f0))
+def _torch(one: Side, report: Report, lengths: tuple[float, ...]) -> None:
+    """Torch's pitch by length, and how its seconds grow."""
+    network, seconds = _network(one), {}
     print(f"{one.backend}, {one.weights}, {torch.get_num_threads()} threads")
-    print(report.table(HEADS, WIDTHS, rows))
+    print(head(HEADS, WIDTHS), flush=True)
+    report.note(lengths={}, growth=None)
+    for length in lengths:
+        leg, f0 = measured(one, network, length)
+        seconds[length] = leg.seconds
+        report.add(row(_cells(length, leg, f0), WIDTHS), lengths={f"{length:g}": leg.as_dict()})
     print("x real: seconds of audio per second of the wall")
-    growth = fit({length: leg.seconds for length, leg in legs.items()}) if len(legs) > 1 else None
-    if growth:
-        print(f"seconds grow with length by an exponent of {_range(growth.exponent, '')};")
-        print(
-            f"{_range(growth.slope, ' ms', 1e3)} more per second, {_range(growth.intercept, ' ms', 1e3)} ever"
+    if len(lengths) > 1:
+        growth = fit(seconds)
+        per_s, ever = _range(growth.slope, " ms", 1e3), _range(growth.intercept, " ms", 1e3)
+        report.add(
+            f"seconds grow with length by an exponent of {_range(growth.exponent, '')};\n"
+            f"{per_s} more per second, {ever} ever",
+            growth={name: part._asdict() for name, part in growth._asdict().items()},
         )
-    return {
-        "lengths": {f"{length:g}": leg.as_dict() for length, leg in legs.items()},
-        "growth": growth and {name: part._asdict() for name, part in growth._asdict().items()},
-    }
 
 
 def measured(one: Side, network: Network, length_s: float) -> tuple[Leg, Tensor]:
@@ -136,7 +119,7 @@ def _work(one: Side, length_s: float) -> tuple[Tensor, Work]:
     return samples, one.work([samples], samples.shape[-1], on_grid, flop)
 
 
-def _row(length_s: float, leg: Leg, f0: Tensor) -> tuple[str, ...]:
+def _cells(length_s: float, leg: Leg, f0: Tensor) -> tuple[str, ...]:
     first = "n/a" if leg.first_s is None else f"{1e3 * leg.first_s:.1f}"
     return (
         f"{length_s:g}",

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
-from harness.checks import within
 from harness.nn.folded import stored_shapes
 from harness.parity import compare
 from subjects.rvc import networks, weights
-from subjects.rvc.bench import report
-from subjects.rvc.bench.legs import Side, side
+from subjects.rvc.bench.legs import Side
+from subjects.rvc.bench.report import Report, absent
+from subjects.rvc.bench.sides import Sides
 from subjects.rvc.bench.synthesis import inputs, pieced
+from subjects.rvc.check import problem_of
 from subjects.rvc.chunks import chunks, is_cut
 from subjects.rvc.config import SAMPLE_RATE
 from subjects.rvc.conversion import output_samples
@@ -24,13 +24,11 @@ from subjects.rvc.layout import RMVPE
 from subjects.rvc.models.rmvpe import RMVPE as Network
 from subjects.rvc.plan import resolve
 from subjects.rvc.request import LENGTHS, request
-from subjects.rvc.subject import SUBJECT
 from subjects.rvc.weights import SYNTHESIZER
 
 ALL = "all"
 EXACT, NEAR = 1e-5, 1e-4  # of the relative RMS: in pieces, in another number format
 FRAMES = (1, 31, 32, 33, 4_095, 4_096, 4_097)
-MOST_FRAMES = 360_000
 CHUNK = 2_048  # frames of RMVPE's U-Net
 RADIUS = 50  # of the mock, in frames
 SIMPLE = (1_000, 31_999, 32_000, 32_001, 64_000, 100_000)
@@ -58,29 +56,22 @@ class Check:
         return f"{state:<11}{self.name}\n{'':<11}{self.told}"
 
 
-def run(options: argparse.Namespace) -> int:
+def run(sides: Sides, report: Report, which: str, lengths: tuple[int, ...]) -> int:
     """Check; returns the exit code: 1 where something does not hold, or a control does. Raises BenchError."""
-    for frames in options.frames or ():
-        within("frames", frames, 1, MOST_FRAMES, kind=int)
-    place, one = report.place(options), side(options, has_mlx=False)
-    tests: dict[str, Callable[[Side, tuple[int, ...]], Iterator[Check]]] = {
-        "chunking": chunking,
-        "chunking-simple": lambda one, frames: simple(),
-        "pipeline": lambda one, frames: pipeline(one),
-        "parity": lambda one, frames: parity(one),
-        "weights": lambda one, frames: loaded(one),
+    one = Side.of(sides)
+    tests: dict[str, Callable[[], Iterator[Check]]] = {
+        "chunking": lambda: chunking(one, lengths),
+        "chunking-simple": simple,
+        "pipeline": lambda: pipeline(one),
+        "parity": lambda: parity(one),
+        "weights": lambda: loaded(one),
     }
-    names = [*tests] if options.which == ALL else [options.which]
-    held = []
-    for name in names:
-        for check in tests[name](one, tuple(options.frames or FRAMES)):
-            held.append(check)
-            print(check, flush=True)
-    report.absent(one.absent)
-    failed = [check.name for check in held if not check.passes]
-    content = {"checks": [asdict(check) for check in held]}
-    report.write(place, "test", content | {"failed": failed, "absent": one.absent})
-    return 1 if failed else 0
+    report.note(checks=[], failed=[], absent=sides.absent)
+    for name in tests if which == ALL else (which,):
+        for check in tests[name]():
+            report.add(str(check), checks=[asdict(check)], failed=[] if check.passes else [check.name])
+    absent(sides.absent)
+    return 1 if report.figures["failed"] else 0
 
 
 @torch.inference_mode()
@@ -152,7 +143,7 @@ def pipeline(one: Side) -> Iterator[Check]:
         expected = output_samples(plan.samples, [], rate, plan.exact)
         other = output_samples(plan.samples, [], rate, not plan.exact)
         samples = result.waves.shape[-1]
-        problem = SUBJECT.check(result, plan)
+        problem = problem_of(result, plan)
         told = problem or f"{samples:,} samples of {plan.samples / SAMPLE_RATE:g} s, all finite"
         yield Check(f"conversion, length {length}", problem is None, samples == expected != other, told)
 

@@ -1,56 +1,78 @@
-"""Where figures go: the terminal, in 80 columns, and a JSON file. No torch import here."""
+"""Where figures go as soon as they are measured: the terminal, of 80 columns, a JSON file. No torch here."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.files import writable, write_whole
+import msgspec
+
+from harness.files import rewrite, writable
 from harness.records import machine
 
 FORMAT = "rvc-bench/1"
 HEAD = f'{{\n  "format": "{FORMAT}"'
 
 
-def place(options: argparse.Namespace) -> Path | None:
-    """The file of --json, if any, which could be written. Raises UsageError."""
-    return (
-        writable("--json", options.json, lambda head: head.startswith(HEAD.encode()))
-        if options.json
-        else None
-    )
+class Report:
+    """The figures of a command. Each is shown and in the file at `path`, if any, as soon as it is there, so
+    that whatever ends the run takes nothing of what was measured. Raises UsageError for a place that cannot
+    be written, or is another's."""
+
+    def __init__(self, command: str, path: Path | None) -> None:
+        self.figures: dict[str, Any] = {}
+        self._path = writable("--json", path, lambda head: head.startswith(HEAD.encode())) if path else None
+        self._known: dict[str, Any] = {"format": FORMAT, "command": command}
+
+    def note(self, **figures: Any) -> None:
+        """What goes into the file beside what is measured next: a dictionary into the one of its name, a list
+        behind its."""
+        for name, value in figures.items():
+            before = self.figures.get(name)
+            if isinstance(value, Mapping) and isinstance(before, Mapping):
+                value = {**before, **value}
+            elif isinstance(value, list) and isinstance(before, list):
+                value = [*before, *value]
+            self.figures[name] = value
+
+    def add(self, text: str | None, **figures: Any) -> None:
+        """Show `text`, if any, and write the file with what was measured.
+
+        Raises BenchError when the place can no longer be written; the file is as before then.
+        """
+        self.note(**figures)
+        try:
+            if text is not None:
+                print(text, flush=True)
+        finally:
+            self._write()
+
+    def _write(self) -> None:
+        """The figures so far, with the commit, the machine and the versions they are of."""
+        if self._path is None:
+            return
+        if "commit" not in self._known:
+            commit, dirty = machine.revision()
+            facts = {"machine": machine.read(), "versions": machine.versions()}
+            self._known |= {"commit": commit, "dirty": dirty} | msgspec.to_builtins(facts)
+        content = json.dumps(self._known | self.figures, indent=2, default=str)
+        rewrite(self._path, content.encode() + b"\n")
 
 
-def write(path: Path | None, command: str, content: Mapping[str, Any]) -> None:
-    """The figures of a command, with the commit, the machine and the versions they are of."""
-    if path is None:
-        return
-    commit, dirty = machine.revision()
-    known = {"format": FORMAT, "command": command, "commit": commit, "dirty": dirty}
-    known |= {"machine": _plain(machine.read()), "versions": _plain(machine.versions())}
-    write_whole(path, json.dumps(known | dict(content), indent=2, default=str).encode() + b"\n")
+def head(names: Sequence[str], widths: Sequence[int]) -> str:
+    """What stands above the rows of a table."""
+    return f"{row(names, widths)}\n{'-' * sum(widths)}"
 
 
-def table(heads: Sequence[str], widths: Sequence[int], rows: Sequence[Sequence[str]]) -> str:
+def row(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Columns of `widths`, the first at the left."""
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = zip(cells, widths, strict=True)
-        return (first[0].ljust(first[1]) + "".join(cell.rjust(width) for cell, width in others)).rstrip()
-
-    return "\n".join([line(heads), "-" * sum(widths), *map(line, rows)])
+    first, *others = zip(cells, widths, strict=True)
+    return (first[0].ljust(first[1]) + "".join(cell.rjust(width) for cell, width in others)).rstrip()
 
 
 def absent(reasons: Mapping[str, str]) -> None:
     """Tell which backends did not run."""
     for backend, reason in reasons.items():
         print(f"{backend}: n/a: {reason}")
-
-
-def _plain(value: Any) -> Any:
-    import msgspec
-
-    return msgspec.to_builtins(value)

@@ -2,53 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from harness.checks import within
 from harness.comparison import Work
 from harness.parity import compare
 from subjects.rvc import closed_form, pitch, weights
-from subjects.rvc.bench import report
 from subjects.rvc.bench.beside import beside, mlx_of
-from subjects.rvc.bench.legs import Side, side
+from subjects.rvc.bench.legs import Side
+from subjects.rvc.bench.report import Report, absent
+from subjects.rvc.bench.sides import Sides
 from subjects.rvc.chunks import is_cut
 from subjects.rvc.config import FRAME_RATE, HOP, SynthesizerConfig
 from subjects.rvc.models.synthesizer import Synthesizer
-from subjects.rvc.request import MOST_S
 from subjects.rvc.weights import SYNTHESIZER
 
 LIMIT = 1e-4  # of the relative RMS of waveforms, with the same draws
 PIECE, PIECES = 32, 4  # frames of flow and generator at once, fewer for as many pieces
 
 
-def run(options: argparse.Namespace) -> int:
+def run(sides: Sides, report: Report, frames: int) -> int:
     """Measure; returns the exit code: 1 where the result is not what it has to be. Raises BenchError."""
-    within("duration_s", options.duration_s, 1 / FRAME_RATE, MOST_S)
-    place, one = report.place(options), side(options)
-    config = one.setup.configs.synthesizer
-    frames = round(options.duration_s * FRAME_RATE)
+    one, right = Side.of(sides), True
+    config = sides.setup.configs.synthesizer
     drawn = inputs(config, frames)
     work = one.work(drawn, frames * HOP, frames, flop(config, frames))
-    content: dict[str, Any] = {"duration_s": options.duration_s, "absent": one.absent, "legs": []}
-    network = None if one.mlx_alone else _network(one)
+    report.note(duration_s=frames / FRAME_RATE, absent=sides.absent, legs=[])
+    network = None if sides.mlx_alone else _network(one)
     sent = sent_to(one.device, drawn)
     with mlx_of(one) as mlx:
-        call = lambda: cast(Synthesizer, network)(*sent)  # noqa: E731
-        other = beside(one, mlx, "synthesis", drawn, work, call, limit=LIMIT) if mlx else None
-    holds = other is None or other.holds
-    if other:
-        print("\n".join(other.lines(f"{frames} frames")))
-        content["mlx"] = other.as_dict()
+        if mlx:
+            call = lambda: cast(Synthesizer, network)(*sent)  # noqa: E731
+            other = beside(one, mlx, "synthesis", drawn, work, call, limit=LIMIT)
+            report.add("\n".join(other.lines(f"{frames} frames")), mlx=other.as_dict())
+            right = other.holds
     if network is not None:
-        figures, right = _torch(one, network, sent, work)
-        content, holds = content | figures, holds and right
-    report.absent(one.absent)
-    report.write(place, "full", content)
-    return 0 if holds else 1
+        right = _torch(one, report, network, sent, work) and right
+    absent(sides.absent)
+    return 0 if right else 1
 
 
 def _network(one: Side) -> Synthesizer:
@@ -56,26 +49,25 @@ def _network(one: Side) -> Synthesizer:
     return weights.network(source, one.setup.configs, SYNTHESIZER, one.device, torch.float32)
 
 
-def _torch(
-    one: Side, network: Synthesizer, sent: tuple[Tensor, ...], work: Work
-) -> tuple[dict[str, Any], bool]:
-    """Torch's synthesis, told; returns the figures and whether it is what it has to be."""
+def _torch(one: Side, report: Report, network: Synthesizer, sent: tuple[Tensor, ...], work: Work) -> bool:
+    """Torch's synthesis, and whether it is what it has to be."""
     config, frames = network.config, work.frames
     calls = one.timed(lambda: network(*sent))
-    leg = one.leg(network, work, calls)
-    apart, size = in_pieces(network, sent, calls.output)
-    samples = calls.output.shape[-1]
-    right = samples == frames * config.hop and (apart is None or apart <= LIMIT)
-    audio_s = samples / config.sample_rate
-    print(
-        f"{leg.backend}, {one.weights}: {frames} frames, {samples:,} samples, {leg.work.flop / 1e9:.2f} GFLOP"
+    leg, samples = one.leg(network, work, calls), calls.output.shape[-1]
+    x_realtime = samples / config.sample_rate / leg.median_s
+    report.add(
+        f"{leg.backend}, {one.weights}: {frames} frames, {samples:,} samples, "
+        f"{leg.work.flop / 1e9:.2f} GFLOP\n"
+        f"median of {len(leg.seconds)} calls {1e3 * leg.median_s:.1f} ms, {x_realtime:.2f}x real time",
+        legs=[leg.as_dict()],
     )
-    rate = f"{audio_s / leg.median_s:.2f}x real time"
-    print(f"median of {len(leg.seconds)} calls {1e3 * leg.median_s:.1f} ms, {rate}")
-    print(f"flow and generator in pieces of {size} frames against the whole:")
-    print("n/a, one piece" if apart is None else f"relative RMS {apart:.1e}, at most {LIMIT:.0e}")
-    pieces = {"frames": size, "relative_rms": apart, "limit": LIMIT}
-    return {"legs": [leg.as_dict()], "pieces": pieces}, right
+    apart, size = in_pieces(network, sent, calls.output)
+    held = "n/a, one piece" if apart is None else f"relative RMS {apart:.1e}, at most {LIMIT:.0e}"
+    report.add(
+        f"flow and generator in pieces of {size} frames against the whole:\n{held}",
+        pieces={"frames": size, "relative_rms": apart, "limit": LIMIT},
+    )
+    return samples == frames * config.hop and (apart is None or apart <= LIMIT)
 
 
 def in_pieces(network: Synthesizer, sent: tuple[Tensor, ...], whole: Tensor) -> tuple[float | None, int]:

@@ -10,11 +10,12 @@ import pytest
 
 from harness.records.memory import Boundary, MemoryByStage
 from harness.records.writer import load
+from harness.tensor_files import stored_tensors
 from subjects.qwen3_tts import tables, weights
 from subjects.qwen3_tts.__main__ import FIXTURES as CHOICES
 from subjects.qwen3_tts.__main__ import main
 from subjects.qwen3_tts.bench import FIXTURES, NAMES, Fixture
-from subjects.qwen3_tts.measure import merged
+from subjects.qwen3_tts.measure import Bench, merged
 from subjects.qwen3_tts.subject import Qwen3TTS
 from subjects.qwen3_tts.text import tokens
 from subjects.qwen3_tts.weights import Networks
@@ -57,6 +58,27 @@ def test_a_stream_is_recorded_and_shown(tmp_path, capsys):
     assert sum(typical.stream.first_chunk_stages_ms.values()) <= typical.stream.time_to_first_chunk_ms
     assert [one.stage for one in item.memory_by_stage.boundaries].count("code_predictor") == 1
     assert "n/a: device: cuda:7" in out and "first chunk after" in out
+
+
+@pytest.mark.parametrize(
+    "end", [KeyboardInterrupt, OSError(28, "No space left on device")], ids=["^C", "full"]
+)
+def test_what_ends_the_run_takes_nothing_that_was_measured(tmp_path, capsys, monkeypatch, end):
+    item = Bench.item
+
+    def second_fails(bench, plan, requested):
+        if requested["input"] == "medium":
+            raise end
+        return item(bench, plan, requested)
+
+    monkeypatch.setattr(Bench, "item", second_fails)
+    record = tmp_path / "record.json"
+    argv = ["bench", *SHORT, "--fixture", "medium", "--device", "cpu", "--iterations", "1", "--warmup", "0"]
+    assert main([*argv, "--benchmark-output", str(record)]) == (130 if end is KeyboardInterrupt else 1)
+    _, (first,) = load(record)
+    out = capsys.readouterr().out
+    assert first.typical and f"{first.typical.wall_s:.3f}" in out
+    assert tables.NOTE in out and "short: stages of the typical of 1 runs" in out
 
 
 @pytest.mark.parametrize(
@@ -108,8 +130,8 @@ def test_memory_below_the_weights_is_an_error(monkeypatch, capsys):
         main(["bench", *SHORT, "--device", "cpu", "--iterations", "1", "--warmup", "0", "--profile-memory"])
         == 1
     )
-    out = capsys.readouterr().out
-    assert "is below the weights it ran with" in out and "short   invalid: start: the RSS peak" in out
+    out = " ".join(capsys.readouterr().out.split())
+    assert "is below the weights it ran with" in out and "short invalid: start: the RSS peak" in out
 
 
 def test_time_to_the_first_chunk_is_split():
@@ -144,6 +166,15 @@ def test_a_checkpoint_is_written_and_spoken_with(tmp_path, capsys):
         json.loads((folder / "vocab.json").read_text())[c] for c in "nÃ©"
     )
     assert main(["bench", *SHORT[2:], "--source", str(folder), "--device", "cpu", "--iterations", "1"]) == 0
+    spoilt = folder / "model.safetensors"
+    (stored,) = (t for n, t in stored_tensors(folder, "model").items() if n.endswith("codec_head.weight"))
+    with spoilt.open("r+b") as file:
+        file.seek(stored.start)
+        file.write(b"\xff\xff\xff\x7f")  # NaN
+    capsys.readouterr()
+    assert main([*argv, "--out", str(tmp_path / "none"), "--threads", "1"]) == 3
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert "codec_head.weight has values that are not numbers; download it again" in err
 
 
 def test_what_cannot_be_spoken_or_written_is_refused_before_torch_and_the_model(

@@ -45,6 +45,16 @@ def talker(**changes) -> dict:
     return model(talker_config=MODELS[TINY][MODEL]["talker_config"] | changes)
 
 
+def named(key: str, **changes) -> dict:
+    return talker(**{key: MODELS[TINY][MODEL]["talker_config"][key] | changes})
+
+
+def predictor(**changes) -> dict:
+    return talker(
+        code_predictor_config=MODELS[TINY][MODEL]["talker_config"]["code_predictor_config"] | changes
+    )
+
+
 def codec(**changes) -> dict:
     return CODECS[TINY] | {"decoder_config": CODECS[TINY]["decoder_config"] | changes}
 
@@ -58,6 +68,20 @@ WRONG = {
     "a width out of range": (talker(hidden_size=0), None, "hidden_size: 0"),
     "another number of codes": (None, codec(num_quantizers=8), "num_quantizers: 8.*use 16"),
     "another frame": (None, codec(upsample_rates=[8, 5, 4, 4]), "2560 samples a frame"),
+    "another voice of a name": (named("spk_id", ryan=5), None, "talker_config: spk_id: ryan: 5 is.*use 3061"),
+    "a voice of no number": (named("spk_id", ryan=3061.0), None, "spk_id: ryan: 3061.0 is not allowed"),
+    "voices of no names": (talker(spk_id=[3061]), None, r"spk_id: \[3061\] is not allowed; use an object"),
+    "another language": (
+        named("codec_language_id", german=-1),
+        None,
+        "codec_language_id: german: -1.*use 2053",
+    ),
+    "another dialect": (named("spk_is_dialect", eric=False), None, "eric: False.*use 'sichuan_dialect'"),
+    "another activation": (talker(hidden_act="gelu"), None, "hidden_act: 'gelu' is not allowed; use silu"),
+    "another activation of the predictor": (predictor(hidden_act="relu"), None, "hidden_act: 'relu'"),
+    "another activation of the decoder": (None, codec(hidden_act="gelu"), "hidden_act: 'gelu'"),
+    "fewer rows than prompts name": (talker(vocab_size=3_000), None, "vocab_size: 3000.*use 3072"),
+    "fewer rows of text": (talker(text_vocab_size=9), None, "text_vocab_size: 9 is not allowed; use 151936"),
     "a speaker heard at another rate": (
         model(speaker_encoder_config={"enc_dim": 64, "sample_rate": 16_000}),
         None,
@@ -76,6 +100,12 @@ def test_a_folder_that_contradicts_itself_is_refused(name, tmp_path):
     configs = WRONG[name]
     with pytest.raises(CheckpointError, match=configs[2]):
         checkpoint.read(str(folder(tmp_path / "a", configs[0], configs[1])))
+
+
+def test_names_that_are_not_published_are_let_be(tmp_path):
+    tables = {"spk_id": {"mine": 3000}, "spk_is_dialect": {}, "codec_language_id": {"german": 2053}}
+    with pytest.raises(CheckpointError, match="no such file"):  # of weights: nothing else is wrong
+        checkpoint.read(str(folder(tmp_path / "a", talker(**tables))))
 
 
 def test_weights_that_are_not_there_are_told(tmp_path):

@@ -53,6 +53,21 @@ def test_an_item_is_the_same_alone_and_seeds_are_honoured(engine, result):
     assert torch.equal(*greedy) and not torch.equal(greedy[0], first)
 
 
+def test_logits_that_are_not_numbers_are_an_error(engine, monkeypatch):
+    """What is drawn by them sounds like anything else."""
+    plan = asked(engine, chunk_frames=2)
+    weight = engine.networks.talker.model.layers[0].mlp.down_proj.weight
+    right = weight.data.clone()
+    weight.data[0, 0] = torch.nan
+    try:
+        for run in (engine.run, lambda plan: [*engine.stream(plan)]):
+            with pytest.raises(BenchError, match=r"talker: its logits are NaN or infinite in float32"):
+                run(plan)
+    finally:
+        weight.data.copy_(right)
+    assert SUBJECT.check(engine.run(plan), plan) is None
+
+
 def test_device_and_dtype_are_read_back_from_the_weights(engine):
     assert (engine.environment["device"], engine.environment["dtype"]) == ("cpu", "float32")
     engine.networks.talker.codec_head.weight.data = engine.networks.talker.codec_head.weight.data.clone()

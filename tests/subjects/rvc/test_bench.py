@@ -1,6 +1,8 @@
 """The commands: each runs on tiny weights, shows its figures in 80 columns, and says what is not here."""
 
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +12,13 @@ import pytest
 import soundfile
 import torch
 
-from subjects.rvc import layout
+from harness import files
+from harness.errors import BenchError
+from subjects.rvc import layout, weights
 from subjects.rvc import request as requests
 from subjects.rvc.__main__ import COMPONENTS, LENGTHS, PADDINGS, RATES, TESTS, main
-from subjects.rvc.bench import fresh, synthesis
+from subjects.rvc.backends import mlx_process
+from subjects.rvc.bench import audio, components, fresh, pitch, proof, report, synthesis
 from subjects.rvc.bench.components import KINDS
 from subjects.rvc.config import RATES as KNOWN
 from subjects.rvc.models.rmvpe import RMVPE
@@ -119,6 +124,30 @@ def test_a_fresh_process_accounts_for_the_wall(capsys, tmp_path, monkeypatch):
     assert main([*argv]) == 1 and "time is spent in none, or in two" in capsys.readouterr().err
 
 
+def test_a_fresh_process_of_each_backend(capsys, tmp_path, monkeypatch):
+    """In MLX it has the setup of MLX's weights, and on a CPU it is no measure of MLX."""
+    ran = []
+
+    def fresh_one(plan, threads, backend):
+        ran.append((backend, plan.setup.model, threads))
+        name = "mlx-cpu" if backend == "mlx" else "torch"
+        return {"environment": {"backend": name}, "problem": f"{backend} is wrong"}
+
+    other = weights.write(weights.Synthetic("synthetic-tiny", "40k"), tmp_path / "other") / "40k.pth"
+    monkeypatch.setattr(mlx_process, "absent", lambda: None)
+    monkeypatch.setattr(fresh, "fresh", fresh_one)
+    argv = ["e2e", *SHORT, "--mlx-model", str(other), "--json", str(tmp_path / "a.json")]
+    assert main(argv) == 1
+    assert ran == [("torch", "48k", 1)] * 2 + [("mlx", "40k", 1)] * 2
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert [one["note"] for one in record["mlx"]] == ["a CPU's: no measure of MLX"] * 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {name: record[name] for name in ("absent", "runs", "mlx")}
+    assert "torch is wrong" in captured.err and "mlx is wrong" in captured.err
+    assert main([*argv, "--mlx-only"]) == 1 and ran[4:] == [("mlx", "40k", 1)] * 2
+    assert "runs" not in json.loads(capsys.readouterr().out)
+
+
 @pytest.mark.parametrize(
     ("generate_s", "other_s", "right"), [(0.9, 0.1, True), (0.87, 0.13, False), (1.03, -0.03, False)]
 )
@@ -160,7 +189,7 @@ def test_what_has_to_hold_does(capsys, tmp_path, monkeypatch):
         (["full", "--mlx-model", "a.npz"], 3, "--mlx-model: mlx is not installed"),
         (["full", "--mlx-only", "--pytorch-only"], 2, "given together"),
         (["full", "--mlx-model", "a.npz", "--pytorch-only"], 2, "given together with --mlx-model"),
-        (["e2e", "--mlx-only"], 2, "--mlx-only: PyTorch alone is measured here; audio-parity has"),
+        (["e2e", "--mlx-only"], 3, "--mlx-only: mlx is not installed; pip install"),
         (["test", "--mlx-only"], 2, "--mlx-only: PyTorch alone is measured here"),
         (["test", "--mlx-model", "a.npz"], 2, "--mlx-model: PyTorch alone is measured here"),
         (["full", "--duration", "0"], 2, "--duration: 0.0 is not allowed"),
@@ -174,12 +203,81 @@ def test_what_has_to_hold_does(capsys, tmp_path, monkeypatch):
         (["audio-parity", "--save-outputs", "--output-dir", "/dev/null/x"], 3, "--output-dir: '/dev/null/x'"),
         (["convert", "examples/audio/sung.ogg", "--out", "/dev/null/x"], 3, "--out: '/dev/null/x': cannot"),
         (["test", "chunking", "--frames", "0"], 2, "--frames: 0 is not allowed"),
+        (["convert", "examples/audio/sung.ogg", "--threads", "0"], 2, "--threads: 0 is not allowed"),
     ],
 )
 def test_what_cannot_be_run_is_one_line(argv, code, message, capsys):
     assert main([*argv, "--source", "synthetic-tiny"]) == code
     err = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
     assert len(err) == 1 and message in err[0]
+
+
+# A command, what ends it, at which call, and what is told and written of what was measured until then.
+ENDED = {
+    "rmvpe --quick": (pitch, "measured", 2, r"^5 .*\d+%$", ["lengths"]),
+    "components --duration 0.2": (components, "measured", 2, r"^rmvpe .* 40% ", ["components"]),
+    "components --duration 0.2 --component flow": (components, "folded_ratios", 1, "^flow ", ["components"]),
+    "full --duration 0.4": (synthesis, "in_pieces", 1, "^median of 2 calls", ["legs"]),
+    "audio-parity --duration 0.2": (audio, "of_audio", 2, "^run 1: wall", ["walls_s", "sha256", "stages_s"]),
+    "e2e": (fresh, "fresh", 2, r"\{\s*\"first\": 1", ["runs"]),
+    "test chunking-simple": (proof, "compare", 4, "^n/a +1,000 frames in 1 pieces", ["checks"]),
+}
+ENDS = {"interrupted": KeyboardInterrupt, "no room": OSError(28, "No space left on device")}
+QUICKLY = {"measured": lambda one, network, s: pitch_of(one, network, 0.2), "fresh": lambda *_: dict(FRESH)}
+FRESH = {"first": 1, "problem": None}
+pitch_of = pitch.measured
+
+
+@pytest.mark.parametrize("command", ENDED)
+@pytest.mark.parametrize("end", ENDS)
+def test_what_ends_the_run_takes_nothing_that_was_measured(command, end, capsys, tmp_path, monkeypatch):
+    module, name, last, text, keys = ENDED[command]
+    function = getattr(module, name) if module is components else QUICKLY.get(name, getattr(module, name))
+    calls = []
+
+    def ends(*given):
+        calls.append(given)
+        if len(calls) == last:
+            raise ENDS[end]
+        return function(*given)
+
+    monkeypatch.setattr(module, name, ends)
+    code = main([*command.split(), *SHORT, "--json", str(tmp_path / "a.json")])
+    assert code == (130 if end == "interrupted" else 1)
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert all(record[key] for key in keys)
+    assert re.search(text, capsys.readouterr().out, re.MULTILINE)
+
+
+class Full(io.StringIO):
+    """A terminal that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_figure_that_cannot_be_shown_is_written_and_the_other_way(capsys, tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        one = report.Report("full", path)
+        patch.setattr(sys, "stdout", Full())
+        one.add("a row", legs=[1])
+    assert json.loads(path.read_text())["legs"] == [1]
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_whole", full)
+    with pytest.raises(BenchError, match="cannot be written: No space left on device; it is as before"):
+        one.add("another row", legs=[2])
+    assert capsys.readouterr().out == "another row\n" and json.loads(path.read_text())["legs"] == [1]
+
+
+def test_a_row_is_out_when_it_is_told(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(raw)))  # type: ignore[arg-type]
+    report.Report("full", None).add("a row")
+    assert raw.getvalue() == b"a row\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")

@@ -30,7 +30,7 @@ def test_the_process_alone_has_the_library(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(mlx_process, "find_openblas", lambda: "libopenblas.so.0")
     monkeypatch.setenv(PRELOAD, "another.so")
     monkeypatch.delenv(THREADS, raising=False)
-    with mlx_process._environment(3):
+    with mlx_process.started_with_openblas(3):
         assert os.environ[PRELOAD].split() == ["libopenblas.so.0", "another.so"]
         assert os.environ[THREADS] == "3"
     assert os.environ[PRELOAD] == "another.so" and THREADS not in os.environ
