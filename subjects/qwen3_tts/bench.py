@@ -21,6 +21,7 @@ from harness import chrome_trace, console
 from harness.checks import check_threads, within
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import apart, writable
+from harness.progress import Progress
 from harness.records import machine, making, performance_plan
 from harness.records.schema import Input, Item, key_of
 from harness.records.writer import Writer
@@ -156,7 +157,7 @@ class _Record:
         try:
             if self.items:
                 stages = (f"\n{tables.stages(item)}" for item in self.items if item.typical)
-                print("\n".join((tables.NOTE, *stages)))
+                print("\n".join((tables.NOTE, "", tables.verdict(self.items), *stages)))
         finally:
             self._opened.__exit__(kind, *rest)
 
@@ -195,10 +196,18 @@ def _measure(
     for warning in dict.fromkeys(warning for plan in plans for warning in plan.warnings):
         console.say("qwen3_tts", f"warning: {warning}")
     engine = SUBJECT.load(setup, threads=options.threads)
-    bench = Bench(engine, options.warmup, options.iterations, options.streaming)
+    runs = options.warmup + options.iterations
     for fixture, plan in zip(fixtures, plans, strict=True):
         requested = _requested(options, fixture, setup.device, setup.dtype)
-        item = replace(bench.item(plan, requested), input=fixture.source)
+        with Progress(runs) as progress:
+            bench = Bench(
+                engine,
+                options.warmup,
+                options.iterations,
+                options.streaming,
+                lambda what, name=fixture.source.name, step=progress.step: step(f"{name}, {what}"),
+            )
+            item = replace(bench.item(plan, requested), input=fixture.source)
         record.row(item)
         if item.typical and options.profile_memory:
             found = bench.memory(plan)
@@ -206,6 +215,6 @@ def _measure(
             item = replace(item, memory_by_stage=found, **status)
             record.block("\n".join((tables.memory(fixture.source.name, found), *tables.problem(item))), item)
         if item.typical and trace:
-            chrome_trace.kernels(lambda plan=plan: bench.once(plan), trace)
+            chrome_trace.kernels(lambda plan=plan, once=bench.once: once(plan), trace)
             record.block(f"trace    {harmless(str(trace))} (open it at ui.perfetto.dev)")
             trace = None  # of one input
