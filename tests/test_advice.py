@@ -10,14 +10,8 @@ from functools import cache
 from typing import NamedTuple
 
 import pytest
+from commands import PARSERS
 from places import ROOT
-
-import tiersim.__main__
-from acestep import __main__ as acestep_main
-from acestep.costs import __main__ as costs_main
-from acestep.profiler.flags import parser as profiler_parser
-from subjects.qwen3_tts import __main__ as qwen3_tts_main
-from subjects.rvc import __main__ as rvc_main
 
 ACESTEP, COSTS, PROFILER, TIERSIM, TTS, RVC = COMMANDS = (
     *("acestep", "acestep.costs", "profile_inference", "tiersim"),
@@ -108,15 +102,7 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 
 @cache
 def flags_of(command: str) -> set[str]:
-    parsers = {
-        ACESTEP: acestep_main._parser,
-        COSTS: costs_main.arguments,
-        PROFILER: profiler_parser,
-        TIERSIM: tiersim.__main__.arguments,
-        TTS: qwen3_tts_main.parser,
-        RVC: rvc_main.parser,
-    }
-    return options(parsers[command]())
+    return options(PARSERS[command]())
 
 
 def missing(advice: Advice, raised_by: Mapping[str, tuple[str, ...]] = RAISED_BY) -> list[str]:
