@@ -64,6 +64,8 @@ lint: .stamps/test
 	$(BIN)/lint-imports
 
 site: .stamps/bench
+	@test -e .asv/results/benchmarks.json || \
+	    { echo "site: nothing was measured yet; make bench measures HEAD" >&2; exit 1; }
 	$(BIN)/asv publish
 	@echo "site     $(CURDIR)/.asv/html/index.html  (its explorer: make preview)"
 
