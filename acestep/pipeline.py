@@ -290,12 +290,16 @@ class Generation:
     def _counts(self, latents: Latents, decoded: Sequence[Decoded]) -> Counts:
         batches = latents.batches
         longest = max(batch.frames for batch in batches)
+        texts = [text for part in latents.conditioned for text in part.texts]
         return replace(
             latents.plan.counts,
             audio_s=max(batch.samples for batch in batches) / self.models.sample_rate,
             latent_frames=longest,
             dit_tokens=-(-longest // 2),
             encoder_tokens=max(part.encoder_tokens for part in latents.conditioned),
+            caption_tokens=max(text.caption for text in texts),
+            lyric_tokens=max(text.lyrics for text in texts),
+            prompts=len(texts),
             dit_steps=len(self.diffusion.times),
             dit_calls=sum(part.passes for part in latents.diffused),
             vae_tiles=sum(part.tiles for part in decoded),

@@ -43,7 +43,10 @@ class Counts:
     audio_s: float = 0.0  # seconds of audio of the longest item
     latent_frames: int = 0  # of the longest item
     dit_tokens: int = 0
-    encoder_tokens: int = 0
+    encoder_tokens: int = 0  # of the longest prompt: lyrics, timbre and caption
+    caption_tokens: int = 0  # of the longest prompt, with its metadata
+    lyric_tokens: int = 0
+    prompts: int = 0  # that the DiT was conditioned on, of all groups of items
     dit_steps: int = 0
     dit_calls: int = 0  # forward passes; a guided step of one batch is one pass over twice the rows
     vae_tiles: int = 0

@@ -17,34 +17,45 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 WORKTREE = "worktree"  # in place of a commit
 WORKER = Path(__file__).parent / "worker" / "measure.py"
 KEEPER = Path(__file__).parents[1] / "harness" / "keeper.py"  # by its file: `harness` is the commit's here
+TELL_S = 1.0
 TIME_OVER = "the time was over before this cell was done"
 OWN_WORKER = Path("benchmarks", "_worker.py")  # of a commit from before `harness`
 
 
-def predict(planned: set[str], torch: str, timeout_s: float | None = None) -> dict[str, dict]:
+def predict(
+    planned: set[str], torch: str, timeout_s: float | None = None, done: Callable[[int], object] | None = None
+) -> dict[str, dict]:
     """Records of predictions. Those of a commit never change: what an earlier round found is read again.
-    What is not done in `timeout_s` has failed."""
+    What is not done in `timeout_s` has failed. `done`: told now and then how many there are."""
     known = _folder().glob(f"*-{_commit()}-costs.jsonl") if _commit() != WORKTREE else ()
     for header, records in map(read, known):
         measured = {name for name, record in records.items() if record["status"] != "failed"}
         if header.get("torch") == torch and planned <= measured:
             return {"header": header} | records
-    return measure("costs", timeout_s=timeout_s)
+    return measure("costs", timeout_s=timeout_s, done=done)
 
 
-def measure(kind: str, *arguments: str, timeout_s: float | None = None) -> dict[str, dict]:
+def measure(
+    kind: str,
+    *arguments: str,
+    timeout_s: float | None = None,
+    done: Callable[[int], object] | None = None,
+) -> dict[str, dict]:
     """Records by cell name, each planned cell among them.
 
     `kind` is one of `worker/measure.py`, which says what `arguments` it takes. A commit from before `harness`
     is measured by its own worker, which gives the same cells the same names; what that one fails at is n/a.
     """
     path, own = new_file(kind), _own_worker()
-    how_it_ended = _run(str(own or WORKER), kind, str(path), *arguments, timeout_s=timeout_s)
+    tell = (lambda: done(len(read(path)[1]))) if done else None
+    how_it_ended = _run(str(own or WORKER), kind, str(path), *arguments, timeout_s=timeout_s, tell=tell)
     header, records = read(path)
     for cell in set(header.get("planned", ())) - records.keys():
         records[cell] = {"cell": cell, "status": "failed", "reason": how_it_ended}
@@ -60,7 +71,7 @@ def measure(kind: str, *arguments: str, timeout_s: float | None = None) -> dict[
     return records
 
 
-def _run(*command: str, timeout_s: float | None) -> str:
+def _run(*command: str, timeout_s: float | None, tell: Callable[[], object] | None = None) -> str:
     """Run a worker; returns how it ended. Nothing it started outlives it, nor it this process."""
     with (
         tempfile.TemporaryFile() as stderr,
@@ -69,7 +80,7 @@ def _run(*command: str, timeout_s: float | None) -> str:
         ) as worker,
     ):
         try:
-            code = worker.wait(timeout_s)
+            code = _wait(worker, timeout_s, tell)
         except subprocess.TimeoutExpired:
             worker.stdin.close()  # type: ignore[union-attr]
             return TIME_OVER
@@ -77,6 +88,18 @@ def _run(*command: str, timeout_s: float | None) -> str:
         text = stderr.read().decode(errors="replace")
     sys.stderr.write(text)
     return ending(code, text)
+
+
+def _wait(worker: subprocess.Popen, timeout_s: float | None, tell: Callable[[], object] | None = None) -> int:
+    """Its exit code; meanwhile `tell` is called every second. Raises TimeoutExpired after `timeout_s`."""
+    until_s = None if timeout_s is None else time.monotonic() + timeout_s
+    while tell:
+        tell()
+        if until_s is not None and until_s - time.monotonic() <= TELL_S:
+            break
+        with suppress(subprocess.TimeoutExpired):
+            return worker.wait(TELL_S)
+    return worker.wait(None if until_s is None else max(until_s - time.monotonic(), 0.0))
 
 
 def kept(*command: str) -> list[str]:

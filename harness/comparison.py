@@ -16,6 +16,7 @@ from statistics import median
 from typing import NamedTuple, TypeVar
 
 from harness.errors import BenchError
+from harness.progress import Progress
 from harness.scaling import DRAWS, LEVEL, Estimate
 
 Result = TypeVar("Result")
@@ -93,12 +94,14 @@ def in_turn(
 ) -> list[tuple[Result, Result]]:
     """Results of both, run beside one another so many times, either of them first in every other pair."""
     results: list[tuple[Result, Result]] = []
-    for number in range(pairs):
-        if number % 2:
-            later = second()
-            results.append((first(), later))
-        else:
-            results.append((first(), second()))
+    with Progress(pairs, pairs) as progress:
+        for number in range(pairs):
+            progress.step("pairs in turn")
+            if number % 2:
+                later = second()
+                results.append((first(), later))
+            else:
+                results.append((first(), second()))
     return results
 
 

@@ -6,12 +6,16 @@ a template would come before that, so templates have none.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
 from harness.text import MAX_PAGE_CHARS, harmless
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 BASE = Path(__file__).with_name("base.html")
 ALIKE_BYTES = 80  # of the style
@@ -19,10 +23,16 @@ ALIKE_BYTES = 80  # of the style
 
 def render(template: Path, **values: Any) -> str:
     """The page of `template`, a file that may extend `base.html`; an unknown name in it is an error."""
+    return _templates(template.parent).get_template(template.name).render(values)
+
+
+@cache
+def _templates(folder: Path) -> Environment:
+    """Those of a folder, each of which is compiled once however many pages are made of it."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader([template.parent, BASE.parent]),
+    return Environment(
+        loader=FileSystemLoader([folder, BASE.parent]),
         autoescape=True,
         finalize=lambda value: safe(value) if isinstance(value, str) else value,
         undefined=StrictUndefined,
@@ -30,7 +40,6 @@ def render(template: Path, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template.name).render(values)
 
 
 def is_page(head: bytes) -> bool:

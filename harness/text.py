@@ -52,6 +52,18 @@ def wrapped(text: str, width: int) -> list[str]:
     return lines[1:] or [""]
 
 
+def wrapped_below(line: str, width: int, indent: int = 0) -> list[str]:
+    """Harmless `line` as it is where it has room, else in lines of at most `width` columns, those after the
+    first below its `indent`."""
+    from rich.cells import cell_len
+
+    line = harmless(line)
+    if cell_len(line) <= width:
+        return [line]
+    first, *more = wrapped(line[indent:], max(width - indent, 1))
+    return [line[:indent] + first, *(f"{'':{indent}}{part}" for part in more)]
+
+
 def _plainly(error: UnicodeError) -> tuple[str | bytes, int]:
     """A likeness of the first character that cannot be encoded, so that tables stay tables, or its number."""
     if not isinstance(error, UnicodeEncodeError):

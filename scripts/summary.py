@@ -6,6 +6,8 @@ python -m scripts.summary
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
@@ -23,6 +25,7 @@ from harness.text import harmless
 
 RECORDS = Path(".asv/records")
 SITE = Path(".asv/html/index.html")
+TOLD = ("ok", "failed")  # statuses that the verdict names first
 
 
 def newest(kind: str, commit: str) -> tuple[dict, dict[str, dict]]:
@@ -164,8 +167,44 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def _ms(samples_s) -> str:
+    """A median, in nine characters up to ten thousand seconds."""
     known = [value for value in samples_s if value is not None]
-    return f"{1e3 * median(known):,.1f}" if known else ""
+    if not known:
+        return ""
+    value = 1e3 * median(known)
+    return f"{value:,.1f}" if value < 999_999.95 else f"{value:,.0f}"
+
+
+def verdict(header: dict, records: dict[str, dict], every: Iterable[dict]) -> str:
+    """What was measured, how many cells failed, and the slowest stage of the longest song; of `records` those
+    that were timed, of `every` all."""
+    counts = Counter(one["status"] for one in every)
+    measured = f"{counts['ok']} cells measured on {harmless(header['environment']['device_name'])}"
+    text = f"{measured}, {counts['failed'] or 'none'} failed"
+    others = ", ".join(
+        f"{n} {harmless(status)}" for status, n in sorted(counts.items()) if status not in TOLD
+    )
+    songs = [(_duration_s(name), name) for name in records if name.startswith("generate ")]
+    songs = [song for song in songs if records[song[1]]["status"] == "ok"]
+    if others:
+        text += f", {others}"
+    if not songs:
+        return f"{text}."
+    duration_s, name = max(songs)
+    runs = records[name]["runs"]
+    stage, stage_s = max(_medians(runs).items(), key=lambda each: each[1])
+    share = stage_s / median(run["wall_s"] for run in runs)
+    return f"{text}. A song of {duration_s:g} s: {share:.0%} of its time is {stage}."
+
+
+def _duration_s(name: str) -> float:
+    return float(name.partition("duration_s=")[2].split()[0])
+
+
+def _medians(runs: list[dict]) -> dict[str, float]:
+    """Seconds of each stage that all runs have."""
+    stages = set.intersection(*(set(run["stages_s"]) for run in runs))
+    return {stage: median(run["stages_s"][stage] for run in runs) for stage in sorted(stages)}
 
 
 def _facts(header: dict) -> str:
@@ -198,6 +237,9 @@ def summary() -> int:
         reason = header.get("reason", "no records; run make bench")
         terminal.print(harmless(f"summary: nothing was measured for {commit[:12]}: {reason}"), markup=False)
         return 1
+    memory, subjects = newest("memory", commit)[1], of_subjects(commit)
+    every = (*records.values(), *memory.values(), *newest("cold", commit)[1].values(), *subjects.values())
+    terminal.print(verdict(header, records, every), highlight=False, markup=False)
     terminal.print(f"\ncommit   {commit[:12]}\n{_facts(header)}\n", highlight=False, markup=False)
     for thinking in THINKING:
         terminal.print(stage_table(header, records, thinking))
@@ -205,13 +247,10 @@ def summary() -> int:
     terminal.print(stream_table(records))
     if any("growth" in record for record in records.values()):
         terminal.print(scaling_table(records))
-    memory = newest("memory", commit)[1]
     if memory:
         terminal.print(memory_table(memory))
-    subjects = of_subjects(commit)
     if any(name.startswith("request ") for name in subjects):
         terminal.print(subject_table(subjects))
-    every = (*records.values(), *memory.values(), *newest("cold", commit)[1].values(), *subjects.values())
     failed = [one for one in every if one["status"] == "failed"]
     for one in failed:
         terminal.print(harmless(f"failed: {one['cell']}: {one['reason']}"), markup=False, soft_wrap=True)

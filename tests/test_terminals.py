@@ -5,17 +5,32 @@ What is measured is kept, whatever the terminal can show of it.
 
 import io
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from places import ROOT
+from rich.cells import cell_len
 
 from acestep import __main__ as acestep
 from acestep.costs import __main__ as costs
 from acestep.profiler import command as profiler
+from acestep.profiler import tables
+from acestep.profiler.roofline import Ceilings, Load
+from acestep.profiler.roofline import card as roofline_card
+from acestep.result import Counts
+from harness import cards
 from harness.records import writer as output
+from harness.records.memory import Boundary, MemoryByStage
+from harness.records.telemetry import Telemetry
+from harness.trace.cost import Cost, Refusal, StageCost
+from harness.trace.expected import Range
+from harness.trace.report import listing
+from harness.trace.report import text as cost_report
+from harness.trace.stage_costs import Work
 from tiersim import __main__ as tiersim
 
 TERMINALS = {
@@ -85,6 +100,84 @@ def test_what_is_measured_is_kept_whatever_the_terminal_can_show(tmp_path, monke
     for path in (tables, folder / "kept" / "summary.md", folder / "kept" / "report.html"):
         text = path.read_text("utf-8")
         assert "\u202e" not in text and "\x1b" not in text
+
+
+LONG_CARD = replace(cards.find("h200"), name="NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition")
+# As large as anything gets: sixteen songs of ten minutes, planned, in a hundred steps of an XL model.
+TOOK_S, PEAK = 12345.678, 123_450_000_000
+WORK = Work(10**19, 10**14, 10**14, 9_876_543, 31_234, 10**13, 10**13, 123_456_789, 10**18)
+STAGES = (
+    "load",
+    "vae_encode",
+    "lm_prefill",
+    "lm_decode",
+    "text_encode",
+    "condition",
+    "diffuse",
+    "vae_decode",
+)
+
+
+def largest_cost(stages=STAGES) -> Cost:
+    kinds = {"matmul": {"compute": TOOK_S}, "attention": {"compute": 987.65}}
+    peaks, expected = (PEAK, PEAK, PEAK + 2**30), Range(TOOK_S, 8 * TOOK_S)
+    site = "acestep/models/condition.py ConditionEncoder.forward " * 3
+    made = tuple(
+        StageCost(stage, WORK, TOOK_S, "compute", kinds, expected, *peaks, {site: PEAK}, {}, {})
+        for stage in stages
+    )
+    plan = {"batch_size": 16, "duration_s": 600.0}
+    environment = {"calibration": "uncalibrated", "torch": "2.13.0", "expected": "efficiencies " * 20}
+    refused = Refusal("talker_prefill", "aten::convolution", site, PEAK)
+    return Cost(LONG_CARD, PEAK, plan, environment, made, (), refused, (refused,), (), {"audio_s": 600.0}, 3)
+
+
+def tables_of_profiler() -> list[str]:
+    boundaries = tuple(
+        Boundary(stage=stage, **{f"{name}_bytes": PEAK for _, name in tables.MEMORY_COLUMNS})
+        for stage in STAGES
+    )
+    counts = Counts(lm_prompt_tokens=98_765, lm_prefill_tokens=98_765, lm_decode_tokens=48_000,
+                    lm_decode_steps=3_123, audio_codes=3_000)  # fmt: skip
+    loads = [Load(stage, 31_234, "token", 9.99e17, 9.99e14) for stage in STAGES]
+    took_s = dict.fromkeys(STAGES, TOOK_S)
+    telemetry = Telemetry(seconds=1e5, energy_j=1e8, throttling={"thermal slowdown by the hardware": 0.5})
+    sizes = MemoryByStage(boundaries=boundaries, rss_source="the kernel's high-water mark")
+    return [
+        tables.tree(tables.Breakdown(98765.43, 90000.0, 100, 1234.5, 1.0, 900.0, 9.0, 9.0, 12.0, 34.0), 80),
+        tables.benchmark_head(80),
+        tables.benchmark_row(600, 16, True, 100, *[98765.43] * 4, "HOST-OOM CLAMPED THROTTLED", 99.5, 80),
+        tables.llm_debug(counts, 1234.5, 98765.4, 1234.5, 1234.5),
+        tables.memory(sizes),
+        "\n".join(tables.telemetry(telemetry, 80)),
+        roofline_card(loads, LONG_CARD.name, Ceilings(1e13, 1e11, "measured"), took_s),
+        roofline_card(loads, LONG_CARD.name, None, took_s),
+    ]
+
+
+TABLES = {
+    "profiler": tables_of_profiler,
+    "costs": lambda: [cost_report(largest_cost(), {"card": LONG_CARD.name, "plan": "x " * 200})],
+    "costs, long names": lambda: [cost_report(largest_cost((*STAGES, "talker_prefill")), {})],
+    "cards": lambda: [listing([LONG_CARD])],
+}
+
+
+@pytest.mark.parametrize("command", TABLES)
+def test_no_table_is_wider_than_80_columns_and_no_number_touches_another(command: str):
+    """Whatever it is of: the largest there is, and names that are as long as any."""
+    for text in TABLES[command]():
+        assert max(map(cell_len, text.splitlines())) <= 80, text
+        assert not re.search(r"\d\.\d+\.\d", text.replace("2.13.0", "")), text  # two in one have two points
+
+
+def test_numbers_of_a_prediction_are_words_of_their_own():
+    """The control: in columns of two decimals these ran into one another."""
+    text = cost_report(largest_cost(), {})
+    stage = next(line for line in text.splitlines() if line.startswith("diffuse"))
+    assert (
+        stage.split()[-2:] == ["115.0", "116.0"] and f"{PEAK / 2**30:.2f}{PEAK / 2**30 + 1:.2f}" not in text
+    )
 
 
 COMMANDS_OF_ACESTEP = ("", "generate", "understand", "create", "format", "codes", "write-checkpoint")

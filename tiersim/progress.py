@@ -11,22 +11,22 @@ before the first has.
 from __future__ import annotations
 
 import math
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from types import TracebackType
 from typing import TextIO
 
 from harness.memory import GIB
+from harness.progress import Screen
 from harness.text import harmless
 from tiersim.case import Case
 from tiersim.events import Event
 from tiersim.notes import chosen
 from tiersim.record import Record
 
-REDRAWS_PER_S = 4
 PLAIN_EVERY_S = 10.0  # per case
 
 
@@ -73,35 +73,21 @@ class Progress:
     def __init__(
         self, total: int, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
         self._total = total
         self._clock = clock
         self._ended_s: list[float] = []
         self._running: dict[Case, _Running] = {}
         self._lock = threading.Lock()
-        console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
-        self._live = None
-        if console.is_terminal:
-            self._live = Live(
-                get_renderable=self._text,
-                console=console,
-                refresh_per_second=REDRAWS_PER_S,
-                transient=True,
-                redirect_stdout=True,
-                redirect_stderr=False,
-            )
-        self._console = console
+        self._screen = Screen(stream, clock)
 
     def __enter__(self) -> Progress:
-        if self._live:
-            self._live.start()
+        self._screen.__enter__()
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        if self._live:
-            self._live.stop()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._screen.__exit__(kind, error, trace)
 
     def on_event(self, case: Case, event: Event) -> None:
         """Take an event of a worker."""
@@ -109,9 +95,13 @@ class Progress:
             running = self._running.setdefault(case, _Running(case, self._clock()))
             running.update(event)
             now = self._clock()
-            if self._live is None and now - running.shown_s >= PLAIN_EVERY_S:
+            due = not self._screen.live and now - running.shown_s >= PLAIN_EVERY_S
+            if due:
                 running.shown_s = now
-                self._console.print(running.line(now, self._expected_s()), markup=False)
+        if self._screen.live:
+            self._screen.draw(self.lines)
+        elif due:
+            self._screen.draw(lambda: self._lines([running]), now=True)
 
     def on_record(self, record: Record) -> None:
         """A case has ended."""
@@ -122,19 +112,18 @@ class Progress:
 
     def lines(self) -> list[str]:
         """One line per running case, then what is left of the run."""
+        return self._lines(list(self._running.values()))
+
+    def _lines(self, cases: Sequence[_Running]) -> list[str]:
+        """The lines of some of the running cases, then what is left of the run."""
         with self._lock:
-            now, expected_s = self._clock(), self._expected_s()
-            shown = [running.line(now, expected_s) for running in self._running.values()]
-            waiting = self._total - len(shown)
+            now, expected_s, running = self._clock(), self._expected_s(), len(self._running)
+            shown = [case.line(now, expected_s) for case in cases]
+            waiting = self._total - running
             if waiting > 0 and expected_s:
-                left_s = waiting * expected_s / max(1, len(shown))
+                left_s = waiting * expected_s / max(1, running)
                 shown.append(f"{waiting} more cases, about {left_s / 60:.0f} min")
             return shown
 
     def _expected_s(self) -> float | None:
         return fmean(self._ended_s) if self._ended_s else None
-
-    def _text(self):
-        from rich.text import Text
-
-        return Text("\n".join(self.lines()), no_wrap=True, overflow="ellipsis")

@@ -13,14 +13,12 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.memory import GIB
-from harness.tiers import Supported, Tier
+from harness.tiers import BATCHES, LENGTHS_S, Supported, Tier
 from tiersim.boundary import MOST_OF_CARD
 from tiersim.case import VARIANTS, Case, Plan, Variant, resolve, subject_of
 from tiersim.notes import basis, chosen, with_lm
 from tiersim.record import Record
 
-LENGTHS_S = (30.0, 60.0, 120.0, 180.0, 240.0, 360.0, 480.0, 600.0)
-BATCHES = (1, 2, 4, 8)
 LIMITS = (
     f"supported is what reserves at most {MOST_OF_CARD:.0%} of the card and falls back from nothing",
     "holds for this card, source, choice and preset; lengths and batches in between were not tried",

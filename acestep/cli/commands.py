@@ -22,6 +22,7 @@ from acestep.cli.request import Request, field_names, flag_text, requested_music
 from acestep.cli.upstream import field_name
 from acestep.defaults import CHUNK_S
 from acestep.effective_plan import EffectivePlan
+from acestep.progress import parts
 from acestep.request import MAX_SEED, DescriptionParams, GenerationParams
 from acestep.setup import Setup
 from acestep.weights.layout import DEFAULT_DIT, LMS
@@ -30,6 +31,7 @@ from harness.checks import check_threads, shown, within
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import folder_for_audio
 from harness.flags import spelled
+from harness.progress import following
 from harness.text import harmless
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ FIELDS = {  # that a flag has another name for
     "chunk_s": "chunk",
     "offload_to_cpu": "offload",
     "offload_dit_to_cpu": "offload_dit",
+    "lm_model": "lm",
 }
 
 
@@ -81,8 +84,10 @@ def _generate(arguments: argparse.Namespace, request: Request) -> int:
         return _stream(arguments, setup, plan)
     folder = arguments.out or OUTPUTS
     folder_for_audio("--out", folder)
-    engine = _engine(arguments, setup, plan.components)
-    result = engine.run(plan, folder)
+    with following("loading", parts(plan)) as progress:
+        engine = _engine(arguments, setup, plan.components)
+        progress.begin("generating")
+        result = engine.run(plan, folder)
     report.print_generation(result, engine.load_s, as_json=arguments.json)
     return 1 if any(item.silent for item in result.audios) else 0
 
@@ -116,17 +121,19 @@ def _chunk_s(arguments: argparse.Namespace) -> float:
 
 def _stream(arguments: argparse.Namespace, setup: Setup, plan: EffectivePlan) -> int:
     """Make music on standard output while it is decoded; what is said of it goes to standard error."""
-    engine = _engine(arguments, setup, plan.components)
-    wav = None
-    with engine.run_stream(plan, chunk_s=_chunk_s(arguments)) as stream:
-        for chunk in stream:
-            if wav is None:
-                rate, samples = engine.models.sample_rate, stream.samples or 0
-                wav = WavStream(sys.stdout.buffer, plan.config.audio_format, rate, 2, samples)
-                seconds, first_s = samples / rate, chunk.t_s
-                console.say("acestep", f"{wav}, 2 channels, {seconds:g} s; begins after {first_s:.2f} s")
-            wav.write(chunk.samples[0].T.numpy())
-    result = stream.result
+    with following("loading", parts(plan)) as progress:
+        engine = _engine(arguments, setup, plan.components)
+        progress.begin("streaming")
+        wav = None
+        with engine.run_stream(plan, chunk_s=_chunk_s(arguments)) as stream:
+            for chunk in stream:
+                if wav is None:
+                    rate, samples = engine.models.sample_rate, stream.samples or 0
+                    wav = WavStream(sys.stdout.buffer, plan.config.audio_format, rate, 2, samples)
+                    seconds, first_s = samples / rate, chunk.t_s
+                    console.say("acestep", f"{wav}, 2 channels, {seconds:g} s; begins after {first_s:.2f} s")
+                wav.write(chunk.samples[0].T.numpy())
+        result = stream.result
     assert result
     with contextlib.redirect_stdout(sys.stderr):
         report.print_generation(result, engine.load_s, as_json=arguments.json)
@@ -143,18 +150,23 @@ def understand(arguments: argparse.Namespace) -> int:
     if arguments.audio:
         audio_file.probe(arguments.audio, "--audio")
         recording = _recording(arguments.audio, setup)
-    engine = _engine(arguments, setup, components.TEXT)
-    if recording:
-        params = dataclasses.replace(params, audio_codes=engine.encode(recording))
-    report.print_description(engine.understand(params), engine.load_s, as_json=arguments.json)
+    with following("understanding"):
+        engine = _engine(arguments, setup, components.TEXT)
+        if recording:
+            params = dataclasses.replace(params, audio_codes=engine.encode(recording))
+        result = engine.understand(params)
+    report.print_description(result, engine.load_s, as_json=arguments.json)
     return 0
 
 
 def create(arguments: argparse.Namespace) -> int:
     """Describe a song from a few words about it."""
     params = requested_words(arguments, query=arguments.query, instrumental=arguments.instrumental)
-    engine = _engine(arguments, _text_setup(arguments, params, "create"), components.TEXT)
-    report.print_description(engine.create(params), engine.load_s, as_json=arguments.json)
+    setup = _text_setup(arguments, params, "create")
+    with following("writing"):
+        engine = _engine(arguments, setup, components.TEXT)
+        result = engine.create(params)
+    report.print_description(result, engine.load_s, as_json=arguments.json)
     return 0
 
 
@@ -163,8 +175,11 @@ def format(arguments: argparse.Namespace) -> int:
     params = requested_words(
         arguments, caption=arguments.caption, lyrics=flag_text("--lyrics", arguments.lyrics)
     )
-    engine = _engine(arguments, _text_setup(arguments, params, "format"), components.TEXT)
-    report.print_description(engine.format(params), engine.load_s, as_json=arguments.json)
+    setup = _text_setup(arguments, params, "format")
+    with following("rewriting"):
+        engine = _engine(arguments, setup, components.TEXT)
+        result = engine.format(params)
+    report.print_description(result, engine.load_s, as_json=arguments.json)
     return 0
 
 
@@ -172,7 +187,9 @@ def codes(arguments: argparse.Namespace) -> int:
     """Print the audio codes of a recording."""
     setup = _setup(arguments)
     recording = _recording(arguments.audio, setup)
-    print(_engine(arguments, setup, components.ENCODING).encode(recording))
+    with following("encoding"):
+        text = _engine(arguments, setup, components.ENCODING).encode(recording)
+    print(text)
     return 0
 
 

@@ -11,7 +11,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -20,11 +20,12 @@ from acestep.costs.anchors import Anchor, Compared
 from acestep.effective_plan import EffectivePlan
 from acestep.setup import NONE, Setup
 from acestep.subject import SUBJECT
-from harness import cards, console
+from harness import cards
 from harness.accelerators import Accelerator
 from harness.cards import Card
 from harness.errors import BenchError, UsageError
 from harness.files import write_whole
+from harness.progress import Progress
 from harness.text import harmless
 from harness.trace.expected import PUBLISHED, Kinds, Range
 
@@ -51,7 +52,8 @@ def run(as_json: Path | bool | None) -> int:
     if comparable < LEAST:
         few = f"{comparable} figures of eager PyTorch are too few; give {LEAST}, to expect one by the others"
         raise UsageError(f"{anchors.FILE.name!r}: {few}")
-    rows = anchors.compared(figures, Predictions(figures).kinds)
+    with Predictions(figures) as predictions:
+        rows = anchors.compared(figures, predictions.kinds)
     line = json.dumps(as_dict(rows)) if as_json else ""
     if isinstance(as_json, Path):
         write_whole(as_json, f"{line}\n".encode())
@@ -63,15 +65,22 @@ class Predictions:
     """What each of `figures` takes at the roofline; one prediction serves all that are of a request."""
 
     def __init__(self, figures: Sequence[Anchor]) -> None:
-        self._count = len(set(map(_request, figures)))
+        count = len(set(map(_request, figures)))
+        self._progress = Progress(count, count)
         self._of: dict[Any, dict[str, Kinds]] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._progress.__exit__(*error)
 
     def kinds(self, anchor: Anchor) -> Kinds:
         """Seconds at the roofline by kind of kernel and resource, of the stage that was timed."""
         key = _request(anchor)
         if key not in self._of:
-            place = f"[{len(self._of) + 1}/{self._count}]"
-            console.say("acestep.costs", f"{place} predicting {anchor.name}, {anchor.card}")
+            self._progress.step(f"predicting {anchor.name}, {anchor.card}")
             self._of[key] = _stages(anchor)
         return self._of[key][anchor.stage]
 

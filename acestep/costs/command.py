@@ -25,6 +25,7 @@ from harness.errors import MissingPrerequisite, UsageError
 from harness.files import apart, writable, write_whole
 from harness.flags import spelled
 from harness.page import is_page
+from harness.progress import following
 from harness.trace.report import listing
 
 
@@ -60,7 +61,8 @@ def run(options: argparse.Namespace) -> int:
     from harness.trace.predict import predict
 
     beside = [_of_number(found, number) for number in range(1, placement.beside(setup.placed) + 1)]
-    cost = predict(SUBJECT, plan, found[0], beside=beside)
+    with following("predicting"):
+        cost = predict(SUBJECT, plan, found[0], beside=beside)
     if html_file:
         write_whole(html_file, page.page(cost).encode())
     line = json.dumps(cost.as_dict()) if options.json is not None else ""

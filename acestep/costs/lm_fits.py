@@ -25,6 +25,7 @@ from harness.errors import UsageError
 from harness.files import regular, writable, write_whole
 from harness.memory import GIB
 from harness.processes import Processes
+from harness.progress import Progress
 from harness.quantization import LM_QUANTIZATIONS
 
 SOURCE, LENGTH_S = "synthetic-full", 60.0
@@ -60,13 +61,18 @@ def run(file: Path | bool) -> int:
     if isinstance(file, Path):
         _around(file)  # refused here, not after minutes
     fits = [Fit(*row, size_gb) for row in ROWS for size_gb in SIZES_GB]
-    with Processes() as processes:
-        text = table(list(processes.map(found, fits)))
+    cells = []
+    with Progress(len(fits), len(fits)) as progress, Processes() as processes:
+        predicted = iter(processes.map(found, fits))
+        for fit in fits:
+            progress.step(f"{fit.lm}, {fit.quantization}, {fit.size_gb:g} GB")
+            cells.append(next(predicted))
+    text = table(cells)
     if isinstance(file, Path):
         before, after = _around(file)
         write_whole(file, f"{before}{BEGIN}\n{text}\n{END}{after}".encode())
     else:
-        print(text)
+        print(f"{verdict(cells)}\n\n{text}")
     return 0
 
 
@@ -116,10 +122,29 @@ def table(cells: Sequence[Found]) -> str:
     for number, (lm, quantization) in enumerate(ROWS):
         row = cells[number * width : (number + 1) * width]
         peaks = [TOO_SMALL if cell.peak_gib is None else f"{cell.peak_gib:.1f}" for cell in row]
-        kind = BF16 if quantization == NONE else quantization.partition("_")[0]
-        facts = f"{lm.removeprefix(LM_PREFIX)}, {kind} | {weights_gib(lm, quantization):.1f}"
+        facts = f"{_short(lm)}, {_kind(quantization)} | {weights_gib(lm, quantization):.1f}"
         lines.append(f"| {facts} | {' | '.join(peaks)} | {row[-1].lm_s:.1f} |")
     return "\n".join(lines)
+
+
+def verdict(cells: Sequence[Found]) -> str:
+    """The largest language model that fits each card, by the cells of `table`."""
+    width, largest = len(SIZES_GB), []
+    for number, size_gb in enumerate(SIZES_GB):
+        fit = [row for row, cell in zip(ROWS, cells[number::width], strict=True) if cell.peak_gib is not None]
+        largest.append(
+            f"{size_gb} GB: {' in '.join((_short(fit[-1][0]), _kind(fit[-1][1]))) if fit else 'none'}"
+        )
+    return f"The largest that fits {', '.join(largest)}."
+
+
+def _short(lm: str) -> str:
+    return lm.removeprefix(LM_PREFIX)
+
+
+def _kind(quantization: str) -> str:
+    """The number format of the layers, without how many weights have a scale."""
+    return BF16 if quantization == NONE else quantization.partition("_")[0]
 
 
 def _around(file: Path) -> tuple[str, str]:

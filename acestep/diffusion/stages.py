@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,13 +55,20 @@ class MicroBatch:
     codes: tuple[Tensor, ...]
 
 
+class TextTokens(NamedTuple):
+    """How long a prompt's two texts are."""
+
+    caption: int
+    lyrics: int
+
+
 @dataclass(frozen=True)
 class Conditioned:
     """A micro-batch and what all its diffusion steps share.
 
     `conditions`: those of the task, and those of text to music where the later steps leave the source, or of
     the source's own words where it is edited. They are taken out when they have been used: they hold views
-    of weights, which are to leave the device.
+    of weights, which are to leave the device. `texts`: of the prompts that they are of.
     """
 
     batch: MicroBatch
@@ -69,6 +76,7 @@ class Conditioned:
     modulation: Modulation
     conditions: list[Conditions]
     encoder_tokens: int
+    texts: Sequence[TextTokens]
 
 
 @dataclass(frozen=True)
@@ -120,12 +128,13 @@ class Diffusion:
                 canvases = [task_canvas, task_canvas if self.params.flow_edit_morph else silent]
                 conditions: list[Conditions] = []
                 tokens = 0
+                read = [TextTokens(text.caption.shape[1], text.lyrics.shape[1]) for text in encoded_texts]
                 for text, before in zip(encoded_texts, canvases, strict=False):
                     encoded = conditioning.encode(model, text, timbre)
                     context, encoded = brought(dit, before.context(len(batch.items)), encoded)
                     conditions.append(model.decoder.condition(context, encoded, null))
                     tokens = max(tokens, encoded.shape[1])
-                conditioned.append(Conditioned(batch, task_canvas, modulation, conditions, tokens))
+                conditioned.append(Conditioned(batch, task_canvas, modulation, conditions, tokens, read))
         return conditioned
 
     def _timbre(self, inputs: AudioInputs) -> Tensor:

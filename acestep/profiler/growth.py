@@ -5,6 +5,7 @@ Everything is computed from the items. No torch import here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -98,11 +99,31 @@ def row(item: Item) -> str:
 
 
 def growth_lines(items: Iterable[Item], seed: int) -> list[str]:
-    """The table of growth, what its intervals cannot tell, and what is n/a."""
-    every, lines = grown(items, seed), [_columns(HEADS, WIDTHS)]
+    """The verdict, the table of growth, what its intervals cannot tell, and what is n/a."""
+    every = grown(items, seed)
+    lines = [*wrapped(verdict(every), WIDTH), "", _columns(HEADS, WIDTHS)]
     lines += [_columns(shown, WIDTHS) for one in every for shown in _shown(one)]
     lines.append(_columns(("mel", "n/a: ACE-Step has none"), WIDTHS))
     return [*lines, "", *wrapped(NOTE, WIDTH), *untold(every)]
+
+
+def verdict(every: Sequence[Grown]) -> str:
+    """What grows fastest with length, and how many points there are."""
+    items = [item for one in every for item in one.items]
+    counts = Counter(item.status for item in items)
+    points = f"{counts['ok']} of {len(items)} points measured"
+    points += "".join(f", {number} {status}" for status, number in counts.items() if status != "ok")
+    steepest = max((one for one in every if one.growth), key=_exponent, default=None)
+    if steepest is None:
+        return f"{points}: growth of none is known."
+    return (
+        f"{points}: {steepest.component} grows fastest, by length to the power of {_exponent(steepest):.2f}."
+    )
+
+
+def _exponent(one: Grown) -> float:
+    assert one.growth
+    return one.growth.exponent.value
 
 
 def _shown(one: Grown) -> list[tuple[str, ...]]:

@@ -7,7 +7,8 @@ the card's tier clamps to the same run are measured once and listed twice.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,24 +21,24 @@ from acestep.gpu_config import GUIDE
 from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
 from acestep.profiler.options import Options
-from acestep.profiler.progress import Progress
+from acestep.progress import work
 from acestep.request import GenerationConfig, GenerationParams, item_seeds
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
 from acestep.tasks import SAMPLING_FIELDS
 from harness.adjustments import Adjustment
+from harness.budget import shortage
 from harness.cards import Card
 from harness.memory import GIB
+from harness.progress import Progress
 from harness.records.making import throttled
 from harness.records.performance_plan import FEATURES
 from harness.records.schema import Item, key_of
 from harness.trace.cost import Cost
 
 DURATIONS_S, BATCHES, THINKING, STEPS = (30.0, 60.0, 120.0, 240.0), (1, 2, 4), (False, True), (8, 16)
-# Seconds on a setup-up device, for the order and the expected time: decoding audio takes about as long as
-# nine steps of diffusion, planning as long as forty whatever the batch.
-VAE_STEPS, LM_STEPS = 9, 40
 READ_BACK = ("device", *FEATURES)  # of the engine that ran, which a plan only asks for
+LATE = "no time left: "  # how the reason of a row begins that was not begun
 UNPLANNED = {name: fields.DEFAULTS[name] for name in SAMPLING_FIELDS}  # of rows that plan nothing
 
 
@@ -53,9 +54,12 @@ class Row:
     @property
     def work(self) -> float:
         """How much there is to do, in arbitrary units."""
-        batch = self.plan.config.batch_size
-        steps = len(self.plan.times) + VAE_STEPS
-        return self.plan.length_s() * (batch * steps + (LM_STEPS if self.plan.lm_codes else 0))
+        return work(self.plan)
+
+    def __str__(self) -> str:
+        params = self.params
+        steps = f"{'' if params.thinking else 'not '}thinking, {params.inference_steps} steps"
+        return f"{params.duration:g} s, batch {self.config.batch_size}, {steps}"
 
     @property
     def requested(self) -> dict[str, Any]:
@@ -112,6 +116,16 @@ def skipped(row: Row, reason: str) -> Item:
     return Item(key=row.key, mode=BENCHMARK, requested=row.requested, status="skip", error=reason)
 
 
+def is_late(item: Item) -> bool:
+    """Whether there was no time for it."""
+    return item.status == "skip" and item.error.startswith(LATE)
+
+
+def shortage_of(row: Row, item: Item) -> str:
+    """The sentence of a row there was no time for."""
+    return f"The next row, {row}, {item.error.removeprefix(LATE)}."
+
+
 def listed(item: Item, row: Row) -> Item:
     """`item` as the result of `row`, which may be another row that runs the same."""
     read_back = {name: value for name, value in item.effective.items() if name in READ_BACK}
@@ -125,12 +139,12 @@ def listed(item: Item, row: Row) -> Item:
     )
 
 
-def table_row(row: Row, item: Item) -> str:
+def table_row(row: Row, item: Item, width: int = tables.BENCHMARK_RULE) -> str:
     """The row of the guide's table."""
     typical = item.typical
     stages = SUBJECT.columns.values()
     times = (typical.wall_s, *map(typical.seconds, stages)) if typical else (None,) * 4
-    status = item.status.upper() if item.status != "skip" else f"SKIP {item.error}"
+    status = item.status.upper() if item.status != "skip" else f"SKIP {item.error.partition(': ')[0]}"
     if _clamped(item.adjustments):
         status += " CLAMPED"
     if throttled(item.samples):
@@ -149,6 +163,7 @@ def table_row(row: Row, item: Item) -> str:
         vae_s,
         status,
         spread_s,
+        width,
     )
 
 
@@ -160,7 +175,7 @@ def expected(card: Card, row: Row) -> Cost:
     return replace(predict(SUBJECT, row.plan, card, beside=beside), samples=())  # which are most of it
 
 
-def expected_row(row: Row, cost: Cost) -> str:
+def expected_row(row: Row, cost: Cost, width: int = tables.BENCHMARK_RULE) -> str:
     """The row with what it would cost; a run that ends too early has no times."""
     seconds = cost.stages_s if cost.fits else {}
     lm_s = seconds.get("lm_prefill", 0.0) + seconds.get("lm_decode", 0.0)
@@ -177,6 +192,7 @@ def expected_row(row: Row, cost: Cost) -> str:
         seconds.get("diffuse"),
         seconds.get("vae_decode"),
         f"{status} CLAMPED" if _clamped(row.plan.adjustments) else status,
+        width=width,
     )
 
 
@@ -185,11 +201,27 @@ def _clamped(adjustments: Iterable[Adjustment]) -> bool:
     return any(adjustment.applied is not None for adjustment in adjustments)
 
 
-def each(todo: list[Row], progress: Progress) -> Iterator[tuple[Row, bool]]:
-    """Rows with whether there is time for them; once there is not, not for any dearer one."""
+def each(
+    todo: Iterable[Row], progress: Progress, budget_s: float | None, kept: Callable[[Row], bool]
+) -> Iterator[tuple[Row, str]]:
+    """Rows with why there is no time for them; once there is not, there is none for any dearer one.
+
+    `kept`: whether a row need not be measured.
+    """
+    late_s = 0.0  # of all that there was no time for
     late = False
-    for index, row in enumerate(todo):
-        late = late or not progress.fits(row)
-        if not late:
-            progress.begin(index, row)
-        yield row, not late
+    for row in todo:
+        if kept(row):
+            progress.left_out(row.work)
+            yield row, ""
+            continue
+        elapsed_s, needs_s = progress.elapsed_s(), progress.expected_s(row.work)
+        left_s = math.inf if budget_s is None else budget_s - elapsed_s
+        late = late or (needs_s or 0.0) > left_s
+        if late:
+            late_s += needs_s or 0.0
+            yield row, f"{LATE}{shortage(needs_s, left_s, elapsed_s + late_s)}"
+            continue
+        progress.begin(str(row))
+        yield row, ""
+        progress.end(row.work)

@@ -42,11 +42,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """An engine, and how often it is asked. Without `warmup` the first call is kept apart as cold."""
+    """An engine, and how often it is asked. Without `warmup` the first call is kept apart as cold.
+
+    `before`: told of each run, before its clock starts.
+    """
 
     engine: Engine
     warmup: bool
     repeats: int
+    before: Callable[[str], object] = lambda what: None
 
     def music(self, mode: str, row: Row) -> Item:
         """Generate, files included. Raises UsageError and MissingPrerequisite; other failures are items."""
@@ -107,9 +111,12 @@ class Bench:
         """Seconds of the language model's part of a plan without guidance: what the rows of the other branch
         add cannot be seen inside a pass that runs both."""
         plain = replace(plan, params=replace(plan.params, lm_cfg_scale=1.0))
-        if self.warmup:
-            self.engine.run_lm(plain)
-        seconds = sorted(_lm_s(self.engine.run_lm(plain).stages_s) for _ in range(self.repeats))
+        runs = self.warmup + self.repeats
+        seconds = []
+        for number in range(1, runs + 1):
+            self.before(f"planning without guidance, {number} of {runs}")
+            seconds.append(_lm_s(self.engine.run_lm(plain).stages_s))
+        seconds = sorted(seconds[self.warmup :])
         return seconds[len(seconds) // 2]
 
     def _try(self, work: Callable[[], Any]) -> Measured | Failure:
@@ -128,10 +135,15 @@ class Bench:
     def _run(self, work: Callable[[], Any]) -> Measured:
         self.engine.budget.reset_peak()
         MemoryBudget("cpu").reset_peak()  # of the process, whatever the engine is on
-        first = work()
+        first_call_s = None
         if self.warmup:
-            return Measured([work() for _ in range(self.repeats)], first.wall_s)
-        return Measured([first, *(work() for _ in range(self.repeats - 1))], None)
+            self.before("warm-up")
+            first_call_s = work().wall_s
+        results = []
+        for number in range(1, self.repeats + 1):
+            self.before(f"run {number} of {self.repeats}")
+            results.append(work())
+        return Measured(results, first_call_s)
 
     def _of_music(self, measured: Measured) -> dict[str, Any]:
         last: GenerationResult = measured.results[-1]

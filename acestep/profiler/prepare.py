@@ -17,6 +17,7 @@ from harness.errors import MissingPrerequisite
 from harness.text import harmless
 
 USEFUL_TURBO_STEPS = 20
+LABEL = 13  # columns of a line of the header
 # Lines of the header that say nothing of a mode.
 IDLE = dict.fromkeys(TEXT_MODES, ("DiT", "offload DiT", "quantization", "preset", "thinking", "CoT")) | {
     SCALING: ("preset", "thinking", "CoT", "constrained")
@@ -115,7 +116,7 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         "commit": commit or "unknown",
     }
     idle = (*IDLE.get(options.mode, ()), *(() if options.streaming else ("streaming",)))
-    return [f"{name:<13}{harmless(fact)}" for name, fact in facts.items() if name not in idle]
+    return [f"{name:<{LABEL}}{harmless(fact)}" for name, fact in facts.items() if name not in idle]
 
 
 def warnings(options: Options, plan: EffectivePlan) -> tuple[str, ...]:

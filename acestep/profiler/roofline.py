@@ -7,7 +7,8 @@ A stage cannot be faster than its arithmetic or than its memory traffic, whichev
 Reading a prompt, a diffusion step and decoding audio use each weight for hundreds of tokens: arithmetic is
 the limit, and the share achieved of it is MFU. Writing a token reads every weight for 2 FLOP per row: memory
 is the limit, and the share is MBU. Work that a result does not need (overlapping tiles, masked keys) lowers
-the share, as it should. On a device whose peaks are not known there is no share.
+the share, as it should: a prediction, which counts that too, has more FLOP (`NEEDED`). On a device whose
+peaks are not known there is no share.
 """
 
 from __future__ import annotations
@@ -17,24 +18,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from acestep import components
 from acestep.effective_plan import EffectivePlan
-from acestep.models.rates import FRAMES_PER_SECOND
+from acestep.models.configs import DiTConfig
 from acestep.result import Counts
-from acestep.text.audio_codes import CODES, CODES_PER_SECOND
+from acestep.text.audio_codes import CODES
 from acestep.text.tokenizer import TEXT_VOCAB
 from acestep.tracing import closed_form
 from acestep.tracing.closed_form import Networks
 from harness.nn.config import Qwen3Config
-from harness.text import harmless
+from harness.text import wrapped
 
-# Texts are not tokenised before a run: some paragraphs of lyrics stand in for them.
-TYPICAL_PROMPT_TOKENS = 600
-UNCONDITIONAL_PROMPT_TOKENS = 35  # without a negative prompt
-TYPICAL_ENCODER_TOKENS = 400
-
+NEEDED = (
+    "FLOP are those that the result needs; a prediction (acestep.costs) also counts those that are computed in"
+    " vain: of hidden keys, and where tiles overlap."
+)
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 NONE = "—"
-CARD_WIDTHS = (10, 11, 9, 10, 8, 7, 8, 9)  # 79 columns
+CARD_WIDTHS = (11, 11, 9, 10, 7, 7, 7, 10)  # 79 columns
+WIDTH = 79
 METRICS = {"lm_prefill": "mfu", "lm_decode": "mbu", "diffuse": "mfu", "vae_decode": "mfu"}
 
 
@@ -67,32 +69,23 @@ class Load:
         return "compute" if arithmetic else "memory"
 
 
-def expected_counts(
-    duration_s: float, steps: int, *, codes: bool, batch: int = 1, lm_guided: bool = False
-) -> Counts:
-    """The counts of a run that is still to come: audio is exact, texts are of typical length.
-
-    `codes`: the language model writes them, with guidance where `lm_guided`.
-    """
-    frames, written = round(duration_s * FRAMES_PER_SECOND), int(duration_s * CODES_PER_SECOND)
-    prompt = TYPICAL_PROMPT_TOKENS + (UNCONDITIONAL_PROMPT_TOKENS if lm_guided else 0)
-    prompts = batch * prompt if codes else 0
-    return Counts(
-        audio_s=duration_s,
-        latent_frames=frames,
-        dit_tokens=-(-frames // 2),
-        encoder_tokens=TYPICAL_ENCODER_TOKENS,
-        dit_steps=steps,
-        lm_prompt_tokens=prompts,
-        lm_prefill_tokens=prompts,
-        lm_decode_steps=written - 1 if codes else 0,
-        audio_codes=written if codes else 0,
-    )
-
-
 def prefilled(counts: Counts) -> int:
     """Tokens of the stage lm_prefill; the forced runs of a thought are counted with them, but run later."""
     return min(counts.lm_prefill_tokens, counts.lm_prompt_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What conditions are made of beside prompts.
+
+    `decoded`: rows of audio codes; `encoded`: recordings; `clips`: of reference audio; `steps`: of the
+    schedule, None for those that were counted.
+    """
+
+    decoded: int = 0
+    encoded: int = 0
+    clips: int = 0
+    steps: int | None = None
 
 
 def loads(
@@ -104,16 +97,21 @@ def loads(
     guided_passes: int = 0,
     lm_guided: bool = False,
     lm_phases: int = 1,
+    conditioning: Conditioning = Conditioning(),
 ) -> tuple[Load, ...]:
     """What the stages of a run have to do, by its counts.
 
     `passes` of the DiT over each item, one per step unless said otherwise, and how many of them are guided;
     `lm_phases`: how often each prompt was opened; `lm_guided`: codes have guidance, which adds a row to each
-    item while they are written. Every item counts as long as the longest.
+    item while they are written. Every item counts as long as the longest, every prompt as the longest.
     """
     stages = []
     if of.lm and counts.lm_prompt_tokens:
         stages += _lm_loads(of, of.lm, counts, batch, lm_guided, lm_phases)
+    if of.text and counts.prompts:
+        flop = closed_form.qwen3_flop(of.text, counts.caption_tokens)
+        read = of.dtype_bytes * closed_form.qwen3_weights(of.text)
+        stages.append(Load("text_encode", counts.prompts, "prompt", flop, read))
     if of.dit and counts.dit_steps:
         passes = passes or counts.dit_steps
         size = of.dit, counts.dit_tokens, counts.encoder_tokens
@@ -121,11 +119,32 @@ def loads(
         flop = plain + (guided - plain) * guided_passes / passes
         song = closed_form.vae_decode_flop(of.vae, counts.latent_frames)
         stages += [
-            Load("condition", 1, "song", closed_form.dit_condition_flop(*size), 0),
+            _condition_load(of, of.dit, counts, batch, conditioning, guided=guided_passes > 0),
             Load("diffuse", passes, "step", flop, of.dit_bytes * closed_form.dit_weights(of.dit)),
             Load("vae_decode", batch, "song", song, of.dtype_bytes * closed_form.vae_decoder_weights(of.vae)),
         ]
     return tuple(stages)
+
+
+def _condition_load(
+    of: Networks, dit: DiTConfig, counts: Counts, batch: int, conditioning: Conditioning, *, guided: bool
+) -> Load:
+    """All that is computed once: of each prompt the lyric encoder and what the steps share, the modulation,
+    and what stands for a recording."""
+    prompt = closed_form.condition_flop(dit, counts.caption_tokens, counts.lyric_tokens)
+    shared = closed_form.dit_condition_flop(
+        dit, counts.dit_tokens, counts.encoder_tokens, batch, guided=guided
+    )
+    codes = counts.audio_codes or -(-counts.latent_frames // dit.pool_window_size)
+    flop = (
+        counts.prompts * (prompt + shared)
+        + closed_form.dit_modulate_flop(dit, conditioning.steps or counts.dit_steps)
+        + closed_form.detokenizer_flop(dit, conditioning.decoded * codes)
+        + closed_form.tokenizer_flop(dit, conditioning.encoded * codes)
+        + closed_form.timbre_flop(dit, conditioning.clips)
+    )
+    read = closed_form.condition_bytes(dit, of.dtype_bytes, islands=of.islands)
+    return Load("condition", 1, "song", flop, read)
 
 
 def of_plan(of: Networks, counts: Counts, plan: EffectivePlan) -> tuple[Load, ...]:
@@ -140,6 +159,18 @@ def of_plan(of: Networks, counts: Counts, plan: EffectivePlan) -> tuple[Load, ..
         guided_passes=len(guided) if plan.guided else 0,
         lm_guided=plan.lm_guided,
         lm_phases=max(1, plan.lm_metadata + plan.lm_codes),
+        conditioning=_conditioning(counts, plan),
+    )
+
+
+def _conditioning(counts: Counts, plan: EffectivePlan) -> Conditioning:
+    covered, timbre = components.TOKENIZER in plan.components, components.TIMBRE in plan.components
+    rows = plan.config.batch_size if plan.lm_codes or plan.params.audio_codes else 0
+    return Conditioning(
+        decoded=1 if covered else rows,
+        encoded=int(covered),
+        clips=counts.encoder_tokens - counts.caption_tokens - counts.lyric_tokens if timbre else 0,
+        steps=len(plan.times) + (0.0 in plan.evaluations),
     )
 
 
@@ -223,7 +254,7 @@ def card(
     """The run by stage: FLOP and bytes of a token, step or song, and the floor. With `stages_s`, what was
     achieved as well.
     """
-    lines = [f"{harmless(device)}: {_peaks(ceilings)}"]
+    lines = wrapped(f"{device}: {_peaks(ceilings)}", WIDTH)
     columns = ["stage", "work", "FLOP each", "bytes each", "floor", "limit"]
     rows = [[*_work(load), *_floor(load, ceilings)] for load in loads]
     if stages_s is not None:
@@ -234,7 +265,7 @@ def card(
     for row in [columns, *rows]:
         cells = (cell.ljust(width) for cell, width in zip(row, CARD_WIDTHS, strict=False))
         lines.append(" ".join(cells).rstrip())
-    return "\n".join(lines)
+    return "\n".join([*lines, *wrapped(NEEDED, WIDTH)])
 
 
 def _peaks(ceilings: Ceilings | None) -> str:
@@ -250,18 +281,21 @@ def _work(load: Load) -> list[str]:
 
 
 def _floor(load: Load, ceilings: Ceilings | None) -> list[str]:
-    return [_ms(load.floor_s(ceilings)), load.limit(ceilings)] if ceilings else [NONE, NONE]
+    return [_time(load.floor_s(ceilings)), load.limit(ceilings)] if ceilings else [NONE, NONE]
 
 
 def _took(load: Load, stages_s: Mapping[str, float], shares: Mapping[str, float | None]) -> list[str]:
     metric = METRICS.get(load.stage, "")
     share = shares.get(f"{load.stage}_{metric}")
-    took = _ms(stages_s[load.stage]) if load.stage in stages_s else NONE
+    took = _time(stages_s[load.stage]) if load.stage in stages_s else NONE
     return [took, NONE if share is None else f"{share:.1%} {metric.upper()}"]
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:,.3g} ms" if seconds < 0.9995 else f"{seconds:,.2f} s"
+def _time(seconds: float) -> str:
+    """Three digits or more, and at most seven characters below a hundred thousand seconds."""
+    if seconds < 0.9995:
+        return f"{seconds * 1e3:.3g} ms" if seconds >= 0.9995e-3 or not seconds else f"{seconds * 1e6:.3g} us"
+    return f"{seconds:.2f} s" if seconds < 99.995 else f"{seconds:,.0f} s"
 
 
 def _si(value: float, unit: str = "") -> str:

@@ -31,6 +31,7 @@ from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.files import writable, write_whole
 from harness.oom import classify
 from harness.page import is_page
+from harness.progress import Progress
 from harness.records import making
 from harness.records.schema import Cold, Item, Sample, key_of
 from harness.text import harmless
@@ -55,10 +56,13 @@ class Point:
     engine: tuple[tuple[str, Any], ...] = ()  # what flags ask of it
 
     @property
+    def unit(self) -> str:
+        return "tokens" if self.component in OF_TOKENS else "s"
+
+    @property
     def requested(self) -> dict[str, Any]:
         """Plain values, for a record."""
-        unit = "tokens" if self.component in OF_TOKENS else "s"
-        asked = {"component": self.component, "length": self.length, "unit": unit, "seed": self.seed}
+        asked = {"component": self.component, "length": self.length, "unit": self.unit, "seed": self.seed}
         return asked | dict(self.engine)
 
     @property
@@ -77,21 +81,35 @@ def run(options: Options, setup: Setup) -> int:
     page_file = _page_file(options)
     with Recording(options, setup, resume=options.resume) as recording:
         print(f"predicted for {harmless(card.name)}\n\n{row_head()}", flush=True)
-        predicted = _predicted(todo, setup, card, options)
-        engine, items = None, []
-        for point in todo:
-            item = recording.kept.get(point.key)
-            if item is None:
-                engine = engine or _load(setup)
-                item = _measured(engine, point, options)
-            item = changed(item, effective={**item.effective, "predicted": predicted.get(point)})
-            recording.add(item)
-            items.append(item)
-            print(row(item), flush=True)
+        items = _items(options, setup, card, todo, recording)
         print("\n" + "\n".join(growth_lines(items, options.seed)) + "\n")
     write_whole(page_file, page(items, card, setup, options.seed).encode())
     print(f"plot     {harmless(str(page_file))}")
     return 0 if all(item.status in ("ok", "skip") for item in items) else 1
+
+
+def _items(
+    options: Options, setup: Setup, card: Card, todo: Sequence[Point], recording: Recording
+) -> list[Item]:
+    """An item of each point, written and printed as it is there."""
+    engine, items = None, []
+    with Progress(sum(point.length for point in todo), len(todo)) as progress:
+        progress.say("predicting")
+        predicted = _predicted(todo, setup, card, options)
+        for point in todo:
+            item = recording.kept.get(point.key)
+            if item is not None:
+                progress.left_out(point.length)
+            else:
+                progress.begin(f"{point.component}, {point.length} {point.unit}")
+                engine = engine or _load(setup)
+                item = _measured(engine, point, options)
+                progress.end(point.length)
+            item = changed(item, effective={**item.effective, "predicted": predicted.get(point)})
+            recording.add(item)
+            items.append(item)
+            print(row(item), flush=True)
+    return items
 
 
 def points(options: Options, setup: Setup) -> list[Point]:

@@ -1,7 +1,8 @@
 """Terminal output of the profiler: the tree of one run, the table of many, and the text of a text mode.
 
 Layouts are fixed, as people and scripts read them by column. Widths are display columns: a Chinese character
-takes two, a combining mark none. A narrow terminal shortens rules and wraps text; columns never move.
+takes two, a combining mark none. A narrow terminal shortens rules, wraps text and has the benchmark's columns
+closer together; no number is cut or goes on in the next line.
 Percentages are rounded together, so that what is printed adds up. No torch import here.
 """
 
@@ -24,6 +25,7 @@ NONE = "—"
 TREE_RULE = "  " + "─" * 61
 HEADLINE = 100
 BENCHMARK_RULE = 122
+GUIDE_CELLS, NARROW_CELLS = (11, 8, 8, 8, 11, 11, 11, 11), (9, 6, 6, 6, 9, 9, 9, 9)
 SHOWN_CHARS = 100
 LABEL = 24
 MEMORY_RULE = 80
@@ -43,7 +45,7 @@ class Breakdown:
 
     Token generation is what the model would take unguided, CFG what the unconditional rows add, and the
     constraint what deciding allowed tokens takes; the three are all of the planning. Diffusion and decoding
-    do not overlap.
+    do not overlap. Encoding text and conditioning are parts of the other time, None where nobody says.
     """
 
     wall_s: float
@@ -54,6 +56,8 @@ class Breakdown:
     token_generation_s: float | None = None
     constrained_s: float = 0.0
     cfg_s: float = 0.0
+    text_s: float | None = None
+    condition_s: float | None = None
 
     @property
     def planning_s(self) -> tuple[float, ...]:
@@ -67,6 +71,13 @@ class Breakdown:
         """What no other part accounts for."""
         parts = sum(self.planning_s) + self.diffusion_s + self.vae_s + self.save_s
         return max(self.wall_s - parts, 0.0)
+
+    @property
+    def other_parts_s(self) -> tuple[float, ...]:
+        """Of it text encoding, conditioning, the rest; empty where nobody says."""
+        if self.text_s is None or self.condition_s is None:
+            return ()
+        return self.text_s, self.condition_s, max(self.other_s - self.text_s - self.condition_s, 0.0)
 
 
 def apportion(total: int, parts: Sequence[float]) -> list[int]:
@@ -109,6 +120,12 @@ def tree(breakdown: Breakdown, width: int = HEADLINE) -> str:
         _timed("VAE Decode", of.vae_s, vae),
         _timed("Audio Save", of.save_s, save),
         _timed("Other / Overhead", of.other_s, other),
+    ]
+    if of.other_parts_s:
+        shares = apportion(other, of.other_parts_s)
+        heads = ("  ├─ Text encoding", "  ├─ Conditioning", "  └─ Everything else")
+        lines += map(_timed, heads, of.other_parts_s, shares)
+    lines += [
         TREE_RULE[:width],
         _timed("Wall Time (total)", of.wall_s, 1000),
     ]
@@ -126,8 +143,8 @@ def _row(label: str, time: str, share: str) -> str:
 
 def benchmark_head(width: int = BENCHMARK_RULE) -> str:
     """Heads of the benchmark table, and the rule below them."""
-    heads = _cells("Duration", "Batch", "Think", "Steps", "Wall(s)", "LM(s)", "DiT(s)", "VAE(s)", "Status")
-    return f"{heads}\n{'-' * min(BENCHMARK_RULE, width)}"
+    heads = ("Duration", "Batch", "Think", "Steps", "Wall(s)", "LM(s)", "DiT(s)", "VAE(s)", "Status")
+    return f"{_cells(heads, _widths(width))}\n{'-' * min(BENCHMARK_RULE, width)}"
 
 
 def benchmark_row(
@@ -141,6 +158,7 @@ def benchmark_row(
     vae_s: float | None,
     status: str,
     spread_s: float | None = None,
+    width: int = BENCHMARK_RULE,
 ) -> str:
     """One configuration: its times, None where it did not get that far, and how it ended.
 
@@ -148,12 +166,20 @@ def benchmark_row(
     """
     times = (NONE if seconds is None else f"{seconds:.2f}" for seconds in (wall_s, lm_s, dit_s, vae_s))
     spread = "" if spread_s is None else f"  ± {spread_s:.2f}"
-    return _cells(f"{duration_s:g}", str(batch), str(think), str(steps), *times, harmless(status) + spread)
+    cells = (f"{duration_s:g}", str(batch), str(think), str(steps), *times)
+    widths, ending = _widths(width), harmless(status) + spread
+    left, room = sum(widths), width - sum(widths)
+    first, *more = [ending] if len(ending) <= room else wrapped(ending, room)
+    return "\n".join((_cells((*cells, first), widths), *(f"{'':{left}}{line}" for line in more)))
 
 
-def _cells(*cells: str) -> str:
-    widths = (11, 8, 8, 8, 11, 11, 11, 11, 0)
-    return "".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+def _widths(width: int) -> tuple[int, ...]:
+    """The guide's columns where there is room for a status beside them, else narrow ones."""
+    return GUIDE_CELLS if width >= HEADLINE else NARROW_CELLS
+
+
+def _cells(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "".join(cell.ljust(width) for cell, width in zip(cells, (*widths, 0), strict=True))
 
 
 def llm_debug(
@@ -234,16 +260,17 @@ def sizes(memory_bytes: Mapping[str, int]) -> list[str]:
     ]
 
 
-def telemetry(of: Telemetry) -> list[str]:
+def telemetry(of: Telemetry, width: int = HEADLINE) -> list[str]:
     """Lines of what the card did: joules, watts, clocks, and what held it back."""
     clocks_mhz = [one.sm_clock_mhz for one in of.readings if one.sm_clock_mhz is not None]
     held_back = "n/a" if of.throttling is None else shares(of.throttling) or "none"
-    return [
+    lines = (
         f"energy {_figure(of.joules_per_song, 'J')} a song, {_figure(of.joules_per_audio_s, 'J')} a second"
         f" of audio; {_figure(of.mean_w, 'W')}, the limit is {_figure(of.power_limit_w, 'W')}",
         f"clock {_figure(min(clocks_mhz, default=None), 'MHz')} to"
         f" {_figure(max(clocks_mhz, default=None), 'MHz')}; throttling: {held_back}",
-    ]
+    )
+    return [part for line in lines for part in wrapped(line, width)]
 
 
 def _figure(value: float | None, unit: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from acestep.models.configs import SINUSOID_SIZE, DiTConfig, VAEConfig
-from acestep.weights.layout import VAE
+from acestep.weights.layout import TEXT_ENCODER, VAE
 from acestep.weights.sources import component_config, dit_config
 from harness.nn.config import BlockConfig, Qwen3Config
 from harness.quantization import matrix_bytes
@@ -24,7 +24,7 @@ from harness.quantization import matrix_bytes
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The configurations a run's cost follows from; `lm` and `dit` are None where they are not loaded."""
+    """The configurations a run's cost follows from; those of networks that are not loaded are None."""
 
     dit: DiTConfig | None
     vae: VAEConfig
@@ -32,6 +32,8 @@ class Networks:
     dtype_bytes: int
     dit_bytes: int  # of a weight of the DiT's layers
     lm_bytes: int  # of all matrices of the language model's layers
+    text: Qwen3Config | None = None  # the text encoder, which goes with the DiT
+    islands: bool = False  # whether what leaves the range of fp16 is in fp32 (`harness.nn.islands`)
 
 
 def networks(
@@ -43,6 +45,7 @@ def networks(
     quantized: bool = False,
     lm_quantization: str | None = None,
     on_card: bool = True,
+    islands: bool = False,
 ) -> Networks:
     """The networks in folders `dit` and `lm` of a source. Raises CheckpointError for a bad config.json.
 
@@ -57,6 +60,8 @@ def networks(
         dtype_bytes,
         1 if quantized else dtype_bytes,
         qwen3_bytes(language_model, dtype_bytes, lm_quantization, on_card) if language_model else 0,
+        component_config(source, TEXT_ENCODER, Qwen3Config) if dit else None,
+        islands,
     )
 
 
@@ -173,17 +178,25 @@ def dit_modulate_flop(config: DiTConfig, steps: int) -> int:
     return 2 * (steps + 1) * hidden * (SINUSOID_SIZE + hidden + 6 * hidden)
 
 
-def dit_condition_flop(config: DiTConfig, tokens: int, encoder_tokens: int, *, guided: bool = False) -> int:
-    """What the DiT computes once per generation: cross-attention's keys and values, the context's patches.
+def dit_condition_flop(
+    config: DiTConfig, tokens: int, encoder_tokens: int, rows: int = 1, *, guided: bool = False
+) -> int:
+    """What the DiT computes once per prompt: cross-attention's keys and values, the context's patches of
+    each of `rows` items.
 
     Where `guided`, the token of no conditions as well, through to cross-attention's output.
     """
-    hidden, layers = config.hidden_size, config.num_hidden_layers
+    token, patch = _condition_weights(config)
+    null = token + config.num_hidden_layers * config.hidden_size * _width(config) if guided else 0
+    return 2 * (encoder_tokens * token + rows * tokens * patch + null)
+
+
+def _condition_weights(config: DiTConfig) -> tuple[int, int]:
+    """Weights that a token of the conditions meets in the DiT, and a patch of the context."""
+    hidden = config.hidden_size
     key_value = 2 * hidden * config.num_key_value_heads * config.head_dim
-    embed = config.encoder.hidden_size * hidden
     context = config.patch_size * (config.in_channels - config.audio_acoustic_hidden_dim) * hidden
-    null = embed + layers * (key_value + hidden * _width(config)) if guided else 0
-    return 2 * (encoder_tokens * (embed + layers * key_value) + tokens * context + null)
+    return config.encoder.hidden_size * hidden + config.num_hidden_layers * key_value, context
 
 
 def condition_flop(
@@ -193,6 +206,15 @@ def condition_flop(
     into = 2 * config.text_hidden_dim * config.encoder.hidden_size
     lyrics = _encoder_flop(config, config.num_lyric_encoder_hidden_layers, lyric_tokens, executed)
     return (caption_tokens + lyric_tokens) * into + lyrics
+
+
+def condition_bytes(config: DiTConfig, dtype_bytes: int, *, islands: bool = False) -> int:
+    """Matrices that conditioning on a prompt reads, in the DiT and before it. With `islands` the lyric
+    encoder's last projection is in fp32."""
+    into = 2 * config.text_hidden_dim * config.encoder.hidden_size
+    lyrics = config.num_lyric_encoder_hidden_layers * block_weights(config.encoder)
+    wide = config.encoder.intermediate_size * config.encoder.hidden_size if islands else 0
+    return dtype_bytes * (sum(_condition_weights(config)) + into + lyrics) + (4 - dtype_bytes) * wide
 
 
 def timbre_flop(config: DiTConfig, clips: int = 1, *, executed: bool = False) -> int:

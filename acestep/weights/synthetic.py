@@ -39,6 +39,7 @@ from harness.errors import UsageError
 from harness.files import replacing, write_whole
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
+from harness.progress import Progress
 from harness.random_weights import ByFanIn, RandomWeights
 from harness.tensor_files import Shape
 
@@ -88,6 +89,10 @@ class Synthetic:
         shapes = _shapes(self.name, folder)
         return RandomWeights(f"{self.name}/{folder}", shapes, dtype, self.seed, Law(shapes))
 
+    def elements(self, folder: str) -> int:
+        """How many weights a component has."""
+        return sum(map(math.prod, _shapes(self.name, folder).values()))
+
     def tokenizer(self, folder: str) -> Tokenizer:
         return synthetic_tokenizer("text" if folder == TEXT_ENCODER else "lm")
 
@@ -117,18 +122,25 @@ def write(
     configs = {folder: source.config(folder) for folder in (*dits, VAE, TEXT_ENCODER, *lms)}
     for folder, config in configs.items():
         check_free(root / folder, json_file(config))
-    for folder, config in configs.items():
-        path = root / folder
-        path.mkdir(parents=True, exist_ok=True)
-        write_whole(path / "config.json", json_file(config))  # first, by which what is begun is known
-        xl = folder in DITS and parse_config(config, DiTConfig, folder).is_xl
-        write_weights(path, weights_stem(folder), source.weights(folder), XL_SHARDS if xl else 1)
-        if folder in DITS:
-            latent = source.silence_latent(folder).transpose(1, 2).contiguous()
-            # Through a file: torch writes the name of a path into the archive, and that of a part is its own.
-            with replacing(path / "silence_latent.pt") as part, part.open("wb") as part_file:
-                torch.save(latent, part_file)
-        elif folder != VAE:
-            for name, content in tokenizer_files("text" if folder == TEXT_ENCODER else "lm").items():
-                write_whole(path / name, content)
+    sizes = {folder: source.elements(folder) for folder in configs}
+    with Progress(sum(sizes.values()), len(sizes)) as progress:
+        for folder, config in configs.items():
+            progress.step(f"writing {folder}", sizes[folder])
+            _write_folder(source, root / folder, config)
     return [root / folder for folder in configs]
+
+
+def _write_folder(source: Synthetic, path: Path, config: dict[str, Any]) -> None:
+    folder = path.name
+    path.mkdir(parents=True, exist_ok=True)
+    write_whole(path / "config.json", json_file(config))  # first, by which what is begun is known
+    xl = folder in DITS and parse_config(config, DiTConfig, folder).is_xl
+    write_weights(path, weights_stem(folder), source.weights(folder), XL_SHARDS if xl else 1)
+    if folder in DITS:
+        latent = source.silence_latent(folder).transpose(1, 2).contiguous()
+        # Through a file: torch writes the name of a path into the archive, and that of a part is its own.
+        with replacing(path / "silence_latent.pt") as part, part.open("wb") as part_file:
+            torch.save(latent, part_file)
+    elif folder != VAE:
+        for name, content in tokenizer_files("text" if folder == TEXT_ENCODER else "lm").items():
+            write_whole(path / name, content)

@@ -12,6 +12,7 @@ from harness import card_flags, cards, console
 from harness.accelerators import Accelerator
 from harness.cards import Card
 from harness.files import writable, write_whole
+from harness.progress import following
 from harness.subject import Subject
 from harness.trace.cost import Cost
 from harness.trace.report import listing, text
@@ -37,8 +38,9 @@ def run(
         console.say(subject.name, f"warning: {warning}")
     from harness.trace.predict import predict
 
-    cost = predict(subject, plan, card)
-    told = facts(cost, plan, card)
+    with following("predicting"):
+        cost = predict(subject, plan, card)
+        told = facts(cost, plan, card)
     line = json.dumps(cost.as_dict()) if options.json is not None else ""
     if place:
         write_whole(place, f"{line}\n".encode())

@@ -29,16 +29,34 @@ HEADS = (
 
 
 def text(cost: Cost, facts: Mapping[str, str]) -> str:
-    """All of it: `facts` of what was resolved, stages, seconds, the verdict, what the highest peak is of."""
+    """All of it: the verdict and `facts` of what was resolved; of each card stages, seconds, whether it was
+    enough, and what the highest peak is of."""
+    answer = textwrap.wrap(harmless(verdict(cost)), COLUMNS, break_on_hyphens=False)
     resolved = [line for name, fact in facts.items() for line in _wrapped(name, fact)]
     resolved += textwrap.wrap(harmless(label(cost)), COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
-    blocks = [resolved, *_book(cost)]
+    blocks = [answer, resolved, *_book(cost)]
     for device, book in cost.beside.items():
         blocks += [_wrapped(device, f"{book.card.name}: {book.card.memory_gib:.2f} GiB"), *_book(book)]
     if cost.beside:
         seconds = sum(cost.stages_s.values())
         blocks.append(_wrapped("in all", f"{seconds:.3f} s at the roofline, as cards take turns"))
     return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def verdict(cost: Cost) -> str:
+    """Whether it fits, with what to spare, and how long it takes; from the record alone."""
+    cards = [f"{book.card.name} of {book.card.memory_gib:g} GiB" for book in cost.books.values()]
+    if ended := cost.ended:
+        number = [book.out_of_memory for book in cost.books.values()].index(ended)
+        more = _mib(ended.wanted_bytes)
+        return f"Does not fit {cards[number]}: out of memory, {more} more in {ended.stage}. Predicted."
+    spare = [book.card.memory_gib - book.peak_bytes / GIB for book in cost.books.values()]
+    fits = [f"{card} with {left:.2f} GiB to spare" for card, left in zip(cards, spare, strict=True)]
+    ranges = [book.expected_s for book in cost.books.values()]
+    low, high = sum(each.low for each in ranges), sum(each.high for each in ranges)
+    audio_s, items = cost.counts.get("audio_s"), cost.plan.get("batch_size", 1)
+    of = f" for {f'{items} x ' if items > 1 else ''}{audio_s:g} s of audio" if audio_s else ""
+    return f"Fits {' and '.join(fits)}; {times.short(low)} to {times.short(high)} s{of}. Predicted."
 
 
 def _book(cost: Cost) -> list[list[str]]:
@@ -53,8 +71,8 @@ def listing(cards: Sequence[Card]) -> str:
     lines = [f"{'card':<44}{'GiB':>6}{'TFLOP/s':>9}{'fp32':>7}{'GB/s':>7}{'link':>6}"]
     for card in cards:
         peaks = f"{card.tflop_per_s:>9g}{card.fp32_tflop_per_s:>7.1f}"
-        figures = f"{peaks}{card.gb_per_s:>7g}{card.link_gb_per_s:>6g}"
-        lines.append(f"{card.name:<44}{card.memory_gib:>6g}{figures}")
+        figures = f"{card.memory_gib:>6g}{peaks}{card.gb_per_s:>7g}{card.link_gb_per_s:>6g}"
+        lines += [f"{card.name:<44}{figures}"] if len(card.name) <= 44 else [card.name, f"{'':44}{figures}"]
     return "\n".join(lines)
 
 
@@ -114,8 +132,7 @@ def facts_of_verdict(cost: Cost) -> Iterator[tuple[str, str]]:
     card = f"{cost.card.name} of {cost.card.memory_gib:g} GiB"
     if ended := cost.out_of_memory:
         yield "verdict", f"does not fit {card}: out of memory in {ended.stage}"
-        wanted = f"{ended.wanted_bytes / MIB:,.1f} MiB"
-        yield "ended", f"{ended.operator} in {ended.site} found no room for {wanted}"
+        yield "ended", f"{ended.operator} in {ended.site} found no room for {_mib(ended.wanted_bytes)}"
     else:
         yield "verdict", f"fits {card}"
     total = f"{reserved + context:.2f} of {cost.card.memory_gib:.2f} GiB"
@@ -141,8 +158,8 @@ def _table(cost: Cost) -> list[str]:
 def _row(name: str, seconds: float, bound: str, work: Work, peaks: tuple[int, int]) -> tuple[str, ...]:
     tflop, moved, launches, kernels, *others = amounts(work)
     launched = launches if launches == kernels else f"{_count(launches)}/{_count(kernels)}"
-    held = (f"{peak / GIB:.2f}" for peak in peaks)
-    return name, f"{seconds:.3f}", bound, tflop, moved, launched, *others, *held
+    held = (_short(peak / GIB) for peak in peaks)
+    return name, times.short(seconds), bound, tflop, moved, launched, *others, *held
 
 
 def _aligned(cells: Sequence[str], columns: Sequence[int]) -> str:
@@ -173,8 +190,13 @@ def _count(number: str) -> str:
     return number if len(number) < 6 else f"{int(number) / 1e6:.2f}M"
 
 
+def _mib(size: int) -> str:
+    return f"{size / MIB:,.1f} MiB"
+
+
 def _short(amount: float) -> str:
-    return f"{amount:.0f}" if amount >= 1000 else f"{amount:.1f}" if amount >= 100 else f"{amount:.2f}"
+    """Five characters, up to a hundred thousand."""
+    return f"{amount:.0f}" if amount >= 999.95 else f"{amount:.1f}" if amount >= 99.995 else f"{amount:.2f}"
 
 
 def _wrapped(name: str, fact: str) -> list[str]:

@@ -13,7 +13,7 @@ from harness.trace.stage_costs import KINDS
 COLUMNS = 79
 LINK = "link"
 WIDTHS = (12, 8, 15, 7, 10, 12, 10, 5)
-WIDTHS_LONG = (14, 8, 13, 7, 10, 12, 10, 5)  # where a stage has a longer name
+WIDTHS_LONG = (14, 7, 14, 7, 10, 12, 10, 5)  # where a stage has a longer name
 HEADS = (
     ("", "roofline", "expected", "", "of the", "roofline, %", "", ""),
     ("stage", "seconds", "seconds", *KINDS, LINK),
@@ -35,12 +35,19 @@ def table(cost: Cost, stages: Sequence[StageCost], total: str) -> list[str]:
 
 def between(expected_s: Range) -> str:
     """Seconds from and to."""
-    return f"{expected_s.low:.3f}-{expected_s.high:.3f}"
+    return f"{short(expected_s.low)}-{short(expected_s.high)}"
+
+
+def short(seconds: float) -> str:
+    """Milliseconds below a hundred seconds, else as few places as six characters have room for."""
+    return (
+        f"{seconds:.3f}" if seconds < 99.9995 else f"{seconds:.1f}" if seconds < 9999.95 else f"{seconds:.0f}"
+    )
 
 
 def _row(name: str, seconds: float, expected_s: Range, kinds: Sequence[Kinds]) -> tuple[str, ...]:
     shares = (f"{100 * part / seconds:.0f}" for part in _parts(kinds))
-    return name, f"{seconds:.3f}", between(expected_s), *shares
+    return name, short(seconds), between(expected_s), *shares
 
 
 def _parts(kinds: Sequence[Kinds]) -> Iterator[float]:

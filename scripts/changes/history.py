@@ -21,15 +21,20 @@ UNTOLD = "_rate|Parity"  # of each rate the inverse is told; parity has limits o
 WITHOUT_NOISE = f"{EXACT}|TierBoundary|track_status"
 OTHERS = 0.1  # share of the cores; with more kept busy by others a time is doubtful
 QUOTA_WAITS_S = 0.1
+NOT_MEASURED = "not measured"
+FIELDS = "%H", "%aI", "%s", "%an", "%P"  # of a commit, as git writes them
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One of the branch's own (first parents)."""
+    """One of the branch's own (first parents). `code`: whether it changes what a measurement runs."""
 
     sha: str
     date: str  # the author's, ISO 8601
     subject: str
+    author: str = ""
+    parents: tuple[str, ...] = ()
+    code: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,8 @@ class Series:
     """One number over all commits, oldest first: `nan` where it was not measured, or does not apply.
 
     `doubts` says of a commit why its value is not to be relied on; `intervals` has the 99 % interval of a
-    value that is the median of samples. `params` are those of its `benchmark`.
+    value that is the median of samples. `params` are those of its `benchmark`. `gaps` says why a commit that
+    was measured has no value: it failed, is n/a, or was not measured.
     """
 
     name: str
@@ -50,6 +56,7 @@ class Series:
     intervals: dict[int, Interval] = field(default_factory=dict)
     benchmark: str = ""
     params: dict[str, str] = field(default_factory=dict)
+    gaps: dict[int, str] = field(default_factory=dict)
 
     @property
     def sound(self) -> list[float]:
@@ -59,12 +66,16 @@ class Series:
 
 @dataclass(slots=True)
 class Machine:
-    """One machine with one environment: what differs in any of these `facts` is never compared."""
+    """One machine with one environment: what differs in any of these `facts` is never compared.
+
+    `measured`: when each commit was, in ms since 1970; `conditions`: of each commit, by cell.
+    """
 
     facts: dict[str, str]
     environment: str
-    measured: dict[int, int] = field(default_factory=dict)  # when each commit was, in ms since 1970
+    measured: dict[int, int] = field(default_factory=dict)
     series: list[Series] = field(default_factory=list)
+    conditions: dict[int, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +89,13 @@ class Unread:
 @dataclass(frozen=True, slots=True)
 class History:
     """A branch and what was measured of it. `elsewhere`: results of commits that are not on it; `unread`:
-    files that were left out."""
+    files that were left out; `releases`: names of tags, by the place of their commit."""
 
     commits: list[Commit]
     machines: list[Machine]
     elsewhere: int
     unread: list[Unread]
+    releases: dict[int, str] = field(default_factory=dict)
 
 
 def read(folder: Path = RESULTS) -> History:
@@ -107,13 +119,25 @@ def read(folder: Path = RESULTS) -> History:
         )
     machines = [_machine(measured, readings, len(commits)) for measured in groups.values()]
     elsewhere = sum(result.commit not in places for result in results)
-    return History(commits, machines, elsewhere, unread)
+    return History(commits, machines, elsewhere, unread, _releases(places))
 
 
 def branch() -> list[Commit]:
     """The commits of HEAD's branch, oldest first; those of merged branches are not its own."""
-    text = git("log", "--first-parent", "--reverse", "-z", "--format=%H%x1f%aI%x1f%s", "HEAD")
-    return [Commit(*line.split("\x1f", 2)) for line in text.split("\0") if line]
+    own = "log", "--first-parent", "--reverse", "-z"
+    fields = git(*own, f"--format={'%x00'.join(FIELDS)}", "HEAD").split("\0")
+    code = set(git(*own, "--format=%H", "HEAD", "--", *MEASURED_CODE).split("\0"))
+    return [
+        Commit(sha, date, subject, author, tuple(parents.split()), sha in code)
+        for sha, date, subject, author, parents in zip(*[iter(fields)] * len(FIELDS), strict=False)
+    ]
+
+
+def _releases(places: Mapping[str, int]) -> dict[int, str]:
+    """Tags of the branch's own commits; of several at one commit the last by name."""
+    form = "--format=%(*objectname) %(objectname) %(refname:short)"  # the first is empty, unless annotated
+    tags = [line.split() for line in git("for-each-ref", "--merged=HEAD", form, "refs/tags").splitlines()]
+    return {places[sha]: name for sha, *_, name in tags if sha in places}
 
 
 @cache
@@ -167,6 +191,7 @@ def _machine(measured: dict[int, Result], readings: list[Reading], commits: int)
     any_result = next(iter(measured.values()))
     machine = Machine(any_result.facts, any_result.environment)
     machine.measured = {at: result.started_ms for at, result in measured.items()}
+    machine.conditions = {at: result.conditions for at, result in measured.items()}
     for one in readings:
         params, exact = tuple(map(repr, one.params)), re.search(WITHOUT_NOISE, one.benchmark) is not None
         columns = {at: result.columns.get(one.benchmark, {}) for at, result in measured.items()}
@@ -179,10 +204,12 @@ def _machine(measured: dict[int, Result], readings: list[Reading], commits: int)
             values = [known.get(at, math.nan) for at in range(commits)]
             spans = {at: measured[at].intervals[one.benchmark].get(params) for at in known}
             intervals = {at: span for at, span in spans.items() if span}
+            unknown = {at: measured[at].gaps.get(one.benchmark, {}) for at in sorted(measured.keys() - known)}
+            gaps = {at: why.get(params, NOT_MEASURED) for at, why in unknown.items()}
             machine.series.append(
                 Series(
                     one.name, one.stage, one.component, one.unit, exact, values, doubts, intervals,
-                    one.benchmark, dict(one.named),
+                    one.benchmark, dict(one.named), gaps,
                 )
             )  # fmt: skip
     return machine

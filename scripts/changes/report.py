@@ -39,8 +39,9 @@ class Shift:
     """Series of one stage and unit that moved together, the largest first.
 
     `commit` did it, or one of the `candidates` that cannot be told from it: they were not measured, or the
-    noise hides where the level moved. `by_code` is False where none of them changed what is measured. A
-    `drift` went on from `since` to `commit`. `change` is the middle one's: 0.1 is a tenth more.
+    noise hides where the level moved; all come after `base`, the last that was measured before. `by_code` is
+    False where none of them changed what is measured. A `drift` went on from `since` to `commit`. `change` is
+    the middle one's: 0.1 is a tenth more.
     """
 
     stage: str
@@ -52,6 +53,7 @@ class Shift:
     by_code: bool
     since: Commit
     commit: Commit
+    base: Commit
     candidates: int
     change: float | None
     low: float | None
@@ -212,7 +214,7 @@ def _shift(commits: list[Commit], together: list[tuple[Series, points.Change]], 
     middle = moved[len(moved) // 2]
     change, low, high = (None if one is None else one - 1 for one in (middle.ratio, middle.low, middle.high))
     return Shift(
-        **kind, by_code=bool(culprits), since=commits[first], commit=commits[at],
+        **kind, by_code=bool(culprits), since=commits[first], commit=commits[at], base=commits[before],
         candidates=possible[-1] - before, change=change, low=low, high=high, series=tuple(moved),
     )  # fmt: skip
 

@@ -19,7 +19,10 @@ from scripts.asv_conditions import CONDITIONS
 FORMAT = 2  # of asv's result files
 MAX_BYTES = 16 * 2**20
 LEAST, MOST = 1e-12, 1e24  # of a number but zero, in whatever unit
+MOST_CELLS = 10**5  # of a benchmark that failed as a whole, which says nothing of each
 LAST_MS = 1e13  # since 1970; no clock is that late
+
+FAILED, N_A = "failed", "n/a"
 
 Column = dict[tuple[str, ...], float]  # a benchmark's numbers by its parameters, as they are written
 Interval = tuple[float, float]
@@ -34,13 +37,14 @@ class NoResult(Exception):
 class Result:
     """What a file says. `started_ms`: when the last benchmark began, since 1970, 0 where no time is known;
     `intervals`: around those of the numbers that are medians of samples; `conditions`: whatever is said of
-    each cell, by its name."""
+    each cell, by its name. `gaps`: why a benchmark has no number, FAILED or N_A, by parameters."""
 
     commit: str
     facts: dict[str, str]
     environment: str
     started_ms: int
     columns: dict[str, Column]
+    gaps: dict[str, dict[tuple[str, ...], str]]
     intervals: dict[str, dict[tuple[str, ...], Interval]]
     conditions: dict[str, dict[str, Any]]
 
@@ -62,13 +66,15 @@ def load(path: Path, versions: Mapping[str, str | None]) -> Result:
     cells = content.get(CONDITIONS)
     cells = cells if isinstance(cells, dict) else {}
     counted = {name: row for name, row in rows.items() if versions[name] in (None, row.get("version"))}
-    columns = {name: _column(name, row) for name, row in counted.items()}
+    cells_of = {name: _cells(name, row) for name, row in counted.items()}
+    columns = {name: _column(name, values) for name, values in cells_of.items()}
     return Result(
         _typed(content, "commit_hash", str),
         {name: str(value) for name, value in _typed(content, "params", dict).items()},
         _typed(content, "env_name", str),
         max((_started(row) for row in rows.values()), default=0),
         columns,
+        {name: _gaps(values) for name, values in cells_of.items()},
         {name: _intervals(row, columns[name]) for name, row in counted.items()},
         {name: known for name, known in cells.items() if isinstance(known, dict)},
     )
@@ -97,20 +103,33 @@ def _started(row: dict) -> int:
     return int(value) if isinstance(value, (int, float)) and 0 <= value <= LAST_MS else 0
 
 
-def _column(name: str, row: dict) -> Column:
-    """The numbers of a benchmark; of one that failed as a whole, or does not apply, none."""
+def _cells(name: str, row: dict) -> dict[tuple[str, ...], Any]:
+    """What stands for each combination of a benchmark's parameters; of one that failed as a whole, None."""
     values, axes = row.get("result"), row.get("params")
-    if values is None:
-        return {}
     axes = axes if isinstance(axes, list) and all(map(_is_axis, axes)) else None
+    if values is None:
+        return dict.fromkeys(itertools.islice(itertools.product(*axes or ()), MOST_CELLS))
     if axes is None or not isinstance(values, list):
         raise NoResult(f"{name} has no values by parameters")
     try:
-        cells = dict(zip(itertools.product(*axes), values, strict=True))
+        return dict(zip(itertools.product(*axes), values, strict=True))
     except ValueError:
         raise NoResult(f"{name} has not a value for each of its parameters") from None
+
+
+def _column(name: str, cells: Mapping[tuple[str, ...], Any]) -> Column:
+    """The numbers of a benchmark."""
     return {
         cell: _number(name, value) for cell, value in cells.items() if value is not None and value == value
+    }
+
+
+def _gaps(cells: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], str]:
+    """Why there is no number: asv has none of what failed, and `nan` of what does not apply."""
+    return {
+        cell: FAILED if value is None else N_A
+        for cell, value in cells.items()
+        if value is None or value != value
     }
 
 

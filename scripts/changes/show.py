@@ -72,7 +72,7 @@ def _heading(machine: MachineReport) -> Iterator[tuple[str, str]]:
 
 def _lines(shift: Shift) -> Iterator[tuple[str, str]]:
     series = f"{len(shift.series)} series"
-    line = f"{_verdict(shift):8} {_where(shift):24} {_amount(shift)}"
+    line = f"{verdict(shift):8} {where(shift):24} {amount(shift)}"
     yield _style(shift), _fitted(f"{line:{WIDTH - len(series) - 1}} {series}")
     yield "", _fitted(f"{'':8} {_commit(shift.commit)}")
     for note in _notes(shift):
@@ -98,12 +98,13 @@ def _listed(remark: str) -> Iterator[tuple[str, str]]:
 
 
 def _row(shift: Shift) -> str:
-    verdict = f"**{_verdict(shift)}**" if shift.worse and shift.by_code else _verdict(shift)
+    word = f"**{verdict(shift)}**" if shift.worse and shift.by_code else verdict(shift)
     at = " ".join((titled(shift.commit), *_notes(shift)))
-    return f"| {verdict} | {_where(shift)} | {_amount(shift)} | {at} | {len(shift.series)} |"
+    return f"| {word} | {where(shift)} | {amount(shift)} | {at} | {len(shift.series)} |"
 
 
-def _verdict(shift: Shift) -> str:
+def verdict(shift: Shift) -> str:
+    """What a shift is, in a word."""
     if not shift.by_code:
         return "machine"
     if shift.unit in TIMES:
@@ -115,7 +116,7 @@ def _style(shift: Shift) -> str:
     return "" if not shift.by_code else "red" if shift.worse else "green"
 
 
-def _amount(shift: Shift) -> str:
+def amount(shift: Shift) -> str:
     """By how much, and its interval; of what began at zero, the values."""
     if shift.change is None:
         first = shift.series[0]
@@ -146,7 +147,7 @@ def _remarks(machine: MachineReport) -> Iterator[str]:
         yield f"{len(machine.shifts) - MOST_SHIFTS} older changes: --format json has them all."
     for lone in machine.lone:
         yield (
-            f"{_where(lone)}: {percent(lone.change)} in {lone.series} series of the last commit alone,"
+            f"{where(lone)}: {percent(lone.change)} in {lone.series} series of the last commit alone,"
             " noise until a second measurement agrees."
         )
     for one in machine.doubtful[:MOST_DOUBTFUL]:
@@ -169,10 +170,10 @@ def _noise(machine: MachineReport) -> Iterator[tuple[str, str, str]]:
     """Rows of a table: the stage, the width of its noise, the least step."""
     for noise in machine.noise:
         unit = "" if noise.unit == "seconds" else f", {noise.unit}"
-        yield f"{_where(noise)}{unit}", percent(noise.width).lstrip("+"), percent(noise.detectable)
+        yield f"{where(noise)}{unit}", percent(noise.width).lstrip("+"), percent(noise.detectable)
 
 
-def _where(one: Shift | Noise | Lone) -> str:
+def where(one: Shift | Noise | Lone) -> str:
     """A stage and what runs it."""
     return ", ".join(dict.fromkeys((one.stage, one.component)))
 

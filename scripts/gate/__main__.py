@@ -45,7 +45,7 @@ def gate() -> int:
     asv_selection.check()
     outcome = compare(options.base, options.head, options.budget, options.only)
     record.write(record.PATH, outcome)
-    print(f"\n{table(outcome)}", end="")
+    print(table(outcome), end="")
     if "GITHUB_STEP_SUMMARY" in os.environ:
         with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as summary:
             summary.write(markdown(outcome))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from benchmarks import _records, costs
 from benchmarks._matrix import COST_SOURCE, predicted_cells
+from harness.progress import Progress
 from scripts.gate.record import Fit, Series
 from scripts.gate.sides import Side, whole_matrix
 from scripts.gate.statistics import judge_exact
@@ -41,7 +42,10 @@ def chosen(only: str) -> list[Reading]:
 def _predicted(side: Side, until_s: float) -> dict[str, dict]:
     with side.current():
         planned = {cell.name for cell in predicted_cells()}
-        return _records.predict(planned, costs.TORCH, max(until_s - time.monotonic(), 0.0))
+        left_s = max(until_s - time.monotonic(), 0.0)
+        with Progress(len(planned)) as progress:
+            progress.begin(f"predicting {side.commit.sha[:8]}")
+            return _records.predict(planned, costs.TORCH, left_s, lambda done: progress.reach(done))
 
 
 def _series(reading: Reading, before: dict[str, dict], after: dict[str, dict]) -> Series | None:

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from harness.cards import of_size
 from harness.text import harmless
 from scripts.gate.causes import Cause, causes, closer, grown, named, percent, shown
 from scripts.gate.record import Commit, Machine, Record
@@ -98,7 +99,7 @@ def _change(cause: Cause) -> str:
 
 def _fits(record: Record) -> str:
     lines = [
-        f"* {code(fit.case)} on {fit.tier_gb:g} GB: {code(fit.base)} → {code(fit.head)}"
+        f"* {code(fit.case)} on {of_size(fit.tier_gb)}: {code(fit.base)} → {code(fit.head)}"
         for fit in record.fits[:MOST_FITS]
     ]
     if len(record.fits) > MOST_FITS:

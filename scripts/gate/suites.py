@@ -22,9 +22,10 @@ from scripts.asv_selection import measures
 UNGATED = "_rate|PeakMem|TierBoundary|Parity|Accuracy|ColdStart|Scaling|_p95|_worst|_underruns|_error"
 EXACT = "TrackCost|TrackPredictedPeak|TrackWaits"
 STAGES = {"prefill_ms": "lm_prefill", "decode_ms": "lm_decode", "plan": "wall", "peak": "peak memory",
-          "code": "lm_decode", "step": "diffuse", "tile": "vae_decode"}  # fmt: skip
+          "minimum": "smallest card"}  # fmt: skip
+LOOPS = {"code": "lm_decode", "step": "diffuse", "tile": "vae_decode"}  # by what they make
 COMPONENTS = {"lm_": "LM", "diffuse": "DiT", "vae_": "VAE", "text_encode": "text encoder",
-              "condition": "conditioner", "peak": "card"}  # fmt: skip
+              "condition": "conditioner", "peak": "card", "smallest": "tiers"}  # fmt: skip
 MODULES = {
     "lm": "LM",
     "micro": "function",
@@ -75,8 +76,9 @@ class Reading:
 
     @property
     def stage(self) -> str:
-        named = dict(self.named)
-        name = named.get("unit") or self.method.removeprefix("track_")
+        named, name = dict(self.named), self.method.removeprefix("track_")
+        if unit := named.get("unit"):
+            return LOOPS.get(unit, unit)
         return named.get("stage") or STAGES.get(name, name)
 
     @property

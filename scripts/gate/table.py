@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from harness.text import wrapped
-from scripts.gate.causes import Cause, causes, closer, grown, named, percent, shown
+from scripts.gate.causes import ORDER, Cause, causes, closer, grown, named, percent, shown
 from scripts.gate.record import Commit, Record, Series
 from scripts.gate.statistics import FUNCTION, FUNCTION_THRESHOLD
 
@@ -17,7 +18,7 @@ def table(record: Record) -> str:
     """The outcome in lines, harmless to a terminal whatever the commits are called."""
     groups = causes(record)
     outcome = f"{record.verdict}: {_commit(record.head)} against {_commit(record.base)}"
-    lines = [*wrapped(outcome, WIDTH), ""]
+    lines = [*wrapped(outcome, WIDTH), *wrapped(answer(record, groups), WIDTH), ""]
     for verdict in ("slower", "not measured", "cannot tell", "faster"):
         lines += _causes(verdict, named(groups, verdict))
     lines += _same(named(groups, "same"))
@@ -28,6 +29,19 @@ def table(record: Record) -> str:
         lines += _lines("note", note)
     lines += [*_lines("machine", _machine(record)), *_lines("timed", _effort(record))]
     return "\n".join([*lines, *_lines("again", record.command), ""])
+
+
+def answer(record: Record, groups: Sequence[Cause]) -> str:
+    """How many series came to which verdict, and the worst of the first that any came to."""
+    counts = Counter(one.verdict for one in record.series)
+    if not counts:
+        return "No series was compared."
+    text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
+    worst = groups[0]
+    if worst.verdict != "same":
+        by = ": ".join(filter(None, (f"{worst.stage}, {worst.component}", grown(worst))))
+        text += f"; first {by}"
+    return f"{len(record.series)} series: {text}."
 
 
 def _commit(commit: Commit) -> str:

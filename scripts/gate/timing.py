@@ -16,6 +16,8 @@ from typing import Any
 
 from benchmarks._matrix import ENGINES
 from harness import console
+from harness.budget import shortage, spelled
+from harness.progress import Progress
 from scripts.gate.sides import Side
 from scripts.gate.statistics import Judgement, judge, pairs_needed, share
 from scripts.gate.suites import NotMeasured, Reading
@@ -94,6 +96,8 @@ class Timing:
         self.rounds = 0
         self.load = 0.0
         self.throttled: bool | None = None
+        self.shortage = ""  # what the time was too short for
+        self._began_s = time.monotonic()
         self._sides, self._until_s, self._lot = sides, until_s, random.Random(seed)
         self._cost_s: dict[str, float] = {}  # of a pair, by cell
         self._start_s = 0.0  # of a round
@@ -105,13 +109,18 @@ class Timing:
         while (left_s := self._until_s - time.monotonic()) > 0 and (cells := self._next(left_s)):
             start_s = time.monotonic()
             self.rounds += 1
-            for job, names in self._by_job(cells):
-                self._measure(job, names)
+            with Progress(sum(map(self._work, cells)), len(cells)) as progress:
+                for job, names in self._by_job(cells):
+                    self._measure(job, names, progress)
             for one in self.series:
                 one.look(self.present)
             still = sum(one.open for one in self.series)
             spent = f"round {self.rounds}, {len(cells)} cells in {time.monotonic() - start_s:.0f} s"
             console.say("gate", f"{spent}; {still} of {len(self.series)} series are open")
+        self._judge_the_rest()
+        self.shortage = self._shortage()
+
+    def _judge_the_rest(self) -> None:
         for one in self.series:
             if not one.looks:
                 one.look(self.present, rounds=1)
@@ -123,14 +132,22 @@ class Timing:
 
     @property
     def notes(self) -> list[str]:
-        """What was not compared because BASE failed."""
+        """What was not compared because BASE failed, or because the time was over."""
         failures = [one.failure for one in self.series if one.failure and one.absent]
         many = f"BASE failed at {len(failures)} series, which are compared with nothing: "
-        return [f"{many}{failures[0]}"[:2000]] if failures else []
+        of_base = [f"{many}{failures[0]}"[:2000]] if failures else []
+        return of_base + ([self.shortage] if self.shortage else [])
 
-    def _measure(self, job: Job, cells: list[str]) -> None:
+    def _work(self, cell: str) -> float:
+        """How long a pair of a cell takes, as far as is known."""
+        return self._cost_s.get(cell, 1.0)
+
+    def _measure(self, job: Job, cells: list[str], progress: Progress) -> None:
+        def before(cell: str) -> None:
+            progress.step(f"round {self.rounds}, {cell}", self._work(cell))
+
         pairs = self._pairs_of(cells)
-        round = measure_round(self._sides, job, cells, pairs, self._until_s, self._lot)
+        round = measure_round(self._sides, job, cells, pairs, self._until_s, self._lot, before)
         self._cost_s |= round.cost_s
         self._start_s = max(self._start_s, round.start_s)
         self.load = max(self.load, os.getloadavg()[0])
@@ -164,6 +181,19 @@ class Timing:
                 break
             chosen.add(cell)
         return [cell for cell in cells if cell in chosen]
+
+    def _shortage(self) -> str:
+        """The cheapest cell that is still open, with what judging it would have taken; empty without one."""
+        cells = dict.fromkeys(one.reading.cell.name for one in self.series if one.open)
+        costs = {cell: self._cost_s[cell] for cell in cells if cell in self._cost_s}
+        if not costs:
+            return ""
+        cell, rounds = min(costs, key=lambda name: costs[name]), max(1, ROUNDS - self.rounds)
+        now_s, needs_s = time.monotonic(), rounds * (self._start_s + self._pairs * costs[cell])
+        all_s = rounds * (self._start_s + self._pairs * sum(costs.values()))
+        left_s, spent_s = self._until_s - now_s, now_s - self._began_s
+        said = shortage(needs_s, left_s, spent_s + needs_s)
+        return f"the next cell, {cell}, {said}, and {spelled(spent_s + all_s)} for all {len(costs)}"
 
     def _by_job(self, cells: list[str]) -> Iterator[tuple[Job, list[str]]]:
         """Cells by the worker that measures them, those of one engine together."""

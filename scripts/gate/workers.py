@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -76,9 +76,17 @@ class Round:
 
 
 def measure_round(
-    sides: tuple[Side, Side], job: Job, cells: Sequence[str], pairs: int, until_s: float, lot: random.Random
+    sides: tuple[Side, Side],
+    job: Job,
+    cells: Sequence[str],
+    pairs: int,
+    until_s: float,
+    lot: random.Random,
+    before: Callable[[str], object] = lambda cell: None,
 ) -> Round:
     """So many pairs of each cell, fewer where the time is over (`until_s`, of the monotonic clock).
+
+    `before`: told of each cell, while neither side measures.
 
     A cell that was begun has a record on both sides, of a failure where a process died, unless time was over.
     """
@@ -92,6 +100,7 @@ def measure_round(
             if start_s > until_s:
                 break
             round.cost_s[cell] = 0.0
+            before(cell)
             alive = _take_turns(workers, cell, pairs, until_s, lot)
             round.cost_s[cell] = (time.monotonic() - start_s) / pairs
             if not alive:

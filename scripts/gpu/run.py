@@ -20,7 +20,9 @@ from acestep.weights.layout import SYNTHETIC
 from acestep.weights.sources import check_source, choose_dit, choose_source
 from harness import console, lifeline
 from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator, detect, torch_build
+from harness.budget import shortage
 from harness.errors import BenchError, MissingPrerequisite
+from harness.progress import Progress, minutes
 from harness.records import machine
 from harness.text import harmless
 from scripts.gpu import calibrated, report
@@ -85,6 +87,7 @@ def _card(device: str) -> Accelerator:
 def _measure(results: Results, parts: Sequence[Part], options: argparse.Namespace) -> None:
     """The parts in their order. One that fails is a result, and the next one runs."""
     start_s, before_s = time.monotonic(), results.record.spent_s
+    budget_s = results.record.budget_s
     todo = [part for part in parts if not results.outcome(part.name).settled]
     for part in parts:
         if part not in todo:
@@ -93,22 +96,23 @@ def _measure(results: Results, parts: Sequence[Part], options: argparse.Namespac
         left_s = options.budget - SPARE_S - (time.monotonic() - start_s)
         seconds = allotment_s(part, todo[index + 1 :], left_s)
         if not seconds:
-            reason = f"no time: it needs {part.least_s:g} s, and {max(left_s, 0):.0f} s are left"
+            enough_s = budget_s + part.least_s - left_s
+            reason = f"no time: {shortage(part.least_s, left_s, enough_s)}"
             results.end(part.name, ended="cut", reason=reason)
             console.say("gpu", f"{part.name}: {reason}")
             continue
-        console.say(
-            "gpu",
-            f"[{index + 1}/{len(todo)}] {part.name}: {clock(seconds)} at most, {clock(left_s)} left in all",
-        )
-        _part(results, part, seconds, left_s)
+        limits = f"{minutes(seconds)} at most, {minutes(left_s)} left in all"
+        console.say("gpu", f"[{index + 1}/{len(todo)}] {part.name}: {limits}")
+        with Progress(0) as progress:
+            progress.begin(f"{part.name}, at most {minutes(left_s)} to go in all")
+            _part(results, part, seconds, left_s, progress)
         if part.name == "calibration":
             _calibrate(results, options.calibrations)
         results.change(spent_s=round(before_s + time.monotonic() - start_s, 1))
         results.write_report(report.markdown(results.record))
 
 
-def _part(results: Results, part: Part, seconds: float, left_s: float) -> None:
+def _part(results: Results, part: Part, seconds: float, left_s: float, progress: Progress) -> None:
     before = results.begin(part.name)
     facts, start_s = results.record.facts, time.monotonic()
     task = {
@@ -116,6 +120,7 @@ def _part(results: Results, part: Part, seconds: float, left_s: float) -> None:
         "device": facts.device,
         "source": facts.source,
         "limit_s": seconds,
+        "budget_s": results.record.budget_s,
         "done": [name for name, row in before.rows.items() if row.settled],
     }
     process = Process([*WORKER, json.dumps(task)])
@@ -126,6 +131,7 @@ def _part(results: Results, part: Part, seconds: float, left_s: float) -> None:
                 break
             row = msgspec.convert(line, Row)
             results.add(part.name, row)
+            progress.say(f"after {row.name}")
             reason = f" ({row.reason})" if row.reason else ""
             console.say("gpu", f"  {row.name}: {row.status}, {row.took_s:.1f} s{reason}")
     finally:
@@ -202,9 +208,3 @@ def _calibrate(results: Results, folder: Path | None) -> None:
         results.add("calibration", Row(name="file", status="ok"))
         results.change(calibration=str(path))
         console.say("gpu", f"  calibration: {path}; predictions use it from now on, and it is what to send")
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds."""
-    minutes, rest = divmod(round(max(seconds, 0)), 60)
-    return f"{minutes}:{rest:02d}"

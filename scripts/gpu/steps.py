@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from harness.budget import shortage
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.oom import classify
 from harness.records.schema import Item
@@ -26,12 +27,14 @@ MEMORY = {"device": "out of memory: ", "host": "out of the host's memory: ", "ot
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process of a part is asked for. `done`: names of rows that are there."""
+    """What a process of a part is asked for: `limit_s` of the `budget_s` of all parts. `done`: names of rows
+    that are there."""
 
     part: str
     device: str
     source: str
     limit_s: float
+    budget_s: float | None = None
     done: tuple[str, ...] = ()
 
     @property
@@ -99,7 +102,9 @@ def rows(steps: Iterable[Step], task: Task, clock: Clock) -> Iterator[Row]:
         if step.name in task.done:
             continue
         if (expected_s := clock.expected_s(step)) >= clock.left_s:
-            reason = f"no time: about {expected_s:.0f} s, and {max(clock.left_s, 0):.0f} s are left"
+            more = (expected_s - clock.left_s) / clock.limit_s  # of what the part has, and so of all
+            enough_s = None if task.budget_s is None else task.budget_s * (1 + more)
+            reason = f"no time: {shortage(expected_s, clock.left_s, enough_s)}"
             yield Row(name=step.name, status="skip", reason=reason)
             continue
         yield _row(step, clock)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from harness.errors import MissingPrerequisite
 from harness.page import render
-from scripts.changes.history import History, read
+from scripts.changes.history import History, Machine, read
 from scripts.changes.report import Report, report
 
 HERE = Path(__file__).parent
@@ -44,6 +45,15 @@ class Site:
     address: str = ""
 
     @cached_property
+    def machines(self) -> list[str]:
+        """What each machine of the history is called: its name, and where several share it, which it is."""
+        names = [machine.facts.get("machine", "") for machine in self.history.machines]
+        return [
+            name if names.count(name) == 1 else f"{name}~{_mark(machine)}"
+            for name, machine in zip(names, self.history.machines, strict=True)
+        ]
+
+    @cached_property
     def report(self) -> Report:
         """What changed, as `scripts.changes` tells it."""
         return report(self.history, self.now_s)
@@ -61,6 +71,12 @@ class Site:
 def commit_page(sha: str) -> str:
     """The name of a commit's page."""
     return f"commit-{sha[:SHORT]}.html"
+
+
+def _mark(machine: Machine) -> str:
+    """Sets machines of one name apart: the same ever after, as links have it."""
+    facts = repr((sorted(machine.facts.items()), machine.environment))
+    return f"{crc32(facts.encode()):08x}"[:4]
 
 
 def measured() -> Site:

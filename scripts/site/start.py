@@ -3,10 +3,138 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 
-from scripts.site.page import Page, Site
+from scripts.changes.history import Commit
+from scripts.changes.report import MachineReport
+from scripts.changes.show import left_out, where
+from scripts.gate.causes import percent
+from scripts.site import changed, holds, song
+from scripts.site.changed import Line
+from scripts.site.commit import paged
+from scripts.site.page import Page, Site, commit_page
+
+WEEK = timedelta(days=7)
+MOST_LONE, MOST_DOUBTFUL = 5, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What happened after a commit. `since`: when that is, in words; `answer`: what happened, in parts with
+    their classes; `base`: the commit, None where the window has all."""
+
+    name: str
+    since: str
+    base: Commit | None
+    commits: int
+    measured: int
+    cards: list[Line]
+    lines: list[Line]
+    answer: list[tuple[str, str]]
+
+    @property
+    def exact(self) -> list[Line]:
+        return [*self.cards, *(line for line in self.lines if line.exact)]
+
+    @property
+    def timed(self) -> list[Line]:
+        return [line for line in self.lines if not line.exact]
 
 
 def pages(site: Site) -> Iterator[Page]:
     """The page."""
-    yield site.page("start.html", "index.html", "Start")
+    machines = [(name, report) for name, _, report in changed.machines(site)]
+    week, release = last_week(site), last_release(site)
+    before = None if week.exact or week.timed else latest(site)
+    yield site.page(
+        "start.html", "index.html", "What changed", week=week, nothing=nothing(week),
+        windows=list(filter(None, (week, before, release))), chart=song.chart(site),
+        machines=[(name, one, age(one.age_s)) for name, one in machines], lone=list(_lone(machines)),
+        noise=list(_noise(machines)), doubtful=list(_doubtful(machines)),
+        left_out=list(left_out(site.report)),
+        paged=paged(site, changed.sightings(site)), page_of=commit_page, everyone=changed.everyone(site),
+    )  # fmt: skip
+
+
+def nothing(week: Window) -> str:
+    """The answer where nothing changed."""
+    if not week.commits:
+        return f"Nothing was committed {week.since}."
+    return (
+        f"Nothing changed {week.since}, beyond noise."
+        if week.measured
+        else f"Nothing was measured {week.since}."
+    )
+
+
+def last_week(site: Site) -> Window:
+    """What happened within a week before the site was made."""
+    since = datetime.fromtimestamp(site.now_s, UTC) - WEEK
+    newest = accumulate((datetime.fromisoformat(one.date) for one in site.history.commits), max)
+    first = sum(date <= since for date in newest)
+    return window(site, "Since last week", f"since {since:%A}, {since.day} {since:%B}", first)
+
+
+def last_release(site: Site) -> Window:
+    """What happened since the newest tag; where there is none, since the first commit that was measured."""
+    if site.history.releases:
+        at = max(site.history.releases)
+        name = site.history.releases[at]
+        return window(site, f"Since the last release, {name}", f"since {name}", at + 1)
+    first = min(at for machine in site.history.machines for at in machine.measured)
+    name = "No release is tagged: since the first measurement"
+    return window(site, name, "since the first measurement", first + 1)
+
+
+def window(site: Site, name: str, since: str, first: int) -> Window:
+    """What happened from the place `first` on."""
+    commits = site.history.commits
+    places = {commit.sha: at for at, commit in enumerate(commits)}
+    within = [one for one in changed.sightings(site) if places[one.shift.commit.sha] >= first]
+    cards, lines = holds.lines(site.history, within), changed.lines(site.history, within)
+    measured = {at for machine in site.history.machines for at in machine.measured if at >= first}
+    return Window(
+        name, since, commits[first - 1] if first else None, len(commits) - first, len(measured), cards, lines,
+        list(changed.answer(cards, lines)),
+    )  # fmt: skip
+
+
+def latest(site: Site) -> Window | None:
+    """The last change there was, where nothing happened lately."""
+    places = {commit.sha: at for at, commit in enumerate(site.history.commits)}
+    ats = [places[one.shift.commit.sha] for one in changed.sightings(site)]
+    return window(site, "The last change before that", "", max(ats)) if ats else None
+
+
+def age(seconds: float) -> str:
+    """How long ago, in words."""
+    units = (("day", 86_400), ("hour", 3600), ("minute", 60))
+    name, size = next((pair for pair in units if seconds >= pair[1]), ("second", 1))
+    number = round(seconds / size)
+    return f"{number} {name}{'' if number == 1 else 's'} ago"
+
+
+def _lone(machines: list[tuple[str, MachineReport]]) -> Iterator[str]:
+    """What one measurement says and no second one bears out."""
+    for label, machine in machines:
+        for one in machine.lone[:MOST_LONE]:
+            yield f"{where(one)}: {percent(one.change)} in {one.series} series, on {label}"
+        if (more := len(machine.lone) - MOST_LONE) > 0:
+            yield f"and {more} more on {label}"
+
+
+def _noise(machines: list[tuple[str, MachineReport]]) -> Iterator[tuple[str, str, str, str]]:
+    """Rows of a table: the machine, the stage, the width of its noise, the least step that would show."""
+    for label, machine in machines:
+        for one in machine.noise:
+            unit = "" if one.unit == "seconds" else f", {one.unit}"
+            yield label, f"{where(one)}{unit}", percent(one.width).lstrip("+"), percent(one.detectable)
+
+
+def _doubtful(machines: list[tuple[str, MachineReport]]) -> Iterator[tuple[Commit, str]]:
+    """Commits with measurements that were left out, and why."""
+    for label, machine in machines:
+        for one in machine.doubtful[:MOST_DOUBTFUL]:
+            yield one.commit, f"{one.series} measurements on {label}: {one.reason}"

@@ -21,6 +21,7 @@ from harness import chrome_trace, console
 from harness.checks import check_threads, within
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import apart, writable
+from harness.progress import Progress
 from harness.records import machine, making, performance_plan
 from harness.records.schema import Input, Item, key_of
 from harness.records.writer import Writer
@@ -82,10 +83,15 @@ def run(options: argparse.Namespace) -> int:
                 continue
             items = list(_measured(options, setup, fixtures, record, trace))
             failed = failed or any(item.status != "ok" for item in items)
+        print(f"{tables.verdict(record.items)}\n")
         print(tables.summary(record.items))
         for item in record.items:
             if item.typical:
                 print(f"\n{tables.stages(item)}")
+            if item.memory_by_stage is not msgspec.UNSET:
+                print(f"\n{tables.memory(tables.name(item), item.memory_by_stage)}")
+        if trace and any(item.typical for item in record.items):
+            print(f"\ntrace    {harmless(str(trace))} (open it at ui.perfetto.dev)")
     return 1 if failed else 0
 
 
@@ -176,19 +182,25 @@ def _measured(
     for warning in dict.fromkeys(warning for plan in plans for warning in plan.warnings):
         console.say("qwen3_tts", f"warning: {warning}")
     engine = SUBJECT.load(setup, threads=options.threads)
-    bench = Bench(engine, options.warmup, options.iterations, options.streaming)
+    runs = options.warmup + options.iterations
     for fixture, plan in zip(fixtures, plans, strict=True):
         requested = _requested(options, fixture, setup.device, setup.dtype)
-        item = replace(bench.item(plan, requested), input=fixture.source)
+        with Progress(runs) as progress:
+            bench = Bench(
+                engine,
+                options.warmup,
+                options.iterations,
+                options.streaming,
+                lambda what, name=fixture.source.name, step=progress.step: step(f"{name}, {what}"),
+            )
+            item = replace(bench.item(plan, requested), input=fixture.source)
         record.add(item)
         if item.typical and options.profile_memory:
             found = bench.memory(plan)
             status = {"status": "invalid", "error": found.error} if found.error else {}
             item = replace(item, memory_by_stage=found, **status)
             record.add(item)
-            print(f"{tables.memory(fixture.source.name, found)}\n")
         if item.typical and trace:
-            chrome_trace.kernels(lambda plan=plan: bench.once(plan), trace)
-            print(f"trace    {harmless(str(trace))} (open it at ui.perfetto.dev)\n")
+            chrome_trace.kernels(lambda plan=plan, once=bench.once: once(plan), trace)
             trace = None  # of one input
         yield item

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,12 +46,16 @@ class Ran(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """An engine, and how often it is asked. The first of no warm-ups is a sample like the others."""
+    """An engine, and how often it is asked. The first of no warm-ups is a sample like the others.
+
+    `before`: told of each run, before its clock starts.
+    """
 
     engine: Engine
     warmup: int
     iterations: int
     streaming: bool
+    before: Callable[[str], object] = lambda what: None
 
     def item(self, plan: Plan, requested: Mapping[str, Any]) -> Item:
         """The record of `plan` run so many times. Raises UsageError and MissingPrerequisite; else it says."""
@@ -102,8 +106,13 @@ class Bench:
 
     def _runs(self, plan: Plan) -> list[Ran] | Failure:
         """Every run, the first ones to warm up; or what kept them from it."""
+        runs = []
         try:
-            return [self.once(plan) for _ in range(self.warmup + self.iterations)]
+            for number in range(self.warmup + self.iterations):
+                late = number - self.warmup
+                self.before(f"run {late + 1} of {self.iterations}" if late >= 0 else "warm-up")
+                runs.append(self.once(plan))
+            return runs
         except (UsageError, MissingPrerequisite):
             raise
         except BenchError as error:

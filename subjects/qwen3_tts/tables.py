@@ -9,8 +9,9 @@ from msgspec import UNSET
 
 from harness.records.memory import MemoryByStage
 from harness.records.schema import Input, Item
+from harness.records.verdict import of_rows
 from harness.spans import OTHER
-from harness.text import harmless
+from harness.text import harmless, wrapped
 
 NONE = "n/a"
 MIB = 2**20
@@ -24,11 +25,16 @@ FIRST = {  # what the time to the first chunk is made of, by stages
 }
 
 
+def verdict(items: Sequence[Item]) -> str:
+    """How many inputs were measured and where, and how fast."""
+    return "\n".join(wrapped(of_rows(items, "inputs", "speech"), WIDTH))
+
+
 def summary(items: Sequence[Item]) -> str:
     """A line for each item; of one that did not run, why."""
     lines = [_row(SUMMARY), "-" * WIDTH]
     for item in items:
-        name, effective = _name(item), item.effective
+        effective = item.effective
         typical = item.typical
         if typical is None:
             lines += _told(item, f"{effective.get('device', '')}: ")
@@ -39,7 +45,7 @@ def summary(items: Sequence[Item]) -> str:
         lines.append(
             _row(
                 (
-                    name,
+                    name(item),
                     str(effective["device"]),
                     str(effective["dtype"]),
                     f"{item.counts['audio_s']:.2f}",
@@ -62,7 +68,7 @@ def stages(item: Item) -> str:
     """Where the wall of the typical run went, and the time to the first chunk, if it was streamed."""
     typical = item.typical
     assert typical is not None
-    lines = [f"{_name(item)}: stages of the typical of {len(typical_walls := item.samples)} runs"]
+    lines = [f"{name(item)}: stages of the typical of {len(typical_walls := item.samples)} runs"]
     assert typical_walls
     for stage, seconds in typical.stages_s.items():
         lines.append(f"  {stage:<16}{1e3 * seconds:>12.2f} ms {seconds / typical.wall_s:>7.1%}")
@@ -102,11 +108,12 @@ def memory(name: str, found: MemoryByStage) -> str:
 
 def _told(item: Item, where: str = "") -> list[str]:
     """Why there is nothing to show of an item, or what is wrong with it."""
-    line = f"{_name(item):<8}{where}{item.status}: {item.error}"
+    line = f"{name(item):<8}{where}{item.status}: {item.error}"
     return textwrap.wrap(harmless(line), WIDTH, subsequent_indent=" " * 8, break_on_hyphens=False)
 
 
-def _name(item: Item) -> str:
+def name(item: Item) -> str:
+    """Of the input of an item."""
     return item.input.name if isinstance(item.input, Input) else item.mode
 
 

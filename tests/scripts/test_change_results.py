@@ -7,7 +7,7 @@ import os
 import pytest
 
 from scripts.changes.history import doubt
-from scripts.changes.results import NoResult, load
+from scripts.changes.results import FAILED, MOST_CELLS, NoResult, load
 
 NAME = "vae.TimeVAEDecode.track_vae_decode"
 CONTENT = {
@@ -67,7 +67,15 @@ def test_no_other_version_and_no_other_benchmark(tmp_path, versions):
 
 
 def test_a_benchmark_that_failed_as_a_whole_has_no_numbers(tmp_path):
-    assert read(tmp_path / "x.json", row(result=None)).columns == {NAME: {}}
+    result = read(tmp_path / "x.json", row(result=None))
+    assert result.columns == {NAME: {}}
+    assert result.gaps[NAME] == dict.fromkeys((("5", "1"), ("5", "2"), ("15", "1"), ("15", "2")), FAILED)
+
+
+def test_a_benchmark_that_failed_as_a_whole_has_no_more_cells_than_can_be(tmp_path):
+    """Ten to the sixtieth would fill any memory."""
+    huge = row(result=None, params=[["1", *map(str, range(999))]] * 20)
+    assert len(read(tmp_path / "x.json", huge).gaps[NAME]) <= MOST_CELLS
 
 
 HOSTILE = {

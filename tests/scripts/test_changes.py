@@ -3,6 +3,7 @@
 import html
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -123,6 +124,24 @@ def repository(tmp_path_factory):
 def found(repository):
     with chdir(repository[0]):
         return report(history.read(), 1_790_000_000.0 + 3 * 3600)
+
+
+def test_a_commit_says_whose_it_is_and_whether_it_changes_what_runs(copied):
+    """A name may have what separates fields; a tag is of its commit, annotated or not."""
+    folder, commits = copied
+    who = {"GIT_AUTHOR_NAME": "A\x1fB\tC", "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_COMMITTER_NAME": "C",
+           "GIT_COMMITTER_EMAIL": "c@example.org"}  # fmt: skip
+    for arguments in (
+        ["tag", "-a", "-m", "x", "v1", commits[20]], ["tag", "v2", commits[30]], ["read-tree", "HEAD"],
+        ["commit", "-q", "--allow-empty", "--allow-empty-message", "-m", ""],
+    ):  # fmt: skip
+        subprocess.run(["git", *arguments], cwd=folder, check=True, env=os.environ | who)
+    read = history.read()
+    assert read.releases == {20: "v1", 30: "v2"}
+    assert {at for at, one in enumerate(read.commits) if not one.code} == {*DOCS, COMMITS}
+    last = read.commits[-1]
+    assert (last.author, last.subject, last.parents) == ("A\x1fB\tC", "", (commits[-1],))
+    assert (read.commits[0].author, read.commits[0].parents) == ("A", ())
 
 
 def by_stage(machine, stage, unit="seconds"):

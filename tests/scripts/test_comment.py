@@ -147,7 +147,8 @@ def test_what_a_reader_is_told():
         "### Gate: slower", "bbbbbbbb A sampler that reads well against aaaaaaaa Fewer launches",
         "| **slower** | diffuse, DiT | +49 % (+40 % to +60 %) | 309 → 460 ms | 1 |",
         "| **slower** | diffuse, DiT | +50 % FLOP | 4.99 → 7.48 TFLOP | 1 |",
-        "up to +30 % would not show", "RuntimeError: no luck", "turbo, with LM on 8 GB: fits → out of memory",
+        "up to +30 % would not show", "RuntimeError: no luck",
+        "turbo, with LM on 8 GB (RTX 4060): fits → out of memory",
         "2 slower, 1 cannot tell, 1 not measured, 1 same", "profile_inference.py", "AMD EPYC, 2 cores",
         "load 0.4 to 1.9", "unlike machines are never compared", "python -m scripts.gate aaaaaaaaaaaa",
     ):  # fmt: skip

@@ -130,6 +130,16 @@ def test_the_command_that_looks_closer_is_one(name, monkeypatch, capsys):
         assert costs([*words[3:], "--list-cards"]) == 0
 
 
+def test_the_answer_comes_first():
+    series = (TIMED, replace(TIMED, verdict="same", ratio=1.0), replace(WALL, verdict="cannot tell"))
+    first, second, *_ = table(recorded(*series)).splitlines()
+    assert first == "slower: bbbbbbbb (Head) against aaaaaaaa (Base)"
+    assert second == "3 series: 1 slower, 1 cannot tell, 1 same; first diffuse, DiT: +50 %."
+    same = recorded(replace(TIMED, verdict="same"), verdict="same")
+    assert table(same).splitlines()[1] == "1 series: 1 same."
+    assert table(recorded(verdict="not measured")).splitlines()[1] == "No series was compared."
+
+
 def test_what_is_slower_is_said_of_what_was_timed():
     for series, words in {
         (TIMED,): "a time again",

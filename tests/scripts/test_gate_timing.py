@@ -1,6 +1,8 @@
 """What is timed, and for how long: rounds that are made up, so that no test depends on a clock."""
 
+import math
 import random
+import re
 import time
 
 import pytest
@@ -33,7 +35,7 @@ class Machine:
         monkeypatch.setattr(module, "measure_round", self.measure)
         monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
 
-    def measure(self, sides, job, cells, pairs, until_s, lot):
+    def measure(self, sides, job, cells, pairs, until_s, lot, before):
         self.rounds.append((job, list(cells), pairs))
         records = tuple({"header": {"status": status, "reason": "broken"}} for status in self.header)
         round = Round(records, {}, START_S)
@@ -41,6 +43,7 @@ class Machine:
         for cell in cells:
             if self.now_s > until_s or "failed" in self.header:
                 break
+            before(cell)
             self.now_s += pairs * COST_S
             round.cost_s[cell] = COST_S
             for side, factor in enumerate((1.0, self.slower.get(cell, 1.0))):
@@ -101,13 +104,20 @@ def test_where_there_is_no_time_for_all_some_are_measured_to_the_end(monkeypatch
     machine = Machine(monkeypatch)
     pairs = max(FEWEST_PAIRS, -(-pairs_needed(3) // ROUNDS))
     budget_s = 3 * pairs * COST_S + ROUNDS * START_S + (ROUNDS - 1) * pairs * COST_S + 0.1
-    _, series = run(
+    timing, series = run(
         "TimeDiT|" + PLAN.replace("(", r"\(").replace(")", r"\)") + "|TimeSolver.*'ode', 'none'", budget_s
     )
     told = [one for one in series.values() if one.judgement]
     assert len(machine.rounds[0][1]) == 3 and [one.judgement.verdict for one in told] == ["same"]
     first, second, whole = sorted(len(one.base) for one in series.values())
     assert first == second == pairs and whole >= pairs_needed(3)
+    (note,) = timing.notes
+    needs_s = START_S + pairs * COST_S
+    assert re.fullmatch(
+        rf"the next cell, \w+ .+, needs about {math.ceil(needs_s)} s; \d+ s were left;"
+        r" --budget \w+ would do it, and \w+ for all 2",
+        note,
+    )
 
 
 FAILED = {"status": "failed", "reason": "latents went NaN"}

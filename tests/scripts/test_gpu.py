@@ -145,7 +145,7 @@ def test_what_ends_a_run_leaves_a_whole_file_and_the_next_goes_on(place, number)
 def test_parts_without_time_are_skipped_and_told(place, capsys):
     assert place.measure("--budget", "45s", parts=("stages", "tests")) == 0
     assert statuses(place) == {"tests": "ok", "stages": "skip"}
-    assert "stages: no time: it needs 20 s, and " in capsys.readouterr().err
+    assert "stages: no time: needs about 20 s; " in capsys.readouterr().err
     assert "1 cut short (stages)" in place.report.read_text()
     assert place.measure(parts=("stages",)) == 0
     assert statuses(place)["stages"] == "ok"

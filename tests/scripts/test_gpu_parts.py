@@ -28,7 +28,7 @@ from scripts.gpu.record import Facts, Outcome, Row, new
 from scripts.gpu.steps import Clock, Measured, Step, Task, rows
 from scripts.in_turn import Ratio, in_turn
 
-TASK = Task(part="any", device="cpu", source="synthetic-tiny", limit_s=600.0)
+TASK = Task(part="any", device="cpu", source="synthetic-tiny", limit_s=600.0, budget_s=720.0)
 SHORT = replace(TINY, durations_s=(5,), pairs=1, tokens=2, tiers_gb=(8,))
 
 
@@ -50,7 +50,9 @@ def test_what_takes_as_long_as_any_so_far_is_left_out_once_there_is_no_time():
     todo = [step("a", 10, now), step("b", 20, now, 2), step("c", 50, now, 5), step("d", 5, now, 1)]
     measured = list(rows(todo, TASK, Clock(60.0, lambda: now[0])))
     assert [row.status for row in measured] == ["ok", "ok", "skip", "ok"]
-    assert measured[2].reason == "no time: about 50 s, and 30 s are left"
+    assert measured[2].reason == (
+        "no time: needs about 50 s; 30 s were left; --budget 16m would do it"  # 12, and 20 s more of 60
+    )
     assert [row.took_s for row in measured] == [10, 20, 0, 5]
 
 

@@ -1,6 +1,7 @@
 """The closing table: everything from records, sane at 80 columns."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -72,6 +73,12 @@ def test_the_table(written, monkeypatch, capsys):
         "request a_tts 1.04", "streamed a_tts 4", "failed: component subject=a_tts size=1: no such size",
     ):  # fmt: skip
         assert expected in shown, expected
+    answer = " ".join(shown.partition("\n\ncommit ")[0].split())
+    assert re.fullmatch(
+        r"\d+ cells measured on NVIDIA H200, 2 failed, \d+ oom, 1 unsupported\."
+        r" A song of 240 s: 10% of its time is \w+\.",
+        answer,
+    )
     tables = [line for line in shown.splitlines() if not line.startswith(("failed", "site"))]
     assert max(map(len, tables)) <= 80
     assert "…" not in shown

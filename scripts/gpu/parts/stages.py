@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 
 from acestep.profiler import devices, roofline
-from acestep.profiler.matrix import LM_STEPS, VAE_STEPS
 from acestep.profiler.measure import Bench, counts_of
-from acestep.profiler.modes import DTYPE_BYTES
 from acestep.profiler.roofline import Ceilings
+from acestep.profiler.show import DTYPE_BYTES
+from acestep.progress import LM_STEPS, VAE_STEPS
 from acestep.setup import Setup
 from acestep.tracing.closed_form import networks
 from harness.memory import hand_back

@@ -140,6 +140,12 @@ def test_the_report_says_what_was_predicted_in_80_columns(fits):
     assert fits.code == 0 and cost["fits"]
     assert "batch_size" in fits.err and "tier4" in fits.err  # 9 are more than an RTX 4060 is let have
     assert max(map(len, fits.out.splitlines())) < 80
+    answer = " ".join(fits.out.partition("\n\n")[0].split())
+    low, high = cost["expected_s"]
+    assert answer == (
+        f"Fits GeForce RTX 4060 of 8 GiB with {8 - cost['peak_bytes'] / GIB:.2f} GiB to spare;"
+        f" {low:.3f} to {high:.3f} s for {cost['plan']['batch_size']} x 10 s of audio. Predicted."
+    )
     for words in ("GeForce RTX 4060: 8.00 GiB → 8 GB class → tier4", "acestep-5Hz-lm-0.6B plans", "fits"):
         assert words in fits.out
     assert re.search(r"^predicted, uncalibrated, torch \S+, seconds are a roofline$", fits.out, re.M)
@@ -186,6 +192,8 @@ def test_a_card_too_small_is_exit_1_and_says_where_it_ended(ends):
     assert ends.code == 1 and not ends.cost["fits"]
     assert max(map(len, ends.out.splitlines())) < 80
     told = " ".join(ends.out.split())
+    more = f"{ended['wanted_bytes'] / 2**20:,.1f} MiB more in {ended['stage']}. Predicted."
+    assert told.startswith("Does not fit <script>") and f": out of memory, {more}" in told
     assert f"out of memory in {ended['stage']}" in told
     assert f"{ended['operator']} in {ended['site']} found no room for" in told
     assert "\u202e" not in ends.out and "\\u202e" in ends.out

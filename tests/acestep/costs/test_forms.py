@@ -9,6 +9,10 @@ from msgspec.structs import replace
 
 from acestep.lm.decode.loop import common_prefix
 from acestep.models.configs import DiTConfig
+from acestep.profiler import roofline
+from acestep.request import GenerationConfig
+from acestep.resolver import resolve
+from acestep.result import Counts
 from acestep.text.audio_codes import CODES
 from acestep.text.prompts import phase1_prompt, phase2_unconditional
 from acestep.tracing.closed_form import (
@@ -112,6 +116,26 @@ def test_the_waveform(made):
 def in_blocks(context: int) -> int:
     """The context of a step that has `context` tokens before it, with what it reads in vain."""
     return -(-(context + 1) // BLOCK) * BLOCK - 1
+
+
+@pytest.mark.parametrize(("dit", "guided"), [(TURBO, False), (BASE, True)], ids=["2B", "guided"])
+def test_the_profilers_roofline_has_the_same_work_and_says_where_a_prediction_has_more(dit, guided):
+    """The FLOP that are told before a run and after it: of one request, stage by stage."""
+    made, request = setup(dit=dit, lm=True), song(SECONDS, STEPS, lm=True)
+    found, plan = cost(made, request), resolve(request, GenerationConfig(batch_size=1), made)
+    of = networks(TINY, dit, LMS[0], BF16)
+    loads = {load.stage: load for load in roofline.of_plan(of, Counts(**found.counts), plan)}
+    told = {stage: load.times * load.flop for stage, load in loads.items()}
+    traced = {one.stage: one.work.flop for one in found.running if one.work.flop}
+    assert list(told) == [stage for stage in traced if stage in told] and told.keys() == traced.keys()
+    assert plan.guided == guided and told["diffuse"] == traced["diffuse"]
+    # Less is needed than is computed: of hidden keys by causal attention, of a band by blocks, of halos.
+    for stage in ("text_encode", "lm_prefill", "lm_decode", "condition", "vae_decode"):
+        assert 0.4 * traced[stage] < told[stage] <= traced[stage], stage
+    tiles = found.counts["vae_tiles"] * found.counts["vae_tile_frames"]
+    assert told["vae_decode"] * tiles == traced["vae_decode"] * found.counts["latent_frames"]
+    bare = dit_condition_flop(dit_of(dit), TOKENS, found.counts["encoder_tokens"], guided=guided)
+    assert bare < 0.4 * traced["condition"]  # the control: without the lyric encoder
 
 
 def test_the_language_model():

@@ -74,7 +74,18 @@ def test_the_table_goes_between_its_marks_and_nothing_else_moves(tmp_path: Path,
     assert rows[-1].startswith("| 4B, int4 |") and rows[-1].endswith("| 35.0 | 2.0 |")
     capsys.readouterr()
     assert main(["--lm-fits"]) == 0
-    assert capsys.readouterr().out.strip() == table.strip()
+    answer, _, printed = capsys.readouterr().out.partition("\n\n")
+    assert printed.strip() == table.strip()
+    assert answer == f"The largest that fits {', '.join(f'{size} GB: 4B in int4' for size in SIZES_GB)}."
+
+
+def test_the_largest_that_fits_is_the_last_that_is_not_too_small():
+    cells = [
+        Found(None if number >= 5 or size == 8 else 1.0, 1.0) for number in range(9) for size in SIZES_GB
+    ]
+    assert lm_fits.verdict(cells) == (
+        "The largest that fits 8 GB: none, 12 GB: 1.7B in int8, 16 GB: 1.7B in int8, 24 GB: 1.7B in int8."
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,12 +27,14 @@ from acestep import engine as engines
 from acestep import resolver
 from acestep.cli.examples import INPUTS
 from acestep.profiler import command as profiler
-from acestep.profiler import instruments, matrix, measure, modes, prepare, progress, request, streaming
+from acestep.profiler import instruments, matrix, measure, modes, prepare, request, show, streaming
 from acestep.profiler.options import parse
 from acestep.profiler.tables import NONE
+from acestep.subject import SUBJECT
 from acestep.weights.layout import LMS
 from harness import spans
 from harness.files import writable
+from harness.progress import Progress
 from harness.records import machine, performance_plan
 from harness.records import writer as output
 from harness.records.schema import Item, Profile, Sample
@@ -85,6 +88,7 @@ def test_a_profile_adds_up_and_is_kept(run, resolved, tmp_path):
     path = tmp_path / "profile.json"
     code, out, _ = run("--thinking", *SHORT, "--llm-debug", "--benchmark-output", str(path))
     assert code == 0 and len(resolved) == 1  # warmed up, run, and its plan run again without guidance
+    assert re.match(r"10 s of music in [\d.]+ s on .+: [\d.]+ times (faster|slower) than playing; ", out)
     for words in (
         "TIME COSTS BREAKDOWN",
         "CFG overhead",
@@ -353,7 +357,7 @@ def test_what_no_commit_names_is_gone_on_from_while_it_is_the_same(run, tmp_path
 
 
 def test_an_earlier_profile_is_kept_under_another_name(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(modes, "_print_times", lambda *_: None)
+    monkeypatch.setattr(show, "times", lambda *_: None)
     path = tmp_path / "profile.json"
     assert run(*SHORT, "--benchmark-output", str(path))[0] == 0
     before = path.read_text()
@@ -432,23 +436,73 @@ def test_of_two_runs_at_once_one_measures_and_the_other_says_why_not(tmp_path):
 
 def test_a_budget_ends_the_matrix_in_time(run, monkeypatch):
     clock = iter(range(0, 10_000, 40))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     code, out, _ = run(*ONE_CELL, "--budget", "1m")
     assert code == 0
     first, second = (line for line in out.splitlines() if line.startswith("10 "))
     assert " OK" in first and "no time left" in second
+    told = " ".join(out.splitlines()[-2:])
+    assert "1 of 2 rows measured on " in told and "; 1 left out." in told
+    assert "The next row, 10 s, batch 1, thinking, 2 steps, needs about " in told
 
 
-def test_time_to_go_follows_the_work_done(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    row = type("Row", (), {"work": 60.0})()
-    follows = progress.Progress([row, row], None)  # type: ignore[list-item]
-    assert follows.expected_s(10) is None and follows.line() == "[1/2] loading; 0:00 so far"
-    now[0] = 30.0
-    follows.end(row)  # type: ignore[arg-type]
-    assert follows.expected_s(10) == 5.0
-    assert follows.line() == "[1/2] loading; 0:30 so far, about 1:00 to go"
+class Rows:
+    """Rows by a made-up clock, each of which takes a second for each unit of its work."""
+
+    def __init__(self, monkeypatch, *works: float):
+        self.now_s = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
+        self.rows = [
+            type("Row", (), {"work": work, "__str__": lambda self: f"{self.work:g}"})() for work in works
+        ]
+
+    def run(self, budget_s: float | None, kept=()) -> list[str]:
+        reasons, progress = [], Progress(sum(row.work for row in self.rows))
+        for row, late in matrix.each(self.rows, progress, budget_s, lambda row: row.work in kept):
+            reasons.append(late)
+            if not late and row.work not in kept:
+                self.now_s += row.work
+        return reasons
+
+
+def test_rows_without_time_say_what_they_need_and_which_budget_would_do(monkeypatch):
+    assert Rows(monkeypatch, 10, 20, 40, 80).run(None) == [""] * 4
+    assert Rows(monkeypatch, 10, 20, 40, 80).run(42.0) == [
+        "", "",
+        "no time left: needs about 40 s; 12 s were left; --budget 70s would do it",
+        "no time left: needs about 80 s; 12 s were left; --budget 3m would do it",
+    ]  # fmt: skip
+    assert Rows(monkeypatch, 10, 20, 40, 80).run(70.0)[:3] == [""] * 3  # the budget that would do it does
+    assert Rows(monkeypatch, 10, 20, 40, 80).run(42.0, kept=(40,))[2:] == [
+        "", "no time left: needs about 80 s; 12 s were left; --budget 2m would do it",
+    ]  # fmt: skip
+
+
+def test_nothing_is_drawn_while_something_is_timed():
+    """A bench tells of a run before its clock starts, and in no run of any kind."""
+    timed, told = [], []
+
+    class Engine:
+        def run_lm(self, plan):
+            return work()
+
+    def work():
+        timed.append(len(told))
+        return Result()
+
+    class Result:
+        wall_s, stages_s = 1.0, {"lm_decode": 1.0}
+
+    bench = measure.Bench(Engine(), True, 2, lambda what: told.append((what, len(timed))))  # type: ignore[arg-type]
+    bench.engine.budget = type("Budget", (), {"reset_peak": lambda self: None})()
+    bench._run(work)
+    plan = resolver.resolve(*SUBJECT.request(10), SUBJECT.setup(source="synthetic-tiny", device="cpu"))
+    bench.unguided_lm_s(plan)
+    assert [what for what, _ in told] == [
+        "warm-up", "run 1 of 2", "run 2 of 2",
+        *(f"planning without guidance, {number} of 3" for number in (1, 2, 3)),
+    ]  # fmt: skip
+    assert timed == [1, 2, 3, 4, 5, 6] and [before for _, before in told] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_failure_is_a_row_and_the_rest_goes_on(run, tmp_path, monkeypatch):

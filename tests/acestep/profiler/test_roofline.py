@@ -5,17 +5,20 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
+from acestep.models.rates import latent_frames
 from acestep.profiler.roofline import (
+    NEEDED,
     Ceilings,
+    Conditioning,
     Load,
     achieved,
     bottleneck,
     card,
-    expected_counts,
     loads,
     prefilled,
 )
 from acestep.result import Counts
+from acestep.tracing import closed_form
 from acestep.tracing.closed_form import Networks, lm_decode_flop, networks
 from acestep.weights.layout import LMS
 
@@ -25,6 +28,25 @@ STAGES_S = {"lm_prefill": 0.02, "lm_decode": 3.0, "diffuse": 0.2, "vae_decode": 
 
 def full(lm: str | None = LMS[1]) -> Networks:
     return networks("synthetic-full", "acestep-v15-turbo", lm, 2)
+
+
+def expected_counts(duration_s: float, steps: int, *, codes: bool, batch: int = 1) -> Counts:
+    """The counts of a song with texts of a typical length."""
+    frames, written = latent_frames(duration_s), int(duration_s * 5) if codes else 0
+    return Counts(
+        audio_s=duration_s,
+        latent_frames=frames,
+        dit_tokens=-(-frames // 2),
+        encoder_tokens=400,
+        caption_tokens=80,
+        lyric_tokens=319,
+        prompts=1,
+        dit_steps=steps,
+        lm_prompt_tokens=600 * batch if codes else 0,
+        lm_prefill_tokens=600 * batch if codes else 0,
+        lm_decode_steps=max(written - 1, 0),
+        audio_codes=written,
+    )
 
 
 def of_song(duration_s: float, **more) -> dict[str, Load]:
@@ -58,6 +80,7 @@ def test_a_songs_limits():
     assert {stage: load.limit(H200) for stage, load in song.items()} == {
         "lm_prefill": "compute",
         "lm_decode": "memory",
+        "text_encode": "memory",
         "condition": "compute",
         "diffuse": "compute",
         "vae_decode": "compute",
@@ -66,7 +89,7 @@ def test_a_songs_limits():
 
 
 def test_only_what_runs_is_loaded():
-    assert list(of_song(30, codes=False)) == ["condition", "diffuse", "vae_decode"]
+    assert list(of_song(30, codes=False)) == ["text_encode", "condition", "diffuse", "vae_decode"]
     words = networks("synthetic-full", None, LMS[0], 2)
     counts = Counts(lm_prompt_tokens=100, lm_prefill_tokens=130, lm_decode_steps=50)
     assert [load.stage for load in loads(words, counts)] == ["lm_prefill", "lm_decode"]
@@ -132,10 +155,44 @@ def test_an_unknown_peak_or_a_stage_that_did_not_run_has_no_share():
     assert achieved(found, {}, H200) == {"diffuse_mfu": None}
 
 
+def test_conditioning_is_all_that_is_computed_once():
+    """Of each prompt both encoders and what steps share, the modulation, and what stands for a recording."""
+    counts = expected_counts(60.0, 8, codes=False)
+    config, how = full().dit, Conditioning(decoded=2, encoded=1, clips=3, steps=9)
+    assert config
+    by_hand = (
+        closed_form.condition_flop(config, 80, 319)
+        + closed_form.dit_condition_flop(config, 750, 400, 2)
+        + closed_form.dit_modulate_flop(config, 9)
+        + closed_form.detokenizer_flop(config, 2 * 300)
+        + closed_form.tokenizer_flop(config, 300)
+        + closed_form.timbre_flop(config, 3)
+    )
+    found = {load.stage: load for load in loads(full(), counts, batch=2, conditioning=how)}
+    assert found["condition"].flop == by_hand
+    text = full().text
+    assert text and found["text_encode"].flop == closed_form.qwen3_flop(text, 80)
+    plain = {load.stage: load for load in loads(full(), counts)}["condition"].flop
+    lyrics = closed_form.condition_flop(config, 80, 319) - closed_form.condition_flop(config, 80, 0)
+    assert lyrics > 0.5 * plain  # the control: most of it, which must not be left out
+
+
+def test_an_island_of_fp32_is_read_in_its_bytes():
+    config = full().dit
+    assert config
+    plain, wide = (closed_form.condition_bytes(config, 2, islands=on) for on in (False, True))
+    assert wide - plain == 2 * config.encoder.intermediate_size * config.encoder.hidden_size
+    half = networks("synthetic-full", "acestep-v15-turbo", None, 2, islands=True)
+    counts = expected_counts(60.0, 8, codes=False)
+    bytes_of = [{one.stage: one.bytes for one in loads(of, counts)}["condition"] for of in (full(), half)]
+    assert bytes_of == [plain, wide]
+
+
 @pytest.mark.parametrize("stages_s", [None, STAGES_S])
 def test_a_card_fits_a_terminal(stages_s):
     text = card(tuple(of_song(600).values()), "NVIDIA H200", H200, stages_s)
     assert max(map(cell_len, text.splitlines())) <= 80
+    assert " ".join(text.splitlines()[-2:]) == NEEDED
     assert "at most 989 TFLOP/s and 4.8 TB/s (data sheet)" in text
     assert ("MBU" in text) == bool(stages_s)
 
@@ -148,7 +205,7 @@ def test_a_card_says_what_is_not_known():
 
 
 def test_a_line_of_a_card():
-    line = card([Load("diffuse", 8, "step", 9.65e12, 2.82e9)], "x", H200, {"diffuse": 0.2}).splitlines()[-1]
+    line = card([Load("diffuse", 8, "step", 9.65e12, 2.82e9)], "x", H200, {"diffuse": 0.2}).splitlines()[2]
     assert line.split() == "diffuse 8 steps 9.65 T 2.82 GB 78.1 ms compute 200 ms 39.0% MFU".split()
 
 

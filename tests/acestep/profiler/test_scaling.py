@@ -167,6 +167,11 @@ def test_what_an_interval_does_not_tell_is_said_and_what_it_tells_is_not():
     scatter = (0.7, 1.0, 1.3)
     noisy = [item("noisy", n, [n * share for share in scatter]) for n in (5, 6)]
     steep = [item("steep", n, [n**2 * share for share in (0.99, 1.0, 1.01)]) for n in (5, 30, 60)]
+    answer = growth.growth_lines([*noisy, *steep], 0)[0]
+    fastest = max(growth.grown([*noisy, *steep], 0), key=lambda one: one.growth.exponent.value)
+    points = f"{len(noisy) + len(steep)} of {len(noisy) + len(steep)} points measured"
+    exponent = fastest.growth.exponent.value
+    assert answer == f"{points}: {fastest.component} grows fastest, as length^{exponent:.2f}."
     told = [line for line in growth.growth_lines([*noisy, *steep], 0) if line.startswith("cannot tell")]
     assert told == ["cannot tell exponent from 1: noisy", "cannot tell intercept from 0: noisy"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -87,11 +88,34 @@ def test_a_tree_without_planning():
     assert percents(text) == [500, 333, 67, 100, 1000]
 
 
+def test_text_and_conditioning_are_told_apart_below_what_the_guide_has():
+    of = replace(GUIDE, text_s=0.40, condition_s=0.25)
+    *before, other, text, condition, rest, rule, wall = tree(of).splitlines()
+    assert [*before, other, rule, wall] == GUIDE_TREE.splitlines()  # whose lines stay as they are
+    assert [line.split()[1:-2] for line in (text, condition, rest)] == [
+        ["Text", "encoding"], ["Conditioning"], ["Everything", "else"],
+    ]  # fmt: skip
+    assert [line.split()[-2] for line in (text, condition, rest)] == ["0.40", "0.25", "0.34"]
+    assert sum(percents("\n".join((text, condition, rest)))) == percents(other)[0] == 154
+
+
 def test_a_narrow_terminal_shortens_the_rules_only():
     full, narrow = tree(GUIDE).splitlines(), tree(GUIDE, 60).splitlines()
     assert max(map(cell_len, narrow)) <= 62  # the head of the guide's percent column
     assert all(a == b or set(a.strip()) <= set("=─") for a, b in zip(full, narrow, strict=True))
     assert benchmark_head(80).splitlines()[1] == "-" * 80
+
+
+def test_a_narrow_terminal_has_the_benchmarks_columns_closer_and_the_status_below_itself():
+    size, times = (600, 16, True, 200), (98765.43, 1234.56, 90000.0, 7530.9)
+    row = benchmark_row(*size, *times, "OOM CLAMPED THROTTLED", 99.5, 80)
+    first, *more = row.splitlines()
+    head = benchmark_head(80).splitlines()[0]
+    assert max(map(cell_len, (head, first, *more))) <= 80
+    assert first.split()[:8] == ["600", "16", "True", "200", "98765.43", "1234.56", "90000.00", "7530.90"]
+    assert {line.index(line.split()[0]) for line in more} == {head.index("Status")}
+    assert " ".join(row.split()[8:]) == "OOM CLAMPED THROTTLED ± 99.50"
+    assert cell_len(benchmark_row(*size, *times, "OOM")) > 80  # the control: the guide's columns
 
 
 @given(st.integers(0, 1000), parts)

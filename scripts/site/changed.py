@@ -1,0 +1,273 @@
+"""What moved between two commits, in lines: a line has a stage, the machines that say so, and who did it.
+
+All of it is the report's (`scripts.changes`): what is no shift there is noise here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from scripts.changes.history import Commit, History, Machine
+from scripts.changes.points import EXACT, LEAST_STEP
+from scripts.changes.report import MachineReport, Moved, Shift
+from scripts.changes.show import TIMES, verdict, where
+from scripts.gate.causes import IN_ALL, percent, shown
+from scripts.gate.statistics import WHOLE
+from scripts.site.page import Site
+
+CARDS = "exit code", "GB"  # units of what tells which card holds a run, or is the smallest that does
+TONES = {"slower": "worse", "worse": "worse", "faster": "better", "better": "better"}
+SIGNS = {"slower": "▲", "worse": "▲", "faster": "▼", "better": "▼"}
+BACK = "as before"
+NO_BREAK = "\N{NO-BREAK SPACE}"
+ORDER = ("slower", "worse", "faster", "better", BACK, "machine")
+# By verdict: what is said of one stage, and of several.
+SPOKEN = {
+    "slower": ("is slower", "stages are slower"), "worse": ("grew", "costs grew"),
+    "faster": ("is faster", "stages are faster"), "better": ("shrank", "costs shrank"),
+}  # fmt: skip
+NOUNS = {"bytes": "memory traffic", "seconds": "", "µs": "", "ms/token": "per token"}  # of a stage, by unit
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much a stage moved, in words, and the machines that say so."""
+
+    text: str
+    machines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A move of a line, and the commits that may have done it."""
+
+    worse: bool
+    commits: tuple[Commit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A stage that moved, or a card. `verdict`: slower, faster, worse, better; BACK where it moved and is
+    where it was; `machine` where no code did it. `place`: the stage and what runs it."""
+
+    verdict: str
+    stage: str
+    place: str
+    unit: str
+    exact: bool
+    change: float | None
+    amounts: tuple[Amount, ...]
+    events: tuple[Event, ...]
+    series: int
+
+    @property
+    def noun(self) -> str:
+        """What of the stage moved, where that is not its time."""
+        if self.unit in CARDS or self.stage == "peak memory":
+            return ""
+        return NOUNS.get(self.unit, self.unit) if self.exact or self.unit != "bytes" else "memory"
+
+    @property
+    def subject(self) -> str:
+        """What moved, in a sentence."""
+        return self.stage if not self.noun or self.unit in TIMES else f"{self.noun} of {self.stage}"
+
+    @property
+    def tone(self) -> str:
+        """Its class in site.css."""
+        return TONES.get(self.verdict, "noise")
+
+    @property
+    def sign(self) -> str:
+        return SIGNS.get(self.verdict, "·")
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A shift, where it was found, and the commits that may have done it: none where it is the machine's."""
+
+    machine: str
+    shift: Shift
+    suspects: tuple[Commit, ...]
+
+    @property
+    def kind(self) -> tuple:
+        """What it has in common with the same on another machine."""
+        shift = self.shift
+        return shift.stage, shift.component, shift.unit, shift.exact, shift.worse
+
+
+def machines(site: Site) -> list[tuple[str, Machine, MachineReport]]:
+    """Every machine with what it is called and what changed there, the one that measured last first."""
+    known = {
+        _key(machine): (name, machine)
+        for name, machine in zip(site.machines, site.history.machines, strict=True)
+    }
+    return [(*known[_key(report)], report) for report in site.report.machines]
+
+
+def everyone(site: Site) -> tuple[str, ...]:
+    """What all machines are called."""
+    return tuple(name for name, _, _ in machines(site))
+
+
+def _key(machine: Machine | MachineReport) -> tuple:
+    return *sorted(machine.facts.items()), machine.environment
+
+
+def sightings(site: Site) -> list[Sighting]:
+    """All shifts of all machines. Machines that saw the same narrow down for one another who did it."""
+    every = [
+        Sighting(name, shift, tuple(_suspects(site.history, shift)))
+        for name, _, report in machines(site)
+        for shift in report.shifts
+    ]
+    alike: dict[tuple, list[tuple[Commit, ...]]] = {}
+    for one in every:
+        alike.setdefault(one.kind, []).append(one.suspects)
+    return [replace(one, suspects=_narrowed(one.suspects, alike[one.kind])) for one in every]
+
+
+def _suspects(history: History, shift: Shift) -> Iterator[Commit]:
+    """Of the candidates those that change what is measured."""
+    if shift.by_code:
+        first = history.commits.index(shift.base) + 1
+        yield from (one for one in history.commits[first : first + shift.candidates] if one.code)
+
+
+def _narrowed(own: tuple[Commit, ...], others: Iterable[tuple[Commit, ...]]) -> tuple[Commit, ...]:
+    """The commits that the others say, too, where any of them knows better."""
+    common = (tuple(one for one in own if one in suspects) for suspects in others)
+    return min(filter(None, common), key=len, default=own)
+
+
+def lines(history: History, sightings: Iterable[Sighting]) -> list[Line]:
+    """What shifts come to: of each stage and machine the sum. Exact ones, then the worst, first."""
+    stages: dict[tuple, dict[str, list[Sighting]]] = {}
+    for one in sightings:
+        if one.shift.unit not in CARDS:
+            stages.setdefault(one.kind[:-1], {}).setdefault(one.machine, []).append(one)
+    every = [line for machines in stages.values() for line in _lines(history, machines)]
+    return sorted(every, key=_rank)
+
+
+def _rank(line: Line) -> tuple:
+    return not line.exact, ORDER.index(line.verdict), line.stage == IN_ALL, -abs(line.change or 0), line.place
+
+
+def _lines(history: History, machines: dict[str, list[Sighting]]) -> Iterator[Line]:
+    """A line for each verdict on a stage."""
+    nets: dict[str, list[tuple[str, Shift]]] = {}
+    for machine, own in machines.items():
+        total = net([one.shift for one in in_order(history, own)])
+        nets.setdefault(_verdict(total), []).append((machine, total))
+    for word, totals in nets.items():
+        first = totals[0][1]
+        texts: dict[str, list[str]] = {}
+        for machine, total in totals:
+            texts.setdefault(amount(total), []).append(machine)
+        yield Line(
+            word, first.stage, where(first), first.unit, first.exact, first.change,
+            tuple(Amount(text, tuple(names)) for text, names in texts.items()),
+            events(history, [one for machine, _ in totals for one in machines[machine]]),
+            max(len(total.series) for _, total in totals),
+        )  # fmt: skip
+
+
+def in_order(history: History, sightings: Iterable[Sighting]) -> list[Sighting]:
+    """The oldest first."""
+    return sorted(sightings, key=lambda one: history.commits.index(one.shift.commit))
+
+
+def _verdict(shift: Shift) -> str:
+    return BACK if _is_back(shift) else verdict(shift)
+
+
+def net(shifts: list[Shift]) -> Shift:
+    """What several shifts of one stage on one machine, oldest first, come to: from before the first to after
+    the last. Errors add up as independent ones do."""
+    if len(shifts) == 1:
+        return shifts[0]
+    moved: dict[str, Moved] = {}
+    for one in (one for shift in shifts for one in shift.series):
+        before = moved[one.name].before if one.name in moved else one.before
+        ratio = one.after / before if before > 0 and one.after > 0 else None
+        moved[one.name] = Moved(one.name, before, one.after, ratio, None, None)
+    ordered = sorted(moved.values(), key=lambda one: one.ratio or math.inf)
+    middle = ordered[len(ordered) // 2]
+    ends = [(one.low, one.high) for one in shifts if one.low is not None and one.high is not None]
+    error = math.hypot(*(math.log((1 + high) / (1 + low)) / 2 for low, high in ends))
+    change, low, high = (
+        (middle.ratio * math.exp(way * error) - 1 for way in (0, -1, 1)) if middle.ratio else (None,) * 3
+    )
+    return replace(
+        shifts[-1], change=change, low=low, high=high, worse=middle.after > middle.before, drift=False,
+        by_code=any(one.by_code for one in shifts), series=tuple(ordered),
+    )  # fmt: skip
+
+
+def _is_back(shift: Shift) -> bool:
+    """Whether what moved is where it was."""
+    if shift.change is None or shift.low is None or shift.high is None:
+        middle = shift.series[len(shift.series) // 2]
+        return middle.before == middle.after
+    if shift.exact:
+        return abs(shift.change) <= EXACT
+    return shift.low <= 0 <= shift.high or abs(shift.change) < LEAST_STEP
+
+
+def amount(shift: Shift) -> str:
+    """By how much: of a time with its interval, of what is exact the values of its middle series as well."""
+    middle = shift.series[len(shift.series) // 2]
+    before, after = (shown(value, shift.unit) for value in (middle.before, middle.after))
+    if shift.exact and _is_back(shift):
+        return after
+    values = f"{before} → {after}"
+    if shift.change is None or (shift.unit in WHOLE and shift.exact):
+        return values
+    change = f"{'drift ' if shift.drift else ''}{share(shift.change)}"
+    if shift.unit in TIMES and shift.low is not None and shift.high is not None:
+        return f"{change} ({share(shift.low)} to {share(shift.high)})"
+    return f"{change}, {values}"
+
+
+def share(change: float | None) -> str:
+    """A change in percent, which stays on one line."""
+    return percent(change).replace(" ", NO_BREAK)
+
+
+def events(history: History, sightings: Iterable[Sighting]) -> tuple[Event, ...]:
+    """Each move, the oldest first."""
+    moves = {Event(one.shift.worse, one.suspects or (one.shift.commit,)) for one in sightings}
+    return tuple(sorted(moves, key=lambda one: (history.commits.index(one.commits[-1]), one.worse)))
+
+
+def answer(cards: list[Line], lines: list[Line]) -> Iterator[tuple[str, str]]:
+    """What happened, the worst first: words, each with its class."""
+    for tone, verb, verdicts in (
+        ("worse", "no longer fits", ("slower", "worse")),
+        ("better", "fits now", ("faster", "better")),
+    ):
+        sized = [line for line in cards if line.unit == CARDS[0]]
+        yield from [(_holds(line, verb), tone) for line in sized if line.tone == tone]
+        for word in verdicts:
+            alike = {line.subject: line for line in lines if line.verdict == word}
+            stages = [line for line in alike.values() if line.stage != IN_ALL] or [*alike.values()]
+            if stages:
+                yield _counted(stages, *SPOKEN[word]), tone
+
+
+def _holds(line: Line, verb: str) -> str:
+    """8 GB (RTX 4060) no longer fits turbo with LM."""
+    run, more = line.amounts[0].text.partition(":")[0], len(line.amounts) - 1
+    return f"{line.place} {verb} {run}" + (f", and {more} more" if more else "")
+
+
+def _counted(lines: list[Line], one: str, many: str) -> str:
+    first = lines[0]
+    change = share(first.change) or first.amounts[0].text
+    if len(lines) == 1:
+        return f"{first.subject} {one} ({change})"
+    return f"{len(lines)} {many} (most: {first.subject}, {change})"

@@ -1,0 +1,265 @@
+"""Pages of a planted history: Start, the list of commits and each commit say what was planted, no more."""
+
+import json
+import math
+import re
+from contextlib import chdir
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import islice
+
+import planted
+import pytest
+from planted import COMMITS, DOCS, FAILED, GROWN, LOADED, REVERT, SLOWER
+
+from scripts.changes.history import Commit
+from scripts.changes.report import Moved, Shift
+from scripts.site import changed, commit, holds, start
+from scripts.site.page import NAVIGATION, Site, commit_page
+
+HOSTILE = '</script><img src=x onerror=alert(1)>{{ site }} " onmouseover=" \x1b[2J\u202egnp.exe'
+QUIET = SLOWER - 1
+FEW = "TimeDiT|TimeGenerate[.]|PredictedPeak[.]|PeakMemTier[.]"
+APART = ("td", "th", "li", "p", "div", "small", "h2", "summary")
+VOID = ("meta", "link", "br", "img", "input")
+
+
+class Page(HTMLParser):
+    """What a reader sees: text by class, the text of elements, links, and all elements in order."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.text, self.classes, self.links, self.elements, self.ids = "", {}, [], [], []
+        self._open = []
+        self.feed(content)
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        self.handle_data(" " if tag in APART else "")
+        self.elements.append((tag, *sorted(named)))
+        self.links += [named["href"]] if tag == "a" and named.get("href") else []
+        self.ids += [named["id"]] if "id" in named else []
+        if tag not in VOID:
+            self._open.append((tag, (named.get("class") or "").split()))
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, data):
+        if any(tag in ("script", "style") for tag, _ in self._open):
+            return
+        self.text += data
+        for name in {name for _, names in self._open for name in names}:
+            self.classes[name] = self.classes.get(name, "") + data
+
+    def shown(self, name=None):
+        """The text in elements of a class, or all of it, on one line."""
+        text = self.text if name is None else self.classes.get(name, "")
+        return " ".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("planted") / "repository"
+    site = planted.site_of(folder)
+    with chdir(folder):
+        assert site.report
+    return site
+
+
+@pytest.fixture(scope="module")
+def few(site):
+    """The history with the series that a few benchmarks have."""
+    machines = [
+        replace(one, series=[series for series in one.series if re.search(FEW, series.benchmark)])
+        for one in site.history.machines
+    ]
+    return replace(site.history, machines=machines)
+
+
+@pytest.fixture(scope="module")
+def contents(site):
+    return {page.name: page.content for pages in (start.pages, commit.pages) for page in pages(site)}
+
+
+@pytest.fixture
+def page(site, contents):
+    """A commit's page by its place, or any by its name."""
+
+    def get(name):
+        return Page(contents[name if isinstance(name, str) else commit_page(site.history.commits[name].sha)])
+
+    return get
+
+
+def test_the_first_line_is_the_answer(page):
+    assert page("index.html").shown("answer") == (
+        "▲ 8 GB (RTX 4060) no longer fits turbo with LM, and 1 more; ▲ peak memory grew (+9.1 %);"
+        " ▼ diffuse is faster (-20 %); ▼ memory traffic of diffuse shrank (-5.7 %)"
+        " since Wednesday, 7 October."
+    )
+
+
+def test_a_slowdown_and_its_revert_are_as_before(site, page):
+    """Of the machine that measured both; the other one has no second measurement of the revert yet."""
+    lines = start.last_release(site).timed
+    diffuse = {line.verdict: line for line in lines if line.stage == "diffuse"}
+    assert {line.amounts[0].machines for line in diffuse.values()} == {(one,) for one in planted.MACHINES}
+    back = diffuse[changed.BACK]
+    assert [event.commits for event in back.events] == [
+        (site.history.commits[at],) for at in (SLOWER, REVERT)
+    ]
+    assert (back.tone, diffuse["slower"].tone) == ("noise", "worse")
+    assert "diffuse, DiT: -20 % in 27 series" in page("index.html").shown("noise")
+
+
+def test_exact_rows_come_first(site):
+    window = start.last_week(site)
+    assert [line.exact for line in window.exact + window.timed] == sorted(
+        (line.exact for line in window.exact + window.timed), reverse=True
+    )
+    assert window.exact[0].place == "8 GB (RTX 4060)"
+
+
+def test_the_age_of_each_machine_and_what_is_left_out(page):
+    shown = page("index.html").shown()
+    assert (
+        "amd-epyc-2-cores 23 hours ago 0 30" in shown and "nvidia-geforce-rtx-4060 2 days ago 2 10" in shown
+    )
+    assert "measurements on amd-epyc-2-cores: other work kept 1.4 of 2 cores busy" in shown
+
+
+def test_without_a_release_the_first_measurement_stands_for_it(site, few):
+    untagged = Site(replace(few, releases={}), site.now_s)
+    window = start.last_release(untagged)
+    assert "No release is tagged" in window.name and window.commits == COMMITS - 1
+    assert start.last_release(site).commits == COMMITS - 1 - planted.RELEASED
+
+
+def test_where_nothing_happened_lately_it_says_so_and_what_was_last(site, few):
+    later = Site(few, site.now_s + 40 * 86_400)
+    page = Page(next(start.pages(later)).content)
+    assert page.shown("answer") == "Nothing was committed since Monday, 16 November."
+    assert "The last change before that" in page.shown() and "faster diffuse" in page.shown()
+
+
+@pytest.mark.parametrize("at", DOCS)
+def test_documentation_has_nothing_red_on_it(page, at):
+    """Nor green, also where a machine first measured there what an earlier commit did."""
+    shown = page(at)
+    assert not {"worse", "better"} & shown.classes.keys()
+    assert shown.shown("answer").startswith("Nothing that runs changed")
+
+
+def test_noise_is_neither_better_nor_worse(page):
+    """The control: the slowdown is worse."""
+    quiet = page(QUIET)
+    assert not {"worse", "better"} & quiet.classes.keys()
+    assert "same within noise" in quiet.shown("noise")
+    assert "worse" in page(SLOWER).classes
+
+
+@pytest.mark.parametrize(
+    ("at", "answer", "tone"),
+    [
+        (SLOWER, "▲ diffuse is slower (+25 %); ▲ memory traffic of diffuse grew (+6.0 %).", "worse"),
+        (GROWN, "▲ 8 GB (RTX 4060) no longer fits turbo with LM, and 1 more; ▲ peak memory grew", "worse"),
+        (REVERT, "▼ diffuse is faster (-20 %); ▼ memory traffic of diffuse shrank (-5.7 %).", "better"),
+    ],
+)
+def test_a_commit_says_what_it_did(page, at, answer, tone):
+    shown = page(at)
+    assert shown.shown("answer").startswith(answer)
+    assert {"worse": "better", "better": "worse"}[tone] not in shown.classes
+
+
+def test_a_commit_says_whose_it_is_and_how_it_was_measured(site, page):
+    shown, commits = page(SLOWER), site.history.commits
+    assert f"{commits[SLOWER].sha[:12]} by Ada Okafor, 2026-10-05. Parent: " in shown.shown("facts")
+    assert f"{planted.ADDRESS}{commits[SLOWER].sha}" in shown.links
+    assert commit_page(commits[SLOWER - 1].sha) in shown.links
+    assert "load 1.1, other work kept no core busy, at most 61 °C" in shown.shown("facts")
+    assert re.search(r"diffuse, DiT \+2\d % \+2\d % to \+\d+ % ▲ slower 27", shown.shown())
+
+
+def test_a_failed_card_is_words(page):
+    """Never the number of its exit code, and coloured where it changed alone."""
+    grown, later = page(GROWN).shown("fits"), page(GROWN + 1)
+    assert grown.count("▲ out of memory was: fits") == 2 and not re.search(r"\b20\b(?!\.| GB)", grown)
+    assert "out of memory" in later.shown("fits") and "worse" not in later.classes
+
+
+def test_what_failed_and_what_was_left_out_is_told(page):
+    assert "tasks.TimeTask.track_wall('complete', 5) failed; it ran before" in page(FAILED).shown()
+    assert "measurements are left out: other work kept 1.4 of 2 cores busy" in page(LOADED).shown("noise")
+
+
+def test_who_knows_better_narrows_it_down(site, page):
+    """The card measured neither the revert nor the commit after it; the other machine did."""
+    revert = site.history.commits[REVERT]
+    late = [one for one in changed.sightings(site) if one.shift.base == site.history.commits[REVERT - 1]]
+    assert {one.machine for one in late} == set(planted.MACHINES)
+    assert {one.suspects for one in late} == {(revert,)}
+    assert not {"worse", "better"} & page(REVERT + 1).classes.keys()
+
+
+def test_every_commit_is_in_the_list_with_a_line(site, page):
+    shown = page("commit.html")
+    assert [one for one in shown.ids if len(one) == 40] == [one.sha for one in reversed(site.history.commits)]
+    assert "slower: diffuse, +25 %" in shown.shown("worse") and "Nothing that runs changed." in shown.shown(
+        "noise"
+    )
+
+
+def test_no_link_leads_nowhere(contents):
+    known = contents.keys() | NAVIGATION.keys()
+    for content in contents.values():
+        page = Page(content)
+        local = {link.partition("#")[0] for link in page.links if not link.startswith("https://")} - {""}
+        assert local <= known | {"vega.LICENSE.txt"}
+
+
+def test_pages_are_small(contents):
+    assert max(len(content.encode()) for content in contents.values()) < 200_000
+
+
+def test_what_a_commit_is_called_is_text(site, few):
+    """The elements are those of an innocent name, and nothing of it gets out of a script."""
+    shapes = []
+    for text in (HOSTILE, "innocent"):
+        commits = [replace(one, subject=text, author=text) for one in few.commits]
+        machines = [replace(one, facts=one.facts | {"machine": text}) for one in few.machines]
+        named = replace(few, commits=commits, machines=machines, releases={REVERT - 1: text})
+        named_site = Site(named, site.now_s, site.address)
+        pages = [*start.pages(named_site), *islice(commit.pages(named_site), SLOWER + 2)]
+        scripts = [json.loads(one) for one in re.findall(r'json">(.*?)</script>', pages[0].content)]
+        assert scripts[0]["data"]["values"][0]["subject"] == commits[0].subject or text is HOSTILE
+        assert not any(re.search("<img|\x1b|\u202e", page.content) for page in pages)
+        shapes.append([Page(page.content).elements for page in pages])
+    assert shapes[0] == shapes[1]
+
+
+def moved(base, head, error):
+    known = Commit("a" * 40, "2026-10-01", "")
+    ratio = head / base
+    low, high = (ratio * math.exp(way * error) for way in (-1, 1))
+    return Shift(
+        "diffuse", "DiT", "seconds", False, head > base, False, True, known, known, known, 1, ratio - 1,
+        low - 1, high - 1, (Moved("x", base, head, ratio, low, high),),
+    )  # fmt: skip
+
+
+def test_moves_add_up_and_so_do_their_errors():
+    """+25 % and then -10 %: +12.5 %; errors of 3 % and 4 %, in logarithms, are 5 %."""
+    total = changed.net([moved(1.0, 1.25, 0.03), moved(1.25, 1.125, 0.04)])
+    assert total.change == pytest.approx(0.125) and total.worse
+    assert 1 + total.low == pytest.approx(1.125 * math.exp(-0.05))
+    assert 1 + total.high == pytest.approx(1.125 * math.exp(0.05))
+
+
+@pytest.mark.parametrize(
+    ("code", "text"), [(0, "fits"), (20, "out of memory"), (137, "failed, exit code 137")]
+)
+def test_an_exit_code_in_words(code, text):
+    assert holds.words(code) == text
