@@ -175,12 +175,16 @@ def _compared(anchor: Anchor, anchors: Sequence[Anchor], kinds: Kinds) -> Compar
     ours_s = expected.roofline_s(kinds)
     if anchor.roofline_s is None:
         return Compared(anchor, expected.ideal_s(kinds, *RATES[anchor.dtype]), None, ours_s)
+    return Compared(anchor, anchor.roofline_s, expected_s(anchor, anchors), ours_s)
+
+
+def expected_s(anchor: Anchor, anchors: Sequence[Anchor]) -> Range:
+    """What the other comparable figures make of the roofline of one of eager kernels."""
+    assert anchor.roofline_s is not None
     low, high = expected.fitted(
         [other.efficiency for other in anchors if other.comparable and other != anchor]
     )
-    return Compared(
-        anchor, anchor.roofline_s, Range(anchor.roofline_s / high, anchor.roofline_s / low), ours_s
-    )
+    return Range(anchor.roofline_s / high, anchor.roofline_s / low)
 
 
 def refitted(anchors: Sequence[Anchor]) -> Range:

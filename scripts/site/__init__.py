@@ -12,7 +12,7 @@ from scripts.site import charts, commit, compare, fits, speed, start
 from scripts.site.page import Site
 
 HERE = Path(__file__).parent
-STATIC = ("site.css", "site.js", "favicon.svg")
+STATIC = ("site.css", "site.js", "compare.js", "favicon.svg")
 PAGES = (start.pages, commit.pages, fits.pages, speed.pages, compare.pages)
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from scripts.changes.history import Commit, History, Machine
+from scripts.changes.history import Commit, Machine
 from scripts.changes.points import EXACT, LEAST_STEP
 from scripts.changes.report import MachineReport, Moved, Shift
 from scripts.changes.show import TIMES, verdict, where
@@ -86,10 +86,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A shift, where it was found, and the commits that may have done it: none where it is the machine's."""
+    """A shift, the machine it was found on, the place of its commit, and the commits that may have done it:
+    none where it is the machine's doing."""
 
     machine: str
     shift: Shift
+    at: int
     suspects: tuple[Commit, ...]
 
     @property
@@ -119,8 +121,12 @@ def _key(machine: Machine | MachineReport) -> tuple:
 
 def sightings(site: Site) -> list[Sighting]:
     """All shifts of all machines. Machines that saw the same narrow down for one another who did it."""
+    commits = site.history.commits
+    places = {commit.sha: at for at, commit in enumerate(commits)}
     every = [
-        Sighting(name, shift, tuple(_suspects(site.history, shift)))
+        Sighting(
+            name, shift, places[shift.commit.sha], tuple(_suspects(commits, places[shift.base.sha], shift))
+        )
         for name, _, report in machines(site)
         for shift in report.shifts
     ]
@@ -130,11 +136,10 @@ def sightings(site: Site) -> list[Sighting]:
     return [replace(one, suspects=_narrowed(one.suspects, alike[one.kind])) for one in every]
 
 
-def _suspects(history: History, shift: Shift) -> Iterator[Commit]:
+def _suspects(commits: list[Commit], base: int, shift: Shift) -> Iterator[Commit]:
     """Of the candidates those that change what is measured."""
     if shift.by_code:
-        first = history.commits.index(shift.base) + 1
-        yield from (one for one in history.commits[first : first + shift.candidates] if one.code)
+        yield from (one for one in commits[base + 1 : base + 1 + shift.candidates] if one.code)
 
 
 def _narrowed(own: tuple[Commit, ...], others: Iterable[tuple[Commit, ...]]) -> tuple[Commit, ...]:
@@ -143,13 +148,13 @@ def _narrowed(own: tuple[Commit, ...], others: Iterable[tuple[Commit, ...]]) -> 
     return min(filter(None, common), key=len, default=own)
 
 
-def lines(history: History, sightings: Iterable[Sighting]) -> list[Line]:
+def lines(sightings: Iterable[Sighting]) -> list[Line]:
     """What shifts come to: of each stage and machine the sum. Exact ones, then the worst, first."""
     stages: dict[tuple, dict[str, list[Sighting]]] = {}
     for one in sightings:
         if one.shift.unit not in CARDS:
             stages.setdefault(one.kind[:-1], {}).setdefault(one.machine, []).append(one)
-    every = [line for machines in stages.values() for line in _lines(history, machines)]
+    every = [line for machines in stages.values() for line in _lines(machines)]
     return sorted(every, key=_rank)
 
 
@@ -157,11 +162,11 @@ def _rank(line: Line) -> tuple:
     return not line.exact, ORDER.index(line.verdict), line.stage == IN_ALL, -abs(line.change or 0), line.place
 
 
-def _lines(history: History, machines: dict[str, list[Sighting]]) -> Iterator[Line]:
+def _lines(machines: dict[str, list[Sighting]]) -> Iterator[Line]:
     """A line for each verdict on a stage."""
     nets: dict[str, list[tuple[str, Shift]]] = {}
     for machine, own in machines.items():
-        total = net([one.shift for one in in_order(history, own)])
+        total = net([one.shift for one in in_order(own)])
         nets.setdefault(_verdict(total), []).append((machine, total))
     for word, totals in nets.items():
         first = totals[0][1]
@@ -171,14 +176,14 @@ def _lines(history: History, machines: dict[str, list[Sighting]]) -> Iterator[Li
         yield Line(
             word, first.stage, where(first), first.unit, first.exact, first.change,
             tuple(Amount(text, tuple(names)) for text, names in texts.items()),
-            events(history, [one for machine, _ in totals for one in machines[machine]]),
+            events([one for machine, _ in totals for one in machines[machine]]),
             max(len(total.series) for _, total in totals),
         )  # fmt: skip
 
 
-def in_order(history: History, sightings: Iterable[Sighting]) -> list[Sighting]:
+def in_order(sightings: Iterable[Sighting]) -> list[Sighting]:
     """The oldest first."""
-    return sorted(sightings, key=lambda one: history.commits.index(one.shift.commit))
+    return sorted(sightings, key=lambda one: one.at)
 
 
 def _verdict(shift: Shift) -> str:
@@ -238,10 +243,10 @@ def share(change: float | None) -> str:
     return percent(change).replace(" ", NO_BREAK)
 
 
-def events(history: History, sightings: Iterable[Sighting]) -> tuple[Event, ...]:
+def events(sightings: Iterable[Sighting]) -> tuple[Event, ...]:
     """Each move, the oldest first."""
-    moves = {Event(one.shift.worse, one.suspects or (one.shift.commit,)) for one in sightings}
-    return tuple(sorted(moves, key=lambda one: (history.commits.index(one.commits[-1]), one.worse)))
+    moves = [Event(one.shift.worse, one.suspects or (one.shift.commit,)) for one in in_order(sightings)]
+    return tuple(dict.fromkeys(moves))
 
 
 def answer(cards: list[Line], lines: list[Line]) -> Iterator[tuple[str, str]]:

@@ -64,7 +64,8 @@ class Story:
     cards: list[Line]
     lines: list[Line]
     beside: list[Line]
-    machines: tuple[str, ...]
+    measured: bool
+    first: bool  # of all that were measured, there is none before it
     sightings: list[Sighting]
 
     @property
@@ -100,7 +101,9 @@ class Story:
         """What there is to say where it did nothing."""
         if not self.commit.code:
             return f"{UNCHANGED}: what differs is noise, or the machine's doing."
-        return "Nothing changed beyond noise." if self.machines else "Not measured."
+        if self.first:
+            return "The first that was measured."
+        return "Nothing changed beyond noise." if self.measured else "Not measured."
 
 
 def pages(site: Site) -> Iterator[Page]:
@@ -175,10 +178,11 @@ def _story(site: Site, at: int, sightings: list[Sighting]) -> Story:
     history, commit = site.history, site.history.commits[at]
     by_it = [one for one in sightings if commit in one.suspects]
     others = [one for one in sightings if commit not in one.suspects]
-    beside = [*holds.lines(history, others), *changed.lines(history, others)]
-    machines = tuple(name for name, machine, _ in changed.machines(site) if at in machine.measured)
+    beside = [*holds.lines(history, others), *changed.lines(others)]
+    measured = [one for one in history.machines if at in one.measured]
+    first = bool(measured) and all(at <= min(one.measured) for one in history.machines)
     return Story(
-        commit, holds.lines(history, by_it), changed.lines(history, by_it), beside, machines, sightings
+        commit, holds.lines(history, by_it), changed.lines(by_it), beside, bool(measured), first, sightings
     )
 
 
@@ -199,6 +203,7 @@ def _page(
         "commit.html", commit_page(commit.sha), commit.subject or commit.sha[:SHORT], commit=commit,
         story=story, answer=list(changed.answer(story.cards, story.lines)), neighbours=neighbours,
         runs=[_measured(site, story, one, at) for one in runs], most=MOST_FAILURES, table=table,
+        cards_moved=any(cell.tone != "noise" for row in table for cell in row.cells.values()),
         sizes=[(size, cards.example(float(size))) for size in sizes], paged=has_page, page_of=commit_page,
         everyone=changed.everyone(site),
     )  # fmt: skip

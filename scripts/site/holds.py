@@ -127,7 +127,7 @@ def lines(history: History, sightings: Iterable[Sighting]) -> list[Line]:
     texts: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     causes: dict[tuple[str, str, str], list[Sighting]] = {}
     for machine, own in machines.items():
-        for moved in net([one.shift for one in in_order(history, own)]).series:
+        for moved in net([one.shift for one in in_order(own)]).series:
             one = series[moved.name]
             if moved.before != moved.after:
                 by = [cause for cause in own if any(each.name == moved.name for each in cause.shift.series)]
@@ -139,7 +139,7 @@ def lines(history: History, sightings: Iterable[Sighting]) -> list[Line]:
         Line(
             verdict, place, place, unit, True, None,
             tuple(Amount(text, tuple(names)) for text, names in sorted(amounts.items(), key=_with_lm_first)),
-            events(history, causes[place, unit, verdict]), len(amounts),
+            events(causes[place, unit, verdict]), len(amounts),
         )
         for (place, unit, verdict), amounts in texts.items()
     ]  # fmt: skip

@@ -10,7 +10,7 @@ function config() {
   return {
     background: style.backgroundColor, font: style.fontFamily,
     view: { stroke: null },
-    title: { color: text }, legend: { labelColor: text, titleColor: text, orient: "top", columns: 4 },
+    title: { color: text }, legend: { labelColor: text, titleColor: text, orient: "top", columns: innerWidth < 500 ? 3 : 4 },
     axis: { labelColor: text, titleColor: text, gridColor: line, domainColor: line, tickColor: line },
     header: { labelColor: text, titleColor: text }, text: { color: text }, rule: { color: text },
   }
@@ -36,7 +36,7 @@ function save(name, address) {
 
 // A cell that begins as a formula does would be run by a spreadsheet.
 function csv(table) {
-  const cell = ({ textContent: text }) => `"${text.trim().replace(/^(?=[=@+]|-(?![\d.]))/, "'").replaceAll('"', '""')}"`
+  const cell = ({ textContent, dataset: { value: text = textContent } }) => `"${text.trim().replace(/^(?=[=@+]|-(?![\d.]))/, "'").replaceAll('"', '""')}"`
   return [...table.rows].map((row) => [...row.cells].map(cell).join(",")).join("\r\n") + "\r\n"
 }
 
@@ -51,9 +51,10 @@ async function onSave({ target }) {
   }
 }
 
-// A link into a fold opens it.
+// A link into a fold opens it. What follows the # may be anything.
 function unfold() {
-  let place = document.getElementById(decodeURIComponent(location.hash.slice(1)))
+  const name = location.hash.slice(1).replace(/%(?![0-9a-f]{2})/gi, "%25")
+  let place = document.getElementById(decodeURIComponent(name))
   while (place) {
     if (place instanceof HTMLDetailsElement) place.open = true
     place = place.parentElement

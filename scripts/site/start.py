@@ -91,9 +91,8 @@ def last_release(site: Site) -> Window:
 def window(site: Site, name: str, since: str, first: int) -> Window:
     """What happened from the place `first` on."""
     commits = site.history.commits
-    places = {commit.sha: at for at, commit in enumerate(commits)}
-    within = [one for one in changed.sightings(site) if places[one.shift.commit.sha] >= first]
-    cards, lines = holds.lines(site.history, within), changed.lines(site.history, within)
+    within = [one for one in changed.sightings(site) if one.at >= first]
+    cards, lines = holds.lines(site.history, within), changed.lines(within)
     measured = {at for machine in site.history.machines for at in machine.measured if at >= first}
     return Window(
         name, since, commits[first - 1] if first else None, len(commits) - first, len(measured), cards, lines,
@@ -103,8 +102,7 @@ def window(site: Site, name: str, since: str, first: int) -> Window:
 
 def latest(site: Site) -> Window | None:
     """The last change there was, where nothing happened lately."""
-    places = {commit.sha: at for at, commit in enumerate(site.history.commits)}
-    ats = [places[one.shift.commit.sha] for one in changed.sightings(site)]
+    ats = [one.at for one in changed.sightings(site)]
     return window(site, "The last change before that", "", max(ats)) if ats else None
 
 

@@ -33,6 +33,7 @@ def test_what_asv_writes_is_read(tmp_path):
     result = read(tmp_path / "x.json", CONTENT)
     assert (result.commit, result.environment, result.facts["cpu"]) == ("a" * 40, "checkout", "A")
     assert result.columns == {NAME: {("5", "1"): 0.1, ("15", "2"): 0.0}}  # n/a is neither, nor is zero
+    assert result.gaps == {NAME: {("5", "2"): "failed", ("15", "1"): "n/a"}}
     assert result.started_ms == 1_790_000_000_000 and result.conditions == CONTENT["conditions"]
 
 

@@ -14,7 +14,7 @@ from planted import COMMITS, DOCS, FAILED, GROWN, LOADED, REVERT, SLOWER
 
 from scripts.changes.history import Commit
 from scripts.changes.report import Moved, Shift
-from scripts.site import changed, commit, holds, start
+from scripts.site import changed, commit, holds, song, start
 from scripts.site.page import NAVIGATION, Site, commit_page
 
 HOSTILE = '</script><img src=x onerror=alert(1)>{{ site }} " onmouseover=" \x1b[2J\u202egnp.exe'
@@ -220,6 +220,16 @@ def test_no_link_leads_nowhere(contents):
         assert local <= known | {"vega.LICENSE.txt"}
 
 
+def test_a_song_is_told_by_its_changes_and_its_doubtful_point_as_such(site):
+    chart = song.chart(site)
+    rows = [row for row in chart.rows if row["machine"] == "amd-epyc-2-cores"]
+    kinds = {row["at"]: row["kind"] for row in rows if row["kind"]}
+    assert kinds == {LOADED: "doubtful", SLOWER: "slower", REVERT: "faster"}
+    assert rows[LOADED]["note"].startswith("other work") and rows[LOADED]["time"] > 0.2
+    assert rows[SLOWER]["level"] == pytest.approx(0.25 * 0.14 / 0.262, abs=0.02)
+    assert "amd-epyc-2-cores now 0.26" in chart.story and "2 changes" in chart.story
+
+
 def test_pages_are_small(contents):
     assert max(len(content.encode()) for content in contents.values()) < 200_000
 
@@ -238,6 +248,38 @@ def test_what_a_commit_is_called_is_text(site, few):
         assert not any(re.search("<img|\x1b|\u202e", page.content) for page in pages)
         shapes.append([Page(page.content).elements for page in pages])
     assert shapes[0] == shapes[1]
+
+
+def first_of(history, commits, benchmark=""):
+    """The history's first commits, and the series of a benchmark."""
+    machines = [
+        replace(
+            one, measured={at: when for at, when in one.measured.items() if at < commits},
+            series=[
+                replace(series, values=series.values[:commits], doubts={}, gaps={})
+                for series in one.series
+                if benchmark in series.benchmark
+            ],
+        )
+        for one in history.machines
+    ]  # fmt: skip
+    return replace(history, commits=history.commits[:commits], machines=machines, releases={})
+
+
+def test_one_measurement_is_a_point_and_says_so(site, few):
+    one = Site(first_of(few, 1), site.now_s)
+    pages = {page.name: page.content for make in (start.pages, commit.pages) for page in make(one)}
+    assert len(pages) == 3
+    rows = song.chart(one).rows
+    assert [(row["machine"], row["time"]) for row in rows] == [(name, 0.0) for name in planted.MACHINES]
+    shown = Page(pages[commit_page(few.commits[0].sha)])
+    assert shown.shown("answer") == "The first that was measured."
+    assert "The first that was measured here." in shown.shown()
+
+
+def test_without_a_song_there_is_no_chart(site, few):
+    none = Site(first_of(few, 6, "PredictedPeak"), site.now_s)
+    assert song.chart(none) is None and "<figure" not in next(start.pages(none)).content
 
 
 def moved(base, head, error):

@@ -1,0 +1,335 @@
+// Compares two columns of compareData, A and B: what is chosen is in the address. Runs before site.js, which
+// draws the figure.
+"use strict"
+
+const { commits, series, machines, reasons } = compareData
+const form = document.getElementById("choice")
+const SAME = "same within noise", UNKNOWN = ["unknown", "noise unknown"]
+const TOLD_STAGES = 3 // of each kind
+const MOST_STAGES = 16 // of the picture; the table has all
+const COLOURS = { worse: "#d1495b", better: "#2f9e6e", neither: "#8a8f98" }
+
+// ---- what is chosen: two sides, each a machine and the number of a commit among those it measured
+
+const newest = (machine) => ({ machine, at: machine.commits.length - 1 })
+const sha = ({ machine, at }) => commits[machine.commits[at]][0]
+const named = (side) => `${side.machine.name}@${sha(side)}`
+
+function defaults() {
+  const machine = machines.reduce((a, b) => (b.commits.at(-1) > a.commits.at(-1) ? b : a))
+  const b = newest(machine)
+  return { a: { machine, at: Math.max(b.at - 1, 0) }, b, stage: "", text: "", all: false }
+}
+
+// "machine@commit", of which the commit may be shortened; null where there is none such.
+function side(text) {
+  const cut = text.lastIndexOf("@"), name = text.slice(0, cut), wanted = text.slice(cut + 1).toLowerCase()
+  const machine = cut > 0 && wanted.length >= 4 && machines.find((one) => one.name === name)
+  if (!machine) return null
+  const at = machine.commits.findIndex((place) => {
+    const known = commits[place][0]
+    return known.startsWith(wanted) || wanted.startsWith(known)
+  })
+  return at < 0 ? null : { machine, at }
+}
+
+function fromAddress() {
+  const wanted = new URLSearchParams(location.hash.length > 1 ? location.hash.slice(1) : location.search)
+  const chosen = defaults(), unknown = []
+  for (const name of ["a", "b"]) {
+    if (!wanted.has(name)) continue
+    const known = side(wanted.get(name))
+    if (known) chosen[name] = known
+    else unknown.push(`${name.toUpperCase()}: ${wanted.get(name).slice(0, 80)} was not measured, or not lately`)
+  }
+  if (wanted.get("stage")) {
+    const known = series.some(([, stage]) => stage === wanted.get("stage"))
+    if (known) chosen.stage = wanted.get("stage")
+    else unknown.push(`there is no stage ${wanted.get("stage").slice(0, 40)}`)
+  }
+  chosen.text = wanted.get("text") ?? ""
+  chosen.all = wanted.has("all")
+  const notice = unknown.length ? `${unknown.join("; ")}. Shown instead: ${named(chosen.a)} and ${named(chosen.b)}.` : ""
+  return { chosen, notice }
+}
+
+function address({ a, b, stage, text, all }) {
+  const wanted = new URLSearchParams({ a: named(a), b: named(b) })
+  if (stage) wanted.set("stage", stage)
+  if (text) wanted.set("text", text)
+  if (all) wanted.set("all", "")
+  return `#${wanted}`
+}
+
+// ---- what is compared
+
+function values({ machine, at }) {
+  return new Map(machine.rows.map(([number, value, step, changes, doubts, intervals]) => [
+    number, { value: value[at], step, changes, doubt: doubts[at], interval: intervals[at] },
+  ]))
+}
+
+const NOTHING = { value: "", changes: [] }
+const gap = (value) => (value === null ? "n/a" : value || "not measured")
+
+function compared(chosen) {
+  const { a, b } = chosen, before = values(a), after = values(b)
+  const words = chosen.text.toLowerCase().split(/\s+/).filter(Boolean)
+  const rows = []
+  series.forEach(([name, stage, component, unit, exact, signed, time], number) => {
+    if (chosen.stage && stage !== chosen.stage) return
+    if (!words.every((word) => `${name} ${component}`.toLowerCase().includes(word))) return
+    const from = before.get(number) ?? NOTHING, to = after.get(number) ?? NOTHING
+    if (typeof from.value !== "number" && typeof to.value !== "number") {
+      if (from.value !== "failed" && to.value !== "failed") return
+    }
+    const row = { name, stage, component, unit, exact, signed, time, from, to, step: step(from, to) }
+    rows.push({ ...row, ...verdict(row, a, b) })
+  })
+  return rows.sort((one, other) => rank(one) - rank(other) || !one.ratio - !other.ratio || other.size - one.size)
+}
+
+const step = (from, to) => (from.step && to.step ? Math.max(from.step, to.step) : null)
+const RANKS = ["failed", "worse", "better", "unknown", "machine", "same", "gap"]
+const rank = ({ kind }) => RANKS.indexOf(kind)
+
+// Kind and words of a row, its ratio where there is one, and its size, by which rows of a kind are sorted.
+function verdict(row, a, b) {
+  const { from, to, signed, exact } = row
+  if (typeof from.value !== "number" || typeof to.value !== "number") {
+    const failed = to.value === "failed" && typeof from.value === "number"
+    const sides = [["A", from], ["B", to]].filter(([, one]) => typeof one.value !== "number")
+    const told = sides.map(([name, { value }]) => `${gap(value)} on ${name}`).join(", ")
+    return { kind: failed ? "failed" : "gap", told, ratio: null, size: 0 }
+  }
+  const difference = to.value - from.value
+  const ratio = signed || from.value <= 0 || to.value < 0 ? null : to.value / from.value
+  const size = ratio ? Math.abs(Math.log(ratio)) : Math.abs(difference)
+  const [kind, told] = exact ? ofExact(row, difference) : ofTimed(row, difference, ratio, a, b)
+  return { kind, told, ratio, size }
+}
+
+function ofExact({ from }, difference) {
+  if (difference === 0) return ["same", "the same"]
+  if (Math.abs(difference) <= compareData.exact * Math.abs(from.value)) return ["same", "the same, nearly"]
+  return difference > 0 ? ["worse", "worse"] : ["better", "better"]
+}
+
+const word = (worse, time) => (time ? (worse ? "slower" : "faster") : worse ? "worse" : "better")
+
+function ofTimed(row, difference, ratio, a, b) {
+  const { time, unit, from, to, step } = row, worse = difference > 0
+  const differs = [worse ? "worse" : "better", word(worse, time)]
+  if (difference === 0) return ["same", "the same"]
+  if (Math.abs(difference) < (compareData.floors[unit] ?? 0)) return ["same", "too little to matter"]
+  const hidden = step === null || Math.abs(Math.log(ratio)) < Math.log1p(step)
+  if (a.machine !== b.machine) return step === null ? UNKNOWN : hidden ? ["same", SAME] : differs
+  if (!from.changes || !to.changes) return UNKNOWN
+  const [first, last] = [a.at, b.at].sort((one, other) => one - other)
+  const between = from.changes.filter(([begin, end]) => first < end && last >= begin)
+  const moved = between.reduce((sum, [, , before, after]) => sum + distance(row, before, after), 0) * (a.at > b.at ? -1 : 1)
+  if (Math.abs(moved) >= (row.signed ? compareData.floors[unit] ?? Number.MIN_VALUE : Math.log1p(compareData.step))) {
+    if (!between.some((change) => change.at(-1))) return ["machine", "the machine's doing"]
+    return [moved > 0 ? "worse" : "better", word(moved > 0, time)]
+  }
+  return ["same", hidden ? SAME : "noise, unless a second measurement agrees"]
+}
+
+const distance = ({ signed }, before, after) => (signed ? after - before : Math.log(after / before))
+
+// ---- what is shown
+
+const LONGEST_UNIT = 6 // that stands beside a number; every one stands below the series
+const SCALES = {
+  seconds: [[1, "s"], [1e-3, "ms"], [1e-6, "µs"]],
+  bytes: [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"], [1, "B"]],
+  FLOP: [[1e15, "PFLOP"], [1e12, "TFLOP"], [1e9, "GFLOP"], [1e6, "MFLOP"], [1, "FLOP"]],
+}
+
+function shown(value, unit) {
+  const scales = SCALES[unit] ?? [[1, unit]]
+  const [factor, name] = scales.find(([size]) => Math.abs(value) >= size) ?? scales.at(-1)
+  const number = (value / factor).toLocaleString("en", { maximumSignificantDigits: 4 })
+  return name.length > LONGEST_UNIT ? number : `${number} ${name}`
+}
+
+function change({ ratio, from, to, unit }) {
+  if (typeof from.value !== "number" || typeof to.value !== "number") return ""
+  const difference = to.value - from.value
+  if (difference === 0) return "0"
+  if (unit === "exit code") return `${from.value} → ${to.value}`
+  if (ratio === null) return `${difference > 0 ? "+" : "−"}${shown(Math.abs(difference), unit)}`
+  if (ratio >= 10) return `×${ratio.toFixed(0)}`
+  return percent(ratio - 1)
+}
+
+function percent(share) {
+  const digits = Math.abs(share) >= 0.095 ? 0 : Math.abs(share) >= 0.0005 ? 1 : 3
+  return `${share > 0 ? "+" : "−"}${(100 * Math.abs(share)).toFixed(digits)} %`
+}
+
+function cell(text, kind = "", value = undefined) {
+  const place = document.createElement("td")
+  place.textContent = text
+  place.className = kind
+  if (value !== undefined) place.dataset.value = value
+  return place
+}
+
+function amount({ value, doubt, interval }, unit) {
+  if (typeof value !== "number") return cell(gap(value), "n noise")
+  const place = cell(`${shown(value, unit)}${doubt === undefined ? "" : " ?"}`, "n", value)
+  for (const note of [interval?.map((end) => shown(end, unit)).join(" to "), reasons[doubt]]) {
+    if (note) place.append(Object.assign(document.createElement("small"), { textContent: note }))
+  }
+  return place
+}
+
+const CLASSES = { failed: "worse", worse: "worse", better: "better", unknown: "" }
+
+function line(row) {
+  const place = document.createElement("tr")
+  const kind = CLASSES[row.kind] ?? "noise"
+  const series = cell(`${row.name}`)
+  series.append(Object.assign(document.createElement("small"), { textContent: row.unit }))
+  series.dataset.value = `${row.name} [${row.unit}]`
+  place.append(
+    cell(row.told, kind), cell(change(row), `n ${kind}`), cell(row.stage), series,
+    amount(row.from, row.unit), amount(row.to, row.unit), cell(noise(row), "n noise"),
+  )
+  return place
+}
+
+function empty() {
+  const place = document.createElement("tr"), only = cell("Nothing here differs beyond noise.")
+  only.colSpan = 7
+  place.append(only)
+  return place
+}
+
+function noise({ exact, step }) {
+  if (exact) return "none"
+  return step === null ? "unknown" : `${(100 * step).toFixed(step < 0.095 ? 1 : 0)} %`
+}
+
+// The stages with most series of a kind, each with the change in the middle of theirs.
+function largest(rows) {
+  const groups = new Map()
+  for (const row of rows) groups.set(row.stage, [...(groups.get(row.stage) ?? []), row])
+  const most = [...groups].sort(([, one], [, other]) => other.length - one.length).slice(0, TOLD_STAGES)
+  const told = most.map(([stage, ones]) => [stage, change(ones[ones.length >> 1]), `(${ones.length})`].filter(Boolean).join(" "))
+  const more = groups.size - told.length
+  return told.join(", ") + (more ? ` and in ${more} more stages` : "")
+}
+
+function answer(rows, { a, b }) {
+  const of = (kind) => rows.filter((row) => row.kind === kind)
+  const told = [["failed", "newly failed"], ["worse", "worse"], ["better", "better"], ["machine", "moved by the machine"]]
+  const parts = told.filter(([kind]) => of(kind).length)
+    .map(([kind, words]) => `${of(kind).length.toLocaleString("en")} ${words}: ${largest(of(kind))}.`)
+  const rest = [["same", "the same or noise"], ["unknown", "of unknown noise"], ["gap", "with nothing to compare"]]
+    .filter(([kind]) => of(kind).length).map(([kind, words]) => `${of(kind).length.toLocaleString("en")} ${words}`)
+  if (!parts.length) parts.push(rest.length ? "Nothing differs beyond noise." : "Nothing was measured on both sides.")
+  if (rest.length) parts.push(`${rest.join(", ")}.`)
+  if (a.machine !== b.machine) parts.push("This compares machines, not code.")
+  else if (a.at === b.at) parts.push("A and B are the same.")
+  return parts.join(" ")
+}
+
+// Ratios of the stages that moved most, around 1.
+function picture(rows) {
+  const every = rows.filter(({ ratio }) => ratio)
+  const stages = [...new Set(every.map(({ stage }) => stage))].slice(0, MOST_STAGES)
+  const points = every.filter(({ stage }) => stages.includes(stage)).map(({ stage, name, ratio, kind, told }) => ({
+    stage, series: name, ratio, verdict: kind in COLOURS ? kind : "neither", told,
+  }))
+  const widest = points.reduce((most, { ratio }) => Math.max(most, ratio, 1 / ratio), 1.1) * 1.02
+  const verdict = (range) => ({ field: "verdict", title: null, scale: { domain: Object.keys(COLOURS), range } })
+  const x = {
+    type: "quantitative", title: "B over A", scale: { type: "log", domain: [1 / widest, widest], nice: false },
+    axis: { format: ".3~g", tickCount: 7 },
+  }
+  return {
+    $schema: "https://vega.github.io/schema/vega-lite/v6.json",
+    width: "container", height: 20 * Math.max(stages.length, 2), autosize: { type: "fit-x", contains: "padding" },
+    data: { values: points },
+    layer: [
+      { data: { values: [{}] }, mark: { type: "rule", strokeDash: [4, 4] }, encoding: { x: { ...x, datum: 1 } } },
+      {
+        mark: { type: "point", filled: true, size: 60, opacity: 0.8 },
+        encoding: {
+          x: { ...x, field: "ratio" }, y: { field: "stage", type: "nominal", title: null, sort: stages },
+          color: verdict(Object.values(COLOURS)), shape: verdict(["triangle-up", "triangle-down", "circle"]),
+          tooltip: ["stage", "series", "ratio", "told"].map((field) => ({ field })),
+        },
+      },
+    ],
+  }
+}
+
+// ---- the page
+
+function options(select, entries, chosen) {
+  select.replaceChildren(...entries.map(([value, text]) => new Option(text, value, false, value === chosen)))
+}
+
+function fill({ a, b, stage, text, all }) {
+  for (const [name, { machine, at }] of [["a", a], ["b", b]]) {
+    const every = machines.map((one, number) => [String(number), one.name])
+    options(form[`${name}-machine`], every, String(machines.indexOf(machine)))
+    const measured = machine.commits.map((place, number) => {
+      const [known, date, subject] = commits[place]
+      return [String(number), `${known.slice(0, 8)} ${date} ${subject}`]
+    })
+    options(form[`${name}-commit`], measured.reverse(), String(at))
+  }
+  const stages = [...new Set(series.map(([, one]) => one))].sort()
+  options(form.stage, [["", "all"], ...stages.map((one) => [one, one])], stage)
+  if (document.activeElement !== form.text) form.text.value = text
+  form.all.checked = all
+}
+
+let drawn = Promise.resolve()
+
+function show(chosen, notice) {
+  const rows = compared(chosen), told = chosen.all ? rows : rows.filter(({ kind }) => kind !== "same" && kind !== "gap")
+  const figure = document.getElementById("compared"), signed = rows.filter(({ ratio }) => ratio === null).length
+  document.getElementById("answer").textContent = answer(rows, chosen)
+  document.getElementById("notice").textContent = notice
+  document.getElementById("rows").replaceChildren(...(told.length ? told.map(line) : [empty()]))
+  document.getElementById("story").textContent =
+    `${told.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} series are listed; ` +
+    `${signed.toLocaleString("en")} have no ratio and are in the table alone.`
+  figure.querySelector("script").textContent = JSON.stringify(picture(rows))
+  history.replaceState(null, "", address(chosen))
+}
+
+// A machine that did not measure the commit shows its newest.
+function ofForm(name, before) {
+  const machine = machines[form[`${name}-machine`].value]
+  if (machine === before.machine) return { machine, at: Number(form[`${name}-commit`].value) }
+  const at = machine.commits.indexOf(before.machine.commits[before.at])
+  return at < 0 ? newest(machine) : { machine, at }
+}
+
+let { chosen, notice } = fromAddress()
+
+function update(next, told = "") {
+  chosen = next
+  fill(chosen)
+  show(chosen, told)
+  drawn = drawn.then(() => draw(document.getElementById("compared")))
+}
+
+form.addEventListener("input", () => update({
+  a: ofForm("a", chosen.a), b: ofForm("b", chosen.b),
+  stage: form.stage.value, text: form.text.value, all: form.all.checked,
+}))
+form.addEventListener("submit", (event) => event.preventDefault())
+document.getElementById("swap").addEventListener("click", () => update({ ...chosen, a: chosen.b, b: chosen.a }))
+addEventListener("hashchange", () => {
+  const next = fromAddress()
+  update(next.chosen, next.notice)
+})
+fill(chosen)
+show(chosen, notice)
