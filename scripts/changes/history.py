@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.errors import MissingPrerequisite
 from scripts.changes.results import Interval, NoResult, Result, is_amount, load
+from scripts.changes.units import by_difference
 from scripts.gate.suites import EXACT, Reading, every
 
 RESULTS = Path(".asv/results")
@@ -59,6 +60,11 @@ class Series:
     gaps: dict[int, str] = field(default_factory=dict)
 
     @property
+    def by_difference(self) -> bool:
+        """Whether its values are compared by their difference, not their ratio."""
+        return by_difference(self.unit, self.benchmark)
+
+    @property
     def sound(self) -> list[float]:
         """The values that are beyond doubt."""
         return [math.nan if at in self.doubts else value for at, value in enumerate(self.values)]
@@ -76,6 +82,7 @@ class Machine:
     measured: dict[int, int] = field(default_factory=dict)
     series: list[Series] = field(default_factory=list)
     conditions: dict[int, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)  # of the environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +196,7 @@ def _loaded(folder: Path, versions: Mapping[str, str | None]) -> tuple[list[Resu
 def _machine(measured: dict[int, Result], readings: list[Reading], commits: int) -> Machine:
     """One machine's results, by their commits, as series; what was never measured there is left out."""
     any_result = next(iter(measured.values()))
-    machine = Machine(any_result.facts, any_result.environment)
+    machine = Machine(any_result.facts, any_result.environment, variables=any_result.variables)
     machine.measured = {at: result.started_ms for at, result in measured.items()}
     machine.conditions = {at: result.conditions for at, result in measured.items()}
     for one in readings:

@@ -49,7 +49,8 @@ class Change:
     """A level that moved. Positions count the values, `nan` among them.
 
     `at` is the first of the new level; it may as well be any from `earliest` to `latest`. A drift goes on
-    from `at` to `latest`. `low` and `high` bound the ratio of the levels with 95 % confidence.
+    from `at` to `latest`. `low` and `high` bound the ratio of the levels with 95 % confidence; or
+    their difference, where that is compared.
     """
 
     at: int
@@ -79,38 +80,34 @@ def detectable(width: float) -> float:
     return max(math.expm1(FOUND * width), LEAST_STEP)
 
 
-def exact_changes(values: Sequence[float]) -> list[Change]:
-    """Changes of a series without noise: every value half a percent from where its level began."""
+def exact_changes(values: Sequence[float], *, by_difference: bool = False) -> list[Change]:
+    """Changes of a series without noise: every value half a percent from where its level began; any other
+    value, where values are compared by difference."""
     changes, level = [], math.nan
     for at, value in zip(*_measured(values, least=-math.inf), strict=True):
         if math.isnan(level):
             level = float(value)
-        elif abs(value - level) > EXACT * abs(level):
-            ratio = value / level if level else math.inf
-            changes.append(Change(int(at), int(at), int(at), level, float(value), ratio, ratio))
+        elif abs(value - level) > (0 if by_difference else EXACT * abs(level)):
+            step = value - level if by_difference else value / level if level else math.inf
+            changes.append(Change(int(at), int(at), int(at), level, float(value), step, step))
             level = float(value)
     return changes
 
 
-def noisy_changes(values: Sequence[float]) -> list[Change]:
-    """Changes of a series with noise; `nan` is a commit without a measurement, or with a doubtful one."""
-    places, measured = _measured(values)
+def noisy_changes(values: Sequence[float], *, by_difference: bool = False) -> list[Change]:
+    """Changes of a series with noise; `nan` is a commit without a measurement, or with a doubtful one.
+
+    Values that are compared by difference have any sign, and are fitted as the logarithms of others are.
+    """
+    places, measured = _measured(values, -math.inf if by_difference else 0.0)
     if len(measured) < LEAST_POINTS:
         return []
-    logs = np.log(measured)
+    logs = measured if by_difference else np.log(measured)
     width, cuts = _fitted(logs)
-    changes = list(_described(logs / width, cuts, width))
-    return [_placed(one, places) for one in changes if abs(math.log(one.ratio)) >= math.log1p(LEAST_STEP)]
-
-
-def segments(values: Sequence[float], *, exact: bool) -> Iterator[tuple[int, int, float, float]]:
-    """Levels of values that are all measured: first, end, median, mean distance from it. A drift is two."""
-    changes = exact_changes(values) if exact else noisy_changes(values)
-    cuts = [(one.at + one.latest + 1) // 2 if one.drift else one.at for one in changes]
-    for start, stop in pairwise([0, *cuts, len(values)]):
-        if part := values[start:stop]:
-            level = float(np.median(part))
-            yield start, stop, level, float(np.abs(np.asarray(part) - level).mean())
+    changes = [_placed(one, places) for one in _described(logs / width, cuts, width)]
+    if by_difference:
+        return changes
+    return [_of_ratios(one) for one in changes if abs(one.after - one.before) >= math.log1p(LEAST_STEP)]
 
 
 def lone_last(values: Sequence[float]) -> float | None:
@@ -119,9 +116,11 @@ def lone_last(values: Sequence[float]) -> float | None:
     places, measured = _measured(values)
     if len(measured) < LEAST_POINTS or places[-1] != len(values) - 1:
         return None
-    if any(one.drift and one.latest == len(measured) - 1 for one in noisy_changes(measured.tolist())):
+    *_, last = [None, *noisy_changes(measured.tolist())]
+    if last and last.drift and last.latest == len(measured) - 1:
         return None  # there is no level that the last one could be far from
-    *_, (_, _, level, _) = segments(measured.tolist(), exact=False)
+    start = 0 if last is None else (last.at + last.latest + 1) // 2 if last.drift else last.at
+    level = float(np.median(measured[start:]))
     width = max(_fitted(np.log(measured))[0], math.log1p(LEAST_STEP) / math.sqrt(BOUND))
     *_, far_before, far = _loss(np.log(measured / level) / width) >= BOUND
     return float(measured[-1] / level) if far and not far_before else None
@@ -243,12 +242,15 @@ def _change(
     at: int, earliest: int, latest: int, before: float, after: float, error: float, width: float,
     drift: bool = False,
 ) -> Change:  # fmt: skip
-    """A change between levels in noise widths; `error` is that of the difference of their logarithms."""
-    ratio, margin = (after - before) * width, CONFIDENCE * error
-    return Change(
-        at, earliest, latest, math.exp(before * width), math.exp(after * width),
-        math.exp(ratio - margin), math.exp(ratio + margin), drift,
-    )  # fmt: skip
+    """A change between levels in noise widths, told in logarithms; `error` is that of their difference."""
+    step, margin = (after - before) * width, CONFIDENCE * error
+    return Change(at, earliest, latest, before * width, after * width, step - margin, step + margin, drift)
+
+
+def _of_ratios(change: Change) -> Change:
+    """What is told in logarithms, by what they are of."""
+    names = "before", "after", "low", "high"
+    return replace(change, **{name: math.exp(getattr(change, name)) for name in names})
 
 
 def _placed(change: Change, places: np.ndarray) -> Change:

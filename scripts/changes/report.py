@@ -17,14 +17,14 @@ from scripts.changes import points
 from scripts.changes.history import Commit, History, Machine, Series, Unread, code_differs
 
 FORMAT, VERSION = "acestep-changes", 1
-FLOORS = {"seconds": 0.002}  # a smaller difference matters to nobody
+FLOORS = {"seconds": 0.002, "dB": 0.1, "log-log slope": 0.05}  # a smaller difference matters to nobody
 KIND = ("stage", "component", "unit", "exact", "worse", "drift")  # what changes of one cause have in common
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
     """One series of a shift: levels before and after in `unit`, and their ratio with its 95 % interval. The
-    ratio is None from zero."""
+    ratio is None from zero, and of values that are compared by difference."""
 
     name: str
     before: float
@@ -32,6 +32,11 @@ class Moved:
     ratio: float | None
     low: float | None
     high: float | None
+
+    @property
+    def step(self) -> float:
+        """How far it moved: the logarithm of the ratio; where there is none, the difference."""
+        return math.log(self.ratio) if self.ratio and self.ratio > 0 else self.after - self.before
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,8 @@ class Shift:
     `commit` did it, or one of the `candidates` that cannot be told from it: they were not measured, or the
     noise hides where the level moved; all come after `base`, the last that was measured before. `by_code` is
     False where none of them changed what is measured. A `drift` went on from `since` to `commit`. `change` is
-    the middle one's: 0.1 is a tenth more.
+    the middle one's: 0.1 is a tenth more; None where values are compared by difference, which `difference`
+    is, in `unit`.
     """
 
     stage: str
@@ -59,6 +65,7 @@ class Shift:
     low: float | None
     high: float | None
     series: tuple[Moved, ...]
+    difference: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +145,10 @@ def report(history: History, now_s: float | None = None) -> Report:
 def changes(series: Series) -> list[points.Change]:
     """Those of one series that matter."""
     if series.exact:
-        return points.exact_changes(series.values)
+        return points.exact_changes(series.values, by_difference=series.by_difference)
     least = FLOORS.get(series.unit, 0.0)
-    return [one for one in points.noisy_changes(series.sound) if abs(one.after - one.before) >= least]
+    changes = points.noisy_changes(series.sound, by_difference=series.by_difference)
+    return [one for one in changes if abs(one.after - one.before) >= least]
 
 
 def _machine(commits: list[Commit], machine: Machine, now_s: float) -> MachineReport:
@@ -150,6 +158,7 @@ def _machine(commits: list[Commit], machine: Machine, now_s: float) -> MachineRe
         key=lambda one: (-commits.index(one.commit), one.stage == "wall", -len(one.series), one.stage)
     )
     last = places[-1]
+    ratios = [one for one in machine.series if not one.exact and not one.by_difference]
     return MachineReport(
         name=machine.facts.get("machine", ""),
         facts=machine.facts,
@@ -160,9 +169,9 @@ def _machine(commits: list[Commit], machine: Machine, now_s: float) -> MachineRe
         age_s=max(0.0, now_s - max(machine.measured.values()) / 1e3),
         behind=len(commits) - 1 - last,
         shifts=tuple(shifts),
-        lone=tuple(_lone(machine.series, last)),
+        lone=tuple(_lone(ratios, last)),
         doubtful=tuple(_doubtful(commits, machine.series)),
-        noise=tuple(_noise(machine.series)),
+        noise=tuple(_noise(ratios)),
     )
 
 
@@ -179,11 +188,11 @@ def _shifts(commits: list[Commit], series: list[Series]) -> Iterator[Shift]:
     groups: dict[tuple, list[tuple[Series, points.Change]]] = {}
     for one in series:
         for change in changes(one):
-            key = one.stage, one.component, one.unit, one.exact, change.after > change.before, change.drift
-            groups.setdefault(key, []).append((one, change))
-    for key, alike in groups.items():
+            kind = one.stage, one.component, one.unit, one.exact, change.after > change.before, change.drift
+            groups.setdefault((kind, one.by_difference), []).append((one, change))
+    for (kind, _), alike in groups.items():
         for together in _together(alike):
-            yield _shift(commits, together, dict(zip(KIND, key, strict=True)))
+            yield _shift(commits, together, dict(zip(KIND, kind, strict=True)))
 
 
 def _together(changes: list[tuple[Series, points.Change]]) -> Iterator[list[tuple[Series, points.Change]]]:
@@ -210,12 +219,15 @@ def _shift(commits: list[Commit], together: list[tuple[Series, points.Change]], 
     culprits = [at for at in likely if _by_code(commits, places, at)]
     at = last if drift else (culprits or likely)[0]
     before = places[max(places.index(possible[0]) - 1, 0)]
-    moved = sorted((_moved(one, change) for one, change in together), key=_size, reverse=True)
+    moved = [_moved(one, change) for one, change in together]
+    moved.sort(key=lambda one: -abs(one.step))
     middle = moved[len(moved) // 2]
     change, low, high = (None if one is None else one - 1 for one in (middle.ratio, middle.low, middle.high))
+    difference = middle.after - middle.before if together[0][0].by_difference else None
     return Shift(
         **kind, by_code=bool(culprits), since=commits[first], commit=commits[at], base=commits[before],
         candidates=possible[-1] - before, change=change, low=low, high=high, series=tuple(moved),
+        difference=difference,
     )  # fmt: skip
 
 
@@ -226,19 +238,17 @@ def _by_code(commits: list[Commit], places: list[int], at: int) -> bool:
 
 
 def _moved(series: Series, change: points.Change) -> Moved:
+    if series.by_difference:
+        return Moved(series.name, change.before, change.after, None, None, None)
     ratio, low, high = (
         value if math.isfinite(value) else None for value in (change.ratio, change.low, change.high)
     )
     return Moved(series.name, change.before, change.after, ratio, low, high)
 
 
-def _size(moved: Moved) -> float:
-    return abs(math.log(moved.ratio)) if moved.ratio else math.inf
-
-
 def _lone(series: list[Series], last: int) -> Iterator[Lone]:
     """Stages of which the last commit is far from the level that its series have."""
-    for (stage, component, unit), group in _grouped(one for one in series if not one.exact).items():
+    for (stage, component, unit), group in _grouped(series).items():
         ratios = [ratio for one in group if (ratio := points.lone_last(one.sound[: last + 1]))]
         if ratios:
             yield Lone(stage, component, unit, len(ratios), median(ratios) - 1)
@@ -254,7 +264,7 @@ def _doubtful(commits: list[Commit], series: list[Series]) -> Iterator[Doubtful]
 
 
 def _noise(series: list[Series]) -> Iterator[Noise]:
-    for (stage, component, unit), group in _grouped(one for one in series if not one.exact).items():
+    for (stage, component, unit), group in _grouped(series).items():
         widths = [width for one in group if (width := points.noise(one.sound)) == width]
         if widths:
             width = median(widths)

@@ -37,7 +37,8 @@ class NoResult(Exception):
 class Result:
     """What a file says. `started_ms`: when the last benchmark began, since 1970, 0 where no time is known;
     `intervals`: around those of the numbers that are medians of samples; `conditions`: whatever is said of
-    each cell, by its name. `gaps`: why a benchmark has no number, FAILED or N_A, by parameters."""
+    each cell, by its name; `variables`: of the environment, by their names. `gaps`: why a benchmark has no
+    number, FAILED or N_A, by parameters."""
 
     commit: str
     facts: dict[str, str]
@@ -47,6 +48,7 @@ class Result:
     gaps: dict[str, dict[tuple[str, ...], str]]
     intervals: dict[str, dict[tuple[str, ...], Interval]]
     conditions: dict[str, dict[str, Any]]
+    variables: dict[str, str]
 
 
 def load(path: Path, versions: Mapping[str, str | None]) -> Result:
@@ -63,8 +65,9 @@ def load(path: Path, versions: Mapping[str, str | None]) -> Result:
     if not isinstance(content, dict) or content.get("version") != FORMAT:
         raise NoResult(f"it is no JSON object of asv's format {FORMAT}, of {MAX_BYTES >> 20} MiB at most")
     rows = _rows(content, versions)
-    cells = content.get(CONDITIONS)
-    cells = cells if isinstance(cells, dict) else {}
+    cells, variables = (
+        said if isinstance(said, dict) else {} for said in map(content.get, (CONDITIONS, "env_vars"))
+    )
     counted = {name: row for name, row in rows.items() if versions[name] in (None, row.get("version"))}
     cells_of = {name: _cells(name, row) for name, row in counted.items()}
     columns = {name: _column(name, values) for name, values in cells_of.items()}
@@ -77,6 +80,7 @@ def load(path: Path, versions: Mapping[str, str | None]) -> Result:
         {name: _gaps(values) for name, values in cells_of.items()},
         {name: _intervals(row, columns[name]) for name, row in counted.items()},
         {name: known for name, known in cells.items() if isinstance(known, dict)},
+        {name: str(value) for name, value in variables.items()},
     )
 
 

@@ -16,6 +16,7 @@ from scripts.gate.markdown import code
 WIDTH = 80
 MOST_SHIFTS, MOST_DOUBTFUL, MOST_UNREAD = 20, 5, 5
 TIMES = ("seconds", "ms/token", "µs")
+NAMES = ("exit code",)  # units whose numbers have no size
 UNLIKE = "Results of unlike machines are never compared: each has a history of its own."
 NOISE = "Noise, and the step that two commits are enough to show"
 BESIDE = "No code changed there: it is the machine, or what it runs."
@@ -72,7 +73,7 @@ def _heading(machine: MachineReport) -> Iterator[tuple[str, str]]:
 
 def _lines(shift: Shift) -> Iterator[tuple[str, str]]:
     series = f"{len(shift.series)} series"
-    line = f"{verdict(shift):8} {where(shift):24} {amount(shift)}"
+    line = f"{verdict(shift):8} {where(shift):24} {_amount(shift)}"
     yield _style(shift), _fitted(f"{line:{WIDTH - len(series) - 1}} {series}")
     yield "", _fitted(f"{'':8} {_commit(shift.commit)}")
     for note in _notes(shift):
@@ -100,7 +101,7 @@ def _listed(remark: str) -> Iterator[tuple[str, str]]:
 def _row(shift: Shift) -> str:
     word = f"**{verdict(shift)}**" if shift.worse and shift.by_code else verdict(shift)
     at = " ".join((titled(shift.commit), *_notes(shift)))
-    return f"| {word} | {where(shift)} | {amount(shift)} | {at} | {len(shift.series)} |"
+    return f"| {word} | {where(shift)} | {_amount(shift)} | {at} | {len(shift.series)} |"
 
 
 def verdict(shift: Shift) -> str:
@@ -116,12 +117,14 @@ def _style(shift: Shift) -> str:
     return "" if not shift.by_code else "red" if shift.worse else "green"
 
 
-def amount(shift: Shift) -> str:
-    """By how much, and its interval; of what began at zero, the values."""
+def _amount(shift: Shift) -> str:
+    """By how much, and its interval; of what began at zero, and of exit codes, the values."""
+    drift = "drift " if shift.drift else ""
+    if shift.difference is not None and shift.unit not in NAMES:
+        return f"{drift}{shift.difference:+.3g} {shift.unit}"
     if shift.change is None:
         first = shift.series[0]
         return f"{first.before:g} to {shown(first.after, shift.unit)}"
-    drift = "drift " if shift.drift else ""
     unit = "" if shift.unit in TIMES else f" {shift.unit}"
     if shift.exact or shift.low is None or shift.high is None:
         return f"{drift}{percent(shift.change)}{unit}"

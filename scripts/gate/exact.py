@@ -11,7 +11,7 @@ from harness.progress import Progress
 from scripts.gate.record import Fit, Series
 from scripts.gate.sides import Side, whole_matrix
 from scripts.gate.statistics import judge_exact
-from scripts.gate.suites import NotMeasured, Reading, facts, readings
+from scripts.gate.suites import NotMeasured, Reading, facts, held, readings
 
 STATUS = {"ok": "fits", "oom": "out of memory", "skip": "not tried"}
 
@@ -74,11 +74,11 @@ def _series(reading: Reading, before: dict[str, dict], after: dict[str, dict]) -
 
 def _fits(numbers: list[Reading], before: dict[str, dict], after: dict[str, dict]) -> list[Fit]:
     """Cards whose verdict is another one."""
-    cells = dict.fromkeys(one.cell for one in numbers if one.method == "track_status")
     changed = []
-    for cell in cells:
+    for one in (one for one in numbers if one.method == "track_status"):
+        cell = one.cell
         base, head = (STATUS.get(records.get(cell.name, {}).get("status", "")) for records in (before, after))
         if base and head and base != head:
-            named = dict(cell.params)
-            changed.append(Fit(named.get("model") or cell["variant"], float(cell["tier_gb"]), base, head))
+            what = held(one.benchmark, one.component, dict(one.named))
+            changed.append(Fit(what, float(cell["tier_gb"]), base, head))
     return changed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -31,6 +31,9 @@ MODULES = {
     "micro": "function",
     "streaming": "stream",
 }  # components, where the stage does not tell
+
+
+VARIANTS = {"no-quant": "not quantized", "no-offload": "nothing offloaded"}  # of what a card is to hold
 
 
 class NotMeasured(Exception):
@@ -97,6 +100,15 @@ class Reading:
         except RuntimeError as error:
             raise NotMeasured(str(error)) from None
         return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def held(benchmark: str, component: str, params: Mapping[str, str]) -> str:
+    """What a card is to hold by one of the benchmarks of cards, in words: turbo with LM."""
+    if model := params.get("model"):
+        return f"{component} {model}"
+    dit = "XL turbo" if benchmark.split(".")[1].endswith("XL") else "turbo"
+    lm = "with LM" if params.get("lm") == "True" else "without LM"
+    return ", ".join(filter(None, (f"{dit} {lm}", VARIANTS.get(params.get("variant", "")))))
 
 
 def facts(reading: Reading) -> dict[str, Any]:

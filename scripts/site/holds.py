@@ -11,11 +11,11 @@ from scripts.changes.history import History, Machine, Series
 from scripts.changes.points import EXACT
 from scripts.changes.report import Moved
 from scripts.changes.results import FAILED
+from scripts.gate.suites import held
 from scripts.site.changed import CARDS, Amount, Line, Sighting, events, in_order, net
 
 FITS, UNTRIED = "fits", "n/a"
 WORDS = {0: FITS, 20: "out of memory", 21: "the host is out of memory"}
-VARIANTS = {"no-quant": "not quantized", "no-offload": "nothing offloaded"}
 PREDICTED = "predicted"
 
 
@@ -26,12 +26,7 @@ def words(code: float) -> str:
 
 def run(series: Series) -> str:
     """What a card is to hold, without its size: turbo with LM."""
-    suite, params = series.benchmark.split(".")[1], series.params
-    if model := params.get("model"):
-        return f"{series.component} {model}"
-    dit = "XL turbo" if suite.endswith("XL") else "turbo"
-    lm = "with LM" if params.get("lm") == "True" else "without LM"
-    return ", ".join(filter(None, (f"{dit} {lm}", VARIANTS.get(params.get("variant", "")))))
+    return held(series.benchmark, series.component, series.params)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,9 @@ import shutil
 import subprocess
 from contextlib import chdir
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from asv.config import Config
-from asv.graph import Graph
-from asv.step_detect import detect_regressions
 from places import ROOT
 from rich.cells import cell_len
 
@@ -23,8 +19,7 @@ from benchmarks.costs import TrackCost
 from benchmarks.dit import TimeDiT
 from benchmarks.lm import TimeLMPlanning
 from benchmarks.vae import TimeVAEDecode
-from scripts import asv_site
-from scripts.changes import history, points
+from scripts.changes import history
 from scripts.changes.__main__ import main
 from scripts.changes.history import Commit, Series, Unread, doubt
 from scripts.changes.report import Report, changes, report
@@ -299,29 +294,6 @@ def test_few_commits_are_said_to_be_few(copied):
     assert "5 commits at least" in "".join(line for _, line in text(report(history.read())))
 
 
-@pytest.mark.parametrize("name", ["dit.TimeDiT.track_diffuse", "costs.TrackCost.track_flop"])
-def test_the_site_says_the_same(found, repository, monkeypatch, name):
-    """asv's pages have the levels that are told here, at the same commits."""
-    monkeypatch.chdir(repository[0])
-    monkeypatch.setattr(Graph, "detect_steps", Graph.detect_steps)  # restored afterwards
-    asv_site.setup()
-    graph = Graph(name, {})
-    for at, commit in enumerate(repository[1]):
-        if (path := Path(f".asv/results/a-cpu/{commit[:8]}-checkout.json")).exists():
-            graph.add_data_point(at, json.loads(path.read_text())["results"][name][0])
-    (levels,) = (steps for steps in graph.get_steps() if steps) if "Cost" in name else (graph.get_steps()[0],)
-    unit = "FLOP" if "Cost" in name else "seconds"
-    shifts = by_stage(found.machines[0], "diffuse", unit)[::-1]
-    assert [step[0] for step in levels[1:]] == [repository[1].index(one.commit.sha) for one in shifts]
-    jumps = detect_regressions(levels[:2], 0.005)[2]
-    assert [jump[1] for jump in jumps] == [levels[1][0]]
-
-
-def test_the_site_has_the_same_thresholds():
-    thresholds = Config.load(str(ROOT / "asv.conf.json")).regressions_thresholds
-    assert sorted(thresholds.values()) == [points.EXACT, points.LEAST_STEP]
-
-
 def run(monkeypatch, capsys, *arguments):
     monkeypatch.setattr("sys.argv", ["changes", *arguments])
     code = main()
@@ -421,3 +393,28 @@ def test_without_results_it_is_one_line_that_says_what_to_do(copied, monkeypatch
 def test_a_wrong_flag_is_one_line(monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, "--format", "html")
     assert (code, out, err.count("\n")) == (2, "", 1) and "markdown" in err
+
+
+@pytest.mark.parametrize(("unit", "step"), [("dB", 3.0), ("log-log slope", 0.2)])
+@pytest.mark.parametrize("level", [-40.0, 0.0, 40.0])
+def test_values_of_any_sign_are_compared_by_difference(unit, step, level):
+    """The same step is the same change wherever it begins. The control: of amounts a ratio is told."""
+    noise = np.random.default_rng(1).normal(0, step / 20, 30)
+    values = (level + noise + step * (np.arange(30) >= 20)).tolist()
+    (change,) = changes(Series("x", "parity", "DiT", unit, False, values))
+    assert change.at == 20 and change.after - change.before == pytest.approx(step, rel=0.1)
+    assert change.low < step < change.high
+    (change,) = changes(Series("x", "parity", "DiT", unit, True, [level] * 3 + [level + step] * 3))
+    assert (change.at, change.low) == (3, pytest.approx(step))
+    (change,) = changes(Series("x", "parity", "DiT", "bytes", True, [40.0] * 3 + [43.0] * 3))
+    assert change.low == pytest.approx(43 / 40)
+
+
+def test_what_has_no_ratio_is_told_by_what_it_has(found):
+    """Decibels by their difference, exit codes by what they were and are."""
+    (machine,) = found.machines
+    shift, moved = machine.shifts[0], replace(machine.shifts[0].series[0], before=0.0, after=20.0, ratio=None)
+    for unit, expected in {"dB": "+20 dB", "exit code": "0 to 20 exit code"}.items():
+        apart = replace(shift, unit=unit, change=None, difference=20.0, series=(moved,))
+        told = replace(found, machines=(replace(machine, shifts=(apart,)),))
+        assert any(expected in line for _, line in text(told)) and f"| {expected} |" in markdown(told)

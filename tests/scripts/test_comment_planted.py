@@ -15,7 +15,7 @@ from scripts.gate.comparison import decide
 from scripts.gate.exact import STATUS
 from scripts.gate.record import Commit, Fit, Machine, Record, Series, write
 from scripts.gate.statistics import EXACT_THRESHOLD, THRESHOLD, judge, judge_exact, share
-from scripts.gate.suites import facts, readings
+from scripts.gate.suites import facts, held, readings
 
 TIMED, EXACT = "TimeDiT|TimeVAEDecode|TrackStages", "TrackPredictedPeak[.]|track_traffic"
 ROUNDS = (4,) * 8
@@ -59,7 +59,8 @@ def fits(numbers, at):
     for one in numbers:
         base, head = (VERDICTS.get(planted.amount(one, side)) for side in (at - 1, at))
         if one.method == "track_status" and base != head:
-            yield Fit(one.cell["variant"], float(one.cell["tier_gb"]), base, head)
+            what = held(one.benchmark, one.component, dict(one.named))
+            yield Fit(what, float(one.cell["tier_gb"]), base, head)
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_the_slowdown_reads_slower(shown):
 def test_the_memory_growth_names_the_card(shown):
     text = shown(GROWN)
     assert "### Gate: slower" in text
-    assert "* no-offload on 8 GB (RTX 4060): fits → out of memory" in text
+    assert "* turbo without LM, nothing offloaded on 8 GB (RTX 4060): fits → out of memory" in text
     assert "peak memory, card" in text and "diffuse" not in text
 
 

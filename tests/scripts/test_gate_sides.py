@@ -193,7 +193,7 @@ CELL = "predicted tier_gb=8 variant=no-quant"
 )
 def test_what_fits_and_what_it_takes(monkeypatch, record, fit, verdict, outcome):
     series, fits = compared(monkeypatch, lambda after: after.update({CELL: record}))
-    assert fits == ([Fit("no-quant", 8.0, "fits", fit)] if fit else [])
+    assert fits == ([Fit("turbo without LM, not quantized", 8.0, "fits", fit)] if fit else [])
     found = [one.verdict for one in series if dict(one.params) == {"tier_gb": "8", "variant": "no-quant"}]
     assert set(found) == ({verdict} if verdict else set())
     assert decide(series, fits) == outcome
@@ -202,7 +202,7 @@ def test_what_fits_and_what_it_takes(monkeypatch, record, fit, verdict, outcome)
 def test_a_card_too_small_for_a_subject_is_named_by_the_subjects_model(monkeypatch):
     cell = "predicted subject=qwen3_tts tier_gb=6 model=1.7B-CustomVoice"
     _, fits = compared(monkeypatch, lambda after: after.update({cell: peak(9e9, "oom")}))
-    assert fits == [Fit("1.7B-CustomVoice", 6.0, "fits", "out of memory")]
+    assert fits == [Fit("qwen3_tts 1.7B-CustomVoice", 6.0, "fits", "out of memory")]
 
 
 def test_the_command_that_measures_again_tells_no_folder(monkeypatch):
