@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from urllib.request import urlopen
 
+import asv
 import pages
 import psutil
 import pytest
@@ -116,19 +118,21 @@ def test_a_commit_from_before_the_engine_is_not_applicable(published):
 
 
 def test_direction_and_unit_reach_the_published_index(published):
-    index = json.loads((published.path / ".asv/html/index.json").read_text())
+    index = json.loads((published.path / ".asv/html/explorer.json").read_text())
     measured = {name.split(".")[1] for name in index["benchmarks"]}
-    assert measured == {"TimeDiT", "TrackTokensPerSec", "TimePerStep"}  # what has a graph
+    assert measured == {"TimeDiT", "TrackTokensPerSec", "TimePerStep"}  # what has a value
     shown = index["benchmarks"]["lm.TrackTokensPerSec.track_decode_rate"]
     assert (shown["unit"], shown["less_is_better"]) == ("tokens/s", False)
-    assert {"gpu", "vram", "driver", "torch", "cuda"} <= index["params"].keys()
+    (facts,) = index["environments"].values()
+    assert {"gpu", "vram", "driver", "torch", "cuda"} <= facts.keys()
 
 
 def test_the_stock_pages_are_gone(published):
     html = published.path / ".asv/html"
-    assert not list(html.glob("*.js")) and not (html / "error.html").exists()
+    stock = {file.name for file in Path(asv.__file__).with_name("www").iterdir()}
+    assert stock & {file.name for file in html.iterdir()} == {"index.html"}  # ours
     text = "".join(file.read_text() for file in html.glob("*.html"))
-    assert "://" not in text
+    assert not re.search(r"""(src|href)=["'](\w+:)?//""", text)  # nothing is loaded from elsewhere
     assert (html / "index.html").exists()
 
 
@@ -155,6 +159,15 @@ def test_what_the_docs_print_works_in_a_fresh_home(history):
     (file,) = (history.path / ".asv" / "results").glob("*/machine.json")
     assert file.parent.name == facts["machine"]
     assert facts.items() <= json.loads(file.read_text()).items()
+
+
+def test_where_nothing_was_measured_publish_says_what_does(history):
+    """As after a dry run, which leaves a list of benchmarks."""
+    (history.path / ".asv/results").mkdir(parents=True)
+    (history.path / ".asv/results/benchmarks.json").write_text('{"version": 2}')
+    done = history.asv("publish", check=False)
+    assert done.returncode == 1 and "run make bench" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def known(row):
@@ -223,5 +236,5 @@ def test_nothing_outlives_asv(history, how, tmp_path, short_folder):
     _, left = psutil.wait_procs(alive, timeout=60)
     assert left == list(processes(history)) == []
     assert len(list(short_folder.iterdir())) == 1
-    history.asv("publish")  # the next one takes it away, and its own
+    history.asv("publish", check=False)  # the next one takes it away, and its own; nothing was measured
     assert list(short_folder.iterdir()) == []
