@@ -114,9 +114,7 @@ def collected(plans: Sequence[Plan], records: Mapping[str, Record], most: Iterab
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         request=f"{case.duration_s:g} s of audio, batch {case.batch_size}, {case.steps} steps",
         rests_on=tuple(facts),
-        cards=tuple(
-            Card(column.size_gb, column.card, _tier(column.size_gb), column.lm) for column in fits.columns
-        ),
+        cards=tuple(Card(column.size_gb, _tier(column.size_gb), column.lm) for column in fits.columns),
         cells=tuple(
             cell
             for model, block in zip(blocks, fits.blocks, strict=True)
