@@ -5,25 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
 from acestep import components
-from acestep.costs.fits import OF_LM, Answer, Fit, Most, Predictor, Question, answer
+from acestep.costs.fits import OF_LM, Answer, Fit, Most, Predictor, Question, answer, most_predictions
 from acestep.gpu_config import GUIDE
 from acestep.setup import AUTO, NONE
 from acestep.tier_options import DIT, DTYPE, LM, LM_QUANTIZATION, POLICY, QUANTIZATION
 from acestep.weights.layout import DIT_PREFIX, LM_PREFIX
-from harness import cards, console
+from harness import cards
 from harness.cards import Card
 from harness.chart import size as sized
 from harness.checks import shown
 from harness.errors import UsageError
 from harness.flags import NUMBER
 from harness.memory import GIB
+from harness.progress import Progress
 from harness.text import harmless
 
 COLUMNS, LABEL = 79, 10
@@ -34,8 +34,8 @@ OR_A_SIZE = ", or GB such as 8"
 def run(options: argparse.Namespace) -> int:
     """Answer; returns the exit code: 0 it fits, 1 it does not."""
     question = asked(options)
-    predictor = Predictor(_tell)
-    found = answer(question, predictor)
+    with Progress(most_predictions(question)) as progress:
+        found = answer(question, Predictor(lambda one: progress.step(song(one)), progress.left_out))
     print(json.dumps(as_dict(found)) if options.json else text(found))
     return 0 if found.fit.fits else 1
 
@@ -83,11 +83,6 @@ def which(words: str) -> tuple[float, Card]:
     return card.memory_gib, card
 
 
-def _tell(question: Question) -> None:
-    if sys.stderr.isatty():
-        console.say("acestep", f"predicting {_song(question.duration_s, question.batch_size)}")
-
-
 def text(found: Answer) -> str:
     """The answer for a terminal of 80 columns, yes or no first."""
     facts = [line for name, fact in _facts(found) for line in _wrapped(fact, name)]
@@ -100,14 +95,15 @@ def verdict(found: Answer) -> str:
     """Whether it fits, and with how much to spare."""
     fit, setup = found.fit, found.plan.setup
     model = f"{setup.dit.removeprefix(DIT_PREFIX)} {_with_lm(setup.lm)}"
-    song, size = f"{_song(fit.duration_s, fit.batch_size)} of {model}", f"{found.question.tier_gb:g} GB"
+    what, size = f"{song(fit)} of {model}", f"{found.question.tier_gb:g} GB"
     if fit.fits:
-        return f"yes: {song} takes {fit.peak_bytes / GIB:.1f} of {size}, {_spare(fit)} to spare"
-    return f"no: {song} does not fit {size}, no room for {sized(fit.wanted_bytes)} in {fit.at}"
+        return f"yes: {what} takes {fit.peak_bytes / GIB:.1f} of {size}, {_spare(fit)} to spare"
+    return f"no: {what} does not fit {size}, no room for {sized(fit.wanted_bytes)} in {fit.at}"
 
 
-def _song(duration_s: float, batch_size: int) -> str:
-    return f"{duration_s:g} s" if batch_size == 1 else f"{batch_size} x {duration_s:g} s"
+def song(of: Question | Fit) -> str:
+    """Its length, and how many of it."""
+    return f"{of.duration_s:g} s" if of.batch_size == 1 else f"{of.batch_size} x {of.duration_s:g} s"
 
 
 def _with_lm(name: str | None) -> str:
