@@ -8,11 +8,18 @@ from dataclasses import replace
 import msgspec
 import planted
 import pytest
+from tier_records import record
 
+from harness.cards import find
 from harness.errors import MissingPrerequisite
-from scripts.site import fits, fits_cache, fits_history
-from scripts.site.fits_record import Card, Case, Cell, Fits, Most, Stretch
+from harness.memory import GIB
+from scripts.site import fits, fits_cache, fits_history, fits_predict
+from scripts.site.fits_record import Card, Cell, Fits, Most, Stretch
+from scripts.site.fits_record import Case as Prediction
 from scripts.site.page import Site
+from tiersim import Case
+from tiersim.case import resolve
+from tiersim.record import Sample
 
 HOSTILE = "</script><script>alert(1)</script>"
 
@@ -101,9 +108,9 @@ def predicted(**changes) -> Fits:
         Cell(4, "turbo", True, "default", "unknown", "no LM"),
     )
     cases = (
-        Case("k4", "turbo, no LM, default", f"does not fit{HOSTILE}", memory),
-        Case("k8", "turbo, no LM, default", "fits", memory),
-        Case("k8lm", "turbo, LM 0.6B, default", "fits", memory),
+        Prediction("k4", "turbo, no LM, default", f"does not fit{HOSTILE}", memory),
+        Prediction("k8", "turbo, no LM, default", "fits", memory),
+        Prediction("k8lm", "turbo, LM 0.6B, default", "fits", memory),
     )
     whole = Fits(
         "c" * 40, True, "2026-10-02", "30 s of audio", ("predicted for a card, torch 2.13.0, uncalibrated",),
@@ -158,6 +165,41 @@ def test_without_predictions_the_page_says_why_and_shows_what_asv_knows(site, mo
         r"8 GB \(RTX 4060\): yes, .* \(turbo without LM, predicted\); .*out of memory \(turbo with", said
     )
     assert "Not predicted: no torch." in said and "8 GB (RTX 4060) no longer fits" in said
+
+
+def test_what_is_collected_says_of_each_cell_what_its_record_does():
+    """One record stands for two variants on a card where nothing is saved; a skipped one opens nothing."""
+    choices = (("dit", "acestep-v15-turbo"),)
+    cases = [
+        Case(size, card=find("rtx4090"), source="synthetic-tiny", variant=variant, choices=choices)
+        for variant in ("default", "no-quant", "no-offload")
+        for size in (4, 24)
+    ]
+    plans = [resolve(case) for case in cases]
+    records = {}
+    for plan in plans:
+        case, timeline = plan.requested, tuple(Sample(t_s, "load/dit", GIB) for t_s in (0.0, 1.0, 2.0))
+        whole = record(
+            case.tier_gb, "skip" if plan.skip else "ok", 3.0, card=case.card, variant=case.variant,
+            choices=choices,
+        )  # fmt: skip
+        timeline += (Sample(3.0, "diffuse", 2 * GIB), Sample(4.0, "post", 0))
+        records[plan.key] = replace(whole, key=plan.key, timeline=timeline)
+    whole = fits_predict.collected(plans, records, [])
+    assert msgspec.json.decode(msgspec.json.encode(whole), type=Fits) == whole
+    words = {(cell.size_gb, cell.variant): (cell.words, cell.level) for cell in whole.cells}
+    assert words[4, "default"] == ("yes, 1.0 GB to spare", "roomy")
+    assert words[4, "no-offload"] == ("not tried", "unknown")
+    assert words[24, "default"] == words[24, "no-offload"] == ("yes, 21.0 GB to spare", "ample")
+    opened = {cell.case for cell in whole.cells if cell.case}
+    assert opened == {case.key for case in whole.cases} and len(opened) == 3
+    small = whole.cases[0]
+    assert [(one.from_s, one.to_s, one.stage, one.used_gb) for one in small.memory] == [
+        (0.0, 3.0, "load", 1.5), (3.0, 4.0, "diffuse", 2.5),
+    ]  # fmt: skip
+    assert small.story.startswith("fits, 25 % left, peak 3.00 of 4 GB")
+    assert set(re.findall(r'href="fits-(\w+).html#(\w+)"', whole.svg)) >= {("4gb", small.key)}
+    assert {"load", "diffuse"} <= whole.stages.keys() and set(words.values()) > {("not tried", "unknown")}
 
 
 @pytest.fixture
