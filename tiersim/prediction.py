@@ -11,9 +11,12 @@ nothing was allocated.
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import Any
 
 from harness.errors import BenchError
@@ -21,7 +24,7 @@ from harness.memory import GIB
 from harness.trace.cost import LOADING, Cost
 from tiersim.case import PREDICTED, Case, Plan, resolve, subject_of
 from tiersim.events import Event
-from tiersim.journal import thinned
+from tiersim.journal import SAMPLES, thinned
 from tiersim.record import Cap, Record, Sample
 from tiersim.run import record_of
 from tiersim.telemetry import Reporter
@@ -91,6 +94,13 @@ def _figures(plan: Plan, cost: Cost) -> dict[str, Any]:
         },
         "counts": cost.counts,
         "fallbacks": cost.fallbacks,
-        "timeline": thinned([Sample(s.t_ps * PS, s.stage, s.reserved_bytes) for s in fullest.samples]),
+        "timeline": timeline([Sample(s.t_ps * PS, s.stage, s.reserved_bytes) for s in fullest.samples]),
         "stage_peaks_bytes": peaks,
     }
+
+
+def timeline(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """About as many of `samples` as a record has, and of each stage one at least, however few it has."""
+    stages = [list(run) for _, run in groupby(samples, key=attrgetter("phase"))]
+    shares = [math.ceil(SAMPLES * len(run) / len(samples)) for run in stages]
+    return tuple(chain.from_iterable(map(thinned, stages, shares)))

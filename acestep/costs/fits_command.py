@@ -120,11 +120,14 @@ def _facts(found: Answer) -> Iterator[tuple[str, str]]:
     example = cards.example(question.tier_gb)
     name = f"{card.name}, {size}" if card.memory_gib == question.tier_gb else size
     name += f", such as {example}" if name == size and example else ""
-    yield "card", f"{name} ({tier.name})"
+    yield "card", f"{name} ({tier.name}{'' if tier.has_lm else ', which has no language model'})"
     parts = components.describe(setup.offloaded, "the card")
     yield "settings", f"{setup.quantization or 'nothing quantized'}, {setup.dtype}, {parts}; {setup.source}"
     yield "most", f"is used in {fit.at}"
     yield from (("instead", fallback) for fallback in fit.fallbacks)
+    yield from (("note", note) for note in found.plan.warnings)
+    limited = replace(question, no_limits=False).plan().adjustments
+    yield from (("limits", f"without --no-limits {change}") for change in limited)
     longest_s = tier.max_duration_with_lm_s if question.lm else tier.max_duration_s
     yield "longest", _most(found.longest, "duration_s", " s", f"{tier.name} allows {longest_s:g} s")
     most = tier.max_batch_with_lm if question.lm else tier.max_batch

@@ -17,7 +17,8 @@ from tiersim import Case, Record, document, html, prediction, run_case
 from tiersim.boundary import batch_limits, ladders
 from tiersim.case import resolve
 from tiersim.notes import notes
-from tiersim.prediction import predict_case
+from tiersim.prediction import predict_case, timeline
+from tiersim.record import Sample
 from tiersim.tables import Report
 
 CARD = find("rtx4090")
@@ -146,3 +147,13 @@ def test_a_prediction_raises_no_limit(predicted):
     assert [limit.suggestion for limit in batch_limits(ladders(climbed))] == ["OK"]
     measured = [replace(made, cap=replace(made.cap, kind="virtual")) for made in climbed]
     assert [limit.suggestion for limit in batch_limits(ladders(measured))] == ["no_lm: 4→8"]
+
+
+def test_a_stage_of_few_samples_has_its_place_over_time():
+    """A recorded step is one launch, beside thousands of a stage that uses more."""
+    runs = {"offload": 5000, "compile": 3000, "diffuse": 2, "vae_decode": 1}
+    stages = [stage for stage, number in runs.items() for _ in range(number)]
+    samples = [Sample(float(at), stage, 9000 - at) for at, stage in enumerate(stages)]
+    kept = timeline(samples)
+    assert list(dict.fromkeys(sample.phase for sample in kept)) == list(runs)
+    assert len(kept) <= 200 + len(runs) and kept[0] == samples[0] and not timeline([])
