@@ -152,6 +152,12 @@ def example(size_gb: float) -> str:
     return _table()["examples"].get(f"{size_gb:g}", "")
 
 
+def of_size(size_gb: float) -> str:
+    """A size of cards as a reader knows it, `8 GB (RTX 4060)`; the size alone where no example has it."""
+    card = example(size_gb)
+    return f"{size_gb:g} GB ({card})" if card else f"{size_gb:g} GB"
+
+
 def read(path: Path) -> Card:
     """The card that a JSON file describes.
 

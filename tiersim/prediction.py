@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.errors import BenchError
 from harness.memory import GIB
+from harness.oom import in_words
 from harness.trace.cost import LOADING, Cost
 from tiersim.case import PREDICTED, Case, Plan, resolve, subject_of
 from tiersim.events import Event
@@ -56,8 +57,10 @@ def predict_plan(plan: Plan, on_event: Callable[[Event], object] = lambda event:
         }
         return record_of(plan, "error", reason, failure)
     figures = _figures(plan, cost) | {"process_s": time.monotonic() - started_s}
-    if cost.ended:
-        return record_of(plan, "oom", str(cost.ended), figures)
+    if ended := cost.ended:
+        card_bytes = int(plan.requested.tier_gb * GIB)
+        reason = in_words("device", ended.segment_bytes, ended.free_bytes, card_bytes, ended.stage)
+        return record_of(plan, "oom", reason, figures | {"exception": str(ended)})
     return record_of(plan, "ok", "", figures)
 
 

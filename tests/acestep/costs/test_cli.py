@@ -140,7 +140,7 @@ def test_the_report_says_what_was_predicted_in_80_columns(fits):
     assert fits.code == 0 and cost["fits"]
     assert "batch_size" in fits.err and "tier4" in fits.err  # 9 are more than an RTX 4060 is let have
     assert max(map(len, fits.out.splitlines())) < 80
-    for words in ("GeForce RTX 4060: 8.00 GiB → 8 GB class → tier4", "acestep-5Hz-lm-0.6B plans", "fits"):
+    for words in ("GeForce RTX 4060: 8.00 GiB → 8 GB (RTX 4060), tier4", "acestep-5Hz-lm-0.6B plans", "fits"):
         assert words in fits.out
     assert re.search(r"^predicted, uncalibrated, torch \S+, seconds are a roofline$", fits.out, re.M)
     table = rows(fits.out)

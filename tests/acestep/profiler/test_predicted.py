@@ -64,7 +64,7 @@ def predicted(*arguments):
 def test_a_row_has_expected_times_and_a_peak(dry, monkeypatch):
     monkeypatch.setattr(pool, "_cores", lambda: 1)
     code, out, err = dry("--dry-run", "--card", "rtx4060")
-    assert code == 0 and "GeForce RTX 4060: 8.00 GiB → 8 GB class → tier4" in out
+    assert code == 0 and "GeForce RTX 4060: 8.00 GiB → 8 GB (RTX 4060), tier4" in out
     assert "rows to predict: 2," in err
     plain, thinking = re.findall(r"^10 .*$", out, re.M)
     wall, lm, dit, vae = map(float, plain.split()[4:8])
