@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.errors import BenchError
 from harness.memory import GIB
-from harness.oom import in_words
+from harness.oom import classify, in_words
 from harness.trace.cost import LOADING, Cost
 from tiersim.case import PREDICTED, Case, Plan, resolve, subject_of
 from tiersim.events import Event
@@ -49,13 +49,14 @@ def predict_plan(plan: Plan, on_event: Callable[[Event], object] = lambda event:
         with Reporter(lambda event, **more: on_event({"event": event, **more}), plan.requested.steps):
             cost = _cost(plan)
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:REASON_CHARS]
+        failed = classify(error)
+        reason = failed.words if failed.kind != "other" else f"{failed.error}: {' '.join(str(error).split())}"
         failure = {
             "exit_code": error.exit_code if isinstance(error, BenchError) else None,
             "process_s": time.monotonic() - started_s,
             "log": traceback.format_exc(),
         }
-        return record_of(plan, "error", reason, failure)
+        return record_of(plan, "error", reason[:REASON_CHARS], failure)
     figures = _figures(plan, cost) | {"process_s": time.monotonic() - started_s}
     if ended := cost.ended:
         card_bytes = int(plan.requested.tier_gb * GIB)

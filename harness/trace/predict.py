@@ -158,7 +158,7 @@ def _run(subject: Subject, plan: Plan, fake: FakeCard, loaded: dict[str, Any]) -
 
     failure = attempt(load_and_run)
     if failure is not None and failure.kind != "device":
-        raise MemoryError(failure.words)
+        raise MemoryError(failure.message)
     return results[0] if results else None
 
 

@@ -34,7 +34,13 @@ def choose(root, accelerator=CPU, **choices) -> Setup:
         ([LARGE], CARD_16, {"want_lm": True}, LARGE, f"using {LARGE}"),
         ([SMALL, MIDDLE], CARD_24, {}, MIDDLE, f"lm: {LARGE} .*; using {MIDDLE}"),
         ([SMALL], CARD_8, {"want_lm": True}, SMALL, None),
-        ([MIDDLE], CARD_8, {"want_lm": True}, None, rf"8 GB \(RTX 4060\) allows no language model over {SMALL}"),
+        (
+            [MIDDLE],
+            CARD_8,
+            {"want_lm": True},
+            None,
+            rf"8 GB \(RTX 4060\) allows no language model over {SMALL}",
+        ),
         ([MIDDLE], CARD_8, {"want_lm": True, "no_limits": True}, MIDDLE, f"using {MIDDLE}"),
         ([MIDDLE], CARD_8, {}, None, None),  # nobody wants one
         ([MIDDLE], CARD_4, {"want_lm": True}, None, None),  # the tier has none, wherever

@@ -94,7 +94,7 @@ def test_a_row_marks_what_does_not_fit(dry, here, monkeypatch, tmp_path):
 
 def test_a_row_that_ends_late_has_no_times_either():
     [(row, cost), *_] = predicted("--max-vram", "4")
-    ended = Refusal("vae_decode", "aten::convolution", "models/vae.py", GIB)
+    ended = Refusal("vae_decode", "aten::convolution", "models/vae.py", GIB, GIB, 0)
     shown = matrix.expected_row(row, replace(cost, out_of_memory=ended))
     assert shown.split()[4:8] == ["—"] * 4 and "OOM in vae_decode" in shown
 
