@@ -21,6 +21,7 @@ from typing import Any
 
 from harness.errors import BenchError
 from harness.memory import GIB
+from harness.oom import classify, in_words
 from harness.trace.cost import LOADING, Cost
 from tiersim.case import PREDICTED, Case, Plan, resolve, subject_of
 from tiersim.events import Event
@@ -51,16 +52,19 @@ def predict_plan(plan: Plan, on_event: Callable[[Event], object] = lambda event:
         with Reporter(lambda event, **more: on_event({"event": event, **more}), plan.requested.steps):
             cost = _cost(plan)
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:REASON_CHARS]
+        failed = classify(error)
+        reason = failed.words if failed.kind != "other" else f"{failed.error}: {' '.join(str(error).split())}"
         failure = {
             "exit_code": error.exit_code if isinstance(error, BenchError) else None,
             "process_s": time.monotonic() - started_s,
             "log": traceback.format_exc(),
         }
-        return record_of(plan, "error", reason, failure)
+        return record_of(plan, "error", reason[:REASON_CHARS], failure)
     figures = _figures(plan, cost) | {"process_s": time.monotonic() - started_s}
-    if cost.ended:
-        return record_of(plan, "oom", str(cost.ended), figures)
+    if ended := cost.ended:
+        card_bytes = int(plan.requested.tier_gb * GIB)
+        reason = in_words("device", ended.segment_bytes, ended.free_bytes, card_bytes, ended.stage)
+        return record_of(plan, "oom", reason, figures | {"exception": str(ended)})
     return record_of(plan, "ok", "", figures)
 
 

@@ -116,11 +116,9 @@ def _spare(fit: Fit) -> str:
 
 def _facts(found: Answer) -> Iterator[tuple[str, str]]:
     question, setup, fit = found.question, found.plan.setup, found.fit
-    tier, card, size = question.tier, question.card, f"{question.tier_gb:g} GB"
-    example = cards.example(question.tier_gb)
-    name = f"{card.name}, {size}" if card.memory_gib == question.tier_gb else size
-    name += f", such as {example}" if name == size and example else ""
-    yield "card", f"{name} ({tier.name}{'' if tier.has_lm else ', which has no language model'})"
+    tier, card, size_gb = question.tier, question.card, question.tier_gb
+    name = f"{card.name}, {size_gb:g} GB" if card.memory_gib == size_gb else cards.of_size(size_gb)
+    yield "card", f"{name}, {tier.name}{'' if tier.has_lm else ', which has no language model'}"
     parts = components.describe(setup.offloaded, "the card")
     yield "settings", f"{setup.quantization or 'nothing quantized'}, {setup.dtype}, {parts}; {setup.source}"
     yield "most", f"is used in {fit.at}"

@@ -122,7 +122,7 @@ def test_yes_comes_first_with_what_is_to_spare(capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "yes: 60 s of turbo with LM 0.6B takes 5.9 of 8 GB, 2.1 GB to spare"
     facts = dict(line.split(maxsplit=1) for line in lines[2 : lines.index("", 2)] if line[0] != " ")
-    assert facts["card"] == "8 GB, such as RTX 4060 (tier4)"
+    assert facts["card"] == "8 GB (RTX 4060), tier4"
     assert facts["longest"].startswith("600 s, the most a request may ask for: takes 5.9 GB;")
     assert facts["batch"].startswith("64, the most a request may ask for: takes 5.9 GB;")
     assert "predicted with torch 0, uncalibrated" in " ".join(lines[-2:]) and "makes room" not in "".join(
