@@ -13,7 +13,7 @@ import os
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from harness import accelerators, registry
+from harness import accelerators, cards, registry
 from harness.accelerators import MAX_GB, MAX_VRAM_VARIABLE, Accelerator, snap
 from harness.adjustments import Adjustment
 from harness.cards import MIB, Card
@@ -268,7 +268,7 @@ def _why_not(
 ) -> str | None:
     """Why the card cannot run the case, or None."""
     if case.lm and not tier.has_lm:
-        return f"{tier.name} has no language model"
+        return f"the tier of {cards.of_size(tier.class_gb)} has no language model"
     if kind not in ("virtual", PREDICTED) and tier.class_gb > snap(accelerator.memory_gib):
         return f"exceeds device: {accelerator.name} has {accelerator.memory_gib:.1f} GiB"
     if case.tier_gb * GIB <= context_bytes:

@@ -140,20 +140,26 @@ class Answer:
 
 
 class Predictor:
-    """Predicts each question once; `tell` is called with one before that is done.
+    """Predicts each question once. `begin` is called with one before that is done, and `left_out` with how
+    many fewer there will be than at most.
 
     `rests_on`: torch and the calibration, once something is predicted.
     """
 
-    def __init__(self, tell: Callable[[Question], object] = lambda question: None):
-        self._tell = tell
+    def __init__(
+        self,
+        begin: Callable[[Question], object] = lambda question: None,
+        left_out: Callable[[int], object] = lambda number: None,
+    ):
+        self._begin = begin
+        self.left_out = left_out
         self._fits: dict[Question, Fit] = {}
         self.rests_on: tuple[str, ...] = ()
 
     def fit(self, question: Question) -> Fit:
         """What is predicted of `question`; imports torch."""
         if question not in self._fits:
-            self._tell(question)
+            self._begin(question)
             self._fits[question] = self._predicted(question)
         return self._fits[question]
 
@@ -187,8 +193,21 @@ def answer(question: Question, predictor: Predictor) -> Answer:
     fit = predictor.fit(question)
     longest, largest = limits(question, predictor)
     enough = fit.holds and longest.of_request and largest.of_request
+    if enough:
+        predictor.left_out(len([*_savings(question, plan)]))
     room = () if enough else tuple(_room(question, plan, predictor))
     return Answer(question, plan, fit, longest, largest, room, predictor.rests_on)
+
+
+def most_predictions(question: Question) -> int:
+    """How many predictions `answer` makes, at most, as long as a saving is enough."""
+    searches = _rounds(len(LENGTHS_S) - 1) + _rounds(len(BATCHES) - 1)
+    return 1 + searches + len([*_savings(question, question.plan())])
+
+
+def _rounds(sizes: int) -> int:
+    """Predictions that a search among so many sizes takes, at most."""
+    return 2 + sizes.bit_length()
 
 
 def limits(question: Question, predictor: Predictor) -> tuple[Most, Most]:
@@ -210,8 +229,9 @@ def _most(question: Question, name: str, sizes: Sequence[float], predictor: Pred
         left = [size for size in sizes if size > asked]
     else:
         best, left = None, [size for size in sizes if size < asked]
-    guess, first = len(left) - 1, True
+    guess, first, rounds = len(left) - 1, True, _rounds(len(sizes) - 1)
     while left:
+        rounds -= 1
         fit = predictor.fit(replace(question, **{name: left[guess]}))
         if fit.holds:
             best, left = fit, left[guess + 1 :]
@@ -219,6 +239,7 @@ def _most(question: Question, name: str, sizes: Sequence[float], predictor: Pred
             left = left[:guess]
         guess = _expected(left, name, best, fit) if first and best and not fit.fits else len(left) // 2
         first = False
+    predictor.left_out(rounds)
     return best
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
 from acestep import components
-from acestep.costs.fits import OF_LM, Answer, Fit, Most, Predictor, Question, answer
+from acestep.costs.fits import OF_LM, Answer, Fit, Most, Predictor, Question, answer, most_predictions
 from acestep.gpu_config import GUIDE
 from acestep.setup import AUTO, NONE
 from acestep.tier_options import DIT, DTYPE, LM, LM_QUANTIZATION, POLICY, QUANTIZATION
 from acestep.weights.layout import DIT_PREFIX, LM_PREFIX
-from harness import cards, console
+from harness import cards
 from harness.cards import Card
 from harness.chart import size as sized
 from harness.checks import shown
 from harness.errors import UsageError
 from harness.flags import NUMBER
 from harness.memory import GIB
+from harness.progress import Progress
 from harness.text import harmless
 
 COLUMNS, LABEL = 79, 10
@@ -34,8 +34,8 @@ OR_A_SIZE = ", or GB such as 8"
 def run(options: argparse.Namespace) -> int:
     """Answer; returns the exit code: 0 it fits, 1 it does not."""
     question = asked(options)
-    predictor = Predictor(_tell)
-    found = answer(question, predictor)
+    with Progress(most_predictions(question)) as progress:
+        found = answer(question, Predictor(lambda one: progress.step(song(one)), progress.left_out))
     print(json.dumps(as_dict(found)) if options.json else text(found))
     return 0 if found.fit.fits else 1
 
@@ -83,11 +83,6 @@ def which(words: str) -> tuple[float, Card]:
     return card.memory_gib, card
 
 
-def _tell(question: Question) -> None:
-    if sys.stderr.isatty():
-        console.say("acestep", f"predicting {_song(question.duration_s, question.batch_size)}")
-
-
 def text(found: Answer) -> str:
     """The answer for a terminal of 80 columns, yes or no first."""
     facts = [line for name, fact in _facts(found) for line in _wrapped(fact, name)]
@@ -100,14 +95,15 @@ def verdict(found: Answer) -> str:
     """Whether it fits, and with how much to spare."""
     fit, setup = found.fit, found.plan.setup
     model = f"{setup.dit.removeprefix(DIT_PREFIX)} {_with_lm(setup.lm)}"
-    song, size = f"{_song(fit.duration_s, fit.batch_size)} of {model}", f"{found.question.tier_gb:g} GB"
+    what, size = f"{song(fit)} of {model}", f"{found.question.tier_gb:g} GB"
     if fit.fits:
-        return f"yes: {song} takes {fit.peak_bytes / GIB:.1f} of {size}, {_spare(fit)} to spare"
-    return f"no: {song} does not fit {size}, no room for {sized(fit.wanted_bytes)} in {fit.at}"
+        return f"yes: {what} takes {fit.peak_bytes / GIB:.1f} of {size}, {_spare(fit)} to spare"
+    return f"no: {what} does not fit {size}, no room for {sized(fit.wanted_bytes)} in {fit.at}"
 
 
-def _song(duration_s: float, batch_size: int) -> str:
-    return f"{duration_s:g} s" if batch_size == 1 else f"{batch_size} x {duration_s:g} s"
+def song(of: Question | Fit) -> str:
+    """Its length, and how many of it."""
+    return f"{of.duration_s:g} s" if of.batch_size == 1 else f"{of.batch_size} x {of.duration_s:g} s"
 
 
 def _with_lm(name: str | None) -> str:
@@ -120,15 +116,16 @@ def _spare(fit: Fit) -> str:
 
 def _facts(found: Answer) -> Iterator[tuple[str, str]]:
     question, setup, fit = found.question, found.plan.setup, found.fit
-    tier, card, size = question.tier, question.card, f"{question.tier_gb:g} GB"
-    example = cards.example(question.tier_gb)
-    name = f"{card.name}, {size}" if card.memory_gib == question.tier_gb else size
-    name += f", such as {example}" if name == size and example else ""
-    yield "card", f"{name} ({tier.name})"
+    tier, card, size_gb = question.tier, question.card, question.tier_gb
+    name = f"{card.name}, {size_gb:g} GB" if card.memory_gib == size_gb else cards.of_size(size_gb)
+    yield "card", f"{name}, {tier.name}{'' if tier.has_lm else ', which has no language model'}"
     parts = components.describe(setup.offloaded, "the card")
     yield "settings", f"{setup.quantization or 'nothing quantized'}, {setup.dtype}, {parts}; {setup.source}"
     yield "most", f"is used in {fit.at}"
     yield from (("instead", fallback) for fallback in fit.fallbacks)
+    yield from (("note", note) for note in found.plan.warnings)
+    limited = replace(question, no_limits=False).plan().adjustments
+    yield from (("limits", f"without --no-limits {change}") for change in limited)
     longest_s = tier.max_duration_with_lm_s if question.lm else tier.max_duration_s
     yield "longest", _most(found.longest, "duration_s", " s", f"{tier.name} allows {longest_s:g} s")
     most = tier.max_batch_with_lm if question.lm else tier.max_batch

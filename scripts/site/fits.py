@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from harness import cards
 from harness.chart import OTHER
 from scripts.site import fits_history
 from scripts.site.charts import Chart
@@ -50,9 +51,9 @@ def pages(site: Site) -> Iterator[Page]:
     found = predicted(site)
     fits = found.fits
     known = fits_history.known(site)
-    history = {"known": known, "card": fits_history.card, "note": found.note, "fits": fits}
+    history = {"known": known, "of_size": cards.of_size, "note": found.note, "fits": fits}
     if fits is None:
-        yield site.page("fits.html", "fits.html", "Fits", answer=known.answer(f"{EIGHT_GB:g}"), **history)
+        yield site.page("fits.html", "fits.html", "Fits", answer=known.answer(EIGHT_GB), **history)
         return
     first, *others = fits.models
     yield site.page(
@@ -62,7 +63,7 @@ def pages(site: Site) -> Iterator[Page]:
     )  # fmt: skip
     for card in fits.cards:
         yield site.page(
-            "fits_card.html", page_of(card.size_gb), card.name, fits=fits, note=found.note,
+            "fits_card.html", page_of(card.size_gb), cards.of_size(card.size_gb), fits=fits, note=found.note,
             basis=_basis(fits), row=row(fits, card), answer=answer(fits, card.size_gb),
             groups=list(_groups(fits, card)),
         )  # fmt: skip
@@ -85,7 +86,7 @@ def answer(fits: Fits, size_gb: float) -> str:
     if cell is None:
         return ""
     model = f"{fits.models[0]} {f'with LM {card.lm}' if lm else 'without LM'}"
-    return f"{card.name}: {cell.words} ({model}, {fits.request}, predicted)."
+    return f"{cards.of_size(size_gb)}: {cell.words} ({model}, {fits.request}, predicted)."
 
 
 def row(fits: Fits, card: Card) -> Row:

@@ -27,12 +27,14 @@ from harness.errors import BenchError
 from harness.files import write_whole
 from harness.memory import GIB
 from harness.processes import Processes
+from harness.progress import Progress
 from harness.records import machine
 from scripts.site.fits_record import Card, Case, Cell, Fits, Most, Stretch, page_of
 from tiersim import matrix, picture
 from tiersim.case import Plan
 from tiersim.fits import LEVELS, Column, Row, fit_matrix
 from tiersim.notes import predicted_on, with_lm
+from tiersim.prediction import predict_plan
 from tiersim.record import Record
 from tiersim.results import Results
 
@@ -66,19 +68,25 @@ def _matrix(words: Sequence[str], folder: Path) -> tuple[list[Plan], dict[str, R
     bases = matrix.bases(options, cards.find(cards.DEFAULT))
     plans = [plan for base in bases for plan in matrix.series(options, base).cells]
     with Results(folder) as results:
-        known = {plan.key: results.find(plan) for plan in plans}
-    return plans, {key: record for key, record in known.items() if record}
+        known = {plan.key: predict_plan(plan) if plan.skip else results.find(plan) for plan in plans}
+    records = {key: record for key, record in known.items() if record}
+    if len(records) < len(known):
+        raise BenchError(
+            f"{folder}: the code changed meanwhile, so some cases are of other code; start again"
+        )
+    return plans, records
 
 
 def _most(plans: Iterable[Plan]) -> list[Most]:
     """What each size of card holds at most, with a language model and without."""
     asked = sorted({(plan.requested.tier_gb, lm) for plan in plans for lm in (False, True)})
     asked = [one for one in asked if not one[1] or _question(*one).tier.has_lm]
-    found = []
-    with Processes() as processes:
-        for number, most in enumerate(processes.map(most_of, asked), 1):
+    with Processes() as processes, Progress(len(asked)) as progress:
+        progress.begin("the longest song and the largest batch of each card")
+        found = []
+        for most in processes.map(most_of, asked):
             found.append(most)
-            console.say(NAME, f"the most of {number} of {len(asked)} cards, with and without LM")
+            progress.end()
     return found
 
 
@@ -114,9 +122,7 @@ def collected(plans: Sequence[Plan], records: Mapping[str, Record], most: Iterab
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         request=f"{case.duration_s:g} s of audio, batch {case.batch_size}, {case.steps} steps",
         rests_on=tuple(facts),
-        cards=tuple(
-            Card(column.size_gb, column.card, _tier(column.size_gb), column.lm) for column in fits.columns
-        ),
+        cards=tuple(Card(column.size_gb, _tier(column.size_gb), column.lm) for column in fits.columns),
         cells=tuple(
             cell
             for model, block in zip(blocks, fits.blocks, strict=True)

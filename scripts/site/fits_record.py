@@ -55,17 +55,11 @@ class Most(msgspec.Struct, frozen=True):
 
 
 class Card(msgspec.Struct, frozen=True):
-    """Cards of a size: one that was sold with it, the tier, and its language model, if it has one."""
+    """Cards of a size: the tier, and the size of its language model, if it has one."""
 
     size_gb: float
-    example: str
     tier: str
     lm: str
-
-    @property
-    def name(self) -> str:
-        """`8 GB (RTX 4060)`."""
-        return f"{self.size_gb:g} GB ({self.example})" if self.example else f"{self.size_gb:g} GB"
 
 
 class Fits(msgspec.Struct, frozen=True, tag_field="format", tag=FORMAT):

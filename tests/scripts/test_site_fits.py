@@ -2,54 +2,52 @@
 
 import json
 import re
-import shutil
 from contextlib import chdir
 from dataclasses import replace
 
 import msgspec
 import planted
 import pytest
-from places import ROOT
+from tier_records import record
 
+from harness.cards import find
 from harness.errors import MissingPrerequisite
-from scripts.changes import history
-from scripts.site import fits, fits_cache, fits_history
-from scripts.site.fits_record import Card, Case, Cell, Fits, Most, Stretch
+from harness.memory import GIB
+from scripts.site import fits, fits_cache, fits_history, fits_predict
+from scripts.site.fits_record import Card, Cell, Fits, Most, Stretch
+from scripts.site.fits_record import Case as Prediction
 from scripts.site.page import Site
+from tiersim import Case
+from tiersim.case import resolve
+from tiersim.record import Sample
 
-NOW_S = planted.START_S + 31 * 86_400
 HOSTILE = "</script><script>alert(1)</script>"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Of a planted history what it knows of cards."""
-    folder = tmp_path_factory.mktemp("planted")
-    planted.plant(folder)
-    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")
+    folder = tmp_path_factory.mktemp("planted") / "repository"
+    whole = planted.site_of(folder)
+    for machine in whole.history.machines:
+        machine.series = [one for one in machine.series if "tier_gb" in one.params]
     with chdir(folder):
-        known = history.read()
-        for machine in known.machines:
-            machine.series = [one for one in machine.series if "tier_gb" in one.params]
-        whole = Site(known, NOW_S)
-        assert whole.report  # while git is there
-        return whole
+        assert whole.report
+    return whole
 
 
-def of(site, **changes):
-    """The site with some values of each series changed: a function of the series, the place and the value."""
-    (change,) = changes.values()
+def of(site, change):
+    """The site with each value of a series made another: a function of the series and the value."""
     machines = [
         replace(
             machine,
             series=[
-                replace(one, values=[change(one, at, value) for at, value in enumerate(one.values)])
-                for one in machine.series
+                replace(one, values=[change(one, value) for value in one.values]) for one in machine.series
             ],
         )
         for machine in site.history.machines
     ]
-    return Site(replace(site.history, machines=machines), NOW_S)
+    return Site(replace(site.history, machines=machines), site.now_s)
 
 
 def text(page):
@@ -57,50 +55,45 @@ def text(page):
 
 
 def test_since_which_commit_8_gb_no_longer_fits(site):
-    """One machine measured each commit, the other every third: the first knows which it was."""
+    """Machines that skipped the commit know from the one that did not which it was."""
     (turn,) = fits_history.known(site).turns
-    assert turn.commit.subject == planted.SUBJECTS[planted.GROWN] and len(turn.commits) == 1
-    assert (turn.tone, turn.since, turn.verdict) == ("worse", "Since", "8 GB (RTX 4060) no longer fits")
-    assert "Predicted: turbo without LM; turbo without LM, no int8;" in turn.what
-    assert "Measured on a-cpu: turbo without LM; turbo with LM." in turn.what and "b-cpu" in turn.what
+    assert [commit.subject for commit in turn.commits] == [planted.SUBJECTS[planted.GROWN]]
+    assert (turn.tone, turn.sign, turn.since) == ("worse", "▲", "Since")
+    assert turn.verdict == "8 GB (RTX 4060) no longer fits"
+    assert "Predicted: turbo without LM, nothing offloaded. Measured on " in turn.what
+    assert turn.what.count("turbo with LM") == 2  # of both machines
 
 
 def test_a_machine_that_skipped_commits_says_which_it_may_have_been(site):
     seldom = min(site.history.machines, key=lambda machine: len(machine.measured))
-    lone = Site(replace(site.history, machines=[seldom]), NOW_S)
-    lone.__dict__["report"] = replace(
-        site.report, machines=tuple(one for one in site.report.machines if one.facts == seldom.facts)
-    )
-    (turn,) = fits_history.known(lone).turns
+    (turn,) = fits_history.known(Site(replace(site.history, machines=[seldom]), site.now_s)).turns
     assert planted.SUBJECTS[planted.GROWN] in [commit.subject for commit in turn.commits]
-    assert turn.since == "Since one of the 2 commits before it, or since"
+    assert turn.since == f"Since one of {len(turn.commits) - 1} commits before it, or since"
 
 
 def test_before_and_after_are_words_and_never_an_average(site):
     known = fits_history.known(site)
-    assert list(known.rows) == ["4", "6", "8", "12", "16", "20", "24"]
-    small, large = known.rows["8"].values(), known.rows["12"].values()
-    assert {verdict.words for verdict in small} == {"does not fit"}
-    assert all(re.fullmatch(r"yes, \d+\.\d GB to spare", verdict.words) for verdict in large)
-    assert all(verdict.turn for verdict in small) and not any(verdict.turn for verdict in large)
-    assert [column.run for column in known.groups["measured on b-cpu"]] == [
-        "turbo without LM",
-        "turbo with LM",
-    ]
+    assert list(known.rows) == [4, 6, 8, 12, 16, 20, 24]
+    words = {column: verdict.words for row in known.rows.values() for column, verdict in row.items()}
+    assert all(re.fullmatch(r"yes, \d+\.\d GB to spare|out of memory", one) for one in words.values())
+    changed = {column for column, verdict in known.rows[8].items() if verdict.turn}
+    assert changed == {*known.turns[0].columns} and len(changed) == 3
+    assert not any(verdict.turn for size, row in known.rows.items() if size != 8 for verdict in row.values())
+    assert sum(known.groups.values()) == len(known.columns)
+    places = [list(known.groups).index(column.by) for column in known.columns]
+    assert places == sorted(places)  # a column stands below its own heading
 
 
 def test_where_nothing_grew_nothing_is_told(site):
     """The control."""
-    quiet = of(
-        site, change=lambda one, at, value: 0.0 if one.unit == "exit code" and value == value else value
-    )
+    quiet = of(site, lambda one, value: 0.0 if one.unit == "exit code" and value == value else value)
     known = fits_history.known(quiet)
-    assert not known.turns and {verdict.words[:4] for verdict in known.rows["8"].values()} == {"yes,"}
+    assert not known.turns and {verdict.words[:3] for verdict in known.rows[8].values()} <= {"yes", "fit"}
 
 
 def test_a_crash_is_no_lack_of_memory(site):
-    crashed = of(site, change=lambda one, at, value: 137.0 if value == 20 else value)
-    words = {verdict.words for verdict in fits_history.known(crashed).rows["8"].values()}
+    crashed = of(site, lambda one, value: 137.0 if value == 20 else value)
+    words = {verdict.words for verdict in fits_history.known(crashed).rows[8].values() if verdict.turn}
     assert words == {"failed, exit code 137"}
 
 
@@ -115,13 +108,13 @@ def predicted(**changes) -> Fits:
         Cell(4, "turbo", True, "default", "unknown", "no LM"),
     )
     cases = (
-        Case("k4", "turbo, no LM, default", f"does not fit{HOSTILE}", memory),
-        Case("k8", "turbo, no LM, default", "fits", memory),
-        Case("k8lm", "turbo, LM 0.6B, default", "fits", memory),
+        Prediction("k4", "turbo, no LM, default", f"does not fit{HOSTILE}", memory),
+        Prediction("k8", "turbo, no LM, default", "fits", memory),
+        Prediction("k8lm", "turbo, LM 0.6B, default", "fits", memory),
     )
     whole = Fits(
         "c" * 40, True, "2026-10-02", "30 s of audio", ("predicted for a card, torch 2.13.0, uncalibrated",),
-        (Card(4, "GTX 1650", "tier1", ""), Card(8, "RTX 4060", "tier4", "0.6B")), cells, cases,
+        (Card(4, "tier1", ""), Card(8, "tier4", "0.6B")), cells, cases,
         (Most(4, False, None, False, None, False), Most(8, False, 600, True, 16, False),
          Most(8, True, 240, False, 16, False)),
         {"full": ("#f2966d", "#a8431f"), "roomy": ("#9cc6e4", "#1b5079"), "unknown": ("#f3f4f6", "#24282e")},
@@ -168,8 +161,45 @@ def test_without_predictions_the_page_says_why_and_shows_what_asv_knows(site, mo
     whole = pages(site, monkeypatch, fits_cache.Found(None, "Not predicted: no torch."))
     assert list(whole) == ["fits.html"]
     said = text(whole["fits.html"])
-    assert "8 GB (RTX 4060): does not fit (turbo without LM, predicted)." in said
+    assert re.search(
+        r"8 GB \(RTX 4060\): yes, .* \(turbo without LM, predicted\); .*out of memory \(turbo with", said
+    )
     assert "Not predicted: no torch." in said and "8 GB (RTX 4060) no longer fits" in said
+
+
+def test_what_is_collected_says_of_each_cell_what_its_record_does():
+    """One record stands for two variants on a card where nothing is saved; a skipped one opens nothing."""
+    choices = (("dit", "acestep-v15-turbo"),)
+    cases = [
+        Case(size, card=find("rtx4090"), source="synthetic-tiny", variant=variant, choices=choices)
+        for variant in ("default", "no-quant", "no-offload")
+        for size in (4, 24)
+    ]
+    plans = [resolve(case) for case in cases]
+    records = {}
+    for plan in plans:
+        case, timeline = plan.requested, tuple(Sample(t_s, "load/dit", GIB) for t_s in (0.0, 1.0, 2.0))
+        whole = record(
+            case.tier_gb, "skip" if plan.skip else "ok", 3.0, card=case.card, variant=case.variant,
+            choices=choices,
+        )  # fmt: skip
+        timeline += (Sample(3.0, "diffuse", 2 * GIB), Sample(4.0, "post", 0))
+        records[plan.key] = replace(whole, key=plan.key, timeline=timeline)
+    whole = fits_predict.collected(plans, records, [])
+    assert msgspec.json.decode(msgspec.json.encode(whole), type=Fits) == whole
+    words = {(cell.size_gb, cell.variant): (cell.words, cell.level) for cell in whole.cells}
+    assert words[4, "default"] == ("yes, 1.0 GB to spare", "roomy")
+    assert words[4, "no-offload"] == ("not tried", "unknown")
+    assert words[24, "default"] == words[24, "no-offload"] == ("yes, 21.0 GB to spare", "ample")
+    opened = {cell.case for cell in whole.cells if cell.case}
+    assert opened == {case.key for case in whole.cases} and len(opened) == 3
+    small = whole.cases[0]
+    assert [(one.from_s, one.to_s, one.stage, one.used_gb) for one in small.memory] == [
+        (0.0, 3.0, "load", 1.5), (3.0, 4.0, "diffuse", 2.5),
+    ]  # fmt: skip
+    assert small.story.startswith("fits, 25 % left, peak 3.00 of 4 GB")
+    assert set(re.findall(r'href="fits-(\w+).html#(\w+)"', whole.svg)) >= {("4gb", small.key)}
+    assert {"load", "diffuse"} <= whole.stages.keys() and set(words.values()) > {("not tried", "unknown")}
 
 
 @pytest.fixture
@@ -222,7 +252,7 @@ def test_what_is_not_predicted_is_told_and_the_last_is_shown(site, folder, monke
         monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=5")
     if why == "unmeasured":
         machines = [replace(one, measured={0: 0}) for one in site.history.machines]
-        site = Site(replace(site.history, machines=machines), NOW_S)
+        site = Site(replace(site.history, machines=machines), site.now_s)
     if why == "no code":
 
         def lacking():

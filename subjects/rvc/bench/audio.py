@@ -43,12 +43,12 @@ LIMIT, STEPS = 1e-3, 2  # between backends: of the relative RMS of waves, and of
 def run(options: argparse.Namespace) -> int:
     """Measure; returns the exit code: 1 where a conversion is wrong. Raises BenchError."""
     if options.output_dir and not options.save_outputs:
-        raise UsageError("--output-dir: given without --save-outputs; add it")
+        raise UsageError("--out: given without --save-outputs; add it")
     place, one = report.place(options), side(options)
     plan = planned(options, one)
     folder = None
     if options.save_outputs:
-        folder = folder_for_audio("--output-dir", options.output_dir or Path(OUTPUTS))
+        folder = folder_for_audio("--out", options.output_dir or Path(OUTPUTS))
     with mlx_of(one, options.threads) as mlx:
         engine = mlx if mlx and one.mlx_alone else Engine.from_setup(one.setup, threads=options.threads)
         return _measured(folder, place, one, plan, engine, None if engine is mlx else mlx)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from acestep.__main__ import main
-from acestep.costs import fits_command
+from acestep.costs import fits, fits_command
 from acestep.costs.fits import Fit, Predictor, Question, answer, limits
 from harness.cards import find
 from harness.memory import GIB
@@ -24,8 +24,8 @@ FULL, TINY = "synthetic-full", "synthetic-tiny"
 class Counted(Predictor):
     """Takes a card for what `needs_gb` says of a question, and counts."""
 
-    def __init__(self, needs_gb):
-        super().__init__()
+    def __init__(self, needs_gb, *tell):
+        super().__init__(*tell)
         self.needs_gb, self.asked, self.rests_on = needs_gb, [], ("torch 0", "uncalibrated")
 
     def _predicted(self, question):
@@ -78,6 +78,16 @@ def test_the_longest_is_found_in_few_predictions_and_says_whose_limit_it_is(held
     assert len(tried) <= (2 if longest.of_request else 6)
 
 
+@pytest.mark.parametrize("needs", [1, 7.9, 9, 90])
+def test_what_is_left_is_told_to_the_last_prediction(needs):
+    """As long as a saving is enough: no more are made than were told, and what is not made is left out."""
+    left_out = []
+    few = Counted(lambda question: needs * question.lm + question.duration_s / 900, print, left_out.append)
+    most = fits.most_predictions(song())
+    answer(song(), few)
+    assert len(few.asked) + sum(left_out) == most
+
+
 def test_batches_go_past_8_to_the_most_that_a_request_may_have():
     def largest(items):
         return limits(song(), Counted(lambda question: 1 if question.batch_size <= items else 9))[1]
@@ -107,12 +117,12 @@ def needs_gb(question: Question) -> float:
 
 
 def test_yes_comes_first_with_what_is_to_spare(capsys, monkeypatch):
-    monkeypatch.setattr(fits_command, "Predictor", lambda tell: Counted(lambda question: 5.9))
+    monkeypatch.setattr(fits_command, "Predictor", lambda *_: Counted(lambda question: 5.9))
     assert main(["fits", "8", "--source", FULL, "--duration", "60"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "yes: 60 s of turbo with LM 0.6B takes 5.9 of 8 GB, 2.1 GB to spare"
     facts = dict(line.split(maxsplit=1) for line in lines[2 : lines.index("", 2)] if line[0] != " ")
-    assert facts["card"] == "8 GB, such as RTX 4060 (tier4)"
+    assert facts["card"] == "8 GB (RTX 4060), tier4"
     assert facts["longest"].startswith("600 s, the most a request may ask for: takes 5.9 GB;")
     assert facts["batch"].startswith("64, the most a request may ask for: takes 5.9 GB;")
     assert "predicted with torch 0, uncalibrated" in " ".join(lines[-2:]) and "makes room" not in "".join(
@@ -122,7 +132,7 @@ def test_yes_comes_first_with_what_is_to_spare(capsys, monkeypatch):
 
 
 def test_no_comes_first_with_what_makes_room(capsys, monkeypatch):
-    monkeypatch.setattr(fits_command, "Predictor", lambda tell: Counted(needs_gb))
+    monkeypatch.setattr(fits_command, "Predictor", lambda *_: Counted(needs_gb))
     assert main(["fits", "8", "--source", FULL]) == 1
     out = capsys.readouterr().out
     assert out.startswith(

@@ -74,7 +74,7 @@ def test_a_stream_is_recorded_and_shown(tmp_path, capsys):
         (
             ["--trace", "a.json", "--json-output", "./a.json"],
             2,
-            "--trace: 'a.json' is the file of --json-output",
+            "--trace: 'a.json' is the file of --json-plan",
         ),
     ],
 )
