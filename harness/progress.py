@@ -168,6 +168,10 @@ class Progress:
         self._what, self._detail = what, ""
         self._screen.draw(self.lines, now=self._each)
 
+    def prepared(self) -> None:
+        """What of the piece is done only once is over: it is no measure of those to come."""
+        self._begun_s = self._clock()
+
     def say(self, detail: str) -> None:
         """What of the piece, or before any, is being done now."""
         self._detail = detail

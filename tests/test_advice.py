@@ -32,6 +32,7 @@ RAISED_BY: Mapping[str, tuple[str, ...]] = {
     "acestep/tier_case.py": (PROFILER, TIERSIM),
     "acestep/setup.py": (ACESTEP, PROFILER),  # of a device that has no graphs
     "harness/accelerators.py": (ACESTEP, PROFILER, TIERSIM),
+    "harness/budget.py": (PROFILER,),  # and scripts
     "harness/cards.py": (COSTS, TIERSIM),
     "harness/card_flags.py": (COSTS, TTS, RVC),
     "harness/console.py": COMMANDS,

@@ -116,9 +116,7 @@ def verdict(every: Sequence[Grown]) -> str:
     steepest = max((one for one in every if one.growth), key=_exponent, default=None)
     if steepest is None:
         return f"{points}: growth of none is known."
-    return (
-        f"{points}: {steepest.component} grows fastest, by length to the power of {_exponent(steepest):.2f}."
-    )
+    return f"{points}: {steepest.component} grows fastest, as length^{_exponent(steepest):.2f}."
 
 
 def _exponent(one: Grown) -> float:

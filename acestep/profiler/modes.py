@@ -143,7 +143,10 @@ def _rows(
             if item is None and late:
                 item = matrix.skipped(row, late)
             elif item is None:
-                bench = bench or _bench(options, setup, before=progress.say)
+                if bench is None:
+                    progress.say("loading")
+                    bench = _bench(options, setup, before=progress.say)
+                    progress.prepared()
                 item = measured[row.same_run] = bench.music(BENCHMARK, row)
             yield row, matrix.listed(item, row)
 

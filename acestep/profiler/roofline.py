@@ -31,8 +31,8 @@ from harness.nn.config import Qwen3Config
 from harness.text import wrapped
 
 NEEDED = (
-    "FLOP are those that the result needs; a prediction (acestep.costs) also counts those that are computed in"
-    " vain: of hidden keys, and where tiles overlap."
+    "FLOP are those that the result needs; a prediction (acestep.costs) also counts those that are computed"
+    " in vain: of hidden keys, and where tiles overlap."
 )
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 NONE = "—"

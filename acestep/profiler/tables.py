@@ -34,6 +34,7 @@ MEMORY_COLUMNS = (
     *(("RSS", "rss"), ("peak", "rss_peak"), ("allocated", "allocated"), ("peak", "allocated_peak")),
     *(("reserved", "reserved"), ("driver", "driver"), ("weights", "weights")),
 )
+MEMORY_WIDTHS = (8, 10, 10, 9, 10, 9, 10)
 # Beside the columns: the driver's beyond the allocator's, what is not on the card, what is swapped out.
 AT_END = ("context", "spilled", "swap")
 MIB = 2**20
@@ -282,13 +283,13 @@ def memory(by_stage: MemoryByStage) -> str:
     rows = [("MiB", *(head for head, _ in MEMORY_COLUMNS))]
     for one in by_stage.boundaries:
         rows.append((one.stage, *(_mib(getattr(one, f"{name}_bytes")) for _, name in MEMORY_COLUMNS)))
-    lines = (
-        f"  {stage:<11}{rss:>7}{''.join(f'{cell:>10}' for cell in cells)}" for stage, rss, *cells in rows
+    lines = (f"  {stage:<12}" + "".join(map("{:>{}}".format, cells, MEMORY_WIDTHS)) for stage, *cells in rows)
+    source = wrapped(
+        f"Peaks are those since the line above; that of RSS is {by_stage.rss_source}.", MEMORY_RULE
     )
-    source = f"Peaks are those since the line above; that of RSS is {by_stage.rss_source}."
     most = ", ".join(f"{name} {_mib(by_stage.most(f'{name}_bytes'))}" for name in AT_END)
     return "\n".join(
-        ("MEMORY AT THE END OF EACH STAGE", "=" * MEMORY_RULE, *lines, source, f"At most, in MiB: {most}.")
+        ("MEMORY AT THE END OF EACH STAGE", "=" * MEMORY_RULE, *lines, *source, f"At most, in MiB: {most}.")
     )
 
 

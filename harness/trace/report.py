@@ -156,10 +156,10 @@ def _table(cost: Cost) -> list[str]:
 
 
 def _row(name: str, seconds: float, bound: str, work: Work, peaks: tuple[int, int]) -> tuple[str, ...]:
-    tflop, moved, launches, kernels, *others = amounts(work)
+    tflop, moved, launches, kernels, syncs, link = amounts(work)
     launched = launches if launches == kernels else f"{_count(launches)}/{_count(kernels)}"
     held = (_short(peak / GIB) for peak in peaks)
-    return name, times.short(seconds), bound, tflop, moved, launched, *others, *held
+    return name, times.short(seconds), bound, tflop, moved, launched, _count(syncs), link, *held
 
 
 def _aligned(cells: Sequence[str], columns: Sequence[int]) -> str:
@@ -187,7 +187,11 @@ def _sites(cost: Cost) -> list[str]:
 
 def _count(number: str) -> str:
     """A whole number in five characters."""
-    return number if len(number) < 6 else f"{int(number) / 1e6:.2f}M"
+    if len(number) < 6:
+        return number
+    millions = int(number) / 1e6
+    places = 2 if millions < 9.995 else 1 if millions < 99.95 else 0
+    return f"{millions:.{places}f}M"
 
 
 def _mib(size: int) -> str:
@@ -195,7 +199,9 @@ def _mib(size: int) -> str:
 
 
 def _short(amount: float) -> str:
-    """Five characters, up to a hundred thousand."""
+    """Five characters."""
+    if amount >= 99_999.5:
+        return f"{amount / 1e3:.0f}k" if amount < 9_999_500 else f"{amount / 1e6:.0f}M"
     return f"{amount:.0f}" if amount >= 999.95 else f"{amount:.1f}" if amount >= 99.995 else f"{amount:.2f}"
 
 

@@ -98,6 +98,16 @@ def test_what_is_left_is_as_long_as_what_is_done_was_and_unknown_before(clock):
     assert progress.lines()[0].endswith("about 0:00 to go")
 
 
+def test_what_is_done_once_is_no_measure_of_the_rest(clock):
+    progress = Progress(2.0, stream=Stream(), clock=clock)
+    progress.begin("a")
+    clock.now += 50
+    progress.prepared()
+    clock.now += 5
+    progress.end()
+    assert progress.expected_s(1) == 5.0
+
+
 def test_steps_end_one_another(clock):
     progress = Progress(4.0, stream=Stream(), clock=clock)
     for what, work in (("a", 1.0), ("b", 3.0)):

@@ -608,6 +608,9 @@ def test_a_dry_run_loads_nothing(tmp_path):
         "    assert main(['--mode', mode, '--dry-run', '--source', 'synthetic-tiny'], tier_test=None) == 0\n"
         "sys.exit('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    wide = os.environ | {"COLUMNS": "122"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=wide
+    )
     assert done.returncode == 0, done.stderr
     assert "240        4       True    16" in done.stdout
