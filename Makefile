@@ -6,6 +6,7 @@
 # make test-oracles    Qwen3-TTS beside its published package, in an environment of their own
 # make lint    what CI checks before it runs anything
 # make site    the site again, from results that are there
+# make preview    the site on a local port, which its explorer needs; PORT=8081 says which
 # make gate BASE=main    is the working tree slower? HEAD=my-branch, BUDGET=10m, ONLY=TimeDiT say what else
 # make gpu     what the card here does, in twelve minutes, and its calibration; BUDGET=6m for less
 #
@@ -20,6 +21,7 @@ BASE ?= main
 HEAD ?=
 BUDGET ?=
 ONLY ?=
+PORT ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PINS := pyproject.toml constraints.txt
@@ -29,7 +31,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Hundreds of processes start from our modules: the first compiles them for all.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: bench bench-micro test properties test-backends test-oracles lint site gate gpu clean
+.PHONY: bench bench-micro test properties test-backends test-oracles lint site preview gate gpu clean
 
 # A failed cell stops neither the site nor the table, which says why it failed.
 bench: .stamps/bench
@@ -62,7 +64,13 @@ lint: .stamps/test
 	$(BIN)/lint-imports
 
 site: .stamps/bench
+	@test -e .asv/results/benchmarks.json || \
+	    { echo "site: nothing was measured yet; make bench measures HEAD" >&2; exit 1; }
 	$(BIN)/asv publish
+	@echo "site     $(CURDIR)/.asv/html/index.html  (its explorer: make preview)"
+
+preview: .stamps/bench
+	@$(BIN)/python -m scripts.preview $(if $(PORT),--port '$(PORT)')
 
 # Where this ends with 1 or 2, make itself ends with 2: the verdict is the last table's first word.
 gate: .stamps/bench

@@ -2,6 +2,7 @@
 
 python -m acestep                                   # what the card here is: tier, limits, defaults
 python -m acestep --list-devices                    # all devices here, and which of them auto takes
+python -m acestep fits 8                            # does a song fit a card of 8 GB? also fits "RTX 4060"
 python -m acestep generate --example example_05.json
 python -m acestep generate --task cover --src-audio song.flac --dry-run
 python -m acestep create "a sea shanty about maintenance" --json
@@ -22,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from acestep.cli import card, commands
-from acestep.defaults import CHUNK_S, DEFAULT_SEED, EXAMPLE_NAMES
+from acestep.defaults import CHUNK_S, DEFAULT_DURATION_S, DEFAULT_SEED, EXAMPLE_NAMES
 from acestep.gpu_config import GUIDE, POLICIES
 from acestep.lm.backends.registry import BACKENDS
 from acestep.placement import PARTS
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     here = add("card", help="what the card here is, as without a command")
     here.set_defaults(run=lambda options: card.show(options.policy))
     _add_policy(here.add_argument)
+    _fits(add("fits", help="whether a song fits a card that need not be here, and what makes room"))
     _generate(add("generate", help="make music: one of six tasks", parents=[engine]))
     _understand(add("understand", help="metadata, caption and lyrics of audio codes", parents=[engine]))
     _create(add("create", help="a song's description from a few words", parents=[engine]))
@@ -88,8 +90,25 @@ def _parser() -> argparse.ArgumentParser:
 def _engine_flags() -> Parser:
     """What is loaded and where: flags of every command that runs a model."""
     parser = Parser(add_help=False)
-    group = parser.add_argument_group("engine")
-    add, switch = group.add_argument, argparse.BooleanOptionalAction
+    add, switch = parser.add_argument_group("engine").add_argument, argparse.BooleanOptionalAction
+    _add_models(add)
+    add("--lm-backend", default="auto", choices=["auto", *BACKENDS], help="what runs it (the device's)")
+    add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
+    add("--threads", type=whole, help="CPU threads (torch's choice)")
+    places = f"parts on other devices, e.g. dit=cuda:0,lm=cuda:1; of {', '.join(PARTS)}"
+    add("--place", type=named, metavar="PART=DEVICE,..", help=places)
+    add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
+    add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
+    add("--strict", action="store_true", help="refuse what would not be done as it was asked for")
+    add("--no-limits", action="store_true", help="ignore what the card's tier allows")
+    _add_policy(add)
+    add("--json", action="store_true", help="print the record as one JSON line")
+    return parser
+
+
+def _add_models(add: Callable[..., object]) -> None:
+    """Which models, in which format, and whether they wait in host memory."""
+    switch = argparse.BooleanOptionalAction
     add(
         "--source",
         type=named,
@@ -102,30 +121,35 @@ def _engine_flags() -> Parser:
         choices=["auto", *LMS, "none"],
         help="5 Hz language model (the tier's, or the nearest there)",
     )
-    add("--lm-backend", default="auto", choices=["auto", *BACKENDS], help="what runs it (the device's)")
-    add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (%(default)s)")
     add("--dtype", default=AUTO, choices=[AUTO, *DTYPES], help="(%(default)s: what the device multiplies)")
-    add("--threads", type=whole, help="CPU threads (torch's choice)")
     add("--offload", action=switch, help="models in host memory while unused (the tier's)")
     add("--offload-dit", action=switch, help="the DiT as well (the tier's)")
     schemes = ["auto", "none", *QUANTIZATIONS]
     add("--quantization", default="auto", choices=schemes, help="of the DiT's weights (the tier's)")
     schemes = ["none", *LM_QUANTIZATIONS]
     add("--lm-quantization", default="none", choices=schemes, help="of the language model's (%(default)s)")
-    places = f"parts on other devices, e.g. dit=cuda:0,lm=cuda:1; of {', '.join(PARTS)}"
-    add("--place", type=named, metavar="PART=DEVICE,..", help=places)
-    add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
-    add("--graphs", action=switch, help="launch the kernels of a step as one (yes on CUDA, and there only)")
-    add("--strict", action="store_true", help="refuse what would not be done as it was asked for")
-    add("--no-limits", action="store_true", help="ignore what the card's tier allows")
-    _add_policy(add)
-    add("--json", action="store_true", help="print the record as one JSON line")
-    return parser
 
 
 def _add_policy(add: Callable[..., object]) -> None:
     policies = f"whose tiers: {', '.join(POLICIES)} (%(default)s)"
     add("--policy", default=GUIDE, choices=POLICIES, metavar="NAME", help=policies)
+
+
+def _fits(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run_fits)
+    add = parser.add_argument
+    add("card", nargs="+", help='GB of its memory, such as 8, or its name, such as "RTX 4060"')
+    add("--duration", type=number, help=f"seconds of audio ({DEFAULT_DURATION_S:g})")
+    add("--batch-size", type=whole, help="items (1)")
+    _add_models(add)
+    _add_policy(add)
+    add("--json", action="store_true", help="print the answer as one JSON line")
+
+
+def _run_fits(options: argparse.Namespace) -> int:
+    from acestep.costs import fits_command
+
+    return fits_command.run(options)
 
 
 def _generate(parser: argparse.ArgumentParser) -> None:

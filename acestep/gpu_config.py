@@ -7,7 +7,7 @@ too low. One rule for detection, for `MAX_CUDA_VRAM` and for simulated tiers cur
     reported GiB ──snap──▶ nominal class in GB ──▶ tier ──▶ limits and defaults (POLICIES)
 
     >>> describe(Accelerator("cuda", "RTX 4060", 7.66))
-    'RTX 4060: 7.66 GiB → 8 GB class → tier4'
+    'RTX 4060: 7.66 GiB → 8 GB (RTX 4060), tier4'
 
 A policy is a table of tiers:
 
@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from acestep.weights.layout import LM_PREFIX
+from harness import cards
 from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator, snap
 from harness.checks import one_of
 from harness.errors import UsageError
@@ -68,6 +69,11 @@ class GPUConfig:
     compile: bool = True
     lm_backend: str = "vllm"
     class_gb: float = 0.0  # of the card at hand; set by tier_for
+
+    @property
+    def name(self) -> str:
+        """The tier as a reader knows it: by the size of its cards, of which the card at hand is one."""
+        return cards.of_size(self.class_gb) if self.class_gb else self.tier
 
     def of_xl(self) -> GPUConfig:
         """The tier as it holds for an XL DiT: as for any other where it has none."""
@@ -163,6 +169,6 @@ def describe(accelerator: Accelerator, by: str = GUIDE) -> str:
     size = f"{accelerator.name}: {accelerator.memory_gib:.2f} GiB"
     if accelerator.simulated:
         size += f" ({MAX_VRAM_VARIABLE})"
-    of_class = f" → {config.class_gb:g} GB class" if config.class_gb else ""
+    of_class = f"{config.name}, " if config.class_gb else ""
     by_policy = "" if by == GUIDE else f" of {by}"
-    return f"{size}{of_class} → {config.tier}{by_policy}"
+    return f"{size} → {of_class}{config.tier}{by_policy}"

@@ -153,7 +153,7 @@ class Setup:
         crowded = tier.lm_needs_offload if card.device == "cuda" and components.LM not in at else ()
         if chosen and chosen.removeprefix(LM_PREFIX) in crowded:
             if not offload:
-                changes.note("offload_to_cpu", False, True, f"does not hold {chosen} on {tier.tier}")
+                changes.note("offload_to_cpu", False, True, f"does not hold {chosen} on {tier.name}")
             offload = True
         check_source(name, folder, chosen)
         if scheme and chosen:
@@ -231,12 +231,12 @@ class Setup:
         if self.limits is None:
             return "this engine"
         lm = "with" if self.lm_shares else "without"
-        return f"{self.limits.tier} ({self.limits.class_gb:g} GB class, {lm} LM)"
+        return f"{self.limits.name} {lm} LM"
 
 
 def without_xl(tier: GPUConfig) -> str:
     """Why `tier` runs no XL DiT."""
-    return f"is over the limit of {tier.tier}, which has no XL DiT"
+    return f"is over the limit of {tier.name}, which has no XL DiT"
 
 
 def _choose_dit(source: str, choice: str | None, limits: GPUConfig | None, changes: Adjustments) -> str:
@@ -261,7 +261,7 @@ def _choose_quantization(choice: str, card: Accelerator, tier: GPUConfig, notes:
     if reason and choice != AUTO:
         raise MissingPrerequisite(f"quantization: {name} {reason}")
     if reason:
-        notes.append(f"quantization: {name}, the default of {tier.tier}, {reason}; using {NONE}")
+        notes.append(f"quantization: {name}, the default of {tier.name}, {reason}; using {NONE}")
     return None if reason else name
 
 
@@ -330,7 +330,7 @@ def _choose_compile(
     if reason and choice:
         raise MissingPrerequisite(f"compile: {reason}")
     if reason:
-        notes.append(f"compile: the default of {tier.tier} {reason}; nothing is compiled")
+        notes.append(f"compile: the default of {tier.name} {reason}; nothing is compiled")
     return wanted and not reason
 
 

@@ -38,13 +38,13 @@ REQUEST, SHIFT, POLICY, PLACE = "request", "shift", "policy", "place"
 OPTIONS = (
     Option(
         DIT,
-        ("--dit", "--config-path"),
+        ("--dit",),
         f"DiT variants, folders of the source ({DEFAULT_DIT})",
         "FOLDER",
         read=named,
         compared=(DEFAULT_DIT, BASE_DIT, XL_DIT),
     ),
-    Option(LM, ("--lm-model",), "in place of the tier's", allowed=LMS, of_lm=True),
+    Option(LM, ("--lm",), "in place of the tier's", allowed=LMS, of_lm=True),
     Option(DTYPE, ("--dtype",), "number formats (the device's)", allowed=(AUTO, *dtypes.NAMES)),
     Option(
         QUANTIZATION,
@@ -61,7 +61,7 @@ OPTIONS = (
     ),
     Option(
         REQUEST,
-        ("--request", "--example"),
+        ("--example",),
         f"requests, or names of examples/text2music such as {DEFAULT_EXAMPLE} (a short song)",
         "FILE",
         read=named,

@@ -55,7 +55,10 @@ class PeakMemTierXL(PeakMemTier):
 
 
 class TrackTierBoundary(_Tiers):
-    """The smallest card that does without what a variant leaves out, as every larger one tested does."""
+    """The smallest card that does without what a variant leaves out, as every larger one tested does.
+
+    Where no smaller one was tested it is at most that; the record says so (`proven`).
+    """
 
     version = "2"
     params = (VARIANTS[1:], WITH_LM)

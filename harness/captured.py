@@ -82,7 +82,7 @@ class Captured:
         step = Buffered(function, result, *arguments)
         failure = None if bucket in self._met else attempt(step)
         if failure:
-            self._failures[f"{failure.error}: {failure.message}"] = None
+            self._failures[failure.words] = None
             return
         self._met.add(bucket)
         self._graphs.record(key, step)

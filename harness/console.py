@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from harness import interrupts
 from harness.errors import BenchError, UsageError
+from harness.flags import as_typed, spelled, translated
 from harness.text import PLAINLY, harmless
 
 BUG = 4
@@ -61,12 +62,21 @@ def _wide(action: argparse.Action) -> bool:
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError where argparse would print how all of it is used; no path is empty."""
+    """Raises UsageError where argparse would print how all of it is used; no path is empty.
+
+    Each flag has one spelling; the others, of `harness.flags.ALIASES`, are taken for it and not shown.
+    """
 
     def __init__(self, **settings: Any) -> None:
         settings.setdefault("formatter_class", Help)
         super().__init__(**settings)
         self.register("type", Path, lambda text: Path(named(text)))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        words = sys.argv[1:] if args is None else list(args)
+        typed = as_typed(words)
+        with spelled(typed | {f"argument {flag}": f"argument {word}" for flag, word in typed.items()}):
+            return super().parse_known_args(translated(words, self._option_string_actions), namespace)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{' '.join(message.split())}; see --help")
@@ -122,7 +132,13 @@ def run(
         _flush_or_discard()
         say(name, str(error))
         return unwritten
-    except Exception:
+    except Exception as error:
+        from harness.oom import classify
+
+        failure = classify(error)
+        if failure.kind != "other":
+            say(name, f"out of memory: {failure.words}; ask for less at once, or use more of it")
+            return failed
         import traceback
 
         print(harmless(traceback.format_exc(), keep="\n", most=TRACEBACK_CHARS), end="", file=sys.stderr)

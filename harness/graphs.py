@@ -22,6 +22,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from harness.adjustments import Fallback
+from harness.oom import classify
 
 if TYPE_CHECKING:
     import torch
@@ -148,7 +149,8 @@ class Graphs:
         try:
             self._recordings[key] = self._recorder.record(step)
         except RuntimeError as error:
-            self.failure = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            failure = classify(error)
+            self.failure = failure.exception if failure.kind == "other" else f"out of memory: {failure.words}"
             self.drop()
 
     def run(self, key: Hashable, step: Step) -> None:

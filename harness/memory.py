@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 GIB = 2**30
 # A CUDA process holds about this much outside PyTorch's allocator (driver context, kernels, cuBLAS).
 CONTEXT_BYTES = GIB // 2
+CONTEXT_SHARE = 1 / 8  # of a card below 4 GB, which exists only as a scaled-down one
+
+
+def context_within(size_gb: float, of_card: int = CONTEXT_BYTES) -> int:
+    """Bytes of a context on a card that is not here: `of_card`, as far as one of `size_gb` has room for it.
+
+    The allocator's cap leaves it out and the peak adds it back, so that both speak of a card.
+    """
+    return min(of_card, int(size_gb * GIB * CONTEXT_SHARE))
 
 
 def hand_back() -> None:

@@ -1,4 +1,4 @@
-"""Out-of-memory errors: is a failure one, and of which memory?
+"""Out-of-memory errors: is a failure one, of which memory, and what is said of it in words.
 
 Types are asked first, texts second: only `torch.OutOfMemoryError` and `MemoryError` say it by type,
 while PyTorch's CPU and MPS allocators, cuBLAS and mmap all raise a plain RuntimeError. The answer holds
@@ -14,10 +14,11 @@ import gc
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.memory import hand_back
+from harness.memory import GIB, hand_back
+from harness.spans import path_of
 
 Kind = Literal["device", "host", "other"]
 
@@ -39,18 +40,83 @@ DEVICE_PATTERN = re.compile(r"CUDNN_STATUS_\w*ALLOC")
 LOG_TEXTS = ("libgomp: Thread creation failed", "std::bad_alloc", "OpenBLAS error: Memory allocation")
 
 CUDA_ERROR_MEMORY_ALLOCATION = 2
-UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-REQUESTED = re.compile(r"ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
+UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "bytes": 1}
+AMOUNT = r"([\d.]+) (bytes|KiB|MiB|GiB)"
+REQUESTED = re.compile(f"ried to allocate {AMOUNT}")
+FREE, TOTAL = re.compile(f"of which {AMOUNT} is free"), re.compile(f"total capacity of {AMOUNT}")
+# Of an allocator that is held to a part of its card: the part, and what it has reserved of it.
+ALLOWED, ALLOCATED, UNALLOCATED = (
+    re.compile(AMOUNT + text)
+    for text in (" allowed; ", " is allocated by PyTorch", " is reserved by PyTorch but unallocated")
+)
+# What a stage does, where its name does not say it.
+DOING = {
+    "load": "while loading",
+    "offload": "while offloading",
+    "transfer": "while copying between devices",
+    "compile": "while compiling",
+    "other": "between stages",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An exception reduced to what may be kept of it."""
+    """An exception reduced to what may be kept of it.
+
+    Of memory that ran out: how much more was asked for, and was free of how much, as far as it tells.
+    `stage`: the path of the spans that it left, with the outermost first.
+    """
 
     kind: Kind
     error: str
     message: str
     requested_bytes: int | None = None
+    free_bytes: int | None = None
+    total_bytes: int | None = None
+    stage: str = ""
+
+    @property
+    def words(self) -> str:
+        """What to say of it: of memory that ran out `in_words`, else the exception's own message."""
+        if self.kind == "other":
+            return self.message
+        return in_words(self.kind, self.requested_bytes, self.free_bytes, self.total_bytes, self.stage)
+
+    @property
+    def exception(self) -> str:
+        """What it was, for a record."""
+        return f"{self.error}: {self.message}"
+
+
+def in_words(
+    kind: Kind,
+    requested_bytes: int | None = None,
+    free_bytes: int | None = None,
+    total_bytes: int | None = None,
+    stage: str = "",
+) -> str:
+    """That memory ran out: how much more was asked for, in which stage, how much was free of how much.
+
+    What is not known is left out.
+
+    >>> in_words("device", 24 * 2**20, int(23.1 * 2**20), 8 * GIB, "offload")
+    '24 MiB more were asked for while offloading; 23.1 MiB were free of 8 GB'
+    """
+    whose = "" if kind == "device" else " of the host's memory"
+    what = f"{kind} memory ran out" if requested_bytes is None else ""
+    what = what or f"{_amount(requested_bytes or 0)} more{whose} were asked for"
+    first, _, part = stage.partition("/")
+    doing = DOING.get(first, f"in {first}" if first else "")
+    where = f" {doing} {part}".rstrip() if first == "load" else f" {doing}".rstrip()
+    if free_bytes is None:
+        return f"{what}{where}"
+    of_total = f" of {round(total_bytes / GIB, 2):g} GB" if total_bytes else ""
+    return f"{what}{where}; {_amount(free_bytes)} were free{of_total}"
+
+
+def _amount(size_bytes: int) -> str:
+    unit = next((unit for unit, size in UNITS.items() if size_bytes >= size), "bytes")
+    return f"{round(size_bytes / UNITS[unit], 2 if unit == 'GiB' else 1):g} {unit}"
 
 
 def classify(error: BaseException) -> Failure:
@@ -58,8 +124,8 @@ def classify(error: BaseException) -> Failure:
     for link in _chain(error):
         kind = _kind(link)
         if kind != "other":
-            return _failure(kind, link)
-    return _failure("other", error)
+            return replace(_failure(kind, link), stage=path_of(link) or path_of(error))
+    return replace(_failure("other", error), stage=path_of(error))
 
 
 def attempt(work: Callable[[], None], recoverable: bool = True) -> Failure | None:
@@ -111,6 +177,26 @@ def _kind(error: BaseException) -> Kind:
 
 def _failure(kind: Kind, error: BaseException) -> Failure:
     message = str(error).strip()
-    requested = REQUESTED.search(message)
-    requested_bytes = int(float(requested[1]) * UNITS[requested[2]]) if requested else None
-    return Failure(kind, type(error).__name__, message.partition("\n")[0], requested_bytes)
+    free_bytes, total_bytes = _left(message)
+    return Failure(
+        kind,
+        type(error).__name__,
+        message.partition("\n")[0],
+        _bytes(REQUESTED, message),
+        free_bytes,
+        total_bytes,
+    )
+
+
+def _left(message: str) -> tuple[int | None, int | None]:
+    """Bytes that were free, and of how many; under a cap of the allocator's of what it may have."""
+    held = [_bytes(pattern, message) for pattern in (ALLOWED, ALLOCATED, UNALLOCATED)]
+    allowed, allocated, unallocated = held
+    if allowed is None or allocated is None or unallocated is None:
+        return _bytes(FREE, message), _bytes(TOTAL, message)
+    return max(allowed - allocated - unallocated, 0), allowed
+
+
+def _bytes(pattern: re.Pattern[str], message: str) -> int | None:
+    amount = pattern.search(message)
+    return int(float(amount[1]) * UNITS[amount[2]]) if amount else None

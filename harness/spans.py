@@ -12,6 +12,8 @@ them, and `stages + other = wall` by construction. Spans inside a stage (`diffus
                     ...
     times.seconds("diffuse"), times.samples("diffuse/step"), times.stages()
 
+An exception that leaves spans has their names as notes, from the inside out (`path_of`).
+
 With nobody recording, a span is one context-variable read. `observe` is for whoever wants to know what is
 going on now, not what it took; `watch` for whoever looks at something between stages.
 """
@@ -24,6 +26,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 OTHER = "other"
+NOTE = "in span "
 
 
 class Times:
@@ -82,6 +85,12 @@ def stage() -> str:
     """The stage that is being recorded here; empty outside of any."""
     times = _recording.get()
     return times._open[0] if times and times._open else ""
+
+
+def path_of(error: BaseException) -> str:
+    """The path of the spans that `error` has left; empty where it left none."""
+    notes = getattr(error, "__notes__", ())
+    return "/".join(note.removeprefix(NOTE) for note in reversed(notes) if note.startswith(NOTE))
 
 
 _watcher: Callable[[str], None] | None = None
@@ -146,7 +155,9 @@ class span:
             _observer("/".join(times._open))
         self._start = times._clock()
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object = None, error: BaseException | None = None, *_: object) -> None:
+        if isinstance(error, Exception):
+            error.add_note(f"{NOTE}{self._name}")
         times = self._times
         if times is None:
             return

@@ -17,6 +17,8 @@ from harness.errors import UsageError
 from harness.subject import DEFAULT_SEED, Subject
 
 STEPS = 8  # of an iterative sampler, where nobody says how many
+LENGTHS_S = (30.0, 60.0, 120.0, 180.0, 240.0, 360.0, 480.0, 600.0)  # that are tried for the longest song
+BATCHES = (1, 2, 4, 8, 16, 32, 64)  # for the largest batch; the last is the most of a request
 TINY = "synthetic-tiny"  # the source of weights, of every subject, that leaves room on any card
 StandIn = Literal["virtual", "predicted"]
 Value = str | float

@@ -114,7 +114,7 @@ class Progress:
             self._tiles += 1
 
     def _step_down(self, failure: Failure) -> None:
-        reason = f"out of memory with {self._rung} ({failure.error}: {failure.message})"
+        reason = f"out of memory with {self._rung}: {failure.words}"
         self._rung, *self._below = self._below
         self._fallbacks.append(Fallback(self._stage, reason, f"went on with {self._rung}"))
 

@@ -14,7 +14,9 @@ from asv.plugins.regressions import Regressions
 from asv.plugins.summarygrid import SummaryGrid
 from asv.plugins.summarylist import SummaryList
 from asv.publishing import OutputPublisher
+from asv.util import UserError
 
+from harness.errors import MissingPrerequisite
 from scripts.site import bundle, explorer, write
 from scripts.site.page import measured
 
@@ -44,7 +46,10 @@ class Site(OutputPublisher):
         for pattern in STOCK_PAGES:
             for file in html.glob(pattern):
                 file.unlink()
-        site = measured()
+        try:
+            site = measured()
+        except MissingPrerequisite as error:
+            raise UserError(str(error)) from None  # which asv tells in a line
         bundle.install(html)
         published = {
             "project": conf.project, "project_url": "index.html",

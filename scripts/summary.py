@@ -254,10 +254,8 @@ def summary() -> int:
     failed = [one for one in every if one["status"] == "failed"]
     for one in failed:
         terminal.print(harmless(f"failed: {one['cell']}: {one['reason']}"), markup=False, soft_wrap=True)
-    site = harmless(str(SITE.resolve()))
-    terminal.print(
-        f"\nsite     {site}  (asv preview serves it)", highlight=False, markup=False, soft_wrap=True
-    )
+    site = f"{SITE.resolve().as_uri()}  (its explorer: make preview)"
+    terminal.print(f"\nsite     {site}", highlight=False, markup=False, soft_wrap=True)
     return bool(failed)
 
 

@@ -45,7 +45,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 LONGEST = (
     "scripts/test_gate_whole.py", "acestep/diffusion/test_compiling.py", "scripts/test_site.py",
     "acestep/profiler/test_modes.py", "acestep/profiler/test_predicted.py", "tiersim/test_worker.py",
-    "tiersim/test_command.py", "tiersim/test_supervisor.py", "tiersim/test_predictors.py", "test_readme.py",
+    "tiersim/test_command.py", "tiersim/test_supervisor.py", "tiersim/test_predictors.py", "test_commands.py",
     "acestep/cli/test_cli.py", "acestep/test_engine.py", "benchmarks/test_asv.py", "benchmarks/test_cold.py",
     "harness/trace/test_replay.py", "harness/test_quantization.py", "acestep/costs/test_determinism.py",
     "test_kills.py", "test_terminals.py",

@@ -10,14 +10,8 @@ from functools import cache
 from typing import NamedTuple
 
 import pytest
+from commands import PARSERS
 from places import ROOT
-
-import tiersim.__main__
-from acestep import __main__ as acestep_main
-from acestep.costs import __main__ as costs_main
-from acestep.profiler.flags import parser as profiler_parser
-from subjects.qwen3_tts import __main__ as qwen3_tts_main
-from subjects.rvc import __main__ as rvc_main
 
 ACESTEP, COSTS, PROFILER, TIERSIM, TTS, RVC = COMMANDS = (
     *("acestep", "acestep.costs", "profile_inference", "tiersim"),
@@ -47,7 +41,8 @@ RAISED_BY: Mapping[str, tuple[str, ...]] = {
     "subjects/rvc/": (RVC,),
     "tiersim/": (PROFILER, TIERSIM),
 }
-SHOWN = "acestep/cli/card.py"  # lists commands, each of which its own tests run
+# Lists commands, each of which its own tests run, and spellings of the flags of all.
+SHOWN = (ROOT / "acestep/cli/card.py", ROOT / "harness/flags.py")
 OTHERS = re.compile(r"pip install|--porcelain|--untracked-files|--show-toplevel|--no-optional-locks")
 FLAG = re.compile(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*(?![\w-])")
 NAMED = re.compile(r"python -m ([\w.]+) .*")
@@ -94,7 +89,7 @@ def advices() -> list[Advice]:
     return [
         Advice(str(path.relative_to(ROOT)), line, text)
         for path in paths
-        if path != ROOT / SHOWN
+        if path not in SHOWN
         for line, text in texts(path.read_text(encoding="utf-8"))
     ]
 
@@ -109,15 +104,7 @@ def options(parser: argparse.ArgumentParser) -> set[str]:
 
 @cache
 def flags_of(command: str) -> set[str]:
-    parsers = {
-        ACESTEP: acestep_main._parser,
-        COSTS: costs_main.arguments,
-        PROFILER: profiler_parser,
-        TIERSIM: tiersim.__main__.arguments,
-        TTS: qwen3_tts_main.parser,
-        RVC: rvc_main.parser,
-    }
-    return options(parsers[command]())
+    return options(PARSERS[command]())
 
 
 def missing(advice: Advice, raised_by: Mapping[str, tuple[str, ...]] = RAISED_BY) -> list[str]:

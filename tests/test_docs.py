@@ -1,17 +1,22 @@
-"""What a page of the docs points to is there, and every benchmark has a place in one of them."""
+"""What a page points to is there, a link leads to each, and every benchmark has a place in one of them."""
 
 import argparse
 import re
+from collections.abc import Mapping
+from pathlib import Path
 
+import pages
 import pytest
 from places import ROOT
 
 from acestep.profiler.flags import flag_of
 from acestep.profiler.flags import parser as profiler
 from scripts.gate.suites import every
+from scripts.site.page import NAVIGATION
 from subjects.qwen3_tts.__main__ import parser as speech
 from subjects.rvc.__main__ import parser as conversion
 
+README_WORDS = 1000  # and the rest is in docs/
 SUBJECTS = {"qwen3-tts": speech, "rvc": conversion}  # the parsers of their commands
 NAMES = ("performance-plan", *SUBJECTS)
 PAGES = {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in NAMES}
@@ -19,6 +24,51 @@ ROWS = {
     name: re.findall(r"^\| ([QR]\d\d) \| (.*?) \| (.*?) \| (.*?) ?\|$", PAGES[name], re.MULTILINE)
     for name in SUBJECTS
 }
+
+
+def test_the_readme_is_short():
+    assert len(pages.text("README.md").split()) <= README_WORDS
+
+
+def test_the_readme_names_every_page_of_the_site():
+    assert {name for name in NAVIGATION.values() if name not in pages.text("README.md")} == set()
+
+
+def broken(links: list[tuple[Path, str]]) -> list[tuple[Path, str]]:
+    """Those that lead nowhere."""
+    return [
+        (path, anchor)
+        for path, anchor in links
+        if not path.exists() or (anchor and anchor not in pages.anchors(path))
+    ]
+
+
+def reached(start: Path, links: Mapping[Path, list[Path]]) -> set[Path]:
+    """The pages that one comes to from `start`, by links."""
+    seen, ahead = set(), [start]
+    while ahead:
+        page = ahead.pop()
+        if page not in seen:
+            seen.add(page)
+            ahead += links.get(page, [])
+    return seen
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page):
+    assert broken(pages.links(page)) == []
+
+
+def test_a_link_that_leads_nowhere_is_seen():
+    lost = [(ROOT / "docs/nothing.md", ""), (ROOT / "README.md", "nothing")]
+    assert broken([*lost, (ROOT / "README.md", "acestep-bench")]) == lost
+
+
+def test_from_the_readme_one_comes_to_every_page():
+    links = {page: [path for path, _ in pages.links(page)] for page in pages.PAGES}
+    assert reached(pages.README, links) >= {*pages.PAGES}
+    alone = ROOT / "docs/alone.md"
+    assert alone not in reached(pages.README, links | {alone: [pages.README]})
 
 
 def held_by(page: str) -> list[str]:
@@ -69,6 +119,10 @@ def test_what_holds_a_row_is_there(page, suites):
 
 def test_no_benchmark_is_left_out(suites):
     assert suites <= {name for page in NAMES for name in held_by(page)}
+
+
+def test_every_benchmark_is_in_the_table_of_what_there_is(suites):
+    assert suites <= {*pages.spans(pages.section("docs/measuring.md", "What there is"))}
 
 
 @pytest.mark.parametrize(("page", "last"), [("qwen3-tts", "Q52"), ("rvc", "R39")])

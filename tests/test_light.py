@@ -16,6 +16,12 @@ LIGHT = {
     "acestep, of the card": ("from acestep.__main__ import main; main([])", TORCH),
     "acestep --help": ("from acestep.__main__ import main; main(['--help'])", HELP),
     "acestep generate --help": ("from acestep.__main__ import main; main(['generate', '--help'])", HELP),
+    "acestep fits --help": ("from acestep.__main__ import main; main(['fits', '--help'])", HELP),
+    "acestep fits, refused": (
+        "from acestep.__main__ import main; assert main(['fits', 'rtx9999']) == 2\n"
+        "assert main(['fits', '8', '--duration', '900']) == 2",
+        TORCH,
+    ),
     "acestep.costs --help": (
         "from acestep.costs.__main__ import main; main(['--help'])",
         (*HELP, "acestep.costs.command"),

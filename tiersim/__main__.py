@@ -31,10 +31,9 @@ from harness import console
 from harness.cards import DEFAULT
 from harness.console import LISTING, LISTING_HELP, Answer, Parser, named
 from harness.flags import number, spelled, spellings, whole
-from harness.tiers import Option
+from harness.tiers import BATCHES, Option
 from tiersim.case import CAPS, VARIANTS, Case, subject_of
 
-BATCHES = (1, 2, 4, 8)
 DEFAULTS = Case(tier_gb=8)
 FIELDS = {
     "tier_gb": "tiers",
@@ -45,7 +44,7 @@ FIELDS = {
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The flags; both spellings where the profiler has its own."""
+    """The flags."""
     parser = Parser(
         prog="python -m tiersim",
         description="What fits each GPU tier: one generation each, run under its size or predicted.",
@@ -63,7 +62,7 @@ def _add_cases(add: Callable[..., object]) -> None:
     usual = [subject.usual({}, preset) for preset in subject.presets]
     sizes = " ".join(f"{size:g}" for size in subject.tested_gb({}))
     add("--tiers", type=number, nargs="+", metavar="GB", help=sizes)
-    add("--with-lm", "--tier-with-lm", action="store_true", help="load the tier's LM where it has one")
+    add("--with-lm", action="store_true", help="load the tier's LM where it has one")
     add(
         "--lm-backend",
         choices=subject.lm_backends,
@@ -83,7 +82,6 @@ def _add_cases(add: Callable[..., object]) -> None:
     add("--source", type=named, help=sources)
     add(
         "--duration",
-        "--tier-duration",
         type=number,
         nargs="+",
         metavar="S",
@@ -91,10 +89,10 @@ def _add_cases(add: Callable[..., object]) -> None:
     )
     items = ", ".join(f"{of.batch_size} {of.preset}" for of in usual)
     add("--batch-size", type=whole, metavar="N", help=items)
-    add("--steps", "--inference-steps", type=whole, metavar="N", help=f"{DEFAULTS.steps}")
+    add("--steps", type=whole, metavar="N", help=f"{DEFAULTS.steps}")
     add("--seed", type=whole, metavar="N", help=f"{DEFAULTS.seed}")
     add("--repeats", type=whole, default=1, metavar="N", help="runs of each case")
-    add("--skip-compile", "--tier-skip-compile", action="store_true", help="where nothing is quantized")
+    add("--skip-compile", action="store_true", help="where nothing is quantized")
     add("--strict", action="store_true", help="refuse a case over its tier's limits")
     add("--no-limits", action="store_true", help="test a case over its tier's limits")
 
@@ -133,9 +131,10 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_boundaries(add: Callable[..., object]) -> None:
-    add("--boundary", "--tier-boundary", action="store_true", help="all variants, and where each begins")
-    add("--batch-boundary", "--tier-batch-boundary", action="store_true", help="the largest batch")
-    add("--batch-sizes", type=whole, nargs="+", default=BATCHES, metavar="N", help="1 2 4 8")
+    add("--boundary", action="store_true", help="all variants, and where each begins")
+    add("--batch-boundary", action="store_true", help="the largest batch of each card")
+    sizes = " ".join(map(str, BATCHES))
+    add("--batch-sizes", type=whole, nargs="+", default=BATCHES, metavar="N", help=sizes)
     every = "all variants of the models that are compared, with and without a language model"
     add("--matrix", action="store_true", help=every)
     patch = "what predictions support of each tier, as a patch to the subject's table"
@@ -149,7 +148,7 @@ def _add_results(add: Callable[..., object]) -> None:
     add("--baseline", type=Path, metavar="PATH", help="an earlier --out or results file: exit 1 if worse")
     add("--benchmark-output", type=Path, metavar="FILE", help="results, as .json, .csv or .md")
     add("--json-compat", action="store_true", help="a bare list with upstream's field names")
-    add("--dry-run", "--list", action="store_true", help="print what would run")
+    add("--dry-run", action="store_true", help="print what would run")
     add("--wide", action="store_true", help="every column")
     add("--ascii", action="store_true", help="no other characters")
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import cards
 from harness.errors import UsageError
 from harness.records import writer as output
 from harness.records.schema import Item, TierResult
@@ -80,4 +81,5 @@ def _name(item: Item, card: TierResult) -> str:
     lm = item.effective.get("lm")
     lm = with_lm(None if lm is None else str(lm))
     choices = "".join(f", {name} {value}" for name, value in item.requested.get("choices", {}).items())
-    return f"{card.tier_gb:g}GB {card.variant}, {lm}, batch {item.effective.get('batch_size')}{choices}"
+    items = f"batch {item.effective.get('batch_size')}"
+    return f"{cards.of_size(card.tier_gb)} {card.variant}, {lm}, {items}{choices}"

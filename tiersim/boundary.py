@@ -1,8 +1,10 @@
 """Boundaries: the smallest card for each capability (no quantization, no offloading, a batch size).
 
 A card has a capability when it and every larger card tested pass. The first pass from below is no minimum
-while a larger card fails; that is said, as non-monotonic. Only running out of memory is a failure here: a
-crash or a timeout says nothing of the memory a case needs, so it is unknown, and no pass either.
+while a larger card fails; that is said, as non-monotonic. Nor is it one where no smaller card was tried: the
+minimum is at most that, as the largest batch is at least the largest that was tried. Only running out of
+memory is a failure here: a crash or a timeout says nothing of the memory a case needs, so it is unknown, and
+no pass either.
 
     Without INT8 Quantization                       rows that ran unquantized, models parked as usual
     Without CPU Offload (and no quantization)       rows with everything on the card, in bf16
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from harness import cards
 from harness.memory import GIB
 from harness.tiers import TINY, Tier
 from tiersim.case import PREDICTED, Variant, subject_of
@@ -40,50 +43,79 @@ CAPABILITIES: dict[Variant, tuple[str, Callable[[Record], bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Minimum:
-    """What was found of one capability. `record`: of the smallest card that has it, or None.
-
-    `last_failure`: of the largest card below that, or of all, that ran out of memory. `offending`: failures
-    of cards larger than one that passed. `unknown`: cards of which nothing was learned.
-    """
+    """What was learned of the smallest card for `variant`. `cards`: a record of each that ran, ascending."""
 
     variant: Variant
-    record: Record | None
-    last_failure: Record | None
-    offending: tuple[Record, ...]
-    unknown: tuple[Record, ...]
+    cards: tuple[Record, ...]
 
     @property
     def capability(self) -> str:
         return CAPABILITIES[self.variant][0]
 
+    @property
+    def record(self) -> Record | None:
+        """Of the smallest card that passed, as every larger one did."""
+        return self.cards[self._first] if self._first < len(self.cards) else None
+
+    @property
+    def proven(self) -> bool:
+        """Whether a smaller card does not do: the next below was tried, and ran out of memory."""
+        return self.record is not None and self._first > 0 and _out_of_memory(self.cards[self._first - 1])
+
+    @property
+    def last_failure(self) -> Record | None:
+        """Of the largest card below that, or of all, that ran out of memory."""
+        return next(filter(_out_of_memory, reversed(self.cards[: self._first])), None)
+
+    @property
+    def offending(self) -> tuple[Record, ...]:
+        """Failures of cards larger than one that passed."""
+        smallest = next((i for i, card in enumerate(self.cards) if card.status == "ok"), len(self.cards))
+        return tuple(filter(_out_of_memory, self.cards[smallest:]))
+
+    @property
+    def unknown(self) -> tuple[Record, ...]:
+        """Cards of which nothing was learned."""
+        return tuple(card for card in self.cards if card.unknown)
+
+    @property
+    def _first(self) -> int:
+        failed = (i for i, card in enumerate(self.cards) if card.status != "ok")
+        return max(failed, default=-1) + 1
+
+    def __str__(self) -> str:
+        if self.record is None:
+            return "none that was tried" if self.cards else "N/A"
+        return f"{'' if self.proven else '≤ '}{cards.of_size(self.record.requested.tier_gb)}"
+
+    @property
+    def basis(self) -> str:
+        """Why it is no more than a bound; empty where it is the minimum."""
+        if self.record is None or self.proven:
+            return ""
+        below = self.cards[self._first - 1] if self._first else None
+        unknown = f"of {cards.of_size(below.requested.tier_gb)} nothing was learned" if below else ""
+        return unknown or "the smallest tried"
+
 
 def minima(records: Iterable[Record]) -> list[Minimum]:
-    """The minimum of every capability, from whatever rows show it; skipped rows show nothing."""
-    ran = [record for record in records if record.status != "skip"]
-    return [_minimum(variant, filter(shows, ran)) for variant, (_, shows) in CAPABILITIES.items()]
+    """The minimum of every capability, from whatever rows show it."""
+    listed = list(records)
+    return [minimum(variant, filter(shows, listed)) for variant, (_, shows) in CAPABILITIES.items()]
 
 
-def _minimum(variant: Variant, records: Iterable[Record]) -> Minimum:
-    cards = _worst_of_each(records, lambda r: r.requested.tier_gb)
-    passed = [card.status == "ok" for card in cards]
-    first = next((i for i in range(len(cards)) if all(passed[i:])), len(cards))
-    failures = [i for i, card in enumerate(cards) if _out_of_memory(card)]
-    below = [i for i in failures if i < first]
-    return Minimum(
-        variant=variant,
-        record=cards[first] if first < len(cards) else None,
-        last_failure=cards[below[-1]] if below else None,
-        offending=tuple(cards[i] for i in failures if any(passed[:i])),
-        unknown=tuple(card for card in cards if card.unknown),
-    )
+def minimum(variant: Variant, records: Iterable[Record]) -> Minimum:
+    """The minimum of cases that differ in the card alone; skipped rows show nothing."""
+    ran = (record for record in records if record.status != "skip")
+    return Minimum(variant, tuple(_worst_of_each(ran, lambda r: r.requested.tier_gb)))
 
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
     """How large a batch one card takes: `best` passed, 0 if not even one item did.
 
-    `stopped`: the record that ended the climb, None at the top. `roomy`: the largest batch that left some of
-    the card free and is proven so.
+    `stopped`: the record that ended the climb; None where the largest that was tried fits, so that the
+    maximum is not known. `roomy`: the largest batch that left some of the card free and is proven so.
     """
 
     tier_gb: float
@@ -95,13 +127,13 @@ class Ladder:
     stopped: Record | None
 
     def __str__(self) -> str:
-        if self.stopped is None or self.fell:
+        if self.fell:
             return str(self.best or "FAIL")
-        return f"≥{self.best} (stopped: {self.stopped.status})"
+        return f"≥ {self.best}{f' (stopped: {self.stopped.status})' if self.stopped else ''}"
 
     @property
     def fell(self) -> bool:
-        """Whether memory ended it, and not something else or the last of the batches."""
+        """Whether memory ended it, so that there is a maximum: not something else, nor the last batch."""
         return self.stopped is not None and _out_of_memory(self.stopped)
 
 
@@ -150,7 +182,6 @@ class BatchLimit:
     """What a tier allows beside what was found: `configured, measured` for each, and what to change."""
 
     tier_gb: float
-    tier: str
     alone: str
     with_lm: str
     suggestion: str
@@ -166,7 +197,6 @@ def batch_limits(ladders: Iterable[tuple[Ladder, Ladder | None]]) -> list[BatchL
         limits.append(
             BatchLimit(
                 tier_gb=alone.tier_gb,
-                tier=tier.name,
                 alone=f"{tier.max_batch}, found {alone}",
                 with_lm=f"{tier.max_batch_with_lm}, found {lm}" if lm else "N/A",
                 suggestion=", ".join(filter(None, changes)) or "OK",

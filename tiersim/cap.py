@@ -148,6 +148,6 @@ def _can_allocate(device: str, size_bytes: int) -> bool:
     except (RuntimeError, MemoryError) as error:
         failure = classify(error)
         if failure.kind != ("host" if device == "cpu" else "device"):
-            raise CapError(f"the cap could not be tried: {failure.message}") from None
+            raise CapError(f"the cap could not be tried: {failure.words}") from None
         return False
     return True

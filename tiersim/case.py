@@ -13,14 +13,14 @@ import os
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from harness import accelerators, registry
+from harness import accelerators, cards, registry
 from harness.accelerators import MAX_GB, MAX_VRAM_VARIABLE, Accelerator, snap
 from harness.adjustments import Adjustment
 from harness.cards import MIB, Card
 from harness.checks import one_of
 from harness.dtypes import AMPERE, BF16
 from harness.errors import UsageError
-from harness.memory import CONTEXT_BYTES, GIB
+from harness.memory import CONTEXT_BYTES, GIB, context_within
 from harness.subject import DEFAULT_DURATION_S, DEFAULT_PRESET, DEFAULT_SEED
 from harness.tiers import STEPS, Target, Tier, TierSubject, Value, tier_subject
 
@@ -33,9 +33,6 @@ DEVICE_OF: dict[str, str] = {"cuda": "cuda", "mps": "mps", "host": "cpu", "virtu
 MAX_TIMEOUT_S = 7 * 24 * 3600.0
 CAPS = ("auto", *DEVICE_OF)
 CAP_ON = {"cuda": "cuda", "mps": "mps", "cpu": "virtual"}  # what auto takes
-
-# The allocator's cap leaves the context out and the reported peak adds it back, so that both speak of a card.
-CONTEXT_SHARE = 1 / 8  # of a card below 4 GB, which exists only as a scaled-down one
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +259,7 @@ def _target(case: Case, kind: CapKind, accelerator: Accelerator) -> Target:
 def _context_bytes(case: Case, kind: CapKind) -> int:
     """What a card's driver keeps for itself."""
     if kind in ("virtual", PREDICTED):
-        of_card = case.card.context_bytes if case.card else CONTEXT_BYTES
-        return min(of_card, int(case.tier_gb * GIB * CONTEXT_SHARE))
+        return context_within(case.tier_gb, case.card.context_bytes if case.card else CONTEXT_BYTES)
     return CONTEXT_BYTES if kind == "cuda" else 0
 
 
@@ -272,7 +268,7 @@ def _why_not(
 ) -> str | None:
     """Why the card cannot run the case, or None."""
     if case.lm and not tier.has_lm:
-        return f"{tier.name} has no language model"
+        return f"the tier of {cards.of_size(tier.class_gb)} has no language model"
     if kind not in ("virtual", PREDICTED) and tier.class_gb > snap(accelerator.memory_gib):
         return f"exceeds device: {accelerator.name} has {accelerator.memory_gib:.1f} GiB"
     if case.tier_gb * GIB <= context_bytes:

@@ -47,7 +47,14 @@ class CaseRunner:
                 missing.append(plan)
         if missing:
             self._runner(missing, lambda record: self._take(record, plan_of[record.key], new=True))
-        return [replace(self.records[plan.key], requested=plan.requested) for plan in plans]
+        return list(map(self._of, plans))
+
+    def so_far(self, plans: Sequence[Plan]) -> list[Record]:
+        """The same of those plans that have run."""
+        return [self._of(plan) for plan in plans if plan.key in self.records]
+
+    def _of(self, plan: Plan) -> Record:
+        return replace(self.records[plan.key], requested=plan.requested)
 
     def _take(self, record: Record, plan: Plan, *, new: bool = False) -> None:
         self.records[record.key] = record

@@ -16,11 +16,12 @@ from harness.cards import Card
 from harness.checks import within
 from harness.errors import UsageError
 from harness.files import writable
-from harness.records import forms
 from harness.records import writer as output
 from harness.records.schema import Header, Profile
 from harness.text import harmless
+from harness.tiers import BATCHES
 from tiersim import baseline, boundary, document, html, matrix, picture, pool, suggest, sweep
+from tiersim.answer import Answer, answer, largest_batches
 from tiersim.case import PREDICTED, Plan, here, resolve, subject_of
 from tiersim.case_runner import CaseRunner, Runner
 from tiersim.fits import FitMatrix, fit_matrix
@@ -31,12 +32,14 @@ from tiersim.progress import Progress
 from tiersim.protocol import Exit
 from tiersim.record import Record
 from tiersim.results import Results, write
+from tiersim.summary import summary
 from tiersim.tables import Report
 
 FAILED = 1
-MAX_REPEATS, MAX_BATCH, MAX_JOBS = 100, 64, 1024
+MAX_REPEATS, MAX_BATCH, MAX_JOBS = 100, BATCHES[-1], 1024
 NO_TERMINAL = (10_000, 24)  # what is redirected has room for every line
 FILE_COLUMNS = 100
+SUGGESTED = "What predictions support of each tier"
 
 
 @dataclass
@@ -44,8 +47,10 @@ class Findings:
     """What a run comes to: what there is to report, and whether something is worse than it should be."""
 
     tables: list[Callable[[Report], str]] = field(default_factory=list)
+    largest: list[str] = field(default_factory=list)
     worse: bool = False
     fits: FitMatrix | None = None
+    answer: Answer = field(default_factory=lambda: Answer("nothing ran"))
 
 
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
@@ -82,9 +87,11 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
             records = list(case_runner.records.values())
             cells = [plan for series in listed for plan in series.cells]
             findings.fits = fit_matrix(cells, case_runner.records)
+            findings.answer = answer(case_runner.so_far(cells), findings.largest)
             if results:
                 _conclude(results, header, records, findings)
-    print("\n\n".join([report.footer(records), *(table(report) for table in findings.tables)]))
+    ends = [report.footer(records), report.answer(findings.answer)]
+    print("\n\n".join([*ends, *(table(report) for table in findings.tables)]))
     if svg_file:
         _draw(svg_file, header, records, findings.fits)
         print(f"\npicture  {harmless(str(options.svg))}")
@@ -114,7 +121,8 @@ def _suggest(options: argparse.Namespace, card: Card | None, argv: Sequence[str]
         found = suggest.findings(sizes, case_runner.run)
         if results:
             plans = [resolve(record.requested) for record in case_runner.records.values()]
-            _conclude(results, document.header(plans, argv), [*case_runner.records.values()], Findings())
+            findings = Findings(answer=Answer(SUGGESTED, largest=tuple(suggest.evidence(found))))
+            _conclude(results, document.header(plans, argv), [*case_runner.records.values()], findings)
     print(suggest.report(found))
     return 0
 
@@ -223,7 +231,9 @@ def _find(options: argparse.Namespace, series: Series, case_runner: CaseRunner, 
     if options.batch_boundary:
         ladders = boundary.ladders(sweep.climb(series.rungs, case_runner.run))
         limits = boundary.batch_limits(ladders)
-        findings.tables.append(lambda report: report.batches(ladders, limits, conditions))
+        tried = f"{conditions}, batches of {' '.join(map(str, sorted({*options.batch_sizes})))}"
+        findings.largest += largest_batches(ladders)
+        findings.tables.append(lambda report: report.batches(ladders, limits, tried))
 
 
 def _compare(case_runner: CaseRunner, before: Sequence[output.Item], findings: Findings) -> None:
@@ -244,9 +254,8 @@ def _conclude(results: Results, header: Header, records: Sequence[Record], findi
     report = Report(FILE_COLUMNS, predicted=header.device == PREDICTED)
     tables = [table(report) for table in findings.tables]
     profile = Profile(run=header, items=tuple(map(document.item, records)))
-    blocks = "".join(map(forms.fenced, tables))
-    write(results.summary, forms.markdown(profile) + blocks.encode())
-    write(results.page, html.page(header, records, tables, findings.fits).encode())
+    write(results.summary, summary(findings.answer, profile, tables))
+    write(results.page, html.page(header, records, tables, findings.fits, findings.answer).encode())
 
 
 def _draw(path: Path, header: Header, records: Sequence[Record], matrix: FitMatrix) -> None:

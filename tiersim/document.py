@@ -44,6 +44,7 @@ def item(record: Record) -> Item:
         rtf=record.wall_s / audio_s if record.wall_s is not None and audio_s else None,
         fallbacks=record.fallbacks,
         warnings=(*departures(record), *throttled(record)),
+        exception=record.exception or UNSET,
     )
 
 

@@ -32,6 +32,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Remainder = Annotated[float, Meta(ge=-1e-3, le=1e9)]  # seconds; a difference of sums rounds below zero, too
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # bytes that need not be there
 Amount = Count | Annotated[float, Meta(ge=0, le=1e18)]
 
 
@@ -90,7 +91,9 @@ class Failure(_Event):
     kind: NotRequired[str]
     error: str
     message: str
-    requested_bytes: NotRequired[Annotated[int, Meta(ge=0, le=2**63 - 1)] | None]
+    requested_bytes: NotRequired[Size | None]
+    free_bytes: NotRequired[Size | None]
+    total_bytes: NotRequired[Size | None]
     generation_peak_bytes: NotRequired[Bytes | None]  # None: it never came to that
     load_peak_bytes: NotRequired[Bytes]
     peak_source: NotRequired[str]

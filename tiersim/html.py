@@ -1,4 +1,6 @@
-"""A run as one HTML file: the fit matrix, the tables, and the memory of each case over time under its cap.
+"""A run as one HTML file: the answer, the fit matrix, and of each case the memory over time under its cap.
+
+What each case did is folded; a link to it, as from its cell of the matrix, opens it in the browser.
 
 Nothing is loaded from elsewhere and nothing is a script, so the file can be mailed. Every text is escaped:
 what a worker printed or a model wrote stays text.
@@ -10,10 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import cards
 from harness.chart import Chart, size
 from harness.page import render
 from harness.records.schema import Header
 from tiersim import picture
+from tiersim.answer import HEADS as ANSWER_HEADS
+from tiersim.answer import Answer
 from tiersim.case import subject_of
 from tiersim.fits import FitMatrix
 from tiersim.notes import basis, chosen, label, lm_size, notes, of_process, predicted_on, with_lm
@@ -21,12 +26,18 @@ from tiersim.record import Record
 
 TEMPLATE = Path(__file__).with_name("page.html")
 NUMERIC = ("Batch", "Duration", "Peak", "Wall")
+NOTHING = Answer("nothing ran")
 
 
 def page(
-    header: Header, records: Sequence[Record], tables: Sequence[str] = (), matrix: FitMatrix | None = None
+    header: Header,
+    records: Sequence[Record],
+    tables: Sequence[str] = (),
+    matrix: FitMatrix | None = None,
+    answer: Answer = NOTHING,
 ) -> str:
-    """The whole document. `tables`: what was printed at the end, shown as it was. `matrix`: of records."""
+    """The whole document. `tables`: what was printed at the end, shown as it was. `matrix`, `answer`: of
+    `records`."""
     predicted = any(record.requested.card for record in records)
     title = "Tier test, predicted" if predicted else "Tier test"
     links = {record.key: f"#case{number}" for number, record in enumerate(records)}
@@ -35,6 +46,8 @@ def page(
         TEMPLATE,
         title=title,
         heading=title,
+        answer=answer,
+        answer_heads=ANSWER_HEADS,
         facts=" · ".join((*predicted_on(records), *_facts(header))),
         heads=list(cases[0]["cells"]) if cases else [],
         numeric=NUMERIC,
@@ -46,8 +59,8 @@ def page(
 
 def _facts(header: Header) -> tuple[str, ...]:
     commit = f"{header.commit[:12]}{' and changes' if header.dirty else ''}" if header.commit else "no commit"
-    cards = ", ".join(gpu.name for gpu in header.machine.gpus if gpu.name)
-    where = cards or header.machine.cpu or "unknown processor"
+    gpus = ", ".join(gpu.name for gpu in header.machine.gpus if gpu.name)
+    where = gpus or header.machine.cpu or "unknown processor"
     torch = f"torch {header.versions.get('torch', 'unknown')}"
     started = f"{header.started_utc:%Y-%m-%d %H:%M} UTC"
     return commit, header.source, header.dit, where, torch, started
@@ -74,7 +87,7 @@ def _case(record: Record) -> dict[str, Any]:
             filter(
                 None,
                 (
-                    f"{requested.tier_gb:g}GB {requested.variant}",
+                    f"{cards.of_size(requested.tier_gb)}, {requested.variant}",
                     with_lm(record.lm),
                     f"batch {batch}",
                     chosen(requested),
@@ -83,7 +96,7 @@ def _case(record: Record) -> dict[str, Any]:
         ),
         "facts": " · ".join(facts),
         "chart": chart,
-        "log": record.log,
+        "log": "\n".join(filter(None, (record.exception, record.log))),
     }
 
 
@@ -91,8 +104,7 @@ def _cells(record: Record) -> dict[str, str]:
     """A row of the table of cases."""
     about = "~ " if record.requested.card else ""
     return {
-        "VRAM": f"{record.requested.tier_gb:g}GB",
-        "Tier": record.tier,
+        "Card": cards.of_size(record.requested.tier_gb),
         "Variant": record.requested.variant,
         "LM": lm_size(record.lm),
         "Batch": str(record.effective.batch_size),

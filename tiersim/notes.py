@@ -50,6 +50,12 @@ def chosen(case: Case, *, but: str = "") -> str:
     )
 
 
+def asked(case: Case) -> str:
+    """What a case asks for, but for its card, its variant and its language model."""
+    items = f"batch {case.batch_size}" if case.batch_size > 1 else ""
+    return ", ".join(filter(None, (chosen(case), f"{case.duration_s:g} s", items)))
+
+
 def departures(record: Record) -> tuple[str, ...]:
     """In what a run differed from what was asked for: adjusted, not to be had here, or fallen back from."""
     planned, real = record.lm_backend, record.environment.get("lm_backend")

@@ -11,17 +11,21 @@ nothing was allocated.
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import Any
 
 from harness.errors import BenchError
 from harness.memory import GIB
+from harness.oom import classify, in_words
 from harness.trace.cost import LOADING, Cost
 from tiersim.case import PREDICTED, Case, Plan, resolve, subject_of
 from tiersim.events import Event
-from tiersim.journal import thinned
+from tiersim.journal import SAMPLES, thinned
 from tiersim.record import Cap, Record, Sample
 from tiersim.run import record_of
 from tiersim.telemetry import Reporter
@@ -48,16 +52,19 @@ def predict_plan(plan: Plan, on_event: Callable[[Event], object] = lambda event:
         with Reporter(lambda event, **more: on_event({"event": event, **more}), plan.requested.steps):
             cost = _cost(plan)
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:REASON_CHARS]
+        failed = classify(error)
+        reason = failed.words if failed.kind != "other" else f"{failed.error}: {' '.join(str(error).split())}"
         failure = {
             "exit_code": error.exit_code if isinstance(error, BenchError) else None,
             "process_s": time.monotonic() - started_s,
             "log": traceback.format_exc(),
         }
-        return record_of(plan, "error", reason, failure)
+        return record_of(plan, "error", reason[:REASON_CHARS], failure)
     figures = _figures(plan, cost) | {"process_s": time.monotonic() - started_s}
-    if cost.ended:
-        return record_of(plan, "oom", str(cost.ended), figures)
+    if ended := cost.ended:
+        card_bytes = int(plan.requested.tier_gb * GIB)
+        reason = in_words("device", ended.segment_bytes, ended.free_bytes, card_bytes, ended.stage)
+        return record_of(plan, "oom", reason, figures | {"exception": str(ended)})
     return record_of(plan, "ok", "", figures)
 
 
@@ -91,6 +98,13 @@ def _figures(plan: Plan, cost: Cost) -> dict[str, Any]:
         },
         "counts": cost.counts,
         "fallbacks": cost.fallbacks,
-        "timeline": thinned([Sample(s.t_ps * PS, s.stage, s.reserved_bytes) for s in fullest.samples]),
+        "timeline": timeline([Sample(s.t_ps * PS, s.stage, s.reserved_bytes) for s in fullest.samples]),
         "stage_peaks_bytes": peaks,
     }
+
+
+def timeline(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """About as many of `samples` as a record has, and of each stage one at least, however few it has."""
+    stages = [list(run) for _, run in groupby(samples, key=attrgetter("phase"))]
+    shares = [math.ceil(SAMPLES * len(run) / len(samples)) for run in stages]
+    return tuple(chain.from_iterable(map(thinned, stages, shares)))

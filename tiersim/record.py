@@ -46,7 +46,7 @@ class Record:
     `generation_peak_bytes` are the plain readings. `process`: the most that host and driver counted of the
     worker, by stage, too; `telemetry`: of its card, None without one. `wall_s` is the generation,
     `process_s` the whole process. `exit_code` is negative for a signal and None for a skipped case. `log` is
-    the end of the worker's output.
+    the end of the worker's output, `exception` what it raised where `reason` says that in other words.
     """
 
     status: Status
@@ -87,6 +87,7 @@ class Record:
     process: ProcessMemory | None = None
     stage_processes: Mapping[str, ProcessMemory] = field(default_factory=dict)
     telemetry: Telemetry | None = None
+    exception: str = ""
 
     @property
     def failed(self) -> bool:

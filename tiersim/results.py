@@ -2,8 +2,8 @@
 
     DIR/cases/<key>.json    a record; the key is the case, the code, the weights and the machine
     DIR/results.json        all of a run in the profiler's format, a baseline for the next one
-    DIR/summary.md          the same as tables
-    DIR/report.html         the same with each case's memory over time
+    DIR/summary.md          the answer, then the same as tables
+    DIR/report.html         the answer, the fit matrix, and each case's memory over time
 
 One run writes here at a time. One that is killed, however suddenly, is taken up where it was by the same
 command.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -29,6 +28,7 @@ from harness.records.writer import read
 from harness.trace import calibration
 from tiersim.case import Plan
 from tiersim.record import Record, Status
+from tiersim.summary import is_summary
 
 Rerun = Literal["failed", "all"]
 RERUNS: tuple[Rerun, ...] = ("failed", "all")
@@ -51,7 +51,9 @@ class Results:
         self._lock = ExitStack()
         try:
             self._cases.mkdir(parents=True, exist_ok=True)
-            self.summary = writable("out", summary, partial(only_shown, summary))
+            self.summary = writable(
+                "out", summary, lambda head: is_summary(head) or only_shown(summary, head)
+            )
             self.page = writable("out", page, is_page)
             self._lock.enter_context(held(lock_of(self._cases)))
         except BlockingIOError:
@@ -94,7 +96,7 @@ def _plain(record: Record) -> dict[str, Any]:
     """A record as plain values; what a case does not choose, or its machine not tell, is left out, as before
     there was such a thing."""
     values = msgspec.to_builtins(record)
-    for name in ("process", "stage_processes", "telemetry"):
+    for name in ("process", "stage_processes", "telemetry", "exception"):
         if not values[name]:
             del values[name]
     for case in (values["requested"], values["effective"]):

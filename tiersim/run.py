@@ -16,7 +16,7 @@ from tiersim.events import Event
 from tiersim.journal import thinned
 from tiersim.record import Cap, Record, Status
 from tiersim.supervisor import WORKER, supervise
-from tiersim.verdict import Outcome, judge
+from tiersim.verdict import Outcome, judge, raised
 
 
 def run_case(case: Case, **options: Any) -> Record:
@@ -47,8 +47,8 @@ def run_plan(
     if plan.skip:
         return record_of(plan, "skip", plan.skip, {})
     outcome = supervise(plan, worker, environ=environ, on_event=on_event, cancelled=cancelled)
-    measured = _measured(plan, outcome)
-    status, reason = judge(outcome)
+    status, reason = judge(outcome, int(plan.requested.tier_gb * GIB))
+    measured = _measured(plan, outcome) | {"exception": raised(outcome, status)}
     if status == "ok" and (excess := _excess(plan, measured)):
         status, reason = "host-oom" if plan.cap_kind == "host" else "oom", excess
     refused = outcome.journal.refused

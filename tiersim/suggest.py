@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from harness import cards
 from harness.memory import GIB
-from harness.tiers import Supported, Tier
+from harness.tiers import BATCHES, LENGTHS_S, Supported, Tier
 from tiersim.boundary import MOST_OF_CARD
 from tiersim.case import VARIANTS, Case, Plan, Variant, resolve, subject_of
 from tiersim.notes import basis, chosen, with_lm
 from tiersim.record import Record
 
-LENGTHS_S = (30.0, 60.0, 120.0, 180.0, 240.0, 360.0, 480.0, 600.0)
-BATCHES = (1, 2, 4, 8)
 LIMITS = (
     f"supported is what reserves at most {MOST_OF_CARD:.0%} of the card and falls back from nothing",
     "holds for this card, source, choice and preset; lengths and batches in between were not tried",
@@ -150,7 +149,7 @@ def report(found: Sequence[Finding]) -> str:
     """The evidence, as comments, and the patch: what `git apply` takes."""
     records = [record for finding in found for record in finding.shown]
     rests_on = sorted({basis(record) for record in records if record.status != "skip"})
-    lines = [*rests_on, *LIMITS, *(line for finding in found for line in _evidence(finding))]
+    lines = [*rests_on, *LIMITS, *evidence(found)]
     subject = subject_of(found[0].case)
     patch = subject.patch([finding.supported for finding in found])
     if not patch:
@@ -158,15 +157,27 @@ def report(found: Sequence[Finding]) -> str:
     return "\n".join([*(f"# {line}" for line in lines), patch]).rstrip("\n")
 
 
+def evidence(found: Iterable[Finding]) -> list[str]:
+    """What the patch rests on, line by line."""
+    return [line for finding in found for line in _evidence(finding)]
+
+
 def _evidence(finding: Finding) -> list[str]:
     """What a tier's part of the patch rests on, a line for each of its figures."""
     case, tier = finding.case, finding.tier
     choices = chosen(case)
-    lines = [f"{tier.name} ({case.tier_gb:g} GB){f', {choices}' if choices else ''}"]
+    lines = [f"{cards.of_size(case.tier_gb)}, {tier.name}{f', {choices}' if choices else ''}"]
     settings = f"{finding.variant} settings hold" if finding.variant else "no settings hold"
     lines += [f"  {settings} {_figures(record)}" for record in finding.shown]
-    lines += [f"  at most {_figures(record)}" for record in (finding.alone, finding.with_lm) if record]
-    return lines
+    largest = filter(None, (finding.alone, finding.with_lm))
+    return lines + [f"  the most: {_figures(record)}{_open(record.requested)}" for record in largest]
+
+
+def _open(case: Case) -> str:
+    """What of a case is the largest that was tried, so that the card's own limit is not known."""
+    largest = [f"{case.duration_s:g} s"] if case.duration_s >= LENGTHS_S[-1] else []
+    largest += [f"batch {case.batch_size}"] if case.batch_size >= BATCHES[-1] else []
+    return f"; {' and '.join(largest)}: the most of a request, not of the card" if largest else ""
 
 
 def _figures(record: Record) -> str:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from harness import cards
 from harness.memory import GIB
 from harness.subject import DEFAULT_PRESET
 from harness.text import PLAINLY, harmless, wrapped
+from tiersim.answer import Answer
 from tiersim.boundary import BatchLimit, Ladder, Minimum
 from tiersim.case import Plan, Settings, subject_of
 from tiersim.notes import NONE, chosen, label, lm_size, notes, predicted_on
@@ -40,45 +42,45 @@ class Layout:
 
 TIERS = Layout(
     "TIER TEST RESULTS",
-    (2, 10, 21, 29, 40, 50, 63),
-    ("VRAM", "Tier", "LM", "Duration", "Status", "Peak VRAM", "Notes"),
+    (2, 21, 29, 40, 50, 63),
+    ("Card", "LM", "Duration", "Status", "Peak VRAM", "Notes"),
     78,
 )
 PREDICTED_TIERS = Layout(
     "TIER TEST RESULTS",
-    (2, 9, 20, 26, 36, 47, 58, 68),
-    ("VRAM", "Tier", "LM", "Duration", "Status", "Peak VRAM", "Roofline", "Notes"),
+    (2, 20, 26, 36, 47, 58, 68),
+    ("Card", "LM", "Duration", "Status", "Peak VRAM", "Roofline", "Notes"),
     78,
 )
 WIDE = Layout(
     "TIER TEST RESULTS",
-    (2, 10, 21, 33, 38, 47, 56, 65, 71, 78, 85, 91, 100, 110, 121, 134),
+    (2, 21, 32, 44, 49, 58, 67, 76, 82, 89, 96, 102, 111, 121, 132, 145),
     (
-        *("VRAM", "Tier", "Variant", "LM", "LM Model", "Backend", "Offload", "Quant", "Batch"),
+        *("Card", "Tier", "Variant", "LM", "LM Model", "Backend", "Offload", "Quant", "Batch"),
         *("Init", "Gen", "Wall(s)", "Peak(GB)", "Status", "Cap", "Notes"),
     ),
-    160,
+    171,
 )
 PLANS = Layout(
     "TIER TEST CASES",
-    (2, 10, 21, 33, 39, 50, 57, 64, 73, 79, 88, 96, 105),
+    (2, 21, 33, 39, 50, 57, 64, 73, 79, 88, 96, 105),
     (
-        *("VRAM", "Tier", "Variant", "LM", "Duration", "Batch", "Steps", "Offload", "Quant", "Compile"),
+        *("Card", "Variant", "LM", "Duration", "Batch", "Steps", "Offload", "Quant", "Compile"),
         *("Graphs", "Cap", "Notes"),
     ),
     120,
 )
-MINIMA = Layout("BOUNDARY ANALYSIS", (2, 50, 62), ("Capability", "Min Tier", "VRAM"), 78)
+MINIMA = Layout("BOUNDARY ANALYSIS", (2, 50), ("Capability", "Least Card"), 78)
 BATCHES = Layout(
     "BATCH BOUNDARY SUMMARY",
-    (2, 9, 20, 39, 50, 71),
-    ("VRAM", "Tier", "Max Batch (no LM)", "Peak VRAM", "Max Batch (with LM)", "Peak VRAM"),
+    (2, 20, 39, 50, 71),
+    ("Card", "Max Batch (no LM)", "Peak VRAM", "Max Batch (with LM)", "Peak VRAM"),
     78,
 )
 LIMITS = Layout(
     "CONFIGURED LIMITS",
-    (2, 10, 21, 36, 51),
-    ("VRAM", "Tier", "no LM", "with LM", "Suggestion"),
+    (2, 21, 36, 51),
+    ("Card", "no LM", "with LM", "Suggestion"),
     78,
 )
 
@@ -114,10 +116,13 @@ class Report:
             totals += f", preset {preset}"
         return self._plain("\n".join([totals, *(self._prose(0, cap) for cap in _caps(records))]))
 
+    def answer(self, answer: Answer) -> str:
+        """What the cases come to, line by line."""
+        return self._plain("\n".join(self._prose(0 if first else 2, line) for first, line in answer.text))
+
     def minima(self, minima: Sequence[Minimum], conditions: str) -> str:
         """Per capability the smallest card that has it, what speaks against it, and what it holds for."""
-        rows = [(m.capability, m.record.tier, _size(m.record)) if m.record else (m.capability, "N/A", "N/A")
-                for m in minima]  # fmt: skip
+        rows = [(minimum.capability, str(minimum)) for minimum in minima]
         facts = [
             line for m in minima for line in (f"  {m.capability}", *(self._prose(4, f) for f in _findings(m)))
         ]
@@ -129,10 +134,9 @@ class Report:
     ) -> str:
         """Per card the largest batch without and with a language model, then what its tier allows."""
         rows = [
-            (_gb(alone.tier_gb), alone.tier.name, *_ladder_cells(alone), *_ladder_cells(lm))
-            for alone, lm in ladders
+            (cards.of_size(alone.tier_gb), *_ladder_cells(alone), *_ladder_cells(lm)) for alone, lm in ladders
         ]
-        compared = [(_gb(of.tier_gb), of.tier, of.alone, of.with_lm, of.suggestion) for of in limits]
+        compared = [(cards.of_size(of.tier_gb), of.alone, of.with_lm, of.suggestion) for of in limits]
         tables = f"{self._table(BATCHES, rows)}\n\n{self._table(LIMITS, compared)}"
         return tables + self._plain("\n\n" + self._prose(2, f"Holds for: {conditions}"))
 
@@ -145,8 +149,7 @@ class Report:
             *((chosen(record.requested),) if record.requested.choices else ()),
         )
         cells = (
-            f"{record.requested.tier_gb:g}GB",
-            record.tier,
+            _card(record),
             lm_size(record.lm),
             f"{record.effective.duration_s:g}s",
             self._status(record),
@@ -161,7 +164,7 @@ class Report:
         loaded = record.status == "ok" or reached not in ("", *LOADING)
         ran = record.status != "skip"
         cells = (
-            f"{record.requested.tier_gb:g}GB",
+            _card(record),
             record.tier,
             record.requested.variant,
             "Y" if record.lm else "N",
@@ -241,8 +244,7 @@ def _predictions(records: Sequence[Record]) -> list[str]:
 def _plan_cells(plan: Plan) -> tuple[str, ...]:
     case, settings = plan.effective, plan.settings
     return (
-        _gb(case.tier_gb),
-        plan.tier.name,
+        cards.of_size(case.tier_gb),
         case.variant,
         lm_size(settings.lm),
         f"{case.duration_s:g}s",
@@ -265,15 +267,16 @@ def _findings(minimum: Minimum) -> list[str]:
     """What the analysis rests on, a line per fact."""
     facts = []
     if minimum.record:
-        peak = _peak(minimum.record.peak_bytes)
-        facts.append(f"minimum: {minimum.record.tier} ({_size(minimum.record)}), peak {peak}")
-    if minimum.last_failure:
-        failed = minimum.last_failure
-        facts.append(f"last failure: {failed.tier} ({_size(failed)}): {failed.reason or failed.status}")
+        bound = (
+            f"at most {_card(minimum.record)}, {minimum.basis}" if minimum.basis else f"minimum: {minimum}"
+        )
+        facts.append(f"{bound}; peak {_peak(minimum.record.peak_bytes)}")
+    if failed := minimum.last_failure:
+        facts.append(f"last failure: {_card(failed)}: {failed.reason or failed.status}")
     if minimum.offending:
-        shown = ", ".join(f"{_size(r)} {r.status}" for r in minimum.offending)
+        shown = ", ".join(f"{_card(record)} {record.status}" for record in minimum.offending)
         facts.append(f"non-monotonic: {shown}, though a smaller card passed")
-    facts += [f"unknown: {_size(r)} {r.status}: {r.reason}" for r in minimum.unknown]
+    facts += [f"unknown: {_card(record)} {record.status}: {record.reason}" for record in minimum.unknown]
     return facts or ["not tested"]
 
 
@@ -289,12 +292,8 @@ def _quantization(name: str | None) -> str:
     return name.partition("_")[0] if name else NONE
 
 
-def _size(record: Record) -> str:
-    return _gb(record.requested.tier_gb)
-
-
-def _gb(size_gb: float) -> str:
-    return f"{size_gb:g}GB"
+def _card(record: Record) -> str:
+    return cards.of_size(record.requested.tier_gb)
 
 
 def _peak(peak_bytes: int | None) -> str:

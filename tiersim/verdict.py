@@ -14,14 +14,14 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.oom import host_oom_line
+from harness.oom import Kind, host_oom_line, in_words
 from tiersim.events import Event
 from tiersim.journal import Journal
 from tiersim.protocol import Exit
 from tiersim.record import Status
 
-MIB = 2**20
 REASON_CHARS = 200
+KIND_OF: Mapping[Status, Kind] = {"oom": "device", "host-oom": "host"}
 BY_EXIT: Mapping[int, Status] = {
     Exit.DEVICE_OOM: "oom",
     Exit.HOST_OOM: "host-oom",
@@ -60,9 +60,16 @@ class Outcome:
         return self.last("phase").get("name")
 
 
-def judge(outcome: Outcome) -> tuple[Status, str]:
-    """Status and reason of an ended worker; the reason of a success is empty."""
+def judge(outcome: Outcome, card_bytes: int | None = None) -> tuple[Status, str]:
+    """Status and reason of an ended worker; the reason of a success is empty.
+
+    `card_bytes`: of the card that memory is said to be free of, where that is not what the cap has.
+    """
     status, reason = _judge(outcome)
+    if not outcome.stopped and (kind := KIND_OF.get(status)):
+        event = outcome.last("oom")
+        requested, free, total = (event.get(f"{name}_bytes") for name in ("requested", "free", "total"))
+        return status, in_words(kind, requested, free, card_bytes or total, outcome.phase_reached or "")
     where = f" in phase {outcome.phase_reached}" if reason and outcome.phase_reached else ""
     return status, _one_line(reason)[:REASON_CHARS] + where
 
@@ -70,7 +77,6 @@ def judge(outcome: Outcome) -> tuple[Status, str]:
 def _judge(outcome: Outcome) -> tuple[Status, str]:
     if outcome.stopped:
         return outcome.stopped
-    message = _message(outcome.last("oom") or outcome.last("error"))
     if outcome.exit_code == Exit.OK:
         return ("ok", "") if outcome.last("result") else ("error", "exit code 0 without a result")
     if line := host_oom_line(outcome.log):
@@ -79,14 +85,18 @@ def _judge(outcome: Outcome) -> tuple[Status, str]:
         return "crash", "SIGKILL from outside, perhaps the kernel's out-of-memory killer"
     if outcome.signal:
         return "crash", outcome.signal
-    reason = message or _last_line(outcome.log) or "no message"
+    reason = _message(outcome.last("error")) or _last_line(outcome.log) or "no message"
     return BY_EXIT.get(outcome.exit_code, "error"), f"{reason} (exit code {outcome.exit_code})"
 
 
+def raised(outcome: Outcome, status: Status) -> str:
+    """What a worker raised, or wrote, that ran out of memory; empty for any other, whose reason says it."""
+    if outcome.stopped or status not in KIND_OF:
+        return ""
+    return _one_line(_message(outcome.last("oom")) or host_oom_line(outcome.log) or _last_line(outcome.log))
+
+
 def _message(event: Event) -> str:
-    """The worker's own words; for an out-of-memory the size that was refused says more than its text."""
-    if event.get("requested_bytes"):
-        return f"{event['error']}: {event['requested_bytes'] / MIB:.0f} MiB more were refused"
     return ": ".join(filter(None, (event.get("error"), event.get("message"))))
 
 

@@ -63,7 +63,7 @@ class Tiles:
             compiled, bucket = self._compiled, _bucket(window)
             failure = attempt(lambda: compiled.warm(bucket, lambda: self.decoder(torch.zeros_like(window))))
             if failure:
-                self._reasons[f"not compiled ({failure.error}: {failure.message})"] = None
+                self._reasons[f"not compiled: {failure.words}"] = None
         if repeated and self.captured.recording and window.shape[-1] <= LAUNCH_BOUND_FRAMES:
             piece = window.new_empty(1, self.decoder.conv2.out_channels, hop * window.shape[-1])
             with span("compile"):

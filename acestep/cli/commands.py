@@ -50,6 +50,7 @@ FIELDS = {  # that a flag has another name for
     "chunk_s": "chunk",
     "offload_to_cpu": "offload",
     "offload_dit_to_cpu": "offload_dit",
+    "lm_model": "lm",
 }
 
 

@@ -1,6 +1,6 @@
 """What a generation would cost on a card that is not here: whether it fits, and about how long it takes.
 
-    python -m acestep.costs --duration 240 --batch 4 --card rtx4090
+    python -m acestep.costs --duration 240 --batch-size 4 --card rtx4090
     python -m acestep.costs --thinking --card rtx4060 --html cost.html
     python -m acestep.costs --list-cards
     python -m acestep.costs --anchors      # predictions beside published figures
@@ -42,7 +42,6 @@ from harness.quantization import LM_QUANTIZATIONS
 
 ALONE = {"anchors": ("json",), "lm_fits": ()}  # flags of a request of their own, and what goes with them
 FIELDS = {  # that a flag has another name for
-    "batch_size": "batch",
     "inference_steps": "steps",
     "offload_to_cpu": "offload",
     "offload_dit_to_cpu": "offload_dit",
@@ -107,9 +106,9 @@ def _add_card(add: Callable[..., object]) -> None:
 
 
 def _add_request(add: Callable[..., object]) -> None:
-    add("--example", "--request", type=named, metavar="FILE", help=f"a request file, {EXAMPLE_NAMES}")
+    add("--example", type=named, metavar="FILE", help=f"a request file, {EXAMPLE_NAMES}")
     add("--duration", type=number, metavar="S", help="seconds of audio (the example's)")
-    add("--batch", type=whole, metavar="N", help="items (the example's)")
+    add("--batch-size", type=whole, metavar="N", help="items (the example's)")
     add("--steps", type=whole, metavar="N", help="diffusion steps (turbo 8, base 50)")
     add("--shift", type=number, metavar="X", help="of the steps' times (the example's)")
     switch = argparse.BooleanOptionalAction
@@ -125,8 +124,8 @@ def _add_engine(add: Callable[..., object]) -> None:
         help=f"{', '.join(SYNTHETIC)} or a checkpoint folder ({SYNTHETIC[1]}); values are not read",
     )
     dits = f"DiT variant, a folder of the source ({DEFAULT_DIT})"
-    add("--dit", "--config-path", type=named, metavar="FOLDER", help=dits)
-    add("--lm", "--lm-model", default="auto", metavar="NAME", help=f"e.g. {LMS[0]}, or none (the tier's)")
+    add("--dit", type=named, metavar="FOLDER", help=dits)
+    add("--lm", default="auto", metavar="NAME", help=f"e.g. {LMS[0]}, or none (the tier's)")
     names = f"{', '.join(DTYPES)} (auto: bf16 from Ampere on, else fp16)"
     add("--dtype", default=AUTO, metavar="NAME", help=names)
     add("--quantization", default="auto", metavar="NAME", help="of the DiT's weights, or none (the tier's)")

@@ -115,7 +115,7 @@ def _request(
     preset = PRESETS[config.preset]
     flags = {"duration": options.duration, "inference_steps": options.steps, "shift": options.shift}
     changes = {name: value for name, value in flags.items() if value is not None}
-    size = config.batch_size if options.batch is None else options.batch
+    size = config.batch_size if options.batch_size is None else options.batch_size
     config = replace(config, batch_size=size, seeds=None)
     config = replace(config, seeds=item_seeds(0, size))
     changes["thinking"] = preset.params.thinking if options.thinking is None else options.thinking

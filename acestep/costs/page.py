@@ -9,6 +9,7 @@ from typing import NamedTuple
 from acestep.costs.report import facts
 from acestep.subject import SUBJECT
 from harness.chart import Chart, size
+from harness.oom import in_words
 from harness.page import render
 from harness.trace import report, times
 from harness.trace.cost import Cost, StageCost
@@ -38,8 +39,9 @@ def page(cost: Cost) -> str:
         TEMPLATE,
         title=f"{cost.card.name}: {'fits' if cost.fits else 'does not fit'}",
         heading="What a generation would cost",
+        answer=_answer(cost),
         label=report.label(cost),
-        facts=[*facts(cost).items(), *report.facts_of_verdict(cost), *_beside(cost)],
+        facts=[*report.facts_of_verdict(cost), *_beside(cost), *facts(cost).items()],
         kind="ok" if cost.fits else "failed",
         texts=TEXTS,
         stage_heads=HEADS,
@@ -52,6 +54,20 @@ def page(cost: Cost) -> str:
         peak_heads=PEAK_HEADS,
         peaks=_peaks(cost),
     )
+
+
+def _answer(cost: Cost) -> str:
+    """Whether it fits, with how much to spare and about how long it takes; else what ran out, and where."""
+    for book in cost.books.values():
+        if ended := book.out_of_memory:
+            sizes = ended.segment_bytes, ended.free_bytes, book.card.memory_bytes
+            return f"Does not fit {_card(book)}: {in_words('device', *sizes, ended.stage)}"
+    left_bytes = min(book.card.memory_bytes - book.peak_bytes for book in cost.books.values())
+    return f"Fits {_card(cost)}, {size(left_bytes)} left; {cost.seconds:.2f} s at the roofline"
+
+
+def _card(cost: Cost) -> str:
+    return f"{cost.card.name} of {cost.card.memory_gib:g} GB"
 
 
 def _beside(cost: Cost) -> Iterable[tuple[str, str]]:

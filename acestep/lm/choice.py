@@ -62,7 +62,7 @@ class LanguageModels:
         if self._limits is None or name in self._allowed:
             raise self._missing(name)
         applied = self._usable[-1] if self._usable else None
-        changes.note("lm", name, applied, f"is over the limit of {self._limits.tier}")
+        changes.note("lm", name, applied, f"is over the limit of {self._limits.name}")
         return Choice(applied) if applied else self._none()
 
     def default(self, usual: str | None, want: bool, changes: Adjustments, notes: list[str]) -> Choice:
@@ -96,7 +96,7 @@ class LanguageModels:
 
     def _none(self) -> Choice:
         """Why none is loaded, of those that are there."""
-        tier = self._limits and self._limits.tier
+        tier = self._limits and self._limits.name
         if not self._allowed:
             return Choice(None, f"{tier} has room for no language model; give --no-limits")
         if lack := next((self._lacks[name] for name in self._allowed if self._lacks.get(name)), None):

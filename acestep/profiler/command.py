@@ -11,24 +11,31 @@ imported.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 
 from acestep.profiler.flags import TIER_TEST
-from acestep.profiler.options import named, parse
+from acestep.profiler.options import Options, named, parse
 from harness import console
 from harness.accelerators import MAX_VRAM_VARIABLE
-from harness.flags import spelled
+from harness.flags import as_typed, spelled
 
 
 def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str]], int]) -> int:
     """Run what a command line asks for; returns the exit code. `tier_test` runs tiersim's command line."""
 
+    words = sys.argv[1:] if argv is None else argv
+    typed = as_typed(words)
+
     def command() -> int:
-        options = parse(argv)
+        with spelled(typed):
+            return profile(parse(words))
+
+    def profile(options: Options) -> int:
         if options.mode == TIER_TEST:
             for warning in options.left_out.warnings:
                 console.say("profile_inference", f"warning: {warning}")
-            return tier_test(options.tiersim)
+            return tier_test([typed.get(word, word) for word in options.tiersim])
         if options.max_vram_gb is not None:
             os.environ[MAX_VRAM_VARIABLE] = f"{options.max_vram_gb:g}"
         from acestep.profiler import modes

@@ -23,7 +23,7 @@ from harness.checks import did_you_mean, shown
 from harness.console import LISTING, LISTING_HELP, Answer, Parser, named
 from harness.dtypes import NAMES as DTYPES
 from harness.errors import UsageError
-from harness.flags import number, span, whole
+from harness.flags import ALIASES, number, one_spelling, span, whole
 from harness.quantization import LM_QUANTIZATIONS, QUANTIZATIONS
 
 PROFILE, BENCHMARK, SCALING, TIER_TEST = "profile", "benchmark", "scaling", "tier-test"
@@ -41,7 +41,11 @@ REPEATABLE = ("reference_audio",)
 
 def flag_of(name: str) -> str:
     """How the setting `name` is spelled on the command line."""
-    return "--" + name.replace("_", "-")
+    return one_spelling(f"--{name}")
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    return flag_of(name), *ALIASES.get(flag_of(name), ())
 
 
 class Flags(Parser):
@@ -74,7 +78,7 @@ class Flags(Parser):
         known, unknown = self.parse_known_args(argv)
         if unknown:
             flag = unknown[0].partition("=")[0]
-            hint = did_you_mean(flag, [flag_of(name) for name in self.modes_of])
+            hint = did_you_mean(flag, [spelling for name in self.modes_of for spelling in _spellings(name)])
             raise UsageError(f"{shown(unknown[0])} is no flag; {hint or 'see --help'}")
         return vars(known)
 
@@ -127,15 +131,17 @@ def _add_engine(flags: Flags) -> None:
     add = flags.group("engine", MEASURED)
     everywhere = (*MEASURED, TIER_TEST)
     dits = f"DiT variant, of the source ({DEFAULT_DIT})"
-    add("--config-path", "--dit", type=named, nargs="+", modes=everywhere, metavar="FOLDER", help=dits)
+    add("--dit", dest="config_path", type=named, nargs="+", modes=everywhere, metavar="FOLDER", help=dits)
     lms = f"of {', '.join(LMS)} ({LMS[1]}; of tiers, theirs)"
-    add("--lm-model", nargs="+", modes=everywhere, metavar="NAME", help=lms)
+    add("--lm", dest="lm_model", nargs="+", modes=everywhere, metavar="NAME", help=lms)
     backends = f"auto, {', '.join(BACKENDS)} (auto)"
     add("--lm-backend", modes=everywhere, metavar="NAME", help=backends)
     formats = f"of weights and activations: auto, {', '.join(DTYPES)} (auto: the device's)"
     add("--dtype", nargs="+", modes=everywhere, metavar="NAME", help=formats)
-    add("--offload-to-cpu", action=switch, help="models in host memory while unused (the tier's)")
-    add("--offload-dit-to-cpu", action=switch, help="the DiT as well (the tier's)")
+    helped = "models in host memory while unused (the tier's)"
+    add("--offload", dest="offload_to_cpu", action=switch, help=helped)
+    helped = "the DiT as well (the tier's)"
+    add("--offload-dit", dest="offload_dit_to_cpu", action=switch, help=helped)
     schemes = f"of the DiT: none, {', '.join(QUANTIZATIONS)} (the tier's)"
     add("--quantization", nargs="+", modes=everywhere, metavar="NAME", help=schemes)
     schemes = f"of the LM: none, {', '.join(LM_QUANTIZATIONS)} (none)"
@@ -157,14 +163,13 @@ def _add_request(flags: Flags) -> None:
     add = flags.group("request", GENERATION)
     add(
         "--example",
-        "--request",
         type=named,
         nargs="+",
         modes=(*GENERATION, FORMAT, TIER_TEST),
         metavar="FILE",
         help=f"a request file, {EXAMPLE_NAMES}",
     )
-    add("--task-type", metavar="TASK", help=f"{', '.join(TASKS)} (text2music)")
+    add("--task", dest="task_type", metavar="TASK", help=f"{', '.join(TASKS)} (text2music)")
     add(
         "--reference-audio",
         type=named,
@@ -179,7 +184,8 @@ def _add_request(flags: Flags) -> None:
     add("--shift", type=number, nargs="+", modes=tested, metavar="X", help="of the steps' times (example's)")
     add("--batch-size", type=whole, metavar="N", modes=(*GENERATION, TIER_TEST), help="items (example's)")
     add(
-        "--inference-steps",
+        "--steps",
+        dest="inference_steps",
         type=whole,
         metavar="N",
         modes=(*GENERATION, TIER_TEST),
@@ -198,7 +204,8 @@ def _add_request(flags: Flags) -> None:
     add("--no-constrained-decoding", modes=REQUESTS, action="store_true", help="plan without it")
     add("--lm-temperature", type=number, modes=REQUESTS, metavar="X", help="sampling of the LM (0.85)")
     add("--lm-cfg-scale", type=number, metavar="X", help="guidance of the LM's audio codes (2.0)")
-    add("--audio-codes", modes=(UNDERSTAND,), metavar="TEXT", help="as text or @FILE (an example's)")
+    codes = "as text or @FILE (an example's)"
+    add("--codes", dest="audio_codes", modes=(UNDERSTAND,), metavar="TEXT", help=codes)
     add("--sample-query", modes=(CREATE,), metavar="TEXT", help="a few words on the song (an example's)")
     add("--instrumental", modes=(CREATE,), action="store_true", help="no voice")
 
@@ -255,12 +262,11 @@ def _add_measuring(flags: Flags) -> None:
 def _add_tiers(flags: Flags) -> None:
     add = flags.group("tiers", (TIER_TEST,))
     add("--tiers", type=number, nargs="+", metavar="GB", help="card sizes (4 6 8 12 16 20 24)")
-    add("--tier-with-lm", "--with-lm", action="store_true", help="plan with the tier's language model")
-    add("--tier-duration", type=number, nargs="+", metavar="S", help="as --duration (30)")
+    add("--with-lm", action="store_true", help="plan with the tier's language model")
     add("--suggest", action="store_true", help="what predictions support of each tier, as a patch")
-    add("--tier-skip-compile", action="store_true", help="compile nothing that is not quantized")
-    add("--tier-boundary", action="store_true", help="where quantization and offloading can go")
-    add("--tier-batch-boundary", action="store_true", help="the largest batch of each card")
+    add("--skip-compile", action="store_true", help="compile nothing that is not quantized")
+    add("--boundary", action="store_true", help="where quantization and offloading can go")
+    add("--batch-boundary", action="store_true", help="the largest batch of each card")
     add("--predict", action="store_true", help="run nothing (where there is no accelerator)")
     add("--run", action="store_true", help="generate under a cap (where there is one)")
     add("--device-json", type=Path, metavar="FILE", help="predict for the card that a file describes")

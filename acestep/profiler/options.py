@@ -43,13 +43,13 @@ REPEATS = {BENCHMARK: 3, SCALING: 5}  # where a flag says nothing, else 1
 MAX_REPEATS = 1_000
 MAX_BUDGET_S = 7 * 24 * 3_600.0
 TIERSIM_FLAGS = (
-    *("device", "source", "lm_backend", "batch_size", "inference_steps", "seed", "tiers", "tier_duration"),
-    *("tier_with_lm", "tier_skip_compile", "tier_boundary", "tier_batch_boundary", "preset"),
+    *("device", "source", "lm_backend", "batch_size", "inference_steps", "seed", "tiers", "preset"),
+    *("with_lm", "skip_compile", "boundary", "batch_boundary"),
     *("dry_run", "benchmark_output", "json_compat", "predict", "run", "card", "device_json", "suggest"),
     *("config_path", "lm_model", "dtype", "quantization", "example", "duration", "shift", "policy"),
     *("strict", "no_limits", "lm_quantization", "place"),
 )
-OF_LM = {"tier_with_lm", "tier_batch_boundary", "suggest"}  # flags of tier tests that load a language model
+OF_LM = {"with_lm", "batch_boundary", "suggest"}  # flags of tier tests that load a language model
 # The engine's names for what a flag calls differently.
 ENGINE_NAMES = {
     "dit": "config_path",
@@ -196,13 +196,11 @@ def _refuse_contradictions(settings: Mapping[str, Any], arguments: Mapping[str, 
     if "no_constrained_decoding" in settings and "use_constrained_decoding" in settings:
         raise UsageError("no_constrained_decoding: given with --use-constrained-decoding; keep one of them")
     if settings.get("offload_dit_to_cpu") and settings.get("offload_to_cpu") is False:
-        raise UsageError("offload_dit_to_cpu: given with --no-offload-to-cpu; drop one of them")
+        raise UsageError("offload_dit_to_cpu: given with --no-offload; drop one of them")
     if settings.get("mode") == BENCHMARK and "card" in settings and not settings.get("dry_run"):
         raise UsageError("card: is where nothing runs and all is predicted; add --dry-run, or drop it")
     if settings.get("mode") == BENCHMARK and {"card", "device"} <= arguments.keys():
         raise UsageError("device: given with --card, which is not here; drop one of them")
-    if {"duration", "tier_duration"} <= arguments.keys():
-        raise UsageError("tier_duration: given with --duration; keep one of them")
     if settings.get("json_compat") and "benchmark_output" not in settings:
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
     files = [os.path.realpath(settings[name]) for name in OUTPUTS if name in settings]

@@ -123,9 +123,7 @@ def warnings(options: Options, plan: EffectivePlan) -> tuple[str, ...]:
     """The plan's own warnings, and what the request may not have meant."""
     advice = []
     if plan.setup.turbo and len(plan.times) > USEFUL_TURBO_STEPS:
-        advice.append(
-            f"--inference-steps: {len(plan.times)} are no better on a turbo model, which is meant for 8"
-        )
+        advice.append(f"--steps: {len(plan.times)} are no better on a turbo model, which is meant for 8")
     if options.chains and not plan.lm_metadata:
         advice.append(
             "--use-cot-*: no chain of thought runs; it needs --use-cot-metas and metadata left open"

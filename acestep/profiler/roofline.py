@@ -26,6 +26,7 @@ from acestep.text.audio_codes import CODES
 from acestep.text.tokenizer import TEXT_VOCAB
 from acestep.tracing import closed_form
 from acestep.tracing.closed_form import Networks
+from harness.flags import one_spelling
 from harness.nn.config import Qwen3Config
 from harness.text import wrapped
 
@@ -227,7 +228,7 @@ EXPLAINED = {
         "convolutions up to 48 kHz, over every sample",
         "--trace=trace.json",
     ),
-    "offload": ("models move between host and device", "--no-offload-to-cpu"),
+    "offload": ("models move between host and device", "--no-offload"),
 }
 AROUND = ("work around the large networks", "--detailed")
 
@@ -239,7 +240,7 @@ def bottleneck(stages_s: Mapping[str, float], argv: Sequence[str] = ()) -> Bottl
     stage = max(stages_s, key=lambda name: stages_s[name])
     why, flag = EXPLAINED.get(stage, AROUND)
     share = stages_s[stage] / (sum(stages_s.values()) or 1.0)
-    flags = {argument.partition("=")[0] for argument in argv}
+    flags = {one_spelling(argument.partition("=")[0]) for argument in argv}
     closer = [f for f in (flag, "--trace=trace.json", "--detailed") if f.partition("=")[0] not in flags]
     command = shlex.join(["python", "profile_inference.py", *argv, *closer[:1]])
     return Bottleneck(stage, f"{stage} takes {share:.0%} of the wall: {why}", command)

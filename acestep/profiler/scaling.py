@@ -163,7 +163,7 @@ def _measured(engine: Engine, point: Point, options: Options) -> Item:
     except Exception as error:
         failure = classify(error)
     gc.collect()  # after the `except` block, whose traceback holds what the next one needs
-    return Item(**facts, status=making.STATUS[failure.kind], error=failure.message)
+    return Item(**facts, **making.failed(failure))
 
 
 def _timed(engine: Engine, point: Point, options: Options, facts: Mapping[str, Any]) -> Item:

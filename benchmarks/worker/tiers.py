@@ -49,7 +49,8 @@ def memory() -> tuple[dict, list, Callable]:
             tested = list(itertools.compress(records.values(), ran_as))
             choices(cell)
             minimum = next(m for m in boundary.minima(tested) if m.variant == cell["variant"])
-            return {"tier_gb": minimum.record and minimum.record.requested.tier_gb}
+            proven = getattr(minimum, "proven", None)  # else the minimum is at most that
+            return {"tier_gb": minimum.record and minimum.record.requested.tier_gb, "proven": proven}
         choices(cell)
         key = planned[cell].key
         if key not in ran:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from harness import registry
+from harness import cards, registry
 from harness.errors import UsageError
 from harness.records import schema as record
 from harness.records.schema import Header, Item, Profile, Sample, TierResult
@@ -148,6 +148,7 @@ def _card_cells(item: Item, card: TierResult) -> dict[str, Any]:
     """What a table says of a tier test: all items of one are."""
     names = ("lm_backend", "offload_to_cpu", "offload_dit_to_cpu", "quantization", "lm_quantization")
     return {
+        "card": cards.of_size(card.tier_gb),
         "tier_gb": card.tier_gb,
         "tier": card.tier,
         "variant": card.variant,

@@ -83,7 +83,7 @@ def item(
         "warnings": plan.warnings,
     }
     if isinstance(outcome, Failure):
-        return Item(**configuration, status=STATUS[outcome.kind], error=outcome.message)
+        return Item(**configuration, **failed(outcome))
     last = outcome[-1]
     measured = {"status": "ok"} | measured
     samples = tuple(map(sample, outcome))
@@ -96,6 +96,12 @@ def item(
         fallbacks=last.fallbacks,
         **measured,
     )
+
+
+def failed(failure: Failure) -> dict[str, Any]:
+    """The fields of an item that failed. Memory that ran out is told in words; what was raised is kept."""
+    raised = {} if failure.kind == "other" else {"exception": failure.exception}
+    return {"status": STATUS[failure.kind], "error": failure.words, **raised}
 
 
 def sample(result: Result) -> Sample:

@@ -181,7 +181,8 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One configuration and what came of it.
 
-    `key` is `key_of(mode, requested)`. `error` is one line, empty when ok. `memory_bytes` holds the
+    `key` is `key_of(mode, requested)`. `error` is one line, empty when ok; `exception` what was raised where
+    that says it in other words. `memory_bytes` holds the
     sources that exist: peaks (allocated, reserved, driver, rss), and what there is at the end (context,
     spilled, swap), as in `ProcessMemory`. `memory_by_stage` is absent where nobody asked for it. `text` is
     what the language model wrote, `card` what a tier test adds, `input` the file of the request. `rtf`: wall
@@ -207,6 +208,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     fallbacks: tuple[Fallback, ...] = ()
     warnings: tuple[str, ...] = ()
     input: Input | msgspec.UnsetType = msgspec.UNSET
+    exception: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def typical(self) -> Sample | None:

@@ -42,12 +42,17 @@ class StageCost:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Where the card was too small: stage, operator of torch, function of the engine, and what was wanted."""
+    """Where the card was too small: stage, operator of torch, function of the engine, and what was wanted.
+
+    `segment_bytes`: what the allocator then asked the card for, of which `free_bytes` were left.
+    """
 
     stage: str
     operator: str
     site: str
     wanted_bytes: int
+    segment_bytes: int
+    free_bytes: int
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.operator} in {self.site} wanted {self.wanted_bytes:,} bytes"

@@ -55,8 +55,9 @@ class MemoryTracker:
         stage = self._enter()
         try:
             block = self.allocator.malloc(alloc.size)
-        except NoMemory:
-            self.refused.append(Refusal(stage.name, alloc.operator, alloc.site, alloc.size))
+        except NoMemory as no:
+            sizes = alloc.size, no.wanted_bytes, no.cap_bytes - no.reserved_bytes
+            self.refused.append(Refusal(stage.name, alloc.operator, alloc.site, *sizes))
             self._unwinding = True
             raise
         self._open[id(block)] = alloc

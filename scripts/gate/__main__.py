@@ -52,16 +52,21 @@ def gate() -> int:
     return record.EXIT[outcome.verdict]
 
 
-def _options() -> argparse.Namespace:
+def arguments() -> argparse.ArgumentParser:
+    """The flags."""
     parser = console.Parser(prog="python -m scripts.gate", description=__doc__.splitlines()[0])
     parser.add_argument("base", help="a commit")
     parser.add_argument("head", nargs="?", help="another (the working tree)")
     parser.add_argument("--budget", type=span, metavar="TIME", default=BUDGET_S, help="stop in time (20m)")
     parser.add_argument(
-        "--only", "--bench", type=_pattern, metavar="REGEX", default="",
+        "--only", type=_pattern, metavar="REGEX", default="",
         help="the series whose names, as asv has them, it is found in",
     )  # fmt: skip
-    options = parser.parse_args()
+    return parser
+
+
+def _options() -> argparse.Namespace:
+    options = arguments().parse_args()
     if not options.budget > 0:
         raise UsageError(f"--budget: {options.budget:g} is no time; use 90s, 10m or 1h")
     return options

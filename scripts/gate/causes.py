@@ -96,7 +96,7 @@ def closer(series: Series) -> str:
         command = ["-m", "tiersim", "--predict", *_flags(params, names)]
         command += ["--dit", DITS["xl-turbo"]] if ".TrackPredictedPeakXL." in series.benchmark else []
     else:
-        names = {"duration_s": "--duration", "batch": "--batch"}
+        names = {"duration_s": "--duration", "batch": "--batch-size"}
         command = ["-m", "acestep.costs", *_flags(params, names)]
         command += ["--dit", DITS[params["variant"]]] if params.get("variant") in DITS else []
         command += ["--thinking"] if series.component == "LM" else []
@@ -116,13 +116,13 @@ def _request(params: dict[str, str], component: str) -> list[str]:
     """Flags of the profiler for what a cell measures."""
     if mode := MODES.get(params.get("mode", "")):
         return ["--mode", mode]
-    names = {"batch": "--batch-size", "steps": "--inference-steps", "quantization": "--quantization"}
+    names = {"batch": "--batch-size", "steps": "--steps", "quantization": "--quantization"}
     flags = _flags(params, names)
     if "method" in params:
-        flags += ["--config-path", DITS["base"], "--inference-steps", "8"]
+        flags += ["--dit", DITS["base"], "--steps", "8"]
     if task := params.get("task"):
         recording = "examples/audio/loop.flac"
-        source = ["--task-type", task, "--src-audio", recording]
+        source = ["--task", task, "--src-audio", recording]
         flags += ["--reference-audio", recording] if task == "reference" else source
     if streamed := component == "stream":
         flags += ["--streaming", *_flags(params, {"chunk_s": "--chunk"})]

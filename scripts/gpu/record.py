@@ -32,7 +32,8 @@ Value = float | int | str | bool | None
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing measured, or why not. Units are in the names of `values`; `items`: runs of the engine."""
+    """One thing measured, or why not. Units are in the names of `values`; `items`: runs of the engine;
+    `exception`: what was raised where `reason` says it in other words."""
 
     name: str
     status: Status
@@ -40,6 +41,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     values: Mapping[str, Value] = {}
     items: tuple[Item, ...] = ()
     took_s: float = 0.0
+    exception: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def settled(self) -> bool:

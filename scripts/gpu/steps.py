@@ -10,20 +10,19 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from harness.budget import shortage
 from harness.errors import BenchError, MissingPrerequisite, UsageError
-from harness.oom import classify
+from harness.oom import Failure, classify
 from harness.records.schema import Item
 from harness.text import harmless
 from scripts.gpu.plan import Sizes, sizes_of
-from scripts.gpu.record import Row, Status, Value
+from scripts.gpu.record import Row, Value
 
 REASON_CHARS = 500
-MEMORY = {"device": "out of memory: ", "host": "out of the host's memory: ", "other": ""}
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,31 +111,29 @@ def rows(steps: Iterable[Step], task: Task, clock: Clock) -> Iterator[Row]:
 
 def _row(step: Step, clock: Clock) -> Row:
     start_s = clock.now()
+    ending: dict[str, Any] = {"status": "ok"}
     try:
         measured = step.run()
     except Exception as error:
-        status, reason = _failure(error)
+        ending = _failure(error)
         measured = Measured({})
-    else:
-        status, reason = ("failed", measured.error) if measured.error else ("ok", "")
+    if measured.error:
+        ending = {"status": "failed", "reason": measured.error}
     gc.collect()  # after the `except` block, whose traceback holds what the next step needs
     took_s = clock.now() - start_s
-    if status == "ok":
+    if ending["status"] == "ok":
         clock.took(step, took_s if measured.repeat_s is None else measured.repeat_s)
     return Row(
-        name=step.name,
-        status=status,
-        reason=reason,
-        values=measured.values,
-        items=measured.items,
-        took_s=round(took_s, 3),
+        name=step.name, values=measured.values, items=measured.items, took_s=round(took_s, 3), **ending
     )
 
 
-def _failure(error: Exception) -> tuple[Status, str]:
+def _failure(error: Exception) -> dict[str, Any]:
+    """How a step ended that did not: memory that ran out in words, with what was raised."""
     if isinstance(error, (UsageError, MissingPrerequisite)):
-        return "n/a", harmless(str(error), most=REASON_CHARS)
-    if isinstance(error, BenchError):
-        return "failed", harmless(str(error), most=REASON_CHARS)
-    failure = classify(error)
-    return "failed", harmless(f"{MEMORY[failure.kind]}{failure.message}", most=REASON_CHARS)
+        return {"status": "n/a", "reason": harmless(str(error), most=REASON_CHARS)}
+    failure = Failure("other", "", str(error)) if isinstance(error, BenchError) else classify(error)
+    if failure.kind == "other":
+        return {"status": "failed", "reason": harmless(failure.message, most=REASON_CHARS)}
+    exception = harmless(failure.exception, most=REASON_CHARS)
+    return {"status": "failed", "reason": f"out of memory: {failure.words}", "exception": exception}

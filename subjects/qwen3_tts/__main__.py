@@ -64,10 +64,10 @@ def _bench(add: Add) -> None:
     add("--dtype", nargs="+", default=[AUTO], metavar="NAME", help=f"{names}, one or more ({AUTO})")
     add("--threads", type=whole, metavar="N", help="of a CPU (torch's choice)")
     add("--fixture", action="append", choices=FIXTURES, help="inputs of about 1, 5 and 20 s (all)")
-    add("--iterations", type=whole, default=3, metavar="N", help="timed runs (%(default)s)")
+    add("--repeats", dest="iterations", type=whole, default=3, metavar="N", help="timed runs (%(default)s)")
     add("--warmup", type=whole, default=1, metavar="N", help="runs before them (%(default)s)")
     add("--duration", dest="duration_s", type=number, metavar="S", help="seconds of audio (the fixture's)")
-    add("--batch", dest="batch_size", type=whole, metavar="N", help="items (1)")
+    add("--batch-size", type=whole, metavar="N", help="items (1)")
     add("--seed", type=whole, help="of the first item (42)")
     add("--streaming", action="store_true", help="audio piece by piece, held against the whole")
     add("--chunk", dest="chunk_frames", type=whole, metavar="N", help="frames of 80 ms in a piece (4)")
@@ -80,7 +80,7 @@ def _bench(add: Add) -> None:
     )
     add("--profile-memory", action="store_true", help="memory at the end of each stage, in a run of its own")
     add("--trace", type=Path, metavar="FILE", help="operators and kernels of one run, for Perfetto")
-    add("--json-output", type=Path, metavar="FILE", help="results by the names of a performance plan")
+    add("--json-plan", type=Path, metavar="FILE", help="results by the names of a performance plan")
     add("--benchmark-output", type=Path, metavar="FILE", help="the whole record: .json, .csv or .md")
 
 
@@ -92,7 +92,7 @@ def _costs(add: Add) -> None:
     add("--max-vram", type=number, metavar="GB", help="as if it had so much memory")
     add("--list-cards", action="store_true", help="the cards there are")
     add("--duration", dest="duration_s", type=number, default=5.04, metavar="S", help="(%(default)s)")
-    add("--batch", dest="batch_size", type=whole, default=1, metavar="N", help="items (%(default)s)")
+    add("--batch-size", type=whole, default=1, metavar="N", help="items (%(default)s)")
     add("--json", type=Path, nargs="?", const=True, metavar="FILE", help="the prediction, or to a file")
 
 
@@ -111,7 +111,7 @@ def _generate(add: Add) -> None:
     add("--reference", metavar="FILE", help="a recording of the voice, for a Base model")
     add("--reference-text", metavar="TEXT", help="what is said in it, with its codes")
     add("--reference-codes", type=Path, metavar="FILE", help="its codes, 16 a frame: a JSON list of lists")
-    add("--batch", dest="batch_size", type=whole, metavar="N", help="items (1)")
+    add("--batch-size", type=whole, metavar="N", help="items (1)")
     add("--seed", type=whole, help="of the first item (42)")
     add("--greedy", action="store_true", default=None, help="the most likely codes")
 

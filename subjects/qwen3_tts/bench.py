@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         for flag, value in (("--chunk", options.chunk_frames), ("--context", options.context)):
             if value is not None:
                 raise UsageError(f"{flag}: is of a stream; use it with --streaming")
-    outputs = {"--benchmark-output": options.benchmark_output, "--json-output": options.json_output}
+    outputs = {"--benchmark-output": options.benchmark_output, "--json-plan": options.json_plan}
     apart(outputs | {"--trace": options.trace})
     trace = writable("--trace", options.trace, chrome_trace.is_one) if options.trace else None
     combinations = [(device, dtype) for device in options.device for dtype in options.dtype]
@@ -114,9 +114,8 @@ class _Record:
         self._opened = ExitStack()
         self._writers: list[Writer] = []
         header = making.header(SUBJECT, setup, MODE, argv=sys.argv[1:])
-        view = performance_plan.VIEW._replace(flag="json_output")
         places: tuple[tuple[Path | None, dict[str, Any]], ...] = (
-            (options.json_output, {"view": view}),
+            (options.json_plan, {"view": performance_plan.VIEW}),
             (options.benchmark_output, {}),
         )
         with ExitStack() as opened:

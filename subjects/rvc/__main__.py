@@ -84,7 +84,7 @@ def _measured(add: Add, runs: int) -> None:
     """How often, and which backends."""
     _engine(add)
     _place(add)
-    add("--runs", type=whole, default=runs, metavar="N", help="timed calls (%(default)s)")
+    add("--repeats", dest="runs", type=whole, default=runs, metavar="N", help="timed calls (%(default)s)")
     add("--no-warmup", action="store_true", help="no call before them: the first is the first")
     add("--pytorch-only", action="store_true", help="not MLX")
     add("--mlx-only", action="store_true", help="not PyTorch")
@@ -113,7 +113,7 @@ def _audio_parity(add: Add) -> None:
     _measured(add, 3)
     _recording(add)
     add("--save-outputs", action="store_true", help="write what was made, to listen to")
-    add("--output-dir", type=Path, metavar="FOLDER", help="where (outputs)")
+    add("--out", dest="output_dir", type=Path, metavar="FOLDER", help="where (outputs)")
 
 
 def _e2e(add: Add) -> None:
@@ -141,7 +141,7 @@ def _convert(add: Add) -> None:
     add("--transpose", type=number, metavar="N", help="semitones (0)")
     add("--speaker", type=whole, metavar="N", help="of the voice (0)")
     add("--seed", type=whole, help="of the noise (42)")
-    add("--batch", dest="batch_size", type=whole, metavar="N", help="as often, with seeds that follow (1)")
+    add("--batch-size", type=whole, metavar="N", help="as often, with seeds that follow (1)")
     add("--length", choices=LENGTHS, help="of the result: the published pipeline's, or the input's")
     add("--interpolate-pitch", action="store_true", default=None, help="over frames without a voice")
     add("--mel-padding", choices=PADDINGS, help="of the log-mel's end (zero)")
@@ -159,7 +159,7 @@ def _costs(add: Add) -> None:
     add("--max-vram", type=number, metavar="GB", help="as if it had so much memory")
     add("--list-cards", action="store_true", help="the cards there are")
     add("--duration", dest="duration_s", type=number, default=5.0, metavar="S", help="(%(default)s)")
-    add("--batch", dest="batch_size", type=whole, default=1, metavar="N", help="items (%(default)s)")
+    add("--batch-size", type=whole, default=1, metavar="N", help="items (%(default)s)")
     add("--json", type=Path, nargs="?", const=True, metavar="FILE", help="the prediction, or to a file")
 
 

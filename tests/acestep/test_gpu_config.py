@@ -182,7 +182,9 @@ def test_what_a_tier_does_with_xl():
     """None on the small ones, told, refused when strict, done without limits; then the table's."""
     setup = xl(8)
     assert setup.dit == "acestep-v15-base" and [change.field for change in setup.adjustments] == ["dit"]
-    with pytest.raises(UsageError, match=r"dit: acestep-v15-xl-base is over the limit of tier4.*\(strict\)"):
+    with pytest.raises(
+        UsageError, match=r"dit: acestep-v15-xl-base is over the limit of 8 GB \(RTX 4060\).*\(strict\)"
+    ):
         xl(8, strict=True)
     free = xl(8, no_limits=True)
     assert (free.dit, free.adjustments, free.quantization) == ("acestep-v15-xl-base", (), INT8)
@@ -205,7 +207,7 @@ def test_a_policy_is_in_the_plan_and_nothing_without_a_card():
     assert (setup.lm, setup.max_duration_s) == ("acestep-5Hz-lm-0.6B", 480)  # loaded from tier 3 on
     plan = resolve(GenerationParams(duration=500.0), GenerationConfig(), setup)
     assert plan.as_dict()["policy"] == "upstream-2026" and plan.params.duration == 480
-    assert plan.as_dict()["card"].endswith("8 GB class → tier3 of upstream-2026")
+    assert plan.as_dict()["card"].endswith("8 GB (RTX 4060), tier3 of upstream-2026")
     cpu = Setup.choose("synthetic-tiny", accelerator=Accelerator("cpu", "CPU", 16.0), policy="upstream-2026")
     assert cpu.limits is None and any(note.startswith("policy: ") for note in cpu.notes)
 
@@ -229,7 +231,7 @@ def test_a_cpu_has_the_lowest_limits_whatever_its_memory():
 
 def test_describe_shows_the_whole_path():
     card = Accelerator("cuda", "RTX 4060", 7.66)
-    assert describe(card) == "RTX 4060: 7.66 GiB → 8 GB class → tier4"
+    assert describe(card) == "RTX 4060: 7.66 GiB → 8 GB (RTX 4060), tier4"
     assert describe(Accelerator("cpu", "CPU", 16.0)) == "CPU: 16.00 GiB → tier1"
     assert "(MAX_CUDA_VRAM)" in describe(Accelerator("cpu", "CPU", 16.0, simulated=True))
 

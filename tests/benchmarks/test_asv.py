@@ -2,17 +2,20 @@
 
 import contextlib
 import json
-import shlex
+import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
+import asv
+import pages
 import psutil
 import pytest
-from places import ROOT
 
 from benchmarks import _records
 from benchmarks.dit import TimeDiT
@@ -36,12 +39,17 @@ def run(history, *commits, bench="TimeDiT"):
     return history.asv("run", "-E", "checkout", "--bench", bench, *commits)
 
 
+OF_A_STEP = pages.code("CONTRIBUTING.md", "python")
+
+
 @pytest.fixture(scope="module")
 def published(shared_history):
-    """Three commits, each with an engine of its own or none, measured as one range and published."""
+    """Three commits, each with an engine of its own or none, measured as one range and published; by the
+    benchmark of CONTRIBUTING, too, which is in none of them."""
     history = shared_history
     history.commit("Slower", history.engine.replace("SLOWER = 1.0", "SLOWER = 1.5"))
-    run(history, "ALL", bench="TimeDiT|TrackTokensPerSec")
+    (history.path / "benchmarks/of_a_step.py").write_text(OF_A_STEP)
+    run(history, "ALL", bench="TimeDiT|TrackTokensPerSec|TimePerStep")
     history.asv("publish")
     return history
 
@@ -54,6 +62,33 @@ def test_a_range_measures_each_commits_own_engine(published):
     assert before["stats_repeat"][0] == 3  # a samples dict has asv's statistics
     assert before["stats_ci_99_a"][0] < before["result"][0] < before["stats_ci_99_b"][0]
     assert before["version"] == TimeDiT.version
+
+
+def test_a_benchmark_in_fifteen_lines_runs_as_it_stands_and_need_not_be_committed(published):
+    """A step of the made-up engine is a millisecond for each second of audio."""
+    assert len(list(filter(None, OF_A_STEP.splitlines()))) <= 15
+    assert published.run("git", "status", "--porcelain").stdout == "?? benchmarks/of_a_step.py\n"
+    rows = {
+        subject: row.get("of_a_step.TimePerStep.track_step") for subject, row in results(published).items()
+    }
+    assert rows["The engine"]["result"][0] == pytest.approx(0.005, rel=0.01)
+    assert rows["Slower"]["result"][0] == pytest.approx(1.5 * 0.005, rel=0.01)
+
+
+def test_the_site_is_previewed(published):
+    """By asv itself, which is asked for a port that is free."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "asv", "preview", "--port", port]
+    with subprocess.Popen(
+        command, cwd=published.path, env=published.environ, stdout=subprocess.PIPE, text=True
+    ) as asv:
+        try:
+            while port not in (line := asv.stdout.readline()):
+                assert line, asv.wait()
+            assert "TimeDiT" in urlopen(f"http://127.0.0.1:{port}/index.json").read().decode()
+        finally:
+            asv.kill()
 
 
 def test_what_changed_is_read_from_what_asv_wrote(published):
@@ -83,19 +118,21 @@ def test_a_commit_from_before_the_engine_is_not_applicable(published):
 
 
 def test_direction_and_unit_reach_the_published_index(published):
-    index = json.loads((published.path / ".asv/html/index.json").read_text())
+    index = json.loads((published.path / ".asv/html/explorer.json").read_text())
     measured = {name.split(".")[1] for name in index["benchmarks"]}
-    assert measured == {"TimeDiT", "TrackTokensPerSec"}  # what has a graph
+    assert measured == {"TimeDiT", "TrackTokensPerSec", "TimePerStep"}  # what has a value
     shown = index["benchmarks"]["lm.TrackTokensPerSec.track_decode_rate"]
     assert (shown["unit"], shown["less_is_better"]) == ("tokens/s", False)
-    assert {"gpu", "vram", "driver", "torch", "cuda"} <= index["params"].keys()
+    (facts,) = index["environments"].values()
+    assert {"gpu", "vram", "driver", "torch", "cuda"} <= facts.keys()
 
 
 def test_the_stock_pages_are_gone(published):
     html = published.path / ".asv/html"
-    assert not list(html.glob("*.js")) and not (html / "error.html").exists()
+    stock = {file.name for file in Path(asv.__file__).with_name("www").iterdir()}
+    assert stock & {file.name for file in html.iterdir()} == {"index.html"}  # ours
     text = "".join(file.read_text() for file in html.glob("*.html"))
-    assert "://" not in text
+    assert not re.search(r"""(src|href)=["'](\w+:)?//""", text)  # nothing is loaded from elsewhere
     assert (html / "index.html").exists()
 
 
@@ -111,9 +148,10 @@ def test_the_environment_is_named_after_what_is_installed(published):
         assert str(published.path.parent) not in file.read_text()
 
 
-def test_what_the_readme_prints_works_in_a_fresh_home(history):
-    lines = (ROOT / "README.md").read_text().splitlines()
-    (words,) = (shlex.split(line, comments=True) for line in lines if line.startswith("    asv run "))
+def test_what_the_docs_print_works_in_a_fresh_home(history):
+    (words,) = (
+        line.split() for line in pages.lines(pages.text("docs/measuring.md")) if line.startswith("asv run ")
+    )
     assert not list(Path(history.environ["HOME"]).glob(".asv*"))
     history.asv(*words[1:-1], "--bench", "TimeVAEDecode", words[-1].replace("~10", "~1"))
     assert set(results(history)) == {"The engine"}
@@ -121,6 +159,15 @@ def test_what_the_readme_prints_works_in_a_fresh_home(history):
     (file,) = (history.path / ".asv" / "results").glob("*/machine.json")
     assert file.parent.name == facts["machine"]
     assert facts.items() <= json.loads(file.read_text()).items()
+
+
+def test_where_nothing_was_measured_publish_says_what_does(history):
+    """As after a dry run, which leaves a list of benchmarks."""
+    (history.path / ".asv/results").mkdir(parents=True)
+    (history.path / ".asv/results/benchmarks.json").write_text('{"version": 2}')
+    done = history.asv("publish", check=False)
+    assert done.returncode == 1 and "run make bench" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def known(row):
@@ -189,5 +236,5 @@ def test_nothing_outlives_asv(history, how, tmp_path, short_folder):
     _, left = psutil.wait_procs(alive, timeout=60)
     assert left == list(processes(history)) == []
     assert len(list(short_folder.iterdir())) == 1
-    history.asv("publish")  # the next one takes it away, and its own
+    history.asv("publish", check=False)  # the next one takes it away, and its own; nothing was measured
     assert list(short_folder.iterdir()) == []

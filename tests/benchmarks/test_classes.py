@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import pages
 import pytest
 from places import ROOT
 
@@ -144,7 +145,6 @@ def test_every_rate_has_a_twin_that_gates(discovered):
 
 
 def test_the_command_that_compares_two_commits_gives_samples_enough(inside):
-    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if "asv continuous" in line]
-    (rounds,) = re.findall(r"-a rounds=(\d+) ", "\n".join(lines))
+    (rounds,) = re.findall(r"asv continuous .*-a rounds=(\d+) ", pages.text("docs/measuring.md"))
     samples = int(rounds) * inside.commit.REPEATS
     assert samples >= 10 and 2 / math.comb(2 * samples, samples) < 0.002  # what asv's own test admits

@@ -51,6 +51,13 @@ def test_an_error_is_its_code_and_one_line(capsys, error: BaseException, code: i
     assert not out and err == f"bench: {'interrupted' if code > 128 else error}\n"
 
 
+def test_memory_that_runs_out_is_no_bug_and_told_in_words(capsys):
+    assert console.run("bench", failing(MemoryError("x" * 9))) == 1
+    assert console.run("tiers", failing(MemoryError()), failed=4) == 4
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("bench: out of memory: host memory ran out; ask for less") and len(said) == 2
+
+
 def test_what_a_command_returns_is_its_code():
     assert [console.run("bench", lambda code=code: code) for code in (0, 1, 7)] == [0, 1, 7]
 

@@ -3,12 +3,15 @@
 import errno
 import gc
 import weakref
+from contextlib import ExitStack
 
 import numpy
 import pytest
 import torch
 
 from harness.oom import attempt, classify, host_oom_line
+from harness.records.making import failed
+from harness.spans import record, span
 
 CPU_TEXT = (
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
@@ -46,6 +49,51 @@ def test_classification(error, kind, requested_bytes):
     assert (failure.kind, failure.requested_bytes) == (kind, requested_bytes)
     assert failure.error == type(error).__name__
     assert "\n" not in failure.message
+
+
+# As PyTorch words them of a whole card, and of a part of one; and as the card that is simulated does.
+WHOLE = (
+    "CUDA out of memory. Tried to allocate 24.00 MiB. GPU 0 has a total capacity of 7.66 GiB of which "
+    "23.06 MiB is free. Including non-PyTorch memory, this process has 7.62 GiB memory in use. Of "
+    "the allocated memory 7.01 GiB is allocated by PyTorch, and 120.50 MiB is reserved by PyTorch but "
+    "unallocated."
+)
+PART = WHOLE.replace("7.66 GiB of which 23.06 MiB", "79.25 GiB of which 71.02 GiB").replace(
+    "in use. ", "in use. 7.25 GiB allowed; "
+)
+VIRTUAL = (
+    "Virtual card out of memory. Tried to allocate 1.50 GiB. It has a total capacity of 7.50 GiB "
+    "of which 512 bytes is free."
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "words"),
+    [
+        (torch.OutOfMemoryError(WHOLE), "offload",
+         "24 MiB more were asked for while offloading; 23.1 MiB were free of 7.66 GB"),
+        (torch.OutOfMemoryError(PART), "load/dit",
+         "24 MiB more were asked for while loading dit; 125.3 MiB were free of 7.25 GB"),
+        (torch.OutOfMemoryError(VIRTUAL), "vae_decode/tile",
+         "1.5 GiB more were asked for in vae_decode; 512 bytes were free of 7.5 GB"),
+        (RuntimeError("MPS backend out of memory (9 GiB). Tried to allocate 20.00 MiB on private pool."), "",
+         "20 MiB more were asked for"),
+        (RuntimeError("CUDA error: out of memory"), "diffuse/step", "device memory ran out in diffuse"),
+        (RuntimeError(CPU_TEXT), "post", "4 MiB more of the host's memory were asked for in post"),
+        (MemoryError(), "", "host memory ran out"),
+        (KeyError("x"), "diffuse", "'x'"),
+    ],
+)  # fmt: skip
+def test_memory_that_ran_out_is_told_in_words(error, stage, words):
+    with pytest.raises(type(error)) as caught, ExitStack() as spans, record():
+        for name in ["load/dit"] if stage == "load/dit" else filter(None, stage.split("/")):
+            spans.enter_context(span(name))
+        raise error
+    failure = classify(caught.value)
+    assert (failure.words, failure.stage) == (words, stage)
+    assert failure.exception == f"{type(error).__name__}: {error!s}"
+    item = failed(failure)
+    assert item["error"] == words and ("exception" in item) == (failure.kind != "other")
 
 
 def test_the_cause_is_found_under_what_was_raised_from_it():

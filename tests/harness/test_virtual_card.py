@@ -252,7 +252,7 @@ def test_the_ladder_down_to_the_cpu(
         audio = done.audio.cpu()
         decoder.to("cpu")
     assert (done.level, done.tile_frames, len(done.fallbacks)) == (level, tile, fallbacks)
-    assert all("OutOfMemoryError: Virtual card" in str(fallback) for fallback in done.fallbacks)
+    assert all("more were asked for" in str(fallback) for fallback in done.fallbacks)
     assert relative_error(audio, expected) < 1e-5
     assert relative_error(audio.roll(1, dims=-1), expected) > 1e-3  # what one sample of a shift would be
 

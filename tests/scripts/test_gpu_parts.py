@@ -79,7 +79,7 @@ def test_rows_that_are_there_are_not_made_again():
         (MissingPrerequisite("no card"), "n/a", "no card"),
         (UsageError("over the limit of tier4"), "n/a", "over the limit of tier4"),
         (BenchError("silent"), "failed", "silent"),
-        (MemoryError("DefaultCPUAllocator"), "failed", "out of the host's memory: DefaultCPUAllocator"),
+        (MemoryError("DefaultCPUAllocator"), "failed", "out of memory: host memory ran out"),
         (ValueError("\x1b[2J"), "failed", "\\x1b[2J"),
     ],
 )

@@ -68,7 +68,7 @@ def test_the_table(written, monkeypatch, capsys):
         COMMIT[:12], "synthetic-full", "NVIDIA H200", "bfloat16", "vae_decode", "12,345.6", "123,456.0",
         "0.5144", "88,800.0", "99,900.0", "7,700.0", "240 s, 0.25 s", "97",
         "1.02 [0.987, 1.05]", "123 [120, 127]", "0.1 [-1, 2]",
-        "3,072", "oom", "index.html",
+        "3,072", "oom", f"site     {summary.SITE.resolve().as_uri()}  (its explorer: make preview)",
         "failed: plan duration_s=240 batch=4 thinking=True: CUDA out of memory",
         "request a_tts 1.04", "streamed a_tts 4", "failed: component subject=a_tts size=1: no such size",
     ):  # fmt: skip

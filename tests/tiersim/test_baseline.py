@@ -54,8 +54,8 @@ def test_the_worse_come_first_and_say_what_and_by_how_much():
     pairs = [(record(8, peak_gb=6), record(8, peak_gb=7)), (record(12, peak_gb=8), record(12, peak_gb=4))]
     now, before = ([document.item(side) for side in sides] for sides in zip(*pairs, strict=True))
     assert [str(change) for change in baseline.compare(now, before)] == [
-        "worse  12GB default, no LM, batch 1: peak 4,096.0 MiB before, 8,192.0 now (+100.0%)",
-        "changed  8GB default, no LM, batch 1: peak 7,168.0 MiB before, 6,144.0 now (-14.3%)",
+        "worse  12 GB (RTX 3060) default, no LM, batch 1: peak 4,096.0 MiB before, 8,192.0 now (+100.0%)",
+        "changed  8 GB (RTX 4060) default, no LM, batch 1: peak 7,168.0 MiB before, 6,144.0 now (-14.3%)",
     ]
 
 

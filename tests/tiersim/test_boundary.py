@@ -47,6 +47,24 @@ def test_what_did_not_run_out_of_memory_is_unknown_and_no_pass(status):
     assert sizes(minimum.unknown) == [12] and not minimum.offending and minimum.last_failure is None
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "words", "basis"),
+    [
+        ({4: "oom", 6: "ok", 8: "ok"}, "6 GB (RTX 2060)", ""),
+        ({4: "ok", 8: "ok"}, "≤ 4 GB (GTX 1650)", "the smallest tried"),
+        ({4: "skip", 8: "ok"}, "≤ 8 GB (RTX 4060)", "the smallest tried"),
+        ({4: "oom", 6: "crash", 8: "ok"}, "≤ 8 GB (RTX 4060)", "of 6 GB (RTX 2060) nothing was learned"),
+        ({6: "ok", 8: "oom", 12: "ok"}, "12 GB (RTX 3060)", ""),
+        ({4: "oom"}, "none that was tried", ""),
+        ({4: "skip"}, "N/A", ""),
+    ],
+)
+def test_a_minimum_is_one_where_the_next_smaller_card_was_tried_and_is_too_small(outcomes, words, basis):
+    minimum = found(no_quant(outcomes))
+    assert (str(minimum), minimum.basis) == (words, basis)
+    assert minimum.proven == (minimum.record is not None and not basis)
+
+
 def test_skipped_rows_show_nothing():
     minimum = found([record(4, "skip", variant="no-offload"), record(8, variant="no-offload")], NO_OFFLOAD)
     assert minimum.record.requested.tier_gb == 8 and not minimum.unknown
@@ -79,12 +97,12 @@ def test_a_ladder_ends_below_its_first_failure():
     ((alone, lm),) = ladders(climb(8, {1: "ok", 2: "ok", 4: "oom"}) + climb(8, {1: "oom"}, lm=True))
     assert (str(alone), alone.best, str(lm)) == ("2", 2, "FAIL")
     ((top, none),) = ladders(climb(4, {1: "ok", 2: "ok", 4: "ok", 8: "ok"}))
-    assert (str(top), none) == ("8", None)
+    assert (str(top), top.fell, none) == ("≥ 8", False, None)  # how many fit is not known
 
 
 def test_another_ending_than_memory_leaves_the_maximum_open():
     ((alone, _),) = ladders(climb(8, {1: "ok", 2: "crash"}))
-    assert str(alone) == "≥1 (stopped: crash)"
+    assert str(alone) == "≥ 1 (stopped: crash)"
     (limit,) = batch_limits([(alone, None)])
     assert limit.suggestion == "no_lm: unknown"
 

@@ -85,7 +85,7 @@ def test_the_key_names_what_runs():
     ("tier_gb", "lm", "tier", "model", "skip"),
     [
         (4, False, "tier1", None, None),
-        (4, True, "tier1", None, "tier1 has no language model"),
+        (4, True, "tier1", None, "the tier of 4 GB (GTX 1650) has no language model"),
         (8, True, "tier4", "acestep-5Hz-lm-0.6B", None),
         (7, True, "tier3", "acestep-5Hz-lm-0.6B", None),
         (12, True, "tier5", "acestep-5Hz-lm-1.7B", None),

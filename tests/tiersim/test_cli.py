@@ -12,10 +12,12 @@ from tier_records import bare_record, record
 import tiersim.__main__ as main
 from acestep import resolver
 from acestep.profiler import options
+from acestep.request import MAX_BATCH
 from harness.accelerators import Accelerator
 from harness.memory import GIB
 from harness.records import writer as output
-from tiersim import Case, command, results
+from harness.tiers import BATCHES
+from tiersim import Case, command, results, suggest
 from tiersim.case import VARIANTS
 
 TINY = "--source synthetic-tiny --cap virtual --duration 10"
@@ -62,7 +64,7 @@ def test_exit_codes(outcomes, capsys, by_tier, code):
     outcomes.update(by_tier)
     assert go("--tiers 6 4 6.0") == code
     rows = capsys.readouterr().out.splitlines()[4:6]
-    assert [row.split()[0] for row in rows] == ["4GB", "6GB"]
+    assert [row[2:6] for row in rows] == ["4 GB", "6 GB"]
 
 
 def test_the_default_is_the_guides_seven_tiers(outcomes, capsys):
@@ -75,7 +77,7 @@ def test_memory_that_runs_out_at_the_boundary_is_what_was_looked_for(outcomes, c
     outcomes[8] = lambda case: {"status": "oom"} if case.variant == "no-offload" else {}
     assert go("--boundary --tiers 6 8 20") == 0
     said = capsys.readouterr().out
-    assert "BOUNDARY ANALYSIS" in said and "last failure: tier4 (8GB)" in said
+    assert "BOUNDARY ANALYSIS" in said and "last failure: 8 GB (RTX 4060)" in said
     outcomes[8] = lambda case: {"status": "oom"} if case.batch_size > 4 else {}
     assert go("--tier-batch-boundary --tier-with-lm --tiers 8") == 0
     assert "BATCH BOUNDARY SUMMARY" in (said := capsys.readouterr().out)
@@ -128,11 +130,27 @@ def test_a_dry_run_lists_and_runs_nothing(outcomes, capsys):
 
 def test_a_dry_run_lists_the_batches_as_well(outcomes, capsys):
     assert go("--list --batch-boundary --tiers 6 8 --batch-sizes 4 1") == 0
-    listed = [line.split()[:6] for line in capsys.readouterr().out.splitlines()[4:-1]]
-    assert [(size, lm, batch) for size, _, _, lm, _, batch in listed] == [
-        *(("6GB", "—", "1"), ("8GB", "—", "1"), ("8GB", "0.6B", "1")),
-        *(("6GB", "—", "4"), ("8GB", "—", "4"), ("8GB", "0.6B", "4")),
+    listed = [line.split() for line in capsys.readouterr().out.splitlines()[4:-1]]
+    assert [(size, lm, batch) for size, _, _, _, _, lm, _, batch, *_ in listed] == [
+        *(("6", "—", "1"), ("8", "—", "1"), ("8", "0.6B", "1")),
+        *(("6", "—", "4"), ("8", "—", "4"), ("8", "0.6B", "4")),
     ]
+
+
+def test_the_search_for_a_batch_ends_where_a_request_does_and_says_so(outcomes, capsys, tmp_path):
+    assert (
+        tuple(2**power for power in range(7)) == BATCHES and BATCHES[-1] == MAX_BATCH == suggest.BATCHES[-1]
+    )
+    outcomes[12] = lambda case: {"status": "oom"} if case.lm and case.batch_size > 16 else {}
+    assert go(f"--batch-boundary --tiers 12 --out {tmp_path}") == 0
+    assert {case.batch_size for case in outcomes["ran"]} == {*BATCHES}
+    said = capsys.readouterr().out
+    row = next(line for line in said.splitlines() if line.startswith("  12 GB (RTX 3060)  ≥"))
+    assert row.split()[4:] == ["≥", "64", "3.0GB", "16", "3.0GB"]
+    assert "12 GB (RTX 3060): largest batch ≥ 64, with LM 16" in said
+    assert "batches of 1 2 4 8 16 32 64" in said
+    assert "largest batch ≥ 64" in (tmp_path / "summary.md").read_text()
+    assert "largest batch ≥ 64" in (tmp_path / "report.html").read_text()
 
 
 def test_the_files_do_not_depend_on_the_terminal(outcomes, capsys, tmp_path, monkeypatch):
@@ -183,7 +201,7 @@ def test_the_fit_matrix_is_a_picture_and_leads_to_the_cases_of_the_page(outcomes
 
 def test_strict_refuses_what_a_tier_would_clamp(outcomes, capsys):
     assert go("--strict --tiers 4 --batch-size 2") == 2
-    assert "tiersim: --batch-size: 2 is over the limit of tier1" in capsys.readouterr().err
+    assert "tiersim: --batch-size: 2 is over the limit of 4 GB (GTX 1650)" in capsys.readouterr().err
     assert go("--tiers 4 --batch-size 2") == 0
 
 
@@ -200,7 +218,7 @@ def test_a_folder_is_gone_on_from_and_holds_everything(outcomes, capsys, tmp_pat
     del outcomes[8], outcomes["ran"][:]
     assert go(f"--tiers 6 8 --out {folder}") == 0
     assert [case.tier_gb for case in outcomes["ran"]] == [8]
-    assert "6GB" in capsys.readouterr().out
+    assert "6 GB" in capsys.readouterr().out
     assert len(output.load(folder / "results.json")[1]) == 2
     assert go(f"--tiers 6 8 --out {folder} --rerun all") == 0
     assert len(outcomes["ran"]) == 3
@@ -235,7 +253,7 @@ def test_on_a_full_disk_what_was_measured_is_shown_and_kept(outcomes, capsys, tm
     monkeypatch.setattr(results, "write_whole", full)
     assert go(f"--tiers 4 6 --out {tmp_path}") == 4
     out, err = capsys.readouterr()
-    assert [row.split()[0] for row in out.splitlines()[4:]] == ["4GB", "6GB"]
+    assert [row[2:6] for row in out.splitlines()[4:]] == ["4 GB", "6 GB"]
     assert err.count("\n") == 1 and place in err and "No space left" in err
     kept = len(list((tmp_path / "cases").iterdir()))
     assert kept == (1 if place == "cases" else 2)
@@ -252,7 +270,7 @@ def test_worse_than_the_baseline_is_exit_1(outcomes, capsys, tmp_path):
     assert "no change" in capsys.readouterr().out
     outcomes[8] = {"peak_bytes": 4 * GIB}
     assert go(f"--tiers 6 8 --baseline {tmp_path / 'results.json'}") == 1
-    assert "worse  8GB default" in capsys.readouterr().out
+    assert "worse  8 GB (RTX 4060) default" in capsys.readouterr().out
     outcomes[8] = {"peak_bytes": 2 * GIB}
     assert go(f"--tiers 6 8 --baseline {tmp_path}") == 0
 

@@ -32,7 +32,7 @@ def test_a_prediction_from_end_to_end(capsys, tmp_path, monkeypatch):
     titles = ("TIER TEST RESULTS", "BOUNDARY ANALYSIS", "BATCH BOUNDARY SUMMARY", "CONFIGURED LIMITS")
     assert all(f"{title} (predicted)\n" in first for title in titles)
     assert first.count("uncalibrated, torch ") == 3  # below the table, and below each analysis
-    assert "Without INT8 Quantization                       tier4       8GB" in first
+    assert "Without INT8 Quantization                       ≤ 8 GB (RTX 4060)" in first
     _, items = output.load(folder / "results.json")
     asked = {
         (i.card.tier_gb, i.card.variant, i.requested["thinking"], i.requested["batch_size"]) for i in items

@@ -15,6 +15,7 @@ FIELDS = {
     "load_peak_bytes": 7, "peak_source": "s", "counts": {"dit_steps": 8, "audio_s": 2.5},
     "fallbacks": [{"stage": "s", "reason": "r", "action": "a"}], "error": "E", "message": "m",
     "environment": {"lm": None, "compile": False, "threads": 2, "x": 0.5}, "requested_bytes": None,
+    "free_bytes": 9, "total_bytes": None,
     "ended_process": {"rss_bytes": 8, "rss_peak_bytes": 9, "driver_bytes": None},
     "telemetry": {"seconds": 1.5, "energy_j": 2.5, "throttling": {"power cap": 1}, "readings": []},
 }  # fmt: skip
@@ -31,7 +32,8 @@ BAD = {
     "half a character": r'"\ud800"',
 }
 INSIDE = ("stages_s", "counts", "environment")
-OF_FAILURES = {"kind", "requested_bytes", "generation_peak_bytes", "load_peak_bytes", "peak_source"}
+OF_MEMORY = {"requested_bytes", "free_bytes", "total_bytes"}
+OF_FAILURES = {"kind", *OF_MEMORY, "generation_peak_bytes", "load_peak_bytes", "peak_source"}
 OPTIONAL = {
     "result": {"load_peak_bytes", "counts", "fallbacks", "environment", "telemetry"},
     "oom": OF_FAILURES,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
+import pages
 import pytest
 from places import ROOT
 from tier_records import record
@@ -199,9 +200,11 @@ def test_every_text_stands_out_from_what_it_is_on():
 
 @pytest.fixture(scope="module")
 def full_plans() -> list[Plan]:
-    """Of the command in the README that makes its picture."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (words,) = re.findall(r"^    python -m tiersim (.* --svg docs/fits.svg) ", readme, re.MULTILINE)
+    """Of the command in the docs that makes the picture."""
+    lines = pages.lines(pages.text("docs/tiers.md"))
+    (words,) = (
+        line.removeprefix("python -m tiersim ") for line in lines if line.endswith("--svg docs/fits.svg")
+    )
     options = main.arguments().parse_args([*words.split(), "--source", "synthetic-full"])
     return [plan for base in matrix.bases(options, CARD) for plan in matrix.series(options, base).cells]
 

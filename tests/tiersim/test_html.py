@@ -13,6 +13,7 @@ from harness.chart import Chart, colours
 from harness.memory import GIB
 from harness.records.memory import ProcessMemory
 from tiersim import document, html
+from tiersim.answer import answer
 from tiersim.case import Case, resolve
 from tiersim.record import Sample
 
@@ -50,9 +51,9 @@ class Reader(HTMLParser):
             self.words.append(data)
 
 
-def read(*records, tables=()):
+def read(*records, tables=(), **more):
     reader = Reader()
-    reader.feed(html.page(HEADER, records, tables))
+    reader.feed(html.page(HEADER, records, tables, **more))
     assert not reader._open
     return reader
 
@@ -66,7 +67,9 @@ def test_the_page_holds_every_record_and_needs_nothing_else():
     )
     assert page.tags.count("section") == 2 and page.tags.count("svg") == 1
     words = " ".join(page.words)
-    assert all(word in words for word in ("tier4", "OOM", "it was oom", "last words", "A <T>", "7.20 GB"))
+    assert all(
+        word in words for word in ("8 GB (RTX 4060)", "OOM", "it was oom", "last words", "A <T>", "7.20 GB")
+    )
     assert "driver 8.00 GB · resident set 3.00 GB · swap 0.0 MB" in words
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert page.attributes.count(("class", "scroll")) == 2  # on a telephone the chart keeps its size
@@ -76,10 +79,28 @@ def test_the_page_holds_every_record_and_needs_nothing_else():
     assert "url(" not in text and "@import" not in text
 
 
+def test_the_page_begins_with_the_answer_and_folds_what_each_case_did():
+    records = [
+        record(4, "oom", reason="24 MiB more were asked for", exception="CUDA out of memory."),
+        record(6),
+    ]
+    page = read(*records, answer=answer(records))
+    assert page.words[page.words.index("Tier test", 1) + 1] == "1 of 2 cases fit"
+    words = " ".join(page.words)
+    assert "6 GB (RTX 2060) 1 of 2 cards 4 GB (GTX 1650): 24 MiB more were asked for" in words
+    assert words.index("CUDA out of memory.") > words.index("log")  # in its fold
+    assert page.tags.count("summary") == 2 + 1 and ("open", None) not in page.attributes
+    # What a cell or a row leads to is inside a fold, which a browser opens on the way.
+    text = html.page(HEADER, records)
+    for link in re.findall(r'href="#(case\d+)"', text):
+        before, after = text.split(f'<div id="{link}"')
+        assert before.count("<details>") == before.count("</details>") + 1 and "</details>" in after
+
+
 def test_what_a_prediction_rests_on_is_said_once():
     asked = {"card": find("rtx4090")}
     page = read(record(8, environment={"torch": "2.13"}, **asked), record(4, "skip", **asked))
-    assert page.words[page.words.index("Tier test, predicted", 1) + 1].count("predicted for") == 1
+    assert page.words[page.words.index("Tier test, predicted", 1) + 2].count("predicted for") == 1
 
 
 def test_what_a_worker_or_a_model_wrote_stays_text():

@@ -11,13 +11,15 @@ from acestep.subject import SUBJECT
 from harness.cards import find
 from harness.errors import MissingPrerequisite, UsageError
 from harness.memory import GIB
+from harness.oom import in_words
 from harness.records import forms
 from harness.trace.predict import predict
 from tiersim import Case, Record, document, html, prediction, run_case
 from tiersim.boundary import batch_limits, ladders
 from tiersim.case import resolve
 from tiersim.notes import notes
-from tiersim.prediction import predict_case
+from tiersim.prediction import predict_case, timeline
+from tiersim.record import Sample
 from tiersim.tables import Report
 
 CARD = find("rtx4090")
@@ -102,10 +104,20 @@ def test_everything_that_shows_it_says_predicted(predicted):
     assert "predicted" not in Report(200).header() + Report(200).footer([record(8)])
 
 
-def test_memory_that_runs_out_is_told_by_operator_and_place():
+def test_memory_that_runs_out_is_told_in_words_and_kept_by_operator_and_place():
     ended = predict_case(case(0.03))
     assert (ended.status, ended.wall_s) == ("oom", None)
-    stage = re.fullmatch(r"(\w+): aten::\w+ in \S+\.py \S+ wanted .+", ended.reason)[1]
+    stage, wanted = re.fullmatch(
+        r"(\w+): aten::\w+ in \S+\.py \S+ wanted ([\d,]+) bytes", ended.exception
+    ).groups()
+    plan = resolve(case(0.03))
+    refusal = predict(SUBJECT, plan.engine_plan, plan.card, plan.cap_bytes).ended
+    assert refusal.segment_bytes > refusal.free_bytes and refusal.segment_bytes >= refusal.wanted_bytes
+    assert f"{refusal.wanted_bytes:,}" == wanted
+    assert ended.reason == in_words(
+        "device", refusal.segment_bytes, refusal.free_bytes, int(0.03 * GIB), stage
+    )
+    assert ended.reason.endswith(" were free of 0.03 GB") and "aten" not in ended.reason
     assert stage == ended.phase_reached and notes(ended)[0] == ended.reason
     assert 0 < ended.peak_bytes <= 0.03 * GIB
     assert ended.timeline
@@ -146,3 +158,13 @@ def test_a_prediction_raises_no_limit(predicted):
     assert [limit.suggestion for limit in batch_limits(ladders(climbed))] == ["OK"]
     measured = [replace(made, cap=replace(made.cap, kind="virtual")) for made in climbed]
     assert [limit.suggestion for limit in batch_limits(ladders(measured))] == ["no_lm: 4→8"]
+
+
+def test_a_stage_of_few_samples_has_its_place_over_time():
+    """A recorded step is one launch, beside thousands of a stage that uses more."""
+    runs = {"offload": 5000, "compile": 3000, "diffuse": 2, "vae_decode": 1}
+    stages = [stage for stage, number in runs.items() for _ in range(number)]
+    samples = [Sample(float(at), stage, 9000 - at) for at, stage in enumerate(stages)]
+    kept = timeline(samples)
+    assert list(dict.fromkeys(sample.phase for sample in kept)) == list(runs)
+    assert len(kept) <= 200 + len(runs) and kept[0] == samples[0] and not timeline([])

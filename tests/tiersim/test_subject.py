@@ -59,7 +59,21 @@ def test_it_is_predicted():
 
 def test_it_is_shown_and_kept(ran, tmp_path):
     row = Report(200).row(ran)
-    assert row.split() == ["8GB", "large", "—", "2s", "✅", "OK", "0.5GB", "batch", "2:", "50", "frames"]
+    assert row.split() == [
+        "8",
+        "GB",
+        "(RTX",
+        "4060)",
+        "—",
+        "2s",
+        "✅",
+        "OK",
+        "0.5GB",
+        "batch",
+        "2:",
+        "50",
+        "frames",
+    ]
     header = document.header([resolve(virtual())], [])
     page = html.page(header, [ran])
     assert all(f"<title>{stage}</title>" in page for stage in STAGES)
@@ -77,7 +91,7 @@ def test_its_plan_is_its_own():
     assert Job.decode(Job.of(plan).encode()).plan == plan.engine_plan
     assert plan.key == resolve(virtual(duration_s=60.0)).key != resolve(virtual(duration_s=50.0)).key
     assert resolve(virtual(variant="no-offload")).skip == "nothing to take away"
-    assert resolve(virtual(lm=True)).skip == "large has no language model"
+    assert resolve(virtual(lm=True)).skip == "the tier of 8 GB (RTX 4060) has no language model"
     with pytest.raises(UsageError, match="batch_size"):
         virtual(batch_size=5)
     with pytest.raises(UsageError, match="lm_backend: 'pt'"):

@@ -66,6 +66,17 @@ def test_the_bisection_finds_the_largest_that_is_held_in_few_predictions(held):
     assert (found and found.requested.duration_s) == (suggest.LENGTHS_S[held - 1] if held else None)
 
 
+def test_what_is_the_most_of_a_request_is_not_said_to_be_the_cards():
+    (found,) = suggest.findings([(CASE, (8.0,))], predicted)
+    lines = [line for line in suggest.evidence([found]) if "the most:" in line]
+    assert len(lines) == 2
+    assert all(line.endswith("left; 600 s: the most of a request, not of the card") for line in lines)
+    shorter = replace(
+        found, alone=replace(found.alone, requested=replace(found.alone.requested, duration_s=60))
+    )
+    assert suggest.evidence([shorter])[-2].endswith("left")
+
+
 def test_a_tier_that_holds_nothing_is_told_and_left(monkeypatch):
     monkeypatch.setitem(NEEDS_GB, "default", 9.0)
     monkeypatch.setitem(NEEDS_GB, "no-quant", 9.0)

@@ -14,19 +14,19 @@ from tiersim.notes import label, notes
 from tiersim.tables import TIERS, Report
 
 REPORT = Report(200)
-# The guide's example, byte for byte.
+# The guide's example, byte for byte, but that tiers are named by their cards.
 GUIDE = """\
 TIER TEST RESULTS
 ====================================================================================================
-  VRAM    Tier       LM      Duration   Status    Peak VRAM    Notes
+  Card               LM      Duration   Status    Peak VRAM    Notes
   ──────────────────────────────────────────────────────────────────────────────
-  4GB     tier1      —       30s        ✅ OK     3.8GB        VAE decoded on CPU
-  6GB     tier2      —       30s        ✅ OK     5.4GB        Tiled VAE chunk=256
-  8GB     tier4      0.6B    30s        ✅ OK     7.2GB        vllm backend
-  12GB    tier5      1.7B    30s        ✅ OK     10.8GB       vllm backend
-  16GB    tier6a     1.7B    30s        ✅ OK     14.5GB       offload enabled
-  20GB    tier6b     1.7B    30s        ✅ OK     17.2GB       no offload
-  24GB    unlimited  4B      30s        ✅ OK     21.3GB       full models on GPU"""
+  4 GB (GTX 1650)    —       30s        ✅ OK     3.8GB        VAE decoded on CPU
+  6 GB (RTX 2060)    —       30s        ✅ OK     5.4GB        Tiled VAE chunk=256
+  8 GB (RTX 4060)    0.6B    30s        ✅ OK     7.2GB        vllm backend
+  12 GB (RTX 3060)   1.7B    30s        ✅ OK     10.8GB       vllm backend
+  16 GB (RTX 4080)   1.7B    30s        ✅ OK     14.5GB       offload enabled
+  20 GB (RTX A4500)  1.7B    30s        ✅ OK     17.2GB       no offload
+  24 GB (RTX 4090)   4B      30s        ✅ OK     21.3GB       full models on GPU"""
 TILED = {"vae_tiles": 3, "vae_tile_frames": 256, "vae_level": 2}
 SEVEN = [
     record(4, peak_gb=3.8, counts={"vae_tiles": 6, "vae_tile_frames": 128, "vae_level": 3}),
@@ -76,13 +76,16 @@ def test_without_a_display_there_is_ascii():
     report = Report(200, ascii=True)
     lines = [report.header(), *map(report.row, SEVEN), report.row(record(8, "timeout"))]
     assert all(line.isascii() for line in lines)
-    assert lines[1].split() == ["4GB", "tier1", "-", "30s", "OK", "3.8GB", "VAE", "decoded", "on", "CPU"]
-    assert lines[-1].split()[4] == "FAIL"
+    card = ["4", "GB", "(GTX", "1650)"]
+    assert lines[1].split() == [*card, "-", "30s", "OK", "3.8GB", "VAE", "decoded", "on", "CPU"]
+    assert lines[-1].split()[6] == "FAIL"
 
 
 def test_a_narrow_terminal_wraps_notes_and_moves_no_column():
     wide, narrow = Report(200), Report(80)
-    made = record(8, "oom", 7.5, reason="OutOfMemoryError: 512 MiB more were refused in phase generate")
+    made = record(
+        8, "oom", 7.5, reason="512 MiB more were asked for while offloading; 3 MiB were free of 8 GB"
+    )
     first, *more = narrow.row(made).splitlines()
     assert len(more) >= 2 and all(line.startswith(" " * 63) for line in more)
     assert " ".join([first, *(line.strip() for line in more)]) == wide.row(made)
@@ -153,17 +156,17 @@ def test_the_boundary_analysis():
         == """\
 BOUNDARY ANALYSIS
 ====================================================================================================
-  Capability                                      Min Tier    VRAM
+  Capability                                      Least Card
   ──────────────────────────────────────────────────────────────────────────────
-  Without INT8 Quantization                       tier4       8GB
-  Without CPU Offload (and no quantization)       unlimited   24GB
+  Without INT8 Quantization                       8 GB (RTX 4060)
+  Without CPU Offload (and no quantization)       ≤ 24 GB (RTX 4090)
 
   Without INT8 Quantization
-    minimum: tier4 (8GB), peak 7.1GB
-    last failure: tier2 (6GB): it was oom
+    minimum: 8 GB (RTX 4060); peak 7.1GB
+    last failure: 6 GB (RTX 2060): it was oom
   Without CPU Offload (and no quantization)
-    minimum: unlimited (24GB), peak 9.0GB
-    unknown: 8GB crash: it was crash
+    at most 24 GB (RTX 4090), of 8 GB (RTX 4060) nothing was learned; peak 9.0GB
+    unknown: 8 GB (RTX 4060) crash: it was crash
   Holds for: tiny"""
     )
 
@@ -171,24 +174,26 @@ BOUNDARY ANALYSIS
 def test_the_batch_boundary():
     tested = [record(8, peak_gb=4, batch_size=1), record(8, peak_gb=6, batch_size=2),
               record(8, "oom", batch_size=4), record(8, "oom", batch_size=1, lm=True),
-              record(4, "oom", batch_size=1)]  # fmt: skip
+              record(4, "oom", batch_size=1), record(24, peak_gb=9, batch_size=16)]  # fmt: skip
     ladders = boundary.ladders(tested)
     assert (
         REPORT.batches(ladders, boundary.batch_limits(ladders), "tiny")
         == """\
 BATCH BOUNDARY SUMMARY
 ====================================================================================================
-  VRAM   Tier       Max Batch (no LM)  Peak VRAM  Max Batch (with LM)  Peak VRAM
+  Card              Max Batch (no LM)  Peak VRAM  Max Batch (with LM)  Peak VRAM
   ──────────────────────────────────────────────────────────────────────────────
-  4GB    tier1      FAIL               —          N/A                  —
-  8GB    tier4      2                  6.0GB      FAIL                 —
+  4 GB (GTX 1650)   FAIL               —          N/A                  —
+  8 GB (RTX 4060)   2                  6.0GB      FAIL                 —
+  24 GB (RTX 4090)  ≥ 16               9.0GB      N/A                  —
 
 CONFIGURED LIMITS
 ====================================================================================================
-  VRAM    Tier       no LM          with LM        Suggestion
+  Card               no LM          with LM        Suggestion
   ──────────────────────────────────────────────────────────────────────────────
-  4GB     tier1      1, found FAIL  N/A            no_lm: 1→0
-  8GB     tier4      4, found 2     2, found FAIL  no_lm: 4→2, lm: 2→0
+  4 GB (GTX 1650)    1, found FAIL  N/A            no_lm: 1→0
+  8 GB (RTX 4060)    4, found 2     2, found FAIL  no_lm: 4→2, lm: 2→0
+  24 GB (RTX 4090)   8, found ≥ 16  N/A            OK
 
   Holds for: tiny"""
     )

@@ -92,7 +92,8 @@ def test_running_out_of_memory_is_the_records_phase():
     record = run_case(case(), worker=(sys.executable, str(ZOO), "no_room_from:diffuse:0"))
     assert (record.status, record.exit_code) == ("oom", 20), record.log
     assert (record.phase_reached, record.cap.verified) == ("diffuse", True)
-    assert "were refused (exit code 20) in phase diffuse" in record.reason
+    assert " more were asked for in diffuse; 0 bytes were free of " in record.reason
+    assert record.exception.startswith("OutOfMemoryError: Virtual card out of memory.")
     assert record.peak_bytes > 2**29 and record.stage_peaks_bytes["diffuse"] > 0
 
 

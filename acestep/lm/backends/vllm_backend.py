@@ -32,6 +32,7 @@ from harness.memory import GIB, MemoryBudget
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
 from harness.nn.sampling import Sampling
+from harness.oom import classify
 from harness.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class VLLM:
         except (RuntimeError, ValueError) as error:
             self.close()
             _clean_up()  # of what could not even be opened, too
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            failure = classify(error)
+            reason = failure.words or failure.error
             raise MissingPrerequisite(
                 f"lm_backend: vllm cannot run {self.source.name}/{self.folder} here ({reason}); use pt"
             ) from error

@@ -61,11 +61,11 @@ def full(options: argparse.Namespace) -> int:
 def audio_parity(options: argparse.Namespace) -> int:
     """Whole conversions."""
     if options.output_dir and not options.save_outputs:
-        raise UsageError("--output-dir: given without --save-outputs; add it")
+        raise UsageError("--out: given without --save-outputs; add it")
     report, sides = Report("audio-parity", options.json), Sides.of(options)
     plan, folder = _planned(options, sides.setup), None
     if options.save_outputs:
-        folder = folder_for_audio("--output-dir", options.output_dir or Path(OUTPUTS))
+        folder = folder_for_audio("--out", options.output_dir or Path(OUTPUTS))
     from subjects.rvc.bench import audio
 
     return audio.run(sides, report, plan, folder)

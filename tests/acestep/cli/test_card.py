@@ -8,6 +8,7 @@ import pytest
 from acestep.__main__ import main
 from acestep.cli import card
 from acestep.setup import Setup
+from harness import cards
 from harness.accelerators import Accelerator, TorchBuild, torch_build
 from tiersim.__main__ import arguments as tiersim_arguments
 
@@ -50,7 +51,7 @@ def page(monkeypatch, capsys):
 def test_a_simulated_card_has_the_limits_of_the_guide(page, size_gb):
     tier, with_lm, without, sizes, offload, quantized = GUIDE[size_gb]
     facts, _ = page(size_gb)
-    assert facts["card"].endswith(f"{size_gb}.00 GiB (MAX_CUDA_VRAM) → {size_gb} GB class → {tier}")
+    assert facts["card"].endswith(f"{size_gb}.00 GiB (MAX_CUDA_VRAM) → {cards.of_size(size_gb)}, {tier}")
     assert "MAX_CUDA_VRAM says the memory" in facts["detected"]
     if with_lm:
         assert facts["limits"] == "with LM {} s of audio, batch {}".format(*with_lm)
@@ -74,7 +75,7 @@ def test_what_a_tier_does_with_xl(page, size_gb, words):
 
 def test_the_page_by_another_policy(page):
     facts, commands = page(8, ["card", "--policy", "upstream-2026"])
-    assert facts["card"].endswith("8 GB class → tier3 of upstream-2026")
+    assert facts["card"].endswith("8 GB (RTX 4060), tier3 of upstream-2026")
     assert facts["limits"] == "with LM 480 s of audio, batch 2" and "loaded only" not in facts["LM"]
     assert len(commands) == 3 and all(command.endswith(" --policy upstream-2026") for command in commands)
     assert page(8, ["card"]) == page(8)  # the guides', as without a word

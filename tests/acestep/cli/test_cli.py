@@ -162,7 +162,7 @@ def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, mon
     monkeypatch.setenv("MAX_CUDA_VRAM", "4")
     song = str(tmp_path / "song.wav")
     soundfile.write(song, [0.1, -0.1] * 100_000, 1_000)
-    warned = "duration: 200 is over the limit of tier1 (4 GB class, {} LM)"
+    warned = "duration: 200 is over the limit of 4 GB (GTX 1650) {} LM"
     assert main(["codes", song]) == 0
     assert capsys.readouterr().err.startswith(f"acestep: warning: {warned.format('without')}; using 180")
     assert main(["codes", song, "--strict"]) == 2
@@ -172,7 +172,7 @@ def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, mon
     monkeypatch.setenv("MAX_CUDA_VRAM", "6.5")
     soundfile.write(song, [0.1, -0.1] * 150_000, 1_000)
     assert main(["understand", "--audio", song, *SMALL]) == 0
-    assert "300 is over the limit of tier3" in capsys.readouterr().err
+    assert "300 is over the limit of 6.5 GB " in capsys.readouterr().err
 
 
 def test_what_a_recording_is_not_heard_as_is_said_before_and_after(say, tmp_path, capsys):
@@ -293,9 +293,9 @@ def test_strict_refuses_what_a_card_limits_and_no_limits_does_not(say, monkeypat
     long = ("--example", "example_05.json", "--no-thinking")
     assert plan(say, *long)["adjustments"][0]["requested"] == 200
     assert main(["generate", "--dry-run", *long, "--strict"]) == 2
-    assert "example_05.json': duration: 200 is over the limit of tier1" in capsys.readouterr().err
+    assert "example_05.json': duration: 200 is over the limit of 4 GB (GTX 1650)" in capsys.readouterr().err
     assert main(["generate", "--dry-run", *long, "--duration", "190", "--strict"]) == 2
-    assert capsys.readouterr().err.startswith("acestep: --duration: 190 is over the limit of tier1")
+    assert capsys.readouterr().err.startswith("acestep: --duration: 190 is over the limit of 4 GB (GTX 1650)")
     assert plan(say, *long, "--strict", "--no-limits")["duration_s"] == 200
 
 

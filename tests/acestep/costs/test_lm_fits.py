@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
+import pages
 import pytest
 from places import ROOT
 
@@ -16,18 +17,17 @@ from acestep.costs.lm_fits import BEGIN, END, ROWS, SIZES_GB, TOO_SMALL, Found
 from acestep.setup import NONE
 from acestep.weights.layout import LMS
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = README.partition(BEGIN)[2].partition(END)[0]
+BLOCK = pages.text("docs/tiers.md").partition(BEGIN)[2].partition(END)[0]
 CELLS = [re.findall(r"[^|]+", row.replace(" ", "")) for row in BLOCK.splitlines() if row.startswith("|")][2:]
 PEAKS = {row: dict(zip(SIZES_GB, cells[2:-1], strict=True)) for row, cells in zip(ROWS, CELLS, strict=True)}
 
 
-def test_the_table_of_the_readme_is_of_the_torch_that_is_pinned():
+def test_the_table_of_the_docs_is_of_the_torch_that_is_pinned():
     [pinned] = re.findall(r"^torch==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert re.match(rf"\nPredicted \d{{4}}-\d\d-\d\d, torch {re.escape(pinned)}\b", BLOCK)
 
 
-def test_weights_and_peaks_of_the_readme_agree():
+def test_weights_and_peaks_of_the_docs_agree():
     """Where nothing is parked the whole of a model is in the peak, which is less by what its format saves."""
     assert [cells[1] for cells in CELLS] == [f"{lm_fits.weights_gib(*row):.1f}" for row in ROWS]
     for lm, name in ROWS:
@@ -39,7 +39,7 @@ def test_weights_and_peaks_of_the_readme_agree():
 
 @pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
 @pytest.mark.nightly
-def test_a_cell_of_the_readme_is_what_is_predicted_today():
+def test_a_cell_of_the_docs_is_what_is_predicted_today():
     found = lm_fits.found(lm_fits.Fit(LMS[0], NONE, 24))
     assert found.peak_gib and f"{found.peak_gib:.1f}" == PEAKS[LMS[0], NONE][24]
     assert f"{found.lm_s:.1f}" == CELLS[0][-1]

@@ -34,7 +34,13 @@ def choose(root, accelerator=CPU, **choices) -> Setup:
         ([LARGE], CARD_16, {"want_lm": True}, LARGE, f"using {LARGE}"),
         ([SMALL, MIDDLE], CARD_24, {}, MIDDLE, f"lm: {LARGE} .*; using {MIDDLE}"),
         ([SMALL], CARD_8, {"want_lm": True}, SMALL, None),
-        ([MIDDLE], CARD_8, {"want_lm": True}, None, f"tier4 allows no language model over {SMALL}"),
+        (
+            [MIDDLE],
+            CARD_8,
+            {"want_lm": True},
+            None,
+            rf"8 GB \(RTX 4060\) allows no language model over {SMALL}",
+        ),
         ([MIDDLE], CARD_8, {"want_lm": True, "no_limits": True}, MIDDLE, f"using {MIDDLE}"),
         ([MIDDLE], CARD_8, {}, None, None),  # nobody wants one
         ([MIDDLE], CARD_4, {"want_lm": True}, None, None),  # the tier has none, wherever
@@ -84,7 +90,7 @@ def test_a_model_over_the_limit_gives_way_to_one_that_is_there(tmp_path):
     ):
         (change,) = choose(there, card, lm=named).adjustments
         assert (change.field, change.requested, change.applied) == ("lm", named, applied)
-        with pytest.raises(UsageError, match=r"over the limit of tier.*strict"):
+        with pytest.raises(UsageError, match=r"over the limit of .* GB.*strict"):
             choose(there, card, lm=named, strict=True)
 
 

@@ -22,6 +22,7 @@ from acestep.profiler.flags import MODES, flag_of, parser
 from acestep.profiler.options import Options, parse
 from harness import quantization
 from harness.errors import BenchError, UsageError
+from harness.flags import ALIASES
 
 TINY_CPU = "--device cpu --source synthetic-tiny"
 
@@ -51,9 +52,9 @@ REFUSED = {
     "--dtype int8": (2, "--dtype: 'int8' is not allowed; use one of auto, bf16, fp16, fp32"),
     "--max-vram 0": (2, "--max-vram: '0' is not allowed"),
     "--max-vram lots": (2, "--max-vram: 'lots' is not allowed"),
-    "--strict --max-vram 4": (2, "example_05.json': duration: 200 is over the limit of tier1"),
-    "--max-vram 4 --use-cot-metas --duration -1": (3, "--lm-model: tier1"),
-    "--max-vram 4 --thinking": (3, "tier1"),
+    "--strict --max-vram 4": (2, "example_05.json': duration: 200 is over the limit of 4 GB (GTX 1650)"),
+    "--max-vram 4 --use-cot-metas --duration -1": (3, "--lm: 4 GB (GTX 1650) has room for no"),
+    "--max-vram 4 --thinking": (3, "4 GB (GTX 1650) has room for no"),
     "--example absent.json": (3, "example_05.json"),
     "--example ../text/create.json": (3, "example '../text/create.json': no such file"),
     "--example /etc/passwd": (3, "example '/etc/passwd': not JSON"),
@@ -111,9 +112,8 @@ REFUSED = {
     ),
     "--mode understand --json-plan a.json": (2, "--json-plan: has no meaning in mode understand"),
     "--tiers 8": (2, "--tiers: has no meaning in mode profile"),
-    "--tier-duration 30": (2, "--tier-duration"),
     "--tier-skip-compile": (2, "--tier-skip-compile"),
-    "--tier-duration 30 --mode tier-test --duration 30": (2, "--tier-duration: given with --duration"),
+    "--tier-duration 30 --mode tier-test --duration 30": (2, "--tier-duration: is --duration in other words"),
     "--mode tier-test --quantization int8_weight_only int3": (2, "--quantization: 'int3' is not allowed"),
     "--mode tier-test --lm-model gpt": (3, "--lm-model: there is no 'gpt'"),
     "--mode tier-test --shift wide": (2, "--shift: 'wide' is not allowed"),
@@ -125,7 +125,7 @@ REFUSED = {
     "--suggest": (2, "--suggest: has no meaning in mode profile"),
     "--max-vram 8 --config-path acestep-v15-xl-turbo --strict": (
         2,
-        "--config-path: acestep-v15-xl-turbo is over the limit of tier4, which has no XL DiT; ask for",
+        "--config-path: acestep-v15-xl-turbo is over the limit of 8 GB (RTX 4060), which has no XL DiT;",
     ),
     "--mode tier-test --tiers six": (2, "--tiers: 'six' is not allowed"),
     "--mode benchmark --card rtx4090": (2, "--card: is where nothing runs"),
@@ -200,9 +200,10 @@ def test_graphs_need_a_card_that_records(run):
 
 def test_every_flag_has_a_refusal_or_takes_nothing():
     bare = {"strict", "no_limits", "use_cot_caption", "use_cot_language", "no_warmup"}
-    bare |= {"dry_run", "list_devices", "tier_with_lm", "compile", "graphs"}
+    bare |= {"dry_run", "list_devices", "with_lm", "compile", "graphs"}
     lines = " ".join([*REFUSED, *GUIDES])
-    assert {name for name in parser().modes_of if flag_of(name) not in lines} <= bare
+    spellings = {name: (flag_of(name), *ALIASES.get(flag_of(name), ())) for name in parser().modes_of}
+    assert {name for name, flags in spellings.items() if not any(flag in lines for flag in flags)} <= bare
 
 
 def test_nothing_that_is_refused_imports_torch_and_mistakes_work_from_any_folder(tmp_path):
@@ -265,8 +266,8 @@ def test_a_tier_test_is_tiersims_command_line(run):
     assert (code, said) == (0, "")
     assert given == [
         *("--device", "cpu", "--source", "synthetic-tiny", "--inference-steps", "2", "--seed", "7"),
-        *("--tiers", "6.0", "8.5", "--tier-duration", "10.0", "--tier-with-lm", "--tier-skip-compile"),
-        *("--tier-boundary", "--benchmark-output", "a.json"),
+        *("--tiers", "6.0", "8.5", "--tier-with-lm", "--tier-skip-compile"),
+        *("--tier-boundary", "--benchmark-output", "a.json", "--tier-duration", "10.0"),
     ]
     from tiersim.__main__ import arguments
 

@@ -162,7 +162,7 @@ def test_a_tiers_own_choice_shows_beside_what_was_asked():
     card = Accelerator("cuda", "RTX 4060", 7.66)
     made = Setup.choose("synthetic-tiny", lm=asked.lm_model, accelerator=card)
     text = "\n".join(prepare.header_lines(asked, made, None))
-    assert "acestep-5Hz-lm-0.6B (acestep-5Hz-lm-4B by flag)" in text and "8 GB class → tier4" in text
+    assert "acestep-5Hz-lm-0.6B (acestep-5Hz-lm-4B by flag)" in text and "8 GB (RTX 4060), tier4" in text
     assert "commit       unknown" in text
 
 
@@ -172,7 +172,7 @@ def test_what_a_request_may_not_have_meant_is_a_warning():
         plan = resolver.resolve(asked.params, asked.config, prepare.setup(asked))
         return "\n".join(prepare.warnings(asked, plan))
 
-    assert "--inference-steps: 21" in said("--inference-steps 21") and said("--inference-steps 20") == ""
+    assert "--steps: 21" in said("--inference-steps 21") and said("--inference-steps 20") == ""
     assert said("--config-path acestep-v15-base --inference-steps 50") == ""
     assert "no chain of thought runs" in said("--use-cot-caption")
     assert "guidance_scale" in said("--guidance-scale 7")

@@ -64,7 +64,7 @@ def predicted(*arguments):
 def test_a_row_has_expected_times_and_a_peak(dry, monkeypatch):
     monkeypatch.setattr(pool, "_cores", lambda: 1)
     code, out, err = dry("--dry-run", "--card", "rtx4060")
-    assert code == 0 and "GeForce RTX 4060: 8.00 GiB → 8 GB class → tier4" in out
+    assert code == 0 and "GeForce RTX 4060: 8.00 GiB → 8 GB (RTX 4060), tier4" in out
     assert "rows to predict: 2," in err
     plain, thinking = re.findall(r"^10 .*$", out, re.M)
     wall, lm, dit, vae = map(float, plain.split()[4:8])
@@ -94,7 +94,7 @@ def test_a_row_marks_what_does_not_fit(dry, here, monkeypatch, tmp_path):
 
 def test_a_row_that_ends_late_has_no_times_either():
     [(row, cost), *_] = predicted("--max-vram", "4")
-    ended = Refusal("vae_decode", "aten::convolution", "models/vae.py", GIB)
+    ended = Refusal("vae_decode", "aten::convolution", "models/vae.py", GIB, GIB, 0)
     shown = matrix.expected_row(row, replace(cost, out_of_memory=ended))
     assert shown.split()[4:8] == ["—"] * 4 and "OOM in vae_decode" in shown
 

@@ -221,7 +221,7 @@ def test_the_longest_stage_is_the_bottleneck():
     [
         ("diffuse", "--trace=trace.json"),
         ("vae_decode", "--trace=trace.json"),
-        ("offload", "--no-offload-to-cpu"),
+        ("offload", "--no-offload"),
         ("post", "--detailed"),
     ],
 )

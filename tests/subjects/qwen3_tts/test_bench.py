@@ -96,7 +96,7 @@ def test_what_ends_the_run_takes_nothing_that_was_measured(tmp_path, capsys, mon
         (
             ["--trace", "a.json", "--json-output", "./a.json"],
             2,
-            "--trace: 'a.json' is the file of --json-output",
+            "--trace: 'a.json' is the file of --json-plan",
         ),
     ],
 )

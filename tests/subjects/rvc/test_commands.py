@@ -1,15 +1,15 @@
-"""What the README says can be done is done, by the commands it gives."""
+"""What the docs say can be done is done, by the commands they give."""
 
-import re
 import shlex
 
 import pytest
+from pages import lines, text
 from places import ROOT
 
 from subjects.rvc.__main__ import main
 
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").partition("## RVC\n")[2].partition("\n## ")[0]
-COMMANDS = re.findall(r"^    python -m subjects\.rvc (.*?)(?:  +#.*)?$", SECTION, re.MULTILINE)
+START = "python -m subjects.rvc "
+COMMANDS = [line.removeprefix(START) for line in lines(text("docs/rvc.md")) if line.startswith(START)]
 SMALL = ["--source", "synthetic-tiny", "--duration", "0.1"]  # the last of a flag counts
 QUICK = {"components": ["--runs", "1", "--no-warmup", "--pytorch-only"]}
 TELLS = {
@@ -20,7 +20,7 @@ TELLS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_runs(command, tmp_path, monkeypatch, capsys):
+def test_a_command_of_the_page_runs(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     name = command.partition(" ")[0]

@@ -1,4 +1,4 @@
-"""What the README says can be done is done, by the commands it gives."""
+"""What README and docs say can be done is done, by the commands they give."""
 
 import json
 import os
@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from commands import parts, problem
+from pages import PAGES, lines, section, spans, text
 from places import ROOT
 
 from acestep.__main__ import main
@@ -17,13 +19,43 @@ from acestep.profiler import command as profiler
 from acestep.request import GUIDANCE_MODES, INFER_METHODS
 from acestep.tasks import TASKS, TEXT_MODES
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+GENERATING = text("docs/generating.md")
+INCOMPLETE = re.compile("are required: |expected .*argument")  # of a command that is only named
 FEW = ["--set", "max_caption_tokens=8", "--set", "max_lyrics_tokens=8"]  # made-up weights find no end
-COMMANDS = [row for row in re.findall(r"^\|[^|]+\| `(.+)` \|$", README, re.MULTILINE) if "acestep" in row]
+COMMANDS = [row for row in re.findall(r"^\|[^|]+\| `(.+)` \|$", GENERATING, re.MULTILINE) if "acestep" in row]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_command_that_a_page_names_is_there_and_takes_its_flags(page: Path):
+    words = page.read_text(encoding="utf-8")
+    assert [wrong for line in lines(words) for part in parts(line) if (wrong := problem(part))] == []
+    named = [wrong for span in spans(words) for part in parts(span) if (wrong := problem(part))]
+    assert [wrong for wrong in named if not INCOMPLETE.search(wrong)] == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python -m nothing",
+        "python nothing.py",
+        "python -m acestep nothing",
+        "python -m acestep generate --nothing",
+        "python profile_inference.py --nothing",
+        ".venv/bin/python -m scripts.changes --nothing",
+        "uv run tiersim --nothing",
+        "make nothing",
+        "make gate NOTHING=1",
+        "make test && make nothing",
+        "asv run --nothing",
+        "A=1 asv nothing",
+    ],
+)
+def test_a_command_that_is_not_there_is_seen(command: str):
+    assert any(map(problem, parts(command)))
 
 
 def test_every_task_text_mode_solver_and_guidance_has_a_row():
-    rows = [row for row in README.splitlines() if "python -m acestep" in row]
+    rows = [row for row in GENERATING.splitlines() if "python -m acestep" in row]
     examples = {"text2music": "example_01.json"} | {
         task: f"tasks/{task}.json" for task in TASKS if task != "text2music"
     }
@@ -34,7 +66,7 @@ def test_every_task_text_mode_solver_and_guidance_has_a_row():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_runs(command: str, tmp_path: Path, monkeypatch, capsys):
+def test_a_command_of_the_table_runs(command: str, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
@@ -53,13 +85,12 @@ def test_a_command_of_the_readme_runs(command: str, tmp_path: Path, monkeypatch,
         assert saved and all(Path(path).stat().st_size > 100_000 for path in saved)
 
 
-SECTION = README.partition("## Rows of a performance plan\n")[2].partition("\n## ")[0]
-ROWS = re.findall(r"^    ((?:[A-Z_]+=|python ).*?)(?:  +#.*)?$", SECTION.replace("\\\n", ""), re.MULTILINE)
+PLAN = lines(section("docs/performance-plan.md", "Commands"))
 
 
 def words_of(start: str) -> list[str]:
-    """The words of the one command of the section that has `start`."""
-    [row] = [row for row in ROWS if start in row]
+    """The words of the one command of a performance plan's that has `start`."""
+    [row] = [row for row in PLAN if start in row]
     return shlex.split(row)
 
 
@@ -107,7 +138,7 @@ def test_functions_of_the_working_tree_are_measured(tmp_path):
 
 
 def run(words: list[str], folder: Path, **environment: str) -> str:
-    """The standard output of a command of the README in `folder`, where the repository's files are, too."""
+    """The standard output of a command of the docs in `folder`, where the repository's files are, too."""
     for name in ("scripts", "benchmarks", "harness"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)

@@ -1,22 +1,19 @@
-"""What the README says can be done is done, by the commands it gives."""
+"""What the docs say can be done is done, by the commands they give."""
 
-import re
 import shlex
 
 import pytest
-from places import ROOT
+from pages import lines, text
 
 from subjects.qwen3_tts.__main__ import main
 
-SECTION = (
-    (ROOT / "README.md").read_text(encoding="utf-8").partition("## Qwen3-TTS\n")[2].partition("\n## ")[0]
-)
-COMMANDS = re.findall(r"^    python -m subjects\.qwen3_tts (.*?)(?:  +#.*)?$", SECTION, re.MULTILINE)
+START = "python -m subjects.qwen3_tts "
+COMMANDS = [line.removeprefix(START) for line in lines(text("docs/qwen3-tts.md")) if line.startswith(START)]
 SMALL = ["--source", "synthetic-tiny", "--duration", "0.08"]  # the last of a flag counts
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_runs(command, tmp_path, monkeypatch, capsys):
+def test_a_command_of_the_page_runs(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([*shlex.split(command), *SMALL]) == 0
     out = capsys.readouterr().out
