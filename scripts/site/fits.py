@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,10 @@ from harness.chart import OTHER
 from scripts.site import fits_history
 from scripts.site.charts import Chart
 from scripts.site.fits_cache import predicted
-from scripts.site.fits_record import Card, Case, Cell, Fits, Most, page_of
+from scripts.site.fits_record import Card, Case, Cell, Fits, page_of
 from scripts.site.page import Page, Site
 
 EIGHT_GB = 8.0
-LIMIT = ", a request's limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,34 +93,19 @@ def row(fits: Fits, card: Card) -> Row:
     of_models = [
         (model, lm, fits.cell(card.size_gb, model, lm)) for model in fits.models for lm in (True, False)
     ]
-    most = sorted((one for one in fits.most if one.size_gb == card.size_gb), key=lambda one: not one.lm)
+    most = next((one for one in fits.most if one.size_gb == card.size_gb), None)
     return Row(
         card,
         page_of(card.size_gb),
         {(model, lm): cell for model, lm, cell in of_models if cell},
-        _each(most, _longest),
-        _each(most, _largest),
+        _limit(most.longest_s, " s", most.longest_of_request) if most else "n/a",
+        _limit(most.largest, "", most.largest_of_request) if most else "n/a",
     )
 
 
-def _each(most: Sequence[Most], words: Callable[[Most], str]) -> str:
-    """Of a card with a language model and without, in one where that is the same."""
-    every = {one.lm: words(one) for one in most}
-    if len(set(every.values())) == 1:
-        return next(iter(every.values()))
-    return "; ".join(f"{'with' if lm else 'without'} LM {text}" for lm, text in every.items()) or "n/a"
-
-
-def _longest(most: Most) -> str:
-    if most.longest_s is None:
-        return "none"
-    return f"{most.longest_s:g} s{LIMIT if most.longest_of_request else ''}"
-
-
-def _largest(most: Most) -> str:
-    if most.largest is None:
-        return "none"
-    return f"{most.largest}{LIMIT if most.largest_of_request else ''}"
+def _limit(most: float | None, unit: str, of_request: bool) -> str:
+    """The most that fits, and whose limit it is where that is not the card's."""
+    return "none" if most is None else f"{most:g}{unit}{', a limit of requests' if of_request else ''}"
 
 
 def _groups(fits: Fits, card: Card) -> Iterator[tuple[str, list[Entry]]]:

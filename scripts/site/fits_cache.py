@@ -92,4 +92,5 @@ def _older(reason: str) -> Found:
     """The last that was predicted, with the reason why nothing newer is."""
     files = sorted(FOLDER.glob("*/fits.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     fits = next(filter(None, (_read(path.parent) for path in files)), None)
-    return Found(fits, reason)
+    shown = f" What is shown is of commit {fits.commit[:12]}, {fits.date}." if fits else ""
+    return Found(fits, reason + shown)

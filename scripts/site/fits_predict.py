@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
 from itertools import pairwise
@@ -78,27 +79,23 @@ def _matrix(words: Sequence[str], folder: Path) -> tuple[list[Plan], dict[str, R
 
 
 def _most(plans: Iterable[Plan]) -> list[Most]:
-    """What each size of card holds at most, with a language model and without."""
-    asked = sorted({(plan.requested.tier_gb, lm) for plan in plans for lm in (False, True)})
-    asked = [one for one in asked if not one[1] or _question(*one).tier.has_lm]
-    with Processes() as processes, Progress(len(asked)) as progress:
+    """What each size of card holds at most."""
+    sizes = sorted({plan.requested.tier_gb for plan in plans})
+    with Processes() as processes, Progress(len(sizes)) as progress:
         progress.begin("the longest song and the largest batch of each card")
         found = []
-        for most in processes.map(most_of, asked):
+        for most in processes.map(most_of, sizes):
             found.append(most)
             progress.end()
     return found
 
 
-def _question(size_gb: float, lm: bool) -> Question:
-    return Question(size_gb, cards.find(cards.DEFAULT), lm=lm, source=SOURCE)
-
-
-def most_of(asked: tuple[float, bool]) -> Most:
-    """What a card of a size holds at most, with a language model or without."""
-    longest, largest = limits(_question(*asked), Predictor())
+def most_of(size_gb: float) -> Most:
+    """What a card of a size holds at most by its own settings, with its language model if it has one."""
+    question = Question(size_gb, cards.find(cards.DEFAULT), source=SOURCE)
+    longest, largest = limits(replace(question, lm=question.tier.has_lm), Predictor())
     return Most(
-        *asked,
+        size_gb,
         longest.fit and longest.fit.duration_s,
         longest.of_request,
         largest.fit and largest.fit.batch_size,
@@ -122,7 +119,7 @@ def collected(plans: Sequence[Plan], records: Mapping[str, Record], most: Iterab
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         request=f"{case.duration_s:g} s of audio, batch {case.batch_size}, {case.steps} steps",
         rests_on=tuple(facts),
-        cards=tuple(Card(column.size_gb, _tier(column.size_gb), column.lm) for column in fits.columns),
+        cards=tuple(Card(column.size_gb, column.lm) for column in fits.columns),
         cells=tuple(
             cell
             for model, block in zip(blocks, fits.blocks, strict=True)
@@ -135,10 +132,6 @@ def collected(plans: Sequence[Plan], records: Mapping[str, Record], most: Iterab
         stages=colours(SUBJECT.stages),
         svg=str(picture.svg(fits, facts, links, predicted=True)),
     )
-
-
-def _tier(size_gb: float) -> str:
-    return _question(size_gb, lm=False).tier.name
 
 
 def _cells(model: str, row: Row, columns: Iterable[Column], records: Mapping[str, Record]) -> Iterator[Cell]:

@@ -41,13 +41,13 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Most(msgspec.Struct, frozen=True):
-    """The longest song and the largest batch of a card by its own settings, None where nothing fits.
+    """The longest song and the largest batch of a card by its own settings, with its language model if it has
+    one; None where nothing fits.
 
     `longest_of_request`, `largest_of_request`: it is the most that a request may ask for.
     """
 
     size_gb: float
-    lm: bool
     longest_s: float | None
     longest_of_request: bool
     largest: int | None
@@ -55,10 +55,9 @@ class Most(msgspec.Struct, frozen=True):
 
 
 class Card(msgspec.Struct, frozen=True):
-    """Cards of a size: the tier, and the size of its language model, if it has one."""
+    """Cards of a size, and the size of their language model, if they have one."""
 
     size_gb: float
-    tier: str
     lm: str
 
 

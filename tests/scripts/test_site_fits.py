@@ -114,9 +114,8 @@ def predicted(**changes) -> Fits:
     )
     whole = Fits(
         "c" * 40, True, "2026-10-02", "30 s of audio", ("predicted for a card, torch 2.13.0, uncalibrated",),
-        (Card(4, "tier1", ""), Card(8, "tier4", "0.6B")), cells, cases,
-        (Most(4, False, None, False, None, False), Most(8, False, 600, True, 16, False),
-         Most(8, True, 240, False, 16, False)),
+        (Card(4, ""), Card(8, "0.6B")), cells, cases,
+        (Most(4, None, False, None, False), Most(8, 600, True, 16, False)),
         {"full": ("#f2966d", "#a8431f"), "roomy": ("#9cc6e4", "#1b5079"), "unknown": ("#f3f4f6", "#24282e")},
         {"load": "#9aa5b1"}, '<svg class="fits"><a href="fits-8gb.html#k8"/></svg>',
     )  # fmt: skip
@@ -133,8 +132,7 @@ def test_does_it_fit_8_gb_is_the_first_sentence(site, monkeypatch):
     page = whole["fits.html"]
     first, second = re.search(r'class="answer"><strong>(.*?)</strong>', page.content), text(page)
     assert first[1] == "8 GB (RTX 4060): yes, 2.1 GB to spare (turbo with LM 0.6B, 30 s of audio, predicted)."
-    assert "with LM 240 s; without LM 600 s, a request&#39;s limit" in page.content
-    assert "8 GB (RTX 4060) yes, 2.1 GB to spare yes, 3.0 GB to spare" in second
+    assert "8 GB (RTX 4060) yes, 2.1 GB to spare yes, 3.0 GB to spare 600 s, a limit of requests 16" in second
     assert "4 GB (GTX 1650) no LM does not fit none none" in second
     assert "commit cccccccccccc and changes, 2026-10-02" in second
 
@@ -264,4 +262,5 @@ def test_what_is_not_predicted_is_told_and_the_last_is_shown(site, folder, monke
     reason = {"narrowed": "asks for less", "unmeasured": "is not measured", "failed": "failed",
               "no code": "lacks some of"}[why]  # fmt: skip
     assert reason in found.note and "\n" not in found.note
+    assert ("What is shown is of commit bbbbbbbbbbbb, 2026-10-02." in found.note) is (why != "no code")
     assert found.fits == (None if why == "no code" else predicted(commit="b" * 40))
