@@ -115,7 +115,7 @@ def test_each_card_has_its_say(three):
     large = setup("lm=cuda:1", accelerator=SMALL, beside=lambda device: ADA, want_lm=True)
     assert (small.lm, large.lm) == ("acestep-5Hz-lm-0.6B", "acestep-5Hz-lm-4B")
     assert (small.max_batch, large.max_batch) == (small.limits.max_batch_with_lm, large.limits.max_batch)
-    assert large.whose().endswith("without LM)")
+    assert large.whose().endswith("without LM")
     assert setup("lm=cuda:2", accelerator=None).dtype == "fp16" != setup(accelerator=None).dtype
     offloaded = setup("lm=cuda:1,condition=cpu", offload_to_cpu=True).offloaded
     assert set(offloaded) == {"vae", "vae_encoder", "text_encoder"}

@@ -73,7 +73,7 @@ def test_limits_clamp_with_one_line_each():
     assert plan.params.duration == 240 and plan.config.batch_size == 2 and plan.config.seeds == (1, 2)
     assert [a.field for a in plan.adjustments] == ["batch_size", "duration"]
     assert plan.warnings == (*map(str, plan.adjustments), *plan.setup.notes)
-    for word in ("duration", "300", "240", "tier4", "8 GB", "with LM"):
+    for word in ("duration", "300", "240", "8 GB (RTX 4060)", "with LM"):
         assert word in plan.warnings[1]
     assert all("\n" not in line for line in plan.warnings)
 

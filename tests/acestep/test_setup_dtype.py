@@ -79,4 +79,4 @@ def test_what_triton_does_not_compile_is_refused_or_left_out(capability, dtype, 
         choose(capability, dtype=dtype, compile=True)
     default = choose(capability, dtype=dtype)
     assert not default.compile
-    assert f"compile: the default of {default.limits.tier} {reason}; nothing is compiled" in default.notes
+    assert f"compile: the default of {default.limits.name} {reason}; nothing is compiled" in default.notes
