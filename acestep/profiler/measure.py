@@ -88,7 +88,7 @@ class Bench:
         }
         measured = self._try(lambda: self.describe(mode, params))
         if isinstance(measured, Failure):
-            return Item(**facts, status=making.STATUS[measured.kind], error=measured.message)
+            return Item(**facts, **making.failed(measured))
         last: DescriptionResult = measured.results[-1]
         return Item(
             **facts,
