@@ -211,7 +211,7 @@ def test_where_recording_fails_steps_are_called_and_that_is_told_once(blocks: No
     assert [row.tolist() for row in codes] == EXPECTED["unequal counts"]
     assert recorder.replayed == 0
     assert [str(fallback) for fallback in loop.fallbacks] == [
-        "lm_decode: not recorded (OutOfMemoryError: CUDA out of memory.); launched kernel by kernel"
+        "lm_decode: not recorded (out of memory: device memory ran out); launched kernel by kernel"
     ]
 
 

@@ -521,10 +521,11 @@ def test_a_failure_is_a_row_and_the_rest_goes_on(run, tmp_path, monkeypatch):
     assert code == 1 and "HOST-OOM" in out and " OK" in out and f"plan     {plan}" in out
     header, items = output.load(path)
     by_status: dict[str, Item] = {item.status: item for item in items}
-    assert by_status.keys() == {"ok", "host-oom"} and by_status["host-oom"].error == "no room"
+    assert by_status.keys() == {"ok", "host-oom"} and by_status["host-oom"].error == "host memory ran out"
+    assert by_status["host-oom"].exception == "MemoryError: no room"
     shown = json.loads(plan.read_bytes())
     assert shown == performance_plan.view(Profile(run=header, items=tuple(items)))
-    assert [result["error"] for result in shown["results"]] == ["no room", None]
+    assert [result["error"] for result in shown["results"]] == ["host memory ran out", None]
     assert shown["results"][1]["tokens_per_second"] > 0 and "dtype=float32" in shown["features"]
 
 

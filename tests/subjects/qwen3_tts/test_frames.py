@@ -282,7 +282,7 @@ def test_where_recording_fails_steps_are_called_and_that_is_told_once(blocks: No
     loop = opened(case, Graphs(Refusing()))
     assert written(loop, case) == by_hand(case)
     assert [str(fallback) for fallback in loop.fallbacks] == [
-        "talker_decode: not recorded (OutOfMemoryError: CUDA out of memory.); launched kernel by kernel"
+        "talker_decode: not recorded (out of memory: device memory ran out); launched kernel by kernel"
     ]
 
 
