@@ -128,7 +128,7 @@ def largest_cost(stages=STAGES) -> Cost:
     )
     plan = {"batch_size": 16, "duration_s": 600.0}
     environment = {"calibration": "uncalibrated", "torch": "2.13.0", "expected": "efficiencies " * 20}
-    refused = Refusal("talker_prefill", "aten::convolution", site, PEAK)
+    refused = Refusal("talker_prefill", "aten::convolution", site, PEAK, PEAK, PEAK)
     return Cost(LONG_CARD, PEAK, plan, environment, made, (), refused, (refused,), (), {"audio_s": 600.0}, 3)
 
 

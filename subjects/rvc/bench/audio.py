@@ -88,6 +88,7 @@ def _timed(one: Side, report: Report, plan: Plan, engine: Engine | Mlx, folder: 
         results = [*results[:1], last]
         walls_s.append(last.wall_s)
         hashes.append(of_audio(last))
+        report.figures.pop("stages_s", None)  # only the first has `save`
         report.add(
             f"run {number + 1}: wall {last.wall_s:.3f} s, rtf {last.rtf:.3f}, SHA-256 {hashes[-1][:16]}",
             walls_s=walls_s[-1:],
