@@ -17,7 +17,7 @@ from asv.publishing import OutputPublisher
 from asv.util import UserError
 
 from harness.errors import MissingPrerequisite
-from scripts.site import bundle, explorer, write
+from scripts.site import explorer, explorer_bundle, write
 from scripts.site.page import measured
 
 STOCK_PAGES = ("*.js", "*.css", "*.html", "swallow.*")
@@ -50,7 +50,7 @@ class Site(OutputPublisher):
             site = measured()
         except MissingPrerequisite as error:
             raise UserError(str(error)) from None  # which asv tells in a line
-        bundle.install(html)
+        explorer_bundle.install(html)
         published = {
             "project": conf.project, "project_url": "index.html",
             "hash_length": conf.hash_length, "show_commit_url": COMMITS,

@@ -11,10 +11,10 @@ from harness import cards
 from scripts.changes.history import Commit, Machine, Series
 from scripts.changes.report import MachineReport, Shift
 from scripts.changes.show import verdict
-from scripts.site import changed, holds, stages
-from scripts.site.changed import Line, Sighting
+from scripts.site import commit_stages, fits_verdicts, shifts
+from scripts.site.commit_stages import Kind, Stage
 from scripts.site.page import SHORT, Page, Site, commit_page
-from scripts.site.stages import Kind, Stage
+from scripts.site.shifts import Line, Sighting
 
 MOST_FAILURES, MOST_WORDS = 10, 3
 ELSEWHERE = "not its doing"
@@ -40,12 +40,12 @@ class Measured:
 
     @property
     def same(self) -> list[Stage]:
-        return [one for one in self.stages if one.tone == "noise" and one.verdict != stages.SAME]
+        return [one for one in self.stages if one.tone == "noise" and one.verdict != commit_stages.SAME]
 
     @property
     def unchanged(self) -> int:
         """Stages without noise that are the same."""
-        return sum(one.verdict == stages.SAME for one in self.stages)
+        return sum(one.verdict == commit_stages.SAME for one in self.stages)
 
     @property
     def summary(self) -> str:
@@ -107,10 +107,10 @@ class Story:
 
 def pages(site: Site) -> Iterator[Page]:
     """The list, and a page for each commit that was measured, or may have done what was measured later."""
-    stories, kept = _stories(site), [_Kept.of(*one) for one in changed.machines(site)]
+    stories, kept = _stories(site), [_Kept.of(*one) for one in shifts.machines(site)]
     yield site.page(
         "commits.html", "commit.html", "Commits", rows=list(_rows(site, stories)), most=MOST_WORDS,
-        paged=frozenset(stories), page_of=commit_page, everyone=changed.everyone(site),
+        paged=frozenset(stories), page_of=commit_page, everyone=shifts.everyone(site),
     )  # fmt: skip
     order = [None, *stories.values(), None]
     for before, story, after in zip(order, order[1:], order[2:], strict=False):
@@ -149,8 +149,9 @@ class _Kept:
     @staticmethod
     def of(name: str, machine: Machine, report: MachineReport) -> _Kept:
         return _Kept(
-            name, machine, report, stages.grouped(machine), stages.widths(report), sorted(machine.measured)
-        )
+            name, machine, report, commit_stages.grouped(machine), commit_stages.widths(report),
+            sorted(machine.measured),
+        )  # fmt: skip
 
     def before(self, at: int) -> int | None:
         """Where it measured last before a place."""
@@ -160,7 +161,7 @@ class _Kept:
 
 def _stories(site: Site) -> dict[str, Story]:
     """What each commit that has a page did, by its hash, oldest first."""
-    sightings = changed.sightings(site)
+    sightings = shifts.sightings(site)
     has_page = paged(site, sightings)
     own: dict[str, list[Sighting]] = {}
     for one in sightings:
@@ -177,12 +178,13 @@ def _story(site: Site, at: int, sightings: list[Sighting]) -> Story:
     history, commit = site.history, site.history.commits[at]
     by_it = [one for one in sightings if commit in one.suspects]
     others = [one for one in sightings if commit not in one.suspects]
-    beside = [*holds.lines(history, others), *changed.lines(others)]
+    beside = [*fits_verdicts.lines(history, others), *shifts.lines(others)]
     measured = [one for one in history.machines if at in one.measured]
     first = bool(measured) and all(at <= min(one.measured) for one in history.machines)
     return Story(
-        commit, holds.lines(history, by_it), changed.lines(by_it), beside, bool(measured), first, sightings
-    )
+        commit, fits_verdicts.lines(history, by_it), shifts.lines(by_it), beside, bool(measured), first,
+        sightings,
+    )  # fmt: skip
 
 
 def _page(
@@ -194,17 +196,17 @@ def _page(
     at = site.history.commits.index(commit)
     runs = [one for one in kept if at in one.places]
     did = {
-        one.machine for one in story.sightings if commit in one.suspects and one.shift.unit in changed.CARDS
+        one.machine for one in story.sightings if commit in one.suspects and one.shift.unit in shifts.CARDS
     }
-    table = holds.rows((one.name, one.machine, one.before(at), at, one.name in did) for one in runs)
+    table = fits_verdicts.rows((one.name, one.machine, one.before(at), at, one.name in did) for one in runs)
     sizes = sorted({size for row in table for size in row.cells}, key=float)
     return site.page(
         "commit.html", commit_page(commit.sha), commit.subject or commit.sha[:SHORT], commit=commit,
-        story=story, answer=list(changed.answer(story.cards, story.lines)), neighbours=neighbours,
+        story=story, answer=list(shifts.answer(story.cards, story.lines)), neighbours=neighbours,
         runs=[_measured(site, story, one, at) for one in runs], most=MOST_FAILURES, table=table,
         cards_moved=any(cell.tone != "noise" for row in table for cell in row.cells.values()),
         sizes=[(size, cards.example(float(size))) for size in sizes], paged=has_page, page_of=commit_page,
-        everyone=changed.everyone(site),
+        everyone=shifts.everyone(site),
     )  # fmt: skip
 
 
@@ -215,14 +217,14 @@ def _measured(site: Site, story: Story, kept: _Kept, at: int) -> Measured:
     verdicts = {
         _kind(one.shift): verdict(one.shift) if story.commit in one.suspects else ELSEWHERE for one in here
     }
-    rows = [] if base is None else stages.compared(kept.grouped, kept.noise, verdicts, base, at)
+    rows = [] if base is None else commit_stages.compared(kept.grouped, kept.noise, verdicts, base, at)
     when = datetime.fromtimestamp(kept.machine.measured[at] / 1e3, UTC)
     return Measured(
         kept.name, f"{when:%Y-%m-%d %H:%M} UTC",
         None if base is None else commits[base],
         "" if base is None else _compare(kept.name, commits[base], story.commit),
-        stages.load(kept.machine.conditions.get(at, {}).values()), rows,
-        stages.failures(kept.machine, base, at), stages.doubts(kept.machine, at),
+        commit_stages.load(kept.machine.conditions.get(at, {}).values()), rows,
+        commit_stages.failures(kept.machine, base, at), commit_stages.doubts(kept.machine, at),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-// What the explorer's bundle asks instead of itself (scripts/site/bundle.py): which series there are of a
+// What the explorer's bundle asks instead of itself (scripts/site/explorer_bundle.py): which series there are of a
 // machine, which of them stands for its benchmark, and what may be called worse.
 "use strict"
 

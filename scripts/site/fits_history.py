@@ -10,9 +10,9 @@ from harness import cards
 from harness.memory import GIB
 from scripts.changes.history import Commit, Series
 from scripts.changes.results import FAILED
-from scripts.site.changed import CARDS, Sighting, machines, sightings
-from scripts.site.holds import FITS, PREDICTED, run, words
+from scripts.site.fits_verdicts import FITS, PREDICTED, run, words
 from scripts.site.page import Site, commit_page
+from scripts.site.shifts import CARDS, Sighting, machines, sightings
 
 VERDICT, PEAK = CARDS[0], "bytes"  # units of whether a card holds a run, and of what that takes
 TINY = "synthetic-tiny"  # in the name of an environment: the weights that are measured in it

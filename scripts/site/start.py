@@ -11,10 +11,10 @@ from scripts.changes.history import Commit
 from scripts.changes.report import MachineReport
 from scripts.changes.show import left_out, where
 from scripts.gate.causes import percent
-from scripts.site import changed, holds, song
-from scripts.site.changed import Line
+from scripts.site import fits_verdicts, shifts, start_chart
 from scripts.site.commit import paged
 from scripts.site.page import Page, Site, commit_page
+from scripts.site.shifts import Line
 
 WEEK = timedelta(days=7)
 MOST_LONE, MOST_DOUBTFUL = 5, 3
@@ -45,16 +45,16 @@ class Window:
 
 def pages(site: Site) -> Iterator[Page]:
     """The page."""
-    machines = [(name, report) for name, _, report in changed.machines(site)]
+    machines = [(name, report) for name, _, report in shifts.machines(site)]
     week, release = last_week(site), last_release(site)
     before = None if week.exact or week.timed else latest(site)
     yield site.page(
         "start.html", "index.html", "What changed", week=week, nothing=nothing(week),
-        windows=list(filter(None, (week, before, release))), chart=song.chart(site),
+        windows=list(filter(None, (week, before, release))), chart=start_chart.chart(site),
         machines=[(name, one, age(one.age_s)) for name, one in machines], lone=list(_lone(machines)),
         noise=list(_noise(machines)), doubtful=list(_doubtful(machines)),
         left_out=list(left_out(site.report)),
-        paged=paged(site, changed.sightings(site)), page_of=commit_page, everyone=changed.everyone(site),
+        paged=paged(site, shifts.sightings(site)), page_of=commit_page, everyone=shifts.everyone(site),
     )  # fmt: skip
 
 
@@ -91,18 +91,18 @@ def last_release(site: Site) -> Window:
 def window(site: Site, name: str, since: str, first: int) -> Window:
     """What happened from the place `first` on."""
     commits = site.history.commits
-    within = [one for one in changed.sightings(site) if one.at >= first]
-    cards, lines = holds.lines(site.history, within), changed.lines(within)
+    within = [one for one in shifts.sightings(site) if one.at >= first]
+    cards, lines = fits_verdicts.lines(site.history, within), shifts.lines(within)
     measured = {at for machine in site.history.machines for at in machine.measured if at >= first}
     return Window(
         name, since, commits[first - 1] if first else None, len(commits) - first, len(measured), cards, lines,
-        list(changed.answer(cards, lines)),
+        list(shifts.answer(cards, lines)),
     )  # fmt: skip
 
 
 def latest(site: Site) -> Window | None:
     """The last change there was, where nothing happened lately."""
-    ats = [one.at for one in changed.sightings(site)]
+    ats = [one.at for one in shifts.sightings(site)]
     return window(site, "The last change before that", "", max(ats)) if ats else None
 
 

@@ -18,7 +18,7 @@ from published import publish
 from scripts.changes.history import Machine
 from scripts.changes.report import Moved, Shift
 from scripts.changes.standing import Step, standing, verdict
-from scripts.site import bundle, explorer
+from scripts.site import explorer, explorer_bundle
 from scripts.site.page import commit_page
 
 RATE_AND_NOISE = "lm.TrackTokensPerSec.track_decode_rate", "parity.TrackParity.track_nmse"
@@ -205,10 +205,10 @@ def test_a_gain_takes_back_the_loss_it_is_as_large_as(ratios, left, worse):
 
 
 def test_from_disk_the_explorer_says_what_to_do(tmp_path):
-    bundle.install(tmp_path)
+    explorer_bundle.install(tmp_path)
     text = (tmp_path / "explorer.html").read_text()
     assert "make preview" in text and text.count('href="index.html"') >= 2
-    assert Path(tmp_path / bundle.SCRIPT).exists() and not (tmp_path / "index.html").exists()
+    assert Path(tmp_path / explorer_bundle.SCRIPT).exists() and not (tmp_path / "index.html").exists()
 
 
 OPENED = """async (names) => {

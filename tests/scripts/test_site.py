@@ -5,7 +5,7 @@ import shutil
 import pytest
 from browsers import served, wrong
 
-from scripts.site import bundle
+from scripts.site import explorer_bundle
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 PAGES = ("Overview", "Explore", "Heatmap", "Grid", "Multiples", "Compare", "Regressions", "Inventory")
@@ -49,13 +49,13 @@ def test_every_page(page, address):
 
 
 def test_a_bundle_that_has_changed_is_an_error_and_not_a_page_nobody_can_read(tmp_path, monkeypatch):
-    bundle.install(tmp_path)
+    explorer_bundle.install(tmp_path)
     (written,) = tmp_path.glob("assets/index-*.js")
     assert not [
         theirs
-        for theirs, ours in bundle.REPLACED.items()
+        for theirs, ours in explorer_bundle.REPLACED.items()
         if theirs not in ours and theirs in written.read_text()
     ]
-    monkeypatch.setitem(bundle.REPLACED, "no such code", "")
+    monkeypatch.setitem(explorer_bundle.REPLACED, "no such code", "")
     with pytest.raises(RuntimeError, match="has not one no such code"):
-        bundle.install(tmp_path)
+        explorer_bundle.install(tmp_path)

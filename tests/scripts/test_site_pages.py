@@ -14,7 +14,7 @@ from planted import COMMITS, DOCS, FAILED, GROWN, LOADED, REVERT, SLOWER
 
 from scripts.changes.history import Commit
 from scripts.changes.report import Moved, Shift
-from scripts.site import changed, commit, holds, song, start
+from scripts.site import commit, fits_verdicts, shifts, start, start_chart
 from scripts.site.page import NAVIGATION, Site, commit_page
 
 HOSTILE = '</script><img src=x onerror=alert(1)>{{ site }} " onmouseover=" \x1b[2J\u202egnp.exe'
@@ -106,7 +106,7 @@ def test_a_slowdown_and_its_revert_are_as_before(site, page):
     lines = start.last_release(site).timed
     diffuse = {line.verdict: line for line in lines if line.stage == "diffuse"}
     assert {line.amounts[0].machines for line in diffuse.values()} == {(one,) for one in planted.MACHINES}
-    back = diffuse[changed.BACK]
+    back = diffuse[shifts.BACK]
     assert [event.commits for event in back.events] == [
         (site.history.commits[at],) for at in (SLOWER, REVERT)
     ]
@@ -198,7 +198,7 @@ def test_what_failed_and_what_was_left_out_is_told(page):
 def test_who_knows_better_narrows_it_down(site, page):
     """The card measured neither the revert nor the commit after it; the other machine did."""
     revert = site.history.commits[REVERT]
-    late = [one for one in changed.sightings(site) if one.shift.base == site.history.commits[REVERT - 1]]
+    late = [one for one in shifts.sightings(site) if one.shift.base == site.history.commits[REVERT - 1]]
     assert {one.machine for one in late} == set(planted.MACHINES)
     assert {one.suspects for one in late} == {(revert,)}
     assert not {"worse", "better"} & page(REVERT + 1).classes.keys()
@@ -221,7 +221,7 @@ def test_no_link_leads_nowhere(contents):
 
 
 def test_a_song_is_told_by_its_changes_and_its_doubtful_point_as_such(site):
-    chart = song.chart(site)
+    chart = start_chart.chart(site)
     rows = [row for row in chart.rows if row["machine"] == "amd-epyc-2-cores"]
     kinds = {row["at"]: row["kind"] for row in rows if row["kind"]}
     assert kinds == {LOADED: "doubtful", SLOWER: "slower", REVERT: "faster"}
@@ -270,7 +270,7 @@ def test_one_measurement_is_a_point_and_says_so(site, few):
     one = Site(first_of(few, 1), site.now_s)
     pages = {page.name: page.content for make in (start.pages, commit.pages) for page in make(one)}
     assert len(pages) == 3
-    rows = song.chart(one).rows
+    rows = start_chart.chart(one).rows
     assert [(row["machine"], row["time"]) for row in rows] == [(name, 0.0) for name in planted.MACHINES]
     shown = Page(pages[commit_page(few.commits[0].sha)])
     assert shown.shown("answer") == "The first that was measured."
@@ -293,7 +293,7 @@ def test_of_commits_between_measured_ones_those_that_may_have_done_it_have_a_pag
 
 def test_without_a_song_there_is_no_chart(site, few):
     none = Site(first_of(few, 6, "PredictedPeak"), site.now_s)
-    assert song.chart(none) is None and "<figure" not in next(start.pages(none)).content
+    assert start_chart.chart(none) is None and "<figure" not in next(start.pages(none)).content
 
 
 def moved(base, head, error):
@@ -308,7 +308,7 @@ def moved(base, head, error):
 
 def test_moves_add_up_and_so_do_their_errors():
     """+25 % and then -10 %: +12.5 %; errors of 3 % and 4 %, in logarithms, are 5 %."""
-    total = changed.net([moved(1.0, 1.25, 0.03), moved(1.25, 1.125, 0.04)])
+    total = shifts.net([moved(1.0, 1.25, 0.03), moved(1.25, 1.125, 0.04)])
     assert total.change == pytest.approx(0.125) and total.worse
     assert 1 + total.low == pytest.approx(1.125 * math.exp(-0.05))
     assert 1 + total.high == pytest.approx(1.125 * math.exp(0.05))
@@ -318,4 +318,4 @@ def test_moves_add_up_and_so_do_their_errors():
     ("code", "text"), [(0, "fits"), (20, "out of memory"), (137, "failed, exit code 137")]
 )
 def test_an_exit_code_in_words(code, text):
-    assert holds.words(code) == text
+    assert fits_verdicts.words(code) == text

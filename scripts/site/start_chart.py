@@ -9,9 +9,9 @@ from typing import Any
 from scripts.changes.history import History, Machine, Series
 from scripts.changes.report import changes
 from scripts.changes.results import FAILED
-from scripts.site.changed import machines
 from scripts.site.charts import Chart
 from scripts.site.page import Site, commit_page
+from scripts.site.shifts import machines
 
 BENCHMARK = "generate.TimeGenerate.track_wall"
 LEAST_SPAN = 0.1  # of the axis, or noise would look like something

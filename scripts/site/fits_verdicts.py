@@ -12,7 +12,7 @@ from scripts.changes.points import EXACT
 from scripts.changes.report import Moved
 from scripts.changes.results import FAILED
 from scripts.gate.suites import held
-from scripts.site.changed import CARDS, Amount, Line, Sighting, events, in_order, net
+from scripts.site.shifts import CARDS, Amount, Line, Sighting, events, in_order, net
 
 FITS, UNTRIED = "fits", "n/a"
 WORDS = {0: FITS, 20: "out of memory", 21: "the host is out of memory"}

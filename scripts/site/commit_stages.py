@@ -18,7 +18,7 @@ from scripts.changes.report import MachineReport
 from scripts.changes.results import FAILED, is_amount
 from scripts.changes.units import by_difference
 from scripts.gate.causes import percent, shown
-from scripts.site.changed import CARDS, SIGNS, TONES
+from scripts.site.shifts import CARDS, SIGNS, TONES
 
 SAME, WITHIN, UNCONFIRMED = "same", "same within noise", "noise: one measurement alone"
 MOST_MOVED, MOST_SAME = 10, 2  # series of a stage that are listed

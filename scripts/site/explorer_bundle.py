@@ -1,8 +1,8 @@
 """asv-tachyon's bundle, with what it computes by itself replaced by what `scripts.changes` says.
 
 It averages the parameters of a benchmark, calls every fifth percent between two commits a regression, and
-divides decibels. What is REPLACED (`bundle.toml`) asks `explorer.js` instead. A bundle that has not each of
-them once is another release's: an error, and no page.
+divides decibels. What is REPLACED (`explorer_bundle.toml`) asks `explorer.js` instead. A bundle that has not
+each of them once is another release's: an error, and no page.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ or go back to <a href="index.html">Start</a>: all other pages work from disk.</p
 <noscript><p>The explorer needs JavaScript; <a href="index.html">Start</a> does not.</p></noscript>
 """
 REPLACED = {
-    one["theirs"]: one["ours"] for one in tomllib.loads((HERE / "bundle.toml").read_text("utf-8"))["replaced"]
+    one["theirs"]: one["ours"]
+    for one in tomllib.loads((HERE / "explorer_bundle.toml").read_text("utf-8"))["replaced"]
 }
 
 
