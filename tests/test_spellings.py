@@ -21,6 +21,7 @@ from tiersim import __main__ as tiersim
 
 POSITIONALS = {  # of commands that need one
     "acestep codes": ["song.wav"],
+    "acestep fits": ["8"],
     "acestep write-checkpoint": ["synthetic-tiny", "folder"],
     "gate": ["HEAD"],
     "qwen3_tts write-checkpoint": ["synthetic-tiny", "folder"],
