@@ -13,6 +13,7 @@ import tiersim.__main__ as main
 from acestep import resolver
 from acestep.profiler import options
 from acestep.request import MAX_BATCH
+from harness import files
 from harness.accelerators import Accelerator
 from harness.memory import GIB
 from harness.records import writer as output
@@ -244,12 +245,12 @@ def test_what_is_there_when_a_run_is_interrupted_is_kept(outcomes, capsys, tmp_p
 
 @pytest.mark.parametrize("place", ["cases", "results.json", "report.html"])
 def test_on_a_full_disk_what_was_measured_is_shown_and_kept(outcomes, capsys, tmp_path, monkeypatch, place):
-    def full(path, data, write=output.write_whole):
+    def full(path, data, write=files.write_whole):
         if place in str(path) and len(outcomes["ran"]) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, data)
 
-    monkeypatch.setattr(output, "write_whole", full)
+    monkeypatch.setattr(files, "write_whole", full)
     monkeypatch.setattr(results, "write_whole", full)
     assert go(f"--tiers 4 6 --out {tmp_path}") == 4
     out, err = capsys.readouterr()
