@@ -77,9 +77,9 @@ def _headline(records: Sequence[Record]) -> str:
         "not tried": len(records) - len(ran),
         "not quite as asked for (OK*)": sum(label(record) == "OK*" for record in ran),
     }
-    told = (f"{number} {what}" for what, number in others.items() if number)
+    notes = (f"{number} {what}" for what, number in others.items() if number)
     predicted = ", predicted" if any(record.requested.card for record in ran) else ""
-    return "; ".join((f"{fit} of {len(ran)} cases fit{predicted}", *told))
+    return "; ".join((f"{fit} of {len(ran)} cases fit{predicted}", *notes))
 
 
 def _line(name: str, least: Minimum) -> Line:

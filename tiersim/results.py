@@ -31,7 +31,6 @@ from tiersim.record import Record, Status
 from tiersim.summary import is_summary
 
 Rerun = Literal["failed", "all"]
-RERUNS: tuple[Rerun, ...] = ("failed", "all")
 # What would end the same way again. A timeout or a crash may not.
 SETTLED: frozenset[Status] = frozenset({"ok", "oom", "host-oom", "invalid", "refused"})
 KEPT: dict[Rerun | None, frozenset[Status]] = {None: SETTLED, "failed": frozenset({"ok"}), "all": frozenset()}

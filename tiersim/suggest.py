@@ -27,8 +27,6 @@ LIMITS = (
     "a promise needs a card: python -m tiersim --run --repeats 3",
 )
 
-Asking = Generator[Case, Record]  # yields a case, is sent its record
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -157,9 +155,9 @@ def report(found: Sequence[Finding]) -> str:
     return "\n".join([*(f"# {line}" for line in lines), patch]).rstrip("\n")
 
 
-def evidence(found: Iterable[Finding]) -> list[str]:
+def evidence(findings: Iterable[Finding]) -> list[str]:
     """What the patch rests on, line by line."""
-    return [line for finding in found for line in _evidence(finding)]
+    return [line for finding in findings for line in _evidence(finding)]
 
 
 def _evidence(finding: Finding) -> list[str]:

@@ -218,9 +218,9 @@ def _instrumented(
     with Progress(0) as progress:
         progress.say("running once more, watched")
         if options.profile_memory:
-            found = instruments.memory(work, bench.engine)
-            recording.add(replace(item, memory_by_stage=found))
-            error = found.error
+            memory = instruments.memory(work, bench.engine)
+            recording.add(replace(item, memory_by_stage=memory))
+            error = memory.error
         instruments.run(options, work)
     if error:
         console.say("profile_inference", f"memory: {error}")

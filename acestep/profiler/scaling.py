@@ -62,8 +62,8 @@ class Point:
     @property
     def requested(self) -> dict[str, Any]:
         """Plain values, for a record."""
-        asked = {"component": self.component, "length": self.length, "unit": self.unit, "seed": self.seed}
-        return asked | dict(self.engine)
+        case = {"component": self.component, "length": self.length, "unit": self.unit, "seed": self.seed}
+        return case | dict(self.engine)
 
     @property
     def key(self) -> str:

@@ -36,9 +36,9 @@ def offered(measured, name: str) -> Callable:
         raise Unsupported(f"this commit's {measured.name} offers no {name}")
     missing = commit_module("harness.errors").MissingPrerequisite
 
-    def call(*given):
+    def call(*arguments):
         try:
-            return getattr(measured, name)(*given)
+            return getattr(measured, name)(*arguments)
         except missing as error:
             raise Unsupported(str(error)) from None
 

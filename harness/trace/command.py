@@ -40,11 +40,11 @@ def run(
 
     with following("predicting"):
         cost = predict(subject, plan, card)
-        told = facts(cost, plan, card)
+        basis = facts(cost, plan, card)
     line = json.dumps(cost.as_dict()) if options.json is not None else ""
     if place:
         write_whole(place, f"{line}\n".encode())
-    print(line if options.json is True else text(cost, told))
+    print(line if options.json is True else text(cost, basis))
     return 0 if cost.fits else 1
 
 

@@ -66,7 +66,7 @@ def load(path: Path, versions: Mapping[str, str | None]) -> Result:
         raise NoResult(f"it is no JSON object of asv's format {FORMAT}, of {MAX_BYTES >> 20} MiB at most")
     rows = _rows(content, versions)
     cells, variables = (
-        said if isinstance(said, dict) else {} for said in map(content.get, (CONDITIONS, "env_vars"))
+        field if isinstance(field, dict) else {} for field in map(content.get, (CONDITIONS, "env_vars"))
     )
     counted = {name: row for name, row in rows.items() if versions[name] in (None, row.get("version"))}
     cells_of = {name: _cells(name, row) for name, row in counted.items()}

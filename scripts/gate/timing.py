@@ -201,8 +201,8 @@ class Timing:
         now_s, needs_s = time.monotonic(), rounds * (self._start_s + self._pairs * costs[cell])
         all_s = rounds * (self._start_s + self._pairs * sum(costs.values()))
         left_s, spent_s = self._until_s - now_s, now_s - self._began_s
-        said = shortage(needs_s, left_s, spent_s + needs_s)
-        return f"the next cell, {cell}, {said}, and {spelled(spent_s + all_s)} for all {len(costs)}"
+        reason = shortage(needs_s, left_s, spent_s + needs_s)
+        return f"the next cell, {cell}, {reason}, and {spelled(spent_s + all_s)} for all {len(costs)}"
 
     def _by_job(self, cells: list[str]) -> Iterator[tuple[Job, list[str]]]:
         """Cells by the worker that measures them, those of one engine together."""

@@ -14,7 +14,7 @@ from scripts.changes.show import verdict
 from scripts.site import commit_stages, fits_verdicts, shifts
 from scripts.site.commit_stages import Kind, Stage
 from scripts.site.page import SHORT, Page, Site, commit_page
-from scripts.site.shifts import Line, Sighting
+from scripts.site.shifts import Changes, Line, Sighting
 
 MOST_FAILURES, MOST_WORDS = 10, 3
 ELSEWHERE = "not its doing"
@@ -55,7 +55,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class Story(Changes):
     """What a commit did. `cards` and `lines`: changes that it may have made, as the report has them;
     `beside`: what was first seen there and is another's doing, or the machine's."""
 
@@ -66,14 +66,6 @@ class Story:
     measured: bool
     first: bool  # of all that were measured, there is none before it
     sightings: list[Sighting]
-
-    @property
-    def exact(self) -> list[Line]:
-        return [*self.cards, *(line for line in self.lines if line.exact)]
-
-    @property
-    def timed(self) -> list[Line]:
-        return [line for line in self.lines if not line.exact]
 
     @property
     def others(self) -> tuple[list[Line], list[Line]]:

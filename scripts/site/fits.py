@@ -47,10 +47,10 @@ class Entry:
 
 def pages(site: Site) -> Iterator[Page]:
     """The page, and one for each size of card."""
-    found = predicted(site)
-    fits = found.fits
+    predictions = predicted(site)
+    fits = predictions.fits
     known = fits_history.known(site)
-    history = {"known": known, "of_size": cards.of_size, "note": found.note, "fits": fits}
+    history = {"known": known, "of_size": cards.of_size, "note": predictions.note, "fits": fits}
     if fits is None:
         yield site.page("fits.html", "fits.html", "Fits", answer=known.answer(EIGHT_GB), **history)
         return
@@ -62,8 +62,8 @@ def pages(site: Site) -> Iterator[Page]:
     )  # fmt: skip
     for card in fits.cards:
         yield site.page(
-            "fits_card.html", page_of(card.size_gb), cards.of_size(card.size_gb), fits=fits, note=found.note,
-            basis=_basis(fits), row=row(fits, card), answer=answer(fits, card.size_gb),
+            "fits_card.html", page_of(card.size_gb), cards.of_size(card.size_gb), fits=fits,
+            note=predictions.note, basis=_basis(fits), row=row(fits, card), answer=answer(fits, card.size_gb),
             groups=list(_groups(fits, card)),
         )  # fmt: skip
 

@@ -26,30 +26,30 @@ COMMAND = "python -m scripts.site.fits_predict"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Predictions:
     """What is predicted, None where nothing is to be had; `note`: why not, or of which code it is."""
 
     fits: Fits | None
     note: str = ""
 
 
-def predicted(site: Site) -> Found:
+def predicted(site: Site) -> Predictions:
     """What is predicted of the code that is checked out: kept, or made now, a minute once for each state of
     the code; else the last that was."""
     try:
         state = _state()
     except MissingPrerequisite:
-        return Found(None, f"This branch lacks some of {', '.join(CODE)}: nothing can be predicted.")
+        return Predictions(None, f"This branch lacks some of {', '.join(CODE)}: nothing can be predicted.")
     sizes = [f"{size:g}" for size in _matrix.left("tier_gb", _matrix.TIERS_GB)]
     some = [] if len(sizes) == len(_matrix.TIERS_GB) else sizes
     only = f"Of cards of {', '.join(some)} GB alone, as {_matrix.FILTER} says." if some else ""
     for folder, note in ((FOLDER / state, ""), (FOLDER / "-".join([state, *some]), only)):
         if fits := _read(folder):
-            return Found(fits, note)
+            return Predictions(fits, note)
     if reason := _why_not(site):
         return _older(f"Not predicted of this code: {reason}. {COMMAND} {FOLDER / state} does it.")
     if _predict(folder, some) and (fits := _read(folder)):
-        return Found(fits, only)
+        return Predictions(fits, only)
     return _older(f"Not predicted of this code: {COMMAND} failed; {FOLDER} has what it got to.")
 
 
@@ -88,9 +88,9 @@ def _read(folder: Path) -> Fits | None:
         return None  # not there, or of a version that is no longer read
 
 
-def _older(reason: str) -> Found:
+def _older(reason: str) -> Predictions:
     """The last that was predicted, with the reason why nothing newer is."""
     files = sorted(FOLDER.glob("*/fits.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     fits = next(filter(None, (_read(path.parent) for path in files)), None)
     shown = f" What is shown is of commit {fits.commit[:12]}, {fits.date}." if fits else ""
-    return Found(fits, reason + shown)
+    return Predictions(fits, reason + shown)

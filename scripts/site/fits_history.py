@@ -130,7 +130,7 @@ def known(site: Site) -> Known:
             by = PREDICTED if one.benchmark.startswith("costs.") else f"measured on {name}"
             row, column = rows.setdefault(float(one.params["tier_gb"]), {}), Column(by, run(one))
             if column not in row:
-                own = [_told(turns, turn) for turn in _turns(one, column, name, shifts)]
+                own = [_joined(turns, turn) for turn in _turns(one, column, name, shifts)]
                 row[column] = Verdict(_words(one, peaks.get(_suite(one))), own[0] if own else None)
     columns = dict.fromkeys(column for row in rows.values() for column in row)
     ways = list(dict.fromkeys(column.by for column in columns))
@@ -154,7 +154,7 @@ def _turns(series: Series, column: Column, machine: str, shifts: list[Sighting])
                 yield Turn(commits, one.shift.by_code, tier_gb, moved.after == 0, [column])
 
 
-def _told(turns: list[Turn], turn: Turn) -> Turn:
+def _joined(turns: list[Turn], turn: Turn) -> Turn:
     """The one of `turns` that says the same, with the columns of `turn` too; else `turn`, as one more."""
     for one in turns:
         if (one.commits, one.tier_gb, one.fits) == (turn.commits, turn.tier_gb, turn.fits):

@@ -30,7 +30,7 @@ from harness.memory import GIB
 from harness.processes import Processes
 from harness.progress import Progress
 from harness.records import machine
-from scripts.site.fits_record import Card, Case, Cell, Fits, Most, Stretch, page_of
+from scripts.site.fits_record import Card, Case, Cell, Fits, Limits, Stretch, page_of
 from tiersim import matrix, picture
 from tiersim.case import Plan
 from tiersim.fits import LEVELS, Column, Row, fit_matrix
@@ -78,23 +78,23 @@ def _matrix(words: Sequence[str], folder: Path) -> tuple[list[Plan], dict[str, R
     return plans, records
 
 
-def _most(plans: Iterable[Plan]) -> list[Most]:
+def _most(plans: Iterable[Plan]) -> list[Limits]:
     """What each size of card holds at most."""
     sizes = sorted({plan.requested.tier_gb for plan in plans})
     with Processes() as processes, Progress(len(sizes)) as progress:
         progress.begin("the longest song and the largest batch of each card")
-        found = []
-        for most in processes.map(most_of, sizes):
-            found.append(most)
+        most = []
+        for limits_of_size in processes.map(limits_of, sizes):
+            most.append(limits_of_size)
             progress.end()
-    return found
+    return most
 
 
-def most_of(size_gb: float) -> Most:
+def limits_of(size_gb: float) -> Limits:
     """What a card of a size holds at most by its own settings, with its language model if it has one."""
     question = Question(size_gb, cards.find(cards.DEFAULT), source=SOURCE)
     longest, largest = limits(replace(question, lm=question.tier.has_lm), Predictor())
-    return Most(
+    return Limits(
         size_gb,
         longest.fit and longest.fit.duration_s,
         longest.of_request,
@@ -103,7 +103,7 @@ def most_of(size_gb: float) -> Most:
     )
 
 
-def collected(plans: Sequence[Plan], records: Mapping[str, Record], most: Iterable[Most]) -> Fits:
+def collected(plans: Sequence[Plan], records: Mapping[str, Record], most: Iterable[Limits]) -> Fits:
     """All that the page shows of predictions."""
     fits = fit_matrix(plans, records)
     ran = {key: record for key, record in records.items() if record.status != "skip"}

@@ -40,7 +40,7 @@ class Cell(msgspec.Struct, frozen=True):
     case: str = ""
 
 
-class Most(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True):
     """The longest song and the largest batch of a card by its own settings, with its language model if it has
     one; None where nothing fits.
 
@@ -74,7 +74,7 @@ class Fits(msgspec.Struct, frozen=True, tag_field="format", tag=FORMAT):
     cards: tuple[Card, ...]
     cells: tuple[Cell, ...]
     cases: tuple[Case, ...]
-    most: tuple[Most, ...]
+    most: tuple[Limits, ...]
     colours: dict[str, tuple[str, str]]
     stages: dict[str, str]
     svg: str

@@ -127,7 +127,7 @@ def lines(history: History, sightings: Iterable[Sighting]) -> list[Line]:
             if moved.before != moved.after:
                 by = [cause for cause in own if any(each.name == moved.name for each in cause.shift.series)]
                 key = _place(one), one.unit, _verdict_of(moved, by)
-                before, after = (_told(value, one.unit) for value in (moved.before, moved.after))
+                before, after = (_in_words(value, one.unit) for value in (moved.before, moved.after))
                 texts.setdefault(key, {}).setdefault(f"{run(one)}: {before} → {after}", []).append(machine)
                 causes.setdefault(key, []).extend(by)
     every = [
@@ -148,7 +148,7 @@ def _place(series: Series) -> str:
     return cards.of_size(float(tier_gb)) if tier_gb else "smallest card"
 
 
-def _told(value: float, unit: str) -> str:
+def _in_words(value: float, unit: str) -> str:
     return f"{value:g} GB" if unit == "GB" else words(value)
 
 

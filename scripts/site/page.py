@@ -87,11 +87,11 @@ def measured() -> Site:
 def _address() -> str:
     """Where the commits of `origin` are shown, by the way GitHub, GitLab and their like have it."""
     try:
-        asked = subprocess.run(["git", "remote", "get-url", "origin"], capture_output=True, text=True)
+        remote = subprocess.run(["git", "remote", "get-url", "origin"], capture_output=True, text=True)
     except OSError:
         raise MissingPrerequisite("git: cannot be run; install it") from None
     place = re.fullmatch(
         r"(?:https://|ssh://)?(?:[\w.-]+@)?([\w-]+(?:\.[\w-]+)+)[:/]([\w.~/-]+?)(?:\.git)?/?",
-        asked.stdout.strip(),
+        remote.stdout.strip(),
     )
     return f"https://{place[1]}/{place[2]}/commit/" if place else ""

@@ -84,6 +84,22 @@ class Line:
         return SIGNS.get(self.verdict, "·")
 
 
+class Changes:
+    """What has lines of cards and of stages: those that are exact, and those that were timed."""
+
+    __slots__ = ()
+    cards: list[Line]
+    lines: list[Line]
+
+    @property
+    def exact(self) -> list[Line]:
+        return [*self.cards, *(line for line in self.lines if line.exact)]
+
+    @property
+    def timed(self) -> list[Line]:
+        return [line for line in self.lines if not line.exact]
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """A shift, the machine it was found on, the place of its commit, and the commits that may have done it:

@@ -56,6 +56,6 @@ def _predicted(predictions: OnCards) -> Iterator[str]:
     totals = {brief(card): least_s(ran) for (card, music_s), ran in predictions.items() if music_s == longest}
     if totals:
         ranked = sorted(totals, key=totals.__getitem__)
-        told = dict.fromkeys((ranked[0], next(iter(totals)), ranked[-1]))
-        least = ", ".join(f"{shown(totals[name], 'seconds')} on {name}" for name in told)
+        names = dict.fromkeys((ranked[0], next(iter(totals)), ranked[-1]))
+        least = ", ".join(f"{shown(totals[name], 'seconds')} on {name}" for name in names)
         yield f"Predicted: {longest} s of music, planned, takes at least {least}."

@@ -75,6 +75,19 @@ def songs(times: Sequence[Times]) -> Chart | None:
         return None
     fastest = max(rows, key=lambda row: row["speed"])
     at_once = f", {fastest['batch']} at once" if fastest["batch"] > 1 else ""
+    return Chart(
+        "songs", "Measured: seconds a song, machine against machine",
+        f"The fastest: {fastest['music_s']} s of music in {fastest['seconds']:.3g} s on {fastest['machine']}"
+        f"{at_once}, {fastest['speed']:.3g} times as fast as it plays.",
+        {"machine": "machine", "commit": "commit", "music_s": "seconds of music", "planned": "planned",
+         "batch": "songs at once", "seconds": "seconds a song", "speed": "times as fast as it plays",
+         "doubt": "doubtful because"},
+        rows, chosen("batch", "songs at once", sorted({row["batch"] for row in rows})) | _by_length(rows),
+    )  # fmt: skip
+
+
+def _by_length(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of a chart's specification: a line and its points for each machine."""
     length = {"field": "music_s", "type": "quantitative", "title": "seconds of music"}
     length |= {"scale": {"zero": True}}
     place = {"x": length, "y": {"field": "seconds", "type": "quantitative", "title": "seconds a song"}}
@@ -86,7 +99,7 @@ def songs(times: Sequence[Times]) -> Chart | None:
         "legend": {"columns": 1, "labelLimit": 300},
     }
     tooltip = [{"field": name} for name in ("line", "batch", "music_s", "seconds", "speed")]
-    spec = {
+    return {
         "height": 240,
         "layer": [
             {"mark": "line", "encoding": place | {"color": line}},
@@ -96,15 +109,6 @@ def songs(times: Sequence[Times]) -> Chart | None:
             },
         ],
     }
-    return Chart(
-        "songs", "Measured: seconds a song, machine against machine",
-        f"The fastest: {fastest['music_s']} s of music in {fastest['seconds']:.3g} s on {fastest['machine']}"
-        f"{at_once}, {fastest['speed']:.3g} times as fast as it plays.",
-        {"machine": "machine", "commit": "commit", "music_s": "seconds of music", "planned": "planned",
-         "batch": "songs at once", "seconds": "seconds a song", "speed": "times as fast as it plays",
-         "doubt": "doubtful because"},
-        rows, chosen("batch", "songs at once", sorted({row["batch"] for row in rows})) | spec,
-    )  # fmt: skip
 
 
 def chosen(field: str, label: str, options: Sequence[Any]) -> dict[str, Any]:
@@ -129,9 +133,8 @@ def stacked(field: str, bars: int, stages: Sequence[str]) -> dict[str, Any]:
     y = {"field": field, "type": "nominal", "title": None, "sort": {"field": "place", "op": "min"}}
     x = {"field": "seconds", "type": "quantitative", "title": "seconds", "stack": "zero"}
     order = {"field": "order"}
-    told = (field, "stage", "seconds", "share")
     color = coloured(stages)
-    tooltip = [{"field": name} for name in told]
+    tooltip = [{"field": name} for name in (field, "stage", "seconds", "share")]
     room = f"datum.seconds / datum.longest * width > {LETTER} * (length(datum.stage) + 1)"
     return {
         "height": 30 * bars,

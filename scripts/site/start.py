@@ -14,14 +14,14 @@ from scripts.gate.causes import percent
 from scripts.site import fits_verdicts, shifts, start_chart
 from scripts.site.commit import paged
 from scripts.site.page import Page, Site, commit_page
-from scripts.site.shifts import Line
+from scripts.site.shifts import Changes, Line
 
 WEEK = timedelta(days=7)
 MOST_LONE, MOST_DOUBTFUL = 5, 3
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Window(Changes):
     """What happened after a commit. `since`: when that is, in words; `answer`: what happened, in parts with
     their classes; `base`: the commit, None where the window has all."""
 
@@ -33,14 +33,6 @@ class Window:
     cards: list[Line]
     lines: list[Line]
     answer: list[tuple[str, str]]
-
-    @property
-    def exact(self) -> list[Line]:
-        return [*self.cards, *(line for line in self.lines if line.exact)]
-
-    @property
-    def timed(self) -> list[Line]:
-        return [line for line in self.lines if not line.exact]
 
 
 def pages(site: Site) -> Iterator[Page]:

@@ -14,7 +14,7 @@ from harness.cards import find
 from harness.errors import MissingPrerequisite
 from harness.memory import GIB
 from scripts.site import fits, fits_cache, fits_history, fits_predict
-from scripts.site.fits_record import Card, Cell, Fits, Most, Stretch
+from scripts.site.fits_record import Card, Cell, Fits, Limits, Stretch
 from scripts.site.fits_record import Case as Prediction
 from scripts.site.page import Site
 from tiersim import Case
@@ -115,7 +115,7 @@ def predicted(**changes) -> Fits:
     whole = Fits(
         "c" * 40, True, "2026-10-02", "30 s of audio", ("predicted for a card, torch 2.13.0, uncalibrated",),
         (Card(4, ""), Card(8, "0.6B")), cells, cases,
-        (Most(4, None, False, None, False), Most(8, 600, True, 16, False)),
+        (Limits(4, None, False, None, False), Limits(8, 600, True, 16, False)),
         {"full": ("#f2966d", "#a8431f"), "roomy": ("#9cc6e4", "#1b5079"), "unknown": ("#f3f4f6", "#24282e")},
         {"load": "#9aa5b1"}, '<svg class="fits"><a href="fits-8gb.html#k8"/></svg>',
     )  # fmt: skip
@@ -128,7 +128,7 @@ def pages(site, monkeypatch, found):
 
 
 def test_does_it_fit_8_gb_is_the_first_sentence(site, monkeypatch):
-    whole = pages(site, monkeypatch, fits_cache.Found(predicted()))
+    whole = pages(site, monkeypatch, fits_cache.Predictions(predicted()))
     page = whole["fits.html"]
     first, second = re.search(r'class="answer"><strong>(.*?)</strong>', page.content), text(page)
     assert first[1] == "8 GB (RTX 4060): yes, 2.1 GB to spare (turbo with LM 0.6B, 30 s of audio, predicted)."
@@ -138,7 +138,7 @@ def test_does_it_fit_8_gb_is_the_first_sentence(site, monkeypatch):
 
 
 def test_each_cell_opens_its_memory_over_time_with_the_card_as_a_line(site, monkeypatch):
-    whole = pages(site, monkeypatch, fits_cache.Found(predicted()))
+    whole = pages(site, monkeypatch, fits_cache.Predictions(predicted()))
     targets = set(re.findall(r'href="(fits-[^"]*#[^"]*)"', whole["fits.html"].content))
     assert targets == {"fits-4gb.html#k4", "fits-8gb.html#k8", "fits-8gb.html#k8lm"}
     for target in targets:
@@ -156,7 +156,7 @@ def test_each_cell_opens_its_memory_over_time_with_the_card_as_a_line(site, monk
 
 
 def test_without_predictions_the_page_says_why_and_shows_what_asv_knows(site, monkeypatch):
-    whole = pages(site, monkeypatch, fits_cache.Found(None, "Not predicted: no torch."))
+    whole = pages(site, monkeypatch, fits_cache.Predictions(None, "Not predicted: no torch."))
     assert list(whole) == ["fits.html"]
     said = text(whole["fits.html"])
     assert re.search(
@@ -231,7 +231,7 @@ def predicting(monkeypatch, code=0):
 def test_it_is_predicted_once_for_a_state_of_the_code(site, folder, monkeypatch):
     started = predicting(monkeypatch)
     for _ in range(2):
-        assert fits_cache.predicted(site) == fits_cache.Found(predicted())
+        assert fits_cache.predicted(site) == fits_cache.Predictions(predicted())
     assert started == [[".asv/fits/now"]]
 
 
