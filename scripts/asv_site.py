@@ -50,6 +50,17 @@ class Site(OutputPublisher):
             site = measured()
         except MissingPrerequisite as error:
             raise UserError(str(error)) from None  # which asv tells in a line
+        try:
+            cls._write(site, conf, repo, benchmarks, graphs, revisions)
+        except OSError as error:
+            (html / "index.html").unlink(missing_ok=True)  # a part of a site has no door
+            where = error.filename or html
+            raise UserError(f"{where}: {error.strerror}; the site is not whole, publish it again") from None
+
+    @staticmethod
+    def _write(site, conf, repo, benchmarks, graphs, revisions):
+        """Write all of it. Raises OSError."""
+        html = Path(conf.html_dir)
         explorer_bundle.install(html)
         published = {
             "project": conf.project, "project_url": "index.html",

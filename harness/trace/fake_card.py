@@ -122,9 +122,10 @@ class FakeCard(FakeStorage):
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
-        output = infer(func, args, kwargs)
-        if target or source:
-            card._operate(func, args, kwargs, inputs, output)
+        with torch._C.DisableTorchFunction():  # what tensors are, without asking the mode of every property
+            output = infer(func, args, kwargs)
+            if target or source:
+                card._operate(func, args, kwargs, inputs, output)
         for tensor in tensors((output,)):
             if not self.card_of(tensor):
                 self.host(tensor.untyped_storage())

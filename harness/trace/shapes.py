@@ -13,8 +13,8 @@ from harness.virtual_card import READ_DEVICE, key_of, tensors
 
 HOST_ONLY = ("generator", "pin_memory")  # arguments that mean nothing without memory
 
-# Results of operators, as size, stride and dtype, by the `_signature` of their arguments.
-_inferred: dict[Any, tuple[torch.Size, tuple[int, ...], torch.dtype]] = {}
+# Results of operators, each as size, stride and dtype, by the `_signature` of their arguments.
+_inferred: dict[Any, tuple[tuple[torch.Size, tuple[int, ...], torch.dtype], ...]] = {}
 
 
 def infer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -23,12 +23,13 @@ def infer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         kwargs = kwargs | {"device": META} | {name: None for name in HOST_ONLY if name in kwargs}
     key = (func, _signature(args), _signature(tuple(kwargs.items()))) if _returns_new(func) else None
     if key in _inferred:
-        size, stride, dtype = _inferred[key]
-        return torch.empty_strided(size, stride, dtype=dtype, device=META)
+        results = [torch.empty_strided(*size, dtype=dtype, device=META) for *size, dtype in _inferred[key]]
+        return results[0] if len(results) == 1 else tuple(results)
     args, kwargs = _shapes(args), {name: _shapes(value) for name, value in kwargs.items()}
     output = func(*args, **kwargs)
-    if key and _owns_storage(output, (args, kwargs.values())):
-        _inferred[key] = output.shape, output.stride(), output.dtype
+    results = output if isinstance(output, tuple) else (output,)
+    if key and _own_storages(results, (args, kwargs.values())):
+        _inferred[key] = tuple((result.shape, result.stride(), result.dtype) for result in results)
     return output
 
 
@@ -43,14 +44,20 @@ def _signature(value: Any) -> Any:
 
 @cache
 def _returns_new(func: Any) -> bool:
-    """Whether `func` returns one new tensor: by its schema no view, nothing written in place."""
+    """Whether `func` returns new tensors: by its schema no views, nothing written in place."""
     schema = func._schema
     aliases = [value.alias_info for value in (*schema.arguments, *schema.returns)]
-    return len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor" and not any(aliases)
+    kinds = {str(value.type) for value in schema.returns}
+    return kinds == {"Tensor"} and not any(aliases)
+
+
+def _own_storages(results: tuple[Any, ...], inputs: Any) -> bool:
+    """Whether each of `results` is all of a storage of its own, which not every schema tells."""
+    places = {key_of(result) for result in results if isinstance(result, Tensor)}
+    return len(places) == len(results) and all(_owns_storage(result, inputs) for result in results)
 
 
 def _owns_storage(result: Any, inputs: Any) -> bool:
-    """Whether `result` is all of a storage of its own, which not every schema tells."""
     if type(result) is not Tensor or result.storage_offset():
         return False
     like = torch.empty_strided(result.shape, result.stride(), dtype=result.dtype, device=META)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from scripts.changes import points
+from scripts.changes.failures import Failure, failures
 from scripts.changes.history import Commit, History, Machine, Series, Unread, code_differs
 
 FORMAT, VERSION = "acestep-changes", 1
@@ -102,8 +103,8 @@ class Doubtful:
 
 @dataclass(frozen=True, slots=True)
 class MachineReport:
-    """All of one machine, the newest shifts first. `age_s`: since its last measurement, `behind`: commits
-    that came after it."""
+    """All of one machine, the newest shifts first. `age_s`: since its last measurement, below zero of a clock
+    that is ahead, None where no time is known; `behind`: commits that came after it."""
 
     name: str
     facts: dict[str, str]
@@ -111,12 +112,13 @@ class MachineReport:
     series: int
     commits: int
     last: Commit
-    age_s: float
+    age_s: float | None
     behind: int
     shifts: tuple[Shift, ...]
     lone: tuple[Lone, ...]
     doubtful: tuple[Doubtful, ...]
     noise: tuple[Noise, ...]
+    failures: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,10 @@ def report(history: History, now_s: float | None = None) -> Report:
     """Find the changes of every machine."""
     now_s = time.time() if now_s is None else now_s
     machines = (_machine(history.commits, machine, now_s) for machine in history.machines)
-    newest = sorted(machines, key=lambda one: (one.age_s, one.name, one.environment))
+    newest = sorted(
+        machines,
+        key=lambda one: (math.inf if one.age_s is None else one.age_s, one.name, one.environment),
+    )
     head, commits = history.commits[-1], len(history.commits)
     return Report(head, commits, history.elsewhere, tuple(history.unread), tuple(newest))
 
@@ -157,7 +162,7 @@ def _machine(commits: list[Commit], machine: Machine, now_s: float) -> MachineRe
     shifts.sort(
         key=lambda one: (-commits.index(one.commit), one.stage == "wall", -len(one.series), one.stage)
     )
-    last = places[-1]
+    last, newest_ms = places[-1], max(machine.measured.values())
     ratios = [one for one in machine.series if not one.exact and not one.by_difference]
     return MachineReport(
         name=machine.facts.get("machine", ""),
@@ -166,12 +171,13 @@ def _machine(commits: list[Commit], machine: Machine, now_s: float) -> MachineRe
         series=len(machine.series),
         commits=len(places),
         last=commits[last],
-        age_s=max(0.0, now_s - max(machine.measured.values()) / 1e3),
+        age_s=now_s - newest_ms / 1e3 if newest_ms else None,
         behind=len(commits) - 1 - last,
         shifts=tuple(shifts),
         lone=tuple(_lone(ratios, last)),
         doubtful=tuple(_doubtful(commits, machine.series)),
         noise=tuple(_noise(ratios)),
+        failures=tuple(failures(commits, machine)),
     )
 
 

@@ -10,7 +10,7 @@ from harness.text import harmless, wrapped
 from scripts.changes.history import Commit, History
 from scripts.changes.points import LEAST_POINTS
 from scripts.changes.report import Lone, MachineReport, Noise, Report, Shift
-from scripts.gate.causes import percent, shown
+from scripts.gate.causes import percent, placed, shown
 from scripts.gate.markdown import code
 
 WIDTH = 80
@@ -141,10 +141,14 @@ def _notes(shift: Shift) -> Iterator[str]:
 
 
 def _remarks(machine: MachineReport) -> Iterator[str]:
-    """What is no change: nothing at all, noise, doubtful measurements, and how little would be seen."""
+    """What is no change: failures, nothing at all, noise, doubtful measurements, and how little would be
+    seen."""
+    standing = [one for one in machine.failures if one.stands]
+    for one in standing:
+        yield f"{one.benchmark}: {len(one.series)} series ran before {one.commit.sha[:8]} and fail since."
     if machine.commits < LEAST_POINTS:
         yield f"{LEAST_POINTS} commits at least have to be measured to tell a change from noise."
-    elif not machine.shifts:
+    elif not machine.shifts and not standing:
         yield "Nothing changed beyond its noise."
     if len(machine.shifts) > MOST_SHIFTS:
         yield f"{len(machine.shifts) - MOST_SHIFTS} older changes: --format json has them all."
@@ -162,7 +166,10 @@ def _remarks(machine: MachineReport) -> Iterator[str]:
 def left_out(report: Report | History, name: Callable[[str], str] = str) -> Iterator[str]:
     """What lies among the results and says nothing of this branch; `name` writes that of a file."""
     if report.elsewhere:
-        yield f"{report.elsewhere} results are of commits that are not on this branch."
+        yield (
+            f"{report.elsewhere} results are of commits that are not on this branch, or beyond the end of a"
+            " shallow clone."
+        )
     for one in report.unread[:MOST_UNREAD]:
         yield f"{name(one.file)} was left out: {one.reason}. Delete it, or measure its commit again."
     if len(report.unread) > MOST_UNREAD:
@@ -178,17 +185,26 @@ def _noise(machine: MachineReport) -> Iterator[tuple[str, str, str]]:
 
 def where(one: Shift | Noise | Lone) -> str:
     """A stage and what runs it."""
-    return ", ".join(dict.fromkeys((one.stage, one.component)))
+    return placed(one.stage, one.component)
 
 
 def _age(machine: MachineReport) -> str:
-    ages = ((86_400, "d"), (3600, "h"), (60, "min"))
-    size, name = next((pair for pair in ages if machine.age_s >= pair[0]), (1, "s"))
     behind = f", {machine.behind} commits behind" if machine.behind else ""
     return (
         f"{machine.series:,} series of {machine.commits:,} commits, the last measured"
-        f" {machine.age_s / size:.0f} {name} ago at {machine.last.sha[:8]}{behind}"
+        f" {age(machine.age_s)} at {machine.last.sha[:8]}{behind}"
     )
+
+
+def age(seconds: float | None) -> str:
+    """How long ago, in words. A minute ahead is what clocks differ by."""
+    if seconds is None:
+        return "at no known time"
+    units = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
+    size, name = next((pair for pair in units if abs(seconds) >= pair[0]), units[-1])
+    number = round(abs(seconds) / size)
+    words = f"{number} {name}{'' if number == 1 else 's'}"
+    return f"{words} ahead of this clock" if seconds <= -60 else f"{words} ago"
 
 
 def _commit(commit: Commit) -> str:

@@ -16,6 +16,7 @@ from scripts.gate.statistics import FUNCTION
 from scripts.gate.statistics import WHOLE as COUNTED
 
 ORDER = ("slower", "not measured", "cannot tell", "faster", "same")
+NAMES = {"qwen3_tts": "Qwen3-TTS", "rvc": "RVC"}  # of subjects, as readers know them
 IN_ALL = "wall"  # the stage of series that are sums of the others
 DECIMAL = ("", "k", "M", "G", "T", "P", "E")
 UNITS = {"bytes": "B"}  # as they are abbreviated
@@ -57,6 +58,11 @@ def causes(record: Record) -> list[Cause]:
     for one in record.series:
         groups.setdefault((one.verdict, one.kind, one.stage, one.component), []).append(one)
     return sorted((_cause(series) for series in groups.values()), key=_rank)
+
+
+def placed(stage: str, component: str) -> str:
+    """A stage and what runs it, for a reader."""
+    return ", ".join(dict.fromkeys((stage, NAMES.get(component, component))))
 
 
 def _cause(series: list[Series]) -> Cause:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from harness.cards import of_size
 from harness.text import harmless
-from scripts.gate.causes import Cause, causes, closer, grown, named, percent, shown
+from scripts.gate.causes import Cause, causes, closer, grown, named, percent, placed, shown
 from scripts.gate.record import Commit, Machine, Record
 
 MOST_ROWS, MOST_FITS, MOST_COMMANDS, MOST_NOTES = 20, 10, 5, 5  # a comment has at most 65,536 characters
@@ -76,7 +76,7 @@ def _row(cause: Cause) -> str:
     before, after = (shown(value, series.unit) for value in (series.base, series.head))
     amount, _, unit = before.partition(" ")
     values = code(f"{amount if after.endswith(f' {unit}') else before} → {after}")
-    where = code(", ".join(dict.fromkeys((cause.stage, cause.component))))
+    where = code(placed(cause.stage, cause.component))
     verdict = f"**{cause.verdict}**" if cause.verdict == "slower" else cause.verdict
     return f"| {verdict} | {where} | {_change(cause)} | {values} | {len(cause.series)} |"
 

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks import _matrix
 from benchmarks.common import Suite
 from scripts.asv_selection import measures
+from scripts.gate.causes import NAMES
 
 # Rates have twins that shrink; peaks, parity and errors are no samples, of cold starts there are too few. The
 # worst of a stream is of one chunk, and mostly nothing. What grows with length has its times in other series
@@ -105,7 +106,7 @@ class Reading:
 def held(benchmark: str, component: str, params: Mapping[str, str]) -> str:
     """What a card is to hold by one of the benchmarks of cards, in words: turbo with LM."""
     if model := params.get("model"):
-        return f"{component} {model}"
+        return f"{NAMES.get(component, component)} {model}"
     dit = "XL turbo" if benchmark.split(".")[1].endswith("XL") else "turbo"
     lm = "with LM" if params.get("lm") == "True" else "without LM"
     return ", ".join(filter(None, (f"{dit} {lm}", VARIANTS.get(params.get("variant", "")))))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.text import wrapped
-from scripts.gate.causes import ORDER, Cause, causes, closer, grown, named, percent, shown
+from scripts.gate.causes import ORDER, Cause, causes, closer, grown, named, percent, placed, shown
 from scripts.gate.record import Commit, Record, Series
 from scripts.gate.statistics import FUNCTION, FUNCTION_THRESHOLD
 
@@ -39,7 +39,7 @@ def answer(record: Record, groups: Sequence[Cause]) -> str:
     text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
     worst = groups[0]
     if worst.verdict != "same":
-        by = ": ".join(filter(None, (f"{worst.stage}, {worst.component}", grown(worst))))
+        by = ": ".join(filter(None, (placed(worst.stage, worst.component), grown(worst))))
         text += f"; first {by}"
     return f"{len(record.series)} series: {text}."
 
@@ -53,7 +53,8 @@ def _causes(verdict: str, groups: list[Cause]) -> Iterator[str]:
     for cause in groups[:MOST_CAUSES]:
         number = f"{len(cause.series)} series" + (", predicted" if cause.kind == "exact" else "")
         yield from _lines(
-            verdict, f"{cause.stage}, {cause.component}: {', '.join(filter(None, (grown(cause), number)))}"
+            verdict,
+            f"{placed(cause.stage, cause.component)}: {', '.join(filter(None, (grown(cause), number)))}",
         )
         yield from _lines("", f"{_values(cause.worst)} in {cause.worst.name}")
         if verdict == "slower":

@@ -17,7 +17,7 @@ from scripts.site.page import Site
 
 HERE = Path(__file__).parent
 STATIC = ("site.css", "site.js", "compare.js", "verdicts.js", "favicon.svg")
-PAGES = (start.pages, commit.pages, fits.pages, speed.pages, compare.pages)
+PAGES = (commit.pages, fits.pages, speed.pages, compare.pages, start.pages)  # the door stands in a whole site
 
 
 def write(site: Site, html: Path) -> None:

@@ -11,7 +11,7 @@ from harness import cards
 from scripts.changes.history import Commit, Machine, Series
 from scripts.changes.report import MachineReport, Shift
 from scripts.changes.show import verdict
-from scripts.site import commit_stages, fits_verdicts, shifts
+from scripts.site import commit_stages, failing, fits_verdicts, shifts
 from scripts.site.commit_stages import Kind, Stage
 from scripts.site.page import SHORT, Page, Site, commit_page
 from scripts.site.shifts import Changes, Line, Sighting
@@ -173,10 +173,16 @@ def _story(site: Site, at: int, sightings: list[Sighting]) -> Story:
     beside = [*fits_verdicts.lines(history, others), *shifts.lines(others)]
     measured = [one for one in history.machines if at in one.measured]
     first = bool(measured) and all(at <= min(one.measured) for one in history.machines)
+    failed = failing.lines(site, lambda one: commit in one.suspects)
     return Story(
-        commit, fits_verdicts.lines(history, by_it), shifts.lines(by_it), beside, bool(measured), first,
+        commit,
+        fits_verdicts.lines(history, by_it),
+        [*failed, *shifts.lines(by_it)],
+        beside,
+        bool(measured),
+        first,
         sightings,
-    )  # fmt: skip
+    )
 
 
 def _page(
@@ -210,9 +216,10 @@ def _measured(site: Site, story: Story, kept: _Kept, at: int) -> Measured:
         _kind(one.shift): verdict(one.shift) if story.commit in one.suspects else ELSEWHERE for one in here
     }
     rows = [] if base is None else commit_stages.compared(kept.grouped, kept.noise, verdicts, base, at)
-    when = datetime.fromtimestamp(kept.machine.measured[at] / 1e3, UTC)
+    measured_ms = kept.machine.measured[at]
+    when = f"{datetime.fromtimestamp(measured_ms / 1e3, UTC):%Y-%m-%d %H:%M} UTC"
     return Measured(
-        kept.name, f"{when:%Y-%m-%d %H:%M} UTC",
+        kept.name, when if measured_ms else "at no known time",
         None if base is None else commits[base],
         "" if base is None else _compare(kept.name, commits[base], story.commit),
         commit_stages.load(kept.machine.conditions.get(at, {}).values()), rows,

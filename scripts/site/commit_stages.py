@@ -17,7 +17,7 @@ from scripts.changes.points import CONFIDENCE, EXACT
 from scripts.changes.report import MachineReport
 from scripts.changes.results import FAILED, is_amount
 from scripts.changes.units import by_difference
-from scripts.gate.causes import percent, shown
+from scripts.gate.causes import percent, placed, shown
 from scripts.site.shifts import CARDS, SIGNS, TONES
 
 SAME, WITHIN, UNCONFIRMED = "same", "same within noise", "noise: one measurement alone"
@@ -107,7 +107,7 @@ def _stage(
     listed = tuple(_change(one, move, base, at) for move, one in moves[:most] if abs(move) > least)
     moved = abs(moves[0][0]) > EXACT
     change = "" if exact and not moved else _shown(middle, unit, series[0].benchmark)
-    place = ", ".join(dict.fromkeys((stage, component))) + ("" if unit == "seconds" else f", {unit}")
+    place = placed(stage, component) + ("" if unit == "seconds" else f", {unit}")
     place += ", exact" if exact else ""
     return Stage(verdict, place, change, interval, len(series), listed)
 

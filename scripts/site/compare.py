@@ -19,6 +19,7 @@ from scripts.changes.report import FLOORS, MachineReport
 from scripts.changes.results import FAILED, N_A
 from scripts.changes.show import TIMES
 from scripts.changes.units import by_difference
+from scripts.gate.causes import NAMES
 from scripts.site.page import SHORT, Page, Site
 
 NEWEST, TOGETHER = 100, 200  # commits of a machine, and of all; older ones are in the explorer
@@ -151,4 +152,5 @@ def _facts(one: Series) -> Facts:
     """What is said of a series, whichever machine measured it."""
     name = " ".join((one.benchmark, *(f"{key}={value}" for key, value in one.params.items())))
     signed = by_difference(one.unit, one.benchmark)
-    return Facts(harmless(name), one.stage, one.component, one.unit, one.exact, signed, one.unit in TIMES)
+    component = NAMES.get(one.component, one.component)
+    return Facts(harmless(name), one.stage, component, one.unit, one.exact, signed, one.unit in TIMES)

@@ -59,9 +59,11 @@ class Site:
         return report(self.history, self.now_s)
 
     def page(self, template: str, name: str, title: str, **values: Any) -> Page:
-        """A page of a template of this folder, which extends layout.html."""
+        """A page of a template of this folder, which extends layout.html. One that is not in the navigation
+        itself is below the one whose name its own begins with."""
+        above = next((page for page in NAVIGATION if name.startswith(f"{page.removesuffix('.html')}-")), None)
         content = render(
-            HERE / template, title=f"{title} · acestep-bench", heading=title, here=name,
+            HERE / template, title=f"{title} · acestep-bench", heading=title, here=name, above=above,
             navigation=NAVIGATION, made=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.now_s)),
             site=self, **values,
         )  # fmt: skip

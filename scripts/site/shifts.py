@@ -18,15 +18,17 @@ from scripts.gate.statistics import WHOLE
 from scripts.site.page import Site
 
 CARDS = "exit code", "GB"  # units of what tells which card holds a run, or is the smallest that does
-TONES = {"slower": "worse", "worse": "worse", "faster": "better", "better": "better"}
-SIGNS = {"slower": "▲", "worse": "▲", "faster": "▼", "better": "▼"}
+FAILS = "failed"
+TONES = {FAILS: "worse", "slower": "worse", "worse": "worse", "faster": "better", "better": "better"}
+SIGNS = {FAILS: "▲", "slower": "▲", "worse": "▲", "faster": "▼", "better": "▼"}
 BACK = "as before"
 NO_BREAK = "\N{NO-BREAK SPACE}"
-ORDER = ("slower", "worse", "faster", "better", BACK, "machine")
+ORDER = (FAILS, "slower", "worse", "faster", "better", BACK, "machine")
 # By verdict: what is said of one stage, and of several.
 SPOKEN = {
+    FAILS: ("fails", "benchmarks fail"),
     "slower": ("is slower", "stages are slower"), "worse": ("grew", "costs grew"),
-    "faster": ("is faster", "stages are faster"), "better": ("shrank", "costs shrank"),
+    "faster": ("is faster", "stages are faster"), "better": ("fell", "costs fell"),
 }  # fmt: skip
 NOUNS = {"bytes": "memory traffic", "seconds": "", "µs": "", "ms/token": "per token"}  # of a stage, by unit
 
@@ -220,6 +222,7 @@ def net(shifts: list[Shift]) -> Shift:
     ordered = sorted(moved.values(), key=lambda one: one.step)
     middle = ordered[len(ordered) // 2]
     ends = [(one.low, one.high) for one in shifts if one.low is not None and one.high is not None]
+    ends = [(low, high) for low, high in ends if -1 < low <= high < math.inf]
     error = math.hypot(*(math.log((1 + high) / (1 + low)) / 2 for low, high in ends))
     change, low, high = (
         (middle.ratio * math.exp(way * error) - 1 for way in (0, -1, 1)) if middle.ratio else (None,) * 3
@@ -273,7 +276,7 @@ def events(sightings: Iterable[Sighting]) -> tuple[Event, ...]:
 def answer(cards: list[Line], lines: list[Line]) -> Iterator[tuple[str, str]]:
     """What happened, the worst first: words, each with its class."""
     for tone, verb, verdicts in (
-        ("worse", "no longer fits", ("slower", "worse")),
+        ("worse", "no longer fits", (FAILS, "slower", "worse")),
         ("better", "fits now", ("faster", "better")),
     ):
         sized = [line for line in cards if line.unit == CARDS[0]]

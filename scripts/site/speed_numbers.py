@@ -58,7 +58,7 @@ def measured(history: History, names: list[str]) -> list[Times]:
 
 def _times(history: History, machine: Machine, name: str) -> Times | None:
     timed = [one for one in machine.series if one.benchmark in (STAGES, WALL) and _of_eight_steps(one)]
-    at = max((at for one in timed for at, value in enumerate(one.values) if value == value), default=None)
+    at = max((at for one in timed for at, value in enumerate(one.values) if value > 0), default=None)
     if at is None:
         return None
     weights = WEIGHTS.search(machine.environment)
@@ -66,7 +66,7 @@ def _times(history: History, machine: Machine, name: str) -> Times | None:
     times = Times(name, history.commits[at], weights[1] if weights else "", card, {}, {}, {})
     for one in timed:
         request, value = _request(one), one.values[at]
-        if value == value:
+        if value > 0:  # a clock that was set back gives others
             if one.benchmark == WALL:
                 times.walls[request] = value
             else:
@@ -100,20 +100,20 @@ class Predicted(NamedTuple):
 def predicted(history: History) -> Predicted | None:
     """What the newest commit of which work was predicted does; None where none was."""
     costs = [one for machine in history.machines for one in machine.series if _is_cost(one)]
-    at = max((at for one in costs for at, value in enumerate(one.values) if value == value), default=None)
+    at = max((at for one in costs for at, value in enumerate(one.values) if value > 0), default=None)
     if at is None:
         return None
     amounts: dict[tuple[int, str], dict[str, int]] = {}
     for one in costs:
         field, value = WORK.get(one.benchmark.removeprefix(COST)), one.values[at]
-        if field and value == value:
+        if field and value >= 0:
             key = int(one.params["duration_s"]), one.params["stage"]
             amounts.setdefault(key, {})[field] = round(value)
     work: dict[int, dict[str, Work]] = {}
     for (music_s, stage), fields in amounts.items():
-        if "flop" in fields and "read_bytes" in fields:
+        if {"flop", "read_bytes"} <= fields.keys() and any(fields.values()):
             work.setdefault(music_s, {})[stage] = Work(**fields)
-    return Predicted(history.commits[at], dict(sorted(work.items())))
+    return Predicted(history.commits[at], dict(sorted(work.items()))) if work else None
 
 
 def _is_cost(series: Series) -> bool:

@@ -9,9 +9,9 @@ from itertools import accumulate
 
 from scripts.changes.history import Commit
 from scripts.changes.report import MachineReport
-from scripts.changes.show import left_out, where
+from scripts.changes.show import age, left_out, where
 from scripts.gate.causes import percent
-from scripts.site import fits_verdicts, shifts, start_chart
+from scripts.site import failing, fits_verdicts, shifts, start_chart
 from scripts.site.commit import paged
 from scripts.site.page import Page, Site, commit_page
 from scripts.site.shifts import Changes, Line
@@ -84,7 +84,9 @@ def window(site: Site, name: str, since: str, first: int) -> Window:
     """What happened from the place `first` on."""
     commits = site.history.commits
     within = [one for one in shifts.sightings(site) if one.at >= first]
-    cards, lines = fits_verdicts.lines(site.history, within), shifts.lines(within)
+    recent = {one.sha for one in commits[first:]}
+    failed = failing.lines(site, lambda one: one.stands and one.commit.sha in recent)
+    cards, lines = fits_verdicts.lines(site.history, within), [*failed, *shifts.lines(within)]
     measured = {at for machine in site.history.machines for at in machine.measured if at >= first}
     return Window(
         name, since, commits[first - 1] if first else None, len(commits) - first, len(measured), cards, lines,
@@ -94,16 +96,10 @@ def window(site: Site, name: str, since: str, first: int) -> Window:
 
 def latest(site: Site) -> Window | None:
     """The last change there was, where nothing happened lately."""
-    ats = [one.at for one in shifts.sightings(site)]
+    places = {commit.sha: at for at, commit in enumerate(site.history.commits)}
+    failed = (one for _, _, report in shifts.machines(site) for one in report.failures if one.stands)
+    ats = [*(one.at for one in shifts.sightings(site)), *(places[one.commit.sha] for one in failed)]
     return window(site, "The last change before that", "", max(ats)) if ats else None
-
-
-def age(seconds: float) -> str:
-    """How long ago, in words."""
-    units = (("day", 86_400), ("hour", 3600), ("minute", 60))
-    name, size = next((pair for pair in units if seconds >= pair[1]), ("second", 1))
-    number = round(seconds / size)
-    return f"{number} {name}{'' if number == 1 else 's'} ago"
 
 
 def _lone(machines: list[tuple[str, MachineReport]]) -> Iterator[str]:

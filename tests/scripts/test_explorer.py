@@ -11,10 +11,12 @@ from unittest import mock
 
 import pytest
 from asv.graph import Graph, GraphSet
+from asv.util import UserError
 from browsers import served, wrong
 from planted import DOCS, GROWN, MACHINES, REVERT, SLOWER, plant
 from published import publish
 
+from scripts import asv_site
 from scripts.changes.history import Machine
 from scripts.changes.report import Moved, Shift
 from scripts.changes.standing import Step, standing, verdict
@@ -209,6 +211,20 @@ def test_from_disk_the_explorer_says_what_to_do(tmp_path):
     text = (tmp_path / "explorer.html").read_text()
     assert "make preview" in text and text.count('href="index.html"') >= 2
     assert Path(tmp_path / explorer_bundle.SCRIPT).exists() and not (tmp_path / "index.html").exists()
+
+
+def test_a_full_disk_is_a_line_and_leaves_no_door(tmp_path, monkeypatch):
+    conf = SimpleNamespace(html_dir=str(tmp_path))
+
+    def full(html):
+        (html / "index.html").write_text("half of")
+        raise OSError(28, "No space left on device", str(html / "vega.js"))
+
+    monkeypatch.setattr(asv_site, "measured", lambda: None)
+    monkeypatch.setattr(explorer_bundle, "install", full)
+    with pytest.raises(UserError, match=r"vega[.]js: No space left on device; the site is not whole"):
+        asv_site.Site.publish(conf, None, {}, None, {})
+    assert not (tmp_path / "index.html").exists()
 
 
 OPENED = """async (names) => {

@@ -202,7 +202,7 @@ def test_what_fits_and_what_it_takes(monkeypatch, record, fit, verdict, outcome)
 def test_a_card_too_small_for_a_subject_is_named_by_the_subjects_model(monkeypatch):
     cell = "predicted subject=qwen3_tts tier_gb=6 model=1.7B-CustomVoice"
     _, fits = compared(monkeypatch, lambda after: after.update({cell: peak(9e9, "oom")}))
-    assert fits == [Fit("qwen3_tts 1.7B-CustomVoice", 6.0, "fits", "out of memory")]
+    assert fits == [Fit("Qwen3-TTS 1.7B-CustomVoice", 6.0, "fits", "out of memory")]
 
 
 def test_the_command_that_measures_again_tells_no_folder(monkeypatch):

@@ -14,6 +14,7 @@ from planted import COMMITS, DOCS, FAILED, GROWN, LOADED, REVERT, SLOWER
 
 from scripts.changes.history import Commit
 from scripts.changes.report import Moved, Shift
+from scripts.changes.show import age
 from scripts.site import commit, fits_verdicts, shifts, start, start_chart
 from scripts.site.page import NAVIGATION, Site, commit_page
 
@@ -29,7 +30,7 @@ class Page(HTMLParser):
 
     def __init__(self, content):
         super().__init__()
-        self.text, self.classes, self.links, self.elements, self.ids = "", {}, [], [], []
+        self.text, self.classes, self.links, self.elements, self.ids, self.current = "", {}, [], [], [], []
         self._open = []
         self.feed(content)
 
@@ -39,6 +40,7 @@ class Page(HTMLParser):
         self.elements.append((tag, *sorted(named)))
         self.links += [named["href"]] if tag == "a" and named.get("href") else []
         self.ids += [named["id"]] if "id" in named else []
+        self.current += [named["aria-current"]] if "aria-current" in named else []
         if tag not in VOID:
             self._open.append((tag, (named.get("class") or "").split()))
 
@@ -96,7 +98,7 @@ def page(site, contents):
 def test_the_first_line_is_the_answer(page):
     assert page("index.html").shown("answer") == (
         "▲ 8 GB (RTX 4060) no longer fits turbo with LM, and 1 more; ▲ peak memory grew (+9.1 %);"
-        " ▼ diffuse is faster (-20 %); ▼ memory traffic of diffuse shrank (-5.7 %)"
+        " ▼ diffuse is faster (-20 %); ▼ memory traffic of diffuse fell (-5.7 %)"
         " since Wednesday, 7 October."
     )
 
@@ -165,7 +167,7 @@ def test_noise_is_neither_better_nor_worse(page):
     [
         (SLOWER, "▲ diffuse is slower (+25 %); ▲ memory traffic of diffuse grew (+6.0 %).", "worse"),
         (GROWN, "▲ 8 GB (RTX 4060) no longer fits turbo with LM, and 1 more; ▲ peak memory grew", "worse"),
-        (REVERT, "▼ diffuse is faster (-20 %); ▼ memory traffic of diffuse shrank (-5.7 %).", "better"),
+        (REVERT, "▼ diffuse is faster (-20 %); ▼ memory traffic of diffuse fell (-5.7 %).", "better"),
     ],
 )
 def test_a_commit_says_what_it_did(page, at, answer, tone):
@@ -319,3 +321,56 @@ def test_moves_add_up_and_so_do_their_errors():
 )
 def test_an_exit_code_in_words(code, text):
     assert fits_verdicts.words(code) == text
+
+
+def test_what_ran_and_fails_is_the_answer_of_its_commit(site, page):
+    """It ran again afterwards, so Start has nothing to say of it. The control: no other commit fails."""
+    failed = "▲ tasks.TimeTask fails (1 series)"
+    assert page(FAILED).shown("answer") == f"{failed}." and "failed" not in page("index.html").shown("worse")
+    assert page("commit.html").shown("worse").count("failed: tasks.TimeTask, 1 series") == 1
+    machines = [_failing(one, last=COMMITS - 1) for one in site.history.machines]
+    fails = Site(replace(site.history, machines=machines), site.now_s, site.address)
+    assert failed in Page(next(start.pages(fails)).content).shown("answer")
+    quiet = replace(fails.history, commits=[replace(one, code=False) for one in site.history.commits])
+    assert "fails" not in Page(next(start.pages(Site(quiet, site.now_s))).content).shown("answer")
+
+
+def _failing(machine, last):
+    """The machine, of which a task has no number any more."""
+    series = [
+        replace(one, values=[*one.values[:-1], math.nan], gaps=one.gaps | {last: "failed"})
+        if last in machine.measured and "TimeTask" in one.benchmark and "complete" in one.name
+        else one
+        for one in machine.series
+    ]
+    return replace(machine, series=series)
+
+
+def test_a_page_below_the_navigation_says_below_which(page):
+    """And of charts only a page speaks that has some."""
+    for name, marked in ((FAILED, "true"), ("commit.html", "page"), ("index.html", "page")):
+        assert page(name).current == [marked], name
+    assert "Vega-Lite" in page("index.html").text and "Vega-Lite" not in page(FAILED).text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "at no known time"), (0.4, "0 seconds ago"), (60, "1 minute ago"), (-59, "59 seconds ago"),
+        (-40 * 86_400, "40 days ahead of this clock"), (2 * 86_400, "2 days ago"),
+    ],
+)  # fmt: skip
+def test_how_long_ago_in_words(seconds, words):
+    assert age(seconds) == words
+
+
+def test_a_machine_whose_clock_is_wrong_says_so(site, few):
+    """A time that is not known is not 1970."""
+    for measured_ms, words in ((0, "at no known time"), (1e3 * site.now_s + 864e5, "1 day ahead")):
+        machines = [replace(one, measured=dict.fromkeys(one.measured, measured_ms)) for one in few.machines]
+        wrong = Site(replace(few, machines=machines), site.now_s)
+        shown = Page(next(start.pages(wrong)).content).shown()
+        assert words in shown and "1970" not in shown
+    first = replace(few, machines=[replace(few.machines[0], measured={0: 0})])
+    pages = {one.name: one.content for one in commit.pages(Site(first, site.now_s))}
+    assert "Measured at no known time" in Page(pages[commit_page(few.commits[0].sha)]).shown()

@@ -160,3 +160,14 @@ def test_published_figures_are_expected_by_the_others():
     gap = (max(others) / min(others)) ** (1 / (len(others) - 1))
     expected = first.roofline_s / min(max(others) * gap, 1.0), first.roofline_s / (min(others) / gap)
     assert (chart.rows[0]["low"], chart.rows[0]["high"]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.5])
+def test_what_is_no_time_is_none_and_the_page_is_made(monkeypatch, value):
+    """Of a clock that was set back. The control: a time is told."""
+    wrong = [timed("diffuse", value), whole(value), *costs(track_flop=value, track_traffic=value,
+             track_launches=value, track_kernels=value)]  # fmt: skip
+    assert "No generation was timed yet" in text(monkeypatch, measured.machine(CPU, *wrong))
+    assert "15 s of music in 1.50 s" in text(
+        monkeypatch, measured.machine(CPU, timed("diffuse", 1.5), *wrong)
+    )
