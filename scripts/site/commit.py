@@ -11,7 +11,7 @@ from harness import cards
 from scripts.changes.history import Commit, Machine, Series
 from scripts.changes.report import MachineReport, Shift
 from scripts.changes.show import verdict
-from scripts.site import commit_stages, failing, fits_verdicts, shifts
+from scripts.site import commit_stages, failures, fits_verdicts, shifts
 from scripts.site.commit_stages import Kind, Stage
 from scripts.site.page import SHORT, Page, Site, commit_page
 from scripts.site.shifts import Changes, Line, Sighting
@@ -173,7 +173,7 @@ def _story(site: Site, at: int, sightings: list[Sighting]) -> Story:
     beside = [*fits_verdicts.lines(history, others), *shifts.lines(others)]
     measured = [one for one in history.machines if at in one.measured]
     first = bool(measured) and all(at <= min(one.measured) for one in history.machines)
-    failed = failing.lines(site, lambda one: commit in one.suspects)
+    failed = failures.lines(site, lambda one: commit in one.suspects)
     return Story(
         commit,
         fits_verdicts.lines(history, by_it),

@@ -12,7 +12,8 @@ from scripts.changes.points import EXACT
 from scripts.changes.report import Moved
 from scripts.changes.results import FAILED
 from scripts.gate.suites import held
-from scripts.site.shifts import CARDS, Amount, Line, Sighting, events, in_order, net
+from scripts.site.amounts import net
+from scripts.site.shifts import CARDS, Amount, Line, Sighting, events, in_order
 
 FITS, UNTRIED = "fits", "n/a"
 WORDS = {0: FITS, 20: "out of memory", 21: "the host is out of memory"}

@@ -5,16 +5,14 @@ All of it is the report's (`scripts.changes`): what is no shift there is noise h
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from scripts.changes.history import Commit, Machine
-from scripts.changes.points import EXACT, LEAST_STEP
-from scripts.changes.report import FLOORS, MachineReport, Moved, Shift
+from scripts.changes.report import MachineReport, Shift
 from scripts.changes.show import TIMES, verdict, where
-from scripts.gate.causes import IN_ALL, percent, shown
-from scripts.gate.statistics import WHOLE
+from scripts.gate.causes import IN_ALL
+from scripts.site.amounts import amount, is_back, net, share
 from scripts.site.page import Site
 
 CARDS = "exit code", "GB"  # units of what tells which card holds a run, or is the smallest that does
@@ -22,7 +20,6 @@ FAILS = "failed"
 TONES = {FAILS: "worse", "slower": "worse", "worse": "worse", "faster": "better", "better": "better"}
 SIGNS = {FAILS: "▲", "slower": "▲", "worse": "▲", "faster": "▼", "better": "▼"}
 BACK = "as before"
-NO_BREAK = "\N{NO-BREAK SPACE}"
 ORDER = (FAILS, "slower", "worse", "faster", "better", BACK, "machine")
 # By verdict: what is said of one stage, and of several.
 SPOKEN = {
@@ -205,66 +202,7 @@ def in_order(sightings: Iterable[Sighting]) -> list[Sighting]:
 
 
 def _verdict(shift: Shift) -> str:
-    return BACK if _is_back(shift) else verdict(shift)
-
-
-def net(shifts: list[Shift]) -> Shift:
-    """What several shifts of one stage on one machine, oldest first, come to: from before the first to after
-    the last. Errors add up as independent ones do."""
-    if len(shifts) == 1:
-        return shifts[0]
-    signed = any(one.difference is not None for one in shifts)
-    moved: dict[str, Moved] = {}
-    for one in (one for shift in shifts for one in shift.series):
-        before = moved[one.name].before if one.name in moved else one.before
-        ratio = one.after / before if before > 0 and one.after > 0 and not signed else None
-        moved[one.name] = Moved(one.name, before, one.after, ratio, None, None)
-    ordered = sorted(moved.values(), key=lambda one: one.step)
-    middle = ordered[len(ordered) // 2]
-    ends = [(one.low, one.high) for one in shifts if one.low is not None and one.high is not None]
-    ends = [(low, high) for low, high in ends if -1 < low <= high < math.inf]
-    error = math.hypot(*(math.log((1 + high) / (1 + low)) / 2 for low, high in ends))
-    change, low, high = (
-        (middle.ratio * math.exp(way * error) - 1 for way in (0, -1, 1)) if middle.ratio else (None,) * 3
-    )
-    return replace(
-        shifts[-1], change=change, low=low, high=high, worse=middle.after > middle.before, drift=False,
-        by_code=any(one.by_code for one in shifts), series=tuple(ordered),
-        difference=middle.after - middle.before if signed else None,
-    )  # fmt: skip
-
-
-def _is_back(shift: Shift) -> bool:
-    """Whether what moved is where it was."""
-    if shift.change is None or shift.low is None or shift.high is None:
-        middle = shift.series[len(shift.series) // 2]
-        return abs(middle.after - middle.before) <= FLOORS.get(shift.unit, 0.0)
-    if shift.exact:
-        return abs(shift.change) <= EXACT
-    return shift.low <= 0 <= shift.high or abs(shift.change) < LEAST_STEP
-
-
-def amount(shift: Shift) -> str:
-    """By how much: of a time with its interval, of what is exact the values of its middle series as well."""
-    middle = shift.series[len(shift.series) // 2]
-    before, after = (shown(value, shift.unit) for value in (middle.before, middle.after))
-    if shift.exact and _is_back(shift):
-        return after
-    drift = "drift " if shift.drift else ""
-    if shift.difference is not None:
-        return f"{drift}{shift.difference:+.3g} {shift.unit}"
-    values = f"{before} → {after}"
-    if shift.change is None or (shift.unit in WHOLE and shift.exact):
-        return values
-    change = f"{drift}{share(shift.change)}"
-    if shift.unit in TIMES and shift.low is not None and shift.high is not None:
-        return f"{change} ({share(shift.low)} to {share(shift.high)})"
-    return f"{change}, {values}"
-
-
-def share(change: float | None) -> str:
-    """A change in percent, which stays on one line."""
-    return percent(change).replace(" ", NO_BREAK)
+    return BACK if is_back(shift) else verdict(shift)
 
 
 def events(sightings: Iterable[Sighting]) -> tuple[Event, ...]:

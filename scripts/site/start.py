@@ -11,7 +11,7 @@ from scripts.changes.history import Commit
 from scripts.changes.report import MachineReport
 from scripts.changes.show import age, left_out, where
 from scripts.gate.causes import percent
-from scripts.site import failing, fits_verdicts, shifts, start_chart
+from scripts.site import failures, fits_verdicts, shifts, start_chart
 from scripts.site.commit import paged
 from scripts.site.page import Page, Site, commit_page
 from scripts.site.shifts import Changes, Line
@@ -85,7 +85,7 @@ def window(site: Site, name: str, since: str, first: int) -> Window:
     commits = site.history.commits
     within = [one for one in shifts.sightings(site) if one.at >= first]
     recent = {one.sha for one in commits[first:]}
-    failed = failing.lines(site, lambda one: one.stands and one.commit.sha in recent)
+    failed = failures.lines(site, lambda one: one.stands and one.commit.sha in recent)
     cards, lines = fits_verdicts.lines(site.history, within), [*failed, *shifts.lines(within)]
     measured = {at for machine in site.history.machines for at in machine.measured if at >= first}
     return Window(

@@ -15,7 +15,7 @@ from planted import COMMITS, DOCS, FAILED, GROWN, LOADED, REVERT, SLOWER
 from scripts.changes.history import Commit
 from scripts.changes.report import Moved, Shift
 from scripts.changes.show import age
-from scripts.site import commit, fits_verdicts, shifts, start, start_chart
+from scripts.site import amounts, commit, fits_verdicts, shifts, start, start_chart
 from scripts.site.page import NAVIGATION, Site, commit_page
 
 HOSTILE = '</script><img src=x onerror=alert(1)>{{ site }} " onmouseover=" \x1b[2J\u202egnp.exe'
@@ -310,7 +310,7 @@ def moved(base, head, error):
 
 def test_moves_add_up_and_so_do_their_errors():
     """+25 % and then -10 %: +12.5 %; errors of 3 % and 4 %, in logarithms, are 5 %."""
-    total = shifts.net([moved(1.0, 1.25, 0.03), moved(1.25, 1.125, 0.04)])
+    total = amounts.net([moved(1.0, 1.25, 0.03), moved(1.25, 1.125, 0.04)])
     assert total.change == pytest.approx(0.125) and total.worse
     assert 1 + total.low == pytest.approx(1.125 * math.exp(-0.05))
     assert 1 + total.high == pytest.approx(1.125 * math.exp(0.05))
