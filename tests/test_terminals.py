@@ -122,14 +122,14 @@ def largest_cost(stages=STAGES) -> Cost:
     kinds = {"matmul": {"compute": TOOK_S}, "attention": {"compute": 987.65}}
     peaks, expected = (PEAK, PEAK, PEAK + 2**30), Range(TOOK_S, 8 * TOOK_S)
     site = "acestep/models/condition.py ConditionEncoder.forward " * 3
-    made = tuple(
+    costs = tuple(
         StageCost(stage, WORK, TOOK_S, "compute", kinds, expected, *peaks, {site: PEAK}, {}, {})
         for stage in stages
     )
     plan = {"batch_size": 16, "duration_s": 600.0}
     environment = {"calibration": "uncalibrated", "torch": "2.13.0", "expected": "efficiencies " * 20}
     refused = Refusal("talker_prefill", "aten::convolution", site, PEAK, PEAK, PEAK)
-    return Cost(LONG_CARD, PEAK, plan, environment, made, (), refused, (refused,), (), {"audio_s": 600.0}, 3)
+    return Cost(LONG_CARD, PEAK, plan, environment, costs, (), refused, (refused,), (), {"audio_s": 600.0}, 3)
 
 
 def tables_of_profiler() -> list[str]:

@@ -58,13 +58,13 @@ def asked(options: argparse.Namespace) -> Question:
         if name in choices:
             why = "there is no language model" if options.lm == NONE else f"{plain.tier.name} has none"
             raise UsageError(f"{name}: {choices[name]} has no use, {why}; drop it, or see --policy")
-    given = {"duration_s": options.duration, "batch_size": options.batch_size}
+    sizes = {"duration_s": options.duration, "batch_size": options.batch_size}
     return replace(
         plain,
         lm=with_lm,
         offload_to_cpu=options.offload,
         offload_dit_to_cpu=options.offload_dit,
-        **{name: value for name, value in given.items() if value is not None},
+        **{name: value for name, value in sizes.items() if value is not None},
     )
 
 
@@ -83,19 +83,20 @@ def which(words: str) -> tuple[float, Card]:
     return card.memory_gib, card
 
 
-def text(found: Answer) -> str:
+def text(result: Answer) -> str:
     """The answer for a terminal of 80 columns, yes or no first."""
-    facts = [line for name, fact in _facts(found) for line in _wrapped(fact, name)]
-    rests_on = f"predicted with {', '.join(found.rests_on)}: nothing was run, and the card is empty otherwise"
-    blocks = [_wrapped(verdict(found)), facts, _savings(found), _wrapped(rests_on)]
+    facts = [line for name, fact in _facts(result) for line in _wrapped(fact, name)]
+    basis = ", ".join(result.rests_on)
+    rests_on = f"predicted with {basis}: nothing was run, and the card is empty otherwise"
+    blocks = [_wrapped(verdict(result)), facts, _savings(result), _wrapped(rests_on)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def verdict(found: Answer) -> str:
+def verdict(result: Answer) -> str:
     """Whether it fits, and with how much to spare."""
-    fit, setup = found.fit, found.plan.setup
+    fit, setup = result.fit, result.plan.setup
     model = f"{setup.dit.removeprefix(DIT_PREFIX)} {_with_lm(setup.lm)}"
-    what, size = f"{song(fit)} of {model}", f"{found.question.tier_gb:g} GB"
+    what, size = f"{song(fit)} of {model}", f"{result.question.tier_gb:g} GB"
     if fit.fits:
         return f"yes: {what} takes {fit.peak_bytes / GIB:.1f} of {size}, {_spare(fit)} to spare"
     return f"no: {what} does not fit {size}, no room for {sized(fit.wanted_bytes)} in {fit.at}"
@@ -114,8 +115,8 @@ def _spare(fit: Fit) -> str:
     return f"{fit.to_spare_bytes / GIB:.1f} GB"
 
 
-def _facts(found: Answer) -> Iterator[tuple[str, str]]:
-    question, setup, fit = found.question, found.plan.setup, found.fit
+def _facts(result: Answer) -> Iterator[tuple[str, str]]:
+    question, setup, fit = result.question, result.plan.setup, result.fit
     tier, card, size_gb = question.tier, question.card, question.tier_gb
     name = f"{card.name}, {size_gb:g} GB" if card.memory_gib == size_gb else cards.of_size(size_gb)
     yield "card", f"{name}, {tier.name}{'' if tier.has_lm else ', which has no language model'}"
@@ -123,13 +124,13 @@ def _facts(found: Answer) -> Iterator[tuple[str, str]]:
     yield "settings", f"{setup.quantization or 'nothing quantized'}, {setup.dtype}, {parts}; {setup.source}"
     yield "most", f"is used in {fit.at}"
     yield from (("instead", fallback) for fallback in fit.fallbacks)
-    yield from (("note", note) for note in found.plan.warnings)
+    yield from (("note", note) for note in result.plan.warnings)
     limited = replace(question, no_limits=False).plan().adjustments
     yield from (("limits", f"without --no-limits {change}") for change in limited)
     longest_s = tier.max_duration_with_lm_s if question.lm else tier.max_duration_s
-    yield "longest", _most(found.longest, "duration_s", " s", f"{tier.name} allows {longest_s:g} s")
+    yield "longest", _most(result.longest, "duration_s", " s", f"{tier.name} allows {longest_s:g} s")
     most = tier.max_batch_with_lm if question.lm else tier.max_batch
-    yield "batch", _most(found.largest, "batch_size", "", f"{tier.name} allows {most}")
+    yield "batch", _most(result.largest, "batch_size", "", f"{tier.name} allows {most}")
 
 
 def _most(most: Most, name: str, unit: str, allowed: str) -> str:
@@ -141,12 +142,12 @@ def _most(most: Most, name: str, unit: str, allowed: str) -> str:
     return f"{getattr(most.fit, name):g}{unit}{whose}: {used}; without --no-limits {allowed}"
 
 
-def _savings(found: Answer) -> list[str]:
+def _savings(result: Answer) -> list[str]:
     """A table of what makes room."""
-    if not found.savings:
+    if not result.savings:
         return []
     lines = [f"{'makes room':<40}{'takes':>12}{'to spare':>12}"]
-    for saving in found.savings:
+    for saving in result.savings:
         fit = saving.fit
         takes, spare = (f"{fit.peak_bytes / GIB:.1f} GB", _spare(fit)) if fit.fits else ("does not fit", "")
         lines.append(f"{saving.flags:<40}{takes:>12}{spare:>12}".rstrip())
@@ -161,18 +162,18 @@ def _wrapped(text: str, name: str = "") -> list[str]:
     )  # fmt: skip
 
 
-def as_dict(found: Answer) -> dict[str, Any]:
+def as_dict(result: Answer) -> dict[str, Any]:
     """Plain JSON values."""
-    question = found.question
+    question = result.question
     return {
         "predicted": True,
-        "fits": found.fit.fits,
+        "fits": result.fit.fits,
         "size_gb": question.tier_gb,
         "card": question.card.name,
         "tier": question.tier.name,
-        "to_spare_bytes": found.fit.to_spare_bytes,
-        **{name: asdict(getattr(found, name)) for name in ("fit", "longest", "largest")},
-        "savings": [asdict(saving) for saving in found.savings],
-        "plan": found.plan.as_dict(),
-        "rests_on": list(found.rests_on),
+        "to_spare_bytes": result.fit.to_spare_bytes,
+        **{name: asdict(getattr(result, name)) for name in ("fit", "longest", "largest")},
+        "savings": [asdict(saving) for saving in result.savings],
+        "plan": result.plan.as_dict(),
+        "rests_on": list(result.rests_on),
     }
