@@ -224,11 +224,11 @@ def _most(question: Question, name: str, sizes: Sequence[float], predictor: Pred
     """The largest of ascending `sizes` that holds, where all below it do: the last is tried first, as mostly
     all do; then the one to expect by a straight line; then it is bisection."""
     best: Fit | None = predictor.fit(question)
-    size_now = getattr(question, name)
+    asked = getattr(question, name)
     if best.holds:
-        left = [size for size in sizes if size > size_now]
+        left = [size for size in sizes if size > asked]
     else:
-        best, left = None, [size for size in sizes if size < size_now]
+        best, left = None, [size for size in sizes if size < asked]
     guess, first, rounds = len(left) - 1, True, _rounds(len(sizes) - 1)
     while left:
         rounds -= 1
