@@ -17,13 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.checkpoint import finite
+from harness.checkpoint import DTYPES, finite
 from harness.checkpoint_files import opened
 from harness.checks import shown
 from harness.errors import CheckpointError
 from harness.tensor_files import MAX_NAME_CHARS, Shape
 
 MAX_BYTES = 2**31  # published: 378 MB
+WHOLE = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+REAL = {*DTYPES.values(), *WHOLE}
+NUMBERS = "real numbers, in 16 bits or more if not whole"
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -67,9 +70,13 @@ class PickledWeights:
         for name, value in content.items():
             if not isinstance(name, str) or len(name) > MAX_NAME_CHARS or not name.isprintable():
                 raise CheckpointError(f"{where}: {shown(name)} is not the name of a tensor")
-            if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_complex():
-                kind = type(value).__name__
-                raise CheckpointError(f"{where}: {name} is a {kind}, expected a dense tensor of real numbers")
+            if not isinstance(value, Tensor):
+                raise CheckpointError(f"{where}: {name} is a {type(value).__name__}, expected a tensor")
+            if value.is_meta or value.layout != torch.strided or value.dtype not in REAL:
+                form = "without values" if value.is_meta else f"{value.layout}, {value.dtype}"
+                raise CheckpointError(
+                    f"{where}: {name} is a tensor {form}, expected a dense one of {NUMBERS}"
+                )
         self.where = where
         self._tensors = dict(content)
 

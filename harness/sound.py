@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from harness.files import add, regular
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from soundfile import LibsndfileError
 
 MOST_CHANNELS = 32
 
@@ -21,7 +23,7 @@ def duration_s(name: str, path: str) -> float:
 
     try:
         regular(Path(path))
-        info = soundfile.info(path)
+        info = soundfile.info(_named(path))
     except (OSError, soundfile.LibsndfileError) as error:
         raise _unreadable(name, path, error) from None
     if not 0 < info.channels <= MOST_CHANNELS or info.samplerate < 1:
@@ -43,8 +45,9 @@ def read_mono(
 
     duration_s(name, path)
     try:
-        stored_rate = soundfile.info(path).samplerate
-        sound, _ = soundfile.read(path, frames=round(most_s * stored_rate), dtype="float32", always_2d=True)
+        stored_rate = soundfile.info(_named(path)).samplerate
+        frames = round(most_s * stored_rate)
+        sound, _ = soundfile.read(_named(path), frames=frames, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
         raise _unreadable(name, path, error) from None
     if len(sound) < least_s * stored_rate:
@@ -73,5 +76,11 @@ def save_wav(folder: Path, stem: str, samples: NDArray[Any], rate: int) -> Path:
         raise MissingPrerequisite(f"{folder}: cannot write audio: {error}; is the disk full?") from None
 
 
-def _unreadable(name: str, path: str, error: Exception) -> MissingPrerequisite:
-    return MissingPrerequisite(f"{name}: {path!r} cannot be read: {error}")
+def _named(path: str) -> Any:  # soundfile is declared to take no bytes, and does
+    """`path` as soundfile opens it, which encodes no name that is not text."""
+    return path if os.name == "nt" else os.fsencode(path)
+
+
+def _unreadable(name: str, path: str, error: OSError | LibsndfileError) -> MissingPrerequisite:
+    reason = error if isinstance(error, OSError) else error.error_string  # without the path, as bytes
+    return MissingPrerequisite(f"{name}: {path!r} cannot be read: {reason}")

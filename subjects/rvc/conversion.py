@@ -241,4 +241,5 @@ def resampled(samples: Samples, rate: int, wanted: int | None) -> Samples:
 def sixteen_bits(samples: Samples) -> NDArray[np.int16]:
     """Samples as 16-bit numbers, towards zero; less loud where their peak is beyond 0.99."""
     most = max(float(np.abs(samples).max(initial=0)) / FULL_SCALE, 1.0)
-    return (samples * (32_768 / most)).astype(np.int16)
+    with np.errstate(invalid="ignore"):  # what is not a number is told of once, by the check of the result
+        return (samples * (32_768 / most)).astype(np.int16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from harness.sound import read_mono, save_wav
 from harness.spans import span
 from subjects.rvc import conversion as steps
 from subjects.rvc import pitch
-from subjects.rvc.config import SAMPLE_RATE
+from subjects.rvc.config import HOP, SAMPLE_RATE
 from subjects.rvc.conversion import Chunk, Samples
 from subjects.rvc.plan import Plan
 from subjects.rvc.request import LEAST_S
@@ -170,13 +171,22 @@ class Conversion:
 
 
 def recording(plan: Plan) -> Samples:
-    """Samples of what a plan converts, at 16 kHz. Raises MissingPrerequisite."""
+    """Samples of what a plan converts, at 16 kHz.
+
+    Raises MissingPrerequisite for a recording that cannot be read, or is shorter than its header says.
+    """
     request = plan.request
     assert request.duration_s is not None
     if request.audio is None:
         return voice(request.duration_s).samples
     most_s = request.duration_s
     samples = read_mono("audio", request.audio, SAMPLE_RATE, least_s=LEAST_S, most_s=most_s, quality="VHQ")
+    if len(samples) < plan.samples - HOP:
+        there_s = math.floor(100 * len(samples) / SAMPLE_RATE) / 100
+        raise MissingPrerequisite(
+            f"audio: {request.audio!r} ends after {there_s:.2f} s of the {most_s:.2f} s it is said to have; "
+            f"is the download complete? --duration {there_s:.2f} converts what is there"
+        )
     return samples[: plan.samples]
 
 
@@ -189,13 +199,15 @@ def read_index(path: str, networks: Networks) -> Samples:
     try:
         if regular(Path(path)).stat().st_size > MOST_INDEX_BYTES:
             raise UsageError(f"index: {path!r} has more than {MOST_INDEX_BYTES:,} bytes; wrong file?")
-        index = np.load(path, allow_pickle=False)
+        index = np.load(path, mmap_mode="r", allow_pickle=False)  # what a header claims takes no memory
     except OSError as error:
         raise MissingPrerequisite(f"index: {path!r} cannot be read: {error}") from None
-    except ValueError:
+    except (ValueError, EOFError):
         raise UsageError(f"index: {path!r} is no array of numbers; save the features by numpy.save") from None
     if not isinstance(index, np.ndarray) or index.dtype.kind != "f" or index.shape[1:] != (width,):
         raise UsageError(f"index: {path!r} is no array of real numbers of {width} columns, as features are")
-    if not len(index) or not np.isfinite(index).all():
-        raise UsageError(f"index: {path!r} has no rows, or values that are not numbers")
-    return index.astype(np.float32)
+    with np.errstate(over="ignore"):  # distances are sums of squares
+        rows = np.array(index, dtype=np.float32)
+        if not len(rows) or not np.isfinite(np.square(rows).sum(axis=1)).all():
+            raise UsageError(f"index: {path!r} has no rows, or values that are not numbers or too large")
+    return rows

@@ -47,3 +47,18 @@ def test_what_has_no_such_values_is_read(tmp_path: Path):
     tensors = {"counter": torch.tensor(3), "nothing": torch.empty(0, 4), "one": torch.tensor(2.0)}
     weights = pickled(tmp_path, tensors)
     assert all(torch.equal(weights.read(name), tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("tensor", "form"),
+    [
+        (torch.zeros(2, dtype=torch.float8_e4m3fn), "float8_e4m3fn"),
+        (torch.zeros(2, dtype=torch.complex64), "complex64"),
+        (torch.zeros(2).to_sparse(), "sparse_coo"),
+        (torch.zeros(2, device="meta"), "without values"),
+    ],
+    ids=["fp8", "complex", "sparse", "meta"],
+)
+def test_a_tensor_that_cannot_be_checked_is_refused_by_name(tmp_path: Path, tensor: Tensor, form: str):
+    with pytest.raises(CheckpointError, match=f"model.pt: odd is a tensor .*{form}"):
+        pickled(tmp_path, {"plain": torch.zeros(2), "odd": tensor})

@@ -41,3 +41,18 @@ def test_what_is_no_recording_is_one_line(tmp_path):
         with pytest.raises(MissingPrerequisite, match=f"audio: .*{message}") as raised:
             read_mono("audio", str(path), 16_000, **LIMITS)
         assert "\n" not in str(raised.value)
+
+
+def test_a_name_that_is_no_text_is_a_name(tmp_path):
+    plain = save_wav(tmp_path, "a", np.full((4_000, 1), 1_000, np.int16), 16_000)
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.wav")
+    try:
+        os.link(plain, name)
+    except OSError:
+        pytest.skip("names of this file system are text")
+    assert duration_s("audio", name) == 0.25
+    assert np.array_equal(*(read_mono("audio", path, 16_000, **LIMITS) for path in (name, str(plain))))
+    os.truncate(name, 3)
+    with pytest.raises(MissingPrerequisite, match=r"audio: .*cannot be read: ") as raised:
+        read_mono("audio", name, 16_000, **LIMITS)
+    assert "b'" not in str(raised.value)

@@ -1,5 +1,7 @@
 """A conversion: its stages, its lengths, its noise, its options; and what it costs on a card."""
 
+import os
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,7 @@ from harness.errors import MissingPrerequisite, UsageError
 from harness.trace.predict import predict
 from subjects.rvc import closed_form
 from subjects.rvc import conversion as steps
-from subjects.rvc.convert import Conversion, recording
+from subjects.rvc.convert import Conversion, read_index, recording
 from subjects.rvc.engine import Engine
 from subjects.rvc.plan import resolve
 from subjects.rvc.request import Request, request
@@ -132,6 +134,40 @@ def test_an_index_is_mixed_in(engine, tmp_path):
         run(engine, index=str(path))
     with pytest.raises(MissingPrerequisite, match=r"index: .* cannot be read"):
         run(engine, index="/nowhere.npy")
+
+
+def test_an_index_that_is_cut_off_or_has_no_distances_is_refused(engine, tmp_path):
+    whole = tmp_path / "whole.npy"
+    np.save(whole, np.ones((20, 32), np.float32))
+    content = whole.read_bytes()
+    assert len(read_index(str(whole), engine.networks)) == 20
+    claims = content.replace(b"(20, 32)", b"(2000000000, 32)")  # 256 GB
+    large = tmp_path / "large.npy"
+    np.save(large, np.full((2, 32), 1e30))  # a square is beyond single precision
+    paths = [large]
+    for name, damaged in (("empty", b""), ("cut", content[:-4]), ("claims", claims)):
+        paths.append(tmp_path / f"{name}.npy")
+        paths[-1].write_bytes(damaged)
+    for path in paths:
+        with pytest.raises(UsageError, match=f"index: '{path}' (is no array of|has no rows, or) "):
+            read_index(str(path), engine.networks)
+
+
+def test_a_recording_shorter_than_its_header_says_is_refused_with_what_there_is(engine, tmp_path):
+    path = tmp_path / "cut.mp3"
+    soundfile.write(path, voice(3.0).samples, 16_000)
+    assert len(recording(engine.resolve(request(None, audio=str(path))))) == pytest.approx(48_000, abs=2)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(MissingPrerequisite, match=r"ends after .* s of the 3\.00 s") as raised:
+        recording(engine.resolve(request(None, audio=str(path))))
+    there_s = float(str(raised.value).rpartition("--duration ")[2].split()[0])
+    assert 1 < there_s < 2 and len(recording(engine.resolve(request(there_s, audio=str(path)))))
+
+
+def test_samples_that_are_not_numbers_are_told_by_the_check_alone():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        steps.sixteen_bits(np.array([0.0, np.nan], np.float32))
 
 
 @pytest.mark.parametrize(
