@@ -18,18 +18,21 @@ from scripts.site.shifts import Changes, Line
 
 WEEK = timedelta(days=7)
 MOST_LONE, MOST_DOUBTFUL = 5, 3
+FIRST = "These are the first measurements: what changed is told from the next measured commit on."
 
 
 @dataclass(frozen=True, slots=True)
 class Window(Changes):
     """What happened after a commit. `since`: when that is, in words; `answer`: what happened, in parts with
-    their classes; `base`: the commit, None where the window has all."""
+    their classes; `base`: the commit, None where the window has all. `compared`: whether any that is measured
+    in it has one measured before it on the same machine."""
 
     name: str
     since: str
     base: Commit | None
     commits: int
     measured: int
+    compared: bool
     cards: list[Line]
     lines: list[Line]
     answer: list[tuple[str, str]]
@@ -41,24 +44,23 @@ def pages(site: Site) -> Iterator[Page]:
     week, release = last_week(site), last_release(site)
     before = None if week.exact or week.timed else latest(site)
     yield site.page(
-        "start.html", "index.html", "What changed", week=week, nothing=nothing(week),
+        "start.html", "index.html", "What changed", week=week, nothing=nothing,
         windows=list(filter(None, (week, before, release))), chart=start_chart.chart(site),
         machines=[(name, one, age(one.age_s)) for name, one in machines], lone=list(_lone(machines)),
         noise=list(_noise(machines)), doubtful=list(_doubtful(machines)),
         left_out=list(left_out(site.report)),
+        comparable=any(one.commits > 1 for _, one in machines),
         paged=paged(site, shifts.sightings(site)), page_of=commit_page, everyone=shifts.everyone(site),
     )  # fmt: skip
 
 
-def nothing(week: Window) -> str:
+def nothing(window: Window) -> str:
     """The answer where nothing changed."""
-    if not week.commits:
-        return f"Nothing was committed {week.since}."
-    return (
-        f"Nothing changed {week.since}, beyond noise."
-        if week.measured
-        else f"Nothing was measured {week.since}."
-    )
+    if not window.commits:
+        return f"Nothing was committed {window.since}."
+    if not window.measured:
+        return f"Nothing was measured {window.since}."
+    return f"Nothing changed {window.since}, beyond noise." if window.compared else FIRST
 
 
 def last_week(site: Site) -> Window:
@@ -87,10 +89,12 @@ def window(site: Site, name: str, since: str, first: int) -> Window:
     recent = {one.sha for one in commits[first:]}
     failed = failures.lines(site, lambda one: one.stands and one.commit.sha in recent)
     cards, lines = fits_verdicts.lines(site.history, within), [*failed, *shifts.lines(within)]
-    measured = {at for machine in site.history.machines for at in machine.measured if at >= first}
+    machines = [machine.measured for machine in site.history.machines]
+    measured = {at for places in machines for at in places if at >= first}
+    compared = any(at >= first and at > min(places) for places in machines for at in places)
     return Window(
-        name, since, commits[first - 1] if first else None, len(commits) - first, len(measured), cards, lines,
-        list(shifts.answer(cards, lines)),
+        name, since, commits[first - 1] if first else None, len(commits) - first, len(measured), compared,
+        cards, lines, list(shifts.answer(cards, lines)),
     )  # fmt: skip
 
 

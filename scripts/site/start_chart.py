@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from scripts.changes.history import History, Machine, Series
@@ -49,8 +49,8 @@ def _songs(machine: Machine) -> list[Series]:
 def _rows(history: History, machine: str, series: Series) -> Iterator[dict[str, Any]]:
     """A row for each commit at which there should be a number."""
     moves = changes(series)
-    sound = sorted(value for value in series.sound if not math.isnan(value))
-    first = level = moves[0].before if moves else sound[len(sound) // 2] if sound else None
+    level = moves[0].before if moves else _middle(series.sound)
+    first = level or _middle(series.values)
     for at, value in enumerate(series.values):
         move = next((one for one in moves if one.at == at), None)
         level = move.after if move else level
@@ -73,9 +73,15 @@ def _rows(history: History, machine: str, series: Series) -> Iterator[dict[str, 
             "machine": machine, "seconds": None if math.isnan(value) else round(value, 6),
             "level_s": level and round(level, 6), "note": note or kind, "kind": kind,
             "time": None if math.isnan(value) or not first else round(value / first - 1, 5),
-            "level": None if not first else round(level / first - 1, 5),
+            "level": None if not level or not first else round(level / first - 1, 5),
             "label": f"{commit.date[:10]} {commit.sha[:8]}", "page": commit_page(commit.sha),
         }  # fmt: skip
+
+
+def _middle(values: Iterable[float]) -> float | None:
+    """The middle one of those that are numbers; None where none is."""
+    numbers = sorted(value for value in values if not math.isnan(value))
+    return numbers[len(numbers) // 2] if numbers else None
 
 
 def _story(rows: list[dict[str, Any]]) -> str:
@@ -84,8 +90,12 @@ def _story(rows: list[dict[str, Any]]) -> str:
     for name in dict.fromkeys(row["machine"] for row in rows):
         own = [row for row in rows if row["machine"] == name]
         moved = sum(row["kind"] in ("slower", "faster") for row in own)
-        level = f"now {own[-1]['level_s']:.3g} s" if own[-1]["level_s"] else "failed throughout"
-        parts.append(f"{name} {level}, {moved or 'no'} change{'' if moved == 1 else 's'}")
+        if own[-1]["level_s"]:
+            state = f"now {own[-1]['level_s']:.3g} s, {moved or 'no'} change{'' if moved == 1 else 's'}"
+        else:
+            doubts = [row["note"] for row in own if row["seconds"] is not None]
+            state = f"has no measurement without doubt ({doubts[-1]})" if doubts else "failed throughout"
+        parts.append(f"{name} {state}")
     return f"{'; '.join(parts)}. The line is the level, points are measurements, triangles changes."
 
 

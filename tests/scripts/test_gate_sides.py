@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import _matrix, _records
+from harness.errors import UsageError
 from scripts.gate import comparison, exact, sides
 from scripts.gate.comparison import decide
 from scripts.gate.record import Commit, Fit, Series
@@ -77,6 +78,15 @@ def hook(params, config):
     with open({path!r}, "a") as file:
         file.write({side!r})
 """
+
+
+def test_a_branch_that_only_a_remote_has_is_named(repository):
+    """As in a clone of one branch, which has no main of its own."""
+    repository.run("git", "update-ref", "refs/remotes/origin/elsewhere", "HEAD")
+    with pytest.raises(UsageError, match="branch origin/elsewhere is one"), checked_out("elsewhere", None):
+        pass
+    with pytest.raises(UsageError, match="git log shows"), checked_out("nowhere", None):
+        pass
 
 
 def test_workers_take_turns_in_an_order_drawn_by_lot(repository, tmp_path):

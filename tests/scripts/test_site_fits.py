@@ -242,12 +242,14 @@ def test_cards_that_are_selected_are_all_that_is_predicted(site, folder, monkeyp
     assert started == [[".asv/fits/now-8-16", "8", "16"]]
 
 
-@pytest.mark.parametrize("why", ["narrowed", "unmeasured", "failed", "no code"])
+@pytest.mark.parametrize("why", ["narrowed", "unmeasured", "failed", "no code", "in make bench"])
 def test_what_is_not_predicted_is_told_and_the_last_is_shown(site, folder, monkeypatch, why):
     keep(folder, "before", predicted(commit="b" * 40))
     started = predicting(monkeypatch, code=3)
     if why == "narrowed":
         monkeypatch.setenv("ACESTEP_BENCH_CELLS", "duration_s=5")
+    if why == "in make bench":
+        monkeypatch.setenv(fits_cache.ONLY_KEPT, "1")
     if why == "unmeasured":
         machines = [replace(one, measured={0: 0}) for one in site.history.machines]
         site = Site(replace(site.history, machines=machines), site.now_s)
@@ -260,7 +262,7 @@ def test_what_is_not_predicted_is_told_and_the_last_is_shown(site, folder, monke
     found = fits_cache.predicted(site)
     assert bool(started) is (why == "failed")
     reason = {"narrowed": "asks for less", "unmeasured": "is not measured", "failed": "failed",
-              "no code": "lacks some of"}[why]  # fmt: skip
+              "no code": "lacks some of", "in make bench": "make site does it"}[why]  # fmt: skip
     assert reason in found.note and "\n" not in found.note
     assert ("What is shown is of commit bbbbbbbbbbbb, 2026-10-02." in found.note) is (why != "no code")
     assert found.fits == (None if why == "no code" else predicted(commit="b" * 40))

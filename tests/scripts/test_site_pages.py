@@ -5,6 +5,7 @@ import math
 import re
 from contextlib import chdir
 from dataclasses import replace
+from datetime import datetime
 from html.parser import HTMLParser
 from itertools import islice
 
@@ -144,6 +145,49 @@ def test_where_nothing_happened_lately_it_says_so_and_what_was_last(site, few):
     page = Page(next(start.pages(later)).content)
     assert page.shown("answer") == "Nothing was committed since Monday, 16 November."
     assert "The last change before that" in page.shown() and "faster diffuse" in page.shown()
+
+
+def measured_at(site, few, *places):
+    """The site of the first machine, had it measured only at some places."""
+    machine = few.machines[0]
+    series = [
+        replace(
+            one,
+            values=[value if at in places else math.nan for at, value in enumerate(one.values)],
+            doubts={at: reason for at, reason in one.doubts.items() if at in places},
+            gaps={at: reason for at, reason in one.gaps.items() if at in places},
+        )
+        for one in machine.series
+    ]
+    alone = replace(machine, series=series, measured={at: machine.measured[at] for at in places})
+    now_s = datetime.fromisoformat(few.commits[places[-1]].date).timestamp() + 86_400
+    return Site(replace(few, machines=[alone], releases={}), now_s)
+
+
+def test_of_one_commit_nothing_is_compared(site, few):
+    """The control: of two it is."""
+    one, two = measured_at(site, few, QUIET), measured_at(site, few, QUIET - 1, QUIET)
+    page = Page(next(start.pages(one)).content)
+    assert page.shown("answer") == start.FIRST
+    assert "beyond noise" not in page.shown() and "its noise" not in page.shown()
+    first = Page(next(islice(commit.pages(one), 1, None)).content)
+    assert "At this commit" in first.shown() and "As before" not in first.shown()
+    assert ("nav", "aria-label", "class") not in first.elements  # to commits beside it
+    control = Page(next(start.pages(two)).content)
+    assert "its noise" in control.shown() and control.shown("answer") != start.FIRST
+
+
+def test_a_song_of_which_every_measurement_is_in_doubt_did_not_fail(site, few):
+    machine = measured_at(site, few, QUIET).history.machines[0]
+    busy = [replace(one, doubts={QUIET: "it was hot"}) for one in machine.series]
+    failed = [replace(one, values=[math.nan] * COMMITS, gaps={QUIET: "failed"}) for one in machine.series]
+    charts = []
+    for series in (busy, failed):
+        history = replace(few, machines=[replace(machine, series=series)])
+        charts.append(song.chart(Site(history, site.now_s)))
+    assert "has no measurement without doubt (it was hot)" in charts[0].story
+    assert [(row["time"], row["kind"]) for row in charts[0].rows] == [(0.0, "doubtful")]
+    assert "failed throughout" in charts[1].story and charts[1].rows[0]["time"] is None
 
 
 @pytest.mark.parametrize("at", DOCS)
