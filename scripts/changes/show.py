@@ -170,6 +170,10 @@ def left_out(report: Report | History, name: Callable[[str], str] = str) -> Iter
             f"{report.elsewhere} results are of commits that are not on this branch, or beyond the end of a"
             " shallow clone."
         )
+    if report.outdated:
+        first, more = min(report.outdated), len(report.outdated) - 1
+        names = f"{first} and {more} more benchmarks" if more else first
+        yield f"Numbers of another version of {names} are compared with none."
     for one in report.unread[:MOST_UNREAD]:
         yield f"{name(one.file)} was left out: {one.reason}. Delete it, or measure its commit again."
     if len(report.unread) > MOST_UNREAD:
