@@ -18,6 +18,7 @@ MOST_SHIFTS, MOST_DOUBTFUL, MOST_UNREAD = 20, 5, 5
 TIMES = ("seconds", "ms/token", "µs")
 NAMES = ("exit code",)  # units whose numbers have no size
 UNLIKE = "Results of unlike machines are never compared: each has a history of its own."
+FEW = f"{LEAST_POINTS} commits at least have to be measured to tell a change from noise."
 NOISE = "Noise, and the step that two commits are enough to show"
 BESIDE = "No code changed there: it is the machine, or what it runs."
 
@@ -147,7 +148,7 @@ def _remarks(machine: MachineReport) -> Iterator[str]:
     for one in standing:
         yield f"{one.benchmark}: {len(one.series)} series ran before {one.commit.sha[:8]} and fail since."
     if machine.commits < LEAST_POINTS:
-        yield f"{LEAST_POINTS} commits at least have to be measured to tell a change from noise."
+        yield FEW
     elif not machine.shifts and not standing:
         yield "Nothing changed beyond its noise."
     if len(machine.shifts) > MOST_SHIFTS:

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
 from scripts.changes.history import Commit
+from scripts.changes.points import LEAST_POINTS
 from scripts.changes.report import MachineReport
-from scripts.changes.show import age, left_out, where
+from scripts.changes.show import FEW, age, left_out, where
 from scripts.gate.causes import percent
 from scripts.site import changed, failing, holds, song
 from scripts.site.changed import Line
@@ -51,7 +52,9 @@ def pages(site: Site) -> Iterator[Page]:
     yield site.page(
         "start.html", "index.html", "What changed", week=week, nothing=nothing(week),
         windows=list(filter(None, (week, before, release))), chart=song.chart(site),
-        machines=[(name, one, age(one.age_s)) for name, one in machines], lone=list(_lone(machines)),
+        machines=[(name, site.apart(name), one, age(one.age_s)) for name, one in machines],
+        lone=list(_lone(machines)), few=[name for name, one in machines if one.commits < LEAST_POINTS],
+        too_few=FEW, judged=any(one.commits >= LEAST_POINTS for _, one in machines),
         noise=list(_noise(machines)), doubtful=list(_doubtful(machines)),
         left_out=list(left_out(site.report)),
         paged=paged(site, changed.sightings(site)), page_of=commit_page, everyone=changed.everyone(site),
