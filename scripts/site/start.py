@@ -50,7 +50,7 @@ def pages(site: Site) -> Iterator[Page]:
     week, release = last_week(site), last_release(site)
     before = None if week.exact or week.timed else latest(site)
     yield site.page(
-        "start.html", "index.html", "What changed", week=week, nothing=nothing(week),
+        "start.html", "index.html", "What changed", week=week, nothing=nothing,
         windows=list(filter(None, (week, before, release))), chart=song.chart(site),
         machines=[(name, site.apart(name), one, age(one.age_s)) for name, one in machines],
         lone=list(_lone(machines)), few=[name for name, one in machines if one.commits < LEAST_POINTS],

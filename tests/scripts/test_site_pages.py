@@ -140,6 +140,16 @@ def test_without_a_release_the_first_measurement_stands_for_it(site, few):
     assert start.last_release(site).commits == COMMITS - 1 - planted.RELEASED
 
 
+@pytest.mark.parametrize(("at", "told"), [(COMMITS - 1, "0 commits, 0"), (COMMITS - 2, "1 commit, 1")])
+def test_a_release_of_the_last_commit_is_followed_by_none(site, few, at, told):
+    """Which is not that nothing changed."""
+    tagged = Site(replace(few, releases={at: "v9"}), site.now_s)
+    shown = Page(next(start.pages(tagged)).content).shown()
+    assert f"{told} of them measured" in shown
+    assert ("Nothing was committed since v9." in shown) == (at == COMMITS - 1)
+    assert ("Nothing changed since v9, beyond noise." in shown) != (at == COMMITS - 1)
+
+
 def test_where_nothing_happened_lately_it_says_so_and_what_was_last(site, few):
     later = Site(few, site.now_s + 40 * 86_400)
     page = Page(next(start.pages(later)).content)
