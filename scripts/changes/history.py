@@ -96,13 +96,15 @@ class Unread:
 @dataclass(frozen=True, slots=True)
 class History:
     """A branch and what was measured of it. `elsewhere`: results of commits that are not on it; `unread`:
-    files that were left out; `releases`: names of tags, by the place of their commit."""
+    files that were left out; `releases`: names of tags, by the place of their commit; `outdated`: benchmarks
+    with numbers of another version of them, which are left out."""
 
     commits: list[Commit]
     machines: list[Machine]
     elsewhere: int
     unread: list[Unread]
     releases: dict[int, str] = field(default_factory=dict)
+    outdated: frozenset[str] = frozenset()
 
 
 def read(folder: Path = RESULTS) -> History:
@@ -126,7 +128,8 @@ def read(folder: Path = RESULTS) -> History:
         )
     machines = [_machine(measured, readings, len(commits)) for measured in groups.values()]
     elsewhere = sum(result.commit not in places for result in results)
-    return History(commits, machines, elsewhere, unread, _releases(places))
+    outdated = frozenset().union(*(result.outdated for of in groups.values() for result in of.values()))
+    return History(commits, machines, elsewhere, unread, _releases(places), outdated)
 
 
 def branch() -> list[Commit]:

@@ -124,7 +124,8 @@ class MachineReport:
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a branch did to everything that is measured, machine by machine: unlike ones are not compared.
-    `elsewhere`: results of commits that are on other branches; `unread`: files that are no results."""
+    `elsewhere`: results of commits that are on other branches; `unread`: files that are no results;
+    `outdated`: benchmarks with numbers of another version of them, which are compared with none."""
 
     head: Commit
     commits: int
@@ -133,6 +134,7 @@ class Report:
     machines: tuple[MachineReport, ...]
     format: str = FORMAT
     version: int = VERSION
+    outdated: tuple[str, ...] = ()
 
 
 def report(history: History, now_s: float | None = None) -> Report:
@@ -144,7 +146,10 @@ def report(history: History, now_s: float | None = None) -> Report:
         key=lambda one: (math.inf if one.age_s is None else one.age_s, one.name, one.environment),
     )
     head, commits = history.commits[-1], len(history.commits)
-    return Report(head, commits, history.elsewhere, tuple(history.unread), tuple(newest))
+    return Report(
+        head, commits, history.elsewhere, tuple(history.unread), tuple(newest),
+        outdated=tuple(sorted(history.outdated)),
+    )  # fmt: skip
 
 
 def changes(series: Series) -> list[points.Change]:

@@ -38,7 +38,7 @@ class Result:
     """What a file says. `started_ms`: when the last benchmark began, since 1970, 0 where no time is known;
     `intervals`: around those of the numbers that are medians of samples; `conditions`: whatever is said of
     each cell, by its name; `variables`: of the environment, by their names. `gaps`: why a benchmark has no
-    number, FAILED or N_A, by parameters."""
+    number, FAILED or N_A, by parameters. `outdated`: benchmarks that were of another version then."""
 
     commit: str
     facts: dict[str, str]
@@ -49,6 +49,7 @@ class Result:
     intervals: dict[str, dict[tuple[str, ...], Interval]]
     conditions: dict[str, dict[str, Any]]
     variables: dict[str, str]
+    outdated: frozenset[str] = frozenset()
 
 
 def load(path: Path, versions: Mapping[str, str | None]) -> Result:
@@ -81,6 +82,7 @@ def load(path: Path, versions: Mapping[str, str | None]) -> Result:
         {name: _intervals(row, columns[name]) for name, row in counted.items()},
         {name: known for name, known in cells.items() if isinstance(known, dict)},
         {name: str(value) for name, value in variables.items()},
+        outdated=frozenset(rows.keys() - counted.keys()),
     )
 
 

@@ -18,6 +18,7 @@ MOST_SHIFTS, MOST_DOUBTFUL, MOST_UNREAD = 20, 5, 5
 TIMES = ("seconds", "ms/token", "µs")
 NAMES = ("exit code",)  # units whose numbers have no size
 UNLIKE = "Results of unlike machines are never compared: each has a history of its own."
+FEW = f"{LEAST_POINTS} commits at least have to be measured to tell a change from noise."
 NOISE = "Noise, and the step that two commits are enough to show"
 BESIDE = "No code changed there: it is the machine, or what it runs."
 
@@ -147,7 +148,7 @@ def _remarks(machine: MachineReport) -> Iterator[str]:
     for one in standing:
         yield f"{one.benchmark}: {len(one.series)} series ran before {one.commit.sha[:8]} and fail since."
     if machine.commits < LEAST_POINTS:
-        yield f"{LEAST_POINTS} commits at least have to be measured to tell a change from noise."
+        yield FEW
     elif not machine.shifts and not standing:
         yield "Nothing changed beyond its noise."
     if len(machine.shifts) > MOST_SHIFTS:
@@ -170,6 +171,10 @@ def left_out(report: Report | History, name: Callable[[str], str] = str) -> Iter
             f"{report.elsewhere} results are of commits that are not on this branch, or beyond the end of a"
             " shallow clone."
         )
+    if report.outdated:
+        first, more = min(report.outdated), len(report.outdated) - 1
+        names = f"{first} and {more} more benchmarks" if more else first
+        yield f"Numbers of another version of {names} are compared with none."
     for one in report.unread[:MOST_UNREAD]:
         yield f"{name(one.file)} was left out: {one.reason}. Delete it, or measure its commit again."
     if len(report.unread) > MOST_UNREAD:

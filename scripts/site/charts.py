@@ -46,7 +46,7 @@ class Chart:
             "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
             "width": "container",
             "autosize": {"type": "fit-x", "contains": "padding"},
-            **self.spec,
+            **_plain(self.spec),
             "data": {"values": [_plain(row) for row in self.rows]},
         }
         text = json.dumps(whole, allow_nan=False)
@@ -59,8 +59,13 @@ class Chart:
         return [shown(row[field]) for field in self.columns]
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: harmless(value) if isinstance(value, str) else value for name, value in row.items()}
+def _plain(value: Any) -> Any:
+    """The same with harmless texts. Rows are chosen by texts of a specification, so both have to be."""
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return harmless(value) if isinstance(value, str) else value
 
 
 def shown(value: Any) -> str:

@@ -53,6 +53,16 @@ class Site:
             for name, machine in zip(names, self.history.machines, strict=True)
         ]
 
+    def apart(self, name: str) -> str:
+        """In what the machine that is called `name` differs from its namesakes; empty where it has none."""
+        called = dict(zip(self.machines, self.history.machines, strict=True))
+        own = called[name]
+        rivals = [one for one in called.values() if one.facts.get("machine") == own.facts.get("machine")]
+        facts = [{**one.facts, "": one.environment} for one in rivals]
+        every = dict.fromkeys(fact for one in facts for fact in one)
+        differing = [fact for fact in every if len({one.get(fact) for one in facts}) > 1]
+        return ", ".join(filter(None, ({**own.facts, "": own.environment}.get(fact) for fact in differing)))
+
     @cached_property
     def report(self) -> Report:
         """What changed, as `scripts.changes` tells it."""

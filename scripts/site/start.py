@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
 from scripts.changes.history import Commit
+from scripts.changes.points import LEAST_POINTS
 from scripts.changes.report import MachineReport
-from scripts.changes.show import age, left_out, where
+from scripts.changes.show import FEW, age, left_out, where
 from scripts.gate.causes import percent
 from scripts.site import failures, fits_verdicts, shifts, start_chart
 from scripts.site.commit import paged
@@ -46,7 +47,9 @@ def pages(site: Site) -> Iterator[Page]:
     yield site.page(
         "start.html", "index.html", "What changed", week=week, nothing=nothing,
         windows=list(filter(None, (week, before, release))), chart=start_chart.chart(site),
-        machines=[(name, one, age(one.age_s)) for name, one in machines], lone=list(_lone(machines)),
+        machines=[(name, site.apart(name), one, age(one.age_s)) for name, one in machines],
+        lone=list(_lone(machines)), few=[name for name, one in machines if one.commits < LEAST_POINTS],
+        too_few=FEW, judged=any(one.commits >= LEAST_POINTS for _, one in machines),
         noise=list(_noise(machines)), doubtful=list(_doubtful(machines)),
         left_out=list(left_out(site.report)),
         comparable=any(one.commits > 1 for _, one in machines),

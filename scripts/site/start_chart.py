@@ -115,10 +115,11 @@ def _spec(rows: list[dict[str, Any]]) -> dict[str, Any]:
     tooltip = [*names, {"field": "seconds", "type": "quantitative", "format": ".4g"}]
     shapes = {"slower": "triangle-up", "faster": "triangle-down", "doubtful": "cross"}
     shape = [{"test": f"datum.kind == '{kind}'", "value": mark} for kind, mark in shapes.items()]
+    machine = {"field": "machine", "type": "nominal", "title": None}
     moved = {"test": "datum.kind == 'slower' || datum.kind == 'faster'", "value": 110}
     return {
         "height": 200,
-        "encoding": {"x": x, "color": {"field": "machine", "type": "nominal", "title": None}},
+        "encoding": {"x": x, "color": machine, "strokeDash": machine},
         "layer": [
             {
                 "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1.5},

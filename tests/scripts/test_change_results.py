@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from scripts.changes.history import doubt
+from scripts.changes.history import History, doubt
 from scripts.changes.results import FAILED, MOST_CELLS, NoResult, load
+from scripts.changes.show import left_out
 
 NAME = "vae.TimeVAEDecode.track_vae_decode"
 CONTENT = {
@@ -65,6 +66,15 @@ def test_an_interval_is_one_around_its_value_or_none(tmp_path, ends, interval):
 def test_no_other_version_and_no_other_benchmark(tmp_path, versions):
     assert not any(read(tmp_path / "x.json", CONTENT, versions).columns.values())
     assert read(tmp_path / "x.json", CONTENT, {NAME: None}).columns[NAME]
+
+
+@pytest.mark.parametrize(("version", "outdated"), [("2", {NAME}), ("1", set()), (None, set())])
+def test_numbers_of_another_version_are_told(tmp_path, version, outdated):
+    """Of benchmarks that there are; in words where a history has some."""
+    assert read(tmp_path / "x.json", CONTENT, {NAME: version}).outdated == outdated
+    history = History([], [], 0, [], outdated=frozenset(outdated | {"another"}))
+    (line,) = left_out(history)
+    assert line.startswith("Numbers of another version of another") and ("1 more" in line) == bool(outdated)
 
 
 def test_a_benchmark_that_failed_as_a_whole_has_no_numbers(tmp_path):

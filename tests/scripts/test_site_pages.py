@@ -13,6 +13,7 @@ import planted
 import pytest
 from planted import COMMITS, DOCS, FAILED, GROWN, LOADED, REVERT, SLOWER
 
+from scripts.changes import points
 from scripts.changes.history import Commit
 from scripts.changes.report import Moved, Shift
 from scripts.changes.show import age
@@ -140,6 +141,16 @@ def test_without_a_release_the_first_measurement_stands_for_it(site, few):
     assert start.last_release(site).commits == COMMITS - 1 - planted.RELEASED
 
 
+@pytest.mark.parametrize(("at", "told"), [(COMMITS - 1, "0 commits, 0"), (COMMITS - 2, "1 commit, 1")])
+def test_a_release_of_the_last_commit_is_followed_by_none(site, few, at, told):
+    """Which is not that nothing changed."""
+    tagged = Site(replace(few, releases={at: "v9"}), site.now_s)
+    shown = Page(next(start.pages(tagged)).content).shown()
+    assert f"{told} of them measured" in shown
+    assert ("Nothing was committed since v9." in shown) == (at == COMMITS - 1)
+    assert ("Nothing changed since v9, beyond noise." in shown) != (at == COMMITS - 1)
+
+
 def test_where_nothing_happened_lately_it_says_so_and_what_was_last(site, few):
     later = Site(few, site.now_s + 40 * 86_400)
     page = Page(next(start.pages(later)).content)
@@ -184,7 +195,7 @@ def test_a_song_of_which_every_measurement_is_in_doubt_did_not_fail(site, few):
     charts = []
     for series in (busy, failed):
         history = replace(few, machines=[replace(machine, series=series)])
-        charts.append(song.chart(Site(history, site.now_s)))
+        charts.append(start_chart.chart(Site(history, site.now_s)))
     assert "has no measurement without doubt (it was hot)" in charts[0].story
     assert [(row["time"], row["kind"]) for row in charts[0].rows] == [(0.0, "doubtful")]
     assert "failed throughout" in charts[1].story and charts[1].rows[0]["time"] is None
@@ -380,12 +391,13 @@ def test_what_ran_and_fails_is_the_answer_of_its_commit(site, page):
 
 
 def _failing(machine, last):
-    """The machine, of which a task has no number any more."""
+    """The machine with tasks alone, of which one has no number any more."""
     series = [
         replace(one, values=[*one.values[:-1], math.nan], gaps=one.gaps | {last: "failed"})
         if last in machine.measured and "TimeTask" in one.benchmark and "complete" in one.name
         else one
         for one in machine.series
+        if "TimeTask" in one.benchmark
     ]
     return replace(machine, series=series)
 
@@ -418,3 +430,21 @@ def test_a_machine_whose_clock_is_wrong_says_so(site, few):
     first = replace(few, machines=[replace(few.machines[0], measured={0: 0})])
     pages = {one.name: one.content for one in commit.pages(Site(first, site.now_s))}
     assert "Measured at no known time" in Page(pages[commit_page(few.commits[0].sha)]).shown()
+
+
+def test_machines_of_one_name_say_in_what_they_differ(site, few):
+    """The control: of one with a name of its own there is nothing to say."""
+    first = few.machines[0]
+    twin = replace(first, environment="virtualenv-py3.11", facts=first.facts | {"torch": "2.14.0"})
+    twins = Site(replace(few, machines=[first, twin]), site.now_s)
+    shown = Page(next(start.pages(twins)).content).shown()
+    assert "2.13.0, checkout" in shown and "2.14.0, virtualenv-py3.11" in shown
+    assert site.apart(site.machines[0]) == ""
+
+
+@pytest.mark.parametrize(("commits", "told"), [(2, True), (points.LEAST_POINTS, False)])
+def test_of_few_commits_nobody_says_that_it_is_noise(site, few, commits, told):
+    shown = Page(next(start.pages(Site(first_of(few, 3 * commits), site.now_s))).content).shown("noise")
+    short = Page(next(start.pages(Site(first_of(few, commits), site.now_s))).content).shown("noise")
+    assert ("Not so yet: amd-epyc-2-cores" in short, "Not so yet: amd-epyc-2-cores" in shown) == (told, False)
+    assert ("No measurement of the last commit" in short) != told

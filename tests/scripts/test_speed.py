@@ -1,5 +1,6 @@
 """The page Speed: what was measured and what was predicted, and neither stands for the other."""
 
+import json
 import math
 
 import measured
@@ -171,3 +172,17 @@ def test_what_is_no_time_is_none_and_the_page_is_made(monkeypatch, value):
     assert "15 s of music in 1.50 s" in text(
         monkeypatch, measured.machine(CPU, timed("diffuse", 1.5), *wrong)
     )
+
+
+def test_a_hostile_name_chooses_its_own_rows(monkeypatch):
+    """What is chosen among is spelled as it is in the rows, or the chart opens empty."""
+    names = ["a\u202eb", "plain"]
+    ones = [
+        measured.machine(CPU | {"machine": name}, timed("diffuse", value))
+        for name, value in zip(names, (1.0, 2.0), strict=True)
+    ]
+    chart = stages(times_of(measured.site(monkeypatch, *ones).history, names))
+    spec = json.loads(chart.json)
+    (param,) = spec["params"]
+    assert {row["machine"] for row in spec["data"]["values"]} == set(param["bind"]["options"])
+    assert param["value"] in param["bind"]["options"] and "\u202e" not in chart.json
