@@ -190,9 +190,10 @@ class Progress:
 
     def reach(self, done: float, detail: str = "") -> None:
         """So much is done in all; mostly that costs no more than a look at the clock."""
-        now_s = self._clock()
-        self._worked_s += now_s - self._begun_s
-        self._begun_s = now_s
+        if done > self._done:  # else what was worked since is of a piece that still runs
+            now_s = self._clock()
+            self._worked_s += now_s - self._begun_s
+            self._begun_s = now_s
         self._done, self._detail = done, detail
         self._screen.draw(self.lines)
 
@@ -240,17 +241,21 @@ class Part(NamedTuple):
 class Follower:
     """Tells `progress` what a run does, by the spans that it begins; stages come in the order of `parts`."""
 
-    def __init__(self, progress: Progress, parts: Sequence[Part]) -> None:
+    def __init__(self, progress: Progress, parts: Sequence[Part] = ()) -> None:
         self._progress = progress
         self._parts = {part.stage: part for part in parts}
         works = accumulate((part.work for part in parts), initial=0.0)
         self._before = dict(zip(self._parts, works, strict=False))  # the last sum is all there is
         self._begun = Counter[str]()
+        self._stage = ""
 
     def __call__(self, path: str) -> None:
         """A span begins."""
         stage, _, unit = path.partition("/")
-        part, done, detail = self._parts.get(stage), self._progress.done, stage
+        if stage in self._parts and self._stage not in self._parts:
+            self._progress.prepared()
+        self._stage = stage
+        part, done, detail = self._parts.get(stage), self._progress.done, doing(path)
         if part:
             self._begun[stage] += unit == part.unit and bool(unit)
             step = self._begun[stage]
@@ -261,16 +266,33 @@ class Follower:
 
 
 @contextmanager
-def following(what: str, parts: Sequence[Part] = ()) -> Iterator[Progress]:
-    """Progress of one run inside, by its spans. Its times stay its own: what is done at a span takes
+def observed(progress: Progress, parts: Sequence[Part] = ()) -> Iterator[None]:
+    """Inside, `progress` says which stage runs. Its times stay its own: what is done at a span takes
     microseconds, and a line is drawn twice a second at most."""
+    observe(Follower(progress, parts))
+    try:
+        yield
+    finally:
+        observe(None)
+
+
+@contextmanager
+def following(what: str, parts: Sequence[Part] = ()) -> Iterator[Progress]:
+    """Progress of one run inside, by its spans."""
     with Progress(sum(part.work for part in parts)) as progress:
         progress.begin(what)
-        observe(Follower(progress, parts))
-        try:
+        with observed(progress, parts):
             yield progress
-        finally:
-            observe(None)
+
+
+def doing(path: str) -> str:
+    """What a span does: its stage, and of loading which part.
+
+    >>> doing("load/vae"), doing("diffuse/step")
+    ('loading vae', 'diffuse')
+    """
+    stage, _, part = path.partition("/")
+    return f"loading {part.rpartition('/')[2]}".rstrip() if stage == "load" else stage
 
 
 def minutes(seconds: float) -> str:

@@ -108,6 +108,32 @@ def test_what_is_done_once_is_no_measure_of_the_rest(clock):
     assert progress.expected_s(1) == 5.0
 
 
+def test_what_is_left_falls_while_a_piece_runs_and_says_which_stage(clock):
+    """By 10 s a piece; counting what of a piece is done as no work would let it grow to 40 s."""
+    progress = Progress(3.0, stream=Stream(), clock=clock)
+    follower = Follower(progress)
+    left_s = []
+    for what in ("a", "b"):
+        progress.step(what)
+        for stage in ("load/load/vae", "diffuse/step"):
+            clock.now += 5
+            follower(stage)
+            left_s.append(progress.left_s())
+    assert left_s == [None, None, 15.0, 10.0]
+    assert progress.lines() == ["b, diffuse; 0:20 so far, about 0:10 to go"]
+    follower("load/load/vae")
+    assert progress.lines()[0].startswith("b, loading vae;")
+
+
+def test_a_stage_that_is_no_part_is_no_measure_of_those_that_are(clock):
+    progress = Progress(4.0, stream=Stream(), clock=clock)
+    follower = Follower(progress, [Part("diffuse", 4.0, "step", 4)])
+    for path, took_s in (("load/dit", 60), ("diffuse", 0), ("diffuse/step", 3), ("diffuse/step", 0)):
+        follower(path)
+        clock.now += took_s
+    assert progress.left_s() == 9.0
+
+
 def test_steps_end_one_another(clock):
     progress = Progress(4.0, stream=Stream(), clock=clock)
     for what, work in (("a", 1.0), ("b", 3.0)):
