@@ -15,6 +15,7 @@ timed: a line is drawn where something begins or ends, and whoever times says so
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import threading
@@ -32,6 +33,7 @@ from harness.text import harmless
 REDRAW_EVERY_S, PLAIN_EVERY_S = 0.5, 10.0
 NARROW = 80
 START, ERASE, UP = "\r", "\x1b[K", "\x1b[A"  # of a line
+TIMES = re.compile(r"(; |  )(?!.*(; |  )).*$")  # the end of a line
 UNWRAPPED, WRAPPED = "\x1b[?7l", "\x1b[?7h"  # whether what is too wide goes on in the next line
 Clock = Callable[[], float]
 
@@ -85,8 +87,8 @@ class Screen:
                 self._write("".join(f"{line}\n" for line in shown))
                 return
             width = shutil.get_terminal_size((NARROW, 24)).columns - 1
-            cut = (line if len(line) <= width else f"{line[: width - 1]}…" for line in shown)
-            self._write(self._erasing() + UNWRAPPED + "\n".join(cut) + WRAPPED)
+            cut = "\n".join(_cut(line, width) for line in shown)
+            self._write(self._erasing() + UNWRAPPED + cut + WRAPPED)
             self._height = len(shown)
 
     def erase(self) -> None:
@@ -125,6 +127,15 @@ class _Above:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def _cut(line: str, width: int) -> str:
+    """`line` in so many columns: what is left out is of what runs, and not of the times at the end."""
+    if len(line) <= width:
+        return line
+    times = TIMES.search(line)
+    end = times[0] if times and len(times[0]) < width else ""
+    return f"{line[: width - 1 - len(end)]}…{end}"
 
 
 class Progress:

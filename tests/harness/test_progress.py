@@ -98,6 +98,19 @@ def test_what_is_left_is_as_long_as_what_is_done_was_and_unknown_before(clock):
     assert progress.lines()[0].endswith("about 0:00 to go")
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_where_a_line_has_no_room_the_times_stay_whole(columns, clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Stream(terminal=True)
+    with Progress(3.0, 3, stream=stream, clock=clock) as progress:
+        progress.step("10 s, batch 2, not thinking, 1 steps")
+        clock.now += 10
+        progress.step("10 s, batch 4, not thinking, 1 steps, run 3 of 3, vae_decode")
+        line = shown(stream.getvalue())[0]
+    assert len(line) < columns and line.startswith("[2/3]")
+    assert line.endswith("…; 0:10 so far, about 0:20 to go")
+
+
 def test_what_is_done_once_is_no_measure_of_the_rest(clock):
     progress = Progress(2.0, stream=Stream(), clock=clock)
     progress.begin("a")
