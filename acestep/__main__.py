@@ -45,14 +45,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     That is 0 done, 1 failed, 2 usage, 3 a prerequisite is missing, 4 a bug.
     """
-    words = sys.argv[1:] if argv is None else argv
+    words = [*(sys.argv[1:] if argv is None else argv)]
 
     def command() -> int:
         if not words:
             return card.show()
         return commands.run(_parser().parse_args(words), words)
 
-    return console.run("acestep", command, unwritten=BenchError.exit_code)
+    # Of `fits` 1 says that a song does not fit, and nothing else.
+    failed = console.BUG if words[:1] == ["fits"] else BenchError.exit_code
+    return console.run("acestep", command, failed=failed, unwritten=failed)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ timed: a line is drawn where something begins or ends, and whoever times says so
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import threading
@@ -32,6 +33,7 @@ from harness.text import harmless
 REDRAW_EVERY_S, PLAIN_EVERY_S = 0.5, 10.0
 NARROW = 80
 START, ERASE, UP = "\r", "\x1b[K", "\x1b[A"  # of a line
+TIMES = re.compile(r"(; |  )(?!.*(; |  )).*$")  # the end of a line
 UNWRAPPED, WRAPPED = "\x1b[?7l", "\x1b[?7h"  # whether what is too wide goes on in the next line
 Clock = Callable[[], float]
 
@@ -85,8 +87,8 @@ class Screen:
                 self._write("".join(f"{line}\n" for line in shown))
                 return
             width = shutil.get_terminal_size((NARROW, 24)).columns - 1
-            cut = (line if len(line) <= width else f"{line[: width - 1]}…" for line in shown)
-            self._write(self._erasing() + UNWRAPPED + "\n".join(cut) + WRAPPED)
+            cut = "\n".join(_cut(line, width) for line in shown)
+            self._write(self._erasing() + UNWRAPPED + cut + WRAPPED)
             self._height = len(shown)
 
     def erase(self) -> None:
@@ -125,6 +127,15 @@ class _Above:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def _cut(line: str, width: int) -> str:
+    """`line` in so many columns: what is left out is of what runs, and not of the times at the end."""
+    if len(line) <= width:
+        return line
+    times = TIMES.search(line)
+    end = times[0] if times and len(times[0]) < width else ""
+    return f"{line[: width - 1 - len(end)]}…{end}"
 
 
 class Progress:
@@ -190,9 +201,10 @@ class Progress:
 
     def reach(self, done: float, detail: str = "") -> None:
         """So much is done in all; mostly that costs no more than a look at the clock."""
-        now_s = self._clock()
-        self._worked_s += now_s - self._begun_s
-        self._begun_s = now_s
+        if done > self._done:  # else what was worked since is of a piece that still runs
+            now_s = self._clock()
+            self._worked_s += now_s - self._begun_s
+            self._begun_s = now_s
         self._done, self._detail = done, detail
         self._screen.draw(self.lines)
 
@@ -240,17 +252,21 @@ class Part(NamedTuple):
 class Follower:
     """Tells `progress` what a run does, by the spans that it begins; stages come in the order of `parts`."""
 
-    def __init__(self, progress: Progress, parts: Sequence[Part]) -> None:
+    def __init__(self, progress: Progress, parts: Sequence[Part] = ()) -> None:
         self._progress = progress
         self._parts = {part.stage: part for part in parts}
         works = accumulate((part.work for part in parts), initial=0.0)
         self._before = dict(zip(self._parts, works, strict=False))  # the last sum is all there is
         self._begun = Counter[str]()
+        self._stage = ""
 
     def __call__(self, path: str) -> None:
         """A span begins."""
         stage, _, unit = path.partition("/")
-        part, done, detail = self._parts.get(stage), self._progress.done, stage
+        if stage in self._parts and self._stage not in self._parts:
+            self._progress.prepared()
+        self._stage = stage
+        part, done, detail = self._parts.get(stage), self._progress.done, doing(path)
         if part:
             self._begun[stage] += unit == part.unit and bool(unit)
             step = self._begun[stage]
@@ -261,16 +277,33 @@ class Follower:
 
 
 @contextmanager
-def following(what: str, parts: Sequence[Part] = ()) -> Iterator[Progress]:
-    """Progress of one run inside, by its spans. Its times stay its own: what is done at a span takes
+def observed(progress: Progress, parts: Sequence[Part] = ()) -> Iterator[None]:
+    """Inside, `progress` says which stage runs. Its times stay its own: what is done at a span takes
     microseconds, and a line is drawn twice a second at most."""
+    observe(Follower(progress, parts))
+    try:
+        yield
+    finally:
+        observe(None)
+
+
+@contextmanager
+def following(what: str, parts: Sequence[Part] = ()) -> Iterator[Progress]:
+    """Progress of one run inside, by its spans."""
     with Progress(sum(part.work for part in parts)) as progress:
         progress.begin(what)
-        observe(Follower(progress, parts))
-        try:
+        with observed(progress, parts):
             yield progress
-        finally:
-            observe(None)
+
+
+def doing(path: str) -> str:
+    """What a span does: its stage, and of loading which part.
+
+    >>> doing("load/vae"), doing("diffuse/step")
+    ('loading vae', 'diffuse')
+    """
+    stage, _, part = path.partition("/")
+    return f"loading {part.rpartition('/')[2]}".rstrip() if stage == "load" else stage
 
 
 def minutes(seconds: float) -> str:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import codecs
 import re
+import shutil
 
 # Control characters, line separators, marks that reverse text, halves of characters: what gives orders
 # to a terminal, or cannot be printed at all.
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 MAX_CHARS = 2_000  # of one text in a line or a cell
+UNBOUNDED = 10_000  # columns of what is no terminal
 MAX_PAGE_CHARS = 2**20  # of one that has a page to itself, as a log has
 
 # What a terminal without these characters gets instead, in as many columns.
@@ -50,6 +52,11 @@ def wrapped(text: str, width: int) -> list[str]:
             continue
         lines += chop_cells(word, width) or [word]  # nothing to chop: a mark alone has no width
     return lines[1:] or [""]
+
+
+def columns() -> int:
+    """Of the terminal; where there is none, more than any line has."""
+    return shutil.get_terminal_size((UNBOUNDED, 24)).columns
 
 
 def wrapped_below(line: str, width: int, indent: int = 0) -> list[str]:

@@ -10,9 +10,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from asv.results import Results
-from asv.util import write_json
-
 from benchmarks._records import read
 
 CONDITIONS = "conditions"
@@ -20,7 +17,10 @@ RECORDS = Path(".asv/records")
 
 
 def setup() -> None:
-    """Called by asv once it has imported its plugins."""
+    """Called by asv once it has imported its plugins; who only reads results does without asv."""
+    from asv.results import Results
+    from asv.util import write_json
+
     save = Results.save
 
     def save_with_conditions(results: Results, result_dir: str) -> None:

@@ -9,6 +9,11 @@ of a commit, or does not apply. Unlike machines have tables of their own.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
 import argparse
 import math
 import sys

@@ -7,6 +7,11 @@ Its explorer loads its data as it goes, which no browser lets a page do that was
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
 import errno
 import sys
 from collections.abc import Sequence

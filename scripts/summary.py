@@ -5,9 +5,14 @@ python -m scripts.summary
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -23,6 +28,7 @@ from harness.errors import MissingPrerequisite
 from harness.records import machine
 from harness.text import harmless
 
+DESCRIPTION = "The verdict and the tables of the newest run of HEAD, from its records."
 RECORDS = Path(".asv/records")
 SITE = Path(".asv/html/index.html")
 TOLD = ("ok", "failed")  # statuses that the verdict names first
@@ -223,13 +229,14 @@ def _head() -> str:
     return commit
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 1 where nothing was measured, or a cell failed."""
-    return console.run("summary", summary)
+    return console.run("summary", lambda: summary(argv))
 
 
-def summary() -> int:
+def summary(argv: Sequence[str] | None) -> int:
     """Print the tables of HEAD."""
+    console.Parser(prog="python -m scripts.summary", description=DESCRIPTION).parse_args(argv)
     commit = _head()
     terminal = Console()
     header, records = newest("timing", commit)

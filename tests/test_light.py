@@ -53,6 +53,13 @@ LIGHT = {
         ("torch", "tokenizers"),
     ),
     "tiersim --help": ("from tiersim.__main__ import main; main(['--help'])", HELP),
+    **{
+        f"scripts.{name} --help": (f"import sys; sys.argv[1:] = ['--help']\n{call}", (*HELP, "asv"))
+        for name, call in {
+            "gate": "from scripts.gate.__main__ import main; main()",
+            "changes": "from scripts.changes.__main__ import main; main()",
+        }.items()
+    },
     "scripts.gpu --help": ("from scripts.gpu.__main__ import main; main(['--help'])", HELP),
     "scripts.gpu --dry-run": ("from scripts.gpu.__main__ import main; main(['--dry-run'])", TORCH),
     "calibrations": (

@@ -19,8 +19,9 @@ from statistics import fmean
 from types import TracebackType
 from typing import TextIO
 
+from harness.cards import of_size
 from harness.memory import GIB
-from harness.progress import Screen
+from harness.progress import Screen, doing, minutes
 from harness.text import harmless
 from tiersim.case import Case
 from tiersim.events import Event
@@ -54,7 +55,7 @@ class _Running:
     def line(self, now: float, expected_s: float | None) -> str:
         case = self.case
         parts = [
-            f"{case.tier_gb:g}GB",
+            f"{of_size(case.tier_gb)},",
             case.variant,
             "LM" if case.lm else "no LM",
             f"batch {case.batch_size}",
@@ -63,7 +64,7 @@ class _Running:
         memory = f"{self.used_bytes / GIB:.2f} of {self.cap_bytes / GIB:.2f} GiB" if self.cap_bytes else ""
         expected = f" of about {expected_s:.0f} s" if expected_s else " s"
         passed = f"{now - self.started_s:.0f}{expected}"
-        running = f"{self.phase} {self.step}".strip()
+        running = f"{doing(self.phase)} {self.step}".strip()
         return harmless("  ".join(filter(None, (" ".join(filter(None, parts)), running, memory, passed))))
 
 
@@ -122,7 +123,7 @@ class Progress:
             waiting = self._total - running
             if waiting > 0 and expected_s:
                 left_s = waiting * expected_s / max(1, running)
-                shown.append(f"{waiting} more cases, about {left_s / 60:.0f} min")
+                shown.append(f"{waiting} more case{'s' if waiting > 1 else ''}, about {minutes(left_s)}")
             return shown
 
     def _expected_s(self) -> float | None:

@@ -70,6 +70,12 @@ PLANS = Layout(
     ),
     120,
 )
+NARROW_PLANS = Layout(  # what is no column goes with the notes, below
+    PLANS.title,
+    (*PLANS.columns[:8], 79),
+    (*PLANS.heads[:8], ""),
+    78,
+)
 MINIMA = Layout("BOUNDARY ANALYSIS", (2, 50), ("Capability", "Least Card"), 78)
 BATCHES = Layout(
     "BATCH BOUNDARY SUMMARY",
@@ -105,7 +111,9 @@ class Report:
 
     def plans(self, plans: Sequence[Plan]) -> str:
         """What would run."""
-        return self._table(PLANS, [_plan_cells(plan) for plan in plans])
+        if self._width >= PLANS.columns[-1]:
+            return self._table(PLANS, [_plan_cells(plan) for plan in plans])
+        return self._table(NARROW_PLANS, [_narrow(_plan_cells(plan)) for plan in plans])
 
     def footer(self, records: Sequence[Record]) -> str:
         """Totals, and which limit stood in for the card."""
@@ -257,6 +265,13 @@ def _plan_cells(plan: Plan) -> tuple[str, ...]:
         plan.cap_kind,
         "; ".join(filter(None, (chosen(case), *_plan_notes(plan)))),
     )
+
+
+def _narrow(cells: tuple[str, ...]) -> tuple[str, ...]:
+    """`cells` of PLANS in columns of NARROW_PLANS."""
+    *first, compiled, graphs, cap, note = cells
+    switches = ("compiled" if compiled == "Y" else "", "steps as graphs" if graphs == "Y" else "")
+    return *first, "; ".join(filter(None, (*switches, cap, note)))
 
 
 def _plan_notes(plan: Plan) -> tuple[str, ...]:

@@ -19,13 +19,14 @@ from acestep.request import DURATION_RANGE_S
 from acestep.setup import COMPILED, Setup
 from acestep.weights.layout import SYNTHETIC
 from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator, torch_build
-from harness.text import harmless
+from harness.text import columns, harmless, wrapped_below
 
 DETECTED = {
     "cuda": "by the NVIDIA driver, which gives name and memory",
     "mps": "Apple silicon; three quarters of its memory are the GPU's",
     "cpu": "the NVIDIA driver shows no card, so this is the host",
 }
+LABEL = 10  # columns
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -34,13 +35,16 @@ def show(policy: str = GUIDE) -> int:
     setup = Setup.choose(
         SYNTHETIC[0], want_lm=True, policy=policy
     )  # what the weights are changes nothing here
+    width = columns()
     for name, fact in _facts(setup):
-        print(f"{name:<10}{harmless(fact)}")
+        print("\n".join(wrapped_below(f"{name:<{LABEL}}{harmless(fact)}", width, LABEL)))
     commands = _next(setup.accelerator, policy)
-    width = max(map(len, commands))
+    longest = max(map(len, commands))
+    beside = longest + max(map(len, commands.values())) + 5 <= width
     print("\nnext")
     for command, purpose in commands.items():
-        print(f"  {harmless(command):<{width}}   {purpose}")
+        line = f"  {harmless(command):<{longest}}"
+        print(f"{line}   {purpose}" if beside else f"{line.rstrip()}\n      {purpose}")
     return 0
 
 

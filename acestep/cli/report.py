@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import console
 from harness.adjustments import Adjustment
-from harness.text import MAX_PAGE_CHARS, harmless
+from harness.text import MAX_PAGE_CHARS, columns, harmless, wrapped_below
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from acestep.effective_plan import EffectivePlan
     from acestep.result import Counts, DescriptionResult, GenerationResult
 
+LABEL = 19  # columns
 LAYOUT = "\n\t"  # of lyrics
 
 
@@ -27,7 +28,7 @@ def print_plan(plan: EffectivePlan, *, as_json: bool) -> None:
         return
     for name, value in values.items():
         if value not in (None, [], (), {}):
-            print(f"{name:<19}{harmless(_plain(value))}")
+            print("\n".join(wrapped_below(f"{name:<{LABEL}}{_plain(value)}", columns(), LABEL)))
 
 
 def _plain(value: Any) -> str:

@@ -28,6 +28,7 @@ from harness.subject import DEFAULT_DURATION_S, DEFAULT_PRESET, DEFAULT_SEED
 from harness.tiers import BATCHES, LENGTHS_S, STEPS, Target, Tier, Value
 
 OF_LM = (LM, LM_QUANTIZATION)  # choices that are for a language model
+SEARCH = 2  # predictions that a search mostly takes: the last of its sizes, and the one to expect
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class Answer:
 
 class Predictor:
     """Predicts each question once. `begin` is called with one before that is done, and `left_out` with how
-    many fewer there will be than at most.
+    many fewer there will be than was expected.
 
     `rests_on`: torch and the calibration, once something is predicted.
     """
@@ -199,15 +200,9 @@ def answer(question: Question, predictor: Predictor) -> Answer:
     return Answer(question, plan, fit, longest, largest, room, predictor.rests_on)
 
 
-def most_predictions(question: Question) -> int:
-    """How many predictions `answer` makes, at most, as long as a saving is enough."""
-    searches = _rounds(len(LENGTHS_S) - 1) + _rounds(len(BATCHES) - 1)
-    return 1 + searches + len([*_savings(question, question.plan())])
-
-
-def _rounds(sizes: int) -> int:
-    """Predictions that a search among so many sizes takes, at most."""
-    return 2 + sizes.bit_length()
+def expected_predictions(question: Question) -> int:
+    """How many predictions `answer` is going to make."""
+    return 1 + 2 * SEARCH + len([*_savings(question, question.plan())])
 
 
 def limits(question: Question, predictor: Predictor) -> tuple[Most, Most]:
@@ -229,9 +224,8 @@ def _most(question: Question, name: str, sizes: Sequence[float], predictor: Pred
         left = [size for size in sizes if size > asked]
     else:
         best, left = None, [size for size in sizes if size < asked]
-    guess, first, rounds = len(left) - 1, True, _rounds(len(sizes) - 1)
+    guess, first, expected = len(left) - 1, True, SEARCH
     while left:
-        rounds -= 1
         fit = predictor.fit(replace(question, **{name: left[guess]}))
         if fit.holds:
             best, left = fit, left[guess + 1 :]
@@ -239,7 +233,10 @@ def _most(question: Question, name: str, sizes: Sequence[float], predictor: Pred
             left = left[:guess]
         guess = _expected(left, name, best, fit) if first and best and not fit.fits else len(left) // 2
         first = False
-    predictor.left_out(rounds)
+        rest = min(len(left), SEARCH)
+        predictor.left_out(expected - 1 - rest)
+        expected = rest
+    predictor.left_out(expected)
     return best
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from acestep import components
-from acestep.costs.fits import OF_LM, Answer, Fit, Most, Predictor, Question, answer, most_predictions
+from acestep.costs.fits import OF_LM, Answer, Fit, Most, Predictor, Question, answer, expected_predictions
 from acestep.gpu_config import GUIDE
 from acestep.setup import AUTO, NONE
 from acestep.tier_options import DIT, DTYPE, LM, LM_QUANTIZATION, POLICY, QUANTIZATION
@@ -23,7 +23,7 @@ from harness.checks import shown
 from harness.errors import UsageError
 from harness.flags import NUMBER
 from harness.memory import GIB
-from harness.progress import Progress
+from harness.progress import Progress, observed
 from harness.text import harmless
 
 COLUMNS, LABEL = 79, 10
@@ -34,8 +34,12 @@ OR_A_SIZE = ", or GB such as 8"
 def run(options: argparse.Namespace) -> int:
     """Answer; returns the exit code: 0 it fits, 1 it does not."""
     question = asked(options)
-    with Progress(most_predictions(question)) as progress:
-        found = answer(question, Predictor(lambda one: progress.step(song(one)), progress.left_out))
+    with Progress(expected_predictions(question)) as progress:
+        progress.say("loading torch")
+        import harness.trace.predict  # noqa: F401  (once: no measure of a prediction)
+
+        with observed(progress):
+            found = answer(question, Predictor(lambda one: progress.step(song(one)), progress.left_out))
     print(json.dumps(as_dict(found)) if options.json else text(found))
     return 0 if found.fit.fits else 1
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from harness.cards import MIB, Card
 from harness.memory import GIB
+from harness.oom import in_words
 from harness.text import harmless
 from harness.trace import times
 from harness.trace.cost import Cost, StageCost
@@ -48,8 +49,8 @@ def verdict(cost: Cost) -> str:
     cards = [f"{book.card.name} of {book.card.memory_gib:g} GiB" for book in cost.books.values()]
     if ended := cost.ended:
         number = [book.out_of_memory for book in cost.books.values()].index(ended)
-        more = _mib(ended.wanted_bytes)
-        return f"Does not fit {cards[number]}: out of memory, {more} more in {ended.stage}. Predicted."
+        words = in_words("device", ended.segment_bytes, stage=ended.stage)
+        return f"Does not fit {cards[number]}: {words}. Predicted."
     spare = [book.card.memory_gib - book.peak_bytes / GIB for book in cost.books.values()]
     fits = [f"{card} with {left:.2f} GiB to spare" for card, left in zip(cards, spare, strict=True)]
     ranges = [book.expected_s for book in cost.books.values()]
@@ -132,7 +133,9 @@ def facts_of_verdict(cost: Cost) -> Iterator[tuple[str, str]]:
     card = f"{cost.card.name} of {cost.card.memory_gib:g} GiB"
     if ended := cost.out_of_memory:
         yield "verdict", f"does not fit {card}: out of memory in {ended.stage}"
-        yield "ended", f"{ended.operator} in {ended.site} found no room for {_mib(ended.wanted_bytes)}"
+        card_bytes = int(cost.card.memory_gib * GIB)
+        words = in_words("device", ended.segment_bytes, ended.free_bytes, card_bytes, ended.stage)
+        yield "ended", f"{words}, {ended.site}"
     else:
         yield "verdict", f"fits {card}"
     total = f"{reserved + context:.2f} of {cost.card.memory_gib:.2f} GiB"

@@ -8,16 +8,16 @@ Read from `.asv/results`, whatever measured there; nothing is measured anew.
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
 import json
 import sys
 from dataclasses import asdict
 
-from rich.console import Console
-
 from harness import console
-from scripts.changes.history import read
-from scripts.changes.report import report
-from scripts.changes.show import markdown, text
 
 
 def main() -> int:
@@ -30,6 +30,12 @@ def changes() -> int:
     parser = console.Parser(prog="python -m scripts.changes", description=__doc__.splitlines()[0])
     parser.add_argument("--format", choices=("text", "json", "markdown"), default="text")
     options = parser.parse_args()
+    from rich.console import Console  # what is read with, once it is known that it is
+
+    from scripts.changes.history import read
+    from scripts.changes.report import report
+    from scripts.changes.show import markdown, text
+
     changed = report(read())
     if options.format == "json":
         print(json.dumps(asdict(changed), indent=1, allow_nan=False))

@@ -16,6 +16,11 @@ one machine: results of another, or of another run, are compared with none. The 
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
 import argparse
 import os
 import re
@@ -25,11 +30,6 @@ from pathlib import Path
 from harness import console
 from harness.errors import UsageError
 from harness.flags import span
-from scripts import asv_selection
-from scripts.gate import record
-from scripts.gate.comparison import compare
-from scripts.gate.markdown import markdown
-from scripts.gate.table import table
 
 BUDGET_S = 20 * 60.0
 
@@ -42,6 +42,12 @@ def main() -> int:
 def gate() -> int:
     """Compare both commits; returns the exit code of the verdict."""
     options = _options()
+    from scripts import asv_selection  # what compares, once it is known what
+    from scripts.gate import record
+    from scripts.gate.comparison import compare
+    from scripts.gate.markdown import markdown
+    from scripts.gate.table import table
+
     asv_selection.check()
     outcome = compare(options.base, options.head, options.budget, options.only)
     record.write(record.PATH, outcome)

@@ -98,6 +98,19 @@ def test_what_is_left_is_as_long_as_what_is_done_was_and_unknown_before(clock):
     assert progress.lines()[0].endswith("about 0:00 to go")
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_where_a_line_has_no_room_the_times_stay_whole(columns, clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Stream(terminal=True)
+    with Progress(3.0, 3, stream=stream, clock=clock) as progress:
+        progress.step("10 s, batch 2, not thinking, 1 steps")
+        clock.now += 10
+        progress.step("10 s, batch 4, not thinking, 1 steps, run 3 of 3, vae_decode")
+        line = shown(stream.getvalue())[0]
+    assert len(line) < columns and line.startswith("[2/3]")
+    assert line.endswith("…; 0:10 so far, about 0:20 to go")
+
+
 def test_what_is_done_once_is_no_measure_of_the_rest(clock):
     progress = Progress(2.0, stream=Stream(), clock=clock)
     progress.begin("a")
@@ -106,6 +119,32 @@ def test_what_is_done_once_is_no_measure_of_the_rest(clock):
     clock.now += 5
     progress.end()
     assert progress.expected_s(1) == 5.0
+
+
+def test_what_is_left_falls_while_a_piece_runs_and_says_which_stage(clock):
+    """By 10 s a piece; counting what of a piece is done as no work would let it grow to 40 s."""
+    progress = Progress(3.0, stream=Stream(), clock=clock)
+    follower = Follower(progress)
+    left_s = []
+    for what in ("a", "b"):
+        progress.step(what)
+        for stage in ("load/load/vae", "diffuse/step"):
+            clock.now += 5
+            follower(stage)
+            left_s.append(progress.left_s())
+    assert left_s == [None, None, 15.0, 10.0]
+    assert progress.lines() == ["b, diffuse; 0:20 so far, about 0:10 to go"]
+    follower("load/load/vae")
+    assert progress.lines()[0].startswith("b, loading vae;")
+
+
+def test_a_stage_that_is_no_part_is_no_measure_of_those_that_are(clock):
+    progress = Progress(4.0, stream=Stream(), clock=clock)
+    follower = Follower(progress, [Part("diffuse", 4.0, "step", 4)])
+    for path, took_s in (("load/dit", 60), ("diffuse", 0), ("diffuse/step", 3), ("diffuse/step", 0)):
+        follower(path)
+        clock.now += took_s
+    assert progress.left_s() == 9.0
 
 
 def test_steps_end_one_another(clock):

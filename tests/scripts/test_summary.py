@@ -62,7 +62,7 @@ def written(tmp_path, monkeypatch):
 
 def test_the_table(written, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
-    assert summary.main() == 1  # one cell failed
+    assert summary.main([]) == 1  # one cell failed
     shown = capsys.readouterr().out
     for expected in (
         COMMIT[:12], "synthetic-full", "NVIDIA H200", "bfloat16", "vae_decode", "12,345.6", "123,456.0",
@@ -99,12 +99,12 @@ def test_a_worker_of_a_subject_that_ended_at_once_is_told_until_another_has_meas
 def test_nothing_measured_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(summary, "RECORDS", tmp_path)
     monkeypatch.setattr(summary, "_head", lambda: COMMIT)
-    assert summary.main() == 1
+    assert summary.main([]) == 1
     assert "run make bench" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("git", ["absent", "no repository"])
-@pytest.mark.parametrize("command", [summary.main, gate.main], ids=["summary", "gate"])
+@pytest.mark.parametrize("command", [lambda: summary.main([]), gate.main], ids=["summary", "gate"])
 def test_without_a_commit_it_is_one_line_that_says_what_is_missing(
     tmp_path, monkeypatch, capsys, git, command
 ):
@@ -125,6 +125,6 @@ def test_what_a_record_says_gives_no_orders(written, capsys):
         path.write_text(
             text.replace("NVIDIA H200", json.dumps(ORDERS)[1:-1]).replace('"oom"', json.dumps(ORDERS))
         )
-    assert summary.main() == 1
+    assert summary.main([]) == 1
     shown = capsys.readouterr().out
     assert r"\x1b[2J\u202e" in shown and "[red]" in shown and shown.replace("\n", "").isprintable()

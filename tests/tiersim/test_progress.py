@@ -36,7 +36,7 @@ def told(progress: Progress, clock: Clock, case: Case = CASE) -> None:
 def test_a_line_says_phase_step_memory_and_time(clock):
     progress = Progress(3, io.StringIO(), clock)
     told(progress, clock)
-    assert progress.lines() == ["8GB default LM batch 2  diffuse 3/8  3.00 of 8.00 GiB  7 s"]
+    assert progress.lines() == ["8 GB (RTX 4060), default LM batch 2  diffuse 3/8  3.00 of 8.00 GiB  7 s"]
 
 
 def test_what_is_expected_comes_from_the_cases_that_ended(clock):
@@ -45,9 +45,15 @@ def test_what_is_expected_comes_from_the_cases_that_ended(clock):
     progress.on_record(bare_record(CASE, process_s=90.0))
     told(progress, clock, replace(CASE, batch_size=1))
     assert progress.lines() == [
-        "8GB default LM batch 1  diffuse 3/8  3.00 of 8.00 GiB  7 of about 90 s",
-        "3 more cases, about 4 min",
+        "8 GB (RTX 4060), default LM batch 1  diffuse 3/8  3.00 of 8.00 GiB  7 of about 90 s",
+        "3 more cases, about 4:30",
     ]
+
+
+def test_a_part_that_is_loaded_is_told_in_words(clock):
+    progress = Progress(1, io.StringIO(), clock)
+    progress.on_event(CASE, {"event": "phase", "name": "load/load/dit"})
+    assert progress.lines() == ["8 GB (RTX 4060), default LM batch 2  loading dit  0 s"]
 
 
 def test_a_token_has_no_known_number(clock):
@@ -66,8 +72,8 @@ def test_elsewhere_a_plain_line_comes_now_and_then(clock):
         progress.on_event(CASE, {"event": "hb", "used_bytes": GIB})
         progress.on_event(CASE, {"event": "hb", "used_bytes": GIB})
     assert stream.getvalue().splitlines() == [
-        "8GB default LM batch 2  start  0 s",
-        "8GB default LM batch 2  vae_decode  1.00 of 8.00 GiB  10 s",
+        "8 GB (RTX 4060), default LM batch 2  start  0 s",
+        "8 GB (RTX 4060), default LM batch 2  vae_decode  1.00 of 8.00 GiB  10 s",
     ]
 
 

@@ -197,3 +197,12 @@ CONFIGURED LIMITS
 
   Holds for: tiny"""
     )
+
+
+@pytest.mark.parametrize("width", [80, 104, 120])
+def test_what_would_run_fits_the_terminal_and_nothing_of_it_is_left_out(width):
+    plan = resolve(Case(8, lm=True, variant="no-offload", source="synthetic-tiny", card=find("rtx4060")))
+    lines = Report(width).plans([plan]).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    words = " ".join(" ".join(lines).split())
+    assert "no-offload" in words and ("Graphs" in words or "steps as graphs; predicted" in words)

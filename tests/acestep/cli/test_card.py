@@ -73,6 +73,21 @@ def test_what_a_tier_does_with_xl(page, size_gb, words):
     assert page(size_gb)[0]["XL"].startswith(words)
 
 
+@pytest.mark.parametrize("words", [[], ["card", "--policy", "upstream-2026"]])
+@pytest.mark.parametrize("size_gb", [4, 8, 24])
+def test_no_line_is_wider_than_the_terminal_and_no_word_is_lost(size_gb, words, monkeypatch, capsys):
+    monkeypatch.setenv("MAX_CUDA_VRAM", str(size_gb))
+    pages = []
+    for columns in (80, 1000):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main(words) == 0
+        pages.append(capsys.readouterr().out)
+    narrow, wide = ([line for line in page.splitlines() if line] for page in pages)
+    facts = [line for line in narrow if not line.startswith("  MAX_CUDA_VRAM")]  # a command stays a line
+    assert max(map(len, facts)) <= 80 < max(map(len, wide))
+    assert "".join(narrow).replace(" ", "") == "".join(wide).replace(" ", "")
+
+
 def test_the_page_by_another_policy(page):
     facts, commands = page(8, ["card", "--policy", "upstream-2026"])
     assert facts["card"].endswith("8 GB (RTX 4060), tier3 of upstream-2026")

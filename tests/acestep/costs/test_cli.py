@@ -21,6 +21,7 @@ from harness import cards
 from harness.chart import Chart
 from harness.errors import BenchError
 from harness.memory import GIB
+from harness.oom import in_words
 from harness.trace import predict, report
 
 TINY = ("--source", "synthetic-tiny", "--duration", "10", "--steps", "2")
@@ -194,10 +195,10 @@ def test_a_card_too_small_is_exit_1_and_says_where_it_ended(ends):
     assert ends.code == 1 and not ends.cost["fits"]
     assert max(map(len, ends.out.splitlines())) < 80
     told = " ".join(ends.out.split())
-    more = f"{ended['wanted_bytes'] / 2**20:,.1f} MiB more in {ended['stage']}. Predicted."
-    assert told.startswith("Does not fit <script>") and f": out of memory, {more}" in told
+    words = in_words("device", ended["segment_bytes"], stage=ended["stage"])
+    assert told.startswith("Does not fit <script>") and f": {words}. Predicted." in told
     assert f"out of memory in {ended['stage']}" in told
-    assert f"{ended['operator']} in {ended['site']} found no room for" in told
+    assert f"{words}; " in told and " were free of " in told and ended["operator"] not in told
     assert "\u202e" not in ends.out and "\\u202e" in ends.out
 
 

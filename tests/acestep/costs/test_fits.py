@@ -12,6 +12,7 @@ from acestep.__main__ import main
 from acestep.costs import fits, fits_command
 from acestep.costs.fits import Fit, Predictor, Question, answer, limits
 from harness.cards import find
+from harness.errors import BenchError
 from harness.memory import GIB
 from harness.tiers import BATCHES, LENGTHS_S
 from tiersim import Case
@@ -80,12 +81,28 @@ def test_the_longest_is_found_in_few_predictions_and_says_whose_limit_it_is(held
 
 @pytest.mark.parametrize("needs", [1, 7.9, 9, 90])
 def test_what_is_left_is_told_to_the_last_prediction(needs):
-    """As long as a saving is enough: no more are made than were told, and what is not made is left out."""
-    left_out = []
-    few = Counted(lambda question: needs * question.lm + question.duration_s / 900, print, left_out.append)
-    most = fits.most_predictions(song())
+    """As long as a saving is enough; at no moment is it told to be much more, or less, than it is."""
+    told, left_out, at = [fits.expected_predictions(song())], [], []
+
+    def begins(question):
+        at.append(told[0] - sum(left_out) - len(at))
+
+    few = Counted(lambda question: needs * question.lm + question.duration_s / 900, begins, left_out.append)
     answer(song(), few)
-    assert len(few.asked) + sum(left_out) == most
+    assert len(few.asked) + sum(left_out) == told[0]
+    for expected, rest in zip(at, range(len(few.asked), 0, -1), strict=True):
+        assert rest - 2 <= expected <= rest + 2 * fits.SEARCH, at
+
+
+@pytest.mark.parametrize("error", [BenchError("no trace"), OSError(28, "No space left"), MemoryError("host")])
+def test_what_could_not_be_predicted_is_not_what_does_not_fit(error, monkeypatch, capsys):
+    def ends(*_):
+        raise error
+
+    monkeypatch.setattr(Predictor, "_predicted", ends)
+    assert main(["fits", "8", "--source", TINY]) == 4
+    printed = capsys.readouterr()
+    assert not printed.out and str(error) in printed.err and "Traceback" not in printed.err
 
 
 def test_batches_go_past_8_to_the_most_that_a_request_may_have():
