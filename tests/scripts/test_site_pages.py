@@ -180,12 +180,12 @@ def test_of_one_commit_nothing_is_compared(site, few):
     one, two = measured_at(site, few, QUIET), measured_at(site, few, QUIET - 1, QUIET)
     page = Page(next(start.pages(one)).content)
     assert page.shown("answer") == start.FIRST
-    assert "beyond noise" not in page.shown() and "its noise" not in page.shown()
+    assert "beyond noise" not in page.shown() and "from noise" not in page.shown()
     first = Page(next(islice(commit.pages(one), 1, None)).content)
     assert "At this commit" in first.shown() and "As before" not in first.shown()
     assert ("nav", "aria-label", "class") not in first.elements  # to commits beside it
     control = Page(next(start.pages(two)).content)
-    assert "its noise" in control.shown() and control.shown("answer") != start.FIRST
+    assert "from noise" in control.shown() and control.shown("answer") != start.FIRST
 
 
 def test_a_song_of_which_every_measurement_is_in_doubt_did_not_fail(site, few):
