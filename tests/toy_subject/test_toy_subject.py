@@ -103,7 +103,8 @@ def test_a_record_is_written_and_read_back(tmp_path):
     failed = making.item(
         "profile", requested, engine, asked, Failure("device", "OutOfMemoryError", "no room")
     )
-    assert (failed.status, failed.error, failed.key) == ("oom", "no room", item.key)
+    assert (failed.status, failed.error, failed.key) == ("oom", "device memory ran out", item.key)
+    assert failed.exception == "OutOfMemoryError: no room"  # in words, and as it was raised
 
 
 def test_output_that_is_wrong_is_told():
