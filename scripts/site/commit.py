@@ -51,7 +51,8 @@ class Measured:
     def summary(self) -> str:
         """How many stages did what."""
         same = len(self.same)
-        return f"{same} stages within noise, {self.unchanged} the same to the digit"
+        noun = "stage" if same == 1 else "stages"
+        return f"{same} {noun} within noise, {self.unchanged} the same to the digit"
 
 
 @dataclass(frozen=True, slots=True)
