@@ -9,7 +9,8 @@ from rich.cells import cell_len, set_cell_size
 from harness.text import harmless, wrapped
 from scripts.changes.history import Commit, History
 from scripts.changes.points import LEAST_POINTS
-from scripts.changes.report import Lone, MachineReport, Noise, Report, Shift
+from scripts.changes.report import Lone, MachineReport, Moved, Noise, Report, Shift
+from scripts.changes.results import FAILED
 from scripts.gate.causes import percent, placed, shown
 from scripts.gate.markdown import code
 
@@ -17,6 +18,9 @@ WIDTH = 80
 MOST_SHIFTS, MOST_DOUBTFUL, MOST_UNREAD = 20, 5, 5
 TIMES = ("seconds", "ms/token", "µs")
 NAMES = ("exit code",)  # units whose numbers have no size
+CARDS = ("exit code", "GB")  # units of verdicts on cards, of which none stands between two
+FITS = "fits"
+WORDS = {0: FITS, 20: "out of memory", 21: "the host is out of memory"}
 UNLIKE = "Results of unlike machines are never compared: each has a history of its own."
 FEW = f"{LEAST_POINTS} commits at least have to be measured to tell a change from noise."
 NOISE = "Noise, and the step that two commits are enough to show"
@@ -118,10 +122,24 @@ def _style(shift: Shift) -> str:
     return "" if not shift.by_code else "red" if shift.worse else "green"
 
 
+def words(code: float) -> str:
+    """An exit code of a run on a card."""
+    return WORDS.get(int(code), f"{FAILED}, exit code {code:.0f}")
+
+
+def on_cards(unit: str, moved: Moved) -> str:
+    """From which verdict to which: no number says how much."""
+    return " → ".join(
+        words(value) if unit in NAMES else f"{value:g} {unit}" for value in (moved.before, moved.after)
+    )
+
+
 def _amount(shift: Shift) -> str:
-    """By how much, and its interval; of what began at zero, and of exit codes, the values."""
+    """By how much, and its interval; of what began at zero, and of cards, the values."""
+    if shift.unit in CARDS:
+        return on_cards(shift.unit, shift.series[len(shift.series) // 2])
     drift = "drift " if shift.drift else ""
-    if shift.difference is not None and shift.unit not in NAMES:
+    if shift.difference is not None:
         return f"{drift}{shift.difference:+.3g} {shift.unit}"
     if shift.change is None:
         first = shift.series[0]

@@ -20,13 +20,12 @@ from asv.util import is_na
 
 from harness.text import harmless
 from scripts.changes.history import git
-from scripts.changes.show import NAMES
+from scripts.changes.show import CARDS, on_cards
 from scripts.changes.standing import Step, paths, standing, verdict
 from scripts.changes.units import by_difference
 from scripts.gate.causes import percent
 from scripts.site.page import Site
 
-APART = ("exit code", "GB")  # units of verdicts on a card: none of a benchmark's stands for all of them
 MOST_LABEL = 80  # characters
 LAST = 1_000_000
 EMPTY = {"profiles.json": {"paths": {}}, "regressions-ignore.json": []}
@@ -126,7 +125,7 @@ def _index(environments: list[Environment], benchmarks: Mapping[str, dict], revi
         "benchmarks": {
             name: benchmark | {
                 "by_difference": by_difference(benchmark.get("unit", ""), name),
-                "apart": benchmark.get("unit") in APART,
+                "apart": benchmark.get("unit") in CARDS,
             }
             for name, benchmark in benchmarks.items() if name in measured
         },
@@ -177,9 +176,11 @@ def _moves(steps: list[Step], revisions: Mapping[str, int]) -> dict[int, tuple[b
 def _amount(step: Step) -> str:
     """How far a series moved: a percentage, a difference, or from what to what."""
     shift, moved = step
+    if shift.unit in CARDS:
+        return on_cards(shift.unit, moved)
     if moved.ratio is not None:
         return percent(moved.ratio - 1)
-    if shift.difference is None or shift.unit in NAMES:
+    if shift.difference is None:
         return f"{moved.before:g} to {moved.after:g}"
     return f"{moved.step:+.3g} {shift.unit}"
 
@@ -194,7 +195,8 @@ def _regressions(environment: Environment, benchmarks: Mapping[str, dict], revis
             jumps = [_jump(one, revisions) for one in standing(steps) if one.shift.commit.sha in revisions]
             if jumps:
                 last, best = steps[-1].moved.after, jumps[0][2]
-                apart = None if steps[-1].moved.ratio else _amount(steps[-1])
+                end = steps[-1]
+                apart = None if end.moved.ratio and end.shift.unit not in CARDS else _amount(end)
                 column = at if benchmark["params"] else None
                 yield [series, path, {"machine": environment.label}, column, last, best, jumps, apart]
 

@@ -11,18 +11,13 @@ from scripts.changes.history import History, Machine, Series
 from scripts.changes.points import EXACT
 from scripts.changes.report import Moved
 from scripts.changes.results import FAILED
+from scripts.changes.show import FITS, words
 from scripts.gate.suites import held
 from scripts.site.amounts import net
 from scripts.site.shifts import CARDS, Amount, Line, Sighting, events, in_order
 
-FITS, UNTRIED = "fits", "n/a"
-WORDS = {0: FITS, 20: "out of memory", 21: "the host is out of memory"}
+UNTRIED = "n/a"
 PREDICTED = "predicted"
-
-
-def words(code: float) -> str:
-    """An exit code of a run on a card."""
-    return WORDS.get(int(code), f"{FAILED}, exit code {code:.0f}")
 
 
 def run(series: Series) -> str:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 
 from scripts.changes.history import Commit, Machine
 from scripts.changes.report import MachineReport, Shift
-from scripts.changes.show import TIMES, verdict, where
+from scripts.changes.show import CARDS, TIMES, verdict, where
 from scripts.gate.causes import IN_ALL
 from scripts.site.amounts import amount, is_back, net, share
 from scripts.site.page import Site
 
-CARDS = "exit code", "GB"  # units of what tells which card holds a run, or is the smallest that does
 FAILS = "failed"
 TONES = {FAILS: "worse", "slower": "worse", "worse": "worse", "faster": "better", "better": "better"}
 SIGNS = {FAILS: "▲", "slower": "▲", "worse": "▲", "faster": "▼", "better": "▼"}

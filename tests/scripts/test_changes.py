@@ -414,7 +414,7 @@ def test_what_has_no_ratio_is_told_by_what_it_has(found):
     """Decibels by their difference, exit codes by what they were and are."""
     (machine,) = found.machines
     shift, moved = machine.shifts[0], replace(machine.shifts[0].series[0], before=0.0, after=20.0, ratio=None)
-    for unit, expected in {"dB": "+20 dB", "exit code": "0 to 20 exit code"}.items():
+    for unit, expected in {"dB": "+20 dB", "exit code": "fits → out of memory"}.items():
         apart = replace(shift, unit=unit, change=None, difference=20.0, series=(moved,))
         told = replace(found, machines=(replace(machine, shifts=(apart,)),))
         assert any(expected in line for _, line in text(told)) and f"| {expected} |" in markdown(told)
