@@ -97,7 +97,8 @@ def checked_out(base: str, head: str | None) -> Iterator[tuple[Side, Side]]:
 def _named(role: str, name: str) -> Side:
     sha = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", refused="")
     if not sha:
-        remote = git("branch", "--remotes", "--format=%(refname:short)", "--list", f"*/{name}").split("\n")[0]
+        names = ("branch", "--remotes", "--format=%(refname:short)", "--list", f"*/{name}")
+        remote, *_ = git(*names, refused="").split("\n")
         there = f"the branch {remote} is one" if remote else "git log shows those there are"
         raise UsageError(f"{name!r} is no commit of this repository; {there}")
     return Side(Commit(sha, _title(sha)), git("rev-parse", f"{sha}^{{tree}}"), FOLDER / role)
