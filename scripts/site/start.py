@@ -130,4 +130,4 @@ def _doubtful(machines: list[tuple[str, MachineReport]]) -> Iterator[tuple[Commi
     """Commits with measurements that were left out, and why."""
     for label, machine in machines:
         for one in machine.doubtful[:MOST_DOUBTFUL]:
-            yield one.commit, f"{one.series} measurements on {label}: {one.reason}"
+            yield one.commit, f"{one.series} measurement{'s' * (one.series > 1)} on {label}: {one.reason}"
