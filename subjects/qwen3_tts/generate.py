@@ -11,6 +11,7 @@ from harness.checks import check_threads
 from harness.errors import BenchError, UsageError
 from harness.files import folder_for_audio
 from harness.flags import text
+from harness.progress import following
 from harness.reading import read_text
 from harness.sound import duration_s
 from harness.text import harmless
@@ -48,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
     folder = folder_for_audio("--out", options.out)
     for warning in plan.warnings:
         console.say("qwen3_tts", f"warning: {warning}")
-    result = SUBJECT.load(setup, threads=options.threads).run(plan, folder)
+    with following("speaking"):
+        result = SUBJECT.load(setup, threads=options.threads).run(plan, folder)
     for audio in result.audios:
         print(
             harmless(f"{audio.tensor.shape[-1] / audio.sample_rate:.2f} s, seed {audio.seed}: {audio.path}")

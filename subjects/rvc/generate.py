@@ -7,6 +7,7 @@ import argparse
 from harness import console
 from harness.checks import check_threads
 from harness.files import folder_for_audio
+from harness.progress import following
 from harness.text import harmless
 from subjects.rvc.plan import resolve
 from subjects.rvc.request import request
@@ -34,7 +35,8 @@ def run(options: argparse.Namespace) -> int:
     for warning in plan.warnings:
         console.say("rvc", f"warning: {warning}")
     folder = folder_for_audio("--out", options.out)
-    result = SUBJECT.load(setup, threads=options.threads).run(plan, folder)
+    with following("converting"):
+        result = SUBJECT.load(setup, threads=options.threads).run(plan, folder)
     for audio in result.audios:
         length_s = len(audio.samples) / audio.sample_rate
         print(harmless(f"{length_s:.2f} s, seed {audio.seed}: {audio.path}"))

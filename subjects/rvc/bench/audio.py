@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from harness import console
 from harness.parity import compare
+from harness.progress import Progress
 from harness.text import harmless
 from subjects.rvc.accuracy import accuracy
 from subjects.rvc.backends.mlx_process import Mlx
@@ -78,23 +79,27 @@ class Ran(NamedTuple):
 def _timed(one: Side, report: Report, plan: Plan, engine: Engine | Mlx, folder: Path | None) -> Ran:
     """Conversions by `engine`, the first written to `folder`, and where the wall of the last went."""
     report.note(environment=dict(engine.environment), first_s=None)
-    if one.sides.warmup:
-        report.add(None, first_s=engine.run(plan).wall_s)
     results: list[Result] = []
     walls_s: list[float] = []
     hashes: list[str] = []
-    for number in range(one.sides.runs):
-        last = engine.run(plan, None if number else folder)
-        results = [*results[:1], last]
-        walls_s.append(last.wall_s)
-        hashes.append(of_audio(last))
-        report.figures.pop("stages_s", None)  # only the first has `save`
-        report.add(
-            f"run {number + 1}: wall {last.wall_s:.3f} s, rtf {last.rtf:.3f}, SHA-256 {hashes[-1][:16]}",
-            walls_s=walls_s[-1:],
-            sha256=hashes[-1:],
-            stages_s=dict(last.stages_s),
-        )
+    runs = one.sides.runs + one.sides.warmup
+    with Progress(runs, runs) as progress:
+        if one.sides.warmup:
+            progress.step("the first conversion")
+            report.add(None, first_s=engine.run(plan).wall_s)
+        for number in range(one.sides.runs):
+            progress.step("timed conversions")
+            last = engine.run(plan, None if number else folder)
+            results = [*results[:1], last]
+            walls_s.append(last.wall_s)
+            hashes.append(of_audio(last))
+            report.figures.pop("stages_s", None)  # only the first has `save`
+            report.add(
+                f"run {number + 1}: wall {last.wall_s:.3f} s, rtf {last.rtf:.3f}, SHA-256 {hashes[-1][:16]}",
+                walls_s=walls_s[-1:],
+                sha256=hashes[-1:],
+                stages_s=dict(last.stages_s),
+            )
     first, last = results[0], results[-1]
     backend = engine.backend if isinstance(engine, Mlx) else one.backend
     print(f"{backend}, {one.weights}: {last.counts.audio_s:.2f} s of audio, chunks: {last.counts.chunks}")

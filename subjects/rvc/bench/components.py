@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from harness.comparison import Leg, in_turn, of_pairs, told
 from harness.device import synchroniser
+from harness.progress import Progress
 from harness.subject import Component
 from subjects.rvc import networks, weights
 from subjects.rvc.backends.mlx_process import Mlx
@@ -62,10 +63,13 @@ def _torch(one: Side, report: Report, parts: dict[str, Component], frames: int) 
     title = f"{frames / FRAME_RATE:g} s, {frames} frames; {one.backend}, {one.weights}"
     report.note(components={}, ratios={})
     report.add(f"{title}\n{head(HEADS, WIDTHS)}", ceilings_flop_s=ceilings)
-    for name, part in parts.items():
-        leg, most, aim = measured(one, part, frames), ceilings[KINDS[name]], TARGETS.get(name)
-        text = row(_cells(name, leg, most, part.work(frames, FP32_BYTES)[1]), WIDTHS)
-        report.add(text, components={name: leg.as_dict() | {"share": rate(leg) / most, "aim": aim}})
+    with Progress(sum(part.work(frames, FP32_BYTES)[0] for part in parts.values()), len(parts)) as progress:
+        for name, part in parts.items():
+            flop, moved_bytes = part.work(frames, FP32_BYTES)
+            progress.step(name, flop)
+            leg, most, aim = measured(one, part, frames), ceilings[KINDS[name]], TARGETS.get(name)
+            text = row(_cells(name, leg, most, moved_bytes), WIDTHS)
+            report.add(text, components={name: leg.as_dict() | {"share": rate(leg) / most, "aim": aim}})
     print("rates are per second of all processors' time; ceiling: one large convolution")
     print("or product of the same kind, measured in this run; MB: moved at least", flush=True)
     for part in parts.values():

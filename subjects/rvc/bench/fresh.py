@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import console
 from harness.processes import Processes
+from harness.progress import Progress
 from harness.spans import OTHER
 from subjects.rvc.backends.mlx_process import no_measure, started_with_openblas
 from subjects.rvc.bench.report import Report
@@ -35,9 +36,11 @@ def run(sides: Sides, report: Report, plan: Plan) -> int:
     if sides.mlx:
         plans[MLX] = replace(plan, setup=sides.mlx)
     problems: list[str] = []
+    runs = [(backend, one) for backend, one in plans.items() for _ in range(sides.runs)]
     try:
-        for backend, one in plans.items():
-            for _ in range(sides.runs):
+        with Progress(len(runs), len(runs)) as progress:
+            for backend, one in runs:
+                progress.step(f"a fresh process of {backend}")
                 measured = fresh(one, threads, backend)
                 problems += filter(None, [measured["problem"]])
                 if backend == MLX:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness.comparison import Leg, Work
 from harness.device import hold_precision, keep_freed_memory, resolve_device, synchroniser
+from harness.progress import Progress
 from subjects.rvc.bench.sides import Sides
 from subjects.rvc.setup import Setup
 
@@ -71,9 +72,15 @@ class Side:
 
     def timed(self, call: Callable[[], Tensor]) -> Timed:
         """As many calls as were asked for, behind one that is not counted."""
-        sync = synchroniser(self.device)
-        first_s = once(call, sync)[0] if self.sides.warmup else None
-        ran = [once(call, sync) for _ in range(self.sides.runs)]
+        sync, first_s, ran = synchroniser(self.device), None, []
+        runs = self.sides.runs + self.sides.warmup
+        with Progress(runs, runs) as progress:
+            if self.sides.warmup:
+                progress.step("the first call")
+                first_s = once(call, sync)[0]
+            for _ in range(self.sides.runs):
+                progress.step("timed calls")
+                ran.append(once(call, sync))
         return Timed(tuple(run[0] for run in ran), tuple(run[1] for run in ran), first_s, ran[-1][2])
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.comparison import Leg, Work
+from harness.progress import Progress
 from harness.scaling import Estimate, fit
 from subjects.rvc import closed_form, pitch, weights
 from subjects.rvc.accuracy import Accuracy, accuracy
@@ -87,10 +88,12 @@ def _torch(one: Side, report: Report, lengths: tuple[float, ...]) -> None:
     print(f"{one.backend}, {one.weights}, {torch.get_num_threads()} threads")
     print(head(HEADS, WIDTHS), flush=True)
     report.note(lengths={}, growth=None)
-    for length in lengths:
-        leg, f0 = measured(one, network, length)
-        seconds[length] = leg.seconds
-        report.add(row(_cells(length, leg, f0), WIDTHS), lengths={f"{length:g}": leg.as_dict()})
+    with Progress(sum(lengths), len(lengths)) as progress:
+        for length in lengths:
+            progress.step(f"{length:g} s of audio", length)
+            leg, f0 = measured(one, network, length)
+            seconds[length] = leg.seconds
+            report.add(row(_cells(length, leg, f0), WIDTHS), lengths={f"{length:g}": leg.as_dict()})
     print("x real: seconds of audio per second of the wall")
     if len(lengths) > 1:
         growth = fit(seconds)

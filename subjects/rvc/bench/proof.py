@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.nn.folded import stored_shapes
 from harness.parity import compare
+from harness.progress import Progress
 from subjects.rvc import networks, weights
 from subjects.rvc.bench.legs import Side
 from subjects.rvc.bench.report import Report, absent
@@ -67,9 +68,12 @@ def run(sides: Sides, report: Report, which: str, lengths: tuple[int, ...]) -> i
         "weights": lambda: loaded(one),
     }
     report.note(checks=[], failed=[], absent=sides.absent)
-    for name in tests if which == ALL else (which,):
-        for check in tests[name]():
-            report.add(str(check), checks=[asdict(check)], failed=[] if check.passes else [check.name])
+    names = tests if which == ALL else (which,)
+    with Progress(len(names), len(names)) as progress:
+        for name in names:
+            progress.step(name)
+            for check in tests[name]():
+                report.add(str(check), checks=[asdict(check)], failed=[] if check.passes else [check.name])
     absent(sides.absent)
     return 1 if report.figures["failed"] else 0
 
