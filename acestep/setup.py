@@ -124,8 +124,8 @@ class Setup:
         """
         vae_overrides()  # a bad one is refused here, not after minutes of diffusion
         card, places, device = placement.where(device, place, accelerator, beside)
-        at = {each.part: each.accelerator for each in places}
-        cards = (card, *at.values())
+        homes, own = {each.part: each for each in places}, Place("", device, card)
+        cards = (card, *(each.accelerator for each in places))
         capability = min(
             filter(None, (_capability(card, device), *map(_capability_of, places))), default=None
         )
@@ -139,27 +139,27 @@ class Setup:
         tier = gpu_config.config_for(card, policy, xl=variant.is_xl)
         if plain_cpu and policy != GUIDE:
             notes.append(f"policy: {policy} is of cards, and this CPU stands for none; nothing limits")
-        lm_card = at.get(components.LM, card)
-        lm_tier = gpu_config.config_for(lm_card, policy) if components.LM in at else tier
+        lm_home = homes.get(components.LM, own)
+        lm_card = lm_home.accelerator
+        lm_tier = gpu_config.config_for(lm_card, policy) if components.LM in homes else tier
         models = LanguageModels(name, None if _is_plain_cpu(lm_card) else lm_tier, limited=not no_limits)
         chosen, no_lm = (
             models.default(lm_default, want_lm, changes, notes) if lm == AUTO else models.named(lm, changes)
         )
         scheme = _choose_lm_quantization(lm_quantization, chosen, changes)
         runs, reason = backends.choose(
-            lm_backend, chosen, lm_card, lm_tier, scheme, placed=components.LM in at
+            lm_backend, chosen, lm_card, lm_tier, scheme, placed=components.LM in homes
         )
         offload = tier.offload_to_cpu if offload_to_cpu is None else offload_to_cpu
-        crowded = tier.lm_needs_offload if card.device == "cuda" and components.LM not in at else ()
+        crowded = tier.lm_needs_offload if card.device == "cuda" and components.LM not in homes else ()
         if chosen and chosen.removeprefix(LM_PREFIX) in crowded:
             if not offload:
                 changes.note("offload_to_cpu", False, True, f"does not hold {chosen} on {tier.name}")
             offload = True
         check_source(name, folder, chosen)
         if scheme and chosen:
-            home = next((each for each in places if each.part == components.LM), Place("", device, card))
-            lm_device = STAND_IN if home.device.startswith(STAND_IN) else lm_card.device
-            _check_lm_quantization(scheme, name, chosen, lm_device, _capability_of(home), dtype)
+            lm_device = STAND_IN if lm_home.device.startswith(STAND_IN) else _device_of(lm_home)
+            _check_lm_quantization(scheme, name, chosen, lm_device, lm_card.capability, dtype)
         return cls(
             device=device,
             dtype=dtype,
@@ -174,7 +174,7 @@ class Setup:
             limits=None if plain_cpu or no_limits else tier,
             offload_to_cpu=offload,
             offload_dit_to_cpu=tier.offload_dit_to_cpu if offload_dit_to_cpu is None else offload_dit_to_cpu,
-            quantization=_choose_quantization(quantization, at.get(components.DIT, card), tier, notes),
+            quantization=_choose_quantization(quantization, homes.get(components.DIT, own), tier, notes),
             compile=_choose_compile(compile, cards, capability, dtype, tier, notes),
             graphs=_choose_graphs(graphs, cards),
             lm_quantization=scheme,
@@ -254,10 +254,10 @@ def _choose_dit(source: str, choice: str | None, limits: GPUConfig | None, chang
     return smaller
 
 
-def _choose_quantization(choice: str, card: Accelerator, tier: GPUConfig, notes: list[str]) -> str | None:
+def _choose_quantization(choice: str, home: Place, tier: GPUConfig, notes: list[str]) -> str | None:
     one_of("quantization", choice, (AUTO, NONE, *QUANTIZATIONS))
     name = tier.quantization if choice == AUTO else None if choice == NONE else choice
-    reason = unquantized(name, card.device, card.capability) if name else None
+    reason = unquantized(name, _device_of(home), home.accelerator.capability) if name else None
     if reason and choice != AUTO:
         raise MissingPrerequisite(f"quantization: {name} {reason}")
     if reason:
@@ -289,6 +289,12 @@ def _check_lm_quantization(
 def _is_plain_cpu(card: Accelerator) -> bool:
     """Whether it is a CPU that stands for no card."""
     return card.device == "cpu" and not card.simulated
+
+
+def _device_of(place: Place) -> str:
+    """Its device by name; of what stands for a card, the kind of card."""
+    kind = place.accelerator.device
+    return place.device if place.device.startswith(kind) else kind
 
 
 def _capability_of(place: Place) -> tuple[int, int] | None:
