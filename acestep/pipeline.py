@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from acestep import components
+from acestep.audio import waveform
 from acestep.audio.decode import Decoded
 from acestep.audio.decoding import Decoding
 from acestep.audio.inputs import AudioInputs, encode_inputs
@@ -123,6 +124,8 @@ class Generation:
         """The stages after the VAE. What is `streamed` has been heard, and stays as loud as it was."""
         batches = latents.batches
         audios = self.items.post(batches, decoded, latents.inputs, streamed=streamed)
+        for item in audios:
+            waveform.check_peak(item.peak, item.seed, self.models.dtype)
         audios = self.items.save(audios, save_dir)
         return Generated(
             audios=audios,

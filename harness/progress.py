@@ -240,13 +240,19 @@ class Progress:
 
 
 class Part(NamedTuple):
-    """A stage of a run: how much of its work it is, and how often it begins the span `unit`, where that is
-    known."""
+    """A stage of a run, with those `beside` it that take turns with it: how much of its work that is, and how
+    often the span `unit` begins in it, or the stage itself, where that is known."""
 
     stage: str
     work: float
     unit: str = ""
     times: int = 0
+    beside: tuple[str, ...] = ()
+
+    @property
+    def begins(self) -> str:
+        """The path of what is counted."""
+        return f"{self.stage}/{self.unit}" if self.unit else self.stage
 
 
 class Follower:
@@ -254,24 +260,24 @@ class Follower:
 
     def __init__(self, progress: Progress, parts: Sequence[Part] = ()) -> None:
         self._progress = progress
-        self._parts = {part.stage: part for part in parts}
+        self._parts = {stage: part for part in parts for stage in (part.stage, *part.beside)}
         works = accumulate((part.work for part in parts), initial=0.0)
-        self._before = dict(zip(self._parts, works, strict=False))  # the last sum is all there is
-        self._begun = Counter[str]()
+        self._before = dict(zip(parts, works, strict=False))  # the last sum is all there is
+        self._begun = Counter[Part]()
         self._stage = ""
 
     def __call__(self, path: str) -> None:
         """A span begins."""
-        stage, _, unit = path.partition("/")
+        stage = path.partition("/")[0]
         if stage in self._parts and self._stage not in self._parts:
             self._progress.prepared()
         self._stage = stage
         part, done, detail = self._parts.get(stage), self._progress.done, doing(path)
         if part:
-            self._begun[stage] += unit == part.unit and bool(unit)
-            step = self._begun[stage]
+            self._begun[part] += path == part.begins
+            step = self._begun[part]
             over = max(step - 1, 0) / part.times if part.times else 0.0
-            done = max(done, self._before[stage] + part.work * min(over, 1.0))
+            done = max(done, self._before[part] + part.work * min(over, 1.0))
             detail += f" {step} of {part.times}" if 0 < step <= part.times else ""
         self._progress.reach(done, detail)
 

@@ -16,6 +16,7 @@ from harness.reading import read_text
 from harness.sound import duration_s
 from harness.text import harmless
 from subjects.qwen3_tts.plan import resolve
+from subjects.qwen3_tts.progress import parts
 from subjects.qwen3_tts.request import request
 from subjects.qwen3_tts.setup import Setup
 from subjects.qwen3_tts.subject import SUBJECT
@@ -49,8 +50,10 @@ def run(options: argparse.Namespace) -> int:
     folder = folder_for_audio("--out", options.out)
     for warning in plan.warnings:
         console.say("qwen3_tts", f"warning: {warning}")
-    with following("speaking"):
-        result = SUBJECT.load(setup, threads=options.threads).run(plan, folder)
+    with following("loading", parts(plan)) as progress:
+        engine = SUBJECT.load(setup, threads=options.threads)
+        progress.begin("speaking")
+        result = engine.run(plan, folder)
     for audio in result.audios:
         print(
             harmless(f"{audio.tensor.shape[-1] / audio.sample_rate:.2f} s, seed {audio.seed}: {audio.path}")

@@ -10,6 +10,7 @@ from harness.files import folder_for_audio
 from harness.progress import following
 from harness.text import harmless
 from subjects.rvc.plan import resolve
+from subjects.rvc.progress import parts
 from subjects.rvc.request import request
 from subjects.rvc.setup import Setup
 from subjects.rvc.subject import SUBJECT
@@ -35,8 +36,10 @@ def run(options: argparse.Namespace) -> int:
     for warning in plan.warnings:
         console.say("rvc", f"warning: {warning}")
     folder = folder_for_audio("--out", options.out)
-    with following("converting"):
-        result = SUBJECT.load(setup, threads=options.threads).run(plan, folder)
+    with following("loading", parts(plan)) as progress:
+        engine = SUBJECT.load(setup, threads=options.threads)
+        progress.begin("converting")
+        result = engine.run(plan, folder)
     for audio in result.audios:
         length_s = len(audio.samples) / audio.sample_rate
         print(harmless(f"{length_s:.2f} s, seed {audio.seed}: {audio.path}"))

@@ -453,7 +453,8 @@ class Rows:
         self.now_s = 0.0
         monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
         self.rows = [
-            type("Row", (), {"work": work, "__str__": lambda self: f"{self.work:g}"})() for work in works
+            type("Row", (), {"work": work, "same_run": work, "__str__": lambda self: f"{self.work:g}"})()
+            for work in works
         ]
 
     def run(self, budget_s: float | None, kept=()) -> list[str]:
@@ -469,10 +470,17 @@ def test_rows_without_time_say_what_they_need_and_which_budget_would_do(monkeypa
     assert Rows(monkeypatch, 10, 20, 40, 80).run(None) == [""] * 4
     assert Rows(monkeypatch, 10, 20, 40, 80).run(42.0) == [
         "", "",
-        "no time left: needs about 40 s; 12 s were left; --budget 70s would do it",
-        "no time left: needs about 80 s; 12 s were left; --budget 3m would do it",
+        "no time left: needs about 40 s; 12 s were left; --budget 70s would do it, and 3m for all 2",
+        "no time left: needs about 80 s; 12 s were left; --budget 3m would do it, and 3m for all 2",
     ]  # fmt: skip
     assert Rows(monkeypatch, 10, 20, 40, 80).run(70.0)[:3] == [""] * 3  # the budget that would do it does
+    assert Rows(monkeypatch, 10, 20, 40, 80).run(180.0) == [""] * 4  # and that of all does all
+    assert Rows(monkeypatch, 10, 20, 40, 40, 80).run(42.0) == [  # of two that run the same one is measured
+        "", "",
+        "no time left: needs about 40 s; 12 s were left; --budget 70s would do it, and 3m for all 2",
+        "no time left: needs about 40 s; 12 s were left; --budget 70s would do it, and 3m for all 2",
+        "no time left: needs about 80 s; 12 s were left; --budget 3m would do it, and 3m for all 2",
+    ]  # fmt: skip
     assert Rows(monkeypatch, 10, 20, 40, 80).run(42.0, kept=(40,))[2:] == [
         "", "no time left: needs about 80 s; 12 s were left; --budget 2m would do it",
     ]  # fmt: skip
