@@ -85,8 +85,9 @@ class Setup:
         return cls()
 """
 SUBJECT = """
-from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.request import GenerationConfig, GenerationParams
 from acestep.setup import Setup
+from harness.subject import item_seeds
 
 
 class Subject:

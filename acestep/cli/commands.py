@@ -219,7 +219,7 @@ def _recording(path: str, setup: Setup) -> EffectivePlan:
     """The plan that encodes a recording; says how much of it is left out. Refuses one that cannot be read."""
     plain = dataclasses.replace(setup, adjustments=(), notes=())  # of the models; told with the result
     plan = resolver.resolve_recording(path, plain)
-    report.warn(plan.warnings)
+    console.warn("acestep", plan.warnings)
     return plan
 
 

@@ -22,7 +22,7 @@ from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
 from acestep.profiler.options import Options
 from acestep.progress import work
-from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.request import GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
 from acestep.tasks import SAMPLING_FIELDS
@@ -34,6 +34,7 @@ from harness.progress import Progress
 from harness.records.making import throttled
 from harness.records.performance_plan import FEATURES
 from harness.records.schema import Item, key_of
+from harness.subject import item_seeds
 from harness.trace.cost import Cost
 
 DURATIONS_S, BATCHES, THINKING, STEPS = (30.0, 60.0, 120.0, 240.0), (1, 2, 4), (False, True), (8, 16)

@@ -8,16 +8,8 @@ import threading
 
 import pytest
 
-from harness.progress import (
-    PLAIN_EVERY_S,
-    REDRAW_EVERY_S,
-    Follower,
-    Part,
-    Progress,
-    Screen,
-    following,
-    minutes,
-)
+from harness.progress import Follower, Part, Progress, following, minutes
+from harness.screen import PLAIN_EVERY_S, REDRAW_EVERY_S, Screen
 from harness.spans import record, span
 
 ORDERS = "\x1b[2J\u202e夜"
