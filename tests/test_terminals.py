@@ -18,9 +18,9 @@ from rich.cells import cell_len
 from acestep import __main__ as acestep
 from acestep.costs import __main__ as costs
 from acestep.profiler import command as profiler
-from acestep.profiler import tables
+from acestep.profiler import memory_tables, tables
 from acestep.profiler.roofline import Ceilings, Load
-from acestep.profiler.roofline import card as roofline_card
+from acestep.profiler.roofline_card import card as roofline_card
 from acestep.result import Counts
 from harness import cards
 from harness.records import writer as output
@@ -146,7 +146,7 @@ def largest_cost(stages=STAGES) -> Cost:
 
 def tables_of_profiler() -> list[str]:
     boundaries = tuple(
-        Boundary(stage=stage, **{f"{name}_bytes": PEAK for _, name in tables.MEMORY_COLUMNS})
+        Boundary(stage=stage, **{f"{name}_bytes": PEAK for _, name in memory_tables.COLUMNS})
         for stage in STAGES
     )
     counts = Counts(lm_prompt_tokens=98_765, lm_prefill_tokens=98_765, lm_decode_tokens=48_000,
@@ -160,8 +160,8 @@ def tables_of_profiler() -> list[str]:
         tables.benchmark_head(80),
         tables.benchmark_row(600, 16, True, 100, *[98765.43] * 4, "HOST-OOM CLAMPED THROTTLED", 99.5, 80),
         tables.llm_debug(counts, 1234.5, 98765.4, 1234.5, 1234.5),
-        tables.memory(sizes),
-        "\n".join(tables.telemetry(telemetry, 80)),
+        memory_tables.memory(sizes),
+        "\n".join(memory_tables.telemetry(telemetry, 80)),
         roofline_card(loads, LONG_CARD.name, Ceilings(5e18, 5e12, "measured"), took_s),
         roofline_card(loads, LONG_CARD.name, None, took_s),
     ]

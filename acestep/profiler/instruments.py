@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acestep.profiler import tables
+from acestep.profiler import memory_tables
 from acestep.profiler.flags import flag_of
 from acestep.profiler.options import OUTPUTS, Options
 from harness.chrome_trace import is_one, kernels
@@ -80,7 +80,7 @@ def memory(work: Callable[[], object], engine: Engine) -> MemoryByStage:
     with engine.stage_memory() as watched:
         work()
     by_stage = watched.found()
-    print(f"\n{tables.memory(by_stage)}")
+    print(f"\n{memory_tables.memory(by_stage)}")
     return by_stage
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from scripts import decode_ratio
+from scripts import decode_ratio, network_pairs
 
 TINY = ["--source", "synthetic-tiny", "--device", "cpu", "--dtype", "fp32", "--tokens", "2", "--pairs", "1"]
 
@@ -31,8 +31,8 @@ def test_each_part_has_theirs_ours_and_the_ratio(monkeypatch, capsys):
 
 
 def test_different_networks_have_no_ratio(monkeypatch, capsys):
-    their = decode_ratio._their_dit
-    monkeypatch.setattr(decode_ratio, "_their_dit", lambda *of: partial(torch.neg, their(*of)()))
+    their = network_pairs._their_dit
+    monkeypatch.setattr(network_pairs, "_their_dit", lambda *of: partial(torch.neg, their(*of)()))
     assert command(monkeypatch, "--parts", "dit") != 0
     shown = capsys.readouterr()
     assert "not the same network" in shown.err and "ratio" not in shown.out
