@@ -13,7 +13,7 @@ import torch
 
 from harness.device import DTYPES, describe, resolve_device, synchroniser
 from harness.parity import compare
-from scripts.in_turn import Both, Decode, compared, step_ms
+from scripts.in_turn import Both, Decode, show, step_ms
 from subjects.qwen3_tts import checkpoint, oracles, weights
 from subjects.qwen3_tts.frames import FrameLoop
 from subjects.qwen3_tts.models.code_predictor import CodePredictor
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
         sides = Sides(options.source, options.model, device, DTYPES[options.dtype])
         for part in options.parts:
             both = beside(part, sides, options.frames)
-            print(f"{part}\n{compared(part, both, options.pairs, 'qwen-tts', 'ms/frame')}")
+            show(part, both, options.pairs, "qwen-tts", "ms/frame")
 
 
 class GivenCodes(FrameLoop):

@@ -67,8 +67,16 @@ def table(theirs: str, pairs: list[tuple[float, float]], unit: str) -> str:
     return "\n".join(f"{name:<14}{row}" for name, row in rows)
 
 
-def compared(part: str, both: Both, pairs: int, theirs: str, unit: str) -> str:
-    """The `table` of so many pairs. Raises BenchError where they are not of the same network."""
+def show(part: str, both: Both, pairs: int, theirs: str, unit: str) -> None:
+    """Print the `table` of so many pairs, or of those there are where they are not measured to the end.
+    Raises BenchError where they are not of the same network."""
     if both.wrong:
         raise BenchError(f"{part}: {both.wrong}")
-    return table(theirs, in_turn(both.theirs_ms, both.ours_ms, pairs), unit)
+    measured: list[tuple[float, float]] = []
+    try:
+        for pair in in_turn(both.theirs_ms, both.ours_ms, pairs):
+            measured.append(pair)
+    finally:
+        if measured:
+            cut = f", {len(measured)} of {pairs} pairs" if len(measured) < pairs else ""
+            print(f"{part}{cut}\n{table(theirs, measured, unit)}", flush=True)

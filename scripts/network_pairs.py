@@ -22,7 +22,7 @@ from harness.memory import hand_back
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
 from harness.nn.sampling import Sampling
-from scripts.in_turn import Both, Decode, compared, step_ms
+from scripts.in_turn import Both, Decode, show, step_ms
 
 PROMPT = list(range(1000, 1128))
 GREEDY = Sampling(temperature=0.0)
@@ -34,17 +34,18 @@ UNITS = {"lm": "ms/token", "dit": "ms/step", "vae": "ms/decode"}
 def run(options: argparse.Namespace) -> None:
     """Time each part that `scripts.decode_ratio` asks for in turn, and print it when it is done."""
     device = resolve_device(options.device)
-    print(f"{describe(device)}, {torch.get_num_threads()} threads, {options.source}, {options.dtype}")
+    facts = f"{torch.get_num_threads()} threads, {options.source}, {options.dtype}"
+    print(f"{describe(device)}, {facts}", flush=True)
     for part in options.parts:
         with torch.inference_mode():
-            print(_rows(part, options, device))
+            _time(part, options, device)
         hand_back()
 
 
-def _rows(part: str, options: argparse.Namespace, device: torch.device) -> str:
+def _time(part: str, options: argparse.Namespace, device: torch.device) -> None:
     size = {"tokens": options.tokens, "duration_s": options.duration}
     both = beside(part, options.source, device, DTYPES[options.dtype], **size)
-    return compared(part, both, options.pairs, LIBRARIES[part], UNITS[part])
+    show(part, both, options.pairs, LIBRARIES[part], UNITS[part])
 
 
 def beside(

@@ -37,5 +37,5 @@ def test_what_scatters_about_1_is_not_significant():
 
 def test_either_is_first_in_every_other_pair():
     calls: list[str] = []
-    in_turn(lambda: calls.append("a"), lambda: calls.append("b"), 3)
+    list(in_turn(lambda: calls.append("a"), lambda: calls.append("b"), 3))
     assert calls == [*"abbaab"]

@@ -92,7 +92,7 @@ def test_a_step_that_raises_is_a_row_with_its_reason(error, status, reason):
 
 def test_of_a_pair_either_is_first_in_turn():
     order: list[str] = []
-    pairs = in_turn(lambda: order.append("a") or "a", lambda: order.append("b") or "b", 3)
+    pairs = [*in_turn(lambda: order.append("a") or "a", lambda: order.append("b") or "b", 3)]
     assert "".join(order) == "abbaab" and pairs == [("a", "b")] * 3
     assert Ratio.of([(2.0, 1.0), (9.0, 3.0), (4.0, 4.0)]) == (2.0, 1.0, 3.0)
 

@@ -33,7 +33,7 @@ def _measured(task: Task, part: str, size: str) -> Measured:
         both = network_pairs.beside(
             part, task.source, device, dtype, tokens=sizes.tokens, duration_s=sizes.duration_s
         )
-        pairs = in_turn(both.theirs_ms, both.ours_ms, sizes.pairs)
+        pairs = list(in_turn(both.theirs_ms, both.ours_ms, sizes.pairs))
     if min(itertools.chain(*pairs)) <= 0:
         raise BenchError("the time of a token is less than the noise; measure where nothing else runs")
     ratio = Ratio.of(pairs)

@@ -141,7 +141,8 @@ def folded_ratios(one: Side, part: Component, frames: int) -> dict[str, Any]:
         return cpu_s if on_cpu else wall_s
 
     if one.sides.warmup:
-        in_turn(lambda: seconds(other), lambda: seconds(network), 1)
+        for call in (other, network):
+            seconds(call)
     pairs = in_turn(lambda: seconds(other), lambda: seconds(network), one.sides.runs)
     ratio = of_pairs(*zip(*pairs, strict=True))
     return {f"{part.name}, {norm} left in over folded": ratio}
