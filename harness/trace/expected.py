@@ -15,13 +15,17 @@ No torch import here.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.cards import Card
 from harness.trace.stage_costs import KINDS
+
+if TYPE_CHECKING:
+    from harness.trace.calibration import Calibration
 
 POINTWISE = "pointwise"
 
@@ -55,16 +59,16 @@ class Efficiencies:
 
 
 def fitted(shares: Sequence[float]) -> Range:
-    """The range of which `shares` were observed: the smallest that has them all, and a gap on either side.
+    """The range of which `shares` were observed: two standard deviations of their logarithms on either side
+    of the mean, where 19 of 20 lie if these are normal.
 
-    The extremes of n draws that are uniform on a logarithmic scale stay short of its ends by 1 / (n - 1) of
-    their distance, in the mean. No efficiency is over 1. Raises ValueError for fewer than two.
+    No efficiency is over 1. Raises ValueError for fewer than two.
     """
     if len(shares) < 2:
         raise ValueError(f"{len(shares)} figures have no range; two at least have")
-    low, high = min(shares), max(shares)
-    gap = (high / low) ** (1 / (len(shares) - 1))
-    return Range(low / gap, min(high * gap, 1.0))
+    logs = [math.log(share) for share in shares]
+    middle, reach = statistics.fmean(logs), 2 * statistics.stdev(logs)
+    return Range(math.exp(middle - reach), min(math.exp(middle + reach), 1.0))
 
 
 def roofline_s(kinds: Kinds) -> float:
@@ -90,29 +94,29 @@ def ideal_s(kinds: Kinds, rate: float = 1.0, size: float = 1.0) -> float:
 
 # Fitted to all comparable figures of docs/anchors.toml; `python -m acestep.costs --anchors` does it anew.
 # They do not tell kinds of kernels or resources apart: cards and reports differ by more.
-PUBLISHED = Efficiencies(Range(0.24, 0.83), "fitted to 8 published figures of eager PyTorch")
+PUBLISHED = Efficiencies(Range(0.21, 0.86), "fitted to 8 published figures of eager PyTorch")
 
 
-def calibrated(
-    card: Card,
-    products: Sequence[tuple[float, float]],
-    dtype: str,
-    copies_gb_per_s: Sequence[float],
-    launch_us: float,
-    basis: str,
-) -> Efficiencies:
+def calibrated(card: Card, measured: Calibration) -> Efficiencies:
     """Efficiencies of `card` where it was measured; what was not is as published.
 
-    `products`: TFLOP/s and GB/s of each matrix product in `dtype` (torch's name); it was bound by what it
-    reached the larger share of. Copies stand for pointwise kernels.
+    A product was bound by what it reached the larger share of. Copies stand for pointwise kernels; a launch,
+    a small kernel of a graph and the link are those of every kind.
     """
-    peak = card.rate(dtype)
-    shares = [(tflop_per_s / peak, gb_per_s / card.gb_per_s) for tflop_per_s, gb_per_s in products]
-    by_resource = {
-        ("matmul", "compute"): [compute for compute, memory in shares if compute >= memory],
-        ("matmul", "memory"): [memory for compute, memory in shares if compute < memory],
-        (POINTWISE, "memory"): [gb_per_s / card.gb_per_s for gb_per_s in copies_gb_per_s],
+    peak = card.rate(measured.dtype)
+    products = [(one.tflop_per_s / peak, one.gb_per_s / card.gb_per_s) for one in measured.products]
+    shares = {
+        ("matmul", "compute"): [compute for compute, memory in products if compute >= memory],
+        ("matmul", "memory"): [memory for compute, memory in products if compute < memory],
+        (POINTWISE, "memory"): [copy.gb_per_s / card.gb_per_s for copy in measured.copies],
     }
-    by_resource |= {(kind, "launches"): [card.launch_us / launch_us] for kind in KINDS if launch_us}
-    measured = {key: Range(min(seen), max(seen)) for key, seen in by_resource.items() if seen}
-    return Efficiencies(PUBLISHED.otherwise, f"{basis}; what it has not is {PUBLISHED.basis}", measured)
+    link_gb_per_s = measured.to_card_gb_per_s, measured.to_host_gb_per_s
+    of_any = {
+        "launches": [card.launch_us / measured.launch_us] if measured.launch_us else [],
+        "kernels": [card.kernel_us / measured.kernel_us] if measured.kernel_us else [],
+        "link": [rate / card.link_gb_per_s for rate in link_gb_per_s],
+    }
+    shares |= {(kind, resource): reached for kind in KINDS for resource, reached in of_any.items()}
+    ranges = {key: Range(min(reached), max(reached)) for key, reached in shares.items() if reached}
+    basis = f"{measured}; what it has not is {PUBLISHED.basis}"
+    return Efficiencies(PUBLISHED.otherwise, basis, ranges)

@@ -133,14 +133,7 @@ def _efficiencies(card: Card, measured: calibration.Calibration | None) -> Effic
     """What kernels on `card` reach of its peaks: rates that were measured are the very card's."""
     if measured is None or not measured.of(card):
         return PUBLISHED
-    return calibrated(
-        card,
-        [(product.tflop_per_s, product.gb_per_s) for product in measured.products],
-        measured.dtype,
-        [copy.gb_per_s for copy in measured.copies],
-        measured.launch_us,
-        str(measured),
-    )
+    return calibrated(card, measured)
 
 
 def _run(subject: Subject, plan: Plan, fake: FakeCard, loaded: dict[str, Any]) -> Result | None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from harness import files
 from harness.trace import calibration
 from scripts.gpu import run
 from scripts.gpu.__main__ import main
+from scripts.gpu.plan import NAMES
 from scripts.gpu.record import Facts, read
 
 WORKER = ROOT / "tests/support/gpu_worker.py"
@@ -256,3 +258,18 @@ def test_the_real_worker_end_to_end(tmp_path, capsys):
     assert rows["memory"].reason == "context and workspaces: CUDA's alone, and this is cpu"
     assert all(row.values["gb_per_s"] > 0 for row in rows.values() if row.status == "ok")
     assert not place.calibrations.exists()
+
+
+@pytest.mark.nightly  # a minute or two; by day each part runs in test_gpu_parts.py
+@pytest.mark.timeout(1200)
+def test_a_whole_run_without_a_card(tmp_path):
+    place = Place(tmp_path)
+    assert place.measure(parts=NAMES) == 0
+    outcomes = read(place.out).parts
+    assert [*outcomes] == [*NAMES] and {outcome.ended for outcome in outcomes.values()} == {"whole"}
+    there = dict.fromkeys(("calibration", "stages", "modes", "peaks"), "ok")
+    there["beside"] = "ok" if find_spec("diffusers") else "n/a"
+    assert statuses(place) == {"tests": "n/a", **there, "energy": "n/a"}
+    captured = outcomes["modes"].rows["captured"]
+    assert (captured.status, captured.reason[:26]) == ("n/a", "graphs: only CUDA records s")
+    assert "**Nothing failed**" in place.report.read_text()

@@ -1,40 +1,26 @@
 """Decoding in tiles: what one pass gives, down every step of the memory ladder."""
 
-import copy
-from collections.abc import Iterator
-from functools import partial
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from recorders import CPURecorder
 from tiny_vae import HOP, Refusal, one_pass, random_latents, relative_error, tiny_decoder
 from torch import Tensor
-from two_steps import check_two_steps
 
 from acestep.audio import decode as decode_module
-from acestep.audio.decode import Decoded, decode, prepare
-from acestep.audio.tile import LAUNCH_BOUND_FRAMES, STAGE, Tiles
+from acestep.audio.decode import Decoded, decode
 from acestep.audio.tile_size import VAE_CHUNK, VAE_ON_CPU
 from acestep.models.configs import VAEConfig
 from acestep.models.vae import Oobleck, OobleckDecoder
 from acestep.weights.layout import VAE
 from acestep.weights.synthetic import Synthetic
-from harness.captured import Buffered, Captured
-from harness.cards import find
 from harness.checkpoint import on_meta
-from harness.compiling import Compiled
-from harness.device import VIRTUAL
 from harness.errors import UsageError
-from harness.graphs import Graphs
 from harness.memory import GIB
 from harness.nn.config import parse_config
-from harness.spans import record, span
 from harness.tiling import Rung, rungs
-from harness.trace.fake_card import FakeCard
 
 PLENTY = 64 * GIB
 
@@ -182,112 +168,6 @@ def test_the_environment_overrides(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(VAE_CHUNK, "9")
     with pytest.raises(UsageError, match=VAE_CHUNK):
         ladder_of(PLENTY)
-
-
-def decode_prepared(tiles: Tiles, latents: Tensor, tile: int) -> tuple[Decoded, list[str]]:
-    """Decoded after `prepare`, and the stages that were recorded."""
-    with pytest.MonkeyPatch.context() as patch, torch.inference_mode(), tiles.captured, record() as spans:
-        patch.setenv(VAE_CHUNK, str(tile))
-        prepare(tiles, latents, HOP, budget(PLENTY))
-        with span("vae_decode"):
-            done = decode(tiles.decoder, latents, HOP, budget(PLENTY), tiles)
-    return done, [stage for stage in spans.stages() if stage != "other"]
-
-
-@pytest.fixture
-def compiled(
-    decoder: OobleckDecoder, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[list[torch.fx.GraphModule]]:
-    """The decoder compiles, by a backend that runs graphs as they are and keeps them here."""
-    graphs: list[torch.fx.GraphModule] = []
-
-    def backend(graph: torch.fx.GraphModule, _: list[Tensor]):
-        graphs.append(graph)
-        return graph.forward
-
-    torch.compiler.reset()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    yield graphs
-    decoder._compiled_call_impl = None
-    torch.compiler.reset()
-
-
-def compiling(decoder: OobleckDecoder) -> Tiles:
-    compiled = Compiled()
-    compiled.layers([decoder])
-    return Tiles(decoder, compiled)
-
-
-def test_a_compiled_tile_is_one_graph_in_a_stage_of_its_own(decoder: OobleckDecoder, compiled: list):
-    songs = (random_latents(1, 28), random_latents(1, 30))
-    whole = [one_pass(decoder, latents) for latents in songs]
-    tiles, stages = compiling(decoder), []
-    for latents, expected in zip(songs, whole, strict=True):
-        done, of_song = decode_prepared(tiles, latents, 24)
-        stages.append(of_song)
-        assert done.fallbacks == () and relative_error(done.audio, expected) < 1e-9
-    assert stages == [["compile", "vae_decode"], ["vae_decode"]] and len(compiled) == 1
-
-
-def test_a_smaller_tile_than_was_compiled_runs_eager_and_is_told(
-    decoder: OobleckDecoder, compiled: list, monkeypatch: pytest.MonkeyPatch
-):
-    latents = random_latents(1, 70)
-    whole, tiles, run = one_pass(decoder, latents), compiling(decoder), Tiles.__call__
-
-    def short(tiles: Tiles, window: Tensor) -> Tensor:
-        if window.shape[-1] > 64:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return run(tiles, window)
-
-    monkeypatch.setattr(Tiles, "__call__", short)
-    done, stages = decode_prepared(tiles, latents, 66)
-    assert stages == ["compile", "vae_decode"] and len(compiled) == 1
-    assert (done.tile_frames, done.level) == (64, 1)
-    assert str(done.fallbacks[-1]) == "vae_decode: no tile of 64 frames on cpu was compiled; decoded eager"
-    assert relative_error(done.audio, whole) < 1e-9
-
-
-def test_level_3_runs_nothing_compiled(decoder: OobleckDecoder, compiled: list, monkeypatch):
-    monkeypatch.setattr(decode_module, "_ladder", lambda *_: ([Rung(3, 20)], ()))
-    latents = random_latents(1, 20)
-    whole = one_pass(decoder, latents)
-    done, stages = decode_prepared(compiling(decoder), latents, 64)
-    assert stages == ["vae_decode"] and compiled == []
-    assert len(done.fallbacks) == 1 and relative_error(done.audio, whole) < 1e-5
-
-
-def test_no_memory_to_compile_in_is_a_tile_that_runs_eager(
-    decoder: OobleckDecoder, compiled: list, monkeypatch
-):
-    latents = random_latents(1, 20)
-    whole, refusal = one_pass(decoder, latents), torch.OutOfMemoryError("CUDA out of memory")
-    monkeypatch.setattr(Compiled, "warm", Mock(side_effect=refusal))
-    done, _ = decode_prepared(compiling(decoder), latents, 64)
-    assert compiled == [] and relative_error(done.audio, whole) < 1e-9
-    assert [str(fallback) for fallback in done.fallbacks] == [
-        "vae_decode: not compiled: device memory ran out; decoded eager"
-    ]
-
-
-@pytest.mark.parametrize(("tile", "replays"), [(LAUNCH_BOUND_FRAMES, [2]), (LAUNCH_BOUND_FRAMES + 1, [])])
-def test_tiles_that_are_bound_by_launches_are_recorded(
-    decoder: OobleckDecoder, tile: int, replays: list[int], monkeypatch: pytest.MonkeyPatch
-):
-    latents, recorder = random_latents(1, 30), CPURecorder()
-    done, stages = decode_prepared(
-        Tiles(decoder, captured=Captured(STAGE, Graphs(recorder), set())), latents, tile
-    )
-    assert recorder.replays == replays and recorder.alive == 0
-    assert stages == (["compile", "vae_decode"] if replays else ["vae_decode"])
-    assert relative_error(done.audio, one_pass(decoder, latents)) < 1e-9
-
-
-def test_a_tile_may_be_recorded(decoder: OobleckDecoder):
-    with FakeCard(find("rtx4090")) as card, torch.inference_mode():
-        window = torch.zeros(1, 64, 20, dtype=torch.float64, device=VIRTUAL)
-        piece = torch.zeros(1, 2, 20 * HOP, dtype=torch.float64, device=VIRTUAL)
-        check_two_steps(card, Buffered(Tiles(copy.deepcopy(decoder).to(VIRTUAL)), piece, window))
 
 
 @pytest.mark.gpu

@@ -58,10 +58,10 @@ def test_no_figure_is_below_its_floor(rows):
     assert not names(row for row in rows if row.below)
 
 
-def test_each_lies_where_the_others_expect_it_but_for_those_that_say_why_not(rows):
-    missed = names(row for row in rows if row.within is False)
-    assert missed == {(figure.card, figure.name) for figure in FIGURES if figure.missed}
-    assert missed == {("RTX PRO 6000", "DiT XL turbo, PyTorch")}
+def test_each_lies_where_the_others_expect_it(rows):
+    """Which are not fitted to it. One that did not would have to say why in `missed`."""
+    assert not names(row for row in rows if row.within is False)
+    assert not any(figure.missed for figure in FIGURES)
     assert sum(row.within is not None for row in rows) == sum(figure.comparable for figure in FIGURES) >= 8
 
 
@@ -138,7 +138,7 @@ def test_the_command_says_first_how_many_lie_where_they_should(rows, kinds, caps
     assert main(["--anchors", "--json", str(kept)]) == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
-    assert lines[0] == "7 of 8 figures of eager PyTorch lie where the others expect them"
+    assert lines[0] == "8 of 8 figures of eager PyTorch lie where the others expect them"
     assert lines[1] == f"none of {len(FIGURES)} figures is below the floor"
     assert max(map(len, lines)) < 80
     table = out.split("\n\n")[1].splitlines()[2:]
@@ -150,7 +150,7 @@ def test_the_command_says_first_how_many_lie_where_they_should(rows, kinds, caps
     assert main(["--anchors", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert printed == json.loads(kept.read_text())
-    assert (printed["within"], printed["comparable"], printed["below_floor"]) == (7, 8, [])
+    assert (printed["within"], printed["comparable"], printed["below_floor"]) == (8, 8, [])
     assert [one["floor_s"] for one in printed["anchors"]] == [row.floor_s for row in rows]
 
 

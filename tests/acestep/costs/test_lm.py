@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from allocations import cost, setup, song
 
 from acestep.tracing import planning
 from harness.nn import qwen3
 from harness.trace.cost import Cost, StageCost
+from harness.trace.stage_costs import Work
 
 SECONDS = 12
 CODES = 5 * SECONDS
@@ -72,3 +75,19 @@ def test_the_peak_is_that_of_all_steps(sampled, traced):
     assert some.peak_live_bytes == every.peak_live_bytes
     assert some.peak_allocated_bytes == every.peak_allocated_bytes
     assert some.peak_reserved_bytes == every.peak_reserved_bytes
+
+
+def test_a_recorded_step_is_one_launch_of_its_kernels(sampled):
+    """A song of twice the length has as many launches more as it has codes; compiled there are fewer kernels
+    in each."""
+
+    def decoded(seconds: int, *, compile: bool) -> Work:
+        run = replace(setup(lm=True), graphs=True, compile=compile)
+        return decoding(cost(run, song(seconds, lm=True))).work
+
+    recorded, longer = (decoded(seconds, compile=False) for seconds in (SECONDS, 2 * SECONDS))
+    assert longer.launches - recorded.launches == CODES
+    called = decoding(sampled).work
+    assert recorded.kernels == called.kernels == called.launches > 50 * CODES
+    compiled = decoded(SECONDS, compile=True)
+    assert compiled.launches == recorded.launches and compiled.kernels < 0.6 * called.kernels

@@ -20,7 +20,7 @@ from torch._dynamo.utils import counters
 
 from acestep import GenerationConfig, GenerationParams
 from acestep.audio.tile_size import VAE_CHUNK
-from acestep.components import DIT, VAE
+from acestep.components import DIT, LM, VAE
 from acestep.diffusion import sampler as diffusion
 from acestep.diffusion.guidance import Guidance
 from acestep.engine import Engine
@@ -120,14 +120,21 @@ def test_an_engine_compiles_in_a_stage_of_its_own_and_makes_the_same_music(
 
 
 @pytest.mark.parametrize(
-    ("device", "on", "names"),
-    [("cpu", True, {DIT}), ("cuda", True, {DIT, VAE}), ("cpu", False, set()), ("cuda", False, set())],
+    ("device", "on", "lm_backend", "names"),
+    [
+        ("cpu", True, "pt", (DIT,)),
+        ("cuda", True, "pt", (DIT, LM, VAE)),
+        ("cuda", True, "vllm", (DIT, VAE)),  # which compiles its own
+        ("cpu", False, "pt", ()),
+        ("cuda", False, "pt", ()),
+    ],
 )
-def test_one_table_says_what_is_compiled_where(device: str, on: bool, names: set[str]):
+def test_one_table_says_what_is_compiled_where(
+    device: str, on: bool, lm_backend: str, names: tuple[str, ...]
+):
     setup = Setup.choose("synthetic-tiny", device="cpu", lm=None)
-    card = Accelerator(device, "a card", 24.0)
-    assert names <= set(dataclasses.replace(setup, accelerator=card, compile=on).compiled)
-    assert (VAE in dataclasses.replace(setup, accelerator=card, compile=on).compiled) == (VAE in names)
+    choices = {"accelerator": Accelerator(device, "a card", 24.0), "compile": on, "lm_backend": lm_backend}
+    assert dataclasses.replace(setup, **choices).compiled == names
 
 
 def test_a_compiled_vae_and_recorded_passes_are_the_same_music(graphs: list, monkeypatch: pytest.MonkeyPatch):

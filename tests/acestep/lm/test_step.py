@@ -213,3 +213,11 @@ def test_a_step_is_one_graph_without_a_break(blocks: None, monkeypatch: pytest.M
         results.append((codes._codes, state.hidden))
     assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
     assert results[0][0][:, 1].any()
+    # The control: a code that is read back, and decides.
+    before = CodeDecoder.before
+    monkeypatch.setattr(
+        CodeDecoder, "before", lambda self, live: before(self, live) if self._tokens.amin() >= 0 else None
+    )
+    torch.compiler.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(first.__call__, fullgraph=True, backend="eager")()
