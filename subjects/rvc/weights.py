@@ -32,6 +32,7 @@ from subjects.rvc.layout import (
     HUBERT,
     HUBERT_PICKLE,
     HUBERT_STEM,
+    RATE,
     RMVPE,
     SUPPORTED,
     SYNTHETIC,
@@ -69,7 +70,7 @@ class Files:
 
     def weights(self, network: str) -> Weights:
         if network == SYNTHESIZER:
-            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice)[1])
+            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice).weights)
         if network == RMVPE:
             if is_there(self._folder, RMVPE):
                 return SafetensorsFile(self._folder, RMVPE)
@@ -108,7 +109,7 @@ class Mixed:
 
     def weights(self, network: str) -> Weights:
         if network == SYNTHESIZER:
-            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice)[1])
+            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice).weights)
         return self._listeners.weights(network)
 
 
@@ -252,7 +253,7 @@ def write(source: Synthetic, folder: Path) -> Path:
         WEIGHT: _tensors(source.weights(SYNTHESIZER)),
         CONFIG: voice_list(checkpoint.read(source.name, source.rate).synthesizer),
         "info": f"{source.name}, made up",
-        "sr": source.rate,
+        RATE: source.rate,
         F0: 1,
         VERSION: SUPPORTED,
     }
