@@ -110,10 +110,10 @@ class TierCases:
             runs[REQUEST] = [asdict(part) for part in self.case_request(case)]
         return runs
 
-    def patch(self, found: Sequence[Supported]) -> str:
+    def patch(self, supported: Sequence[Supported]) -> str:
         """Of one policy, with each DiT that was asked for; what holds of XL is the XL column's alone."""
-        changes = [(of, _is_xl(of.source, of.choices)) for of in found]
-        return tier_patch.patch(_policy(found[0].choices), changes)
+        changes = [(of, _is_xl(of.source, of.choices)) for of in supported]
+        return tier_patch.patch(_policy(supported[0].choices), changes)
 
     def case_notes(self, record: Any) -> tuple[str, ...]:
         backend = record.environment.get("lm_backend") or record.lm_backend

@@ -72,8 +72,8 @@ def ratio(first: Leg, second: Leg, *, seed: int = 0) -> Estimate:
         if ours != theirs
     ]
     if differing:
-        told = "; ".join(differing)
-        raise UnequalWork(f"{first.backend} over {second.backend}: no ratio of unequal work ({told})")
+        differences = "; ".join(differing)
+        raise UnequalWork(f"{first.backend} over {second.backend}: no ratio of unequal work ({differences})")
     return of_pairs(first.seconds, second.seconds, seed=seed)
 
 
@@ -103,7 +103,7 @@ def in_turn(
                 yield first(), second()
 
 
-def told(estimate: Estimate) -> str:
+def in_words(estimate: Estimate) -> str:
     """A ratio in words: with its interval, and whether it can be told from 1."""
     value, low, high = estimate
     if low is None or high is None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta
 
@@ -35,6 +35,7 @@ from subjects.rvc.layout import (
     HUBERT,
     NESTED,
     POSITIONS,
+    RATE,
     RMVPE,
     SUPPORTED,
     SYNTHETIC,
@@ -128,6 +129,14 @@ class VoiceFile(Schema, frozen=True, kw_only=True):
         return None
 
 
+class Voice(NamedTuple):
+    """A voice's file: its dimensions, its tensors by name, and what it says that is not so."""
+
+    config: SynthesizerConfig
+    weights: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
 def voice_path(source: str, model: str | None) -> Path:
     """The file of the voice `model` of a folder, which need not be named where there is one.
 
@@ -162,16 +171,16 @@ def read(source: str, model: str | None = None, voice: str | None = None) -> Con
     else:
         rmvpe, hubert = _rmvpe(Path(source)), _hubert(Path(source) / HUBERT / "config.json")
     place = Path(voice) if voice else voice_path(source, model)
-    synthesizer = read_voice(place)[0]
+    synthesizer, _, notes = read_voice(place)
     if synthesizer.phone != hubert.hidden:
         raise CheckpointError(
             f"{place}: is for features of {synthesizer.phone}, and HuBERT of {source} has {hubert.hidden}"
         )
-    return Configs(rmvpe, hubert, synthesizer)
+    return Configs(rmvpe, hubert, synthesizer, notes)
 
 
-def read_voice(path: Path) -> tuple[SynthesizerConfig, Mapping[str, Any]]:
-    """The dimensions of a voice, and its tensors by name, in the file at `path`. Imports torch.
+def read_voice(path: Path) -> Voice:
+    """The voice in the file at `path`. Imports torch.
 
     Raises CheckpointError naming the file, the field and what is allowed.
     """
@@ -209,7 +218,15 @@ def read_voice(path: Path) -> tuple[SynthesizerConfig, Mapping[str, Any]]:
         gin=file.gin_channels,
         speakers=speakers,
     )
-    return config, weights
+    return Voice(config, weights, _another_rate(path, content.get(RATE), file.sr))
+
+
+def _another_rate(path: Path, label: object, rate: int) -> tuple[str, ...]:
+    """A line where the `label` of a voice says another rate than its networks make, as that of a merged one
+    may: who merges two types it in. The published pipeline goes by the networks, too."""
+    if label is None or (isinstance(label, str | int) and label in (f"{rate // 1000}k", str(rate), rate)):
+        return ()
+    return (f"voice: {RATE} of {path} is {shown(label)}; its networks make {rate:,} Hz, which is what comes",)
 
 
 def rmvpe_pickle(path: Path) -> Mapping[str, Any]:

@@ -33,6 +33,7 @@ from subjects.rvc.layout import (
     HUBERT,
     HUBERT_PICKLE,
     HUBERT_STEM,
+    RATE,
     RMVPE,
     SUPPORTED,
     SYNTHETIC,
@@ -70,7 +71,7 @@ class Files:
 
     def weights(self, network: str) -> Weights:
         if network == SYNTHESIZER:
-            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice)[1])
+            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice).weights)
         if network == RMVPE:
             if is_there(self._folder, RMVPE):
                 return SafetensorsFile(self._folder, RMVPE)
@@ -109,7 +110,7 @@ class Mixed:
 
     def weights(self, network: str) -> Weights:
         if network == SYNTHESIZER:
-            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice)[1])
+            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice).weights)
         return self._listeners.weights(network)
 
 
@@ -248,7 +249,7 @@ def write(source: Synthetic, folder: Path) -> Path:
         WEIGHT: _tensors(source.weights(SYNTHESIZER)),
         CONFIG: voice_list(checkpoint.read(source.name, source.rate).synthesizer),
         "info": f"{source.name}, made up",
-        "sr": source.rate,
+        RATE: source.rate,
         F0: 1,
         VERSION: SUPPORTED,
     }

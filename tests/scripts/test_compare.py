@@ -128,7 +128,7 @@ VERDICT = """([value, step, changes, from, to, machines]) => {
   const side = (number) => ({ value: number, step, changes }), [a, b] = [{ at: from }, { at: to }]
   b.machine = machines ? b : (a.machine = a)
   const row = { unit: "seconds", time: true, from: side(1), to: side(value), step }
-  return verdict(row, a, b).told
+  return verdict(row, a, b).words
 }"""
 VERDICTS = {  # of 1 s and a value, the least step, changes, places of the commits; whether of two machines
     (1.5, 0.05, (UP,), 3, 4, False): "slower",
@@ -157,8 +157,8 @@ def test_in_a_browser(page, folder):
     page.on("request", lambda one: None if one.url.startswith(OWN) else faults.append(one.url))
     address = (folder / "compare.html").as_uri()
     _links_reproduce(page, address)
-    for case, told in VERDICTS.items():
-        assert page.evaluate(VERDICT, case) == told, case
+    for case, words in VERDICTS.items():
+        assert page.evaluate(VERDICT, case) == words, case
     _what_is_no_number_is_a_word(page, address)
     _unknown_values_are_one_line(page, address)
     _keys_reach_every_control(page)

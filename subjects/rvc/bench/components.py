@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from harness.comparison import Leg, in_turn, of_pairs, told
+from harness.comparison import Leg, in_turn, in_words, of_pairs
 from harness.device import synchroniser
 from harness.progress import Progress
 from harness.subject import Component
@@ -74,7 +74,7 @@ def _torch(one: Side, report: Report, parts: dict[str, Component], frames: int) 
     print("or product of the same kind, measured in this run; MB: moved at least", flush=True)
     for part in parts.values():
         for text, ratio in folded_ratios(one, part, frames).items():
-            report.add(f"{text}: {told(ratio)}", ratios={text: ratio._asdict()})
+            report.add(f"{text}: {in_words(ratio)}", ratios={text: ratio._asdict()})
 
 
 def measured(one: Side, part: Component, frames: int) -> Leg:
