@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any
 
 from acestep import gpu_config, placement, resolver, tier_options, tier_patch
+from acestep.choices import without_xl
 from acestep.effective_plan import EffectivePlan
 from acestep.gpu_config import GUIDE, GPUConfig
 from acestep.lm.backends.registry import AUTO, BACKENDS
 from acestep.presets import FIXED, PRESETS
 from acestep.request import GenerationConfig, GenerationParams
-from acestep.setup import NONE, Setup, without_xl
+from acestep.setup import NONE, Setup
 from acestep.tier_options import DIT, DTYPE, LM, LM_QUANTIZATION, PLACE, POLICY, QUANTIZATION, REQUEST
 from acestep.weights.layout import LM_PREFIX, LM_SIZES
 from acestep.weights.sources import choose_dit, choose_source, dit_config

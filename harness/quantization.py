@@ -29,6 +29,7 @@ import logging
 import platform
 import re
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -139,9 +140,17 @@ def quantize(layer: nn.Module, name: str) -> None:
     unpack(layer)
     quantize_ = _torchao()[0]
     for linear in [module for module in layer.modules() if isinstance(module, nn.Linear)]:
-        quantize_(linear, _config(name, linear.weight))
+        with _current(linear.weight.device):
+            quantize_(linear, _config(name, linear.weight))
     if name in (INT8, W8A8):
         hold_sums(layer)
+
+
+def _current(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, `device` is the current card, which is the one that torchao asks what it can do."""
+    import torch
+
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _config(name: str, weight: Tensor) -> Any:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from commands import parts, problem
+from loaded_once import loaded_once
 from pages import PAGES, lines, section, spans, text
 from places import ROOT
 
 from acestep.__main__ import main
+from acestep.engine import Engine
 from acestep.profiler import command as profiler
 from acestep.request import GUIDANCE_MODES, INFER_METHODS
 from acestep.tasks import TASKS, TEXT_MODES
@@ -68,6 +70,7 @@ def test_every_task_text_mode_solver_and_guidance_has_a_row():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_table_runs(command: str, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Engine, "from_setup", loaded_once)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
     for part in command.split(" && "):

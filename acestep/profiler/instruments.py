@@ -77,10 +77,7 @@ def _places(options: Options) -> dict[str, Path]:
 
 def memory(work: Callable[[], object], engine: Engine) -> MemoryByStage:
     """Memory at each boundary of a stage of `work`, which `engine` does; printed as a table."""
-    from harness.stage_memory import StageMemory
-
-    models = engine.models
-    with StageMemory(models.device, engine.budget, lambda: models.residency.resident_bytes) as watched:
+    with engine.stage_memory() as watched:
         work()
     by_stage = watched.found()
     print(f"\n{memory_tables.memory(by_stage)}")

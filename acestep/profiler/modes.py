@@ -236,8 +236,7 @@ def _announce(options: Options, setup: Setup) -> None:
 
 
 def _warn(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        console.say("profile_inference", f"warning: {warning}")
+    console.warn("profile_inference", warnings)
 
 
 def _bench(

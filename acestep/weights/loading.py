@@ -173,7 +173,8 @@ class Models:
         language_model = None
         if lm:
             configs[lm], language_model, read_lm = _empty(source, lm, Qwen3Config, Qwen3)
-            parts[components.LM] = Part(language_model, ("",), read_lm, lm_quantization, device)
+            on = residency.device_of(components.LM)
+            parts[components.LM] = Part(language_model, ("",), read_lm, lm_quantization, on)
         check_together(source.name, configs)
         dtype = choose_dtype(config.stored_dtype)
         null = read("null_condition_emb").to(residency.device_of(components.DIT), dtype)
@@ -195,6 +196,11 @@ class Models:
             residency=residency,
             parts=parts,
         )
+
+    @property
+    def weights_bytes(self) -> int:
+        """Of those that are on the device now."""
+        return self.residency.resident_bytes
 
     def place(self, part: str) -> torch.device:
         """Where a part computes, and what it takes and makes is."""

@@ -192,8 +192,7 @@ def _measure(
 ) -> None:
     """An item of each fixture on one engine."""
     plans = [resolve(fixture.request, setup) for fixture in fixtures]
-    for warning in dict.fromkeys(warning for plan in plans for warning in plan.warnings):
-        console.say("qwen3_tts", f"warning: {warning}")
+    console.warn("qwen3_tts", dict.fromkeys(warning for plan in plans for warning in plan.warnings))
     engine = SUBJECT.load(setup, threads=options.threads)
     runs = options.warmup + options.iterations
     for fixture, plan in zip(fixtures, plans, strict=True):

@@ -6,7 +6,6 @@ folder's, or a file by itself. No torch is imported, but for a pickle: nothing e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import cache
 from math import prod
@@ -17,7 +16,7 @@ from msgspec import Meta
 
 from harness.checkpoint_files import opened, read_json
 from harness.checks import listed, shown
-from harness.errors import CheckpointError, MissingPrerequisite, UsageError
+from harness.errors import CheckpointError, UsageError
 from harness.nn.config import Heads, Layers, Schema, Width, parse_config
 from harness.tensor_files import Shape, is_there, stored_tensors
 from subjects.rvc.config import (
@@ -32,16 +31,13 @@ from subjects.rvc.config import (
 from subjects.rvc.layout import (
     CONFIG,
     DEFAULT_RATE,
-    ENVIRONMENT,
     F0,
-    FULL,
     HUBERT,
     NESTED,
     POSITIONS,
     RMVPE,
     SUPPORTED,
     SYNTHETIC,
-    TINY,
     VERSION,
     VOICE_SUFFIX,
     WEIGHT,
@@ -130,21 +126,6 @@ class VoiceFile(Schema, frozen=True, kw_only=True):
         if not all(size % 2 for size in (self.kernel_size, *self.resblock_kernel_sizes)):
             return "kernel_size, resblock_kernel_sizes: must be odd"
         return None
-
-
-def choose_source(choice: str | Path | None, accelerator: bool) -> tuple[str, str]:
-    """The source's name or path, and who chose it: `argument`, `environment` or `default`.
-
-    Raises MissingPrerequisite for a folder that is not there.
-    """
-    value, origin = (str(choice), "argument") if choice else (os.environ.get(ENVIRONMENT, ""), "environment")
-    if not value:
-        return (FULL if accelerator else TINY), "default"
-    if value not in SYNTHETIC and not os.path.isdir(value):  # noqa: PTH112 - a name no file can have is no folder
-        raise MissingPrerequisite(
-            f"source ({origin}): no folder {value!r}; use {', '.join(SYNTHETIC)} or the folder of a model"
-        )
-    return value, origin
 
 
 def voice_path(source: str, model: str | None) -> Path:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from harness import engine
 from harness.checkpoint import SafetensorsFile, Weights, check_shapes, materialise, on_meta
 from harness.checkpoint_writing import write_weights
 from harness.errors import CheckpointError
@@ -172,7 +173,7 @@ class _Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Networks:
+class Networks(engine.Networks):
     """Everything a request reads, on `device` in `dtype`."""
 
     rmvpe: Pitch
@@ -185,11 +186,6 @@ class Networks:
         """By name, in the order a request runs them."""
         for name in NETWORKS:
             yield name, getattr(self, name)
-
-    @property
-    def weights_bytes(self) -> int:
-        """Of all parameters, each memory once."""
-        return sum(p.nbytes for _, module in self.modules() for p in module.parameters())
 
 
 def empty(network: str, configs: Configs, *, folded: bool = True) -> nn.Module:

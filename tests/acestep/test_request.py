@@ -29,13 +29,13 @@ from acestep.request import (
     DescriptionParams,
     GenerationConfig,
     GenerationParams,
-    item_seeds,
 )
 from acestep.spelling import open_values
 from acestep.tasks import TASKS, TRACKS
 from acestep.text import audio_codes
 from harness.checks import shown
 from harness.errors import BenchError, CheckpointError, MissingPrerequisite, UsageError
+from harness.subject import item_seeds
 
 NO_NUMBERS = (math.nan, math.inf, -math.inf, 10**5000, True, "1", "", [1], {}, object())
 NO_TEXTS = (None, 1, True, math.nan, ["a"], {}, b"a", "\0", "\x1b[2J", "\x9b", "a\rb", "\ud800")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fake_nvml import FakeGPU, FakeNVML
 
 from acestep.lm.backends import registry
 from acestep.setup import Setup
@@ -13,7 +14,7 @@ from acestep.weights.synthetic_configs import CONFIGS
 from harness import quantization
 from harness.accelerators import Accelerator
 from harness.errors import MissingPrerequisite, UsageError
-from harness.quantization import INT4, INT8
+from harness.quantization import FP8, INT4, INT8
 
 LM = LMS[0]
 
@@ -88,3 +89,49 @@ def test_a_model_that_int4_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPat
     assert chosen(INT8).lm_quantization == INT8
     with pytest.raises(MissingPrerequisite, match="needs matrices of whole 16s by 32s, not 200 by 64"):
         chosen(INT4)
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int] | None) -> None:
+    """One of these cards, as its driver tells of them."""
+    FakeNVML(monkeypatch, *(FakeGPU(capability=capability) for capability in capabilities))
+
+
+ON_THE_OLD, ON_THE_NEW, UNKNOWN = "this one has 7.5", "", "and there is none"
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        ({"device": "auto"}, ON_THE_OLD),
+        ({"device": "cuda"}, ON_THE_OLD),
+        ({"device": "cuda:1"}, ON_THE_NEW),
+        ({"device": "cuda:2"}, UNKNOWN),
+        ({"device": "cuda:0", "place": "dit=cuda:1"}, ON_THE_NEW),
+        ({"device": "cuda:1", "place": "dit=cuda:0"}, ON_THE_OLD),
+        ({"device": "cuda:1", "place": "vae=cuda:0"}, ON_THE_NEW),
+    ],
+    ids=str,
+)
+def test_the_card_that_the_dit_is_on_says_what_it_multiplies(where, reason, monkeypatch):
+    """Of three, of which the first is too old for e4m3, and the driver does not tell what the last is."""
+    machine(monkeypatch, (7, 5), (8, 9), None)
+
+    def quantized() -> str | None:
+        return Setup.choose("synthetic-tiny", lm=None, compile=False, quantization=FP8, **where).quantization
+
+    if reason:
+        with pytest.raises(MissingPrerequisite, match=f"quantization: {FP8} needs a card .*{reason}"):
+            quantized()
+    else:
+        assert quantized() == FP8
+
+
+@pytest.mark.parametrize(("device", "name"), [("cuda:1", INT4), ("cuda:0", None), ("cuda:2", None)])
+def test_the_card_that_the_language_model_is_on_says_so_too(device, name, monkeypatch):
+    machine(monkeypatch, (7, 5), (8, 9), None)
+    lm = {"lm": LM, "compile": False, "lm_quantization": INT4}
+    if name:
+        assert Setup.choose("synthetic-tiny", device=device, **lm).lm_quantization == name
+    else:
+        with pytest.raises(MissingPrerequisite, match="lm_quantization: int4_weight_only needs a card"):
+            Setup.choose("synthetic-tiny", device=device, **lm)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
+import torch
 from fake_nvml import FakeGPU, FakeNVML
 from torch import nn
 
@@ -101,6 +104,25 @@ def test_w8a8_needs_sums_that_do_not_overflow(machine, flags, runs, installed, t
     monkeypatch.setattr(quantization.platform, "machine", lambda: machine)
     assert (unavailable(W8A8, "cpu") is None) == runs
     assert unavailable(INT8, "cpu") is unavailable(FP8, "cpu") is None
+
+
+@pytest.mark.parametrize(("device", "current"), [("cpu", "cuda:0"), ("cuda:1", "cuda:1")])
+def test_torchao_asks_the_card_that_has_the_weights(device, current, monkeypatch):
+    """It asks the current one: the first, where nobody says otherwise."""
+    layer, cards, asked = nn.Sequential(nn.Linear(2, 2)), ["cuda:0"], []
+
+    @contextmanager
+    def switched(card):
+        cards.append(str(card))
+        yield
+        cards.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", switched)
+    monkeypatch.setattr(nn.Parameter, "device", torch.device(device))
+    ao = (lambda *_: asked.append(cards[-1])), {FP8: lambda **_: None}
+    monkeypatch.setattr(quantization, "_torchao", lambda: ao)
+    quantize(layer, FP8)
+    assert (asked, cards) == ([current], ["cuda:0"])
 
 
 def test_unknown_names_are_refused():

@@ -11,8 +11,7 @@ import torch
 from places import ROOT
 from tier_records import record
 
-from acestep import setup
-from harness import cards
+from harness import cards, graphs
 from harness.accelerators import Accelerator
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.graphs import recorders
@@ -165,7 +164,7 @@ def test_a_mode_that_fell_back_says_so_in_its_row(short, monkeypatch):
             raise RuntimeError("operation not permitted")
 
     monkeypatch.setitem(recorders, "cpu", lambda device: Failing())
-    monkeypatch.setattr(setup, "ungraphed", lambda device: None)
+    monkeypatch.setattr(graphs, "unavailable", lambda device: None)
     monkeypatch.setattr(modes, "MODES", {"captured": modes.MODES["captured"]})
     (row,) = rows(modes.steps(TASK), TASK, Clock(600.0))
     assert (row.status, row.values["pairs"]) == ("failed", 1)

@@ -60,9 +60,13 @@ def started() -> tuple[subprocess.Popen[str], list[psutil.Process]]:
 
 @pytest.mark.parametrize(
     ("to_all", "number", "code"),
-    [(True, signal.SIGINT, 130), (False, signal.SIGINT, 130), (False, signal.SIGTERM, 143),
-     (False, signal.SIGHUP, 129)],
-)  # fmt: skip
+    [
+        (True, signal.SIGINT, 130),
+        (False, signal.SIGTERM, 143),
+        pytest.param(False, signal.SIGINT, 130, marks=pytest.mark.nightly),
+        pytest.param(False, signal.SIGHUP, 129, marks=pytest.mark.nightly),
+    ],
+)
 def test_an_interrupt_ends_them(to_all, number, code):
     command, processes = started()
     assert len(processes) >= 2

@@ -11,6 +11,7 @@ from acestep.weights.layout import DEFAULT_DIT, LMS
 from acestep.weights.loading import Models
 from acestep.weights.synthetic import Synthetic
 from harness.errors import UsageError
+from harness.quantization import INT4
 
 
 def on_meta(models: Models) -> set[str]:
@@ -70,6 +71,15 @@ def test_a_part_can_be_loaded_by_itself() -> None:
         _ = models.timbre_of_silence
     models.need("condition")
     assert models.timbre_of_silence.isfinite().all()
+
+
+def test_a_language_model_is_laid_out_for_the_device_it_computes_on(monkeypatch) -> None:
+    """Which is not the engine's where it is placed elsewhere."""
+    there, home = torch.device("cuda:1"), AtHome()
+    monkeypatch.setattr(home, "device_of", lambda part: there if part == components.LM else CPU)
+    source = Synthetic("synthetic-tiny")
+    models = Models.open(source, DEFAULT_DIT, CPU, lambda _: torch.float32, LMS[0], home, None, INT4)
+    assert models.parts["lm"].device == models.place("lm") == there != models.device
 
 
 @pytest.mark.parametrize("dit", [DEFAULT_DIT, XL])

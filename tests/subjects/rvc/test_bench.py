@@ -73,7 +73,7 @@ def test_synthesis_of_a_length(capsys, tmp_path):
 @pytest.mark.parametrize(("frames", "cut"), [(1, False), (12, False), (13, True), (40, True)])
 def test_pieces_are_less_than_the_whole_or_not_compared(engine, monkeypatch, frames, cut):
     """Of the tiny voice, whose generator sees 10 frames; with no context, pieces are far apart."""
-    network = engine.networks.synthesizer
+    network = engine.models.synthesizer
     drawn = synthesis.inputs(network.config, frames)
     with torch.inference_mode():
         whole = network(*drawn)
