@@ -9,9 +9,8 @@ import pytest
 from browsers import served, wrong
 from measured import CARD, COMMITS, CPU, FULL
 
-import scripts.site
 from scripts.changes.history import NOT_MEASURED
-from scripts.site import compare, speed, write
+from scripts.site import compare, speed, whole
 
 STEP = [1.0, 1.01, 0.99, 1.0, 1.5, 1.51, 1.49, 1.5]
 FLAT = [0.1, 0.101, 0.099, 0.1, 0.101, 0.1, 0.099, 0.1]
@@ -110,10 +109,10 @@ def test_machines_of_one_name_are_told_apart(monkeypatch):
 
 @pytest.fixture
 def folder(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(scripts.site, "PAGES", (speed.pages, compare.pages))
+    monkeypatch.setattr(whole, "PAGES", (speed.pages, compare.pages))
     place = tmp_path / "some" / "path"
     place.mkdir(parents=True)
-    write(site, place)
+    whole.write(site, place)
     return place
 
 

@@ -238,7 +238,7 @@ def _needed_gb(suite, named, tier_gb, at) -> float | None:
 
 def main(folder: Path) -> None:
     """Make the branch, and its site below it."""
-    from scripts.site import write
+    from scripts.site.whole import write
 
     html = folder / ".asv/html"
     site = site_of(folder)
