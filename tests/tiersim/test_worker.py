@@ -20,7 +20,8 @@ MIB = 2**20
 
 
 def case(**fields) -> Case:
-    return Case(**{"tier_gb": 8, "source": "synthetic-tiny", "device": "cpu", "duration_s": 2} | fields)
+    tiny = {"tier_gb": 8, "source": "synthetic-tiny", "device": "cpu", "duration_s": 2, "steps": 2}
+    return Case(**tiny | fields)
 
 
 @pytest.mark.parametrize(
