@@ -49,7 +49,7 @@ LONGEST = (
     "tiersim/test_command.py", "tiersim/test_supervisor.py", "tiersim/test_predictors.py", "test_commands.py",
     "acestep/cli/test_cli.py", "acestep/test_engine.py", "benchmarks/test_asv.py", "benchmarks/test_cold.py",
     "harness/trace/test_replay.py", "harness/test_quantization.py", "acestep/costs/test_determinism.py",
-    "scripts/test_explorer.py", "test_kills.py", "test_terminals.py",
+    "scripts/test_explorer.py", "test_kills.py", "test_terminals.py", "toy_subject/test_toy_benchmark.py",
 )  # fmt: skip
 
 # What every entry point imports, and a made-up engine needs.

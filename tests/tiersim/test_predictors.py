@@ -17,7 +17,8 @@ from tiersim.predictors import Predictors
 
 CARD = find("rtx4090")
 SHORT = ("--source", "synthetic-tiny", "--duration", "10", "--steps", "1")
-COMMAND = (sys.executable, "-m", "tiersim", "--predict", "--tiers", "8", "16", "24", "--jobs", "2", *SHORT)
+TWO = ("--predict", "--tiers", "8", "16", "24", "--variants", "no-quant", "--jobs", "2", *SHORT)
+COMMAND = (sys.executable, "-m", "tiersim", *TWO)
 
 
 def case(tier_gb):
