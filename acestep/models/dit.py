@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acestep.models.configs import SINUSOID_SIZE, DiTConfig
-from harness.nn.blocks import MLP, Attend, Attention, RMSNorm, Rope, add_scaled, full, rope_table, sliding
+from harness.nn.attend import Attend, full, sliding
+from harness.nn.blocks import MLP, Attention, RMSNorm, Rope, add_scaled, rope_table
 
 
 class TimeEmbedding(nn.Module):
