@@ -217,7 +217,7 @@ class DiT(nn.Module):
             attend = conditions.sliding if kind == "sliding_attention" else full
             hidden = layer(hidden, table, conditions.rope, attend, cross)
         shift, scale = modulation.out[step]
-        hidden = self.norm_out(hidden) * scale + shift
+        hidden = add_scaled(shift, self.norm_out(hidden), scale)
         conv = cast(nn.ConvTranspose1d, self.proj_out["1"])
         frames = torch.einsum("bsh,hcp->bspc", hidden, conv.weight) + cast(Tensor, conv.bias)
         return frames.flatten(1, 2)[:, : conditions.frames]
