@@ -33,7 +33,8 @@ from acestep.audio.inputs import AudioInputs, encode_inputs
 from acestep.audio.items import Items
 from acestep.cuts import planned_cuts, user_metadata
 from acestep.diffusion import canvas
-from acestep.diffusion.stages import Conditioned, Diffused, Diffusion, MicroBatch
+from acestep.diffusion.batches import Conditioned, Diffused, MicroBatch
+from acestep.diffusion.stages import Diffusion
 from acestep.effective_plan import EffectivePlan
 from acestep.length import cut_fades
 from acestep.lm.decode.step import OnCode

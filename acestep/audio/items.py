@@ -12,7 +12,7 @@ from torch import Tensor
 from acestep.audio import finishing, waveform, writing
 from acestep.audio.decode import Decoded
 from acestep.audio.inputs import AudioInputs
-from acestep.diffusion.stages import MicroBatch
+from acestep.diffusion.batches import MicroBatch
 from acestep.result import Audio
 from acestep.text import audio_codes
 from harness.spans import span

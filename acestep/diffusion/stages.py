@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from acestep import components
 from acestep.diffusion import canvas, flow_edit, sampler, step
+from acestep.diffusion.batches import Conditioned, Diffused, MicroBatch, TextTokens
 from acestep.diffusion.canvas import Canvas
 from acestep.diffusion.dcw import DCW, dcw
 from acestep.diffusion.guidance import Guidance
 from acestep.diffusion.repaint import Repaint
 from acestep.diffusion.step import Passes
-from acestep.models.dit import Conditions, Modulation
+from acestep.models.dit import Conditions
 from acestep.text import conditioning
 from acestep.text.conditioning import EncodedText
-from acestep.text.metadata import Metadata
 from acestep.weights.loading import Models
 from harness.captured import Captured
 from harness.compiling import Compiled
@@ -38,53 +38,6 @@ from harness.subject import item_seeds
 if TYPE_CHECKING:
     from acestep.audio.inputs import AudioInputs
     from acestep.effective_plan import EffectivePlan
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Items of the same metadata and length, which the DiT runs as one batch.
-
-    `frames`: what is diffused, of which the first `samples` of audio are asked for. `items`: their places in
-    the request. `codes`: audio codes int64 `[n]` per item, or none at all.
-    """
-
-    metadata: Metadata
-    frames: int
-    samples: int
-    items: tuple[int, ...]
-    codes: tuple[Tensor, ...]
-
-
-class TextTokens(NamedTuple):
-    """How long a prompt's two texts are."""
-
-    caption: int
-    lyrics: int
-
-
-@dataclass(frozen=True)
-class Conditioned:
-    """A micro-batch and what all its diffusion steps share.
-
-    `conditions`: those of the task, and those of text to music where the later steps leave the source, or of
-    the source's own words where it is edited. They are taken out when they have been used: they hold views
-    of weights, which are to leave the device. `texts`: of the prompts that they are of.
-    """
-
-    batch: MicroBatch
-    canvas: Canvas
-    modulation: Modulation
-    conditions: list[Conditions]
-    encoder_tokens: int
-    texts: Sequence[TextTokens]
-
-
-@dataclass(frozen=True)
-class Diffused:
-    """`latents [items, T, 64]` of a micro-batch, and how many forward passes of the DiT they took."""
-
-    latents: Tensor
-    passes: int
 
 
 class Diffusion:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from acestep.models.condition import Encoder
 from acestep.models.configs import DiTConfig
-from harness.nn.blocks import Block, RMSNorm, full, rope_table
+from harness.nn.attend import full
+from harness.nn.blocks import Block, RMSNorm, rope_table
 from harness.nn.config import BlockConfig
 
 

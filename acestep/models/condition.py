@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from acestep.models.configs import DiTConfig
-from harness.nn.blocks import Attend, Biased, Block, RMSNorm, full, hide, rope_table, sliding
+from harness.nn.attend import Attend, Biased, full, hide, sliding
+from harness.nn.blocks import Block, RMSNorm, rope_table
 from harness.nn.config import BlockConfig
 from harness.nn.islands import WideLinear, WideRMSNorm
 

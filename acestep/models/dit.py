@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acestep.models.configs import SINUSOID_SIZE, DiTConfig
-from harness.nn.blocks import MLP, Attend, Attention, RMSNorm, Rope, add_scaled, full, rope_table, sliding
+from harness.nn.attend import Attend, full, sliding
+from harness.nn.blocks import MLP, Attention, RMSNorm, Rope, add_scaled, rope_table
 
 
 class TimeEmbedding(nn.Module):
@@ -216,7 +217,7 @@ class DiT(nn.Module):
             attend = conditions.sliding if kind == "sliding_attention" else full
             hidden = layer(hidden, table, conditions.rope, attend, cross)
         shift, scale = modulation.out[step]
-        hidden = self.norm_out(hidden) * scale + shift
+        hidden = add_scaled(shift, self.norm_out(hidden), scale)
         conv = cast(nn.ConvTranspose1d, self.proj_out["1"])
         frames = torch.einsum("bsh,hcp->bspc", hidden, conv.weight) + cast(Tensor, conv.bias)
         return frames.flatten(1, 2)[:, : conditions.frames]

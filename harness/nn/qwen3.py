@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.device import cuda_capability
-from harness.nn.blocks import Block, RMSNorm, Rope, causal, full, hide, masked, rope_table, shared
+from harness.nn.attend import causal, full, hide, masked, shared
+from harness.nn.blocks import Block, RMSNorm, Rope, rope_table
 from harness.nn.config import Qwen3Config, StackConfig
 
 # Slots of the cache that attention on a card takes at a time, so that steps of a block are alike. Of 0.6B a

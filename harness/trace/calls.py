@@ -44,10 +44,6 @@ class CallCost:
     seconds: float
     flop: Mapping[str, int]
 
-    @property
-    def total_flop(self) -> int:
-        return sum(self.flop.values())
-
 
 def predict_calls(
     subject: Subject, setup: Setup, card: Card, calls: Sequence[Open]

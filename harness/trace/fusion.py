@@ -6,10 +6,7 @@
 
 Views are free. What the others come to is found in two steps, which are Inductor's:
 
-1. Inlining. A pointwise result is computed where it is read and stored nowhere, whatever the size of either;
-   unless a library reads it, it leaves the region, it is written over what was there or into a part of a
-   buffer, or too much is read for it: more than `MOST_READS` tensors, or more than `MOST_READS_TWICE` where
-   several operators want it.
+1. Inlining: a pointwise result is computed where it is read (`inlining`).
 2. Fusion. What is stored is a loop over points. Two loops are one kernel if one reads what the other writes,
    or both the same; if they run over as many points, in as many rows where both reduce, and a loop beside a
    reduction over its points or its rows; if what is read is read in the order it is written (transposing
@@ -22,36 +19,13 @@ They are those that Inductor's scheduler has for a GPU (tests/harness/trace/test
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from harness.trace.inlining import LIBRARY, Load, Loop, Operator, Value, inlined
 from harness.trace.stage_costs import Work
 
-POINTWISE, REDUCTION, LIBRARY = "pointwise", "reduction", "library"
-# realize_acc_reads_threshold and realize_reads_threshold of Inductor, and how far its scheduler looks.
-MOST_READS, MOST_READS_TWICE, FARTHEST = 8, 4, 64
-
-
-class View(NamedTuple):
-    """A tensor as an operator meets it: where it lies in a buffer, and the bytes that are moved for it."""
-
-    buffer: int
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    moved_bytes: int
-
-
-class Operator(NamedTuple):
-    """One operator; `rows` is 0 unless it reduces, `work` that of a kernel by itself."""
-
-    kind: str
-    reads: tuple[View, ...]
-    writes: tuple[View, ...]
-    points: int
-    rows: int
-    work: Work
-    workspace_bytes: int = 0
+FARTHEST = 64  # how far Inductor's scheduler looks
 
 
 class Launch(NamedTuple):
@@ -60,35 +34,6 @@ class Launch(NamedTuple):
     work: Work
     buffers: frozenset[int]
     workspace_bytes: int
-
-
-@dataclass(slots=True, eq=False)
-class Value:
-    """What a buffer holds from one write to the next, `before` that another value.
-
-    `kept`: it is there after the region. `stored`: it has to lie in memory. `loads`: what it is computed of,
-    where it does not; whether each is read in the order of the value's own points.
-    """
-
-    buffer: int
-    before: Value | None = None
-    kept: bool = False
-    stored: bool = False
-    readers: int = 0
-    loads: dict[Load, bool] | None = None
-
-
-Load = tuple[Value, View]
-
-
-@dataclass(slots=True, eq=False)
-class Loop:
-    """An operator, all that is inlined in it, and the loops it comes after."""
-
-    operator: Operator
-    loads: dict[Load, bool]
-    stores: list[Load]
-    after: set[Loop] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
@@ -121,107 +66,7 @@ def launches(
 ) -> list[Launch]:
     """The kernels of a region in the order they run. `sizes`: bytes of the buffers, of which those in `old`
     were there before it, and those in `results` are to be after it."""
-    return _launches(_fused(_loops(operators, sizes, old, results)), sizes)
-
-
-class _Step(NamedTuple):
-    operator: Operator
-    inputs: list[Load]
-    outputs: list[Load]
-
-
-def _steps(
-    operators: Sequence[Operator], sizes: Mapping[int, int], old: Collection[int], results: Collection[int]
-) -> list[_Step]:
-    """Operators that something comes of, by the values they read and write."""
-    current: dict[int, Value] = {}
-    steps: list[_Step] = []
-    for operator in operators:
-        inputs = [(current.setdefault(view.buffer, Value(view.buffer)), view) for view in operator.reads]
-        outputs: list[Load] = []
-        for view in operator.writes:
-            part = view.buffer in old or view.moved_bytes < sizes[view.buffer]
-            value = Value(view.buffer, current.get(view.buffer), view.buffer in old, part)
-            if part and value.before:
-                value.before.stored = True
-            current[view.buffer] = value
-            outputs.append((value, view))
-        steps.append(_Step(operator, inputs, outputs))
-    for buffer in results:
-        if buffer in current:
-            current[buffer].kept = True
-    wanted: set[Value] = set()
-    live: list[_Step] = []
-    for step in reversed(steps):
-        if not step.outputs or any(value.kept or value in wanted for value, _ in step.outputs):
-            wanted.update(value for value, _ in step.inputs)
-            wanted.update(value.before for value, _ in step.outputs if value.stored and value.before)
-            live.insert(0, step)
-    return live
-
-
-def _loops(
-    operators: Sequence[Operator], sizes: Mapping[int, int], old: Collection[int], results: Collection[int]
-) -> list[Loop]:
-    """What is left when pointwise results are inlined."""
-    steps = _steps(operators, sizes, old, results)
-    for operator, inputs, _ in steps:
-        for value in {value for value, _ in inputs}:
-            value.readers += 1
-            value.stored |= operator.kind == LIBRARY
-    loops: list[Loop] = []
-    for operator, inputs, outputs in steps:
-        loads: dict[Load, bool] = {}
-        for value, view in inputs:
-            straight = _in_order(view, operator)
-            sources = {(value, view): True} if value.loads is None else value.loads
-            for load, way in sources.items():
-                loads[load] = loads.get(load, False) or (way and straight)
-        inlined = operator.kind == POINTWISE and not any(_lies(value, loads) for value, _ in outputs)
-        if inlined:
-            for value, _ in outputs:
-                value.loads = loads
-        else:
-            loops.append(Loop(operator, loads, outputs))
-    _depend(loops)
-    return loops
-
-
-def _lies(value: Value, loads: Mapping[Load, bool]) -> bool:
-    """Whether a pointwise value has to lie in memory."""
-    most = MOST_READS if value.readers < 2 else MOST_READS_TWICE
-    return value.stored or value.kept or len(loads) > most
-
-
-def _in_order(view: View, operator: Operator) -> bool:
-    """Whether an operator that goes through its result in the order of memory meets `view` in that order too,
-    the same places of what is broadcast again and again."""
-    if operator.kind != POINTWISE:
-        return True
-    result = operator.writes[0]
-    new = len(result.size) - len(view.size)
-    if new < 0:
-        return False
-    axes = sorted(range(new, len(result.size)), key=lambda axis: -result.stride[axis])
-    met = [view.stride[axis - new] for axis in axes if result.size[axis] > 1 and view.size[axis - new] > 1]
-    strides = [stride for stride in met if stride]
-    return strides == sorted(strides, reverse=True)
-
-
-def _depend(loops: Sequence[Loop]) -> None:
-    """Which loops come before which: those that write what is read, and all that use what is overwritten."""
-    writers = {value: loop for loop in loops for value, _ in loop.stores}
-    readers: dict[Value, set[Loop]] = {}
-    for loop in loops:
-        for value, _ in loop.loads:
-            readers.setdefault(value, set()).add(loop)
-            if value in writers:
-                loop.after.add(writers[value])
-    for loop in loops:
-        for value, _ in loop.stores:
-            if before := value.before:
-                loop.after |= readers.get(before, set()) - {loop}
-                loop.after |= {writers[before]} if before in writers else set()
+    return _launches(_fused(inlined(operators, sizes, old, results)), sizes)
 
 
 def _fused(loops: Sequence[Loop]) -> list[Kernel]:

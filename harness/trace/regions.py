@@ -16,7 +16,8 @@ from torch import Tensor
 
 from harness.trace import kernels
 from harness.trace.allocator import Block
-from harness.trace.fusion import LIBRARY, POINTWISE, REDUCTION, Launch, Operator, View, launches
+from harness.trace.fusion import Launch, launches
+from harness.trace.inlining import LIBRARY, POINTWISE, REDUCTION, Operator, View
 from harness.trace.replay import Event, Free, compiled_runs, patched
 from harness.trace.stage_costs import Work
 from harness.trace.tracker import Alloc

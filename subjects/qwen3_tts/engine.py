@@ -20,7 +20,7 @@ from harness.device import describe, resolve_dtype
 from harness.engine import LoadedEngine, loading, read_back
 from harness.graphs import Graphs
 from harness.memory import MemoryBudget
-from harness.nn.blocks import flash_serves
+from harness.nn.attend import flash_serves
 from harness.nn.islands import islands
 from harness.spans import Times, record
 from harness.stream import Stream

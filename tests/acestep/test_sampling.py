@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from acestep import GenerationConfig, GenerationParams
-from acestep.diffusion.stages import MicroBatch
+from acestep.diffusion.batches import MicroBatch
 from acestep.engine import Engine
 from acestep.text.metadata import Metadata
 

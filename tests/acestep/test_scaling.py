@@ -17,7 +17,7 @@ from acestep.weights.layout import DEFAULT_DIT, LMS, TEXT_ENCODER
 from harness import cards, spans
 from harness.accelerators import Accelerator
 from harness.errors import MissingPrerequisite
-from harness.nn.blocks import full
+from harness.nn.attend import full
 from harness.nn.qwen3 import BLOCK
 from harness.trace.calls import CallCost, predict_calls
 

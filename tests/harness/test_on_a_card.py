@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.nn.blocks import FlashBand, RMSNorm, causal, full, rotate, sliding
+from harness.nn.attend import FlashBand, causal, full, sliding
+from harness.nn.blocks import RMSNorm, rotate
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from harness.checkpoint import materialise, on_meta
-from harness.nn.blocks import Attention, Block, full, rope_table
+from harness.nn.attend import full
+from harness.nn.blocks import Attention, Block, rope_table
 from harness.nn.config import BlockConfig
 from harness.nn.packed import Packed, unpack
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.nn.blocks import Attend, Band, sliding
+from harness.nn.attend import Attend, Band, sliding
 from harness.parity import compare
 
 LIMIT = 1e-12

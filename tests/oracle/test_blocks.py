@@ -26,7 +26,8 @@ from oracles import (
 from torch import Tensor
 
 from harness.nn import blocks
-from harness.nn.blocks import Attend, Band, Block, RMSNorm, Rope, full, rope_table, rotate, sliding
+from harness.nn.attend import Attend, Band, full, sliding
+from harness.nn.blocks import Block, RMSNorm, Rope, rope_table, rotate
 from harness.nn.config import BlockConfig
 
 CONFIG = BlockConfig(

@@ -14,8 +14,8 @@ from places import ROOT
 
 from acestep import GenerationConfig, GenerationParams, cuts, length
 from acestep.diffusion import canvas
+from acestep.diffusion.batches import MicroBatch
 from acestep.diffusion.schedule import schedule
-from acestep.diffusion.stages import MicroBatch
 from acestep.engine import Engine
 from acestep.text import audio_codes, conditioning, metadata, prompts
 from acestep.text.metadata import Metadata

@@ -33,7 +33,8 @@ from acestep.diffusion.schedule import schedule
 from acestep.models import dit as dit_module
 from acestep.models.configs import DiTConfig
 from acestep.models.dit import Conditions, DiT, Modulation
-from harness.nn.blocks import full, rope_table, rotate
+from harness.nn.attend import full
+from harness.nn.blocks import rope_table, rotate
 
 WINDOW = 5
 CONFIG = DiTConfig(

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from acestep.lm.decode.kv_cache import KVState
 from harness.nn import qwen3
-from harness.nn.blocks import full, rope_table
+from harness.nn.attend import full
+from harness.nn.blocks import rope_table
 from harness.nn.config import Qwen3Config
 from harness.nn.qwen3 import Cache, Qwen3
 

@@ -14,13 +14,15 @@ import torch
 from allocations import Small
 from torch import Tensor
 
-from harness.nn.blocks import causal, full, rope_table
+from harness.nn.attend import causal, full
+from harness.nn.blocks import rope_table
 from harness.nn.packed import Packed
 from harness.nn.qwen3 import CachedAttention
-from harness.trace import fusion, regions
-from harness.trace.fusion import Kernel
+from harness.trace import fusion, inlining, regions
+from harness.trace.fusion import Kernel, Launch
 
-Loops = list[tuple[int, int]]  # of each kernel that is generated: points, and rows where it reduces
+# Of each kernel that is generated: points, rows where it reduces, bytes that it writes.
+Loops = list[tuple[int, int, int]]
 Graph = tuple[Callable[..., Any], tuple[Tensor, ...]]
 
 
@@ -85,7 +87,7 @@ def inductors(function: Callable[..., Any], *args: Any) -> Loops:
         for node in nodes:
             if isinstance(node, (FusedSchedulerNode, SchedulerNode)):
                 rows, length = map(int, node.group[1])
-                found.append((rows * length, rows if length > 1 else 0))
+                found.append((rows * length, rows if length > 1 else 0, int(node.get_write_buffer_sizes())))
         raise _Scheduled
 
     def schedule(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
@@ -103,14 +105,16 @@ def inductors(function: Callable[..., Any], *args: Any) -> Loops:
 
 def ours(function: Callable[..., Any], *args: Any) -> Loops:
     """By the rule, on the fake card that is entered."""
-    found: list[Kernel] = []
-    launches = regions.launches
+    found: list[tuple[Kernel, Launch]] = []
 
-    def note(*parts: Any) -> Any:
-        found.extend(fusion._fused(fusion._loops(*parts)))
-        return launches(*parts)
+    def note(*parts: Any) -> list[Launch]:
+        kernels = fusion._fused(inlining.inlined(*parts))
+        launches = fusion._launches(kernels, parts[1])
+        found.extend(zip(kernels, launches, strict=True))
+        return launches
 
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(regions, "launches", note)
         torch.compile(function)(*args)
-    return sorted(((kernel.points, kernel.rows) for kernel in found if not kernel.library), reverse=True)
+    loops = ((kernel, launch.work) for kernel, launch in found if not kernel.library)
+    return sorted(((kernel.points, kernel.rows, work.written_bytes) for kernel, work in loops), reverse=True)

@@ -11,7 +11,8 @@ from typing import Protocol
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.nn.blocks import Attend, Rope
+from harness.nn.attend import Attend
+from harness.nn.blocks import Rope
 from harness.nn.folded import Folded, Read
 from harness.tensor_files import Shape
 

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.nn.blocks import MLP, Attend, RMSNorm, Rope, add_scaled, rope_table, rotate, sliding
+from harness.nn.attend import Attend, sliding
+from harness.nn.blocks import MLP, RMSNorm, Rope, add_scaled, rope_table, rotate
 from harness.nn.folded import Folded, Read, wide
 from harness.nn.packed import Packed
 from harness.nn.snake import LOGS, Snake, unlogged

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from harness.nn.blocks import Attend, Rope, hide, masked, rope_table
+from harness.nn.attend import Attend, hide, masked
+from harness.nn.blocks import Rope, rope_table
 from subjects.qwen3_tts.models.causal import CausalConv
 from subjects.qwen3_tts.models.decoder import Decoder
 

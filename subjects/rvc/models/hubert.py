@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.nn.blocks import full
+from harness.nn.attend import full
 from subjects.rvc.config import HubertConfig
 from subjects.rvc.models.conv import BY_TAP, Conv
 

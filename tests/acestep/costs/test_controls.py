@@ -15,7 +15,7 @@ from torch import Tensor
 
 from acestep.diffusion import sampler as diffusion
 from acestep.models import dit
-from harness.nn.blocks import Biased, hide
+from harness.nn.attend import Biased, hide
 from harness.trace import predict as predicting
 from harness.trace.cost import Cost, StageCost
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from acestep import resolver
 from acestep.audio.inputs import AudioInputs
 from acestep.diffusion import sampler
+from acestep.diffusion.batches import Conditioned
 from acestep.diffusion.repaint import Repaint
-from acestep.diffusion.stages import Conditioned
 from acestep.engine import Engine
 from acestep.request import GenerationConfig, GenerationParams
 from acestep.text import audio_codes

@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_map_only
 
 from acestep.models.dit import Cross
 from harness.compiling import CACHE_VARIABLE, OPTIONS, unavailable
-from harness.nn.blocks import full, rope_table
+from harness.nn.attend import full
+from harness.nn.blocks import rope_table
 from harness.nn.qwen3 import CachedAttention
 
 CHANCE = 1.1  # of some hundred roundings

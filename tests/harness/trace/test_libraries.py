@@ -12,21 +12,11 @@ from torch import Tensor
 
 from harness import device
 from harness.checkpoint import materialise, on_meta
-from harness.nn.blocks import (
-    Band,
-    Biased,
-    Block,
-    RMSNorm,
-    add_scaled,
-    full,
-    hide,
-    masked,
-    rope_table,
-    rotate,
-    sliding,
-)
+from harness.nn.attend import Band, Biased, full, hide, masked, sliding
+from harness.nn.blocks import Block, RMSNorm, add_scaled, rope_table, rotate
 from harness.nn.config import BlockConfig
 from harness.nn.packed import unpack
+from harness.nn.snake import Snake
 from harness.trace.fake_card import FakeCard
 from harness.trace.libraries import CUDA
 from harness.trace.stage_costs import Work
@@ -78,6 +68,21 @@ def test_a_rotation_is_three_kernels() -> None:
         return rotate(make(BATCH, HEADS, LENGTH, SIZE), (make(LENGTH, SIZE), make(LENGTH, SIZE)))
 
     assert on(AMPERE, turn).launches == 3 < on(None, turn).launches
+
+
+def test_a_snake_is_four_kernels() -> None:
+    """A product, its sine and its square in one memory, and a sum: PyTorch has none that does more of it.
+    Compiled it is one, between its convolutions."""
+
+    def turn(make: Callable[..., Tensor]) -> Tensor:
+        snake = Snake(8)
+        for name in ("frequency", "gain"):
+            setattr(snake, name, torch.nn.Parameter(make(1, 8, 1), requires_grad=False))
+        return snake(make(1, 8, 500))
+
+    work = on(AMPERE, turn)
+    assert work.launches == 4
+    assert work.read_bytes + work.written_bytes == 2 * (9 * 8 * 500 + 2 * 8)
 
 
 def near(make: Callable[..., Tensor], dtype: torch.dtype = torch.bfloat16, ahead: bool = True) -> Tensor:

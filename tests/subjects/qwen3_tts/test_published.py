@@ -19,7 +19,7 @@ from places import ROOT
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.nn import blocks, qwen3
+from harness.nn import attend, blocks, qwen3
 from harness.parity import LIMITS, compare
 from subjects.qwen3_tts.models import decoder, speaker
 from subjects.qwen3_tts.sampling import GREEDY
@@ -119,7 +119,7 @@ def first_code(model: Language, monkeypatch: pytest.MonkeyPatch, **sampling: Any
 
 LANGUAGE_CONTROLS: dict[tuple[str, str], Damage] = {
     ("stack", "rope halves swapped"): rope_halves_swapped,
-    ("stack", "a mask as wide as the sequence"): lambda _, patch: patch.setattr(qwen3, "causal", blocks.full),
+    ("stack", "a mask as wide as the sequence"): lambda _, patch: patch.setattr(qwen3, "causal", attend.full),
     ("heads", "heads moved up"): heads_moved_up,
     ("heads", "a shifted codebook"): lambda model, _: shifted(
         model.predictor.model.codec_embedding.parts()[3].weight
