@@ -137,11 +137,16 @@ def quantize(layer: nn.Module, name: str) -> None:
     from harness.nn.scaled import hold_sums
 
     unpack(layer)
-    quantize_ = _torchao()[0]
+    quantize_ = quantizer()
     for linear in [module for module in layer.modules() if isinstance(module, nn.Linear)]:
         quantize_(linear, _config(name, linear.weight))
     if name in (INT8, W8A8):
         hold_sums(layer)
+
+
+def quantizer() -> Callable[[nn.Linear, Any], None]:
+    """What quantizes a linear in place, as a configuration of torchao's says."""
+    return _torchao()[0]
 
 
 def _config(name: str, weight: Tensor) -> Any:
