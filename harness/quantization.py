@@ -138,7 +138,7 @@ def quantize(layer: nn.Module, name: str) -> None:
     from harness.nn.scaled import hold_sums
 
     unpack(layer)
-    quantize_ = _torchao()[0]
+    quantize_ = quantizer()
     for linear in [module for module in layer.modules() if isinstance(module, nn.Linear)]:
         with _current(linear.weight.device):
             quantize_(linear, _config(name, linear.weight))
@@ -151,6 +151,11 @@ def _current(device: torch.device) -> AbstractContextManager[object]:
     import torch
 
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def quantizer() -> Callable[[nn.Linear, Any], None]:
+    """What quantizes a linear in place, as a configuration of torchao's says."""
+    return _torchao()[0]
 
 
 def _config(name: str, weight: Tensor) -> Any:

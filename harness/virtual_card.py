@@ -40,6 +40,7 @@ from harness.virtual_torch import Names, Operators, generators, introduce, wrapp
 MIB = 2**20
 READ_DEVICE = torch.Tensor.device.__get__
 COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default, torch.ops.aten.clone.default)
+NO_TENSORS = (str, UntypedStorage, int, float, torch.dtype, type(None))  # of most of what is asked
 STAY = object()  # of a move's target: there is no move
 
 
@@ -217,7 +218,7 @@ def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             yield value
-        elif isinstance(value, Iterable) and not isinstance(value, (str, UntypedStorage)):
+        elif not isinstance(value, NO_TENSORS) and isinstance(value, Iterable):
             yield from tensors(value)
 
 

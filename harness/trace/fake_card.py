@@ -144,13 +144,15 @@ class FakeCard(LinkedCard):
     def replay(self, trace: CachedTrace) -> Tensor:
         """Repeat the events of a call; its result."""
         taken = self.perform(trace.events)
-        number, size, stride, dtype = trace.output
-        output = torch.empty_strided(size, stride, dtype=dtype, device=META)
-        if number is None:
-            self.host(output.untyped_storage())
-        else:
-            self.hold(output.untyped_storage(), taken[number])
-        return output
+        parts = []
+        for number, size, stride, dtype in trace.outputs:
+            part = torch.empty_strided(size, stride, dtype=dtype, device=META)
+            if number is None:
+                self.host(part.untyped_storage())
+            else:
+                self.hold(part.untyped_storage(), taken[number])
+            parts.append(part)
+        return trace.result(parts)
 
     def perform(self, events: Sequence[Event]) -> dict[int, Block]:
         """Take, free and charge; what is left taken, by the number of its allocation."""

@@ -16,15 +16,18 @@ import torch
 import torch._dynamo.eval_frame
 from torch import Tensor, nn
 
+from harness import quantization
 from harness.quantization import scheme_of
 from harness.trace.allocator import Block
 from harness.trace.stage_costs import Work
 from harness.trace.tracker import Alloc
+from harness.virtual_card import plain
 
 if TYPE_CHECKING:
     from harness.trace.fake_card import FakeCard
 
 PLAIN = (Tensor, nn.Parameter)
+Quantize = Callable[[nn.Linear, Any], None]
 
 
 class Free(NamedTuple):
@@ -37,7 +40,7 @@ Event = Alloc | Free | Work
 
 
 class Output(NamedTuple):
-    """The tensor a call returns, in the `number`th allocation of its trace; None is host memory."""
+    """A plain tensor that a call returns, in the `number`th allocation of its trace; None is host memory."""
 
     number: int | None
     size: tuple[int, ...]
@@ -46,12 +49,14 @@ class Output(NamedTuple):
 
 
 class CachedTrace:
-    """The allocations, frees and work of one call, and the tensor it returned."""
+    """The allocations, frees and work of one call, and the tensor it returned: one of `outputs`, or a
+    quantized one that is made of them."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.output: Output
+        self.outputs: tuple[Output, ...] = ()
         self.repeatable = True
+        self._rebuild: Callable[[Sequence[Tensor]], Tensor] = lambda parts: parts[0]
         self._numbers: dict[int, int] = {}  # by the identity of a block
         self._taken = 0
 
@@ -72,14 +77,34 @@ class CachedTrace:
         if work.crosses:
             self.repeatable = False  # each time it is told which line waits
 
-    def end(self, result: Tensor, block: Block | None) -> None:
-        """Note the `result` of the call, in `block`. A tensor that was there before, or a part of one, cannot
-        be replayed.
+    def end(self, result: Tensor, block_of: Callable[[Tensor], Block | None]) -> None:
+        """Note the `result` of the call, whose memory is in blocks. A tensor that was there before, or a part
+        of one, cannot be replayed.
         """
-        number = None if block is None else self._numbers.pop(id(block), -1)
-        self.output = Output(number, tuple(result.shape), result.stride(), result.dtype)
+        parts = [*plain(result)]
+        self.outputs = tuple(self._output(part, block_of(part)) for part in parts)
+        if type(result) not in PLAIN:
+            self._rebuild = _rebuild(result)
         # Nothing else may be left behind.
-        self.repeatable &= number != -1 and result.storage_offset() == 0 and not self._numbers
+        self.repeatable &= not self._numbers and not any(part.storage_offset() for part in parts)
+
+    def _output(self, part: Tensor, block: Block | None) -> Output:
+        number = None if block is None else self._numbers.pop(id(block), -1)
+        self.repeatable &= number != -1
+        return Output(number, tuple(part.shape), part.stride(), part.dtype)
+
+    def result(self, parts: Sequence[Tensor]) -> Tensor:
+        """The tensor that is made of `parts`, one for each of `outputs`."""
+        return self._rebuild(parts)
+
+
+def _rebuild(tensor: Any) -> Callable[[Sequence[Tensor]], Tensor]:
+    """What makes a tensor like `tensor`, a quantized one, of the plain tensors of another."""
+    names, attributes = tensor.__tensor_flatten__()
+    kind, size, stride = type(tensor), tensor.shape, tensor.stride()
+    return lambda parts: kind.__tensor_unflatten__(
+        dict(zip(names, parts, strict=True)), attributes, size, stride
+    )
 
 
 def compiled_runs() -> bool:
@@ -99,6 +124,8 @@ class TraceCache:
     def __enter__(self) -> TraceCache:
         for kind in self._repeated:
             self._entered.enter_context(patched(kind, "forward", self._through(kind.forward)))
+        quantize = self._quantizing(quantization.quantizer)
+        self._entered.enter_context(patched(quantization, "quantizer", lambda: quantize))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -114,6 +141,22 @@ class TraceCache:
 
         return call
 
+    def _quantizing(self, quantizer: Callable[[], Quantize]) -> Quantize:
+        def call(linear: nn.Linear, config: Any) -> None:
+            def run() -> Tensor:
+                quantizer()(linear, config)
+                return linear.weight
+
+            weight = linear.weight  # what was there before goes when the call is over, traced or not
+            quantized = self._call(("quantize", repr(config)), linear, (), run)
+            if linear.weight is weight:
+                linear.weight = nn.Parameter(quantized, requires_grad=False)
+                linear.extra_repr = (
+                    linear.extra_repr
+                )  # as torchao's: it holds the linear, until both are collected
+
+        return call
+
     def knows(self, method: Any) -> bool:
         """Whether `method` is one of a module of the types that are cached."""
         return isinstance(getattr(method, "__self__", None), tuple(self._repeated))
@@ -123,12 +166,12 @@ class TraceCache:
         return self._call((method.__func__, type(method.__self__)), method.__self__, args, run)
 
     def _call(self, what: Any, module: nn.Module, args: tuple[Any, ...], run: Callable[[], Tensor]) -> Tensor:
-        weights = tuple(module.parameters()), tuple(module.buffers())
-        card = self._card.card_among((*weights, args)) or self._card
-        signature = tuple(_signatures(card, (args, *weights)))
-        compiled = compiled_runs() and tuple(
-            part._compiled_call_impl is not None for part in module.modules()
-        )
+        parts = tuple(module.modules())
+        weights = [tuple(part._parameters.values()) + tuple(part._buffers.values()) for part in parts]
+        with torch._C.DisableTorchFunction():  # what tensors are, without asking the mode of every property
+            card = self._card.card_among((*weights, args)) or self._card
+            signature = tuple(_signatures(card, (args, *weights)))
+        compiled = compiled_runs() and tuple(part._compiled_call_impl is not None for part in parts)
         key = (what, compiled, card.libraries, signature)
         trace = self.traces.get(key)
         if trace is not None and trace.repeatable:
@@ -139,7 +182,7 @@ class TraceCache:
             result = run()
         finally:
             card.tracker.listeners.remove(trace)
-        trace.end(result, card.block_of(result))
+        trace.end(result, card.block_of)
         self.traces[key] = trace
         return result
 

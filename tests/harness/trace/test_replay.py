@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from allocations import BASE, MIB, cost, setup, song
 
 from acestep.audio.tile_size import VAE_CHUNK
+from harness import quantization
 from harness.trace import predict as predicting
 from harness.trace.fake_card import FakeCard
 from harness.trace.replay import CachedTrace
@@ -93,6 +96,33 @@ def test_predictions_do_not_depend_on_those_before():
     first, other = cost().as_dict(), cost(setup(4)).as_dict()
     assert cost().as_dict() == first != other
     assert cost(setup(4)).as_dict() == other
+
+
+@pytest.mark.parametrize(
+    "schemes",
+    [
+        {"quantization": "w8a8_dynamic", "lm_quantization": "int8_weight_only"},
+        pytest.param({"quantization": "int8_weight_only", "gib": 6}, marks=pytest.mark.nightly),
+    ],
+    ids=str,
+)
+def test_each_kind_of_matrix_is_quantized_once(schemes, monkeypatch):
+    pytest.importorskip("torchao", reason="torchao is not installed")
+    quantized = Counter()
+    quantize = quantization.quantizer()
+
+    def counted(linear, config) -> None:
+        quantized[repr(config), tuple(linear.weight.shape)] += 1
+        quantize(linear, config)
+
+    monkeypatch.setattr(quantization, "quantizer", lambda: counted)
+    made = setup(lm="lm_quantization" in schemes, **schemes)
+    traced = cost(made, repeat=False).as_dict()
+    assert max(quantized.values()) > 1
+    quantized.clear()
+    assert cost(made).as_dict() == traced
+    assert set(quantized.values()) == {1}
+    assert cost(made).as_dict() == traced and set(quantized.values()) == {1}
 
 
 def test_layers_of_two_quantizations_are_two_kinds_of_layer():
