@@ -38,12 +38,14 @@ unexport PYTHONDONTWRITEBYTECODE
 bench: .stamps/bench
 	@$(BIN)/python -m scripts.asv_selection
 	@echo "Measuring the commit HEAD. Each cell appears in .asv/records/ when it is done."
-	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" 'HEAD^!' || failed=$$?; \
+	machine=$$($(BIN)/python -m scripts.machine) || exit; \
+	    $(BIN)/asv run -E checkout --machine "$$machine" 'HEAD^!' || failed=$$?; \
 	    ACESTEP_FITS_KEPT=1 $(BIN)/asv publish && $(BIN)/python -m scripts.summary && exit $${failed:-0}
 
 bench-micro: .stamps/bench
 	@$(BIN)/python -m scripts.asv_selection
-	$(BIN)/asv run -E checkout --machine "$$($(BIN)/python -m scripts.machine)" --bench '^micro\.' 'HEAD^!'
+	machine=$$($(BIN)/python -m scripts.machine) || exit; \
+	    $(BIN)/asv run -E checkout --machine "$$machine" --bench '^micro\.' 'HEAD^!'
 
 test: .stamps/test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -7,7 +7,7 @@ No torch import here.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from acestep.request import DescriptionParams, GenerationParams
@@ -93,6 +93,14 @@ def description_cuts(params: DescriptionParams, tokenizer: Callable[[], Tokenize
     }.items():
         if cut := _lm_cut(name, getattr(params, name), tokenizer, limit):
             yield cut
+
+
+def planned_cuts(planned: Iterable[Metadata], instruction: str, tokenizer: Tokenizer) -> Iterator[str]:
+    """A line for each caption of the language model that is not read whole."""
+    for metadata in planned:
+        caption = metadata.caption
+        if caption and (cut := caption_cut(caption, instruction, metadata, lambda: tokenizer)):
+            yield f"caption: the language model's has {cut.tokens} tokens; {cut.read} were read"
 
 
 def caption_cut(

@@ -9,7 +9,6 @@ they are timed: everything a request needs is loaded before its clock starts.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -19,7 +18,7 @@ from typing import Any
 
 import torch
 
-from acestep import components, placement, resolver
+from acestep import components, environment, placement, resolver
 from acestep.audio import writing
 from acestep.defaults import CHUNK_S
 from acestep.effective_plan import EffectivePlan
@@ -38,49 +37,33 @@ from acestep.weights.loading import Models
 from acestep.weights.sources import open_source
 from harness.accelerators import Accelerator
 from harness.compiling import Compiled
-from harness.device import (
-    VIRTUAL,
-    describe,
-    hold_precision,
-    keep_freed_memory,
-    resolve_device,
-    resolve_dtype,
-    return_freed_memory,
-    synchroniser,
-)
+from harness.device import resolve_dtype, synchroniser
+from harness.engine import LoadedEngine, loading
 from harness.errors import MissingPrerequisite
 from harness.memory import MemoryBudget, hold_to
-from harness.nn.islands import islands
-from harness.quantization import scheme
 from harness.records.telemetry import Telemetry, warnings
 from harness.residency import Residency
 from harness.spans import Times, record
 from harness.telemetry import CardSampler
 
 
-class Engine:
+class Engine(LoadedEngine[Models, Setup]):
     """Loaded models on one device. Make one with `Engine.load`; it serves any number of requests."""
+
+    choose = Setup.choose
 
     def __init__(
         self,
-        models: Models,
-        setup: Setup,
-        budget: MemoryBudget,
-        environment: Mapping[str, Any],
-        load_s: float,
+        *loaded: Any,
         planner: Planner | None = None,
         compiled: Compiled | None = None,
         beside: Mapping[torch.device, MemoryBudget] = MappingProxyType({}),
     ):
-        """`budget`: the memory of `models.device`; `beside`: of the devices that parts are on instead."""
-        self.models = models
-        self.setup = setup
+        """`loaded`: as of `LoadedEngine`; `beside`: the memory of the devices that parts are on instead."""
+        super().__init__(*loaded)
         self.planner = planner
-        self.budget = budget
-        self.budgets = {models.device: budget, **beside}
-        self._environment = environment
-        self.load_s = load_s
         self.compiled = compiled
+        self.budgets = {self.models.device: self.budget, **beside}
         self._sync = synchroniser(*self.budgets)
 
     @property
@@ -89,25 +72,7 @@ class Engine:
         read back from the weights, and the peak of each device since the last run began."""
         if not self.setup.placed:
             return self._environment
-        used_on = self.models.residency.used_on()
-        peaks = {f"peak_bytes_{device}": budget.peak_bytes() for device, budget in self.budgets.items()}
-        placed = ", ".join(f"{part}={device}" for part, device in used_on.items())
-        return {**self._environment, "placed": placed, **peaks}
-
-    @classmethod
-    def load(
-        cls,
-        source: str | Path | None = None,
-        *,
-        threads: int | None = None,
-        budget: MemoryBudget | None = None,
-        **choices: Any,
-    ) -> Engine:
-        """Load what every request needs; `choices` are those of `Setup.choose`, which says what they mean.
-
-        Raises UsageError, MissingPrerequisite or CheckpointError, each naming what and where.
-        """
-        return cls.from_setup(Setup.choose(source, **choices), threads=threads, budget=budget)
+        return {**self._environment, **environment.placed(self.models, self.budgets)}
 
     @classmethod
     def from_setup(
@@ -125,31 +90,25 @@ class Engine:
         need. Others follow when a request first needs them, before its clock starts. `weights`: the setup's
         source, where it is open already.
         """
-        start = time.perf_counter()
-        if threads:
-            torch.set_num_threads(threads)
-        device = resolve_device(setup.device)
-        placed = _placed(setup, device)
-        for place in (device, *placed.values()):
-            hold_precision(place)
-        if budget is None:  # nobody has seen to a cap
-            budget = _budget(setup.accelerator, device)
-        beside = {placed[each.part]: _budget(each.accelerator, placed[each.part]) for each in setup.placed}
-        return_freed_memory()  # while loading: of what passes through, nothing is needed again
-        weights = weights or open_source(setup.source)
-        models = _models(setup, device, weights, placed)
-        planner, compiled = None, _compiled(setup, models)
-        if setup.lm:
-            of_lm = compiled if components.LM in setup.compiled else None
-            backend = open_backend(setup.lm_backend, models, weights, setup.lm, setup.graphs, of_lm)
-            planner = Planner(backend, weights.tokenizer(setup.lm))
-        _load(models, planner, components.usual(bool(setup.lm)) if preload is None else preload)
-        keep_freed_memory(device)
-        if sync := synchroniser(device, *beside):
-            sync()
-        environment = _environment(setup, device, models, planner)
-        load_s = time.perf_counter() - start
-        return cls(models, setup, budget, environment, load_s, planner, compiled, beside)
+        names = placement.components_of(setup.placed, setup.device)
+        with loading(setup.device, names.values(), threads=threads) as loads:
+            device, places = loads.device, dict(zip(names, loads.beside, strict=True))
+            if budget is None:  # nobody has seen to a cap
+                budget = _budget(setup.accelerator, device)
+            beside = {
+                places[each.part]: _budget(each.accelerator, places[each.part]) for each in setup.placed
+            }
+            weights = weights or open_source(setup.source)
+            models = _models(setup, device, weights, places)
+            planner, compiled = None, _compiled(setup, models)
+            if setup.lm:
+                of_lm = compiled if components.LM in setup.compiled else None
+                backend = open_backend(setup.lm_backend, models, weights, setup.lm, setup.graphs, of_lm)
+                planner = Planner(backend, weights.tokenizer(setup.lm))
+            _load(models, planner, components.usual(bool(setup.lm)) if preload is None else preload)
+        described = environment.described(setup, models, planner)
+        loaded = models, setup, budget, described, loads.seconds
+        return cls(*loaded, planner=planner, compiled=compiled, beside=beside)
 
     def resolve(self, params: GenerationParams, config: GenerationConfig | None = None) -> EffectivePlan:
         """What a request would run here."""
@@ -168,10 +127,7 @@ class Engine:
         Raises MissingPrerequisite for a recording that cannot be read, BenchError when the result is not
         music (NaN, all zero).
         """
-        generation = self.generation(plan)
-        if save_dir is not None or components.VAE_ENCODER in plan.components:
-            writing.load_libraries(plan.config.audio_format)
-        self._reset_peaks()
+        generation = self._ready(plan, saves=save_dir is not None)
         sampler = CardSampler(str(self.models.device))
         with sampler, torch.inference_mode(), record(self._sync) as times:
             generated = generation.run(save_dir)
@@ -200,17 +156,19 @@ class Engine:
         `on_code(count)` is told of planned audio codes, with 1 first. What a stream cannot do is told
         (`resolver.streamed`). Raises UsageError for a `chunk_s` out of range; the stream raises as `run`.
         """
-        generation = self.generation(resolver.streamed(plan, chunk_s))
-        if components.VAE_ENCODER in plan.components:
-            writing.load_libraries(plan.config.audio_format)
-        self._reset_peaks()
+        generation = self._ready(resolver.streamed(plan, chunk_s))
         chunk_samples = round(chunk_s * self.models.sample_rate)
         finish = partial(self._result, generation.plan)
         return Stream(Run(generation, chunk_samples, self._sync, finish, on_code))
 
-    def _reset_peaks(self) -> None:
+    def _ready(self, plan: EffectivePlan, *, saves: bool = False) -> Generation:
+        """The stages of a plan, with the libraries that they need; peaks of memory begin here."""
+        generation = self.generation(plan)
+        if saves or components.VAE_ENCODER in plan.components:
+            writing.load_libraries(plan.config.audio_format)
         for budget in self.budgets.values():
             budget.reset_peak()
+        return generation
 
     def _result(
         self, plan: EffectivePlan, generated: Generated, times: Times, telemetry: Telemetry | None = None
@@ -219,14 +177,11 @@ class Engine:
         silence = (f"silent audio for seed {silent}",) if silent else ()
         throttled = warnings([telemetry]) if telemetry else ()
         return GenerationResult(
+            **self._measured(times),
             audios=generated.audios,
-            wall_s=times.wall_s,
-            stages_s=times.stages(),
-            details_s=times.details(),
             steps_s=tuple(times.samples("diffuse/step")),
             counts=generated.counts,
             plan=plan.as_dict(),
-            environment=self.environment,
             peak_memory_bytes=self.budget.peak_bytes(),
             fallbacks=generated.fallbacks,
             warnings=(*plan.warnings, *map(str, generated.fallbacks), *generated.cuts, *silence, *throttled),
@@ -259,13 +214,10 @@ class Engine:
             items = generation.lm()
             codes = None if items.codes is None else tuple(row.cpu() for row in items.codes)
         return PlanResult(
+            **self._measured(times),
             metadata=tuple(asdict(metadata) for metadata in items.metadata),
             codes=codes,
-            wall_s=times.wall_s,
-            stages_s=times.stages(),
-            details_s=times.details(),
             counts=items.counts,
-            environment=self.environment,
             warnings=(*plan.warnings, *map(str, items.fallbacks)),
         )
 
@@ -303,6 +255,7 @@ class Engine:
             description: Description = getattr(self.planner, mode)(params)
         metadata = description.metadata
         return DescriptionResult(
+            **self._measured(times),
             caption=metadata.caption or "",
             lyrics=description.lyrics,
             bpm=metadata.bpm,
@@ -313,11 +266,7 @@ class Engine:
             genres=metadata.genres or "",
             instrumental=description.instrumental,
             truncated=description.truncated,
-            wall_s=times.wall_s,
-            stages_s=times.stages(),
-            details_s=times.details(),
             counts=description.counts,
-            environment=self.environment,
             warnings=(*self.setup.warnings, *map(str, changes)),
         )
 
@@ -326,15 +275,7 @@ class Engine:
         before = len(self.models.loaded)
         _load(self.models, self.planner, names)
         if len(self.models.loaded) > before:
-            self._environment = {**self._environment, **_as_loaded(self.models)}
-
-
-def _placed(setup: Setup, device: torch.device) -> dict[str, torch.device]:
-    """Devices of the components that are not on `device`; beside what stands for a card its like."""
-    names = placement.components_of(setup.placed)
-    if device.type == VIRTUAL:
-        names = {part: name.replace("cuda", VIRTUAL) for part, name in names.items()}
-    return {part: resolve_device(name) for part, name in names.items()}
+            self._environment = {**self._environment, **environment.formats(self.models)}
 
 
 def _budget(card: Accelerator, device: torch.device) -> MemoryBudget:
@@ -345,7 +286,7 @@ def _budget(card: Accelerator, device: torch.device) -> MemoryBudget:
 
 
 def _models(
-    setup: Setup, device: torch.device, weights: Source, placed: Mapping[str, torch.device]
+    setup: Setup, device: torch.device, weights: Source, places: Mapping[str, torch.device]
 ) -> Models:
     """The models of a setup, none of them loaded."""
     return Models.open(
@@ -354,7 +295,7 @@ def _models(
         device,
         lambda stored: resolve_dtype(setup.dtype, device, stored),
         setup.lm if setup.lm_backend == "pt" else None,
-        Residency(device, components.COMPONENTS, setup.offloaded, placed),
+        Residency(device, components.COMPONENTS, setup.offloaded, places),
         setup.quantization,
         setup.lm_quantization,
     )
@@ -369,38 +310,6 @@ def _compiled(setup: Setup, models: Models) -> Compiled | None:
     if components.VAE in setup.compiled:
         compiled.layers([models.vae.decoder])
     return compiled
-
-
-def _environment(
-    setup: Setup, device: torch.device, models: Models, planner: Planner | None
-) -> dict[str, Any]:
-    """What the engine runs on and with, for records."""
-    staying = (f"{place.part} stays on {place.device}" for place in setup.placed)
-    return {
-        "device": str(device),
-        "device_name": describe(device),
-        "dtype": str(models.dtype).removeprefix("torch."),
-        "source": setup.source,
-        "source_origin": setup.source_origin,
-        "dit": setup.dit,
-        "lm": setup.lm,
-        "lm_backend": planner.backend.name if planner else None,
-        **_as_loaded(models),
-        "compile": setup.compile,
-        "graphs": setup.graphs,
-        "offload": "; ".join((components.describe(setup.offloaded, str(device)), *staying)),
-        "torch": str(torch.__version__),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _as_loaded(models: Models) -> dict[str, str | None]:
-    """The formats of weights that are not `dtype`, read back from those that are loaded."""
-    return {
-        "islands": ", ".join(islands(models.ace_step, models.dtype)) or None,
-        "quantization": scheme(models.ace_step.decoder.layers),
-        "lm_quantization": scheme(models.lm.layers) if models.lm else None,
-    }
 
 
 def _load(models: Models, planner: Planner | None, names: Sequence[str]) -> None:

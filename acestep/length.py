@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from acestep.defaults import DEFAULT_DURATION_S
@@ -80,13 +81,20 @@ def faded(params: GenerationParams, changes: Adjustments) -> GenerationParams:
     """`params` with no fade longer than the result, where its length is known."""
     if params.duration is None:
         return params
-    for name, seconds in long_fades(params, params.duration).items():
+    for name, seconds in _long_fades(params, params.duration).items():
         changes.note(name, seconds, params.duration, "is longer than the audio")
         params = replace(params, **{name: params.duration})
     return params
 
 
-def long_fades(params: GenerationParams, duration_s: float) -> dict[str, float]:
+def cut_fades(params: GenerationParams, shortest_s: float) -> Iterator[str]:
+    """A line for each fade that is longer than an item whose length the language model chose."""
+    if params.duration is None:  # else it is known, and told, since the request was resolved
+        for name, seconds in _long_fades(params, shortest_s).items():
+            yield f"{name}: {seconds:g} is longer than the audio; using {shortest_s:g}"
+
+
+def _long_fades(params: GenerationParams, duration_s: float) -> dict[str, float]:
     """The fades that are longer than `duration_s`, and their seconds."""
     fades = {name: getattr(params, name) for name in ("fade_in_duration", "fade_out_duration")}
     return {name: seconds for name, seconds in fades.items() if seconds > duration_s}

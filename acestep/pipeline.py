@@ -18,7 +18,7 @@ to one shape would only add work, and an item would come to depend on what it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,16 +26,17 @@ import torch
 from torch import Tensor
 
 from acestep import components
+from acestep.audio import waveform
 from acestep.audio.decode import Decoded
 from acestep.audio.decoding import Decoding
 from acestep.audio.inputs import AudioInputs, encode_inputs
 from acestep.audio.items import Items
-from acestep.cuts import caption_cut, user_metadata
+from acestep.cuts import planned_cuts, user_metadata
 from acestep.diffusion import canvas
 from acestep.diffusion.batches import Conditioned, Diffused, MicroBatch
 from acestep.diffusion.stages import Diffusion
 from acestep.effective_plan import EffectivePlan
-from acestep.length import long_fades
+from acestep.length import cut_fades
 from acestep.lm.decode.step import OnCode
 from acestep.lm.planner import Plan, Planner
 from acestep.result import Audio, Counts
@@ -124,6 +125,8 @@ class Generation:
         """The stages after the VAE. What is `streamed` has been heard, and stays as loud as it was."""
         batches = latents.batches
         audios = self.items.post(batches, decoded, latents.inputs, streamed=streamed)
+        for item in audios:
+            waveform.check_peak(item.peak, item.seed, self.models.dtype)
         audios = self.items.save(audios, save_dir)
         return Generated(
             audios=audios,
@@ -134,12 +137,17 @@ class Generation:
                 *self.diffusion.passes.captured.fallbacks,
                 *(fallback for part in decoded for fallback in part.fallbacks),
             ),
-            cuts=(
-                *self._planned_cuts(batches),
-                *self._cut_fades(batches),
-                *(_too_loud(audios) if streamed else ()),
-            ),
+            cuts=tuple(self._cuts(batches, audios, streamed)),
         )
+
+    def _cuts(self, batches: Sequence[MicroBatch], audios: Sequence[Audio], streamed: bool) -> Iterator[str]:
+        """A line for each thing that is known only now: it is of what the language model wrote."""
+        planned = (batch.metadata for batch in batches)
+        yield from planned_cuts(planned, self.plan.instruction, self.models.text_tokenizer)
+        shortest_s = min(batch.samples for batch in batches) / self.models.sample_rate
+        yield from cut_fades(self.params, shortest_s)
+        if streamed:
+            yield from _too_loud(audios)
 
     def intermediates(self) -> dict[str, Tensor]:
         """What the DiT and the VAE return for the first micro-batch, to be compared with another engine's.
@@ -263,26 +271,6 @@ class Generation:
             source = params.flow_edit_source_caption, params.flow_edit_source_lyrics
             prompts.append((plan.instruction, *source))
         return prompts
-
-    def _planned_cuts(self, batches: Sequence[MicroBatch]) -> tuple[str, ...]:
-        """A line for each caption of the language model that was not read whole."""
-        tokenizer, lines = self.models.text_tokenizer, []
-        for batch in batches:
-            caption, metadata = batch.metadata.caption, batch.metadata
-            cut = caption and caption_cut(caption, self.plan.instruction, metadata, lambda: tokenizer)
-            if cut:
-                lines.append(f"caption: the language model's has {cut.tokens} tokens; {cut.read} were read")
-        return tuple(lines)
-
-    def _cut_fades(self, batches: Sequence[MicroBatch]) -> tuple[str, ...]:
-        """A line for each fade that is longer than an item whose length the language model chose."""
-        if self.params.duration is not None:  # known, and told, since the request was resolved
-            return ()
-        shortest_s = min(batch.samples for batch in batches) / self.models.sample_rate
-        fades = long_fades(self.params, shortest_s)
-        return tuple(
-            f"{name}: {fades[name]:g} is longer than the audio; using {shortest_s:g}" for name in fades
-        )
 
     def vae_decode(self, diffused: Sequence[Diffused]) -> list[Decoded]:
         """Latents to waveforms. Raises BenchError for latents that are not music."""

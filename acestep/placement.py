@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from acestep import components
@@ -41,6 +41,23 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.part}={self.device}"
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """The engine's own device, of no part by name, and the parts that are elsewhere."""
+
+    own: Place
+    elsewhere: tuple[Place, ...]
+
+    def of(self, part: str) -> Place:
+        """Where a part is."""
+        return next((place for place in self.elsewhere if place.part == part), self.own)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What they are, each once: cuda, mps or cpu."""
+        return tuple(dict.fromkeys(place.accelerator.device for place in (self.own, *self.elsewhere)))
 
 
 def parse(text: str) -> dict[str, str]:
@@ -75,24 +92,21 @@ def name_of(device: str, what: str = "") -> str:
     return f"cuda:{int(match[2] or 0)}" if match[1] == "cuda" else match[1]
 
 
-def where(
-    device: str, text: str | None, accelerator: Accelerator | None, beside: Lookup | None
-) -> tuple[Accelerator, tuple[Place, ...], str]:
-    """The engine's card, the parts that a text has elsewhere, and the engine's device by its name.
+def where(device: str, text: str | None, accelerator: Accelerator | None, beside: Lookup | None) -> Devices:
+    """The engine's device, and the parts that a text has elsewhere.
 
     Where no device is named and all parts are on one, that is the engine's. `beside`: what the other cards
     are; by default those that are here, beside a simulated `accelerator` its like. Raises UsageError for what
     is no placement, MissingPrerequisite for a device that is not there.
     """
     devices = parse(text) if text else {}
-    card = accelerator or accelerators.detect(device)
-    own = card.device if device == AUTO else device
+    card, own = accelerators.of_run(device, accelerator)
     lookup = beside or (here if accelerator is None else partial(_alike, card))
     places = _placed(devices, name_of(own.replace(VIRTUAL, "cuda")), lookup)
     together = {*devices} == {*PARTS} and len({*devices.values()}) == 1
     if places and together and accelerator is None and device == AUTO:
-        return places[0].accelerator, (), places[0].device
-    return card, places, own
+        return Devices(replace(places[0], part=""), ())
+    return Devices(Place("", own, card), places)
 
 
 def _placed(devices: dict[str, str], own: str, lookup: Lookup) -> tuple[Place, ...]:
@@ -124,9 +138,10 @@ def _alike(card: Accelerator, device: str) -> Accelerator:
     return card if device.startswith(card.device) else here(device)
 
 
-def components_of(places: Iterable[Place]) -> dict[str, str]:
-    """The device of every component that has one of its own."""
-    devices = {place.part: place.device for place in places}
+def components_of(places: Iterable[Place], own: str = "") -> dict[str, str]:
+    """The device of every component that has one of its own; its like where `own` stands for a card."""
+    cards = VIRTUAL if own.startswith(VIRTUAL) else "cuda"
+    devices = {place.part: place.device.replace("cuda", cards) for place in places}
     return {
         name: devices[part] for name in components.COMPONENTS if (part := WITH.get(name, name)) in devices
     }

@@ -19,7 +19,7 @@ from acestep.text import audio_codes
 from harness.checks import one_of, path, sequence, shown, within
 from harness.declared import check, choice, number, switch, whole, words
 from harness.errors import UsageError
-from harness.subject import DEFAULT_PRESET
+from harness.subject import DEFAULT_PRESET, MAX_SEED
 
 LANGUAGES = (
     "ar az bg bn ca cs da de el en es fa fi fr he hi hr ht hu id is it ja ko la lt ms ne nl no pa pl pt "
@@ -45,7 +45,6 @@ CHUNK_MASK_MODES = ["auto", "explicit"]
 DCW_MODES = ["double", "low", "high", "pix"]
 DCW_WAVELETS = ["haar", "db2", "db4", "sym4", "sym8", "coif2"]
 PRESET_NAMES = ["fixed", "upstream", "guide"]
-MAX_SEED = 2**32 - 1
 MAX_BATCH = 64
 MAX_CAPTION_CHARS = 4_096
 MAX_LYRICS_CHARS = 16_384
@@ -291,12 +290,3 @@ class DescriptionParams:
 def drawn_seed() -> int:
     """A seed that nobody chose."""
     return random.randint(0, MAX_SEED)
-
-
-def item_seeds(seed: int, batch_size: int) -> tuple[int, ...]:
-    """One seed per batch item from a single one: consecutive, wrapping at 2³².
-
-    Raises UsageError when `seed` is not one.
-    """
-    within("seed", seed, 0, MAX_SEED, kind=int)
-    return tuple((seed + i) % (MAX_SEED + 1) for i in range(batch_size))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.adjustments import Fallback
+from harness.subject import Rates
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +104,7 @@ class DescriptionResult:
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationResult:
+class GenerationResult(Rates):
     """The result of a generation: audio, times by stage, and what really ran.
 
     `stages_s`: seconds per top-level stage plus `other`; they sum to `wall_s`. `details_s`: nested
@@ -124,8 +125,3 @@ class GenerationResult:
     fallbacks: tuple[Fallback, ...] = ()
     warnings: tuple[str, ...] = ()
     telemetry: Telemetry | None = None
-
-    @property
-    def rtf(self) -> float:
-        """Real-time factor: wall seconds per second of audio of one item; lower is better."""
-        return self.wall_s / self.counts.audio_s

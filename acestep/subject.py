@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from acestep import presets, resolver
 from acestep.defaults import DEFAULT_DURATION_S, DEFAULT_SEED
 from acestep.effective_plan import EffectivePlan
 from acestep.models.rates import FRAME_SAMPLES, SAMPLE_RATE
-from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.request import GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.tier_case import TierCases
-from harness.subject import DEFAULT_PRESET
+from harness.subject import DEFAULT_PRESET, Folder, item_seeds
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from acestep.engine import Engine
     from acestep.result import GenerationResult
-    from harness.memory import MemoryBudget
-    from harness.subject import Component
-    from harness.trace.fake_card import FakeCard
 
 PLANNING, DIFFUSION, DECODING = ("lm_prefill", "lm_decode"), ("diffuse",), ("vae_decode",)  # stages
 
@@ -35,9 +29,11 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True)
-class AceStep(TierCases):
+class AceStep(TierCases, Folder):
     """See `harness.subject.Subject`."""
 
+    package: ClassVar[str] = "acestep"
+    fake_engine: ClassVar[str] = "tracing.fake_engine"
     name: str = "acestep"
     stages: tuple[str, ...] = (
         *("load_audio", "vae_encode", "offload", "lm_prefill", "lm_decode", "text_encode", "condition"),
@@ -48,12 +44,9 @@ class AceStep(TierCases):
     )
     tokens: tuple[str, str] | None = ("lm_decode_tokens", "lm_decode")
 
-    def setup(self, **choices: Any) -> Setup:
-        return Setup.choose(**choices)
-
     def request(
         self,
-        duration_s: float = DEFAULT_DURATION_S,
+        duration_s: float | None = DEFAULT_DURATION_S,
         batch_size: int | None = None,
         seed: int = DEFAULT_SEED,
         preset: str = DEFAULT_PRESET,
@@ -68,26 +61,11 @@ class AceStep(TierCases):
     def resolve(self, request: Request, setup: Setup) -> EffectivePlan:
         return resolver.resolve(*request, setup)
 
-    def load(self, setup: Setup, *, budget: MemoryBudget | None = None) -> Engine:
-        from acestep.engine import Engine
-
-        return Engine.from_setup(setup, budget=budget)
-
-    def load_fake(self, setup: Setup, card: FakeCard, budget: MemoryBudget) -> Engine:
-        from acestep.tracing import fake_engine
-
-        return fake_engine.load(setup, card, budget)
-
     def stand_ins(self, setup: Setup) -> dict[str, Any]:
         return {
             "lm_backend": "pt" if setup.lm else None,
             "compiled": "fusion by rule" if setup.compile else None,
         }
-
-    def repeated(self) -> tuple[type[nn.Module], ...]:
-        from acestep.tracing.fake_engine import REPEATED
-
-        return REPEATED
 
     def check(self, result: GenerationResult, plan: EffectivePlan) -> str | None:
         """Count, length to a latent frame, finite, audible."""
@@ -103,11 +81,6 @@ class AceStep(TierCases):
             if audio.silent:
                 return f"item {index} is silent"
         return None
-
-    def components(self, source: str) -> dict[str, Component]:
-        from acestep.networks import components
-
-        return components(source)
 
 
 SUBJECT = AceStep()

@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any
 
 from acestep import gpu_config, placement, resolver, tier_options, tier_patch
+from acestep.choices import without_xl
 from acestep.effective_plan import EffectivePlan
 from acestep.gpu_config import GUIDE, GPUConfig
 from acestep.lm.backends.registry import AUTO, BACKENDS
 from acestep.presets import FIXED, PRESETS
 from acestep.request import GenerationConfig, GenerationParams
-from acestep.setup import NONE, Setup, without_xl
+from acestep.setup import NONE, Setup
 from acestep.tier_options import DIT, DTYPE, LM, LM_QUANTIZATION, PLACE, POLICY, QUANTIZATION, REQUEST
 from acestep.weights.layout import LM_PREFIX, LM_SIZES
 from acestep.weights.sources import choose_dit, choose_source, dit_config
@@ -109,10 +110,10 @@ class TierCases:
             runs[REQUEST] = [asdict(part) for part in self.case_request(case)]
         return runs
 
-    def patch(self, found: Sequence[Supported]) -> str:
+    def patch(self, supported: Sequence[Supported]) -> str:
         """Of one policy, with each DiT that was asked for; what holds of XL is the XL column's alone."""
-        changes = [(of, _is_xl(of.source, of.choices)) for of in found]
-        return tier_patch.patch(_policy(found[0].choices), changes)
+        changes = [(of, _is_xl(of.source, of.choices)) for of in supported]
+        return tier_patch.patch(_policy(supported[0].choices), changes)
 
     def case_notes(self, record: Any) -> tuple[str, ...]:
         backend = record.environment.get("lm_backend") or record.lm_backend

@@ -14,7 +14,7 @@ from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.gpu_config import GUIDE, POLICIES
 from acestep.length import painted_s
 from acestep.presets import FIXED, PRESETS
-from acestep.request import LONGEST_S, GenerationConfig, GenerationParams, item_seeds
+from acestep.request import LONGEST_S, GenerationConfig, GenerationParams
 from acestep.setup import AUTO, NONE
 from acestep.tasks import TASKS
 from acestep.text import audio_codes
@@ -25,6 +25,7 @@ from harness.adjustments import Adjustments
 from harness.console import named
 from harness.flags import number
 from harness.quantization import LM_QUANTIZATIONS, QUANTIZATIONS
+from harness.subject import item_seeds
 from harness.tiers import STEPS, Case, Choices, Option, Usual
 
 if TYPE_CHECKING:

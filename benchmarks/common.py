@@ -4,13 +4,13 @@ asv runs each parameter combination in a process of its own. Loading a model in 
 than what is measured, so the first class to need numbers has `worker/measure.py` measure every cell in one
 child that loads the model once, and asv hands the records to all classes. A benchmark names its cell and
 picks a number out of the record. Returning the samples, not their mean, gets asv's full statistics.
+What several classes read of their records is in `_figures.py`.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import product
 from json import dumps
 from typing import Any
@@ -31,19 +31,33 @@ def tracks(unit: str, *, less_is_better: bool = True) -> Callable:
     return mark
 
 
+def one_worker(setup_cache: Callable) -> Callable:
+    """Give a `setup_cache` its time. asv knows it by its line: classes that inherit one share a worker."""
+    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
+    return setup_cache
+
+
 class Suite:
-    """Base of the timed classes. A subclass says which cell a parameter combination is."""
+    """Base of all classes. A combination of parameters is the cell of a `kind` that has them, where a class
+    does not say otherwise."""
 
     timeout = 60
     job: tuple[str, ...] = ("timing",)  # of `worker/measure.py`: a kind, and its arguments
+    kind: str  # of cells
+    subject: str | None = None  # None: the first, which cells do not name
+    params: tuple[tuple, ...]
+    param_names: tuple[str, ...]
 
+    @one_worker
     def setup_cache(self) -> dict[str, dict]:
         return measure(*self.job)
 
-    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
-
     def cell(self, *params) -> Cell:
-        raise NotImplementedError("a benchmark class says which cell its parameters mean")
+        return cell(self.kind, subject=self.subject, **dict(zip(self.param_names, params, strict=True)))
+
+    def is_measured(self, params: tuple, planned: Collection[Cell], sources: Iterable[str]) -> bool:
+        """Whether a combination's cell is measured: one that is `planned` with weights from `sources`."""
+        return self.cell(*params) in planned
 
     def setup(self, records: dict[str, dict], *params) -> None:
         """Find the record. NotImplementedError is asv's n/a; any other error is a failed cell."""
@@ -61,22 +75,13 @@ class Suite:
         """`value` of every timed run to six digits, in the form asv's own timings have."""
         return {"samples": [float(f"{value(run):.6g}") for run in self.record["runs"]], "number": 1}
 
+    def wall(self) -> dict:
+        """Seconds of every timed run."""
+        return self.samples(lambda run: run["wall_s"])
+
     def stage(self, name: str) -> dict:
         """Seconds of one stage in every timed run."""
         return self.samples(lambda run: run["stages_s"][name])
-
-
-class _Stages(Suite):
-    """Base of the classes whose first parameter is a stage. A stage that does not run is n/a."""
-
-    def setup(self, records: dict[str, dict], stage: str, *params) -> None:
-        super().setup(records, stage, *params)
-        if stage not in self.record["runs"][0]["stages_s"]:
-            raise NotImplementedError(f"{stage} does not run in {self.record['cell']}")
-
-    @tracks("seconds")
-    def track_stage(self, _, stage, *__):
-        return self.stage(stage)
 
 
 def of_the_run() -> dict[str, Any]:
@@ -90,28 +95,26 @@ class SubjectSuite(Suite):
     """Base of a class that measures a subject by its name: requests of it, or its networks by themselves.
 
     The parameters are fields of a request, or `component` and `size`. A class says which `subject`, the
-    `choices` of its setup, and calls `measured` in a `setup_cache` of its own, which asv knows classes by.
-    Those that inherit it share a worker, and have the same choices.
+    `choices` of its setup, and has a `setup_cache` of its own. Those that inherit it share a worker, and have
+    the same choices.
     """
 
-    subject: str
     kind = "request"  # or component, streamed, footprint, scaling, parity, accuracy, cold
     choices: Mapping[str, Any] = {}  # of the setup
     tiny: Mapping[str, tuple] = {}  # all that tiny weights run of an axis, unless the filter names it
-    params: tuple[tuple, ...]
-    param_names: tuple[str, ...]
-
-    def cell(self, *params):
-        return cell(self.kind, subject=self.subject, **dict(zip(self.param_names, params, strict=True)))
 
     def leaves(self, source: str, *params) -> bool:
         """Whether a combination is measured with weights from `source`."""
-        axes = of_subject(self.subject, dict(zip(self.param_names, self.params, strict=True)))
+        axes = of_subject(str(self.subject), dict(zip(self.param_names, self.params, strict=True)))
         for (name, values), value in zip(axes.items(), params, strict=True):
             short = name in self.tiny and source == TINY and f"{self.subject}.{name}" not in chosen()
             if value not in values or (short and value not in self.tiny[name]):
                 return False
         return True
+
+    def is_measured(self, params: tuple, planned: Collection[Cell], sources: Iterable[str]) -> bool:
+        """The matrix has no cells of it: a class leaves its own."""
+        return any(self.leaves(source, *params) for source in sources)
 
     @property
     def job(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -125,11 +128,7 @@ class SubjectSuite(Suite):
             if suite.leaves(source, *params)
         ]
         named = [(cell.kind, dict(cell.params)) for cell in selected(dict.fromkeys(cells))]
-        return "subject", self.subject, dumps(dict(self.choices)), dumps(named)
-
-    def measured(self) -> dict[str, dict]:
-        """Records of every combination of the parameters."""
-        return measure(*self.job)
+        return "subject", str(self.subject), dumps(dict(self.choices)), dumps(named)
 
 
 class RunSuite(SubjectSuite):
@@ -138,18 +137,3 @@ class RunSuite(SubjectSuite):
     @property
     def choices(self) -> Mapping[str, Any]:  # type: ignore[override]
         return of_the_run()
-
-
-class _StagePeaks(RunSuite):
-    """Base of the classes of the peak while a stage ran: of the process on a CPU, of what is allocated on a
-    card. In a process where nothing is timed; one that is below the weights has failed."""
-
-    kind = "footprint"
-    param_names = ("stage", "duration_s")
-
-    def cell(self, stage, duration_s):
-        return cell(self.kind, subject=self.subject, duration_s=duration_s)
-
-    @tracks("bytes")
-    def track_peak(self, _, stage, __):
-        return self.record["peaks_bytes"].get(stage, math.nan)

@@ -7,6 +7,7 @@ part of each series' version: another one may run other kernels, and starts the 
 import math
 from importlib.metadata import version
 
+from ._figures import _CardPeak, _Part
 from ._matrix import (
     COST_BATCHES,
     COST_DITS,
@@ -24,7 +25,7 @@ from ._matrix import (
     predicted_cells,
 )
 from ._records import predict
-from .common import SETUP_CACHE_TIMEOUT_S, Suite, tracks
+from .common import Suite, one_worker, tracks
 
 OUT_OF_MEMORY = 20  # as of a capped process (tiersim.protocol)
 TORCH = version("torch").partition("+")[0]
@@ -33,22 +34,15 @@ TORCH = version("torch").partition("+")[0]
 class _Predicted(Suite):
     """Base of the classes that read one run's predictions."""
 
+    @one_worker
     def setup_cache(self):
         return predict({cell.name for cell in predicted_cells()}, TORCH)
 
-    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
 
+class _Cost(_Part, _Predicted):
+    """Work of one stage."""
 
-class TrackCost(_Predicted):
-    """Work of one stage of a planned generation, 8 steps. `variant`: of the DiT; base is guided. `mode`: if
-    steps are recorded, and regions compiled."""
-
-    version = f"3, torch {TORCH}"
-    params = (COST_STAGES, COST_DURATIONS_S, COST_BATCHES, tuple(COST_DITS), COST_MODES)
-    param_names = ("stage", "duration_s", "batch", "variant", "mode")
-
-    def cell(self, stage, duration_s, batch, variant, mode):
-        return cell("cost", variant=variant, duration_s=duration_s, batch=batch, mode=mode)
+    kind = "cost"
 
     def setup(self, records, stage, *params):
         super().setup(records, stage, *params)
@@ -79,20 +73,25 @@ class TrackCost(_Predicted):
         return self.work["syncs"]
 
 
-class TrackPredictedPeak(_Predicted):
+class TrackCost(_Cost):
+    """Work of one stage of a planned generation, 8 steps. `variant`: of the DiT; base is guided. `mode`: if
+    steps are recorded, and regions compiled."""
+
+    version = f"3, torch {TORCH}"
+    params = (COST_STAGES, COST_DURATIONS_S, COST_BATCHES, tuple(COST_DITS), COST_MODES)
+    param_names = ("stage", "duration_s", "batch", "variant", "mode")
+
+    def cell(self, stage, duration_s, batch, variant, mode):
+        return cell("cost", variant=variant, duration_s=duration_s, batch=batch, mode=mode)
+
+
+class TrackPredictedPeak(_CardPeak, _Predicted):
     """What a card of `tier_gb` would have to hold, allocator's rounding and context included."""
 
     version = f"2, torch {TORCH}"
+    kind = "predicted"
     params = (TIERS_GB, VARIANTS)
     param_names = ("tier_gb", "variant")
-
-    def cell(self, tier_gb, variant):
-        return cell("predicted", tier_gb=tier_gb, variant=variant)
-
-    @tracks("bytes")
-    def track_peak(self, *_):
-        """n/a where it does not fit, or is not tried."""
-        return self.record["peak_bytes"] if self.record["status"] == "ok" else math.nan
 
     @tracks("exit code")
     def track_status(self, *_):
@@ -111,16 +110,13 @@ class TrackPredictedPeakXL(TrackPredictedPeak):
         return cell("predicted", tier_gb=tier_gb, variant=VARIANTS[0], dit=DITS[1])
 
 
-class TrackCostSpeech(TrackCost):
+class TrackCostSpeech(_Cost):
     """Work of one stage of three frames of Qwen3-TTS, prompt and prefill included."""
 
     version = f"1, torch {TORCH}"
     subject = "qwen3_tts"
     params = (SPEECH_STAGES, QWEN3_TTS["model"], COST_MODES[:2])
     param_names = ("stage", "model", "mode")
-
-    def cell(self, stage, model, mode):
-        return cell("cost", subject=self.subject, model=model, mode=mode)
 
     @tracks("launches")
     def track_frame_launches(self, _, stage, *__):
@@ -137,20 +133,14 @@ class TrackPredictedPeakSpeech(TrackPredictedPeak):
     params = (QWEN3_TTS["tier_gb"], QWEN3_TTS["model"])
     param_names = ("tier_gb", "model")
 
-    def cell(self, tier_gb, model):
-        return cell("predicted", subject=self.subject, tier_gb=tier_gb, model=model)
 
-
-class TrackCostRVC(TrackCost):
+class TrackCostRVC(_Cost):
     """Work of one stage of RVC's conversion of half a minute."""
 
     version = f"1, torch {TORCH}"
     subject = "rvc"
     params = (RVC_STAGES[1:-1], RVC["model"])  # those that reach the card
     param_names = ("stage", "model")
-
-    def cell(self, stage, model):
-        return cell("cost", subject=self.subject, model=model)
 
 
 class TrackPredictedPeakRVC(TrackPredictedPeak):
@@ -160,6 +150,3 @@ class TrackPredictedPeakRVC(TrackPredictedPeak):
     subject = "rvc"
     params = (RVC["tier_gb"], RVC["model"])
     param_names = ("tier_gb", "model")
-
-    def cell(self, tier_gb, model):
-        return cell("predicted", subject=self.subject, tier_gb=tier_gb, model=model)

@@ -1,10 +1,10 @@
 """Diffusion: the DiT over all steps, the larger part of a generation on most devices."""
 
+from ._figures import _Diffusion
 from ._matrix import BATCHES, DURATIONS_S, QUANTIZATIONS, SHORTEST_S, STEPS, cell, engine
-from .common import Suite, tracks
 
 
-class TimeDiT(Suite):
+class TimeDiT(_Diffusion):
     """Noise to latents, without the planner; quantized, one item of the shortest."""
 
     version = "2"
@@ -15,12 +15,8 @@ class TimeDiT(Suite):
         size = {"duration_s": duration_s, "batch": batch, "thinking": False, "steps": steps}
         return cell("generate", **size, engine=engine(quantization=quantization))
 
-    @tracks("seconds")
-    def track_diffuse(self, *_):
-        return self.stage("diffuse")
 
-
-class TimeCompiledDiT(Suite):
+class TimeCompiledDiT(_Diffusion):
     """The same compiled, which is before its time starts. Where the tier compiles, or where asked for."""
 
     version = "1"
@@ -30,7 +26,3 @@ class TimeCompiledDiT(Suite):
     def cell(self, duration_s, quantization):
         size = {"duration_s": duration_s, "batch": BATCHES[0], "thinking": False, "steps": STEPS[0]}
         return cell("generate", **size, engine=engine(quantization=quantization, compile=True))
-
-    @tracks("seconds")
-    def track_diffuse(self, *_):
-        return self.stage("diffuse")

@@ -4,8 +4,9 @@ Prefill and decode are two regimes: prefill multiplies many tokens at once and i
 decode is one token per pass and bound by memory traffic. One throughput over both says nothing.
 """
 
+from ._figures import _Stages, _Wall
 from ._matrix import BACKENDS, BATCHES, DURATIONS_S, LM_STAGES, TEXT_MODES, THINKING, cell, engine
-from .common import Suite, _Stages, tracks
+from .common import Suite, tracks
 
 
 class TimeLMPlanning(Suite):
@@ -22,7 +23,7 @@ class TimeLMPlanning(Suite):
 
     @tracks("seconds")
     def track_plan(self, *_):
-        return self.samples(lambda run: run["wall_s"])
+        return self.wall()
 
 
 class _Throughput(Suite):
@@ -65,27 +66,19 @@ class TrackTokensPerSec(_Throughput):
         return cell("plan", **size, engine=engine(backend=backend))
 
 
-class TimeTextMode(_Throughput):
+class TimeTextMode(_Throughput, _Wall):
     """Understand, create and format: wall time, and throughput of a text without guidance."""
 
     version = "1"
+    kind = "text"
     params = (TEXT_MODES,)
     param_names = ("mode",)
-
-    def cell(self, mode):
-        return cell("text", mode=mode)
-
-    @tracks("seconds")
-    def track_wall(self, *_):
-        return self.samples(lambda run: run["wall_s"])
 
 
 class TrackTextStages(_Stages):
     """Each stage of a text mode; they add up to its wall time."""
 
     version = "1"
+    kind = "text"
     params = (LM_STAGES, TEXT_MODES)
     param_names = ("stage", "mode")
-
-    def cell(self, stage, mode):
-        return cell("text", mode=mode)

@@ -2,9 +2,9 @@
 
 import math
 
+from ._figures import _CardPeak
 from ._matrix import DITS, TIERS_GB, VARIANTS, WITH_LM, cell
-from ._records import measure
-from .common import SETUP_CACHE_TIMEOUT_S, Suite, tracks
+from .common import Suite, one_worker, tracks
 
 XL = DITS[1]
 
@@ -12,26 +12,20 @@ XL = DITS[1]
 class _Tiers(Suite):
     """Base of the classes that read the capped processes of one run."""
 
+    job = ("memory",)
+
+    @one_worker
     def setup_cache(self):
-        return measure("memory")
-
-    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
+        return super().setup_cache()
 
 
-class PeakMemTier(_Tiers):
+class PeakMemTier(_CardPeak, _Tiers):
     """What a card of `tier_gb` would have to hold. Out of memory is a result, not a failure."""
 
     version = "3"
+    kind = "memory"
     params = (TIERS_GB, WITH_LM)
     param_names = ("tier_gb", "lm")
-
-    def cell(self, tier_gb, lm):
-        return cell("memory", tier_gb=tier_gb, lm=lm)
-
-    @tracks("bytes")
-    def track_peak(self, *_):
-        """Bytes that count against the tier; n/a unless the generation succeeded."""
-        return self.record["peak_bytes"] if self.record["status"] == "ok" else math.nan
 
     @tracks("exit code")
     def track_status(self, *_):
@@ -61,11 +55,9 @@ class TrackTierBoundary(_Tiers):
     """
 
     version = "2"
+    kind = "boundary"
     params = (VARIANTS[1:], WITH_LM)
     param_names = ("variant", "lm")
-
-    def cell(self, variant, lm):
-        return cell("boundary", variant=variant, lm=lm)
 
     @tracks("GB")
     def track_minimum(self, *_):

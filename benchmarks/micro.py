@@ -8,27 +8,21 @@ that.
 
 import math
 
-from ._matrix import MICRO, cell
-from ._records import measure
-from .common import SETUP_CACHE_TIMEOUT_S, Suite, tracks
+from ._matrix import MICRO
+from .common import Suite, one_worker, tracks
 
 
 class _Micro(Suite):
     """Base of the classes that read one run's calls. A subclass says which `kind` of cell it reads."""
 
-    kind: str
     job = ("micro",)
 
     def __init_subclass__(cls, kind):
         cls.kind, cls.params, cls.param_names = kind, tuple(MICRO[kind].values()), tuple(MICRO[kind])
 
+    @one_worker
     def setup_cache(self):
-        return measure(*self.job)
-
-    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
-
-    def cell(self, *params):
-        return cell(self.kind, **dict(zip(self.param_names, params, strict=True)))
+        return super().setup_cache()
 
     def call(self, name):
         """Microseconds of one call in every timed run; n/a where it is not made in this cell."""

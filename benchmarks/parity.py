@@ -4,13 +4,12 @@ Weights, noise and random draws are the same on both sides, so two runs of a com
 One over the limit of its output fails its cell (`_parity.py`). Every number shrinks when it gets better.
 """
 
-import math
-
+from ._figures import _Distance
 from ._matrix import BACKENDS, COMPILE, DIT_OUTPUTS, QUANTIZATIONS, TOKENS, cell, engine
 from .common import Suite, tracks
 
 
-class TrackParity(Suite):
+class TrackParity(_Distance):
     """What the DiT makes, quantized or compiled, against eager PyTorch, of which `none` is a second run."""
 
     version = "1"
@@ -20,20 +19,6 @@ class TrackParity(Suite):
     def cell(self, output, quantization, compile):
         name = engine(quantization=quantization, compile=compile)
         return cell("parity", output=output, engine=name)
-
-    @tracks("relative RMS")
-    def track_relative_rms(self, *_):
-        return self.record["parity"]["relative_rms"]
-
-    @tracks("max abs")
-    def track_max_abs(self, *_):
-        return self.record["parity"]["max_abs"]
-
-    @tracks("dB")
-    def track_nmse(self, *_):
-        """The signal-to-noise ratio with its sign turned. n/a where there is no noise."""
-        snr_db = self.record["parity"]["snr_db"]
-        return math.nan if snr_db is None else -snr_db
 
 
 class TrackTokenParity(Suite):

@@ -5,10 +5,9 @@ code predictor the other fifteen. What it costs on a card that is not here is in
 speaker encoder in `micro.py`.
 """
 
-import math
-
+from ._figures import _Call, _Heard, _Rtf, _StagePeaks, _Stages
 from ._matrix import QWEN3_TTS, SPEECH_STAGES, cell
-from .common import SETUP_CACHE_TIMEOUT_S, RunSuite, _StagePeaks, _Stages, tracks
+from .common import RunSuite, one_worker, tracks
 
 DURATIONS_S, BATCHES, CHUNKS = (QWEN3_TTS[name] for name in ("duration_s", "batch_size", "chunk_frames"))
 SHORT = {"duration_s": DURATIONS_S[:1]}
@@ -18,7 +17,7 @@ SIZES = {"talker": (1, 32), "code_predictor": (1,), "decoder": (4, 63), "speaker
 
 
 def _seconds(run: dict, stages: tuple[str, ...]) -> float:
-    """Of stages of a streamed run, before its first piece."""
+    """Of stages of a streamed run, before its first chunk."""
     return sum(run["first_chunk_s"].get(stage, 0.0) for stage in stages)
 
 
@@ -28,28 +27,17 @@ class _Speech(RunSuite):
     subject = "qwen3_tts"
     tiny = SHORT
 
+    @one_worker
     def setup_cache(self):
-        return self.measured()
-
-    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
+        return super().setup_cache()
 
 
-class TimeSpeech(_Speech):
+class TimeSpeech(_Rtf, _Speech):
     """Text to files."""
 
     version = "1"
     params = (DURATIONS_S, BATCHES)
     param_names = ("duration_s", "batch_size")
-
-    @tracks("seconds")
-    def track_wall(self, *_):
-        return self.samples(lambda run: run["wall_s"])
-
-    @tracks("wall s per s of audio")
-    def track_rtf(self, *_):
-        """Real-time factor of one item."""
-        audio_s = self.record["counts"]["audio_s"]
-        return self.samples(lambda run: run["wall_s"] / audio_s)
 
 
 class TrackSpeechStages(_Stages, _Speech):
@@ -88,33 +76,21 @@ class TrackSpeechTokens(_Speech):
         return self.samples(lambda run: 1e3 * sum(run["stages_s"][stage] for stage in FRAME) / frames)
 
 
-class TrackFirstSpeech(_Speech):
-    """One item, streamed in pieces of `chunk_frames`. A cell whose audio is not what is decoded at once, but
-    for rounding, has failed."""
+class TrackFirstSpeech(_Heard, _Speech):
+    """One item, streamed in chunks of `chunk_frames`."""
 
     version = "1"
     kind = "streamed"
     params = (DURATIONS_S, CHUNKS)
     param_names = ("duration_s", "chunk_frames")
 
-    def heard(self, name):
-        """A number of every timed run; n/a where there is none, as between pieces of a stream of one."""
-        if self.record["runs"][0][name] is None:
-            return math.nan
-        return self.samples(lambda run: run[name])
-
     def part(self, *stages):
-        """Seconds of stages before the first piece."""
+        """Seconds of stages before the first chunk."""
         return self.samples(lambda run: _seconds(run, stages))
 
     @tracks("seconds")
-    def track_first_audio(self, *_):
-        """From before the prompt to the first piece."""
-        return self.heard("first_audio_s")
-
-    @tracks("seconds")
     def track_first_prefill(self, *_):
-        """Of that: prompt and prefill."""
+        """Of the time to the first chunk: prompt and prefill."""
         return self.part(*PREFILL)
 
     @tracks("seconds")
@@ -132,31 +108,8 @@ class TrackFirstSpeech(_Speech):
         """Of that: recording graphs, where a card does, and what is in no stage."""
         return self.samples(lambda run: run["first_audio_s"] - _seconds(run, (*PREFILL, *FRAME, "decode")))
 
-    @tracks("seconds")
-    def track_gap_p50(self, *_):
-        """From one piece to the next, in the middle."""
-        return self.heard("gap_p50_s")
 
-    @tracks("seconds")
-    def track_gap_p95(self, *_):
-        return self.heard("gap_p95_s")
-
-    @tracks("seconds")
-    def track_gap_worst(self, *_):
-        return self.heard("gap_worst_s")
-
-    @tracks("underruns")
-    def track_underruns(self, *_):
-        """How often a player at 1x is silent."""
-        return self.heard("underruns")
-
-    @tracks("share of the peak")
-    def track_offline_error(self, *_):
-        """The largest difference of a sample from what is decoded at once."""
-        return self.record["offline_error"]
-
-
-class TimeSpeechNetwork(_Speech):
+class TimeSpeechNetwork(_Call, _Speech):
     """A network by itself, of a Base model: the talker steps by one row, or prefills; the code predictor
     makes a frame; the decoder a piece of 4 frames, or 5 s; the speaker encoder hears 2 s."""
 
@@ -169,10 +122,6 @@ class TimeSpeechNetwork(_Speech):
         component, size = params
         return size in SIZES[component] and super().leaves(source, *params)
 
-    @tracks("seconds")
-    def track_call(self, *_):
-        return self.samples(lambda run: run["wall_s"])
-
 
 class PeakMemSpeech(_StagePeaks):
     """The peak of memory while a stage ran."""
@@ -182,7 +131,6 @@ class PeakMemSpeech(_StagePeaks):
     tiny = SHORT
     params = (SPEECH_STAGES, DURATIONS_S)
 
+    @one_worker
     def setup_cache(self):
-        return self.measured()
-
-    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
+        return super().setup_cache()

@@ -4,11 +4,12 @@ The intervals of the growth, by bootstrap over the samples of all runs, are in t
 (`.asv/records/`) and in the table that `make bench` ends with; what asv shows is the growth of each run.
 """
 
-from ._matrix import SCALED, cell
-from .common import Suite, tracks
+from ._figures import _Growth
+from ._matrix import SCALED
+from .common import tracks
 
 
-class TrackScaling(Suite):
+class TrackScaling(_Growth):
     """seconds ~ length^exponent, and seconds = intercept + slope * length. Length is seconds of audio, of
     `text_encode` tokens. `mel` is n/a: ACE-Step hears waveforms through its VAE, and has none."""
 
@@ -16,19 +17,6 @@ class TrackScaling(Suite):
     params = (SCALED,)
     param_names = ("component",)
 
-    def cell(self, component):
-        return cell("scaling", component=component)
-
-    @tracks("log-log slope")
-    def track_exponent(self, *_):
-        """Below the true one where there is an intercept."""
-        return self.samples(lambda run: run["exponent"])
-
     @tracks("ms per s, or token")
     def track_slope(self, *_):
-        return self.samples(lambda run: 1e3 * run["slope"])
-
-    @tracks("ms")
-    def track_intercept(self, *_):
-        """What a call of no length would take."""
-        return self.samples(lambda run: 1e3 * run["intercept"])
+        return self.ms("slope")

@@ -99,6 +99,12 @@ def detect(device: str = "auto", environ: Mapping[str, str] = os.environ) -> Acc
     )
 
 
+def of_run(device: str, simulated: Accelerator | None) -> tuple[Accelerator, str]:
+    """The card of a run, `simulated` where one is, and the name of its device. Raises as `detect` does."""
+    card = simulated or detect(device)
+    return card, card.device if device == "auto" else device
+
+
 def every(environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, Accelerator]]:
     """The devices of this machine by their names, at their own sizes; the first is what auto takes."""
     for index in itertools.count():
@@ -140,6 +146,13 @@ def capability(index: int, environ: Mapping[str, str] = os.environ) -> tuple[int
     """Compute capability of CUDA device `index`, as the driver says; None without it."""
     with nvml.Card(nvml.name_of(index, environ)) as card:
         return card.capability
+
+
+def capability_of(card: Accelerator, device: str) -> tuple[int, int] | None:
+    """Compute capability of `card`, the CUDA `device`; None for one of another kind, and without a driver."""
+    if card.device != "cuda" or card.capability:
+        return card.capability
+    return capability(int(device.partition(":")[2] or 0))
 
 
 def _mps() -> Accelerator | None:

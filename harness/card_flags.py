@@ -1,4 +1,4 @@
-"""The card of a command that predicts, by its flags. No torch import here."""
+"""The flags of a subject's command that predicts, and the card that they name. No torch import here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from pathlib import Path
 
 from harness import cards, checks
 from harness.cards import Card
+from harness.commands import Add
 from harness.errors import UsageError
+from harness.flags import number, whole
+
+
+def declare(add: Add, duration_s: float) -> None:
+    """The card, the size of the request (`duration_s` where nobody says), and where the prediction goes."""
+    add("--card", metavar="NAME", help=f"one of --list-cards ({cards.DEFAULT})")
+    add("--device-json", type=Path, metavar="FILE", help="a card of one's own instead, as a JSON object")
+    add("--max-vram", type=number, metavar="GB", help="as if it had so much memory")
+    add("--list-cards", action="store_true", help="the cards there are")
+    add("--duration", dest="duration_s", type=number, default=duration_s, metavar="S", help="(%(default)s)")
+    add("--batch-size", type=whole, default=1, metavar="N", help="items (%(default)s)")
+    add("--json", type=Path, nargs="?", const=True, metavar="FILE", help="the prediction, or to a file")
 
 
 def chosen(name: str | None, file: Path | None, memory_gib: float | None) -> Card:

@@ -5,21 +5,43 @@ A folder is begun before torch is imported, which waits until tensors are drawn.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.checks import within
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import regular, replacing, write_whole
+from harness.subject import MAX_SEED
 from harness.tensor_files import Shape
+from harness.text import harmless
 
 if TYPE_CHECKING:
     from harness.random_weights import RandomWeights
 
 SAFETENSORS_NAMES = {"torch.float32": "F32", "torch.bfloat16": "BF16"}
+
+
+def run(options: argparse.Namespace, begin: Callable[[str, str, Path], None], weights: str) -> int:
+    """A subject's command that writes a folder; returns the exit code.
+
+    `begin`: begins it, of a source and a model. `weights`: the module of what is drawn, `Synthetic`, and of
+    what writes it, `write`. Raises UsageError for a folder that holds something else, MissingPrerequisite
+    where it cannot be written.
+    """
+    within("seed", options.seed, 0, MAX_SEED, kind=int)
+    with writing(options.folder):
+        begin(options.source, options.model, options.folder)
+        module = import_module(weights)
+        source = module.Synthetic(options.source, options.model, options.seed)
+        folder = module.write(source, options.folder)
+    print(harmless(str(folder)))
+    return 0
 
 
 def begin(configs: Mapping[Path, dict[str, Any]]) -> None:

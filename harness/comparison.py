@@ -10,7 +10,7 @@ is not significant, and is told so. No torch import here.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import NamedTuple, TypeVar
@@ -72,8 +72,8 @@ def ratio(first: Leg, second: Leg, *, seed: int = 0) -> Estimate:
         if ours != theirs
     ]
     if differing:
-        told = "; ".join(differing)
-        raise UnequalWork(f"{first.backend} over {second.backend}: no ratio of unequal work ({told})")
+        differences = "; ".join(differing)
+        raise UnequalWork(f"{first.backend} over {second.backend}: no ratio of unequal work ({differences})")
     return of_pairs(first.seconds, second.seconds, seed=seed)
 
 
@@ -91,21 +91,19 @@ def of_pairs(first: Sequence[float], second: Sequence[float], *, seed: int = 0) 
 
 def in_turn(
     first: Callable[[], Result], second: Callable[[], Result], pairs: int
-) -> list[tuple[Result, Result]]:
+) -> Iterator[tuple[Result, Result]]:
     """Results of both, run beside one another so many times, either of them first in every other pair."""
-    results: list[tuple[Result, Result]] = []
     with Progress(pairs, pairs) as progress:
         for number in range(pairs):
             progress.step("pairs in turn")
             if number % 2:
                 later = second()
-                results.append((first(), later))
+                yield first(), later
             else:
-                results.append((first(), second()))
-    return results
+                yield first(), second()
 
 
-def told(estimate: Estimate) -> str:
+def in_words(estimate: Estimate) -> str:
     """A ratio in words: with its interval, and whether it can be told from 1."""
     value, low, high = estimate
     if low is None or high is None:

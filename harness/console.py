@@ -14,7 +14,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -148,6 +148,12 @@ def run(
 def say(name: str, message: str) -> None:
     """A line of standard error, after the name of the command."""
     print(f"{name}: {harmless(message)}", file=sys.stderr)
+
+
+def warn(name: str, warnings: Iterable[str]) -> None:
+    """Each on a line of standard error, after the name of the command."""
+    for warning in warnings:
+        say(name, f"warning: {warning}")
 
 
 def _flush_or_discard() -> None:

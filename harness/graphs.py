@@ -16,12 +16,13 @@ No torch import before a graph is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from harness.adjustments import Fallback
+from harness.errors import MissingPrerequisite
 from harness.oom import classify
 
 if TYPE_CHECKING:
@@ -107,6 +108,18 @@ def unavailable(device: str) -> str | None:
     """Why no step can be recorded on `device`, or None. The answer is a clause, after the feature's name."""
     kind = device.partition(":")[0]
     return None if kind == "cuda" else f"only CUDA records steps, and the device is {kind}"
+
+
+def recorded(choice: bool | None, devices: Iterable[str]) -> bool:
+    """Whether steps are recorded: as `choice` has it, and where it is None if any of `devices` can.
+
+    Raises MissingPrerequisite where they are to be and none can.
+    """
+    reasons = [unavailable(device) for device in devices]
+    reason = reasons[0] if all(reasons) else None
+    if reason and choice:
+        raise MissingPrerequisite(f"graphs: {reason}; leave it out, or choose --device cuda")
+    return choice is not False and not reason
 
 
 def unrecorded(stage: str, failure: str) -> Fallback:

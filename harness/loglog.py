@@ -85,8 +85,8 @@ def _curve(curve: Curve, colour: str, x: _Axis, y: _Axis) -> Iterator[str]:
         if path:
             yield f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.5"{dashes}/>'
     for length, seconds in curve.measured.items():
-        told = safe(f"{curve.name} {length:g}: {seconds:.4g} s")
+        title = safe(f"{curve.name} {length:g}: {seconds:.4g} s")
         yield (
             f'<circle cx="{x(length):.1f}" cy="{y(seconds):.1f}" r="3" fill="{colour}">'
-            f"<title>{told}</title></circle>"
+            f"<title>{title}</title></circle>"
         )

@@ -14,131 +14,17 @@ timed: a line is drawn where something begins or ends, and whoever times says so
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import sys
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
-from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, Self, TextIO
+from typing import NamedTuple, TextIO
 
+from harness.screen import Clock, Screen
 from harness.spans import observe
-from harness.text import harmless
-
-REDRAW_EVERY_S, PLAIN_EVERY_S = 0.5, 10.0
-NARROW = 80
-START, ERASE, UP = "\r", "\x1b[K", "\x1b[A"  # of a line
-TIMES = re.compile(r"(; |  )(?!.*(; |  )).*$")  # the end of a line
-UNWRAPPED, WRAPPED = "\x1b[?7l", "\x1b[?7h"  # whether what is too wide goes on in the next line
-Clock = Callable[[], float]
 
 
-class Screen:
-    """Where lines of progress are, while entered: a terminal, or a stream that keeps every line.
-
-    Its methods may be called from any thread. One that is entered inside another shows nothing.
-    """
-
-    _outermost: ClassVar[Screen | None] = None
-
-    def __init__(self, stream: TextIO | None = None, clock: Clock | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._clock = clock or time.monotonic
-        self.live = self._stream.isatty() and os.environ.get("TERM") != "dumb"
-        self._every_s = REDRAW_EVERY_S if self.live else PLAIN_EVERY_S
-        self._drawn_s = self._clock()
-        self._height = 0  # of what is on the terminal
-        self._hidden = False
-        self._streams: tuple[TextIO, TextIO] | None = None
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> Self:
-        self._hidden = Screen._outermost is not None
-        if self._hidden:
-            return self
-        Screen._outermost = self
-        if self.live:
-            self._streams = sys.stdout, sys.stderr
-            sys.stdout, sys.stderr = (self._above(stream) for stream in self._streams)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.erase()
-        if Screen._outermost is self:
-            Screen._outermost = None
-        if self._streams:
-            sys.stdout, sys.stderr = self._streams
-
-    def draw(self, lines: Callable[[], Sequence[str]], *, now: bool = False) -> None:
-        """Show `lines()`, unless some were shown a moment ago and it need not be `now`."""
-        with self._lock:
-            if self._hidden or (not now and self._clock() - self._drawn_s < self._every_s):
-                return
-            self._drawn_s = self._clock()
-            shown = [harmless(line) for line in lines()]
-            if not self.live:
-                self._write("".join(f"{line}\n" for line in shown))
-                return
-            width = shutil.get_terminal_size((NARROW, 24)).columns - 1
-            cut = "\n".join(_cut(line, width) for line in shown)
-            self._write(self._erasing() + UNWRAPPED + cut + WRAPPED)
-            self._height = len(shown)
-
-    def erase(self) -> None:
-        """Nothing of it is on the terminal."""
-        with self._lock:
-            if self._height:
-                self._write(self._erasing())
-                self._height = 0
-
-    def above(self, stream: TextIO, text: str) -> int:
-        """Write `text` to a stream that is on the same terminal, in place of the lines."""
-        with self._lock:
-            self.erase()
-            return stream.write(text)
-
-    def _erasing(self) -> str:
-        return START + (ERASE + UP) * (self._height - 1) + ERASE if self._height else ""
-
-    def _write(self, text: str) -> None:
-        with suppress(OSError):  # a terminal that is gone ends no measurement
-            self._stream.write(text)
-            self._stream.flush()
-
-    def _above(self, stream: TextIO) -> Any:
-        return _Above(stream, self) if stream.isatty() else stream
-
-
-class _Above:
-    """A stream to the terminal of a screen."""
-
-    def __init__(self, stream: TextIO, screen: Screen) -> None:
-        self._stream, self._screen = stream, screen
-
-    def write(self, text: str) -> int:
-        return self._screen.above(self._stream, text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def _cut(line: str, width: int) -> str:
-    """`line` in so many columns: what is left out is of what runs, and not of the times at the end."""
-    if len(line) <= width:
-        return line
-    times = TIMES.search(line)
-    end = times[0] if times and len(times[0]) < width else ""
-    return f"{line[: width - 1 - len(end)]}…{end}"
-
-
-class Progress:
+class Progress(Screen):
     """`total`: all the work there is, in any unit; `count`: of how many pieces, 0 where that says nothing.
 
     `each`: whether each piece is a plain line, where there is no terminal, however soon it comes.
@@ -153,22 +39,12 @@ class Progress:
         stream: TextIO | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._clock = clock or time.monotonic
-        self._screen = Screen(stream, self._clock)
+        super().__init__(stream, clock)
         self._total, self._count = total, count
-        self._each = each or self._screen.live
+        self._each = each or self.live
         self._done = self._worked_s = self._work = 0.0
         self._index, self._what, self._detail = 0, "", ""
         self._start_s = self._begun_s = self._clock()
-
-    def __enter__(self) -> Self:
-        self._screen.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._screen.__exit__(kind, error, trace)
 
     def begin(self, what: str) -> None:
         """A piece begins. What was between two of them is no measure of those to come."""
@@ -177,7 +53,7 @@ class Progress:
         if not self._done:
             self._worked_s = 0.0
         self._what, self._detail = what, ""
-        self._screen.draw(self.lines, now=self._each)
+        self.draw(self.lines, now=self._each)
 
     def prepared(self) -> None:
         """What of the piece is done only once is over: it is no measure of those to come."""
@@ -186,7 +62,7 @@ class Progress:
     def say(self, detail: str) -> None:
         """What of the piece, or before any, is being done now."""
         self._detail = detail
-        self._screen.draw(self.lines, now=self._screen.live)
+        self.draw(self.lines, now=self.live)
 
     def step(self, what: str, work: float = 1.0) -> None:
         """A piece of so much work begins where the one before has ended, if there was one."""
@@ -206,7 +82,7 @@ class Progress:
             self._worked_s += now_s - self._begun_s
             self._begun_s = now_s
         self._done, self._detail = done, detail
-        self._screen.draw(self.lines)
+        self.draw(self.lines)
 
     @property
     def done(self) -> float:
@@ -240,13 +116,19 @@ class Progress:
 
 
 class Part(NamedTuple):
-    """A stage of a run: how much of its work it is, and how often it begins the span `unit`, where that is
-    known."""
+    """A stage of a run, with those `beside` it that take turns with it: how much of its work that is, and how
+    often the span `unit` begins in it, or the stage itself, where that is known."""
 
     stage: str
     work: float
     unit: str = ""
     times: int = 0
+    beside: tuple[str, ...] = ()
+
+    @property
+    def begins(self) -> str:
+        """The path of what is counted."""
+        return f"{self.stage}/{self.unit}" if self.unit else self.stage
 
 
 class Follower:
@@ -254,24 +136,24 @@ class Follower:
 
     def __init__(self, progress: Progress, parts: Sequence[Part] = ()) -> None:
         self._progress = progress
-        self._parts = {part.stage: part for part in parts}
+        self._parts = {stage: part for part in parts for stage in (part.stage, *part.beside)}
         works = accumulate((part.work for part in parts), initial=0.0)
-        self._before = dict(zip(self._parts, works, strict=False))  # the last sum is all there is
-        self._begun = Counter[str]()
+        self._before = dict(zip(parts, works, strict=False))  # the last sum is all there is
+        self._begun = Counter[Part]()
         self._stage = ""
 
     def __call__(self, path: str) -> None:
         """A span begins."""
-        stage, _, unit = path.partition("/")
+        stage = path.partition("/")[0]
         if stage in self._parts and self._stage not in self._parts:
             self._progress.prepared()
         self._stage = stage
         part, done, detail = self._parts.get(stage), self._progress.done, doing(path)
         if part:
-            self._begun[stage] += unit == part.unit and bool(unit)
-            step = self._begun[stage]
+            self._begun[part] += path == part.begins
+            step = self._begun[part]
             over = max(step - 1, 0) / part.times if part.times else 0.0
-            done = max(done, self._before[stage] + part.work * min(over, 1.0))
+            done = max(done, self._before[part] + part.work * min(over, 1.0))
             detail += f" {step} of {part.times}" if 0 < step <= part.times else ""
         self._progress.reach(done, detail)
 

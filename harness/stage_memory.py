@@ -1,6 +1,6 @@
 """Memory at each boundary of a stage: of the process, of torch's allocator, and by the driver.
 
-    memory = StageMemory(device, engine.budget, lambda: engine.models.residency.resident_bytes)
+    memory = StageMemory(device, engine.budget, lambda: engine.models.weights_bytes)
     with memory:
         engine.run(plan)
     memory.found()

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from harness.accelerators import Accelerator
 from harness.adjustments import Adjustment, Fallback
+from harness.checks import within
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +31,17 @@ if TYPE_CHECKING:
 
 DEFAULT_DURATION_S = 30.0  # of a request that names no length
 DEFAULT_SEED = 42  # of the first item
+MAX_SEED = 2**32 - 1
 DEFAULT_PRESET = "fixed"  # the values to start from that every subject has: all work is fixed by the request
+
+
+def item_seeds(seed: int, batch_size: int) -> tuple[int, ...]:
+    """One seed per batch item from a single one: consecutive, wrapping at 2³².
+
+    Raises UsageError when `seed` is not one.
+    """
+    within("seed", seed, 0, MAX_SEED, kind=int)
+    return tuple((seed + item) % (MAX_SEED + 1) for item in range(batch_size))
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,24 @@ class Result(Protocol):
     def environment(self) -> Mapping[str, Any]: ...
     @property
     def fallbacks(self) -> tuple[Fallback, ...]: ...
+
+
+class Rates:
+    """How fast a result was made."""
+
+    __slots__ = ()
+    wall_s: float
+    counts: Any
+
+    @property
+    def rtf(self) -> float:
+        """Real-time factor: wall seconds per second of audio of one item; lower is better."""
+        return self.wall_s / self.counts.audio_s
+
+    @property
+    def x_realtime(self) -> float:
+        """Seconds of audio of one item per second of wall; higher is better."""
+        return self.counts.audio_s / self.wall_s
 
 
 class Engine(Protocol):
@@ -201,3 +231,41 @@ class Subject(Protocol):
     def components(self, source: str) -> Mapping[str, Component]:
         """The networks, by name. Imports torch."""
         ...
+
+
+class Folder:
+    """A subject by the modules of its folder, each imported when it is asked for.
+
+    They have `setup.Setup`, `request.request` and `plan.resolve`; with torch `engine.Engine`,
+    `networks.components`, and of the module that `fake_engine` names `load` and `REPEATED`.
+    """
+
+    package: ClassVar[str]
+    fake_engine: ClassVar[str] = "fake_engine"
+
+    def setup(self, source: str | None = None, **choices: Any) -> Any:
+        return self._module("setup").Setup.choose(source, **choices)
+
+    def request(self, duration_s: float | None = DEFAULT_DURATION_S, **fields: Any) -> Any:
+        return self._module("request").request(duration_s, **fields)
+
+    def resolve(self, request: Any, setup: Any) -> Any:
+        return self._module("plan").resolve(request, setup)
+
+    def load(self, setup: Any, *, budget: MemoryBudget | None = None, threads: int | None = None) -> Any:
+        return self._module("engine").Engine.from_setup(setup, budget=budget, threads=threads)
+
+    def load_fake(self, setup: Any, card: FakeCard, budget: MemoryBudget) -> Any:
+        return self._module(self.fake_engine).load(setup, card, budget)
+
+    def stand_ins(self, setup: Any) -> Mapping[str, Any]:
+        return {}
+
+    def repeated(self) -> tuple[type[nn.Module], ...]:
+        return self._module(self.fake_engine).REPEATED
+
+    def components(self, source: str) -> Mapping[str, Component]:
+        return self._module("networks").components(source)
+
+    def _module(self, name: str) -> Any:
+        return import_module(f"{self.package}.{name}")

@@ -179,7 +179,7 @@ class TierSubject(Subject, Protocol):
         """What runs, as plain JSON values, and nothing of how it was asked for."""
         ...
 
-    def patch(self, found: Sequence[Supported]) -> str:
+    def patch(self, supported: Sequence[Supported]) -> str:
         """The subject's table with what was found, as a unified diff; empty where that changes nothing."""
         ...
 

@@ -12,16 +12,17 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
-
-from asv.benchmarks import Benchmarks
-from asv.results import Results
+from typing import TYPE_CHECKING
 
 from benchmarks import _matrix
-from benchmarks.common import SubjectSuite, Suite
+from benchmarks.common import Suite
 from harness import console
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from asv.benchmarks import Benchmarks
 
 SOURCE = "ACESTEP_SOURCE"
 
@@ -36,6 +37,8 @@ def setup() -> None:
 
 def select_cells() -> None:
     """Have asv select what is measured of what it is asked for."""
+    from asv.benchmarks import Benchmarks
+
     discover, filter_out = Benchmarks.discover, Benchmarks.filter_out
 
     def discover_selected(conf, repo, environments, *arguments, **options):
@@ -58,6 +61,8 @@ def select_cells() -> None:
 
 def keep_samples() -> None:
     """Have asv drop the samples of what is measured anew, and not of all combinations of the benchmark."""
+    from asv.results import Results
+
     add_result = Results.add_result
 
     def add_selected(results, benchmark, *arguments, selected_idx=None, record_samples=False, **options):
@@ -88,10 +93,10 @@ def narrow(benchmarks: Benchmarks, sources: Iterable[str]) -> Benchmarks:
     that have one. Changes and returns `benchmarks`."""
     os.environ.pop(_matrix.SELECTED, None)
     sources = tuple(sources)
-    wanted = {cell for source in sources for cell in _matrix.every_cell(source)}
+    planned = {cell for source in sources for cell in _matrix.every_cell(source)}
     for name in list(benchmarks):
         cells = list(_cells(benchmarks, name))
-        left = [index for index, params, suite in cells if measures(suite, params, wanted, sources)]
+        left = [index for index, params, suite in cells if suite.is_measured(params, planned, sources)]
         if cells and not left:
             del benchmarks[name]
         elif cells:
@@ -104,14 +109,6 @@ def announce(benchmarks: Benchmarks) -> None:
     every = (one for name in benchmarks for one in _cells(benchmarks, name))
     names = {suite.cell(*params).name for _, params, suite in every}
     os.environ[_matrix.SELECTED] = "\n".join(sorted(names))
-
-
-def measures(suite: Suite, params: tuple, wanted: Collection[_matrix.Cell], sources: Iterable[str]) -> bool:
-    """Whether a combination's cell is measured with weights from any of `sources`: it is `wanted`, of all in
-    the matrix, or one that a subject's own class leaves."""
-    if isinstance(suite, SubjectSuite):
-        return any(suite.leaves(source, *params) for source in sources)
-    return suite.cell(*params) in wanted
 
 
 def _cells(benchmarks: Benchmarks, name: str) -> Iterator[tuple[int, tuple, Suite]]:

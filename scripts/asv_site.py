@@ -17,8 +17,9 @@ from asv.publishing import OutputPublisher
 from asv.util import UserError
 
 from harness.errors import MissingPrerequisite
-from scripts.site import explorer, explorer_bundle, write
+from scripts.site import explorer, explorer_bundle
 from scripts.site.page import measured
+from scripts.site.whole import write
 
 STOCK_PAGES = ("*.js", "*.css", "*.html", "swallow.*")
 COMMITS = "commit.html#"  # where a commit's hash is looked up

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from harness.comparison import in_turn as in_turn
+from harness.errors import BenchError
 
 Decode = Callable[[int], Any]  # so many tokens, or frames
 
@@ -64,3 +65,18 @@ def table(theirs: str, pairs: list[tuple[float, float]], unit: str) -> str:
     ratio = Ratio.of(pairs)
     rows.append(("ratio", f"{ratio.median:8.2f} {'':{len(unit)}}  ({ratio.low:.2f} to {ratio.high:.2f})"))
     return "\n".join(f"{name:<14}{row}" for name, row in rows)
+
+
+def show(part: str, both: Both, pairs: int, theirs: str, unit: str) -> None:
+    """Print the `table` of so many pairs, or of those there are where they are not measured to the end.
+    Raises BenchError where they are not of the same network."""
+    if both.wrong:
+        raise BenchError(f"{part}: {both.wrong}")
+    measured: list[tuple[float, float]] = []
+    try:
+        for pair in in_turn(both.theirs_ms, both.ours_ms, pairs):
+            measured.append(pair)
+    finally:
+        if measured:
+            cut = f", {len(measured)} of {pairs} pairs" if len(measured) < pairs else ""
+            print(f"{part}{cut}\n{table(theirs, measured, unit)}", flush=True)

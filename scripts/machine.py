@@ -7,18 +7,25 @@ kernel release, memory in whole GiB. The extra ones (gpu, vram, driver, torch, c
 result and become filters on the site. torch is read, never imported.
 
 As a plugin of asv it does so where no `--machine` is given, unless its user has given this machine a name.
+Where the entry cannot be written it says so in a line.
 """
 
 from __future__ import annotations
 
 import platform
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from harness import nvml
+from harness import console, nvml
 from harness.accelerators import torch_build
+from harness.errors import MissingPrerequisite
 
 NONE = "none"
+MOST_CPU_CHARS = 100  # asv names folders by it; of x86 it has 48
 
 
 def gpu_facts() -> dict[str, str]:
@@ -44,7 +51,8 @@ def cpu_model() -> str:
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     name = match[1] if match else platform.processor() or platform.machine()
-    return re.sub(r"\s+", " ", re.sub(r"\((R|TM)\)|\bCPU\b|@.*$", " ", name)).strip()
+    name = re.sub(r"\s+", " ", re.sub(r"\((R|TM)\)|\bCPU\b|@.*$", " ", name))
+    return name.strip()[:MOST_CPU_CHARS].rstrip()
 
 
 def machine_facts() -> dict[str, str]:
@@ -77,9 +85,30 @@ def register() -> str:
 
 def setup() -> None:
     """Called by asv once it has imported its plugins."""
-    from asv.machine import Machine
+    from asv.machine import Machine, MachineCollection
+
+    save = MachineCollection.save
+
+    def save_or_tell(*entry: Any, **options: Any) -> None:
+        with _in_a_line():
+            save(*entry, **options)
 
     Machine.get_unique_machine_name = staticmethod(name)
+    MachineCollection.save = staticmethod(save_or_tell)
+
+
+@contextmanager
+def _in_a_line() -> Iterator[None]:
+    """Inside, a file of entries that cannot be written is a UserError, which asv tells in a line."""
+    from asv.machine import MachineCollection
+    from asv.util import UserError
+
+    try:
+        yield
+    except OSError as error:
+        place = MachineCollection.get_machine_file_path()
+        reason = f"this machine's entry cannot be written: {error.strerror}"
+        raise UserError(f"{place}: {reason}; set HOME to a folder where it can") from None
 
 
 def name() -> str:
@@ -89,10 +118,26 @@ def name() -> str:
 
     try:
         known = MachineCollection.load(platform.node())["machine"]
-    except UserError:
+    except (UserError, OSError, KeyError):
         known = None
     return known if known and known != machine_facts()["machine"] else register()
 
 
+def main() -> int:
+    """The command; returns its exit code."""
+    return console.run("machine", _register)
+
+
+def _register() -> int:
+    from asv.util import UserError
+
+    try:
+        with _in_a_line():
+            print(register())
+    except UserError as error:
+        raise MissingPrerequisite(str(error)) from None
+    return 0
+
+
 if __name__ == "__main__":
-    print(register())
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -43,12 +44,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 # Files that take longest, and are run first: at the end one of them would leave a core with nothing to do.
 LONGEST = (
-    "scripts/test_gate_whole.py", "acestep/diffusion/test_compiling.py", "scripts/test_site.py",
-    "acestep/profiler/test_modes.py", "acestep/profiler/test_predicted.py", "tiersim/test_worker.py",
+    "scripts/test_gate_whole.py", "acestep/diffusion/test_compiled_music.py", "scripts/test_site.py",
+    "acestep/profiler/test_modes.py", "acestep/profiler/test_matrix.py", "tiersim/test_worker.py",
     "tiersim/test_command.py", "tiersim/test_supervisor.py", "tiersim/test_predictors.py", "test_commands.py",
     "acestep/cli/test_cli.py", "acestep/test_engine.py", "benchmarks/test_asv.py", "benchmarks/test_cold.py",
     "harness/trace/test_replay.py", "harness/test_quantization.py", "acestep/costs/test_determinism.py",
-    "scripts/test_explorer.py", "test_kills.py", "test_terminals.py",
+    "scripts/test_explorer.py", "test_kills.py", "test_terminals.py", "toy_subject/test_toy_benchmark.py",
 )  # fmt: skip
 
 # What every entry point imports, and a made-up engine needs.
@@ -84,8 +85,9 @@ class Setup:
         return cls()
 """
 SUBJECT = """
-from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.request import GenerationConfig, GenerationParams
 from acestep.setup import Setup
+from harness.subject import item_seeds
 
 
 class Subject:
@@ -215,6 +217,15 @@ class History:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection() -> None:
+    gc.disable()  # what is there before the first test is no garbage, and is gone through never again
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ ENGINE = (ACESTEP, COSTS, PROFILER)
 # Which commands raise what a module says; the longest name that a path begins with decides.
 RAISED_BY: Mapping[str, tuple[str, ...]] = {
     "acestep/__main__.py": (ACESTEP,),
+    "acestep/choices.py": (ACESTEP, PROFILER),  # of an XL DiT
     "acestep/audio/waveform.py": (ACESTEP, PROFILER, TIERSIM),  # latents, which a prediction has none of
     "acestep/cli/": (ACESTEP,),
     "acestep/costs/": (COSTS,),
@@ -30,12 +31,13 @@ RAISED_BY: Mapping[str, tuple[str, ...]] = {
     "acestep/profiler/": (PROFILER,),
     "acestep/resolver.py": ENGINE,
     "acestep/tier_case.py": (PROFILER, TIERSIM),
-    "acestep/setup.py": (ACESTEP, PROFILER),  # of a device that has no graphs
     "harness/accelerators.py": (ACESTEP, PROFILER, TIERSIM),
     "harness/budget.py": (PROFILER,),  # and scripts
     "harness/cards.py": (COSTS, TIERSIM),
     "harness/card_flags.py": (COSTS, TTS, RVC),
     "harness/console.py": COMMANDS,
+    "harness/generate.py": (TTS, RVC),
+    "harness/graphs.py": (ACESTEP, PROFILER, TTS),
     "harness/trace/command.py": (TTS, RVC),
     "subjects/qwen3_tts/": (TTS,),
     "subjects/rvc/": (RVC,),

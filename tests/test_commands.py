@@ -1,5 +1,6 @@
 """What README and docs say can be done is done, by the commands they give."""
 
+import io
 import json
 import os
 import re
@@ -10,17 +11,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import soundfile
 from commands import parts, problem
+from loaded_once import loaded_once
 from pages import PAGES, lines, section, spans, text
 from places import ROOT
 
 from acestep.__main__ import main
+from acestep.engine import Engine
 from acestep.profiler import command as profiler
 from acestep.request import GUIDANCE_MODES, INFER_METHODS
 from acestep.tasks import TASKS, TEXT_MODES
 
 GENERATING = text("docs/generating.md")
 INCOMPLETE = re.compile("are required: |expected .*argument")  # of a command that is only named
+STEPS = ["--set", "inference_steps=2"]
 FEW = ["--set", "max_caption_tokens=8", "--set", "max_lyrics_tokens=8"]  # made-up weights find no end
 COMMANDS = [row for row in re.findall(r"^\|[^|]+\| `(.+)` \|$", GENERATING, re.MULTILINE) if "acestep" in row]
 
@@ -68,6 +73,7 @@ def test_every_task_text_mode_solver_and_guidance_has_a_row():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_table_runs(command: str, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Engine, "from_setup", loaded_once)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
     for part in command.split(" && "):
@@ -77,12 +83,34 @@ def test_a_command_of_the_table_runs(command: str, tmp_path: Path, monkeypatch, 
         assert words[:3] == ["python", "-m", "acestep"]
         device = [] if words[3] == "write-checkpoint" else ["--device", "cpu"]
         short = FEW if words[3] in TEXT_MODES else []
+        if words[3] == "generate" and "steps" not in part:
+            short = STEPS
         assert main(words[3:] + device + short) == 0
     said = capsys.readouterr()
     assert said.out.strip()
     if words[3] == "generate" and "--dry-run" not in words:
         saved = re.findall(r"^saved +(.+)$", said.out, re.MULTILINE)
         assert saved and all(Path(path).stat().st_size > 100_000 for path in saved)
+
+
+STREAMS = [line for line in lines(section("docs/generating.md", "Streaming")) if "--stream" in line]
+
+
+@pytest.mark.parametrize("command", STREAMS)
+def test_a_stream_of_the_page_is_a_wav_as_far_as_the_pipe(command: str, monkeypatch, capsysbinary):
+    """What plays it is not here to be asked."""
+    monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
+    words = shlex.split(re.split(r" [|>] ", command)[0])
+    assert words[:3] == ["python", "-m", "acestep"]
+    assert main([*words[3:], "--device", "cpu", "--duration", "5.2", "--steps", "1"]) == 0
+    info = soundfile.info(io.BytesIO(capsysbinary.readouterr().out))
+    assert (info.format, info.samplerate, info.channels, info.duration) == ("WAV", 48_000, 2, 5.2)
+
+
+def test_there_are_two_of_them_and_one_is_played():
+    assert [re.split(r" [|>] ", command)[1] for command in STREAMS] == [
+        "ffplay -nodisp -autoexit -", "waltz.wav",
+    ]  # fmt: skip
 
 
 PLAN = lines(section("docs/performance-plan.md", "Commands"))

@@ -2,7 +2,7 @@
 
 import pytest
 from fresh import Answer, run_each
-from places import ZOO
+from places import ROOT, ZOO
 
 # A way in, or a use of what is to stay light, and what it may not import.
 TORCH = ("torch", "numpy")
@@ -12,6 +12,12 @@ import runpy, sys
 sys.argv[1:] = ["--help"]
 runpy.run_path("profile_inference.py", run_name="__main__")
 """
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__"): text
+    for path in sorted((ROOT / "scripts").rglob("*.py"))
+    if '__name__ == "__main__"' in (text := path.read_text("utf-8"))
+}
+COMMANDS = [name for name, text in MODULES.items() if "Parser(" in text]
 LIGHT = {
     "acestep, of the card": ("from acestep.__main__ import main; main([])", TORCH),
     "acestep --help": ("from acestep.__main__ import main; main(['--help'])", HELP),
@@ -54,13 +60,12 @@ LIGHT = {
     ),
     "tiersim --help": ("from tiersim.__main__ import main; main(['--help'])", HELP),
     **{
-        f"scripts.{name} --help": (f"import sys; sys.argv[1:] = ['--help']\n{call}", (*HELP, "asv"))
-        for name, call in {
-            "gate": "from scripts.gate.__main__ import main; main()",
-            "changes": "from scripts.changes.__main__ import main; main()",
-        }.items()
+        f"{name} --help": (
+            f"import runpy, sys; sys.argv[1:] = ['--help']\nrunpy.run_module({name!r}, run_name='__main__')",
+            (*HELP, "asv"),
+        )
+        for name in COMMANDS
     },
-    "scripts.gpu --help": ("from scripts.gpu.__main__ import main; main(['--help'])", HELP),
     "scripts.gpu --dry-run": ("from scripts.gpu.__main__ import main; main(['--dry-run'])", TORCH),
     "calibrations": (
         "import harness.cards as c, harness.trace.calibration as k; k.find(c.cards()[0])",
@@ -211,6 +216,12 @@ def test_nothing_heavy_is_imported(answers, name):
     assert code == 0, err
     assert out.splitlines()[-1] == "imported:"
     assert "--help" not in name or out.startswith("usage: ")
+
+
+def test_what_has_no_help_is_started_by_a_program():
+    """asv, make, a workflow, or another of them; whoever types a command has its flags explained."""
+    programs = ["asv_lifeline", "asv_selection", "gate.comment", "gpu.worker", "machine"]
+    assert [name for name in MODULES if name not in COMMANDS] == [f"scripts.{name}" for name in programs]
 
 
 def test_the_control_imports_torch(answers):

@@ -6,21 +6,21 @@ What is measured is kept, whatever the terminal can show of it.
 import io
 import os
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fresh import run_each
 from places import ROOT
 from rich.cells import cell_len
 
 from acestep import __main__ as acestep
 from acestep.costs import __main__ as costs
 from acestep.profiler import command as profiler
-from acestep.profiler import tables
+from acestep.profiler import memory_tables, tables
 from acestep.profiler.roofline import Ceilings, Load
-from acestep.profiler.roofline import card as roofline_card
+from acestep.profiler.roofline_card import card as roofline_card
 from acestep.result import Counts
 from harness import cards
 from harness.records import writer as output
@@ -59,22 +59,34 @@ COMMANDS = {
 }
 
 
+# What most of them import.
+FIRST = """
+import os
+import acestep.cli.commands, acestep.profiler.command, acestep.resolver, tiersim.command
+os.chdir({folder!r})
+"""
+
+
+def started(line: str, folder: Path) -> str:
+    """Code that does what the interpreter does that is started with a command line."""
+    words = [str(folder) if word == "{folder}" else word for word in line.split()]
+    how = "module" if words[0] == "-m" else "path"
+    words = words[words[0] == "-m" :]
+    argv = f"import os, sys; sys.argv = [*map(os.fsdecode, {[*map(os.fsencode, words)]})]"
+    return f"{argv}; import runpy; runpy.run_{how}({words[0]!r}, run_name='__main__')"
+
+
 @pytest.mark.parametrize("terminal", TERMINALS)
 def test_every_entry_point_ends_well_on_any_terminal(tmp_path: Path, terminal: str):
     folder = tmp_path / HOSTILE
     folder.mkdir()
     environ = os.environ | TERMINALS[terminal] | {"PYTHONPATH": str(ROOT)}
-    started = {
-        name: subprocess.Popen(
-            [sys.executable, *(str(folder) if word == "{folder}" else word for word in line.split())],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ, cwd=folder,
-        )
-        for name, line in COMMANDS.items()
-    }  # fmt: skip
-    for name, process in started.items():
-        out, err = process.communicate()
+    pieces = [started(line, folder) for line in COMMANDS.values()]
+    answers = run_each(pieces, FIRST.format(folder=os.fsencode(folder)), environ)
+    for name, (code, *texts) in zip(COMMANDS, answers, strict=True):
+        out, err = (text.encode(errors="surrogateescape") for text in texts)
         refused = "refused" in name or name.startswith("scripts")
-        assert process.returncode in ((1, 2, 3) if refused else (0,)), (name, err)
+        assert code in ((1, 2, 3) if refused else (0,)), (name, err)
         assert b"Traceback" not in err and b"\x1b" not in out + err, name
         assert err.count(b"\n") == 1 if refused else out, (name, err)
         assert terminal == "cp1252" or (out + err).isascii()
@@ -134,7 +146,7 @@ def largest_cost(stages=STAGES) -> Cost:
 
 def tables_of_profiler() -> list[str]:
     boundaries = tuple(
-        Boundary(stage=stage, **{f"{name}_bytes": PEAK for _, name in tables.MEMORY_COLUMNS})
+        Boundary(stage=stage, **{f"{name}_bytes": PEAK for _, name in memory_tables.COLUMNS})
         for stage in STAGES
     )
     counts = Counts(lm_prompt_tokens=98_765, lm_prefill_tokens=98_765, lm_decode_tokens=48_000,
@@ -148,8 +160,8 @@ def tables_of_profiler() -> list[str]:
         tables.benchmark_head(80),
         tables.benchmark_row(600, 16, True, 100, *[98765.43] * 4, "HOST-OOM CLAMPED THROTTLED", 99.5, 80),
         tables.llm_debug(counts, 1234.5, 98765.4, 1234.5, 1234.5),
-        tables.memory(sizes),
-        "\n".join(tables.telemetry(telemetry, 80)),
+        memory_tables.memory(sizes),
+        "\n".join(memory_tables.telemetry(telemetry, 80)),
         roofline_card(loads, LONG_CARD.name, Ceilings(5e18, 5e12, "measured"), took_s),
         roofline_card(loads, LONG_CARD.name, None, took_s),
     ]

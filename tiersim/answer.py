@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness import cards
 from tiersim.boundary import Ladder, Minimum, minimum
-from tiersim.notes import asked, label
+from tiersim.notes import label, size_of
 from tiersim.record import Record
 
 HEADS = ("Case", "Least card", "Fits", "What ran out, and where")
@@ -55,7 +55,7 @@ def answer(records: Sequence[Record], largest: Iterable[str] = ()) -> Answer:
     alike: dict[str, list[Record]] = {}
     for record in records:
         case = record.requested
-        name = f"{asked(case)}, {'LM' if case.lm else 'no LM'}, {case.variant}"
+        name = f"{size_of(case)}, {'LM' if case.lm else 'no LM'}, {case.variant}"
         alike.setdefault(name, []).append(record)
     lines = [_line(name, minimum(of[0].requested.variant, of)) for name, of in alike.items()]
     return Answer(_headline(records), tuple(lines), tuple(largest))

@@ -13,7 +13,8 @@ from pathlib import Path
 from harness import cards
 from harness.errors import UsageError
 from harness.records import writer as output
-from harness.records.schema import Item, TierResult
+from harness.records.card import TierResult
+from harness.records.schema import Item
 from tiersim.case import PREDICTED
 from tiersim.notes import with_lm
 

@@ -118,12 +118,12 @@ def _suggest(options: argparse.Namespace, card: Card | None, argv: Sequence[str]
         results = stack.enter_context(Results(options.out, options.rerun)) if options.out else None
         case_runner = CaseRunner(_runner(options, card, stack), lambda record: None, results)
         sizes = [(base, matrix.sizes_gb(options, base)) for base in bases]
-        found = suggest.findings(sizes, case_runner.run)
+        limits = suggest.findings(sizes, case_runner.run)
         if results:
             plans = [resolve(record.requested) for record in case_runner.records.values()]
-            findings = Findings(answer=Answer(SUGGESTED, largest=tuple(suggest.evidence(found))))
+            findings = Findings(answer=Answer(SUGGESTED, largest=tuple(suggest.evidence(limits))))
             _conclude(results, document.header(plans, argv), [*case_runner.records.values()], findings)
-    print(suggest.report(found))
+    print(suggest.report(limits))
     return 0
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from msgspec import UNSET
 
 from harness.records import making
-from harness.records.schema import Header, Item, Sample, TierResult, Used
+from harness.records.card import TierResult, Used
+from harness.records.schema import Header, Item, Sample
 from tiersim.case import Case, Plan, subject_of
 from tiersim.notes import departures, notes, throttled
 from tiersim.record import Record

@@ -13,7 +13,7 @@ from harness import cards
 from harness.memory import GIB
 from tiersim.boundary import MOST_OF_CARD
 from tiersim.case import Plan, Variant, subject_of
-from tiersim.notes import asked, label, lm_size, notes, with_lm
+from tiersim.notes import label, lm_size, notes, size_of, with_lm
 from tiersim.record import Record
 
 # By the least percentage of the card that is left. Of the last one no limit is raised.
@@ -82,7 +82,7 @@ def fit_matrix(plans: Iterable[Plan], records: Mapping[str, Record]) -> FitMatri
     blocks: dict[str, dict[tuple[bool, Variant], list[Plan]]] = {}
     for plan in plans:
         case = plan.requested
-        blocks.setdefault(asked(case), {}).setdefault((case.lm, case.variant), []).append(plan)
+        blocks.setdefault(size_of(case), {}).setdefault((case.lm, case.variant), []).append(plan)
     every = [plan for rows in blocks.values() for row in rows.values() for plan in row]
     sizes = sorted({plan.requested.tier_gb for plan in every})
     return FitMatrix(
@@ -111,7 +111,7 @@ def _cell(size_gb: float, row: Sequence[Plan], records: Mapping[str, Record]) ->
     case = replace(row[0].requested, tier_gb=size_gb)
     ran = [records[plan.key] for plan in plans if plan.key in records]
     lm = with_lm(plans[0].settings.lm) if plans else "LM" if case.lm else "no LM"
-    what = f"{size_gb:g} GB, {lm}, {case.variant}, {asked(case)}"
+    what = f"{size_gb:g} GB, {lm}, {case.variant}, {size_of(case)}"
     if ran:
         worst = max(ran, key=lambda record: (record.failed, record.peak_bytes or 0))
         text, level, sentence = _verdict(worst)

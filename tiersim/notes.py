@@ -50,7 +50,7 @@ def chosen(case: Case, *, but: str = "") -> str:
     )
 
 
-def asked(case: Case) -> str:
+def size_of(case: Case) -> str:
     """What a case asks for, but for its card, its variant and its language model."""
     items = f"batch {case.batch_size}" if case.batch_size > 1 else ""
     return ", ".join(filter(None, (chosen(case), f"{case.duration_s:g} s", items)))

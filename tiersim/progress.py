@@ -11,17 +11,15 @@ before the first has.
 from __future__ import annotations
 
 import math
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from types import TracebackType
 from typing import TextIO
 
 from harness.cards import of_size
 from harness.memory import GIB
-from harness.progress import Screen, doing, minutes
+from harness.progress import doing, minutes
+from harness.screen import Clock, Screen
 from harness.text import harmless
 from tiersim.case import Case
 from tiersim.events import Event
@@ -68,41 +66,25 @@ class _Running:
         return harmless("  ".join(filter(None, (" ".join(filter(None, parts)), running, memory, passed))))
 
 
-class Progress:
+class Progress(Screen):
     """Shows `total` cases on `stream`; its methods may be called from any thread."""
 
-    def __init__(
-        self, total: int, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, total: int, stream: TextIO | None = None, clock: Clock | None = None) -> None:
+        super().__init__(stream, clock)
         self._total = total
-        self._clock = clock
         self._ended_s: list[float] = []
         self._running: dict[Case, _Running] = {}
-        self._lock = threading.Lock()
-        self._screen = Screen(stream, clock)
-
-    def __enter__(self) -> Progress:
-        self._screen.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._screen.__exit__(kind, error, trace)
 
     def on_event(self, case: Case, event: Event) -> None:
         """Take an event of a worker."""
         with self._lock:
             running = self._running.setdefault(case, _Running(case, self._clock()))
             running.update(event)
-            now = self._clock()
-            due = not self._screen.live and now - running.shown_s >= PLAIN_EVERY_S
-            if due:
-                running.shown_s = now
-        if self._screen.live:
-            self._screen.draw(self.lines)
-        elif due:
-            self._screen.draw(lambda: self._lines([running]), now=True)
+            if self.live:
+                self.draw(self.lines)
+            elif self._clock() - running.shown_s >= PLAIN_EVERY_S:
+                running.shown_s = self._clock()
+                self.draw(lambda: self._lines([running]), now=True)
 
     def on_record(self, record: Record) -> None:
         """A case has ended."""

@@ -64,17 +64,17 @@ def findings(
 ) -> list[Finding]:
     """Of each case and sizes of cards, the finding of every tier among them, on its smallest card."""
     searches = [_search(case) for base, sizes in bases for case in _tiers(base, sizes)]
-    found: dict[int, Finding] = {}
+    ended: dict[int, Finding] = {}
     waiting = {index: next(search) for index, search in enumerate(searches)}
     while waiting:
         records = run([resolve(case) for case in waiting.values()])
-        asked, waiting = waiting, {}
-        for index, record in zip(asked, records, strict=True):
+        tried, waiting = waiting, {}
+        for index, record in zip(tried, records, strict=True):
             try:
                 waiting[index] = searches[index].send(record)
             except StopIteration as end:
-                found[index] = end.value
-    return [found[index] for index in range(len(searches))]
+                ended[index] = end.value
+    return [ended[index] for index in range(len(searches))]
 
 
 def _tiers(base: Case, sizes_gb: Iterable[float]) -> list[Case]:
@@ -143,13 +143,13 @@ def _holds(record: Record) -> bool:
     return record.status == "ok" and not record.fallbacks and (record.peak_bytes or 0) <= room
 
 
-def report(found: Sequence[Finding]) -> str:
+def report(findings: Sequence[Finding]) -> str:
     """The evidence, as comments, and the patch: what `git apply` takes."""
-    records = [record for finding in found for record in finding.shown]
+    records = [record for finding in findings for record in finding.shown]
     rests_on = sorted({basis(record) for record in records if record.status != "skip"})
-    lines = [*rests_on, *LIMITS, *evidence(found)]
-    subject = subject_of(found[0].case)
-    patch = subject.patch([finding.supported for finding in found])
+    lines = [*rests_on, *LIMITS, *evidence(findings)]
+    subject = subject_of(findings[0].case)
+    patch = subject.patch([finding.supported for finding in findings])
     if not patch:
         lines.append("nothing to change")
     return "\n".join([*(f"# {line}" for line in lines), patch]).rstrip("\n")

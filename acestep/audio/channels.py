@@ -76,7 +76,7 @@ def layout(channels: int, file_format: str, log: str) -> Layout:
     """
     if channels <= 2:
         return Layout(channels, ("FL", "FR")[:channels])
-    mask = int(found[1], 16) if (found := MASK.search(log)) else 0
+    mask = int(match[1], 16) if (match := MASK.search(log)) else 0
     if mask:
         named = tuple(speaker for bit, speaker in enumerate(GAINS) if mask >> bit & 1)
         known = len(named) == channels and mask < 1 << len(GAINS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,13 +20,24 @@ def protect(audio: Tensor) -> Tensor:
 def check_latents(latents: Tensor) -> None:
     """Raise BenchError when `latents [B, T, 64]` are not finite or all zero: nothing to decode."""
     if not bool(latents.isfinite().all()):
-        dtype = str(latents.dtype).removeprefix("torch.")
-        cause = "are the weights damaged? download them again"
-        if latents.dtype == torch.float16:
-            cause = "its range may be too small: try --dtype fp32"
-        raise BenchError(f"diffusion: latents are NaN or infinite in {dtype}; {cause}")
+        raise BenchError(f"diffusion: latents are NaN or infinite in {_cause(latents.dtype)}")
     if not bool(latents.any()):
         raise BenchError("diffusion: latents are all zero; is the checkpoint complete?")
+
+
+def check_peak(peak: float, seed: int, dtype: torch.dtype) -> None:
+    """Raise BenchError when the `peak` of an item that the VAE decoded in `dtype` is not finite, as it is
+    where any sample is not."""
+    if not math.isfinite(peak):
+        raise BenchError(f"vae: samples of seed {seed} are NaN or infinite in {_cause(dtype)}")
+
+
+def _cause(dtype: torch.dtype) -> str:
+    """The name of a `dtype` whose values are not finite, and what to do about it."""
+    cause = "are the weights damaged? download them again"
+    if dtype == torch.float16:
+        cause = "its range may be too small: try --dtype fp32"
+    return f"{str(dtype).removeprefix('torch.')}; {cause}"
 
 
 def adjusted(latents: Tensor, rescale: float, shift: float) -> Tensor:

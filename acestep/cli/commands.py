@@ -22,7 +22,7 @@ from acestep.cli.request import Request, field_names, flag_text, requested_music
 from acestep.cli.upstream import field_name
 from acestep.defaults import CHUNK_S
 from acestep.effective_plan import EffectivePlan
-from acestep.progress import parts
+from acestep.progress import of_words, parts
 from acestep.request import MAX_SEED, DescriptionParams, GenerationParams
 from acestep.setup import Setup
 from acestep.weights.layout import DEFAULT_DIT, LMS
@@ -150,7 +150,7 @@ def understand(arguments: argparse.Namespace) -> int:
     if arguments.audio:
         audio_file.probe(arguments.audio, "--audio")
         recording = _recording(arguments.audio, setup)
-    with following("understanding"):
+    with following("understanding", of_words(params)):
         engine = _engine(arguments, setup, components.TEXT)
         if recording:
             params = dataclasses.replace(params, audio_codes=engine.encode(recording))
@@ -163,7 +163,7 @@ def create(arguments: argparse.Namespace) -> int:
     """Describe a song from a few words about it."""
     params = requested_words(arguments, query=arguments.query, instrumental=arguments.instrumental)
     setup = _text_setup(arguments, params, "create")
-    with following("writing"):
+    with following("writing", of_words(params)):
         engine = _engine(arguments, setup, components.TEXT)
         result = engine.create(params)
     report.print_description(result, engine.load_s, as_json=arguments.json)
@@ -176,7 +176,7 @@ def format(arguments: argparse.Namespace) -> int:
         arguments, caption=arguments.caption, lyrics=flag_text("--lyrics", arguments.lyrics)
     )
     setup = _text_setup(arguments, params, "format")
-    with following("rewriting"):
+    with following("rewriting", of_words(params)):
         engine = _engine(arguments, setup, components.TEXT)
         result = engine.format(params)
     report.print_description(result, engine.load_s, as_json=arguments.json)
@@ -219,7 +219,7 @@ def _recording(path: str, setup: Setup) -> EffectivePlan:
     """The plan that encodes a recording; says how much of it is left out. Refuses one that cannot be read."""
     plain = dataclasses.replace(setup, adjustments=(), notes=())  # of the models; told with the result
     plan = resolver.resolve_recording(path, plain)
-    report.warn(plan.warnings)
+    console.warn("acestep", plan.warnings)
     return plan
 
 

@@ -23,13 +23,14 @@ from acestep.cli.upstream import LeftOut, field_name, leave_to_the_mode, transla
 from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.fields import REFUSED
 from acestep.presets import FIXED, PRESETS, Preset, named, requested
-from acestep.request import DescriptionParams, GenerationConfig, GenerationParams, item_seeds
+from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
 from acestep.spelling import open_values
 from acestep.tasks import takes
 from harness.adjustments import Adjustments
 from harness.checks import shown
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.reading import read_text
+from harness.subject import item_seeds
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"  # whatever the working directory
 MUSIC = FOLDER / "text2music"

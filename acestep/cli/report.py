@@ -11,7 +11,7 @@ from harness.adjustments import Adjustment
 from harness.text import MAX_PAGE_CHARS, columns, harmless, wrapped_below
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from acestep.effective_plan import EffectivePlan
     from acestep.result import Counts, DescriptionResult, GenerationResult
@@ -61,7 +61,7 @@ def print_generation(result: GenerationResult, load_s: float, *, as_json: bool) 
         for item in result.audios:
             if item.path:
                 print(f"{'saved':<8}{harmless(str(item.path))}")
-    warn(result.warnings)
+    console.warn("acestep", result.warnings)
 
 
 def _memory(result: GenerationResult) -> str:
@@ -111,7 +111,7 @@ def print_description(result: DescriptionResult, load_s: float, *, as_json: bool
     _print_stages(result.stages_s, result.wall_s)
     facts = {"load": f"{load_s:.2f} s (not in the wall)", "ran": _what_ran(result.environment)}
     _print_facts(facts | _tokens(result.counts, result.stages_s, result.environment))
-    warn(result.warnings)
+    console.warn("acestep", result.warnings)
 
 
 def _print_stages(stages_s: Mapping[str, float], wall_s: float) -> None:
@@ -143,9 +143,3 @@ def _tokens(counts: Counts, stages_s: Mapping[str, float], ran: Mapping[str, Any
     basis = f"{counts.lm_prefill_tokens} and {counts.lm_decode_tokens}, {ran['lm']}, {ran['lm_backend']}"
     basis += f", {ran['lm_quantization']}" if ran["lm_quantization"] else ""
     return {"tokens": f"prefill {prefill:.0f}/s, decode {decode:.0f}/s ({basis})"}
-
-
-def warn(warnings: Sequence[str]) -> None:
-    """Each on a line of standard error."""
-    for warning in warnings:
-        console.say("acestep", f"warning: {warning}")

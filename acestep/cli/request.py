@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from acestep.cli import report
 from acestep.cli.examples import (
     RUN_FIELDS,
     configured,
@@ -23,7 +22,7 @@ from acestep.cli.seeds import one_seed
 from acestep.cli.upstream import LeftOut, field_name, translate
 from acestep.presets import FIXED, PRESETS, named
 from acestep.request import DescriptionParams, GenerationConfig, GenerationParams
-from harness import flags
+from harness import console, flags
 from harness.adjustments import Adjustments
 from harness.checks import shown
 from harness.errors import UsageError
@@ -95,7 +94,7 @@ def requested_words(arguments: argparse.Namespace, **values: Any) -> Description
     if arguments.seed is not None:
         values["seed"] = one_seed(arguments.seed, left_out.notes)
     changes = _changes(DescriptionParams, values, arguments.set, left_out)
-    report.warn(left_out.warnings)
+    console.warn("acestep", left_out.warnings)
     return dataclasses.replace(params, **changes)
 
 

@@ -14,7 +14,7 @@ from acestep.cli.examples import example_names, load_example, music_example
 from acestep.cli.upstream import LeftOut
 from acestep.costs import page, report
 from acestep.presets import PRESETS
-from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.request import GenerationConfig, GenerationParams
 from acestep.setup import NONE, Setup
 from acestep.subject import SUBJECT
 from harness import card_flags, cards, console
@@ -26,6 +26,7 @@ from harness.files import apart, writable, write_whole
 from harness.flags import spelled
 from harness.page import is_page
 from harness.progress import following
+from harness.subject import item_seeds
 from harness.trace.report import listing
 
 
@@ -56,8 +57,7 @@ def run(options: argparse.Namespace) -> int:
     with spelled(names):
         setup = _setup(options, found, thinks=params.thinking)
         plan = left_out.told_in(resolver.resolve(params, config, setup))
-    for warning in plan.warnings:
-        console.say("acestep.costs", f"warning: {warning}")
+    console.warn("acestep.costs", plan.warnings)
     from harness.trace.predict import predict
 
     beside = [_of_number(found, number) for number in range(1, placement.beside(setup.placed) + 1)]

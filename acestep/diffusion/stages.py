@@ -25,7 +25,6 @@ from acestep.diffusion.guidance import Guidance
 from acestep.diffusion.repaint import Repaint
 from acestep.diffusion.step import Passes
 from acestep.models.dit import Conditions
-from acestep.request import item_seeds
 from acestep.text import conditioning
 from acestep.text.conditioning import EncodedText
 from acestep.weights.loading import Models
@@ -34,6 +33,7 @@ from harness.compiling import Compiled
 from harness.graphs import Graphs
 from harness.residency import brought
 from harness.spans import span
+from harness.subject import item_seeds
 
 if TYPE_CHECKING:
     from acestep.audio.inputs import AudioInputs

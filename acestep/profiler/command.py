@@ -33,8 +33,7 @@ def main(argv: Sequence[str] | None = None, *, tier_test: Callable[[Sequence[str
 
     def profile(options: Options) -> int:
         if options.mode == TIER_TEST:
-            for warning in options.left_out.warnings:
-                console.say("profile_inference", f"warning: {warning}")
+            console.warn("profile_inference", options.left_out.warnings)
             return tier_test([typed.get(word, word) for word in options.tiersim])
         if options.max_vram_gb is not None:
             os.environ[MAX_VRAM_VARIABLE] = f"{options.max_vram_gb:g}"

@@ -21,8 +21,8 @@ def lookup(name: str, memory_gib: float | None = None, dtype: str = "bfloat16") 
 
     `dtype` is the run's number format, under torch's name.
     """
-    wanted = _normal(name)
-    named = [card for card in cards() if wanted in map(_normal, (card.name, *card.aliases))]
+    normal = _normal(name)
+    named = [card for card in cards() if normal in map(_normal, (card.name, *card.aliases))]
     if len({_ceilings(card, dtype) for card in named}) > 1:
         named = [card for card in named if memory_gib and snap(memory_gib) == snap(card.memory_gib)]
     return _ceilings(named[0], dtype) if named else None

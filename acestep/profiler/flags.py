@@ -1,6 +1,6 @@
 """The flags of `profile_inference.py`: how they are spelled and in which modes they mean something.
 
-A flag that was not given leaves no trace in what `Flags.given` returns, so that a default from elsewhere
+A flag that was not given leaves no trace in what `Flags.explicit` returns, so that a default from elsewhere
 can take its place and its origin can be told. What a value may be is checked by the record it goes into.
 """
 
@@ -73,7 +73,7 @@ class Flags(Parser):
 
         return add
 
-    def given(self, argv: Sequence[str] | None) -> dict[str, Any]:
+    def explicit(self, argv: Sequence[str] | None) -> dict[str, Any]:
         """Values of the flags on the command line, by name. Raises UsageError."""
         known, unknown = self.parse_known_args(argv)
         if unknown:
@@ -195,6 +195,11 @@ def _add_request(flags: Flags) -> None:
     names = f"what holds where nothing else is said: {', '.join(PRESETS)} ({PROFILED})"
     add("--preset", choices=PRESETS, modes=(*GENERATION, TIER_TEST), metavar="NAME", help=names)
     add("--guidance-scale", type=number, metavar="X", help="of the DiT; turbo has none (7.0)")
+    _add_planning(add)
+
+
+def _add_planning(add: Callable[..., None]) -> None:
+    """What the language model does with a request."""
     switch = argparse.BooleanOptionalAction
     add("--thinking", action=switch, help="plan audio codes with the language model")
     add("--use-cot-metas", action=switch, help="let it fill empty metadata")
@@ -238,6 +243,11 @@ def _add_measuring(flags: Flags) -> None:
         metavar="FILE",
         help="results by input as JSON, by the names of a performance plan",
     )
+    _add_extent(add)
+
+
+def _add_extent(add: Callable[..., None]) -> None:
+    """How much is measured, if anything, and what of it is written."""
     add("--budget", type=span, modes=(BENCHMARK,), metavar="TIME", help="stop in time: 90s, 10m, 1h")
     add(
         "--resume",

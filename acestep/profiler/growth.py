@@ -65,12 +65,12 @@ class Grown(NamedTuple):
 
 def grown(items: Iterable[Item], seed: int) -> list[Grown]:
     """The growth of each component; None where fewer than two lengths were measured."""
-    found = []
+    growths = []
     for component, own in groupby(items, key=lambda item: str(item.requested["component"])):
         own = tuple(own)
         times = samples(own)
-        found.append(Grown(component, own, fit(times, seed=seed) if len(times) >= FEWEST_LENGTHS else None))
-    return found
+        growths.append(Grown(component, own, fit(times, seed=seed) if len(times) >= FEWEST_LENGTHS else None))
+    return growths
 
 
 def samples(items: Iterable[Item]) -> dict[float, list[float]]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from acestep.profiler import tables
+from acestep.profiler import memory_tables
 from acestep.profiler.flags import flag_of
 from acestep.profiler.options import OUTPUTS, Options
 from harness.chrome_trace import is_one, kernels
@@ -77,14 +77,11 @@ def _places(options: Options) -> dict[str, Path]:
 
 def memory(work: Callable[[], object], engine: Engine) -> MemoryByStage:
     """Memory at each boundary of a stage of `work`, which `engine` does; printed as a table."""
-    from harness.stage_memory import StageMemory
-
-    models = engine.models
-    with StageMemory(models.device, engine.budget, lambda: models.residency.resident_bytes) as watched:
+    with engine.stage_memory() as watched:
         work()
-    found = watched.found()
-    print(f"\n{tables.memory(found)}")
-    return found
+    by_stage = watched.found()
+    print(f"\n{memory_tables.memory(by_stage)}")
+    return by_stage
 
 
 def functions(work: Callable[[], object], path: Path) -> str:

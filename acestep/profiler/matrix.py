@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from acestep.profiler import tables
 from acestep.profiler.flags import BENCHMARK
 from acestep.profiler.options import Options
 from acestep.progress import work
-from acestep.request import GenerationConfig, GenerationParams, item_seeds
+from acestep.request import GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
 from acestep.tasks import SAMPLING_FIELDS
@@ -34,6 +34,7 @@ from harness.progress import Progress
 from harness.records.making import throttled
 from harness.records.performance_plan import FEATURES
 from harness.records.schema import Item, key_of
+from harness.subject import item_seeds
 from harness.trace.cost import Cost
 
 DURATIONS_S, BATCHES, THINKING, STEPS = (30.0, 60.0, 120.0, 240.0), (1, 2, 4), (False, True), (8, 16)
@@ -202,25 +203,27 @@ def _clamped(adjustments: Iterable[Adjustment]) -> bool:
 
 
 def each(
-    todo: Iterable[Row], progress: Progress, budget_s: float | None, kept: Callable[[Row], bool]
+    todo: Sequence[Row], progress: Progress, budget_s: float | None, kept: Callable[[Row], bool]
 ) -> Iterator[tuple[Row, str]]:
     """Rows with why there is no time for them; once there is not, there is none for any dearer one.
 
     `kept`: whether a row need not be measured.
     """
-    late_s = 0.0  # of all that there was no time for
-    late = False
-    for row in todo:
+    late: dict[object, float] = {}  # work of what there was no time for, by what would run
+    for index, row in enumerate(todo):
         if kept(row):
             progress.left_out(row.work)
             yield row, ""
             continue
         elapsed_s, needs_s = progress.elapsed_s(), progress.expected_s(row.work)
         left_s = math.inf if budget_s is None else budget_s - elapsed_s
-        late = late or (needs_s or 0.0) > left_s
-        if late:
-            late_s += needs_s or 0.0
-            yield row, f"{LATE}{shortage(needs_s, left_s, elapsed_s + late_s)}"
+        if late or (needs_s or 0.0) > left_s:
+            late[row.same_run] = row.work
+            rest = late | {one.same_run: one.work for one in todo[index:] if not kept(one)}
+            enough_s, all_s = (
+                elapsed_s + (progress.expected_s(sum(works.values())) or 0.0) for works in (late, rest)
+            )
+            yield row, f"{LATE}{shortage(needs_s, left_s, enough_s, all_s, len(rest))}"
             continue
         progress.begin(str(row))
         yield row, ""

@@ -19,7 +19,8 @@ from msgspec.structs import replace
 from acestep import components, resolver
 from acestep.cli import report
 from acestep.effective_plan import EffectivePlan
-from acestep.profiler import instruments, matrix, prepare, roofline, scaling, show, streaming, tables
+from acestep.profiler import instruments, matrix, prepare, scaling, show, streaming, tables
+from acestep.profiler.bottleneck import bottleneck
 from acestep.profiler.flags import BENCHMARK, PROFILE, SCALING, TEXT_MODES
 from acestep.profiler.options import Options
 from acestep.profiler.recording import Recording
@@ -75,9 +76,9 @@ def _profile(options: Options) -> int:
         if options.streaming:
             print(f"\n{streaming.table(item, options.chunk_s, show.width())}")
         print(f"\n{show.roofline_card(options, bench, item, plan)}\n")
-        bottleneck = roofline.bottleneck(item.typical.stages_s, sys.argv[1:])
-        show.sentences(bottleneck.sentence)
-        print(f"Next: {harmless(bottleneck.command)}\n")
+        longest = bottleneck(item.typical.stages_s, sys.argv[1:])
+        show.sentences(longest.sentence)
+        print(f"Next: {harmless(longest.command)}\n")
         _announce(options, setup)
         sound = _instrumented(options, bench, recording, item, lambda: _once(options, bench, plan))
     return 0 if item.status == "ok" and sound else 1
@@ -235,8 +236,7 @@ def _announce(options: Options, setup: Setup) -> None:
 
 
 def _warn(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        console.say("profile_inference", f"warning: {warning}")
+    console.warn("profile_inference", warnings)
 
 
 def _bench(

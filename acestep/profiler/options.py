@@ -150,7 +150,7 @@ def parse(
     naming the flag or variable.
     """
     flags = parser()
-    arguments = flags.given(argv)
+    arguments = flags.explicit(argv)
     mode = arguments.get("mode", PROFILE)
     for name in arguments:
         if mode not in flags.modes_of[name]:

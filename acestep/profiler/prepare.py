@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from acestep import gpu_config
 from acestep.effective_plan import EffectivePlan
@@ -72,23 +73,25 @@ def setup(options: Options, *, with_lm: bool | None = None) -> Setup:
 
 def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str]:
     """What is about to run, and in brackets who decided it. `commit`: of the repository, None if unknown."""
+    facts = {"mode": _with_origin(options, "mode", options.mode)}
+    facts |= _engine_facts(options, setup) | _request_facts(options) | {"commit": commit or "unknown"}
+    idle = (*IDLE.get(options.mode, ()), *(() if options.streaming else ("streaming",)))
+    return [f"{name:<{LABEL}}{harmless(fact)}" for name, fact in facts.items() if name not in idle]
 
-    def with_origin(name: str, value: object) -> str:
-        option = getattr(options, name, None)
-        instead = option is not None and not isinstance(option, bool) and str(option) != str(value)
-        return f"{value} ({f'{option} by ' if instead else ''}{options.origins[name]})"
 
-    def switch(name: str, on: bool) -> str:
-        return with_origin(name, "on" if on else "off")
+def _with_origin(options: Options, name: str, value: object) -> str:
+    option = getattr(options, name, None)
+    instead = option is not None and not isinstance(option, bool) and str(option) != str(value)
+    return f"{value} ({f'{option} by ' if instead else ''}{options.origins[name]})"
 
-    params = options.params
-    request = options.description if options.mode in TEXT_MODES else params
-    constrained = request.use_constrained_decoding
-    chain = [
-        f"{name.removeprefix('use_cot_')} {switch(name, getattr(params, name))}" for name in COT_SWITCHES
-    ]
-    facts = {
-        "mode": with_origin("mode", options.mode),
+
+def _switch(options: Options, name: str, on: bool) -> str:
+    return _with_origin(options, name, "on" if on else "off")
+
+
+def _engine_facts(options: Options, setup: Setup) -> dict[str, str]:
+    with_origin, switch = partial(_with_origin, options), partial(_switch, options)
+    return {
         "device": with_origin("device", setup.accelerator.device),
         "card": gpu_config.describe(setup.accelerator, setup.policy)
         if setup.limits
@@ -107,16 +110,25 @@ def header_lines(options: Options, setup: Setup, commit: str | None) -> list[str
         "quantization": with_origin("quantization", setup.quantization or NONE),
         "compile": switch("compile", setup.compile),
         "graphs": switch("graphs", setup.graphs),
+    }
+
+
+def _request_facts(options: Options) -> dict[str, str]:
+    with_origin, switch = partial(_with_origin, options), partial(_switch, options)
+    params = options.params
+    request = options.description if options.mode in TEXT_MODES else params
+    constrained = request.use_constrained_decoding
+    chain = [
+        f"{name.removeprefix('use_cot_')} {switch(name, getattr(params, name))}" for name in COT_SWITCHES
+    ]
+    return {
         "preset": with_origin("preset", options.config.preset),
         "thinking": switch("thinking", params.thinking),
         "CoT": ", ".join(chain),
         "constrained": switch(f"{'use' if constrained else 'no'}_constrained_decoding", constrained),
         "warm-up": switch("no_warmup", options.warmup),
         "streaming": with_origin("chunk", f"chunks of {options.chunk_s:g} s"),
-        "commit": commit or "unknown",
     }
-    idle = (*IDLE.get(options.mode, ()), *(() if options.streaming else ("streaming",)))
-    return [f"{name:<{LABEL}}{harmless(fact)}" for name, fact in facts.items() if name not in idle]
 
 
 def warnings(options: Options, plan: EffectivePlan) -> tuple[str, ...]:

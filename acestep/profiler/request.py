@@ -31,13 +31,13 @@ from acestep.request import (
     DescriptionParams,
     GenerationConfig,
     GenerationParams,
-    item_seeds,
 )
 from harness.adjustments import Adjustments
 from harness.checks import within
 from harness.errors import UsageError
 from harness.flags import text
 from harness.reading import read_text
+from harness.subject import item_seeds
 
 if TYPE_CHECKING:
     from harness.records.schema import Input

@@ -7,16 +7,14 @@ A stage cannot be faster than its arithmetic or than its memory traffic, whichev
 Reading a prompt, a diffusion step and decoding audio use each weight for hundreds of tokens: arithmetic is
 the limit, and the share achieved of it is MFU. Writing a token reads every weight for 2 FLOP per row: memory
 is the limit, and the share is MBU. Work that a result does not need (overlapping tiles, masked keys) lowers
-the share, as it should: a prediction, which counts that too, has more FLOP (`NEEDED`). On a device whose
-peaks are not known there is no share.
+the share, as it should: a prediction, which counts that too, has more FLOP. On a device whose peaks are not
+known there is no share.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from acestep import components
 from acestep.effective_plan import EffectivePlan
@@ -26,18 +24,8 @@ from acestep.text.audio_codes import CODES
 from acestep.text.tokenizer import TEXT_VOCAB
 from acestep.tracing import closed_form
 from acestep.tracing.closed_form import Networks
-from harness.flags import one_spelling
 from harness.nn.config import Qwen3Config
-from harness.text import wrapped
 
-NEEDED = (
-    "FLOP are those that the result needs; a prediction (acestep.costs) also counts those that are computed"
-    " in vain: of hidden keys, and where tiles overlap."
-)
-PREFIXES = ("", "k", "M", "G", "T", "P", "E")
-NONE = "—"
-CARD_WIDTHS = (11, 11, 9, 10, 7, 7, 7, 10)  # 79 columns
-WIDTH = 79
 METRICS = {"lm_prefill": "mfu", "lm_decode": "mbu", "diffuse": "mfu", "vae_decode": "mfu"}
 
 
@@ -210,98 +198,3 @@ def achieved(
                 share = load.times * done / (seconds * most)
             shares[f"{load.stage}_{metric}"] = share
     return shares
-
-
-class Bottleneck(NamedTuple):
-    """The stage that took longest, what that means, and the command that looks closer."""
-
-    stage: str
-    sentence: str
-    command: str
-
-
-EXPLAINED = {
-    "lm_prefill": ("the language model reads its prompts, all tokens at once", "--llm-debug"),
-    "lm_decode": ("the language model writes token by token, and each reads every weight", "--llm-debug"),
-    "diffuse": ("every step runs the whole DiT over every token", "--trace=trace.json"),
-    "vae_decode": (
-        "convolutions up to 48 kHz, over every sample",
-        "--trace=trace.json",
-    ),
-    "offload": ("models move between host and device", "--no-offload"),
-}
-AROUND = ("work around the large networks", "--detailed")
-
-
-def bottleneck(stages_s: Mapping[str, float], argv: Sequence[str] = ()) -> Bottleneck:
-    """Names the longest stage. `argv`: the flags of the run, which the next command repeats, with one that
-    looks closer than they did; with none where they all did.
-    """
-    stage = max(stages_s, key=lambda name: stages_s[name])
-    why, flag = EXPLAINED.get(stage, AROUND)
-    share = stages_s[stage] / (sum(stages_s.values()) or 1.0)
-    flags = {one_spelling(argument.partition("=")[0]) for argument in argv}
-    closer = [f for f in (flag, "--trace=trace.json", "--detailed") if f.partition("=")[0] not in flags]
-    command = shlex.join(["python", "profile_inference.py", *argv, *closer[:1]])
-    return Bottleneck(stage, f"{stage} takes {share:.0%} of the wall: {why}", command)
-
-
-def card(
-    loads: Sequence[Load],
-    device: str,
-    ceilings: Ceilings | None,
-    stages_s: Mapping[str, float] | None = None,
-) -> str:
-    """The run by stage: FLOP and bytes of a token, step or song, and the floor. With `stages_s`, what was
-    achieved as well.
-    """
-    lines = wrapped(f"{device}: {_peaks(ceilings)}", WIDTH)
-    columns = ["stage", "work", "FLOP each", "bytes each", "floor", "limit"]
-    rows = [[*_work(load), *_floor(load, ceilings)] for load in loads]
-    if stages_s is not None:
-        columns += ["took", "achieved"]
-        shares = achieved(loads, stages_s, ceilings)
-        for load, row in zip(loads, rows, strict=True):
-            row += _took(load, stages_s, shares)
-    for row in [columns, *rows]:
-        cells = (cell.ljust(width) for cell, width in zip(row, CARD_WIDTHS, strict=False))
-        lines.append(" ".join(cells).rstrip())
-    return "\n".join([*lines, *wrapped(NEEDED, WIDTH)])
-
-
-def _peaks(ceilings: Ceilings | None) -> str:
-    if ceilings is None:
-        return "peaks not known, so no floor and no share; --measure-ceilings measures them"
-    arithmetic, memory = _si(ceilings.flop_per_s, "FLOP/s"), _si(ceilings.bytes_per_s, "B/s")
-    return f"at most {arithmetic} and {memory} ({ceilings.origin})"
-
-
-def _work(load: Load) -> list[str]:
-    plural = "s" if load.times != 1 else ""
-    return [load.stage, f"{load.times} {load.unit}{plural}", _si(load.flop), _si(load.bytes, "B")]
-
-
-def _floor(load: Load, ceilings: Ceilings | None) -> list[str]:
-    return [_time(load.floor_s(ceilings)), load.limit(ceilings)] if ceilings else [NONE, NONE]
-
-
-def _took(load: Load, stages_s: Mapping[str, float], shares: Mapping[str, float | None]) -> list[str]:
-    metric = METRICS.get(load.stage, "")
-    share = shares.get(f"{load.stage}_{metric}")
-    took = _time(stages_s[load.stage]) if load.stage in stages_s else NONE
-    return [took, NONE if share is None else f"{share:.1%} {metric.upper()}"]
-
-
-def _time(seconds: float) -> str:
-    """Three digits or more, and at most seven characters below a hundred thousand seconds."""
-    if seconds < 0.9995:
-        return f"{seconds * 1e3:.3g} ms" if seconds >= 0.9995e-3 or not seconds else f"{seconds * 1e6:.3g} us"
-    return f"{seconds:.2f} s" if seconds < 99.995 else f"{seconds:,.0f} s"
-
-
-def _si(value: float, unit: str = "") -> str:
-    """Three digits and a decimal prefix: 3.36 G."""
-    power = 0
-    while value >= 999.5 and power < len(PREFIXES) - 1:
-        value, power = value / 1000, power + 1
-    return f"{value:.3g} {PREFIXES[power]}{unit}".rstrip() if value else NONE

@@ -6,8 +6,9 @@ import shutil
 from typing import TYPE_CHECKING
 
 from acestep.effective_plan import EffectivePlan
-from acestep.profiler import devices, roofline, tables
+from acestep.profiler import devices, memory_tables, roofline, tables
 from acestep.profiler.options import Options
+from acestep.profiler.roofline_card import card
 from acestep.subject import DECODING, DIFFUSION, PLANNING
 from acestep.tracing.closed_form import networks
 from harness.records.schema import Item
@@ -51,9 +52,9 @@ def times(options: Options, item: Item, unguided_s: float | None) -> None:
     if audio:
         facts = f"{audio.items} x {audio.audio_s:g} s of audio ({audio.silent} silent)"
         print(f"{facts}, real-time factor {item.rtf:.3f}")
-    print("\n".join(tables.sizes(item.memory_bytes)))
+    print("\n".join(memory_tables.sizes(item.memory_bytes)))
     if typical.telemetry:
-        print("\n".join(tables.telemetry(typical.telemetry, width())))
+        print("\n".join(memory_tables.telemetry(typical.telemetry, width())))
 
 
 def llm_debug(item: Item, cfg_s: float) -> str:
@@ -91,7 +92,7 @@ def roofline_card(options: Options, bench: Bench, item: Item, plan: EffectivePla
     unequal = plan.params.duration is None and plan.config.batch_size > 1
     loads = roofline.of_plan(of, counts_of(item), plan)
     where = f"{name}, {islands} in float32" if islands else name
-    return roofline.card(loads, where, None if unequal else ceilings, item.typical.stages_s)
+    return card(loads, where, None if unequal else ceilings, item.typical.stages_s)
 
 
 def sentences(*lines: str, indent: int = 0) -> None:

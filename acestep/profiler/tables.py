@@ -17,8 +17,6 @@ from typing import Any
 from acestep.profiler.roofline import prefilled
 from acestep.result import Counts
 from acestep.text.audio_codes import CODES_PER_SECOND
-from harness.records.memory import MemoryByStage
-from harness.records.telemetry import Telemetry, shares
 from harness.text import harmless, wrapped
 
 NONE = "—"
@@ -28,16 +26,6 @@ BENCHMARK_RULE = 122
 GUIDE_CELLS, NARROW_CELLS = (11, 8, 8, 8, 11, 11, 11, 11), (9, 6, 6, 6, 9, 9, 9, 9)
 SHOWN_CHARS = 100
 LABEL = 24
-MEMORY_RULE = 80
-# Heads, and what of a boundary is below them.
-MEMORY_COLUMNS = (
-    *(("RSS", "rss"), ("peak", "rss_peak"), ("allocated", "allocated"), ("peak", "allocated_peak")),
-    *(("reserved", "reserved"), ("driver", "driver"), ("weights", "weights")),
-)
-MEMORY_WIDTHS = (8, 10, 10, 9, 10, 9, 10)
-# Beside the columns: the driver's beyond the allocator's, what is not on the card, what is swapped out.
-AT_END = ("context", "spilled", "swap")
-MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,48 +238,3 @@ def facts_block(title: str, facts: Mapping[str, str], width: int = 80) -> str:
         lines.append(f"  {label:<{LABEL}}{first}".rstrip())
         lines += [f"  {'':<{LABEL}}{line}" for line in more]
     return "\n".join(lines)
-
-
-def sizes(memory_bytes: Mapping[str, int]) -> list[str]:
-    """Lines of an item's memory: peaks, and what is there at the end unless that is none."""
-    return [
-        f"{name if name in AT_END else f'peak {name}'} {size / 2**30:.2f} GiB"
-        for name, size in memory_bytes.items()
-        if size or name not in AT_END
-    ]
-
-
-def telemetry(of: Telemetry, width: int = HEADLINE) -> list[str]:
-    """Lines of what the card did: joules, watts, clocks, and what held it back."""
-    clocks_mhz = [one.sm_clock_mhz for one in of.readings if one.sm_clock_mhz is not None]
-    held_back = "n/a" if of.throttling is None else shares(of.throttling) or "none"
-    lines = (
-        f"energy {_figure(of.joules_per_song, 'J')} a song, {_figure(of.joules_per_audio_s, 'J')} a second"
-        f" of audio; {_figure(of.mean_w, 'W')}, the limit is {_figure(of.power_limit_w, 'W')}",
-        f"clock {_figure(min(clocks_mhz, default=None), 'MHz')} to"
-        f" {_figure(max(clocks_mhz, default=None), 'MHz')}; throttling: {held_back}",
-    )
-    return [part for line in lines for part in wrapped(line, width)]
-
-
-def _figure(value: float | None, unit: str) -> str:
-    return "n/a" if value is None else f"{value:.4g} {unit}"
-
-
-def memory(by_stage: MemoryByStage) -> str:
-    """Memory where each stage ended: of the process, of torch's allocator, of the driver, of weights."""
-    rows = [("MiB", *(head for head, _ in MEMORY_COLUMNS))]
-    for one in by_stage.boundaries:
-        rows.append((one.stage, *(_mib(getattr(one, f"{name}_bytes")) for _, name in MEMORY_COLUMNS)))
-    lines = (f"  {stage:<12}" + "".join(map("{:>{}}".format, cells, MEMORY_WIDTHS)) for stage, *cells in rows)
-    source = wrapped(
-        f"Peaks are those since the line above; that of RSS is {by_stage.rss_source}.", MEMORY_RULE
-    )
-    most = ", ".join(f"{name} {_mib(by_stage.most(f'{name}_bytes'))}" for name in AT_END)
-    return "\n".join(
-        ("MEMORY AT THE END OF EACH STAGE", "=" * MEMORY_RULE, *lines, *source, f"At most, in MiB: {most}.")
-    )
-
-
-def _mib(size: int | None) -> str:
-    return "n/a" if size is None else f"{size / MIB:,.0f}"

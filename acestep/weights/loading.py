@@ -197,6 +197,11 @@ class Models:
             parts=parts,
         )
 
+    @property
+    def weights_bytes(self) -> int:
+        """Of those that are on the device now."""
+        return self.residency.resident_bytes
+
     def place(self, part: str) -> torch.device:
         """Where a part computes, and what it takes and makes is."""
         return self.residency.device_of(part)

@@ -12,7 +12,6 @@ the variant can do is read from its configuration.
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from acestep.weights.layout import (
     XL_INFIX,
     folders,
 )
+from harness import sources
 from harness.checks import listed
 from harness.errors import MissingPrerequisite, UsageError
 
@@ -44,23 +44,9 @@ def choose_source(choice: str | Path | None, accelerator: bool) -> tuple[str, st
 
     Raises MissingPrerequisite when a path does not exist. Imports no torch.
     """
-    value, origin = (str(choice), "argument") if choice else (os.environ.get(ENVIRONMENT, ""), "environment")
-    if not value:
-        if any(DEFAULT_ROOT.glob(f"{DIT_PREFIX}*/")):
-            return str(DEFAULT_ROOT), "default"
-        return SYNTHETIC[accelerator], "default"
-    if value not in SYNTHETIC and not _is_folder(Path(value)):
-        raise MissingPrerequisite(
-            f"source ({origin}): no folder {value!r}; use {', '.join(SYNTHETIC)} or a checkpoint folder"
-        )
-    return value, origin
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name that no file can have
-        return False
+    published = any(DEFAULT_ROOT.glob(f"{DIT_PREFIX}*/"))
+    default = str(DEFAULT_ROOT) if published else SYNTHETIC[accelerator]
+    return sources.choose(choice, ENVIRONMENT, SYNTHETIC, default, "a checkpoint folder")
 
 
 def choose_dit(source: str, choice: str | None) -> str:

@@ -92,11 +92,11 @@ def recording(duration_s: int, folder: Path) -> str:
 def text_request(cell):
     """What a text mode reads. The lyrics are a fixed number of tokens, whatever is sampled."""
     codes = "".join(f"<|audio_code_{(7919 * i) % 64_000}|>" for i in range(150))
-    words = {"understand": {"audio_codes": codes}, "create": {"query": CAPTION}}
-    given = words.get(cell["mode"], {"caption": CAPTION, "lyrics": LYRICS})
+    inputs = {"understand": {"audio_codes": codes}, "create": {"query": CAPTION}}
+    fields = inputs.get(cell["mode"], {"caption": CAPTION, "lyrics": LYRICS})
     fixed = {"seed": SEED, "max_lyrics_tokens": TEXT_TOKENS, "max_caption_tokens": TEXT_TOKENS}
     kind = commit_module("acestep.request").DescriptionParams
-    return record(kind, **given, **METADATA, duration=30, ignore_eos=True, **fixed)
+    return record(kind, **fields, **METADATA, duration=30, ignore_eos=True, **fixed)
 
 
 class Engines:

@@ -113,15 +113,15 @@ def footprint(subject, engine, plan) -> dict:
     engine.run(plan)
     with engine.stage_memory() as memory:
         engine.run(plan)
-    found = memory.found()
-    if found.error:
-        raise RuntimeError(found.error)
+    by_stage = memory.found()
+    if by_stage.error:
+        raise RuntimeError(by_stage.error)
     peaks: dict[str, int] = {}
-    for end in found.boundaries:
+    for end in by_stage.boundaries:
         size = end.rss_peak_bytes if end.allocated_bytes is None else end.allocated_peak_bytes
         if size is not None:
             peaks[end.stage] = max(size, peaks.get(end.stage, 0))
-    return {"peaks_bytes": peaks, "weights_bytes": max(end.weights_bytes for end in found.boundaries)}
+    return {"peaks_bytes": peaks, "weights_bytes": max(end.weights_bytes for end in by_stage.boundaries)}
 
 
 REQUESTS = {"request": request, "streamed": streamed, "footprint": footprint}

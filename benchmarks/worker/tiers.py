@@ -40,24 +40,24 @@ def memory() -> tuple[dict, list, Callable]:
     # Most of a tiny case is imports, on one core. On a card two would take each other's memory.
     on_cpu = all(plan.device == "cpu" for plan in planned.values())
     at_a_time = 2 if on_cpu and source == "synthetic-tiny" else 1
-    ran: dict[str, Future] = {}
+    futures: dict[str, Future] = {}
     records: dict = {}
 
     def run(cell) -> dict:
         if cell in boundaries:
-            ran_as = [(of["lm"], of["dit"]) == (cell["lm"], cell["dit"]) for of in records]
-            tested = list(itertools.compress(records.values(), ran_as))
+            alike = [(of["lm"], of["dit"]) == (cell["lm"], cell["dit"]) for of in records]
+            tested = list(itertools.compress(records.values(), alike))
             choices(cell)
             minimum = next(m for m in boundary.minima(tested) if m.variant == cell["variant"])
             proven = getattr(minimum, "proven", None)  # else the minimum is at most that
             return {"tier_gb": minimum.record and minimum.record.requested.tier_gb, "proven": proven}
         choices(cell)
         key = planned[cell].key
-        if key not in ran:
-            following = [key for key in to_run if key not in ran][:at_a_time]
+        if key not in futures:
+            following = [key for key in to_run if key not in futures][:at_a_time]
             with ThreadPoolExecutor() as threads:
-                ran.update({key: threads.submit(tiersim.run_case, to_run[key]) for key in following})
-        records[cell] = dataclasses.replace(ran[key].result(), requested=cases[cell])
+                futures.update({key: threads.submit(tiersim.run_case, to_run[key]) for key in following})
+        records[cell] = dataclasses.replace(futures[key].result(), requested=cases[cell])
         return dataclasses.asdict(records[cell])
 
     return {"environment": {"source": source}}, [*tiers, *boundaries], run

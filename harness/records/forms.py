@@ -14,7 +14,8 @@ import msgspec
 from harness import cards, registry
 from harness.errors import UsageError
 from harness.records import schema as record
-from harness.records.schema import Header, Item, Profile, Sample, TierResult
+from harness.records.card import TierResult
+from harness.records.schema import Header, Item, Profile, Sample
 from harness.records.telemetry import Telemetry, shares
 from harness.text import harmless
 

@@ -34,8 +34,7 @@ def run(
     card = card_flags.chosen(options.card, options.device_json, options.max_vram)
     place = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
     plan = resolve(Accelerator("cuda", card.name, card.memory_gib, capability=card.capability))
-    for warning in plan.warnings:
-        console.say(subject.name, f"warning: {warning}")
+    console.warn(subject.name, plan.warnings)
     from harness.trace.predict import predict
 
     with following("predicting"):

@@ -14,7 +14,6 @@ from typing import Any
 
 from benchmarks import _matrix
 from benchmarks.common import Suite
-from scripts.asv_selection import measures
 from scripts.gate.causes import NAMES
 
 # Rates have twins that shrink; peaks, parity and errors are no samples, of cold starts there are too few. The
@@ -123,12 +122,12 @@ def facts(reading: Reading) -> dict[str, Any]:
 def readings(sources: Iterable[str], only: str = "", *, exact: bool) -> list[Reading]:
     """Those that gate, of the cells that are measured with weights from `sources`: predicted, or timed."""
     sources = tuple(sources)
-    wanted = {cell for source in sources for cell in _matrix.every_cell(source)}
+    planned = {cell for source in sources for cell in _matrix.every_cell(source)}
     return [
         one
         for one in every()
         if bool(re.search(EXACT, one.benchmark)) == exact and not re.search(UNGATED, one.benchmark)
-        if re.search(only, one.name) and measures(one.suite(), one.params, wanted, sources)
+        if re.search(only, one.name) and one.suite().is_measured(one.params, planned, sources)
     ]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks._matrix import ENGINES
 from harness import console
-from harness.budget import shortage, spelled
+from harness.budget import shortage
 from harness.progress import Progress
 from scripts.gate.sides import Side
 from scripts.gate.statistics import Judgement, best_pairs, judge, pairs_needed, share
@@ -201,8 +201,8 @@ class Timing:
         now_s, needs_s = time.monotonic(), rounds * (self._start_s + self._pairs * costs[cell])
         all_s = rounds * (self._start_s + self._pairs * sum(costs.values()))
         left_s, spent_s = self._until_s - now_s, now_s - self._began_s
-        reason = shortage(needs_s, left_s, spent_s + needs_s)
-        return f"the next cell, {cell}, {reason}, and {spelled(spent_s + all_s)} for all {len(costs)}"
+        reason = shortage(needs_s, left_s, spent_s + needs_s, spent_s + all_s, len(costs))
+        return f"the next cell, {cell}, {reason}"
 
     def _by_job(self, cells: list[str]) -> Iterator[tuple[Job, list[str]]]:
         """Cells by the worker that measures them, those of one engine together."""

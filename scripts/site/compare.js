@@ -122,7 +122,7 @@ function line(row) {
   series.append(Object.assign(document.createElement("small"), { textContent: row.unit }))
   series.dataset.value = `${row.name} [${row.unit}]`
   place.append(
-    cell(row.told, kind), cell(change(row), `n ${kind}`), cell(row.stage), series,
+    cell(row.words, kind), cell(change(row), `n ${kind}`), cell(row.stage), series,
     amount(row.from, row.unit), amount(row.to, row.unit), cell(noise(row), "n noise"),
   )
   return place
@@ -145,12 +145,12 @@ function largest(rows) {
   const groups = new Map()
   for (const row of rows) groups.set(row.stage, [...(groups.get(row.stage) ?? []), row])
   const most = [...groups].sort(([, one], [, other]) => other.length - one.length).slice(0, TOLD_STAGES)
-  const told = most.map(([stage, ones]) => {
+  const stages = most.map(([stage, ones]) => {
     const parts = [stage, change(ones[ones.length >> 1]), `(${ones.length})`]
     return parts.filter(Boolean).join(" ")
   })
-  const more = groups.size - told.length
-  return told.join(", ") + (more ? ` and in ${more} more stages` : "")
+  const more = groups.size - stages.length
+  return stages.join(", ") + (more ? ` and in ${more} more stages` : "")
 }
 
 const DIFFERING = {
@@ -177,8 +177,8 @@ function picture(rows) {
   const every = rows.filter(({ ratio }) => ratio)
   const stages = [...new Set(every.map(({ stage }) => stage))].slice(0, MOST_STAGES)
   const shown = every.filter(({ stage }) => stages.includes(stage))
-  const points = shown.map(({ stage, name, ratio, kind, told }) => ({
-    stage, series: name, ratio, verdict: kind in COLOURS ? kind : "neither", told,
+  const points = shown.map(({ stage, name, ratio, kind, words }) => ({
+    stage, series: name, ratio, verdict: kind in COLOURS ? kind : "neither", words,
   }))
   const widest = points.reduce((most, { ratio }) => Math.max(most, ratio, 1 / ratio), 1.1) * 1.02
   const domain = Object.keys(COLOURS)
@@ -199,7 +199,7 @@ function picture(rows) {
         encoding: {
           x: { ...x, field: "ratio" }, y: { field: "stage", type: "nominal", title: null, sort: stages },
           color: verdict(Object.values(COLOURS)), shape: verdict(["triangle-up", "triangle-down", "circle"]),
-          tooltip: ["stage", "series", "ratio", "told"].map((field) => ({ field })),
+          tooltip: ["stage", "series", "ratio", "words"].map((field) => ({ field })),
         },
       },
     ],
@@ -232,14 +232,14 @@ let drawn = Promise.resolve()
 
 function show(chosen, notice) {
   const rows = compared(chosen)
-  const told = chosen.all ? rows : rows.filter(({ kind }) => kind !== "same" && kind !== "gap")
+  const listed = chosen.all ? rows : rows.filter(({ kind }) => kind !== "same" && kind !== "gap")
   const figure = document.getElementById("compared")
   const signed = rows.filter(({ ratio }) => ratio === null).length
   document.getElementById("answer").textContent = answer(rows, chosen)
   document.getElementById("notice").textContent = notice
-  document.getElementById("rows").replaceChildren(...(told.length ? told.map(line) : [empty()]))
+  document.getElementById("rows").replaceChildren(...(listed.length ? listed.map(line) : [empty()]))
   document.getElementById("story").textContent =
-    `${told.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} series are listed; ` +
+    `${listed.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} series are listed; ` +
     `${signed.toLocaleString("en")} have no ratio and are in the table alone.`
   figure.querySelector("script").textContent = JSON.stringify(picture(rows))
   history.replaceState(null, "", address(chosen))
@@ -255,10 +255,10 @@ function ofForm(name, before) {
 
 let { chosen, notice } = fromAddress()
 
-function update(next, told = "") {
+function update(next, notice = "") {
   chosen = next
   fill(chosen)
-  show(chosen, told)
+  show(chosen, notice)
   drawn = drawn.then(() => draw(document.getElementById("compared")))
 }
 

@@ -86,12 +86,12 @@ def _place(site: Site, params: Mapping[str, str | None]) -> int:
     order = [(one.facts, one.environment) for one in site.report.machines]
     for machine in site.history.machines:
         variables = {f"env-{name}": value for name, value in machine.variables.items()}
-        if _said(machine.facts | variables) == _said(params):
+        if _identity(machine.facts | variables) == _identity(params):
             return order.index((machine.facts, machine.environment))
     return LAST
 
 
-def _said(params: Mapping[str, str | None]) -> dict[str, str]:
+def _identity(params: Mapping[str, str | None]) -> dict[str, str]:
     """What tells a machine with its environment apart. asv adds the branch, and as None what others have."""
     return {
         name: str(value) for name, value in params.items() if value not in (None, "") and name != "branch"

@@ -41,14 +41,14 @@ function verdict(row, a, b) {
   if (typeof from.value !== "number" || typeof to.value !== "number") {
     const failed = to.value === "failed" && typeof from.value === "number"
     const sides = [["A", from], ["B", to]].filter(([, one]) => typeof one.value !== "number")
-    const told = sides.map(([name, { value }]) => `${gap(value)} on ${name}`).join(", ")
-    return { kind: failed ? "failed" : "gap", told, ratio: null, size: 0 }
+    const words = sides.map(([name, { value }]) => `${gap(value)} on ${name}`).join(", ")
+    return { kind: failed ? "failed" : "gap", words, ratio: null, size: 0 }
   }
   const difference = to.value - from.value
   const ratio = signed || from.value <= 0 || to.value < 0 ? null : to.value / from.value
   const size = ratio ? Math.abs(Math.log(ratio)) : Math.abs(difference)
-  const [kind, told] = exact ? ofExact(row, difference) : ofTimed(row, difference, ratio, a, b)
-  return { kind, told, ratio, size }
+  const [kind, words] = exact ? ofExact(row, difference) : ofTimed(row, difference, ratio, a, b)
+  return { kind, words, ratio, size }
 }
 
 function ofExact({ from }, difference) {

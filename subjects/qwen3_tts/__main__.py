@@ -20,8 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import commands
-from harness.cards import DEFAULT
+from harness import card_flags, commands
 from harness.commands import Add, Command
 from harness.console import Parser, named
 from harness.dtypes import AUTO
@@ -87,13 +86,7 @@ def _bench(add: Add) -> None:
 def _costs(add: Add) -> None:
     _engine(add)
     add("--dtype", default=AUTO, choices=(AUTO, *DTYPES), help="(auto: bf16 from Ampere on, else fp16)")
-    add("--card", metavar="NAME", help=f"one of --list-cards ({DEFAULT})")
-    add("--device-json", type=Path, metavar="FILE", help="a card of one's own instead, as a JSON object")
-    add("--max-vram", type=number, metavar="GB", help="as if it had so much memory")
-    add("--list-cards", action="store_true", help="the cards there are")
-    add("--duration", dest="duration_s", type=number, default=5.04, metavar="S", help="(%(default)s)")
-    add("--batch-size", type=whole, default=1, metavar="N", help="items (%(default)s)")
-    add("--json", type=Path, nargs="?", const=True, metavar="FILE", help="the prediction, or to a file")
+    card_flags.declare(add, 5.04)
 
 
 def _generate(add: Add) -> None:

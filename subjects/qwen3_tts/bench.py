@@ -192,8 +192,7 @@ def _measure(
 ) -> None:
     """An item of each fixture on one engine."""
     plans = [resolve(fixture.request, setup) for fixture in fixtures]
-    for warning in dict.fromkeys(warning for plan in plans for warning in plan.warnings):
-        console.say("qwen3_tts", f"warning: {warning}")
+    console.warn("qwen3_tts", dict.fromkeys(warning for plan in plans for warning in plan.warnings))
     engine = SUBJECT.load(setup, threads=options.threads)
     runs = options.warmup + options.iterations
     for fixture, plan in zip(fixtures, plans, strict=True):
@@ -209,10 +208,10 @@ def _measure(
             item = replace(bench.item(plan, requested), input=fixture.source)
         record.row(item)
         if item.typical and options.profile_memory:
-            found = bench.memory(plan)
-            status = {"status": "invalid", "error": found.error} if found.error else {}
-            item = replace(item, memory_by_stage=found, **status)
-            record.block("\n".join((tables.memory(fixture.source.name, found), *tables.problem(item))), item)
+            memory = bench.memory(plan)
+            status = {"status": "invalid", "error": memory.error} if memory.error else {}
+            item = replace(item, memory_by_stage=memory, **status)
+            record.block("\n".join((tables.memory(fixture.source.name, memory), *tables.problem(item))), item)
         if item.typical and trace:
             chrome_trace.kernels(lambda plan=plan, once=bench.once: once(plan), trace)
             record.block(f"trace    {harmless(str(trace))} (open it at ui.perfetto.dev)")

@@ -7,7 +7,6 @@ are when the networks are there (`subjects.qwen3_tts.weights`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +16,7 @@ from typing import Any, Literal
 from harness import checkpoint_writing
 from harness.checkpoint_files import read_json
 from harness.checks import shown
-from harness.errors import CheckpointError, MissingPrerequisite, UsageError
+from harness.errors import CheckpointError, UsageError
 from harness.nn.config import Schema, parse_config
 from harness.tensor_files import stored_tensors
 from subjects.qwen3_tts.config import (
@@ -33,8 +32,6 @@ from subjects.qwen3_tts.layout import (
     CODEC_VOCAB,
     DEFAULT_VARIANT,
     DIALECTS,
-    ENVIRONMENT,
-    FULL,
     LANGUAGES,
     MODEL_IDS,
     SPEAKERS,
@@ -43,7 +40,6 @@ from subjects.qwen3_tts.layout import (
     TALKER_IDS,
     TEMPLATE_IDS,
     TEXT_VOCAB,
-    TINY,
     VARIANTS,
 )
 from subjects.qwen3_tts.prompt import PUBLISHED
@@ -73,21 +69,6 @@ class Configs:
     def kind(self) -> str:
         """base, custom_voice or voice_design."""
         return VARIANTS[self.variant][1]
-
-
-def choose_source(choice: str | Path | None, accelerator: bool) -> tuple[str, str]:
-    """The source's name or path, and who chose it: `argument`, `environment` or `default`.
-
-    Raises MissingPrerequisite for a folder that is not there.
-    """
-    value, origin = (str(choice), "argument") if choice else (os.environ.get(ENVIRONMENT, ""), "environment")
-    if not value:
-        return (FULL if accelerator else TINY), "default"
-    if value not in SYNTHETIC and not os.path.isdir(value):  # noqa: PTH112 - a name no file can have is no folder
-        raise MissingPrerequisite(
-            f"source ({origin}): no folder {value!r}; use {', '.join(SYNTHETIC)} or the folder of a model"
-        )
-    return value, origin
 
 
 @cache

@@ -34,10 +34,10 @@ def run(options: argparse.Namespace) -> int:
         )
         return resolve(request(options.duration_s, batch_size=options.batch_size), setup)
 
-    def told(cost: Cost, plan: Plan, card: Card) -> dict[str, str]:
+    def basis(cost: Cost, plan: Plan, card: Card) -> dict[str, str]:
         return facts(cost, frame_launches(plan, card) if cost.fits else {})
 
-    return command.run(options, SUBJECT, planned, told)
+    return command.run(options, SUBJECT, planned, basis)
 
 
 def facts(cost: Cost, launches: Mapping[str, int]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from harness.device import describe, resolve_dtype
-from harness.engine import LoadedEngine, loaded, read_back
+from harness.engine import LoadedEngine, loading, read_back
 from harness.graphs import Graphs
 from harness.memory import MemoryBudget
 from harness.nn.attend import flash_serves
@@ -54,19 +54,18 @@ class Engine(LoadedEngine[Networks, Setup]):
         *,
         threads: int | None = None,
         budget: MemoryBudget | None = None,
-        held: Source | None = None,
+        source: Source | None = None,
         device: str | None = None,
     ) -> Engine:
-        """Load what a setup says. Raises as `load` does. `held`: its weights, where they are open already;
+        """Load what a setup says. Raises as `load` does. `source`: of its weights, where it is open already;
         `device`: what stands in for its own."""
         configs = setup.configs
-
-        def load(place: torch.device) -> Networks:
-            dtype = resolve_dtype(setup.dtype, place, configs.stored_dtype)
-            return weights.load(held or open_source(setup.source, setup.model), configs, place, dtype)
-
-        networks, budget, load_s = loaded(device or setup.device, load, threads=threads, budget=budget)
-        return cls(networks, setup, budget, _environment(setup, networks), load_s)
+        with loading(device or setup.device, threads=threads) as loads:
+            dtype = resolve_dtype(setup.dtype, loads.device, configs.stored_dtype)
+            source = source or open_source(setup.source, setup.model)
+            networks = weights.load(source, configs, loads.device, dtype)
+        budget = budget or MemoryBudget(loads.device)
+        return cls(networks, setup, budget, _environment(setup, networks), loads.seconds)
 
     def resolve(self, request: Request) -> Plan:
         """What a request would run here."""
@@ -77,7 +76,7 @@ class Engine(LoadedEngine[Networks, Setup]):
 
         Raises MissingPrerequisite for a recording that cannot be read and a place that cannot be written.
         """
-        utterance = Utterance(self.networks, plan)
+        utterance = Utterance(self.models, plan)
         self.budget.reset_peak()
         with torch.inference_mode(), record(self._sync) as times:
             loop = utterance.begin(self._loop)
@@ -91,7 +90,7 @@ class Engine(LoadedEngine[Networks, Setup]):
         Its clock starts with the first piece asked for, before the prompt. The stream raises as `run` does,
         and BenchError where another request of this engine has begun meanwhile: they have one memory.
         """
-        utterance = Utterance(self.networks, plan)
+        utterance = Utterance(self.models, plan)
         hooks = Hooks(self._loop, self._pieces, lambda: self._turn, self._result)
         return Stream(Run(utterance, hooks, self.budget, self._sync))
 
@@ -99,15 +98,15 @@ class Engine(LoadedEngine[Networks, Setup]):
         """Audio of `codes [16, T]` of each item, exactly and all at once: what a stream is held against."""
         with torch.inference_mode():
             padded = torch.nn.utils.rnn.pad_sequence([item.T for item in codes], batch_first=True)
-            batch = padded.transpose(1, 2).to(self.networks.device)
-            batch, before = Utterance(self.networks, plan).behind(batch)
-            wave = decoding.whole(self.networks.decoder, batch, skipped=before).float().cpu()
+            batch = padded.transpose(1, 2).to(self.models.device)
+            batch, before = Utterance(self.models, plan).behind(batch)
+            wave = decoding.whole(self.models.decoder, batch, skipped=before).float().cpu()
         return audios(wave, [item.shape[-1] for item in codes], plan.request.seeds)
 
     def _loop(self, plan: Plan) -> FrameLoop:
         """The memory and the steps of a plan; those of the request before, where they are the same."""
         self._turn += 1
-        networks, request = self.networks, plan.request
+        networks, request = self.models, plan.request
         shape = {"batch": request.batch_size, "rows": len(plan.prompt.rows), "frames": plan.most_frames}
         key = (*shape.values(), plan.frames is None, sampling(request))
         if key not in self._loops:
@@ -130,7 +129,7 @@ class Engine(LoadedEngine[Networks, Setup]):
         if key not in self._decoders:
             self._decoders.clear()
             self._decoders[key] = Pieces(
-                self.networks.decoder,
+                self.models.decoder,
                 request.batch_size,
                 request.chunk_frames,
                 request.context,
@@ -141,14 +140,11 @@ class Engine(LoadedEngine[Networks, Setup]):
     def _result(self, utterance: Utterance, items: tuple[Audio, ...], times: Times) -> Result:
         plan = utterance.plan
         return Result(
+            **self._measured(times),
             audios=items,
             codes=utterance.kept,
-            wall_s=times.wall_s,
-            stages_s=times.stages(),
-            details_s=times.details(),
             counts=utterance.counts(),
             plan=plan.as_dict(),
-            environment=self.environment,
             peak_memory_bytes=self.budget.peak_bytes(),
             first_chunk_stages_s=utterance.first_chunk_stages_s,
             fallbacks=utterance.fallbacks,

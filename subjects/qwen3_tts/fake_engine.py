@@ -31,5 +31,5 @@ class Weightless:
 
 def load(setup: Setup, card: FakeCard, budget: MemoryBudget) -> Engine:
     """The engine of `setup` on `card`, whose memory is `budget`."""
-    held = Weightless(open_source(setup.source, setup.model), card)
-    return Engine.from_setup(setup, budget=budget, held=held, device=VIRTUAL)
+    source = Weightless(open_source(setup.source, setup.model), card)
+    return Engine.from_setup(setup, budget=budget, source=source, device=VIRTUAL)

@@ -6,16 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from harness import console
+from harness import generate
 from harness.checks import check_threads
 from harness.errors import BenchError, UsageError
-from harness.files import folder_for_audio
 from harness.flags import text
-from harness.progress import following
 from harness.reading import read_text
 from harness.sound import duration_s
-from harness.text import harmless
 from subjects.qwen3_tts.plan import resolve
+from subjects.qwen3_tts.progress import parts
 from subjects.qwen3_tts.request import request
 from subjects.qwen3_tts.setup import Setup
 from subjects.qwen3_tts.subject import SUBJECT
@@ -46,21 +44,7 @@ def run(options: argparse.Namespace) -> int:
     plan = resolve(request(options.duration_s, **fields), setup)
     if plan.request.reference:
         duration_s("reference", plan.request.reference)
-    folder = folder_for_audio("--out", options.out)
-    for warning in plan.warnings:
-        console.say("qwen3_tts", f"warning: {warning}")
-    with following("speaking"):
-        result = SUBJECT.load(setup, threads=options.threads).run(plan, folder)
-    for audio in result.audios:
-        print(
-            harmless(f"{audio.tensor.shape[-1] / audio.sample_rate:.2f} s, seed {audio.seed}: {audio.path}")
-        )
-    rates = f"rtf {result.rtf:.3f} (wall over audio), {result.x_realtime:.2f}x real time"
-    print(f"wall {result.wall_s:.2f} s, {rates}")
-    if problem := SUBJECT.check(result, plan):
-        console.say("qwen3_tts", problem)
-        return 1
-    return 0
+    return generate.run(options, SUBJECT, plan, "speaking", parts(plan))
 
 
 def _listed(name: str, path: Path) -> tuple[Any, ...]:

@@ -129,12 +129,12 @@ def _unequal(runs: Sequence[Ran], plan: Plan) -> str:
     return unequal(max(errors), runs[-1].result.environment["dtype"])
 
 
-def merged(found: MemoryByStage) -> MemoryByStage:
+def merged(memory: MemoryByStage) -> MemoryByStage:
     """One boundary for each stage, which ends once a frame: the last figures, and the highest peaks."""
     stages: dict[str, list[Boundary]] = {}
-    for one in found.boundaries:
+    for one in memory.boundaries:
         stages[one.stage] = [*stages.pop(one.stage, ()), one]
-    return replace(found, boundaries=tuple(map(_highest, stages.values())))
+    return replace(memory, boundaries=tuple(map(_highest, stages.values())))
 
 
 def _highest(ends: Sequence[Boundary]) -> Boundary:

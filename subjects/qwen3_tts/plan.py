@@ -56,7 +56,7 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the record of a run."""
         setup, request = self.setup, self.request
-        said = ("batch_size", "language", "speaker", "reference", "chunk_frames", "context", "seed")
+        fields = ("batch_size", "language", "speaker", "reference", "chunk_frames", "context", "seed")
         drawn = ("greedy", "temperature", "top_k", "repetition_penalty")
         return {
             "source": setup.source,
@@ -72,7 +72,7 @@ class Plan:
             "prompt_rows": len(self.prompt.rows),
             "reference_frames": len(request.reference_codes),
             "text_streaming": self.text_streaming,
-            **{name: getattr(request, name) for name in said + drawn},
+            **{name: getattr(request, name) for name in fields + drawn},
             "adjustments": [asdict(adjustment) for adjustment in self.adjustments],
             "notes": list(self.notes),
         }

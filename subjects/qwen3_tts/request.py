@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from harness.checks import one_of, path, sequence, within
 from harness.declared import check, choice, number, switch, whole, words
 from harness.errors import UsageError
-from harness.subject import DEFAULT_DURATION_S, DEFAULT_SEED
+from harness.subject import DEFAULT_DURATION_S, DEFAULT_SEED, MAX_SEED, item_seeds
 from subjects.qwen3_tts.config import FRAME_SAMPLES, SAMPLE_RATE
 from subjects.qwen3_tts.layout import CODES, GROUPS, TEXT_VOCAB
 from subjects.qwen3_tts.prompt import AUTO, PUBLISHED
 
 MAX_BATCH = 64
-MAX_SEED = 2**32 - 1
 MAX_TEXT_IDS = 8_192
 MAX_TEXT_CHARS = 32_768
 MAX_FRAMES = 8_191  # of the published limit of 8,192 tokens, the last of which is no frame
@@ -76,7 +75,7 @@ class Request:
     @property
     def seeds(self) -> tuple[int, ...]:
         """One for each item."""
-        return tuple((self.seed + item) % (MAX_SEED + 1) for item in range(self.batch_size))
+        return item_seeds(self.seed, self.batch_size)
 
 
 def _frame(codes: object) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.adjustments import Fallback
+from harness.subject import Rates
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +24,10 @@ class Audio:
     peak: float
     rms: float
     path: Path | None = None
+
+    @property
+    def length_s(self) -> float:
+        return self.tensor.shape[-1] / self.sample_rate
 
     @property
     def silent(self) -> bool:
@@ -46,7 +51,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(Rates):
     """What a run gave, and what really ran.
 
     `stages_s`: seconds per stage plus `other`; they sum to `wall_s`. `first_chunk_stages_s`: those of the
@@ -66,13 +71,3 @@ class Result:
     first_chunk_stages_s: Mapping[str, float] = field(default_factory=dict)
     fallbacks: tuple[Fallback, ...] = ()
     warnings: tuple[str, ...] = ()
-
-    @property
-    def rtf(self) -> float:
-        """Real-time factor: wall seconds per second of audio of one item; lower is better."""
-        return self.wall_s / self.counts.audio_s
-
-    @property
-    def x_realtime(self) -> float:
-        """Seconds of audio of one item per second of wall; higher is better."""
-        return self.counts.audio_s / self.wall_s

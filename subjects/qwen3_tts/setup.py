@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import accelerators, dtypes
+from harness import accelerators, dtypes, sources
 from harness.accelerators import Accelerator
 from harness.dtypes import AUTO
-from harness.errors import MissingPrerequisite
-from harness.graphs import unavailable as ungraphed
+from harness.graphs import recorded
 from subjects.qwen3_tts import checkpoint
 from subjects.qwen3_tts.checkpoint import Configs
+from subjects.qwen3_tts.layout import ENVIRONMENT, SYNTHETIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,18 @@ class Setup:
         `model` is a variant of `layout.VARIANTS`, for made-up weights. `graphs` None is the device's.
         `accelerator`: a card to simulate. Raises UsageError or MissingPrerequisite, naming what and where.
         """
-        card = accelerator or accelerators.detect(device)
-        name, origin = checkpoint.choose_source(source, accelerator=card.device != "cpu")
-        reason = ungraphed(card.device)
-        if reason and graphs:
-            raise MissingPrerequisite(f"graphs: {reason}; leave it out, or choose --device cuda")
+        card, place = accelerators.of_run(device, accelerator)
+        default = SYNTHETIC[card.device != "cpu"]
+        name, origin = sources.choose(source, ENVIRONMENT, SYNTHETIC, default)
+        graphs = recorded(graphs, (card.device,))
         return cls(
-            device=card.device if device == AUTO else device,
-            dtype=dtypes.chosen(dtype, card.device, _capability(card, device)),
+            device=place,
+            dtype=dtypes.chosen(dtype, card.device, accelerators.capability_of(card, device)),
             source=name,
             source_origin=origin,
             model=checkpoint.read(name, model).variant,
             accelerator=card,
-            graphs=graphs is not False and not reason,
+            graphs=graphs,
             strict=strict,
         )
 
@@ -71,9 +70,3 @@ class Setup:
     def configs(self) -> Configs:
         """The configurations of the model's networks."""
         return checkpoint.read(self.source, self.model)
-
-
-def _capability(card: Accelerator, device: str) -> tuple[int, int] | None:
-    if card.device != "cuda" or card.capability:
-        return card.capability
-    return accelerators.capability(int(device.partition(":")[2] or 0))

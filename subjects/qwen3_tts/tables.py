@@ -77,13 +77,13 @@ def stages(item: Item) -> str:
         stream = typical.stream
         parts = split(stream.first_chunk_stages_ms or {})  # type: ignore[union-attr]
         total = stream.time_to_first_chunk_ms  # type: ignore[union-attr]
-        made = ", ".join(f"{name} {part:.1f}" for name, part in parts.items())
+        text = ", ".join(f"{name} {part:.1f}" for name, part in parts.items())
         lines += textwrap.wrap(
-            f"first chunk after {total:.1f} ms: {made}", WIDTH, initial_indent="  ", subsequent_indent="    "
+            f"first chunk after {total:.1f} ms: {text}", WIDTH, initial_indent="  ", subsequent_indent="    "
         )
         error = stream.offline_error  # type: ignore[union-attr]
-        shown = "of another length" if error is None else f"{error:.2g} of the peak off"
-        lines.append(f"  beside the same frames decoded at once: {shown}")
+        distance = "of another length" if error is None else f"{error:.2g} of the peak off"
+        lines.append(f"  beside the same frames decoded at once: {distance}")
     return "\n".join(lines)
 
 
@@ -93,11 +93,11 @@ def split(stages_ms: Mapping[str, float]) -> dict[str, float]:
     return parts | {OTHER: sum(stages_ms.values()) - sum(parts.values())}
 
 
-def memory(name: str, found: MemoryByStage) -> str:
+def memory(name: str, by_stage: MemoryByStage) -> str:
     """Memory where each stage ended; peaks are those since the line above."""
     heads = ("MiB", "RSS", "RSS peak", "alloc", "its peak", "reserved", "weights")
     rows: list[Sequence[str]] = [heads]
-    for one in found.boundaries:
+    for one in by_stage.boundaries:
         sizes = (
             *(one.rss_bytes, one.rss_peak_bytes, one.allocated_bytes, one.allocated_peak_bytes),
             *(one.reserved_bytes, one.weights_bytes),

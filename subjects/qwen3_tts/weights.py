@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from harness import engine
 from harness.checkpoint import SafetensorsFile, Weights, check_shapes, materialise, on_meta
 from harness.checkpoint_writing import write_weights
 from harness.files import write_whole
@@ -160,7 +161,7 @@ def _shapes(source: str, variant: str) -> tuple[dict[str, Shape], dict[str, Shap
 
 
 @dataclass(frozen=True, slots=True)
-class Networks:
+class Networks(engine.Networks):
     """Everything a request reads, on `device` in `dtype`. No `speaker_encoder` in what is no Base model."""
 
     talker: Talker
@@ -175,11 +176,6 @@ class Networks:
         for name in ("talker", "code_predictor", "speaker_encoder", "decoder"):
             if (module := getattr(self, name)) is not None:
                 yield name, module
-
-    @property
-    def weights_bytes(self) -> int:
-        """Of all parameters, each memory once."""
-        return sum(p.nbytes for _, module in self.modules() for p in module.parameters())
 
 
 def open_source(setup_source: str, model: str) -> Source:

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from harness.checkpoint_writing import writing
-from harness.checks import within
-from harness.text import harmless
+from harness import checkpoint_writing
 from subjects.qwen3_tts import checkpoint
-from subjects.qwen3_tts.request import MAX_SEED
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write it; returns the exit code. Raises UsageError for a folder that holds something else,
-    MissingPrerequisite where it cannot be written."""
-    within("seed", options.seed, 0, MAX_SEED, kind=int)
-    with writing(options.folder):
-        checkpoint.begin(options.source, options.model, options.folder)
-        from subjects.qwen3_tts.weights import Synthetic, write
-
-        folder = write(Synthetic(options.source, options.model, options.seed), options.folder)
-    print(harmless(str(folder)))
-    return 0
+    """Write it; returns the exit code. Raises as `checkpoint_writing.run`."""
+    return checkpoint_writing.run(options, checkpoint.begin, "subjects.qwen3_tts.weights")

@@ -6,18 +6,17 @@ folder's, or a file by itself. No torch is imported, but for a pickle: nothing e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from msgspec import Meta
 
 from harness.checkpoint_files import opened, read_json
 from harness.checks import listed, shown
-from harness.errors import CheckpointError, MissingPrerequisite, UsageError
+from harness.errors import CheckpointError, UsageError
 from harness.nn.config import Heads, Layers, Schema, Width, parse_config
 from harness.tensor_files import Shape, is_there, stored_tensors
 from subjects.rvc.config import (
@@ -32,16 +31,14 @@ from subjects.rvc.config import (
 from subjects.rvc.layout import (
     CONFIG,
     DEFAULT_RATE,
-    ENVIRONMENT,
     F0,
-    FULL,
     HUBERT,
     NESTED,
     POSITIONS,
+    RATE,
     RMVPE,
     SUPPORTED,
     SYNTHETIC,
-    TINY,
     VERSION,
     VOICE_SUFFIX,
     WEIGHT,
@@ -132,19 +129,12 @@ class VoiceFile(Schema, frozen=True, kw_only=True):
         return None
 
 
-def choose_source(choice: str | Path | None, accelerator: bool) -> tuple[str, str]:
-    """The source's name or path, and who chose it: `argument`, `environment` or `default`.
+class Voice(NamedTuple):
+    """A voice's file: its dimensions, its tensors by name, and what it says that is not so."""
 
-    Raises MissingPrerequisite for a folder that is not there.
-    """
-    value, origin = (str(choice), "argument") if choice else (os.environ.get(ENVIRONMENT, ""), "environment")
-    if not value:
-        return (FULL if accelerator else TINY), "default"
-    if value not in SYNTHETIC and not os.path.isdir(value):  # noqa: PTH112 - a name no file can have is no folder
-        raise MissingPrerequisite(
-            f"source ({origin}): no folder {value!r}; use {', '.join(SYNTHETIC)} or the folder of a model"
-        )
-    return value, origin
+    config: SynthesizerConfig
+    weights: Mapping[str, Any]
+    notes: tuple[str, ...]
 
 
 def voice_path(source: str, model: str | None) -> Path:
@@ -181,16 +171,16 @@ def read(source: str, model: str | None = None, voice: str | None = None) -> Con
     else:
         rmvpe, hubert = _rmvpe(Path(source)), _hubert(Path(source) / HUBERT / "config.json")
     place = Path(voice) if voice else voice_path(source, model)
-    synthesizer = read_voice(place)[0]
+    synthesizer, _, notes = read_voice(place)
     if synthesizer.phone != hubert.hidden:
         raise CheckpointError(
             f"{place}: is for features of {synthesizer.phone}, and HuBERT of {source} has {hubert.hidden}"
         )
-    return Configs(rmvpe, hubert, synthesizer)
+    return Configs(rmvpe, hubert, synthesizer, notes)
 
 
-def read_voice(path: Path) -> tuple[SynthesizerConfig, Mapping[str, Any]]:
-    """The dimensions of a voice, and its tensors by name, in the file at `path`. Imports torch.
+def read_voice(path: Path) -> Voice:
+    """The voice in the file at `path`. Imports torch.
 
     Raises CheckpointError naming the file, the field and what is allowed.
     """
@@ -228,7 +218,15 @@ def read_voice(path: Path) -> tuple[SynthesizerConfig, Mapping[str, Any]]:
         gin=file.gin_channels,
         speakers=speakers,
     )
-    return config, weights
+    return Voice(config, weights, _another_rate(path, content.get(RATE), file.sr))
+
+
+def _another_rate(path: Path, label: object, rate: int) -> tuple[str, ...]:
+    """A line where the `label` of a voice says another rate than its networks make, as that of a merged one
+    may: who merges two types it in. The published pipeline goes by the networks, too."""
+    if label is None or (isinstance(label, str | int) and label in (f"{rate // 1000}k", str(rate), rate)):
+        return ()
+    return (f"voice: {RATE} of {path} is {shown(label)}; its networks make {rate:,} Hz, which is what comes",)
 
 
 def rmvpe_pickle(path: Path) -> Mapping[str, Any]:

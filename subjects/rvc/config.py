@@ -84,11 +84,12 @@ class SynthesizerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Configs:
-    """All networks of a conversion."""
+    """All networks of a conversion. `notes`: what their files say and is not so."""
 
     rmvpe: RMVPEConfig
     hubert: HubertConfig
     synthesizer: SynthesizerConfig
+    notes: tuple[str, ...] = ()
 
 
 # By the synthesizer's output rate in kHz, as published files are named.

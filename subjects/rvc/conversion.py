@@ -106,17 +106,25 @@ def highpassed(samples: Samples, highpass: Highpass | None = None) -> Samples:
     return wide[edge : len(wide) - edge]
 
 
-def quiet_points(samples: Samples, cutting: Cutting = CUTTING) -> list[int]:
-    """Where to cut a recording, in multiples of 160; nowhere if it is short enough.
+def cut_around(length: int, cutting: Cutting = CUTTING) -> range:
+    """The middles of where a recording of `length` samples is cut: every `center` seconds, nowhere if it is
+    short enough."""
+    center = cutting.center * SAMPLE_RATE
+    return range(center, length if length + HOP > cutting.most * SAMPLE_RATE else center, center)
 
-    Every `center` seconds, at the least sum of magnitudes of 160 samples within `query` seconds of it.
+
+def quiet_points(samples: Samples, cutting: Cutting = CUTTING) -> list[int]:
+    """Where to cut a recording, in multiples of 160.
+
+    At the least sum of magnitudes of 160 samples within `query` seconds of each of `cut_around`.
     """
-    if len(samples) + HOP <= cutting.most * SAMPLE_RATE:
+    middles = cut_around(len(samples), cutting)
+    if not middles:
         return []
     padded = np.pad(np.abs(samples), HOP // 2, mode="reflect")
-    center, query = cutting.center * SAMPLE_RATE, cutting.query * SAMPLE_RATE
+    query = cutting.query * SAMPLE_RATE
     points = []
-    for middle in range(center, len(samples), center):
+    for middle in middles:
         first, last = middle - query, min(middle + query, len(samples))
         loudness = np.zeros(last - first)
         for offset in range(HOP):

@@ -85,13 +85,13 @@ class Conversion:
     def _pitch(self, padded: Samples) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Hz and steps of each frame."""
         request = self.plan.request
-        found = pitch.estimate(
+        hertz = pitch.estimate(
             self.networks.rmvpe,
             torch.from_numpy(padded)[None].to(self.networks.device),
             padding=request.mel_padding,
             chunk=PITCH_FRAMES if len(padded) > PITCH_FRAMES * steps.HOP else None,
         )
-        f0 = self._host(found[0]).astype(np.float32) * np.float32(2 ** (request.transpose / 12))
+        f0 = self._host(hertz[0]).astype(np.float32) * np.float32(2 ** (request.transpose / 12))
         if request.interpolate_pitch:
             f0 = steps.interpolated(f0)
         return f0, pitch.coarse(torch.from_numpy(f0)).numpy()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from harness.device import describe, resolve_dtype
-from harness.engine import LoadedEngine, loaded, read_back
+from harness.engine import LoadedEngine, loading, read_back
 from harness.memory import MemoryBudget
 from harness.spans import record
 from subjects.rvc import plan, weights
@@ -43,19 +43,17 @@ class Engine(LoadedEngine[Networks, Setup]):
         *,
         threads: int | None = None,
         budget: MemoryBudget | None = None,
-        held: Source | None = None,
+        source: Source | None = None,
         device: str | None = None,
         host: ToHost = to_host,
     ) -> Engine:
-        """Load what a setup says. Raises as `load` does. `held`: its weights, where they are open already;
+        """Load what a setup says. Raises as `load` does. `source`: of its weights, where it is open already;
         `device`: what stands in for its own, of which `host` brings values back."""
-
-        def load(place: torch.device) -> Networks:
-            dtype = resolve_dtype(setup.dtype, place, "float16")
-            return weights.load(held or open_source(setup), setup.configs, place, dtype)
-
-        networks, budget, load_s = loaded(device or setup.device, load, threads=threads, budget=budget)
-        return cls(networks, setup, budget, _environment(setup, networks), load_s, host=host)
+        with loading(device or setup.device, threads=threads) as loads:
+            dtype = resolve_dtype(setup.dtype, loads.device, "float16")
+            networks = weights.load(source or open_source(setup), setup.configs, loads.device, dtype)
+        budget = budget or MemoryBudget(loads.device)
+        return cls(networks, setup, budget, _environment(setup, networks), loads.seconds, host=host)
 
     def resolve(self, request: Request) -> Plan:
         """What a request would run here."""
@@ -67,20 +65,17 @@ class Engine(LoadedEngine[Networks, Setup]):
         Raises MissingPrerequisite for a recording or an index that cannot be read, and a place that cannot be
         written.
         """
-        conversion = Conversion(self.networks, plan, self._host)
+        conversion = Conversion(self.models, plan, self._host)
         self.budget.reset_peak()
         with torch.inference_mode(), record(self._sync) as times:
             audios = conversion.run(save_dir)
         return Result(
+            **self._measured(times),
             audios=audios,
             waves=conversion.waves,
             f0=conversion.f0,
-            wall_s=times.wall_s,
-            stages_s=times.stages(),
-            details_s=times.details(),
             counts=conversion.counts,
             plan=plan.as_dict(),
-            environment=self.environment,
             peak_memory_bytes=self.budget.peak_bytes(),
             warnings=plan.warnings,
         )

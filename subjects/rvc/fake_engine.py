@@ -34,8 +34,8 @@ class Weightless:
 
 def load(setup: Setup, card: FakeCard, budget: MemoryBudget) -> Engine:
     """The engine of `setup` on `card`, whose memory is `budget`. What it computes is 0, and no voice."""
-    held = Weightless(open_source(setup), card)
-    return Engine.from_setup(setup, budget=budget, held=held, device=VIRTUAL, host=_zeros)
+    source = Weightless(open_source(setup), card)
+    return Engine.from_setup(setup, budget=budget, source=source, device=VIRTUAL, host=_zeros)
 
 
 def _zeros(values: Tensor) -> NDArray[Any]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from harness import console
+from harness import generate
 from harness.checks import check_threads
-from harness.files import folder_for_audio
-from harness.progress import following
-from harness.text import harmless
 from subjects.rvc.plan import resolve
+from subjects.rvc.progress import parts
 from subjects.rvc.request import request
 from subjects.rvc.setup import Setup
 from subjects.rvc.subject import SUBJECT
@@ -32,17 +30,4 @@ def run(options: argparse.Namespace) -> int:
         strict=options.strict,
     )
     plan = resolve(request(options.duration_s, **fields), setup)
-    for warning in plan.warnings:
-        console.say("rvc", f"warning: {warning}")
-    folder = folder_for_audio("--out", options.out)
-    with following("converting"):
-        result = SUBJECT.load(setup, threads=options.threads).run(plan, folder)
-    for audio in result.audios:
-        length_s = len(audio.samples) / audio.sample_rate
-        print(harmless(f"{length_s:.2f} s, seed {audio.seed}: {audio.path}"))
-    rates = f"rtf {result.rtf:.3f} (wall over audio), {result.x_realtime:.2f}x real time"
-    print(f"wall {result.wall_s:.2f} s, {rates}")
-    if problem := SUBJECT.check(result, plan):
-        console.say("rvc", problem)
-        return 1
-    return 0
+    return generate.run(options, SUBJECT, plan, "converting", parts(plan))

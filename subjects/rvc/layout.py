@@ -16,7 +16,7 @@ DEFAULT_RATE = "48k"
 
 RMVPE, HUBERT, HUBERT_STEM, HUBERT_PICKLE = "rmvpe", "hubert", "model", "pytorch_model.bin"
 VOICE_SUFFIX = ".pth"
-WEIGHT, CONFIG, VERSION, F0 = "weight", "config", "version", "f0"
+WEIGHT, CONFIG, VERSION, F0, RATE = "weight", "config", "version", "f0", "sr"
 SUPPORTED = "v2"  # and a file without a version is of v1
 # A voice's `config`, by position.
 POSITIONS = (

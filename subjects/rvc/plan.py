@@ -74,7 +74,8 @@ def resolve(request: Request, setup: Setup) -> Plan:
         duration_s = _heard(request.audio, duration_s, changes)
     request = replace(request, duration_s=duration_s)
     notes = ("audio: no recording is named; it is a made-up voice",) if request.audio is None else ()
-    return Plan(setup, request, round(duration_s * SAMPLE_RATE), tuple(changes), notes)
+    samples = round(duration_s * SAMPLE_RATE)
+    return Plan(setup, request, samples, tuple(changes), (*setup.configs.notes, *notes))
 
 
 def _heard(audio: str, wanted_s: float | None, changes: Adjustments) -> float:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from harness.checks import path
 from harness.declared import check, choice, number, switch, whole
-from harness.subject import DEFAULT_DURATION_S, DEFAULT_SEED
+from harness.subject import DEFAULT_DURATION_S, DEFAULT_SEED, MAX_SEED, item_seeds
 
 MAX_BATCH = 64
-MAX_SEED = 2**32 - 1
 LEAST_S, MOST_S = 0.1, 3_600.0  # of a recording
 REFERENCE, EXACT = LENGTHS = ("reference", "exact")
 ZERO, REFLECT = PADDINGS = ("zero", "reflect")
@@ -51,7 +50,7 @@ class Request:
     @property
     def seeds(self) -> tuple[int, ...]:
         """One for each item."""
-        return tuple((self.seed + item) % (MAX_SEED + 1) for item in range(self.batch_size))
+        return item_seeds(self.seed, self.batch_size)
 
 
 def request(duration_s: float | None = DEFAULT_DURATION_S, **fields: object) -> Request:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.adjustments import Fallback
+from harness.subject import Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,10 @@ class Audio:
     sample_rate: int
     seed: int
     path: Path | None = None
+
+    @property
+    def length_s(self) -> float:
+        return len(self.samples) / self.sample_rate
 
     @property
     def peak(self) -> float:
@@ -55,7 +60,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class Result(Rates):
     """What a run gave, and what really ran.
 
     `stages_s`: seconds per stage plus `other`; they sum to `wall_s`. `waves`: fp32 `[B, samples]` at the
@@ -75,13 +80,3 @@ class Result:
     peak_memory_bytes: int = 0
     fallbacks: tuple[Fallback, ...] = ()
     warnings: tuple[str, ...] = ()
-
-    @property
-    def rtf(self) -> float:
-        """Real-time factor: wall seconds per second of audio of one item; lower is better."""
-        return self.wall_s / self.counts.audio_s
-
-    @property
-    def x_realtime(self) -> float:
-        """Seconds of audio of one item per second of wall; higher is better."""
-        return self.counts.audio_s / self.wall_s

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import accelerators
+from harness import accelerators, sources
 from harness.accelerators import Accelerator
 from harness.checks import one_of
 from harness.dtypes import AUTO, FP32
 from subjects.rvc import checkpoint
 from subjects.rvc.config import Configs
-from subjects.rvc.layout import DEFAULT_RATE, SYNTHETIC
+from subjects.rvc.layout import DEFAULT_RATE, ENVIRONMENT, SYNTHETIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ class Setup:
         UsageError or MissingPrerequisite, naming what and where.
         """
         one_of("dtype", dtype, (AUTO, FP32))
-        card = accelerator or accelerators.detect(device)
-        name, origin = checkpoint.choose_source(source, accelerator=card.device != "cpu")
+        card, place = accelerators.of_run(device, accelerator)
+        default = SYNTHETIC[card.device != "cpu"]
+        name, origin = sources.choose(source, ENVIRONMENT, SYNTHETIC, default)
         file = str(voice) if voice else None
         checkpoint.read(name, model, file)
         if file:
@@ -64,7 +65,7 @@ class Setup:
         else:
             model = checkpoint.voice_path(name, model).stem
         return cls(
-            device=card.device if device == AUTO else device,
+            device=place,
             dtype=FP32,
             source=name,
             source_origin=origin,

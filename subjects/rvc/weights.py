@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from harness import engine
 from harness.checkpoint import SafetensorsFile, Weights, check_shapes, materialise, on_meta
 from harness.checkpoint_writing import write_weights
 from harness.errors import CheckpointError
@@ -32,6 +33,7 @@ from subjects.rvc.layout import (
     HUBERT,
     HUBERT_PICKLE,
     HUBERT_STEM,
+    RATE,
     RMVPE,
     SUPPORTED,
     SYNTHETIC,
@@ -69,7 +71,7 @@ class Files:
 
     def weights(self, network: str) -> Weights:
         if network == SYNTHESIZER:
-            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice)[1])
+            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice).weights)
         if network == RMVPE:
             if is_there(self._folder, RMVPE):
                 return SafetensorsFile(self._folder, RMVPE)
@@ -108,7 +110,7 @@ class Mixed:
 
     def weights(self, network: str) -> Weights:
         if network == SYNTHESIZER:
-            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice)[1])
+            return PickledWeights(str(self._voice), checkpoint.read_voice(self._voice).weights)
         return self._listeners.weights(network)
 
 
@@ -172,7 +174,7 @@ class _Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Networks:
+class Networks(engine.Networks):
     """Everything a request reads, on `device` in `dtype`."""
 
     rmvpe: Pitch
@@ -185,11 +187,6 @@ class Networks:
         """By name, in the order a request runs them."""
         for name in NETWORKS:
             yield name, getattr(self, name)
-
-    @property
-    def weights_bytes(self) -> int:
-        """Of all parameters, each memory once."""
-        return sum(p.nbytes for _, module in self.modules() for p in module.parameters())
 
 
 def empty(network: str, configs: Configs, *, folded: bool = True) -> nn.Module:
@@ -252,7 +249,7 @@ def write(source: Synthetic, folder: Path) -> Path:
         WEIGHT: _tensors(source.weights(SYNTHESIZER)),
         CONFIG: voice_list(checkpoint.read(source.name, source.rate).synthesizer),
         "info": f"{source.name}, made up",
-        "sr": source.rate,
+        RATE: source.rate,
         F0: 1,
         VERSION: SUPPORTED,
     }

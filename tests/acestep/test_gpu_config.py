@@ -197,7 +197,7 @@ def test_what_a_tier_does_with_xl():
 
 
 def test_without_the_2b_of_its_kind_xl_is_refused_where_the_tier_has_none(tmp_path, monkeypatch):
-    monkeypatch.setattr("acestep.setup.smaller_dit", lambda *_: None)
+    monkeypatch.setattr("acestep.choices.smaller_dit", lambda *_: None)
     with pytest.raises(MissingPrerequisite, match="has no 2B of its kind; add it, or give --no-limits"):
         xl(8)
 

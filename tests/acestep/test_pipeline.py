@@ -1,5 +1,6 @@
 """From latents to the items that are returned: rescaling, what is put back, level and fades."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from acestep.engine import Engine
 from acestep.lm import planner
 from acestep.presets import PRESETS
 from acestep.text.metadata import Metadata
+from harness.errors import BenchError
 
 RATE = 48_000
 START, STOP = 2 * RATE, 4 * RATE
@@ -109,6 +111,39 @@ def test_latents_are_rescaled_and_shifted_before_they_are_decoded(engine: Engine
     assert torch.allclose(ran["audio"], expected, atol=1e-5)
     assert not torch.allclose(ran["audio"], untouched, atol=1e-3)
     assert not torch.allclose(ran["audio"], swapped, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+@pytest.mark.parametrize(
+    "fields", [{}, {"enable_normalization": True, "fade_in_duration": 1.0}], ids=["", "level"]
+)
+def test_what_is_decoded_to_no_numbers_is_an_error_and_no_file(
+    engine: Engine, tmp_path, value: float, fields
+):
+    """One sample of the second item, whatever is done to it afterwards."""
+    calls = itertools.count()
+
+    def spoil(_, __, wave: torch.Tensor) -> None:
+        if next(calls) == 1:
+            wave[0, 1, 7_000] = value
+
+    config = GenerationConfig(batch_size=2, seeds=(1, 2))
+    with engine.models.vae.decoder.register_forward_hook(spoil):
+        with pytest.raises(BenchError, match="vae: samples of seed 2 are NaN or infinite"):
+            engine.generate(params(**fields), config, tmp_path)
+        assert not list(tmp_path.iterdir())
+        engine.generate(params(**fields), config, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2 and next(calls) == 4
+
+
+def test_a_stream_of_no_numbers_ends_in_an_error(engine: Engine):
+    def spoil(_, __, wave: torch.Tensor) -> None:
+        wave[..., wave.shape[-1] // 2] = torch.nan
+
+    broken = pytest.raises(BenchError, match="vae: samples of seed 1 are NaN or infinite")
+    decoder, stream = engine.models.vae.decoder, engine.stream(params(), SEEDED)
+    with decoder.register_forward_hook(spoil), stream, broken:
+        list(stream)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,35 @@ def test_version_is_set_by_hand(cls, discovered):
     assert {version for name, _, version, *_ in discovered[0] if f".{cls.__name__}." in name} == {cls.version}
 
 
+def test_what_two_classes_read_alike_is_one_method():
+    owners = {}
+    for owner in dict.fromkeys(owner for cls in CLASSES for owner in cls.__mro__):
+        for name, method in vars(owner).items():
+            if name.startswith("track_"):
+                alike = owners.setdefault((name, method.unit, *read_by(method.__code__)), [])
+                alike.append(f"{owner.__name__}.{name}")
+    assert [alike for alike in owners.values() if len(alike) > 1] == []
+
+
+def test_of_two_methods_it_tells_whether_they_read_alike():
+    class Again:
+        def track_wall(self, *_):
+            return self.wall()
+
+        def track_other(self, *_):
+            return self.stage("wall")
+
+    same, other = (read_by(method.__code__) for method in (Again.track_wall, Again.track_other))
+    assert same == read_by(generate.TimeGenerate.track_wall.__code__) != other
+
+
+def read_by(code):
+    """What a function does, whatever it is called and wherever it stands; its docstring is not read."""
+    values = code.co_consts[code.co_name != "<genexpr>" :]
+    inner = tuple(read_by(one) if hasattr(one, "co_code") else one for one in values)
+    return code.co_code, code.co_names, inner
+
+
 def test_nothing_that_gates_grows_when_it_gets_better(discovered):
     for name, unit, _, less_is_better, _ in discovered[0]:
         gated = not re.search(UNGATED, name)

@@ -36,7 +36,7 @@ def test_every_sample_is_a_fresh_process_and_the_first_is_not_recorded(checkout,
     assert suite.track_phase(records, "load", False)["samples"] == pytest.approx(
         [run["phases_s"]["load"] for run in runs], rel=1e-5
     )
-    with pytest.raises(NotImplementedError, match="there is no compile in cold engine=plain"):
+    with pytest.raises(NotImplementedError, match="compile does not run in cold engine=plain"):
         suite.setup(records, "compile", False)
     with pytest.raises(NotImplementedError, match="this commit's engine has no compile"):
         suite.setup(records, "load", True)

@@ -67,10 +67,10 @@ def test_a_stream_that_is_not_what_is_decoded_at_once_has_failed(here, engine, p
 
 def test_memory_is_that_of_each_stage_and_at_least_the_weights(here, engine, plan, monkeypatch):
     record = here.any_subject.footprint(SUBJECT, engine, plan)
-    assert record["weights_bytes"] == engine.networks.weights_bytes
+    assert record["weights_bytes"] == engine.models.weights_bytes
     for stage in qwen3_tts.PeakMemSpeech.params[0]:
         assert read(qwen3_tts.PeakMemSpeech, record, stage, 1.04)["peak"] >= record["weights_bytes"]
-    monkeypatch.setattr(type(engine.networks), "weights_bytes", 2**50)
+    monkeypatch.setattr(type(engine.models), "weights_bytes", 2**50)
     with pytest.raises(RuntimeError, match="below the weights"):
         here.any_subject.footprint(SUBJECT, engine, plan)
 

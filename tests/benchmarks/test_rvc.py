@@ -57,7 +57,7 @@ def test_a_conversion_is_read_stage_by_stage(here, engine, plan):
 
 def test_memory_is_that_of_each_stage_and_at_least_the_weights(here, engine, plan):
     record = here.any_subject.footprint(SUBJECT, engine, plan)
-    assert record["weights_bytes"] == engine.networks.weights_bytes
+    assert record["weights_bytes"] == engine.models.weights_bytes
     for stage in rvc.PeakMemConversion.params[0]:
         assert read(rvc.PeakMemConversion, record, stage, 1.0)["peak"] >= record["weights_bytes"]
 

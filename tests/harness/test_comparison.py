@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.comparison import Leg, UnequalWork, Work, in_turn, of_pairs, ratio, told
+from harness.comparison import Leg, UnequalWork, Work, in_turn, in_words, of_pairs, ratio
 
 WORK = Work("abc", "tiny", 16_000, 100, 10**9, 1)
 
@@ -17,7 +17,7 @@ def test_pairs_beside_one_another_are_compared_pair_by_pair():
     slow_then_fast = (1.0, 2.0, 8.0, 4.0)  # what slowed the machine slowed both
     twice = ratio(leg([2 * s for s in slow_then_fast], backend="mlx-cpu-openblas"), leg(slow_then_fast))
     assert twice == pytest.approx((2.0, 2.0, 2.0)) and twice.tells_from(1)
-    assert told(twice) == "2.00 (2.00 to 2.00)"
+    assert in_words(twice) == "2.00 (2.00 to 2.00)"
 
 
 @pytest.mark.parametrize("field", Work._fields)
@@ -29,13 +29,13 @@ def test_unequal_work_has_no_ratio(field):
 
 def test_what_scatters_about_1_is_not_significant():
     estimate = of_pairs([1.0, 1.1, 0.9, 1.05, 0.96], [1.0] * 5)
-    assert "not significant" in told(estimate)
-    assert told(of_pairs([3.0], [2.0])) == "1.50 (one pair: no interval)"
+    assert "not significant" in in_words(estimate)
+    assert in_words(of_pairs([3.0], [2.0])) == "1.50 (one pair: no interval)"
     assert leg([1.0]).as_dict()["work"] == WORK._asdict()
     assert replace(leg([3.0, 1.0, 2.0])).median_s == 2.0
 
 
 def test_either_is_first_in_every_other_pair():
     calls: list[str] = []
-    in_turn(lambda: calls.append("a"), lambda: calls.append("b"), 3)
+    list(in_turn(lambda: calls.append("a"), lambda: calls.append("b"), 3))
     assert calls == [*"abbaab"]

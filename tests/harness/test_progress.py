@@ -8,16 +8,8 @@ import threading
 
 import pytest
 
-from harness.progress import (
-    PLAIN_EVERY_S,
-    REDRAW_EVERY_S,
-    Follower,
-    Part,
-    Progress,
-    Screen,
-    following,
-    minutes,
-)
+from harness.progress import Follower, Part, Progress, following, minutes
+from harness.screen import PLAIN_EVERY_S, REDRAW_EVERY_S, Screen
 from harness.spans import record, span
 
 ORDERS = "\x1b[2J\u202e夜"
@@ -274,6 +266,21 @@ def test_a_run_is_followed_by_its_spans(clock):
     }  # fmt: skip
     follow("diffuse/step")
     assert progress.done == 48.0 and progress.lines()[0].startswith("diffuse 4 of 8; ")
+
+
+def test_stages_that_take_turns_are_one_part(clock):
+    """Here four turns of two stages, 3 s and 2 s, and a stage of 20 s behind them."""
+    progress = Progress(40.0, stream=Stream(), clock=clock)
+    follow = Follower(progress, [Part("frame", 20.0, times=4, beside=("draw",)), Part("decode", 20.0)])
+    clock.now += 100  # of loading
+    for turn in range(1, 5):
+        for path, took_s in (("frame", 3), ("draw", 0.5), ("draw", 1.5)):
+            follow(path)
+            assert progress.lines()[0].startswith(f"{path} {turn} of 4; ")
+            clock.now += took_s
+        assert progress.done == 5.0 * (turn - 1)
+    follow("decode")
+    assert progress.done == progress.left_s() == 20.0
 
 
 def test_what_follows_a_run_leaves_nothing_behind_and_the_stages_as_they_are(monkeypatch):

@@ -12,75 +12,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from changing import BATCH_2, CELL, COMMITS, DOCS, NOISE, import_commits, result, write
 from places import ROOT
 from rich.cells import cell_len
 
-from benchmarks.costs import TrackCost
-from benchmarks.dit import TimeDiT
 from benchmarks.lm import TimeLMPlanning
-from benchmarks.vae import TimeVAEDecode
 from scripts.changes import history
 from scripts.changes.__main__ import main
-from scripts.changes.history import Commit, Series, Unread, doubt
-from scripts.changes.report import Report, changes, report
+from scripts.changes.history import Commit, Unread
+from scripts.changes.report import Report, report
 from scripts.changes.show import markdown, text
-
-COMMITS = 40
-DOCS = (15, 30, 39)  # commits that change no code
-HOSTILE = "@octocat <img src=x> | [a](b) \x1b[2J\u202egnp.exe `c`"
-NOISE = 0.01
-CELL = {"TimeDiT": (5, 1, 8, "none"), "TimeVAEDecode": (5, 1), "TimeLMPlanning": (5, 1, True, "pt"),
-        "TrackCost": ("diffuse", 30, 1, "turbo", "eager")}  # fmt: skip
-BATCH_2 = (5, 2, 8, "none")
-METHODS = {
-    "dit.TimeDiT.track_diffuse": TimeDiT,
-    "vae.TimeVAEDecode.track_vae_decode": TimeVAEDecode,
-    "lm.TimeLMPlanning.track_plan": TimeLMPlanning,
-    "costs.TrackCost.track_flop": TrackCost,
-}
-FACTS = {"machine": "a-cpu", "cpu": "A", "num_cpu": "2", "arch": "x86_64", "os": "Linux", "ram": "8 GiB"}
-
-
-def import_commits(folder):
-    """COMMITS commits, one a day; the hashes, oldest first."""
-    subprocess.run(["git", "init", "-q", "-b", "main", folder], check=True)
-    lines = []
-    for at in range(COMMITS):
-        path = "README.md" if at in DOCS else "acestep/engine.py"
-        subject = HOSTILE if at == 20 else f"Commit {at}"
-        when = f"A <a@example.org> {1_780_000_000 + 86_400 * at} +0000"
-        lines += [
-            f"commit refs/heads/main\nauthor {when}\ncommitter {when}",
-            f"data {len(subject.encode())}\n{subject}",
-            f"M 100644 inline {path}\ndata {len(str(at))}\n{at}\n",
-        ]
-    subprocess.run(["git", "fast-import", "--quiet"], input="\n".join(lines).encode(), cwd=folder, check=True)
-    log = ["git", "log", "--reverse", "--format=%H"]
-    return subprocess.run(log, cwd=folder, capture_output=True, text=True, check=True).stdout.split()
-
-
-def result(commit, at, values, conditions=None, facts=FACTS):
-    """A result file of asv's, of the value or values that each benchmark has."""
-    rows = {}
-    for name, cells in values.items():
-        suite = METHODS[name]
-        params = [[repr(value) for value in axis] for axis in suite.params]
-        column = np.full([len(axis) for axis in params], None, object)
-        for cell, value in cells.items():
-            column[tuple(axis.index(repr(one)) for axis, one in zip(params, cell, strict=True))] = value
-        rows[name] = [list(column.flat), params, suite.version, 1_790_000_000_000 + at]
-    return {
-        "version": 2, "commit_hash": commit, "env_name": "checkout", "date": 0, "params": facts,
-        "python": "3.11", "requirements": {}, "env_vars": {}, "durations": {}, "results": rows,
-        "result_columns": ["result", "params", "version", "started_at"], "conditions": conditions or {},
-    }  # fmt: skip
-
-
-def write(folder, commit, content):
-    place = folder / ".asv/results" / content["params"]["machine"] / f"{commit[:8]}-checkout.json"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(content))
-    (place.parent / "machine.json").write_text(json.dumps({"version": 1, "machine": place.parent.name}))
 
 
 @pytest.fixture(scope="module")
@@ -203,49 +144,6 @@ def test_the_age_of_what_is_there(found):
     assert (machine.behind, machine.commits, found.commits) == (0, 35, COMMITS)
     assert machine.age_s == pytest.approx(3 * 3600, abs=1)
     assert machine.series == 5  # what was never more than n/a or failed is none
-
-
-@pytest.mark.parametrize("doubtful", [False, True])
-def test_a_doubtful_point_alone_makes_no_change(doubtful):
-    """Nor do three. The control: beyond doubt they do."""
-    values = [float(value) for value in np.exp(np.random.default_rng(0).normal(0, NOISE, 30))]
-    values[-3:] = [1.3 * value for value in values[-3:]]
-    doubts = dict.fromkeys((27, 28, 29), "load") if doubtful else {}
-    series = Series("x", "diffuse", "DiT", "seconds", False, values, doubts)
-    assert len(changes(series)) == (0 if doubtful else 1)
-
-
-def test_what_is_too_small_to_matter_is_not_told():
-    values = [1e-4] * 20 + [2e-4] * 20
-    assert changes(Series("x", "save", "pipeline", "seconds", False, values)) == []
-    assert len(changes(Series("x", "save", "pipeline", "bytes", False, values))) == 1
-
-
-@pytest.mark.parametrize(
-    ("conditions", "reason"),
-    [
-        ({}, None),
-        (
-            {
-                "other_cores": None,
-                "cores": 2,
-                "throttle_events": None,
-                "quota_waits_s": None,
-                "gpu_slowed": None,
-            },
-            None,
-        ),
-        ({"other_cores": 0.19, "cores": 2, "gpu_slowed": False, "cpu_temperature_c": 95}, None),
-        ({"other_cores": 0.21, "cores": 2}, "other work"),
-        ({"other_cores": "many", "cores": []}, None),
-        ({"throttle_events": 3}, "too hot"),
-        ({"quota_waits_s": 1.5}, "quota"),
-        ({"gpu_slowed": True}, "card"),
-    ],
-)
-def test_what_makes_a_measurement_doubtful(conditions, reason):
-    told = doubt(conditions)
-    assert (told is None) == (reason is None) and (reason or "") in (told or "")
 
 
 @pytest.fixture
@@ -393,21 +291,6 @@ def test_without_results_it_is_one_line_that_says_what_to_do(copied, monkeypatch
 def test_a_wrong_flag_is_one_line(monkeypatch, capsys):
     code, out, err = run(monkeypatch, capsys, "--format", "html")
     assert (code, out, err.count("\n")) == (2, "", 1) and "markdown" in err
-
-
-@pytest.mark.parametrize(("unit", "step"), [("dB", 3.0), ("log-log slope", 0.2)])
-@pytest.mark.parametrize("level", [-40.0, 0.0, 40.0])
-def test_values_of_any_sign_are_compared_by_difference(unit, step, level):
-    """The same step is the same change wherever it begins. The control: of amounts a ratio is told."""
-    noise = np.random.default_rng(1).normal(0, step / 20, 30)
-    values = (level + noise + step * (np.arange(30) >= 20)).tolist()
-    (change,) = changes(Series("x", "parity", "DiT", unit, False, values))
-    assert change.at == 20 and change.after - change.before == pytest.approx(step, rel=0.1)
-    assert change.low < step < change.high
-    (change,) = changes(Series("x", "parity", "DiT", unit, True, [level] * 3 + [level + step] * 3))
-    assert (change.at, change.low) == (3, pytest.approx(step))
-    (change,) = changes(Series("x", "parity", "DiT", "bytes", True, [40.0] * 3 + [43.0] * 3))
-    assert change.low == pytest.approx(43 / 40)
 
 
 def test_what_has_no_ratio_is_told_by_what_it_has(found):

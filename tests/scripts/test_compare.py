@@ -9,9 +9,8 @@ import pytest
 from browsers import served, wrong
 from measured import CARD, COMMITS, CPU, FULL
 
-import scripts.site
 from scripts.changes.history import NOT_MEASURED
-from scripts.site import compare, speed, write
+from scripts.site import compare, speed, whole
 
 STEP = [1.0, 1.01, 0.99, 1.0, 1.5, 1.51, 1.49, 1.5]
 FLAT = [0.1, 0.101, 0.099, 0.1, 0.101, 0.1, 0.099, 0.1]
@@ -110,10 +109,10 @@ def test_machines_of_one_name_are_told_apart(monkeypatch):
 
 @pytest.fixture
 def folder(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(scripts.site, "PAGES", (speed.pages, compare.pages))
+    monkeypatch.setattr(whole, "PAGES", (speed.pages, compare.pages))
     place = tmp_path / "some" / "path"
     place.mkdir(parents=True)
-    write(site, place)
+    whole.write(site, place)
     return place
 
 
@@ -128,7 +127,7 @@ VERDICT = """([value, step, changes, from, to, machines]) => {
   const side = (number) => ({ value: number, step, changes }), [a, b] = [{ at: from }, { at: to }]
   b.machine = machines ? b : (a.machine = a)
   const row = { unit: "seconds", time: true, from: side(1), to: side(value), step }
-  return verdict(row, a, b).told
+  return verdict(row, a, b).words
 }"""
 VERDICTS = {  # of 1 s and a value, the least step, changes, places of the commits; whether of two machines
     (1.5, 0.05, (UP,), 3, 4, False): "slower",
@@ -157,8 +156,8 @@ def test_in_a_browser(page, folder):
     page.on("request", lambda one: None if one.url.startswith(OWN) else faults.append(one.url))
     address = (folder / "compare.html").as_uri()
     _links_reproduce(page, address)
-    for case, told in VERDICTS.items():
-        assert page.evaluate(VERDICT, case) == told, case
+    for case, words in VERDICTS.items():
+        assert page.evaluate(VERDICT, case) == words, case
     _what_is_no_number_is_a_word(page, address)
     _unknown_values_are_one_line(page, address)
     _keys_reach_every_control(page)

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from scripts import frame_ratio
+from scripts import frame_pairs, frame_ratio
 
 TINY = ["--source", "synthetic-tiny", "--dtype", "fp32", "--frames", "2", "--pairs", "1"]
 needs_package = pytest.mark.skipif(
@@ -28,15 +28,15 @@ def test_each_part_has_theirs_ours_and_the_ratio(monkeypatch, capsys):
 
 @needs_package
 def test_different_networks_have_no_ratio(monkeypatch, capsys):
-    forward = frame_ratio.Talker.forward
-    monkeypatch.setattr(frame_ratio.Talker, "forward", lambda talker, x: -forward(talker, x))
+    forward = frame_pairs.Talker.forward
+    monkeypatch.setattr(frame_pairs.Talker, "forward", lambda talker, x: -forward(talker, x))
     assert command(monkeypatch, "--parts", "talker") != 0
     shown = capsys.readouterr()
     assert "not the same network" in shown.err and "ratio" not in shown.out
 
 
 def test_what_is_not_installed_is_said_before_anything_is_built(monkeypatch, capsys):
-    monkeypatch.setattr(frame_ratio.oracles, "find_spec", lambda name: None)
-    frame_ratio.oracles.package.cache_clear()
+    monkeypatch.setattr(frame_pairs.oracles, "find_spec", lambda name: None)
+    frame_pairs.oracles.package.cache_clear()
     assert command(monkeypatch) == 3
     assert "make test-oracles" in capsys.readouterr().err

@@ -11,15 +11,14 @@ import torch
 from places import ROOT
 from tier_records import record
 
-from acestep import setup
-from harness import cards
+from harness import cards, graphs
 from harness.accelerators import Accelerator
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.graphs import recorders
 from harness.records import machine
 from harness.text import wrapped
 from harness.trace.calibration import Calibration
-from scripts import decode_ratio
+from scripts import network_pairs
 from scripts.gpu import plan, report, steps
 from scripts.gpu.parts import beside, calibration, energy, modes, peaks, stages
 from scripts.gpu.parts import tests as marked_tests
@@ -93,7 +92,7 @@ def test_a_step_that_raises_is_a_row_with_its_reason(error, status, reason):
 
 def test_of_a_pair_either_is_first_in_turn():
     order: list[str] = []
-    pairs = in_turn(lambda: order.append("a") or "a", lambda: order.append("b") or "b", 3)
+    pairs = [*in_turn(lambda: order.append("a") or "a", lambda: order.append("b") or "b", 3)]
     assert "".join(order) == "abbaab" and pairs == [("a", "b")] * 3
     assert Ratio.of([(2.0, 1.0), (9.0, 3.0), (4.0, 4.0)]) == (2.0, 1.0, 3.0)
 
@@ -165,7 +164,7 @@ def test_a_mode_that_fell_back_says_so_in_its_row(short, monkeypatch):
             raise RuntimeError("operation not permitted")
 
     monkeypatch.setitem(recorders, "cpu", lambda device: Failing())
-    monkeypatch.setattr(setup, "ungraphed", lambda device: None)
+    monkeypatch.setattr(graphs, "unavailable", lambda device: None)
     monkeypatch.setattr(modes, "MODES", {"captured": modes.MODES["captured"]})
     (row,) = rows(modes.steps(TASK), TASK, Clock(600.0))
     assert (row.status, row.values["pairs"]) == ("failed", 1)
@@ -183,8 +182,8 @@ def test_a_mode_is_timed_beside_eager_in_turn(short, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")  # diffusers'
 def test_networks_of_others_beside_ours_compute_the_same(short, monkeypatch):
     pytest.importorskip("diffusers")
-    their = decode_ratio._their_decoder
-    monkeypatch.setattr(decode_ratio, "_their_decoder", lambda *of: partial(torch.neg, their(*of)()))
+    their = network_pairs._their_decoder
+    monkeypatch.setattr(network_pairs, "_their_decoder", lambda *of: partial(torch.neg, their(*of)()))
     dit, control = itertools.islice(rows(beside.steps(TASK), TASK, Clock(600.0)), 2)
     assert dit.status == "ok" and dit.values["ratio"] > 0  # type: ignore[operator]
     assert 0 <= dit.values["off"] < 1e-4  # type: ignore[operator]
@@ -193,7 +192,7 @@ def test_networks_of_others_beside_ours_compute_the_same(short, monkeypatch):
 
 
 def test_without_their_libraries_they_are_not_to_be_had(short, monkeypatch):
-    monkeypatch.setattr(decode_ratio.oracles, "import_module", _missing)
+    monkeypatch.setattr(network_pairs.oracles, "import_module", _missing)
     for row in rows(beside.steps(TASK), TASK, Clock(600.0)):
         assert row.status == "n/a" and "is not installed" in row.reason
 

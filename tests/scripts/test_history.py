@@ -8,9 +8,19 @@ import pytest
 from places import ROOT
 
 from scripts import history as command
+from scripts.changes.figures import (
+    COST,
+    COST_STAGES,
+    GAP,
+    STAGES,
+    Size,
+    columns,
+    markdown,
+    named,
+    size_of,
+)
 from scripts.changes.history import Commit, History, Machine, Series, Unread
 from scripts.gate.suites import every
-from scripts.history import COST, COST_STAGES, GAP, STAGES, Size, columns, markdown, named
 
 HOSTILE = "@octocat <img src=x> | [a](b) `c` \x1b[2J"
 COMMITS = [Commit(f"{at:040x}", f"2026-11-{at + 1:02d}T00:00:00+00:00", f"Commit {at}") for at in range(4)]
@@ -49,7 +59,7 @@ def table(text: str) -> list[dict[str, str]]:
 
 
 def test_every_number_is_one_of_the_results_and_a_gap_is_one(monkeypatch):
-    newest, middle, oldest = table(markdown(History(COMMITS, [machine()], 0, [])))
+    newest, middle, oldest = table(markdown(History(COMMITS, [machine()], 0, []), 20))
     assert (oldest["wall"], middle["wall"]) == ("500 ms", "1.00 s (800 ms to 1.25 s)")
     assert middle["x_realtime"] == "5.00 x (4.00 x to 6.25 x)"  # 5 s of audio over the wall, and its ends
     assert (
@@ -70,7 +80,7 @@ def test_what_is_not_shown_is_told():
     assert len(table(text)) == 2 and "between these" not in text
     assert "2 results are of commits that are not on this branch" in text and "x&#124;y" in text
     assert "* Commits between these that were not measured here: 1." in markdown(
-        History(COMMITS, [machine()], 0, [])
+        History(COMMITS, [machine()], 0, []), 20
     )
     assert f"* ? <code>{'f' * 8}</code>: others ran; not to be relied on." in text
 
@@ -78,12 +88,12 @@ def test_what_is_not_shown_is_told():
 def test_unlike_machines_have_tables_of_their_own_the_last_measured_first():
     late = machine("late")
     late.measured = {at: ms + DAY_MS for at, ms in late.measured.items()}
-    text = markdown(History(COMMITS, [machine(), late], 0, []))
+    text = markdown(History(COMMITS, [machine(), late], 0, []), 20)
     assert text.index("late") < text.index("a&#45;cpu") and text.count("| commit |") == 2
 
 
 def test_nothing_that_others_wrote_is_markup():
-    text = markdown(History(COMMITS, [machine(HOSTILE, cpu=HOSTILE)], 0, []))
+    text = markdown(History(COMMITS, [machine(HOSTILE, cpu=HOSTILE)], 0, []), 20)
     assert len(table(text)) == 3
     shown = re.sub(r"<code>[^<>|`@\[\]]*</code>", "", text)
     assert "octocat" not in shown and "<" not in shown and "\x1b" not in text
@@ -96,7 +106,7 @@ def test_nothing_that_others_wrote_is_markup():
 def test_the_size_is_the_shortest_that_was_measured_or_what_is_asked_for(asked, size):
     one = machine()
     one.series.append(series("generate.TimeGenerate.track_wall", 15, 1, False, 8, values=[1.0] * 4))
-    assert command.size_of(one, *asked) == Size(*size)
+    assert size_of(one, *asked) == Size(*size)
     assert f"One item of {size[0]} s, {'' if size[1] else 'not '}planned" in markdown(
         History(COMMITS, [one], 0, []), 20, *asked
     )

@@ -1,11 +1,13 @@
 """Machine facts: stable, and nothing that names the host."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
+from places import ROOT
 
 from scripts import machine
 
@@ -51,6 +53,33 @@ def test_the_cpu_without_trademarks_and_clock(line, name, monkeypatch):
     monkeypatch.setattr(machine.Path, "exists", lambda path: True)
     monkeypatch.setattr(machine.Path, "read_text", lambda path: f"processor\t: 0\nmodel name\t: {line}\n")
     assert machine.cpu_model() == name
+
+
+def test_no_name_is_too_long_for_a_folder(monkeypatch):
+    monkeypatch.setattr(machine, "gpu_facts", lambda: dict.fromkeys(("gpu", "vram", "driver"), machine.NONE))
+    monkeypatch.setattr(machine, "torch_facts", dict)
+    monkeypatch.setattr(machine.Path, "exists", lambda path: True)
+    monkeypatch.setattr(machine.Path, "read_text", lambda path: f"model name\t: {'A CPU of renown ' * 40}\n")
+    facts = machine.machine_facts()
+    assert max(map(len, facts.values())) < 128 and facts["machine"].endswith("-cores")
+    assert facts["cpu"].startswith("A of renown A of renown") and facts["cpu"] == facts["cpu"].strip()
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("-m scripts.machine", 3), ("-m asv machine --yes", 1), ("-m asv run -E checkout --dry-run HEAD^!", 1)],
+)
+def test_a_home_that_cannot_be_written_is_one_line(command, code):
+    """A file in its place, which stops even who may write everywhere."""
+    environ = os.environ | {"HOME": os.devnull}
+    done = subprocess.run(
+        [sys.executable, *command.split()], env=environ, cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == code and "Traceback" not in done.stdout + done.stderr
+    line = (done.stdout + done.stderr).strip().splitlines()[-1]
+    assert (
+        f"{os.devnull}/.asv-machine.json: this machine's entry cannot be written: Not a directory; " in line
+    )
 
 
 def test_registering_adds_to_what_asv_knows_and_imports_no_torch(tmp_path, monkeypatch):

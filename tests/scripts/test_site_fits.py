@@ -13,7 +13,7 @@ from tier_records import record
 from harness.cards import find
 from harness.errors import MissingPrerequisite
 from harness.memory import GIB
-from scripts.site import fits, fits_cache, fits_history, fits_predict
+from scripts.site import fits, fits_cache, fits_history, fits_matrix
 from scripts.site.fits_record import Card, Cell, Fits, Limits, Stretch
 from scripts.site.fits_record import Case as Prediction
 from scripts.site.page import Site
@@ -183,7 +183,7 @@ def test_what_is_collected_says_of_each_cell_what_its_record_does():
         )  # fmt: skip
         timeline += (Sample(3.0, "diffuse", 2 * GIB), Sample(4.0, "post", 0))
         records[plan.key] = replace(whole, key=plan.key, timeline=timeline)
-    whole = fits_predict.collected(plans, records, [])
+    whole = fits_matrix.collected(plans, records, [])
     assert msgspec.json.decode(msgspec.json.encode(whole), type=Fits) == whole
     words = {(cell.size_gb, cell.variant): (cell.words, cell.level) for cell in whole.cells}
     assert words[4, "default"] == ("yes, 1.0 GB to spare", "roomy")

@@ -5,62 +5,20 @@ import math
 import re
 from contextlib import chdir
 from dataclasses import replace
-from datetime import datetime
-from html.parser import HTMLParser
 from itertools import islice
 
 import planted
 import pytest
 from planted import COMMITS, DOCS, FAILED, GROWN, LOADED, REVERT, SLOWER
+from site_reader import Page, failing, first_of, measured_at
 
 from scripts.changes import points
-from scripts.changes.history import Commit
-from scripts.changes.report import Moved, Shift
-from scripts.changes.show import age
-from scripts.site import amounts, commit, fits_verdicts, shifts, start, start_chart
+from scripts.site import commit, shifts, start, start_chart
 from scripts.site.page import NAVIGATION, Site, commit_page
 
 HOSTILE = '</script><img src=x onerror=alert(1)>{{ site }} " onmouseover=" \x1b[2J\u202egnp.exe'
 QUIET = SLOWER - 1
 FEW = "TimeDiT|TimeGenerate[.]|PredictedPeak[.]|PeakMemTier[.]"
-APART = ("td", "th", "li", "p", "div", "small", "h2", "summary")
-VOID = ("meta", "link", "br", "img", "input")
-
-
-class Page(HTMLParser):
-    """What a reader sees: text by class, the text of elements, links, and all elements in order."""
-
-    def __init__(self, content):
-        super().__init__()
-        self.text, self.classes, self.links, self.elements, self.ids, self.current = "", {}, [], [], [], []
-        self._open = []
-        self.feed(content)
-
-    def handle_starttag(self, tag, attributes):
-        named = dict(attributes)
-        self.handle_data(" " if tag in APART else "")
-        self.elements.append((tag, *sorted(named)))
-        self.links += [named["href"]] if tag == "a" and named.get("href") else []
-        self.ids += [named["id"]] if "id" in named else []
-        self.current += [named["aria-current"]] if "aria-current" in named else []
-        if tag not in VOID:
-            self._open.append((tag, (named.get("class") or "").split()))
-
-    def handle_endtag(self, tag):
-        while self._open and self._open.pop()[0] != tag:
-            pass
-
-    def handle_data(self, data):
-        if any(tag in ("script", "style") for tag, _ in self._open):
-            return
-        self.text += data
-        for name in {name for _, names in self._open for name in names}:
-            self.classes[name] = self.classes.get(name, "") + data
-
-    def shown(self, name=None):
-        """The text in elements of a class, or all of it, on one line."""
-        text = self.text if name is None else self.classes.get(name, "")
-        return " ".join(text.split())
 
 
 @pytest.fixture(scope="module")
@@ -156,23 +114,6 @@ def test_where_nothing_happened_lately_it_says_so_and_what_was_last(site, few):
     page = Page(next(start.pages(later)).content)
     assert page.shown("answer") == "Nothing was committed since Monday, 16 November."
     assert "The last change before that" in page.shown() and "faster diffuse" in page.shown()
-
-
-def measured_at(site, few, *places):
-    """The site of the first machine, had it measured only at some places."""
-    machine = few.machines[0]
-    series = [
-        replace(
-            one,
-            values=[value if at in places else math.nan for at, value in enumerate(one.values)],
-            doubts={at: reason for at, reason in one.doubts.items() if at in places},
-            gaps={at: reason for at, reason in one.gaps.items() if at in places},
-        )
-        for one in machine.series
-    ]
-    alone = replace(machine, series=series, measured={at: machine.measured[at] for at in places})
-    now_s = datetime.fromisoformat(few.commits[places[-1]].date).timestamp() + 86_400
-    return Site(replace(few, machines=[alone], releases={}), now_s)
 
 
 def test_of_one_commit_nothing_is_compared(site, few):
@@ -307,22 +248,6 @@ def test_what_a_commit_is_called_is_text(site, few):
     assert shapes[0] == shapes[1]
 
 
-def first_of(history, commits, benchmark=""):
-    """The history's first commits, and the series of a benchmark."""
-    machines = [
-        replace(
-            one, measured={at: when for at, when in one.measured.items() if at < commits},
-            series=[
-                replace(series, values=series.values[:commits], doubts={}, gaps={})
-                for series in one.series
-                if benchmark in series.benchmark
-            ],
-        )
-        for one in history.machines
-    ]  # fmt: skip
-    return replace(history, commits=history.commits[:commits], machines=machines, releases={})
-
-
 def test_one_measurement_is_a_point_and_says_so(site, few):
     one = Site(first_of(few, 1), site.now_s)
     pages = {page.name: page.content for make in (start.pages, commit.pages) for page in make(one)}
@@ -353,53 +278,16 @@ def test_without_a_song_there_is_no_chart(site, few):
     assert start_chart.chart(none) is None and "<figure" not in next(start.pages(none)).content
 
 
-def moved(base, head, error):
-    known = Commit("a" * 40, "2026-10-01", "")
-    ratio = head / base
-    low, high = (ratio * math.exp(way * error) for way in (-1, 1))
-    return Shift(
-        "diffuse", "DiT", "seconds", False, head > base, False, True, known, known, known, 1, ratio - 1,
-        low - 1, high - 1, (Moved("x", base, head, ratio, low, high),),
-    )  # fmt: skip
-
-
-def test_moves_add_up_and_so_do_their_errors():
-    """+25 % and then -10 %: +12.5 %; errors of 3 % and 4 %, in logarithms, are 5 %."""
-    total = amounts.net([moved(1.0, 1.25, 0.03), moved(1.25, 1.125, 0.04)])
-    assert total.change == pytest.approx(0.125) and total.worse
-    assert 1 + total.low == pytest.approx(1.125 * math.exp(-0.05))
-    assert 1 + total.high == pytest.approx(1.125 * math.exp(0.05))
-
-
-@pytest.mark.parametrize(
-    ("code", "text"), [(0, "fits"), (20, "out of memory"), (137, "failed, exit code 137")]
-)
-def test_an_exit_code_in_words(code, text):
-    assert fits_verdicts.words(code) == text
-
-
 def test_what_ran_and_fails_is_the_answer_of_its_commit(site, page):
     """It ran again afterwards, so Start has nothing to say of it. The control: no other commit fails."""
     failed = "▲ tasks.TimeTask fails (1 series)"
     assert page(FAILED).shown("answer") == f"{failed}." and "failed" not in page("index.html").shown("worse")
     assert page("commit.html").shown("worse").count("failed: tasks.TimeTask, 1 series") == 1
-    machines = [_failing(one, last=COMMITS - 1) for one in site.history.machines]
+    machines = [failing(one, last=COMMITS - 1) for one in site.history.machines]
     fails = Site(replace(site.history, machines=machines), site.now_s, site.address)
     assert failed in Page(next(start.pages(fails)).content).shown("answer")
     quiet = replace(fails.history, commits=[replace(one, code=False) for one in site.history.commits])
     assert "fails" not in Page(next(start.pages(Site(quiet, site.now_s))).content).shown("answer")
-
-
-def _failing(machine, last):
-    """The machine with tasks alone, of which one has no number any more."""
-    series = [
-        replace(one, values=[*one.values[:-1], math.nan], gaps=one.gaps | {last: "failed"})
-        if last in machine.measured and "TimeTask" in one.benchmark and "complete" in one.name
-        else one
-        for one in machine.series
-        if "TimeTask" in one.benchmark
-    ]
-    return replace(machine, series=series)
 
 
 def test_a_page_below_the_navigation_says_below_which(page):
@@ -407,17 +295,6 @@ def test_a_page_below_the_navigation_says_below_which(page):
     for name, marked in ((FAILED, "true"), ("commit.html", "page"), ("index.html", "page")):
         assert page(name).current == [marked], name
     assert "Vega-Lite" in page("index.html").text and "Vega-Lite" not in page(FAILED).text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (None, "at no known time"), (0.4, "0 seconds ago"), (60, "1 minute ago"), (-59, "59 seconds ago"),
-        (-40 * 86_400, "40 days ahead of this clock"), (2 * 86_400, "2 days ago"),
-    ],
-)  # fmt: skip
-def test_how_long_ago_in_words(seconds, words):
-    assert age(seconds) == words
 
 
 def test_a_machine_whose_clock_is_wrong_says_so(site, few):

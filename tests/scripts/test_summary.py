@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks._matrix import tier_cells, timing_cells
+from benchmarks._matrix import STAGES, tier_cells, timing_cells
 from scripts import summary
 from scripts.gate import __main__ as gate
 
@@ -19,7 +19,7 @@ def written(tmp_path, monkeypatch):
     """Records as a GPU's run of the guide's matrix leaves them, some cells in trouble."""
     monkeypatch.setattr(summary, "RECORDS", tmp_path)
     monkeypatch.setattr(summary, "_head", lambda: COMMIT)
-    stages = dict.fromkeys(summary.STAGES, 12.3456)
+    stages = dict.fromkeys(STAGES, 12.3456)
     run = {"wall_s": 123.456, "stages_s": stages}
     heard = {
         "first_code_s": None,

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from places import ROOT
@@ -29,24 +29,26 @@ for code in pieces:
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    texts = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
+    texts = [(file.seek(0), file.read().decode(errors="surrogateescape"))[1] for file in (out, err)]
     answers.append([status, *texts])
 json.dump(answers, sys.stdout)
 """
 
 
 class Answer(NamedTuple):
-    """What a process came to."""
+    """What a process came to; bytes of its output that are no UTF-8 are surrogates."""
 
     code: int
     out: str
     err: str
 
 
-def run_each(pieces: Sequence[str], first: str = "") -> list[Answer]:
+def run_each(
+    pieces: Sequence[str], first: str = "", environ: Mapping[str, str] | None = None
+) -> list[Answer]:
     """The exit code and the output of each piece of code, run in the root of the repository.
 
-    `first`: code that is run once, before all of them.
+    `first`: code that is run once, before all of them. `environ`: of the interpreter, where it is not ours.
     """
     server = subprocess.run(
         [sys.executable, "-c", SERVER],
@@ -54,6 +56,7 @@ def run_each(pieces: Sequence[str], first: str = "") -> list[Answer]:
         capture_output=True,
         text=True,
         cwd=ROOT,
+        env=environ,
     )
     assert server.returncode == 0, server.stderr
     return [Answer(*answer) for answer in json.loads(server.stdout)]

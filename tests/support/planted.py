@@ -126,13 +126,13 @@ def _branch(folder: Path) -> list[str]:
 def _readings() -> dict[str, list]:
     """All that is read of the tiny source, by benchmark; of each whether it is measured."""
     from benchmarks import _matrix
-    from scripts.asv_selection import measures
     from scripts.gate.suites import every
 
-    wanted = set(_matrix.every_cell(_matrix.TINY))
+    planned = set(_matrix.every_cell(_matrix.TINY))
     readings = defaultdict(list)
     for one in every():
-        readings[one.benchmark].append((one, measures(one.suite(), one.params, wanted, (_matrix.TINY,))))
+        measured = one.suite().is_measured(one.params, planned, (_matrix.TINY,))
+        readings[one.benchmark].append((one, measured))
     return readings
 
 
@@ -238,7 +238,7 @@ def _needed_gb(suite, named, tier_gb, at) -> float | None:
 
 def main(folder: Path) -> None:
     """Make the branch, and its site below it."""
-    from scripts.site import write
+    from scripts.site.whole import write
 
     html = folder / ".asv/html"
     site = site_of(folder)

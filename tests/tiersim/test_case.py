@@ -145,7 +145,7 @@ def test_a_cap_of_another_device_is_refused(cap, device):
 
 
 def test_a_variant_takes_away_what_its_name_says(card, monkeypatch):
-    monkeypatch.setattr("acestep.setup.unquantized", lambda *_: None)
+    monkeypatch.setattr("acestep.choices.unquantized", lambda *_: None)
     ways = [resolve(Case(12, variant=variant)).settings for variant in VARIANTS]
     assert [way.quantization for way in ways] == ["int8_weight_only", None, None]
     assert [way.offload_to_cpu for way in ways] == [True, True, False]
@@ -154,7 +154,7 @@ def test_a_variant_takes_away_what_its_name_says(card, monkeypatch):
 
 
 def test_what_a_tier_asks_for_and_this_machine_lacks_is_said(card, monkeypatch):
-    monkeypatch.setattr("acestep.setup.unquantized", lambda *_: "needs a miracle")
+    monkeypatch.setattr("acestep.choices.unquantized", lambda *_: "needs a miracle")
     plan = resolve(Case(8))
     assert plan.settings.quantization is None and any("needs a miracle" in note for note in plan.notes)
     assert not resolve(Case(8, variant="no-quant", skip_compile=True)).notes

@@ -9,7 +9,8 @@ from tiersim import command
 
 
 def test_a_real_run_is_kept_with_its_memory_over_time_and_not_repeated(capsys, tmp_path, monkeypatch):
-    line = f"--tiers 8 --source synthetic-tiny --cap virtual --duration 5 --steps 2 --out {tmp_path}"
+    line = "--tiers 8 --variants no-quant --source synthetic-tiny --cap virtual --duration 5 --steps 2"
+    line += f" --out {tmp_path}"
     assert main.main(line.split()) == 0
     first = capsys.readouterr().out
     (item,) = output.load(tmp_path / "results.json")[1]

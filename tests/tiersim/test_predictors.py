@@ -17,7 +17,8 @@ from tiersim.predictors import Predictors
 
 CARD = find("rtx4090")
 SHORT = ("--source", "synthetic-tiny", "--duration", "10", "--steps", "1")
-COMMAND = (sys.executable, "-m", "tiersim", "--predict", "--tiers", "8", "16", "24", "--jobs", "2", *SHORT)
+TWO = ("--predict", "--tiers", "8", "16", "24", "--variants", "no-quant", "--jobs", "2", *SHORT)
+COMMAND = (sys.executable, "-m", "tiersim", *TWO)
 
 
 def case(tier_gb):
@@ -60,9 +61,13 @@ def started() -> tuple[subprocess.Popen[str], list[psutil.Process]]:
 
 @pytest.mark.parametrize(
     ("to_all", "number", "code"),
-    [(True, signal.SIGINT, 130), (False, signal.SIGINT, 130), (False, signal.SIGTERM, 143),
-     (False, signal.SIGHUP, 129)],
-)  # fmt: skip
+    [
+        (True, signal.SIGINT, 130),
+        (False, signal.SIGTERM, 143),
+        pytest.param(False, signal.SIGINT, 130, marks=pytest.mark.nightly),
+        pytest.param(False, signal.SIGHUP, 129, marks=pytest.mark.nightly),
+    ],
+)
 def test_an_interrupt_ends_them(to_all, number, code):
     command, processes = started()
     assert len(processes) >= 2

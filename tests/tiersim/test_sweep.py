@@ -22,8 +22,8 @@ def card(monkeypatch):
     """A machine with an 80 GB card and everything the tiers ask for."""
     found = Accelerator("cuda", "H100", 79.6)
     monkeypatch.setattr(accelerators, "detect", lambda *_: found)
-    monkeypatch.setattr("acestep.setup.unquantized", lambda *_: None)
-    monkeypatch.setattr("acestep.setup.uncompiled", lambda *_: None)
+    monkeypatch.setattr("acestep.choices.unquantized", lambda *_: None)
+    monkeypatch.setattr("acestep.choices.uncompiled", lambda *_: None)
     return found
 
 

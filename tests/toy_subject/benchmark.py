@@ -1,9 +1,10 @@
 """The asv benchmarks of the toy, as a file of `benchmarks/` would have them."""
 
-from benchmarks.common import SETUP_CACHE_TIMEOUT_S, SubjectSuite, tracks
+from benchmarks._figures import _Call, _Wall
+from benchmarks.common import SubjectSuite, one_worker, tracks
 
 
-class TimeToy(SubjectSuite):
+class TimeToy(_Wall, SubjectSuite):
     """Wall time of a request, and of its stages."""
 
     version = "1"
@@ -11,21 +12,16 @@ class TimeToy(SubjectSuite):
     params = ((1, 5), (1, 2))
     param_names = ("duration_s", "batch_size")
 
+    @one_worker
     def setup_cache(self):
-        return self.measured()
-
-    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
-
-    @tracks("seconds")
-    def track_wall(self, *_):
-        return self.samples(lambda run: run["wall_s"])
+        return super().setup_cache()
 
     @tracks("seconds")
     def track_decode(self, *_):
         return self.stage("decode")
 
 
-class TimeToyNetwork(SubjectSuite):
+class TimeToyNetwork(_Call, SubjectSuite):
     """The network by itself, and its arithmetic."""
 
     version = "1"
@@ -34,14 +30,9 @@ class TimeToyNetwork(SubjectSuite):
     params = (("network",), (25, 250))
     param_names = ("component", "size")
 
+    @one_worker
     def setup_cache(self):
-        return self.measured()
-
-    setup_cache.timeout = SETUP_CACHE_TIMEOUT_S
-
-    @tracks("seconds")
-    def track_call(self, *_):
-        return self.samples(lambda run: run["wall_s"])
+        return super().setup_cache()
 
     @tracks("FLOP")
     def track_flop(self, *_):

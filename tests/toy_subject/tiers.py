@@ -51,8 +51,8 @@ class TieredToy(Toy):
     def identity(self, case: Case, plan: Plan) -> Mapping[str, Any]:
         return asdict(plan.request)
 
-    def patch(self, found: Sequence[Supported]) -> str:
-        return "\n".join(f"{of.tier}: {of.max_duration_s:g} s, {of.max_batch} items" for of in found)
+    def patch(self, supported: Sequence[Supported]) -> str:
+        return "\n".join(f"{of.tier}: {of.max_duration_s:g} s, {of.max_batch} items" for of in supported)
 
     def case_notes(self, record: Any) -> tuple[str, ...]:
         return (f"{record.counts['frames']} frames",)

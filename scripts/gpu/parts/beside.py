@@ -12,7 +12,7 @@ from acestep.weights.layout import LMS
 from harness.device import resolve_device, resolve_dtype
 from harness.errors import BenchError
 from harness.memory import hand_back
-from scripts import decode_ratio
+from scripts import network_pairs
 from scripts.gpu.steps import Measured, Step, Task
 from scripts.in_turn import Ratio, in_turn
 
@@ -30,10 +30,10 @@ def _measured(task: Task, part: str, size: str) -> Measured:
     device, sizes = resolve_device(task.device), task.sizes
     dtype = resolve_dtype("auto", device, "bfloat16" if task.on_cuda else "float32")
     with torch.inference_mode():
-        both = decode_ratio.beside(
+        both = network_pairs.beside(
             part, task.source, device, dtype, tokens=sizes.tokens, duration_s=sizes.duration_s
         )
-        pairs = in_turn(both.theirs_ms, both.ours_ms, sizes.pairs)
+        pairs = list(in_turn(both.theirs_ms, both.ours_ms, sizes.pairs))
     if min(itertools.chain(*pairs)) <= 0:
         raise BenchError("the time of a token is less than the noise; measure where nothing else runs")
     ratio = Ratio.of(pairs)

@@ -42,7 +42,7 @@ def _beside_eager(task: Task, choices: Mapping[str, Any], eager: Callable[[], En
     runs = [partial(engine.run, row.plan) for engine, row in zip(engines, rows, strict=True)]
     for run in runs:  # which compiles and records
         run()
-    pairs = in_turn(runs[0], runs[1], task.sizes.pairs)
+    pairs = list(in_turn(runs[0], runs[1], task.sizes.pairs))
     values = {"pairs": len(pairs), "duration_s": task.sizes.duration_s, "audio_off": _off(*pairs[-1])}
     values |= _ratios("wall", [(eager.wall_s, other.wall_s) for eager, other in pairs])
     for stage in STAGES:

@@ -33,8 +33,8 @@ def _callable(setup: Setup, name: str) -> Callable[..., Tensor]:
     if name in (PITCH, SYNTHESIS):
         loaded: Engine = engine(setup)
         if name == SYNTHESIS:
-            return loaded.networks.synthesizer
-        return partial(pitch.estimate, loaded.networks.rmvpe)
+            return loaded.models.synthesizer
+        return partial(pitch.estimate, loaded.models.rmvpe)
     part = networks.of(setup)[name]
     network = mlx_networks.hosted(part.build(mlx_networks.HOST, torch.float32), part.config)
     return partial(part.run, network)

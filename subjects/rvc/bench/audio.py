@@ -49,10 +49,10 @@ def run(sides: Sides, report: Report, plan: Plan, folder: Path | None) -> int:
     with mlx_of(one, sides.threads) as mlx:
         alone = mlx if sides.mlx_alone else None
         engine = alone or Engine.from_setup(sides.setup, threads=sides.threads)
-        ran = _timed(one, report, plan, engine, folder)
-        apart = _compared(report, plan, engine, None if alone else mlx, ran.last)
-    problem = ran.problem(plan) or apart
-    for audio in ran.first.audios:
+        timed = _timed(one, report, plan, engine, folder)
+        apart = _compared(report, plan, engine, None if alone else mlx, timed.last)
+    problem = timed.problem(plan) or apart
+    for audio in timed.first.audios:
         if audio.path:
             print(harmless(f"written  {audio.path}"))
     absent(sides.absent)
@@ -62,7 +62,7 @@ def run(sides: Sides, report: Report, plan: Plan, folder: Path | None) -> int:
     return 1 if problem else 0
 
 
-class Ran(NamedTuple):
+class Conversions(NamedTuple):
     """Conversions of one plan: the first and the last, and the SHA-256 of what each made."""
 
     first: Result
@@ -76,14 +76,13 @@ class Ran(NamedTuple):
         return problem_of(self.last, plan)
 
 
-def _timed(one: Side, report: Report, plan: Plan, engine: Engine | Mlx, folder: Path | None) -> Ran:
+def _timed(one: Side, report: Report, plan: Plan, engine: Engine | Mlx, folder: Path | None) -> Conversions:
     """Conversions by `engine`, the first written to `folder`, and where the wall of the last went."""
     report.note(environment=dict(engine.environment), first_s=None)
     results: list[Result] = []
-    walls_s: list[float] = []
-    hashes: list[str] = []
-    runs = one.sides.runs + one.sides.warmup
-    with Progress(runs, runs) as progress:
+    runs: list[dict[str, Any]] = []
+    calls = one.sides.runs + one.sides.warmup
+    with Progress(calls, calls) as progress:
         if one.sides.warmup:
             progress.step("the first conversion")
             report.add(None, first_s=engine.run(plan).wall_s)
@@ -91,22 +90,19 @@ def _timed(one: Side, report: Report, plan: Plan, engine: Engine | Mlx, folder: 
             progress.step("timed conversions")
             last = engine.run(plan, None if number else folder)
             results = [*results[:1], last]
-            walls_s.append(last.wall_s)
-            hashes.append(of_audio(last))
-            report.figures.pop("stages_s", None)  # only the first has `save`
+            runs.append({"wall_s": last.wall_s, "sha256": of_audio(last), "stages_s": dict(last.stages_s)})
+            digest = runs[-1]["sha256"][:16]
             report.add(
-                f"run {number + 1}: wall {last.wall_s:.3f} s, rtf {last.rtf:.3f}, SHA-256 {hashes[-1][:16]}",
-                walls_s=walls_s[-1:],
-                sha256=hashes[-1:],
-                stages_s=dict(last.stages_s),
+                f"run {number + 1}: wall {last.wall_s:.3f} s, rtf {last.rtf:.3f}, SHA-256 {digest}",
+                runs=runs[-1:],
             )
     first, last = results[0], results[-1]
     backend = engine.backend if isinstance(engine, Mlx) else one.backend
     print(f"{backend}, {one.weights}: {last.counts.audio_s:.2f} s of audio, chunks: {last.counts.chunks}")
-    middle_s = sorted(walls_s)[len(walls_s) // 2]
-    print(f"median wall {middle_s:.3f} s of {len(walls_s)}, rtf {middle_s / last.counts.audio_s:.3f}")
+    middle_s = sorted(run["wall_s"] for run in runs)[len(runs) // 2]
+    print(f"median wall {middle_s:.3f} s of {len(runs)}, rtf {middle_s / last.counts.audio_s:.3f}")
     print(stages(last))
-    return Ran(first, last, hashes)
+    return Conversions(first, last, [run["sha256"] for run in runs])
 
 
 def _compared(report: Report, plan: Plan, engine: Engine | Mlx, mlx: Mlx | None, last: Result) -> str | None:

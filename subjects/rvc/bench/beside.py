@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.comparison import Leg, UnequalWork, Work, in_turn, of_pairs, ratio, told
+from harness.comparison import Leg, UnequalWork, Work, in_turn, in_words, of_pairs, ratio
 from harness.device import synchroniser
 from harness.parity import Parity, compare
 from subjects.rvc.backends.mlx_process import Call, Mlx, no_measure
@@ -115,6 +115,6 @@ def _times(leg: Leg, reference: Leg) -> str:
     except UnequalWork as error:
         return str(error)
     if (reason := no_measure(leg.backend)) is None:
-        return f"{told(wall)} times as long as {reference.backend}"
-    cpu = told(of_pairs(leg.cpu_s, reference.cpu_s))
+        return f"{in_words(wall)} times as long as {reference.backend}"
+    cpu = in_words(of_pairs(leg.cpu_s, reference.cpu_s))
     return f"processor time of {reference.backend} x {cpu};\n  {reason}"

@@ -101,6 +101,5 @@ def _planned(options: argparse.Namespace, setup: Setup) -> Plan:
     if duration_s is None and options.audio is None:
         duration_s = DEFAULT_S
     plan = resolve(request(duration_s, audio=options.audio), setup)
-    for warning in plan.warnings:
-        console.say("rvc", f"warning: {warning}")
+    console.warn("rvc", plan.warnings)
     return plan

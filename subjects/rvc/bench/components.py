@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from harness.comparison import Leg, in_turn, of_pairs, told
+from harness.comparison import Leg, in_turn, in_words, of_pairs
 from harness.device import synchroniser
 from harness.progress import Progress
 from harness.subject import Component
@@ -74,7 +74,7 @@ def _torch(one: Side, report: Report, parts: dict[str, Component], frames: int) 
     print("or product of the same kind, measured in this run; MB: moved at least", flush=True)
     for part in parts.values():
         for text, ratio in folded_ratios(one, part, frames).items():
-            report.add(f"{text}: {told(ratio)}", ratios={text: ratio._asdict()})
+            report.add(f"{text}: {in_words(ratio)}", ratios={text: ratio._asdict()})
 
 
 def measured(one: Side, part: Component, frames: int) -> Leg:
@@ -141,7 +141,8 @@ def folded_ratios(one: Side, part: Component, frames: int) -> dict[str, Any]:
         return cpu_s if on_cpu else wall_s
 
     if one.sides.warmup:
-        in_turn(lambda: seconds(other), lambda: seconds(network), 1)
+        for call in (other, network):
+            seconds(call)
     pairs = in_turn(lambda: seconds(other), lambda: seconds(network), one.sides.runs)
     ratio = of_pairs(*zip(*pairs, strict=True))
     return {f"{part.name}, {norm} left in over folded": ratio}

@@ -72,7 +72,7 @@ class Side:
 
     def timed(self, call: Callable[[], Tensor]) -> Timed:
         """As many calls as were asked for, behind one that is not counted."""
-        sync, first_s, ran = synchroniser(self.device), None, []
+        sync, first_s, calls = synchroniser(self.device), None, []
         runs = self.sides.runs + self.sides.warmup
         with Progress(runs, runs) as progress:
             if self.sides.warmup:
@@ -80,8 +80,9 @@ class Side:
                 first_s = once(call, sync)[0]
             for _ in range(self.sides.runs):
                 progress.step("timed calls")
-                ran.append(once(call, sync))
-        return Timed(tuple(run[0] for run in ran), tuple(run[1] for run in ran), first_s, ran[-1][2])
+                calls.append(once(call, sync))
+        seconds, cpu_s, outputs = zip(*calls, strict=True)
+        return Timed(seconds, cpu_s, first_s, outputs[-1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,8 +108,8 @@ def chunking(one: Side, lengths: tuple[int, ...]) -> Iterator[Check]:
     z, har, g = torch.randn(1, frames, config.inter, generator=_lot()), drawn[-1], synthesizer.voice(drawn[3])
     whole = synthesizer.dec(z, har, g)
     blind = compare(whole, synthesizer.dec.chunked(z, har, g, 20, context=0)).relative_rms
-    told = f"relative RMS {exact:.1e}; the generator without context {blind:.1e}"
-    yield Check(f"synthesis of {frames} frames in pieces of 20", exact <= EXACT, blind > EXACT, told)
+    figures = f"relative RMS {exact:.1e}; the generator without context {blind:.1e}"
+    yield Check(f"synthesis of {frames} frames in pieces of 20", exact <= EXACT, blind > EXACT, figures)
 
 
 def simple() -> Iterator[Check]:
@@ -148,8 +148,8 @@ def pipeline(one: Side) -> Iterator[Check]:
         other = output_samples(plan.samples, [], rate, not plan.exact)
         samples = result.waves.shape[-1]
         problem = problem_of(result, plan)
-        told = problem or f"{samples:,} samples of {plan.samples / SAMPLE_RATE:g} s, all finite"
-        yield Check(f"conversion, length {length}", problem is None, samples == expected != other, told)
+        figures = problem or f"{samples:,} samples of {plan.samples / SAMPLE_RATE:g} s, all finite"
+        yield Check(f"conversion, length {length}", problem is None, samples == expected != other, figures)
 
 
 @torch.inference_mode()
@@ -164,8 +164,8 @@ def parity(one: Side) -> Iterator[Check]:
         *_, matrix = (parameter for parameter in network.parameters() if parameter.dim() > 1)
         matrix[0] *= 2
         changed = compare(reference, part.run(network, *drawn)).relative_rms
-        told = f"relative RMS of fp32 against fp64 {near:.1e}; with a row doubled {changed:.1e}"
-        yield Check(name, near <= NEAR, changed > NEAR, told)
+        figures = f"relative RMS of fp32 against fp64 {near:.1e}; with a row doubled {changed:.1e}"
+        yield Check(name, near <= NEAR, changed > NEAR, figures)
 
 
 def loaded(one: Side) -> Iterator[Check]:
@@ -179,8 +179,8 @@ def loaded(one: Side) -> Iterator[Check]:
         count = sum(parameter.numel() for parameter in network.parameters())
         same = dict(held.shapes()) == expected
         shorter = dict(held.shapes()) == dict([*expected.items()][1:])
-        told = f"{len(expected)} tensors of the file, {count:,} parameters in memory"
-        yield Check(name, same and finite, not shorter, told)
+        figures = f"{len(expected)} tensors of the file, {count:,} parameters in memory"
+        yield Check(name, same and finite, not shorter, figures)
 
 
 def _lot() -> torch.Generator:

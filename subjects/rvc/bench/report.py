@@ -12,8 +12,8 @@ import msgspec
 from harness.files import rewrite, writable
 from harness.records import machine
 
-FORMAT = "rvc-bench/1"
-HEAD = f'{{\n  "format": "{FORMAT}"'
+NAME, VERSION = "rvc-bench/", 2
+HEAD = f'{{\n  "format": "{NAME}'
 
 
 class Report:
@@ -24,7 +24,7 @@ class Report:
     def __init__(self, command: str, path: Path | None) -> None:
         self.figures: dict[str, Any] = {}
         self._path = writable("--json", path, lambda head: head.startswith(HEAD.encode())) if path else None
-        self._known: dict[str, Any] = {"format": FORMAT, "command": command}
+        self._known: dict[str, Any] = {"format": f"{NAME}{VERSION}", "command": command}
 
     def note(self, **figures: Any) -> None:
         """What goes into the file beside what is measured next: a dictionary into the one of its name, a list

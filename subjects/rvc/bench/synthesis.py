@@ -25,7 +25,7 @@ PIECE, PIECES = 32, 4  # frames of flow and generator at once, fewer for as many
 
 def run(sides: Sides, report: Report, frames: int) -> int:
     """Measure; returns the exit code: 1 where the result is not what it has to be. Raises BenchError."""
-    one, right = Side.of(sides), True
+    one, holds = Side.of(sides), True
     config = sides.setup.configs.synthesizer
     drawn = inputs(config, frames)
     work = one.work(drawn, frames * HOP, frames, flop(config, frames))
@@ -37,11 +37,11 @@ def run(sides: Sides, report: Report, frames: int) -> int:
             call = lambda: cast(Synthesizer, network)(*sent)  # noqa: E731
             other = beside(one, mlx, "synthesis", drawn, work, call, limit=LIMIT)
             report.add("\n".join(other.lines(f"{frames} frames")), mlx=other.as_dict())
-            right = other.holds
+            holds = other.holds
     if network is not None:
-        right = _torch(one, report, network, sent, work) and right
+        holds = _torch(one, report, network, sent, work) and holds
     absent(sides.absent)
-    return 0 if right else 1
+    return 0 if holds else 1
 
 
 def _network(one: Side) -> Synthesizer:

@@ -26,13 +26,31 @@ def test_latents_that_are_no_music_are_refused():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_nobody_is_advised_the_dtype_that_failed_or_a_flag_that_is_not_there(dtype: torch.dtype):
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda dtype: audio.check_latents(torch.full((1, 8, 64), torch.nan, dtype=dtype)),
+        lambda dtype: audio.check_peak(torch.inf, 7, dtype),
+    ],
+    ids=["latents", "samples"],
+)
+def test_nobody_is_advised_the_dtype_that_failed_or_a_flag_that_is_not_there(check, dtype: torch.dtype):
     with pytest.raises(BenchError) as caught:
-        audio.check_latents(torch.full((1, 8, 64), torch.nan, dtype=dtype))
+        check(dtype)
     assert f"in {str(dtype).removeprefix('torch.')}; " in str(caught.value)
     narrow = dtype == torch.float16  # the range of bf16 is that of fp32
     assert ("try --dtype fp32" in str(caught.value)) is narrow
     assert ("weights" in str(caught.value)) is not narrow
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_peak_tells_of_one_sample_that_is_not_finite(value: float):
+    wave = torch.full((2, 1000), 0.5)
+    audio.check_peak(audio.levels(wave)[0], 7, wave.dtype)
+    wave[1, 999] = value
+    for loud in (wave, audio.protect(wave[None])[0]):
+        with pytest.raises(BenchError, match="vae: samples of seed 7 are NaN or infinite in float32; "):
+            audio.check_peak(audio.levels(loud)[0], 7, wave.dtype)
 
 
 def test_latents_are_rescaled_then_shifted():

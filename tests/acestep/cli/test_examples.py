@@ -18,9 +18,10 @@ from acestep.defaults import DEFAULT_EXAMPLE, DEFAULT_SEED
 from acestep.fields import DEFAULTS
 from acestep.profiler import command as profiler
 from acestep.profiler import options
-from acestep.request import DescriptionParams, item_seeds
+from acestep.request import DescriptionParams
 from harness.adjustments import Adjustments
 from harness.errors import MissingPrerequisite, UsageError
+from harness.subject import item_seeds
 
 REQUESTS = sorted((EXAMPLES / "text2music").glob("*.json"))
 LENGTHS_S = {"short": 10, "medium": 60, "long": 240}  # of the reference inputs

@@ -6,17 +6,9 @@ import pytest
 from rich.cells import cell_len
 
 from acestep.models.rates import latent_frames
-from acestep.profiler.roofline import (
-    NEEDED,
-    Ceilings,
-    Conditioning,
-    Load,
-    achieved,
-    bottleneck,
-    card,
-    loads,
-    prefilled,
-)
+from acestep.profiler.bottleneck import bottleneck
+from acestep.profiler.roofline import Ceilings, Conditioning, Load, achieved, loads, prefilled
+from acestep.profiler.roofline_card import NEEDED, card
 from acestep.result import Counts
 from acestep.tracing import closed_form
 from acestep.tracing.closed_form import Networks, lm_decode_flop, networks

@@ -16,6 +16,7 @@ from harness import registry
 from harness.adjustments import Adjustment, Fallback
 from harness.errors import MissingPrerequisite
 from harness.records import schema as record
+from harness.records.card import TierResult, Used
 from harness.records.memory import Boundary, MemoryByStage, ProcessMemory
 from harness.records.schema import (
     SCHEMA,
@@ -26,8 +27,6 @@ from harness.records.schema import (
     Profile,
     Sample,
     Streamed,
-    TierResult,
-    Used,
 )
 from harness.records.telemetry import Reading, Telemetry
 

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from harness.accelerators import Accelerator
 from harness.errors import CheckpointError, MissingPrerequisite, UsageError
 from subjects.qwen3_tts import checkpoint
 from subjects.qwen3_tts.layout import CODEC, FULL, SYNTHETIC, TINY, VARIANTS
+from subjects.qwen3_tts.setup import Setup
 from subjects.qwen3_tts.synthetic_configs import CODECS, MODELS
 
 MODEL = "0.6B-Base"
+CARD = Accelerator("cuda", "a card", 24.0, capability=(8, 9))
 
 
 def folder(path: Path, model: dict | None = None, codec: dict | None = None) -> Path:
@@ -117,8 +120,10 @@ def test_what_is_named_is_there(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"model: '2B' is not allowed; use one of 0\.6B-Base"):
         checkpoint.read(TINY, "2B")
     with pytest.raises(MissingPrerequisite, match=r"source \(argument\): no folder"):
-        checkpoint.choose_source(tmp_path / "absent", accelerator=False)
+        Setup.choose(tmp_path / "absent", device="cpu")
     monkeypatch.setenv("QWEN3_TTS_SOURCE", TINY)
-    assert checkpoint.choose_source(None, accelerator=True) == (TINY, "environment")
+    setup = Setup.choose(accelerator=CARD)
+    assert (setup.source, setup.source_origin) == (TINY, "environment")
     monkeypatch.delenv("QWEN3_TTS_SOURCE")
-    assert checkpoint.choose_source(None, accelerator=True) == (FULL, "default")
+    setup = Setup.choose(accelerator=CARD)
+    assert (setup.source, setup.source_origin) == (FULL, "default")

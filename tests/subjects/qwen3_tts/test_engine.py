@@ -56,7 +56,7 @@ def test_an_item_is_the_same_alone_and_seeds_are_honoured(engine, result):
 def test_logits_that_are_not_numbers_are_an_error(engine, monkeypatch):
     """What is drawn by them sounds like anything else."""
     plan = asked(engine, chunk_frames=2)
-    weight = engine.networks.talker.model.layers[0].mlp.down_proj.weight
+    weight = engine.models.talker.model.layers[0].mlp.down_proj.weight
     right = weight.data.clone()
     weight.data[0, 0] = torch.nan
     try:
@@ -70,9 +70,9 @@ def test_logits_that_are_not_numbers_are_an_error(engine, monkeypatch):
 
 def test_device_and_dtype_are_read_back_from_the_weights(engine):
     assert (engine.environment["device"], engine.environment["dtype"]) == ("cpu", "float32")
-    engine.networks.talker.codec_head.weight.data = engine.networks.talker.codec_head.weight.data.clone()
-    tensors = [p for _, module in engine.networks.modules() for p in module.parameters()]
-    assert engine.networks.weights_bytes == sum(p.nbytes for p in tensors) > 2**24
+    engine.models.talker.codec_head.weight.data = engine.models.talker.codec_head.weight.data.clone()
+    tensors = [p for _, module in engine.models.modules() for p in module.parameters()]
+    assert engine.models.weights_bytes == sum(p.nbytes for p in tensors) > 2**24
 
 
 @pytest.mark.parametrize("chunk_frames", [1, 4, 300])

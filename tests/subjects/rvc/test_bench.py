@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from harness import files
-from harness.errors import BenchError
+from harness.errors import BenchError, UsageError
 from subjects.rvc import layout, weights
 from subjects.rvc import request as requests
 from subjects.rvc.__main__ import COMPONENTS, LENGTHS, PADDINGS, RATES, TESTS, main
@@ -73,7 +73,7 @@ def test_synthesis_of_a_length(capsys, tmp_path):
 @pytest.mark.parametrize(("frames", "cut"), [(1, False), (12, False), (13, True), (40, True)])
 def test_pieces_are_less_than_the_whole_or_not_compared(engine, monkeypatch, frames, cut):
     """Of the tiny voice, whose generator sees 10 frames; with no context, pieces are far apart."""
-    network = engine.networks.synthesizer
+    network = engine.models.synthesizer
     drawn = synthesis.inputs(network.config, frames)
     with torch.inference_mode():
         whole = network(*drawn)
@@ -90,10 +90,12 @@ def test_a_conversion_comes_out_the_same_and_is_written(capsys, tmp_path):
     out, record = figures(
         capsys, tmp_path / "a.json", *argv, "--no-warmup", "--save-outputs", "--output-dir", str(tmp_path)
     )
-    assert len(record["sha256"]) == 2 and len(set(record["sha256"])) == 1
+    assert len(record["runs"]) == 2 and len({run["sha256"] for run in record["runs"]}) == 1
     assert record["another_seed"]["relative_rms"] > record["limits"]["relative_rms"]
     assert (tmp_path / "42.wav").is_file() and "generate" in out
-    assert sum(record["stages_s"].values()) == pytest.approx(record["walls_s"][-1], rel=0.02)
+    assert ["save" in run["stages_s"] for run in record["runs"]] == [True, False]  # each run has its own
+    for run in record["runs"]:
+        assert sum(run["stages_s"].values()) == pytest.approx(run["wall_s"], rel=0.02)
 
 
 class Here:
@@ -218,7 +220,7 @@ ENDED = {
     "components --duration 0.2": (components, "measured", 2, r"^rmvpe .* 40% ", ["components"]),
     "components --duration 0.2 --component flow": (components, "folded_ratios", 1, "^flow ", ["components"]),
     "full --duration 0.4": (synthesis, "in_pieces", 1, "^median of 2 calls", ["legs"]),
-    "audio-parity --duration 0.2": (audio, "of_audio", 2, "^run 1: wall", ["walls_s", "sha256", "stages_s"]),
+    "audio-parity --duration 0.2": (audio, "of_audio", 2, "^run 1: wall", ["runs"]),
     "e2e": (fresh, "fresh", 2, r"\{\s*\"first\": 1", ["runs"]),
     "test chunking-simple": (proof, "compare", 4, "^n/a +1,000 frames in 1 pieces", ["checks"]),
 }
@@ -271,6 +273,18 @@ def test_a_figure_that_cannot_be_shown_is_written_and_the_other_way(capsys, tmp_
     with pytest.raises(BenchError, match="cannot be written: No space left on device; it is as before"):
         one.add("another row", legs=[2])
     assert capsys.readouterr().out == "another row\n" and json.loads(path.read_text())["legs"] == [1]
+
+
+def test_a_file_of_an_earlier_version_is_written_over_and_no_other(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{\n  "format": "rvc-bench/1",\n  "walls_s": [1.0]\n}')
+    report.Report("audio-parity", path).add(None, runs=[{"wall_s": 2.0}])
+    record = json.loads(path.read_text())
+    assert record["format"] == "rvc-bench/2" and record["runs"] == [{"wall_s": 2.0}]
+    assert "walls_s" not in record
+    path.write_text('{\n  "format": "another/1"\n}')
+    with pytest.raises(UsageError, match="--json"):
+        report.Report("audio-parity", path)
 
 
 def test_a_row_is_out_when_it_is_told(monkeypatch):

@@ -57,10 +57,10 @@ def test_items_of_a_batch_are_what_each_is_alone(engine):
 def test_noise_is_drawn_in_the_published_order(engine):
     """e1, one number of no effect, eps: as three draws of torch's own generator."""
     plan = engine.resolve(request(SHORT_S, rms_mix_rate=1.0))
-    conversion = Conversion(engine.networks, plan)
+    conversion = Conversion(engine.models, plan)
     with torch.inference_mode():
         conversion.run(None)
-    synthesizer, frames = engine.networks.synthesizer, conversion.counts.frames
+    synthesizer, frames = engine.models.synthesizer, conversion.counts.frames
     torch.manual_seed(plan.request.seed)
     e1 = torch.randn(1, synthesizer.config.inter, frames)
     torch.rand(1, 1)
@@ -70,8 +70,8 @@ def test_noise_is_drawn_in_the_published_order(engine):
     from subjects.rvc import pitch
 
     with torch.inference_mode():
-        f0 = pitch.estimate(engine.networks.rmvpe, padded)[:, :frames]
-        phone = engine.networks.hubert(padded).repeat_interleave(2, dim=1)[:, :frames]
+        f0 = pitch.estimate(engine.models.rmvpe, padded)[:, :frames]
+        phone = engine.models.hubert(padded).repeat_interleave(2, dim=1)[:, :frames]
         wave = synthesizer(phone, pitch.coarse(f0), f0, torch.zeros(1, dtype=torch.long), e1, eps)
     expected = wave[0, 48_000:-48_000].numpy()
     error = np.abs(conversion.waves[0] - expected).max() / np.abs(expected).max()
@@ -140,7 +140,7 @@ def test_an_index_that_is_cut_off_or_has_no_distances_is_refused(engine, tmp_pat
     whole = tmp_path / "whole.npy"
     np.save(whole, np.ones((20, 32), np.float32))
     content = whole.read_bytes()
-    assert len(read_index(str(whole), engine.networks)) == 20
+    assert len(read_index(str(whole), engine.models)) == 20
     claims = content.replace(b"(20, 32)", b"(2000000000, 32)")  # 256 GB
     large = tmp_path / "large.npy"
     np.save(large, np.full((2, 32), 1e30))  # a square is beyond single precision
@@ -150,7 +150,7 @@ def test_an_index_that_is_cut_off_or_has_no_distances_is_refused(engine, tmp_pat
         paths[-1].write_bytes(damaged)
     for path in paths:
         with pytest.raises(UsageError, match=f"index: '{path}' (is no array of|has no rows, or) "):
-            read_index(str(path), engine.networks)
+            read_index(str(path), engine.models)
 
 
 def test_a_recording_shorter_than_its_header_says_is_refused_with_what_there_is(engine, tmp_path):

@@ -1,6 +1,7 @@
 """What is written is read back; what is wrong in a file is one clear line, and no pickle runs."""
 
 import json
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from harness.checkpoint_writing import save
 from harness.errors import CheckpointError, UsageError
 from subjects.rvc import checkpoint, weights
 from subjects.rvc.layout import HUBERT, RMVPE
+from subjects.rvc.plan import resolve
+from subjects.rvc.request import request
 from subjects.rvc.setup import Setup
 from subjects.rvc.weights import NETWORKS, SYNTHESIZER, Synthetic
 
@@ -142,6 +145,21 @@ VOICES = {
     "no tensor": (change_weight("emb_g.weight", [1.0]), "emb_g.weight is a list"),
     "another shape": (change_weight("dec.conv_pre.bias", torch.ones(3)), r"dec.conv_pre.bias is \(3,\)"),
 }
+
+
+@pytest.mark.parametrize("label", ["48k", 32_000, "", [40], torch.ones(2), 10**40])
+def test_a_rate_that_the_networks_do_not_make_is_told_and_theirs_is_taken(folder, label):
+    spoil(folder / "40k.pth", lambda content: content.update(sr=label))
+    plan = resolve(request(1.0), Setup.choose(str(folder), device="cpu", strict=True))
+    (note,) = [warning for warning in plan.warnings if warning.startswith("voice: ")]
+    assert re.fullmatch(r"voice: sr of .*40k\.pth is .{2,60}; its networks make 40,000 Hz, .*", note)
+    assert plan.sample_rate == 40_000
+
+
+@pytest.mark.parametrize("label", ["40k", 40_000, "40000", None])
+def test_a_rate_that_they_make_is_not(folder, label):
+    spoil(folder / "40k.pth", lambda content: content.update(sr=label))
+    assert not Setup.choose(str(folder), device="cpu").configs.notes
 
 
 @pytest.mark.parametrize("name", VOICES)
