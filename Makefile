@@ -4,7 +4,7 @@
 # make properties    properties, kills and what is slow; HYPOTHESIS_PROFILE=nightly tries twenty times as much
 # make test-backends    the language model in vLLM and MLX beside our own, in an environment of their own
 # make test-oracles    Qwen3-TTS beside its published package, in an environment of their own
-# make lint    what CI checks before it runs anything
+# make lint    what CI checks beside the tests
 # make site    the site again, from results that are there
 # make preview    the site on a local port, which its explorer needs; PORT=8081 says which
 # make gate BASE=main    is the working tree slower? HEAD=my-branch, BUDGET=10m, ONLY=TimeDiT say what else

@@ -19,7 +19,7 @@ def starts(samples: int) -> list[int]:
     return [int(clip[0, i * WINDOW]) - 1 for i in range(3)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings.default.max_examples // 10, deadline=None)
 @given(st.integers(CLIP, 3 * CLIP))
 @example(CLIP)
 def test_windows_lie_one_in_each_third(samples: int):
@@ -30,7 +30,7 @@ def test_windows_lie_one_in_each_third(samples: int):
         assert third * samples // 3 <= piece[0] - 1 and piece[-1] <= -(-(third + 1) * samples // 3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings.default.max_examples // 10, deadline=None)
 @given(st.integers(1, CLIP - 1))
 @example(1)
 @example(CLIP - 1)

@@ -211,18 +211,15 @@ def test_what_could_not_be_predicted_is_not_what_does_not_fit(error, monkeypatch
     assert ("Traceback" in said.err) is isinstance(error, ZeroDivisionError)
 
 
-def test_the_code_is_the_same_whatever_it_is_told_to():
+def test_the_code_is_the_same_whatever_it_is_told_to(monkeypatch, capsys):
     """A terminal without arrows, and none."""
-    program = f"""
-import sys
-from acestep.costs.__main__ import main
-arrowless, sys.stdout = main({[*TINY]}), None
-raise SystemExit(arrowless or main({[*TINY]}))
-"""
-    environ = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environ)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.count(b"24.00 GiB > 24 GB (RTX 4090)") == 1
+    arrowless = io.TextIOWrapper(io.BytesIO(), "ascii")
+    for stdout in (arrowless, None):
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main([*TINY]) == 0
+    monkeypatch.undo()
+    assert capsys.readouterr() == ("", "")
+    assert arrowless.buffer.getvalue().count(b"24.00 GiB > 24 GB (RTX 4090)") == 1
 
 
 def test_no_place_is_taken_from_another(tmp_path, capsys):

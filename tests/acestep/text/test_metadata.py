@@ -41,7 +41,7 @@ any_text = st.one_of(
 SONG = Metadata(100, "A dramatic J-rock anthem", 200, None, "E♭ minor", "ja", "4")
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples, deadline=None)
 @given(any_text, st.sampled_from(["caption", "keyscale"]))
 @example(":\xa0", "caption")
 @example("a" * 70 + " b c", "caption")
