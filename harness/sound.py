@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from soundfile import LibsndfileError
 
 MOST_CHANNELS = 32
+STDERR = 2  # of the process, not Python's alone
 
 
 def duration_s(name: str, path: str) -> float:
@@ -23,7 +26,8 @@ def duration_s(name: str, path: str) -> float:
 
     try:
         regular(Path(path))
-        info = soundfile.info(_named(path))
+        with _speechless():
+            info = soundfile.info(_named(path))
     except (OSError, soundfile.LibsndfileError) as error:
         raise _unreadable(name, path, error) from None
     if not 0 < info.channels <= MOST_CHANNELS or info.samplerate < 1:
@@ -45,9 +49,10 @@ def read_mono(
 
     duration_s(name, path)
     try:
-        stored_rate = soundfile.info(_named(path)).samplerate
-        frames = round(most_s * stored_rate)
-        sound, _ = soundfile.read(_named(path), frames=frames, dtype="float32", always_2d=True)
+        with _speechless():
+            stored_rate = soundfile.info(_named(path)).samplerate
+            frames = round(most_s * stored_rate)
+            sound, _ = soundfile.read(_named(path), frames=frames, dtype="float32", always_2d=True)
     except (OSError, soundfile.LibsndfileError) as error:
         raise _unreadable(name, path, error) from None
     if len(sound) < least_s * stored_rate:
@@ -74,6 +79,25 @@ def save_wav(folder: Path, stem: str, samples: NDArray[Any], rate: int) -> Path:
         return add(folder / f"{stem}.wav", write)
     except (OSError, soundfile.LibsndfileError) as error:
         raise MissingPrerequisite(f"{folder}: cannot write audio: {error}; is the disk full?") from None
+
+
+@contextmanager
+def _speechless() -> Iterator[None]:
+    """Inside, nothing is written to standard error: libmpg123 warns there of what a file lacks, line by line,
+    and that is told by who reads it."""
+    try:
+        kept = os.dup(STDERR)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _named(path: str) -> Any:  # soundfile is declared to take no bytes, and does

@@ -30,6 +30,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, UntypedStorage
+from torch.nn import Parameter
 
 from harness import memory
 from harness.device import VIRTUAL
@@ -224,12 +225,17 @@ def tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 def plain(tensor: Tensor) -> Iterator[Tensor]:
     """The tensors with memory that a tensor is made of; of a plain one, itself."""
-    if not hasattr(tensor, "__tensor_flatten__"):
+    if is_plain(tensor) or not hasattr(tensor, "__tensor_flatten__"):
         yield tensor
         return
     names, _ = getattr(tensor, "__tensor_flatten__")()  # noqa: B009  # only subclasses have it
     for name in names:
         yield from plain(getattr(tensor, name))
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether `tensor` is known to be made of no others: by its type, which is quick."""
+    return type(tensor) is Tensor or type(tensor) is Parameter
 
 
 def key_of(tensor: Tensor) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ SOURCE = "ACESTEP_SOURCE"
 
 def setup() -> None:
     """Called by asv once it has imported its plugins. Exits with code 2 where the filter is wrong."""
-    if code := main("asv"):
+    if code := console.run("asv", check):
         sys.exit(code)
     select_cells()
     keep_samples()
@@ -74,9 +74,15 @@ def keep_samples() -> None:
     Results.add_result = add_selected
 
 
-def main(name: str = "selection") -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return console.run(name, check)
+    return console.run("selection", lambda: _command(argv))
+
+
+def _command(argv: Sequence[str] | None) -> int:
+    parser = console.Parser(prog="python -m scripts.asv_selection", description=f"Check {_matrix.FILTER}.")
+    parser.parse_args(argv)
+    return check()
 
 
 def check() -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,14 +123,16 @@ def name() -> str:
     return known if known and known != machine_facts()["machine"] else register()
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return console.run("machine", _register)
+    return console.run("machine", lambda: _register(argv))
 
 
-def _register() -> int:
+def _register(argv: Sequence[str] | None) -> int:
     from asv.util import UserError
 
+    parser = console.Parser(prog="python -m scripts.machine", description="Tell asv what machine this is.")
+    parser.parse_args(argv)
     try:
         with _in_a_line():
             print(register())

@@ -36,7 +36,7 @@ from harness.trace.link import LinkedCard
 from harness.trace.recorder import FakeRecorder
 from harness.trace.regions import Regions
 from harness.trace.replay import CachedTrace, Event, TraceCache, patched
-from harness.trace.shapes import infer, names_a_device
+from harness.trace.shapes import infer, is_composite, names_a_device
 from harness.trace.stage_costs import Work
 from harness.trace.storage import META
 from harness.trace.tracker import Alloc
@@ -118,7 +118,7 @@ class FakeCard(LinkedCard):
             return card._value(args[0])
         if (serve := SERVED.get(func)) and (target or source):
             return serve(card, *args, **kwargs)
-        if func.namespace == "aten":
+        if func.namespace == "aten" and is_composite(func):
             with self.operators:
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:

@@ -66,6 +66,12 @@ def _owns_storage(result: Any, inputs: Any) -> bool:
 
 
 @cache
+def is_composite(func: Any) -> bool:
+    """Whether `func` is made of others on any device: `func.decompose` calls them."""
+    return func._can_decompose()
+
+
+@cache
 def names_a_device(func: Any) -> bool:
     """Whether `func` makes a tensor where it is told to."""
     return any(argument.name == "device" for argument in func._schema.arguments)

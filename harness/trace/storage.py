@@ -22,7 +22,7 @@ from harness.cards import Card
 from harness.registry import PACKAGES
 from harness.trace.allocator import Block, NoMemory
 from harness.trace.tracker import Alloc, MemoryTracker
-from harness.virtual_card import HOST, READ_DEVICE, VirtualCard, key_of, plain
+from harness.virtual_card import HOST, READ_DEVICE, VirtualCard, is_plain, key_of, plain
 
 if TYPE_CHECKING:
     from harness.trace.regions import Region
@@ -60,6 +60,8 @@ class FakeStorage(VirtualCard):
             other.tracker.stage_costs.clock = self.tracker.stage_costs.clock
 
     def holds(self, tensor: Tensor) -> bool:
+        if is_plain(tensor):
+            return key_of(tensor) in self.blocks
         return any(key_of(part) in self.blocks for part in plain(tensor))
 
     def block_of(self, tensor: Tensor) -> Block | None:

@@ -1,6 +1,7 @@
 """Recordings: one channel at the rate that is wanted; what cannot be read is one line."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,19 @@ def test_what_is_no_recording_is_one_line(tmp_path):
         with pytest.raises(MissingPrerequisite, match=f"audio: .*{message}") as raised:
             read_mono("audio", str(path), 16_000, **LIMITS)
         assert "\n" not in str(raised.value)
+
+
+def test_what_a_library_says_of_a_file_by_itself_is_not_heard(tmp_path, capfd):
+    """An MP3 whose header counts more bytes than there are."""
+    path = str(tmp_path / "cut.mp3")
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 44_100), 44_100)
+    os.truncate(path, Path(path).stat().st_size // 2)
+    soundfile.info(path)
+    assert "Warning: " in capfd.readouterr().err  # the control
+    assert duration_s("audio", path) > 0.5
+    read_mono("audio", path, 16_000, **LIMITS)
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"
 
 
 def test_a_name_that_is_no_text_is_a_name(tmp_path):

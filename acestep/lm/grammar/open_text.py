@@ -92,12 +92,18 @@ class Lyrics:
 OpenText = Line | Lyrics
 
 
+@lru_cache(maxsize=1)
+def _texts(tokenizer: Tokenizer) -> list[str]:
+    """The text of each token."""
+    return [tokenizer.token_text(token_id) for token_id in range(ENDOFTEXT)]
+
+
 @lru_cache(maxsize=4)
 def _line_masks(tokenizer: Tokenizer, token: re.Pattern[str]) -> tuple[Free, Free]:
     """Tokens that may begin a line, and those that may go on inside it."""
     import torch
 
-    texts = [tokenizer.token_text(token_id) for token_id in range(ENDOFTEXT)]
+    texts = _texts(tokenizer)
     inside = [text != "" and token.fullmatch(text) is not None for text in texts]
     begin = [fits and text[0] in " \t" for fits, text in zip(inside, texts, strict=True)]
     masks = torch.zeros(2, TEXT_VOCAB, dtype=torch.bool)
