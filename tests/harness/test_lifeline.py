@@ -125,6 +125,7 @@ def test_without_its_keeper_a_command_ends_and_what_has_a_name_is_found(tmp_path
     lifeline.end(process)
     command, *hidden = pids(file)
     eventually(lambda: not is_alive(command))
+    eventually(lambda: all(psutil.Process(pid).name() == "sleep" for pid in hidden))  # and no name is left
     named, nameless = hidden[:3], hidden[3:]
     lifeline.sweep("a-name-of-its-own")
     assert not any(map(is_alive, named)) and all(map(is_alive, nameless))
