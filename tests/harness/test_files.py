@@ -35,7 +35,7 @@ BY_ITSELF = {
     "scripts/gate/__main__.py": "a log, which it adds to",
 } | dict.fromkeys(
     (
-        "scripts/site/__init__.py", "scripts/site/charts.py", "scripts/site/explorer.py",
+        "scripts/site/whole.py", "scripts/site/charts.py", "scripts/site/explorer.py",
         "scripts/site/explorer_bundle.py",
     ),
     "a site, written anew each time, its door last",
