@@ -129,10 +129,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _register(argv: Sequence[str] | None) -> int:
-    from asv.util import UserError
-
     parser = console.Parser(prog="python -m scripts.machine", description="Tell asv what machine this is.")
     parser.parse_args(argv)
+    from asv.util import UserError  # once it is known that it is wanted
+
     try:
         with _in_a_line():
             print(register())

@@ -220,7 +220,7 @@ def test_nothing_heavy_is_imported(answers, name):
 
 def test_what_has_no_help_is_started_by_a_program():
     """asv, make, a workflow, or another of them; whoever types a command has its flags explained."""
-    programs = ["asv_lifeline", "asv_selection", "gate.comment", "gpu.worker", "machine"]
+    programs = ["asv_lifeline", "gate.comment", "gpu.worker"]
     assert [name for name in MODULES if name not in COMMANDS] == [f"scripts.{name}" for name in programs]
 
 

@@ -246,9 +246,11 @@ OPENED = """async (names) => {
   return opened
 }"""
 POINTS = """() => {
-  const swatch = getComputedStyle(document.querySelector(".param-chip.on .swatch"))
-  const colour = swatch.backgroundColor.match(/\\d+/g)
+  const swatch = document.querySelector(".param-chip.on .swatch")
   const canvas = document.querySelector(".chart-wrap canvas")
+  if (!swatch || !canvas)
+    return 0 // the page is being drawn
+  const colour = getComputedStyle(swatch).backgroundColor.match(/\\d+/g)
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
   let count = 0
   for (let at = 0; at < data.length; at += 4)
