@@ -133,9 +133,8 @@ class TraceCache:
 
     def _through(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(module: nn.Module, *args: Any) -> Tensor:
-            if any(
-                card.region is not None for card in self._card.cards
-            ):  # its operators are wanted, not what they cost one by one
+            regions = (card.region for card in self._card.cards)
+            if any(region is not None for region in regions):  # operators are wanted, not what each costs
                 return forward(module, *args)
             return self._call(forward, module, args, lambda: forward(module, *args))
 
@@ -151,9 +150,7 @@ class TraceCache:
             quantized = self._call(("quantize", repr(config)), linear, (), run)
             if linear.weight is weight:
                 linear.weight = nn.Parameter(quantized, requires_grad=False)
-                linear.extra_repr = (
-                    linear.extra_repr
-                )  # as torchao's: it holds the linear, until both are collected
+                linear.extra_repr = linear.extra_repr  # as torchao's, a cycle: it goes when it is collected
 
         return call
 

@@ -43,7 +43,7 @@ class CompiledDiT:
         step.warm(self.compiled, self.dit, conditions, modulation, guided)
 
 
-def made(layers: int = 4) -> DiT:
+def small_dit(layers: int = 4) -> DiT:
     torch.manual_seed(0)
     kinds = CONFIG.layer_types[:layers]
     dit = DiT(msgspec.structs.replace(CONFIG, num_hidden_layers=layers, layer_types=kinds))
@@ -63,6 +63,6 @@ def modulation(dit: DiT) -> Modulation:
     return diffusion.modulate(dit, TIMES, torch.float32, CPU)
 
 
-def difference(found: Tensor, expected: Tensor) -> float:
+def difference(result: Tensor, expected: Tensor) -> float:
     """Relative RMS."""
-    return float((found - expected).norm() / expected.norm())
+    return float((result - expected).norm() / expected.norm())

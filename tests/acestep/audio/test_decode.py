@@ -25,17 +25,6 @@ from harness.tiling import Rung, rungs
 PLENTY = 64 * GIB
 
 
-@pytest.fixture(scope="module")
-def decoder() -> OobleckDecoder:
-    return tiny_decoder()
-
-
-@pytest.fixture(autouse=True)
-def _no_overrides(monkeypatch: pytest.MonkeyPatch):
-    for name in (VAE_CHUNK, VAE_ON_CPU):
-        monkeypatch.delenv(name, raising=False)
-
-
 def budget(free_bytes: float) -> SimpleNamespace:
     return SimpleNamespace(free_bytes=lambda: int(free_bytes))
 

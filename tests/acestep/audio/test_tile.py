@@ -9,14 +9,14 @@ from unittest.mock import Mock
 import pytest
 import torch
 from recorders import CPURecorder
-from tiny_vae import HOP, one_pass, random_latents, relative_error, tiny_decoder
+from tiny_vae import HOP, one_pass, random_latents, relative_error
 from torch import Tensor
 from two_steps import check_two_steps
 
 from acestep.audio import decode as decode_module
 from acestep.audio.decode import Decoded, decode, prepare
 from acestep.audio.tile import LAUNCH_BOUND_FRAMES, STAGE, Tiles
-from acestep.audio.tile_size import VAE_CHUNK, VAE_ON_CPU
+from acestep.audio.tile_size import VAE_CHUNK
 from acestep.models.vae import OobleckDecoder
 from harness.captured import Buffered, Captured
 from harness.cards import find
@@ -29,17 +29,6 @@ from harness.tiling import Rung
 from harness.trace.fake_card import FakeCard
 
 PLENTY = SimpleNamespace(free_bytes=lambda: 64 * GIB)
-
-
-@pytest.fixture(scope="module")
-def decoder() -> OobleckDecoder:
-    return tiny_decoder()
-
-
-@pytest.fixture(autouse=True)
-def _no_overrides(monkeypatch: pytest.MonkeyPatch):
-    for name in (VAE_CHUNK, VAE_ON_CPU):
-        monkeypatch.delenv(name, raising=False)
 
 
 def decode_prepared(tiles: Tiles, latents: Tensor, tile: int) -> tuple[Decoded, list[str]]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from compiled_dit import BEYOND, CPU, LIMIT, TIMES, CompiledDiT, conditions, difference, made, modulation
+from compiled_dit import BEYOND, CPU, LIMIT, TIMES, CompiledDiT, conditions, difference, modulation, small_dit
 from places import SUPPORT
 from recorders import recording_cpu
 from torch import Tensor
@@ -60,7 +60,7 @@ def run(home: Path) -> Run:
 def eager_and_compiled() -> Run:
     torch.compiler.reset()
     counters.clear()
-    dit = made(LAYERS)
+    dit = small_dit(LAYERS)
     times, shape = modulation(dit), conditions(dit, ITEMS, BEYOND, guided=True)
     x = diffusion.noise(range(ITEMS), BEYOND, torch.float32, CPU)
     options = diffusion.Options(guidance=Guidance(5.0))
@@ -166,7 +166,7 @@ def test_a_second_process_finds_the_graphs_of_the_first(run: Run, home: Path):
 
 def one_bucket() -> None:
     """What the process of the test above does."""
-    dit = made(LAYERS)
+    dit = small_dit(LAYERS)
     with torch.inference_mode():
         CompiledDiT(dit).warm(conditions(dit, ITEMS, BEYOND, guided=True), modulation(dit), guided=True)
     print(json.dumps(cached()))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from compiled_dit import BEYOND, CONFIG, CPU, TIMES, WITHIN, CompiledDiT, conditions, made, modulation
+from compiled_dit import BEYOND, CONFIG, CPU, TIMES, WITHIN, CompiledDiT, conditions, modulation, small_dit
 from torch import Tensor, nn
 
 from acestep.diffusion import sampler as diffusion
@@ -43,7 +43,7 @@ def calls_hold_their_arguments() -> bool:
     ],
 )
 def test_a_whole_pass_is_one_graph(frames: int, guided: bool):
-    dit = made()
+    dit = small_dit()
     run = dit.both if guided else dit.velocity
     x, shape, times = torch.randn(2, frames, 64), conditions(dit, 2, frames, guided=guided), modulation(dit)
     whole = torch.compile(run, fullgraph=True, backend="eager")
@@ -62,7 +62,7 @@ def test_what_a_card_runs_is_one_graph_and_warns_of_nothing(monkeypatch: pytest.
         like = [result.meta["example_value"] for result in results]
         return lambda *_: [torch.zeros(value.shape, dtype=value.dtype) for value in like]
 
-    dit = made(layers=2).bfloat16()
+    dit = small_dit(layers=2).bfloat16()
     sizes = (BEYOND, 64), (BEYOND, 128), (11, CONFIG.encoder.hidden_size)
     x, source, encoded = (torch.zeros(1, *size, dtype=torch.bfloat16) for size in sizes)
     tables = diffusion.modulate(dit, TIMES, torch.bfloat16, CPU)
@@ -76,7 +76,7 @@ def test_what_a_card_runs_is_one_graph_and_warns_of_nothing(monkeypatch: pytest.
 def test_a_value_that_is_read_back_is_a_graph_break_and_an_error(
     graphs: list, monkeypatch: pytest.MonkeyPatch
 ):
-    dit = made()
+    dit = small_dit()
 
     def reading(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return q if k.amax() > 0 else -q
@@ -99,14 +99,14 @@ def test_a_value_that_is_read_back_is_a_graph_break_and_an_error(
 def test_every_layer_runs_one_graph_per_kind_of_attention(
     graphs: list, frames: int, expected: int, guided: bool
 ):
-    dit = made()
+    dit = small_dit()
     CompiledDiT(dit).warm(conditions(dit, 1, frames, guided=guided), modulation(dit), guided)
     assert len(graphs) == expected
 
 
 @pytest.mark.parametrize("guided", [False, True])
 def test_neither_another_prompt_nor_weights_that_moved_compile_again(graphs: list, guided: bool):
-    dit = made()
+    dit = small_dit()
     times, x = modulation(dit), torch.randn(2, BEYOND, 64)
     compiled = CompiledDiT(dit)
     compiled.warm(conditions(dit, 2, BEYOND, guided=guided), times, guided)
@@ -125,7 +125,7 @@ def test_neither_another_prompt_nor_weights_that_moved_compile_again(graphs: lis
 
 
 def test_a_step_that_would_have_to_compile_is_an_error(graphs: list):
-    dit = made()
+    dit = small_dit()
     times, compiled = modulation(dit), CompiledDiT(dit)
     compiled.warm(conditions(dit, 1, WITHIN, guided=False), times, guided=False)
     x, other = torch.randn(1, WITHIN - 2, 64), conditions(dit, 1, WITHIN - 2, guided=False)
@@ -136,7 +136,7 @@ def test_a_step_that_would_have_to_compile_is_an_error(graphs: list):
 
 
 def test_compiling_is_a_stage_of_the_first_request_of_a_bucket(graphs: list):
-    dit = made()
+    dit = small_dit()
     times, compiled = modulation(dit), CompiledDiT(dit)
     stages = []
     for frames, guided in ((WITHIN, True), (WITHIN, True), (BEYOND, True), (WITHIN, False), (WITHIN, True)):
@@ -149,7 +149,7 @@ def test_compiling_is_a_stage_of_the_first_request_of_a_bucket(graphs: list):
 @pytest.mark.nightly
 def test_more_buckets_than_are_kept_start_anew(graphs: list, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compiling, "BUCKETS", 2)
-    dit = made(layers=2)
+    dit = small_dit(layers=2)
     times, compiled = modulation(dit), CompiledDiT(dit)
     sizes = (BEYOND, BEYOND + 2, BEYOND + 4, BEYOND)
     for frames in sizes:
@@ -161,7 +161,7 @@ def test_more_buckets_than_are_kept_start_anew(graphs: list, monkeypatch: pytest
 
 def test_buckets_that_are_needed_together_are_kept_together(graphs: list, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(compiling, "BUCKETS", 2)
-    dit = made(layers=2)
+    dit = small_dit(layers=2)
     times, compiled = modulation(dit), CompiledDiT(dit)
     first, *both = (conditions(dit, 1, frames, guided=False) for frames in (BEYOND, BEYOND + 2, BEYOND + 4))
     compiled.warm(first, times, guided=False)
@@ -178,7 +178,7 @@ def test_more_graphs_than_are_allowed_are_an_error_and_not_eager(
     graphs: list, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(compiling.OPTIONS, "recompile_limit", 2 * 2)
-    dit = made(layers=2)
+    dit = small_dit(layers=2)
     times, last = modulation(dit), BEYOND + 4
     CompiledDiT(dit)
     for frames in range(BEYOND, last, 2):

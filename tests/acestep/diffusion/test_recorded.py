@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from compiled_dit import small_dit
 from recorders import recording_cpu
 from torch import Tensor
 from two_steps import check_two_steps
@@ -17,7 +18,6 @@ from two_steps import check_two_steps
 from acestep import GenerationConfig, GenerationParams
 from acestep.diffusion.step import Passes
 from acestep.engine import Engine
-from acestep.models.configs import DiTConfig
 from acestep.models.dit import Conditions, DiT, Modulation
 from acestep.result import GenerationResult
 from acestep.setup import Setup
@@ -46,18 +46,6 @@ CASES: dict[str, tuple[str, dict[str, Any], list[int]]] = {
     "flow-edit": ("turbo", EDIT, [4, 3]),
     "a single step": ("turbo", {"inference_steps": 1}, []),
 }
-CONFIG = DiTConfig(
-    model_type="acestep",
-    hidden_size=32,
-    intermediate_size=48,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=8,
-    num_hidden_layers=2,
-    layer_types=["sliding_attention", "full_attention"],
-    sliding_window=6,
-    fsq_input_levels=[8, 8, 8, 5, 5, 5],
-)
 FRAMES = 41
 
 
@@ -188,7 +176,7 @@ def conditions(dit: DiT, device: str, *, guided: bool) -> Conditions:
 
 def steps_on(card: FakeCard, *, guided: bool) -> tuple[Step, Conditions]:
     """What is recorded of a DiT on a card, and its conditions."""
-    dit = DiT(CONFIG).to(VIRTUAL)
+    dit = small_dit(2).to(VIRTUAL)
     caught = Caught()
     given = conditions(dit, VIRTUAL, guided=guided)
     times = torch.zeros(3, device=VIRTUAL)
