@@ -34,8 +34,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # HYPOTHESIS_PROFILE names one. Where a test wants a number of examples it gets as many in both, and where it
 # wants a share of the profile's, that.
-settings.register_profile("ci", settings.default)
-settings.register_profile("nightly", max_examples=20 * settings.default.max_examples, deadline=None)
+# By day hypothesis' own profile ci, which draws the same examples each time; by night new ones, and more.
+settings.register_profile(
+    "nightly", max_examples=20 * settings.default.max_examples, deadline=None, derandomize=False
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts and interrupts.
