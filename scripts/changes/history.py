@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,6 +14,7 @@ from harness.errors import MissingPrerequisite
 from scripts.changes.results import Interval, NoResult, Result, is_amount, load
 from scripts.changes.units import by_difference
 from scripts.gate.suites import EXACT, Reading, every
+from scripts.git import git
 
 RESULTS = Path(".asv/results")
 MEASURED_CODE = ("harness", "acestep", "subjects", "tiersim", "benchmarks")  # all that a measurement runs
@@ -154,17 +154,6 @@ def _releases(places: Mapping[str, int]) -> dict[int, str]:
 def code_differs(before: str, after: str) -> bool:
     """Whether anything that a measurement runs differs between two commits."""
     return bool(git("diff", "--name-only", before, after, "--", *MEASURED_CODE))
-
-
-def git(*arguments: str) -> str:
-    """What git answers. Raises MissingPrerequisite."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace")
-    except OSError as error:
-        raise MissingPrerequisite(f"git: cannot be run: {error.strerror}; install it") from None
-    if done.returncode:
-        raise MissingPrerequisite("git: run it in the root of the repository, where its commits are")
-    return done.stdout.strip()
 
 
 def doubt(conditions: Mapping[str, Any]) -> str | None:

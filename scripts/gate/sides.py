@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import _matrix
-from harness.errors import MissingPrerequisite, UsageError
+from harness.errors import UsageError
 from harness.files import held
 from scripts.gate.record import Commit
+from scripts.git import git
 
 FOLDER = Path(".asv/gate")
 RUNS = ("harness", "acestep", "subjects", "tiersim", "calibrations")  # what of a commit is measured
@@ -173,18 +173,3 @@ def _is_text(node: ast.AST) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
-
-
-def git(*arguments: str, text: str = "", refused: str | None = None) -> str:
-    """What git prints, which reads `text`. `refused`: what to return where it fails; otherwise raises
-    MissingPrerequisite."""
-    command = ["git", *arguments]
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, errors="replace")
-    except OSError as error:
-        raise MissingPrerequisite(f"git: cannot be run: {error.strerror}; install it") from None
-    if done.returncode and refused is None:
-        last = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
-        command_name = next(word for word in arguments if not word.startswith("-") and "=" not in word)
-        raise MissingPrerequisite(f"git {command_name}: {last}; run this in the root of the repository")
-    return refused or "" if done.returncode else done.stdout.strip()

@@ -31,10 +31,11 @@ from typing import NamedTuple
 from harness import console
 from harness.files import write_whole
 from harness.flags import number, span, whole
-from scripts.gate.sides import checked_out, git, index
+from scripts.gate.sides import checked_out, index
 from scripts.gate.statistics import Judgement, judge, pairs_needed, share
 from scripts.gate.suites import readings
 from scripts.gate.timing import FEWEST_PAIRS, ROUNDS, Timing
+from scripts.git import git
 
 SOURCE = "synthetic-tiny"
 
