@@ -17,20 +17,27 @@ STATUS = {"ok": "fits", "oom": "out of memory", "skip": "not tried"}
 
 
 class Exact(NamedTuple):
-    """Series whose numbers both sides have, and the verdicts of cards that changed."""
+    """Series whose numbers both sides have, the verdicts of cards that changed, and why BASE has none of what
+    is therefore not compared."""
 
     series: list[Series]
     fits: list[Fit]
+    failures: list[str]
 
 
 def compare(base: Side, head: Side, only: str, until_s: float) -> Exact:
     """Predict both sides, whatever part of the matrix is timed. A commit is predicted once. What is not done
     at `until_s`, of the monotonic clock, cannot be told."""
     if not (numbers := chosen(only)):
-        return Exact([], [])
+        return Exact([], [], [])
     before, after = _predicted(base, until_s), _predicted(head, until_s)
-    series = [one for reading in numbers if (one := _series(reading, before, after))]
-    return Exact(series, _fits(numbers, before, after))
+    series, failures = [], []
+    for reading in numbers:
+        try:
+            series.append(_series(reading, before, after))
+        except NotMeasured as error:
+            failures.append(str(error))
+    return Exact(list(filter(None, series)), _fits(numbers, before, after), failures)
 
 
 def chosen(only: str) -> list[Reading]:
@@ -49,15 +56,13 @@ def _predicted(side: Side, until_s: float) -> dict[str, dict]:
 
 
 def _series(reading: Reading, before: dict[str, dict], after: dict[str, dict]) -> Series | None:
-    """One number of both sides; None where BASE has none, and where a verdict says more than a number."""
+    """One number of both sides; None where BASE has none, and where a verdict says more than a number. Raises
+    NotMeasured where BASE failed."""
     known = facts(reading) | {"kind": "exact"}
     records = [side.get(reading.cell.name, side["header"]) for side in (before, after)]
     if _records.TIME_OVER in [record.get("reason") for record in records]:
         return Series(**known, verdict="cannot tell", reason=_records.TIME_OVER)
-    try:
-        base = reading.value(before)
-    except NotMeasured:
-        return None
+    base = reading.value(before)
     if base is None or reading.method == "track_status":
         return None
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks import _matrix
 from harness.errors import UsageError
 from harness.files import held
+from scripts.gate.causes import counted
 from scripts.gate.record import Commit
 from scripts.git import git
 
@@ -139,6 +140,20 @@ def index() -> Iterator[None]:
             yield
         finally:
             del os.environ["GIT_INDEX_FILE"]
+
+
+def left_behind(base: Side, head: Side) -> str:
+    """What BASE has that HEAD never had, in words: a loss there would read as a gain of HEAD's. Empty where
+    one has come from the other."""
+    ours, theirs = head.commit.sha, base.commit.sha
+    parted = git("merge-base", theirs, ours, refused="")
+    if parted in ("", theirs) or (parted == ours and not head.commit.working_tree):
+        return ""
+    commits = counted(int(git("rev-list", "--count", f"{ours}..{theirs}")), "commit")
+    return (
+        f"BASE has {commits} that HEAD lacks, and what they did is compared too, the other way round;"
+        f" {parted[:12]}, where the two parted, leaves it out"
+    )
 
 
 def what_differs(base: Side, head: Side) -> tuple[list[str], list[str]]:
