@@ -169,11 +169,28 @@ def test_in_a_browser(page, folder):
             if name == "speed.html":  # what is chosen of a chart is no part of its picture, and has a name
                 page.get_by_role("combobox", name="songs at once").select_option("4")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    _without_scripts_nothing_is_shown_that_needs_them(page, folder)
     assert faults == []
 
 
 def _told(page):
     return page.locator("#rows tr").all_inner_texts()
+
+
+def _without_scripts_nothing_is_shown_that_needs_them(page, folder):
+    plain = page.context.browser.new_page(java_script_enabled=False)
+    for name, selector in (
+        ("compare.html", "#choice"),
+        ("compare.html", "#compared"),
+        ("speed.html", ".save"),
+    ):
+        for one, visible in ((page, True), (plain, False)):
+            one.goto((folder / name).as_uri())
+            assert one.locator(selector).first.is_visible() is visible, (name, visible)
+    plain.locator("summary", has_text="Numbers").first.click()
+    assert plain.locator("figure table").first.is_visible()
+    plain.goto((folder / "compare.html").as_uri())
+    assert "switch scripts on" in plain.locator("main").inner_text()
 
 
 def _links_reproduce(page, address):
@@ -206,7 +223,7 @@ def _what_is_no_number_is_a_word(page, address):
 
 def _unknown_values_are_one_line(page, address):
     page.goto("about:blank")
-    page.goto(f"{address}#a=%zz&b=a-cpu@ffffffff&stage=<img src=x onerror=alert(1)>")
+    page.goto(f"{address}#a=%zz%ff&b=a-cpu@ffffffff&stage=<img src=x onerror=alert(1)>")
     notice = page.locator("#notice").inner_text()
     assert "was not measured" in notice and "there is no stage <img" in notice and "\n" not in notice
     assert page.locator("#rows tr").count() and not page.locator("main img").count()
