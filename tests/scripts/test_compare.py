@@ -166,7 +166,9 @@ def test_in_a_browser(page, folder):
         for name in ("speed.html#%ff", f"compare.html?a=a-cpu@{named(2)}"):  # which is no text
             page.goto(f"{root}{folder.relative_to(folder.parents[1])}/{name}")
             page.locator(".plot svg").first.wait_for()
-            if name.startswith("speed"):  # what is chosen of a chart is no part of its picture, and has a name
+            if name.startswith(
+                "speed"
+            ):  # what is chosen of a chart is no part of its picture, and has a name
                 page.get_by_role("combobox", name="songs at once").select_option("4")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     _without_scripts_nothing_is_shown_that_needs_them(page, folder)
@@ -219,6 +221,8 @@ def _what_is_no_number_is_a_word(page, address):
     page.locator("[name=all]").check()
     (row,) = [row.split("\t") for row in _told(page)]
     assert row[1] == "+0.1 dB"  # no percent of decibels
+    page.locator("[name=text]").fill("nothing is called so")
+    assert _told(page) == ["There is no such series of A or B."]  # which is not that nothing differs
 
 
 def _unknown_values_are_one_line(page, address):
