@@ -36,8 +36,8 @@ OWN_WORKER = Path("benchmarks", "_worker.py")  # of a commit from before `harnes
 def predict(
     planned: set[str], torch: str, timeout_s: float | None = None, done: Callable[[int], object] | None = None
 ) -> dict[str, dict]:
-    """Records of predictions. Those of a commit by one worker never change: what an earlier round found is read
-    again. What is not done in `timeout_s` has failed. `done`: told now and then how many there are."""
+    """Records of predictions. A worker's of a commit never change: what an earlier round found is read again.
+    What is not done in `timeout_s` has failed. `done`: told now and then how many there are."""
     by = torch, None if _own_worker() else digest()
     known = _folder().glob(f"*-{_commit()}-costs.jsonl") if _commit() != WORKTREE else ()
     for header, records in map(read, known):
