@@ -26,8 +26,8 @@ def times(request, way):
 
 
 def growth(record, way, unit):
-    """The same for one more of what a loop makes, from requests of few and of more; a fraction where only some
-    of them do."""
+    """The same for one more of what a loop makes, from requests of few and more of it. A fraction where
+    only some do."""
     stage, count = LOOPS[unit]
     few, more = record["requests"]
     grown = times(more, way)[stage] - times(few, way)[stage]
