@@ -13,6 +13,7 @@ from scripts.gate.sides import Side, whole_matrix
 from scripts.gate.statistics import judge_exact
 from scripts.gate.suites import NotMeasured, Reading, facts, held, readings
 
+FITS = 0  # the exit code of a run that a card is enough for
 STATUS = {"ok": "fits", "oom": "out of memory", "skip": "not tried"}
 
 
@@ -63,12 +64,14 @@ def _series(reading: Reading, before: dict[str, dict], after: dict[str, dict]) -
     if _records.TIME_OVER in [record.get("reason") for record in records]:
         return Series(**known, verdict="cannot tell", reason=_records.TIME_OVER)
     base = reading.value(before)
-    if base is None or reading.method == "track_status":
+    if base is None:
         return None
     try:
         head, reason = reading.value(after), "HEAD has no such number, BASE has one"
     except NotMeasured as error:
         head, reason = None, str(error)
+    if reading.method == "track_status" and (head is not None or base == FITS):
+        return None  # it is among the fits that changed, or its peak has no number either
     if head is None:
         fits = reading.cell.kind == "predicted" and records[1].get("status") in STATUS
         return None if fits else Series(**known, verdict="not measured", base=base, reason=reason[:2000])

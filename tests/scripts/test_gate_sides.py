@@ -240,6 +240,16 @@ def test_what_base_failed_at_is_compared_with_nothing_and_told(monkeypatch):
     assert list(comparison._not_compared([], "the next cell")) == ["the next cell"]
 
 
+def test_a_prediction_that_fails_where_a_card_was_too_small_is_not_measured(monkeypatch):
+    """Its peak has no number on either side, so the verdict says it. The control: what is still too small."""
+    small, broken = {CELL: peak(9e9, "oom")}, {CELL: {"status": "failed", "reason": "broken"}}
+    series, fits, _ = compared(monkeypatch, lambda after: after.update(broken), before_it=small)
+    (lost,) = [one for one in series if one.verdict != "same"]
+    assert (lost.verdict, lost.reason, fits) == ("not measured", f"{CELL}: broken", [])
+    series, fits, _ = compared(monkeypatch, lambda after: after.update(small), before_it=small)
+    assert {one.verdict for one in series} == {"same"} and fits == []
+
+
 def test_a_card_too_small_for_a_subject_is_named_by_the_subjects_model(monkeypatch):
     cell = "predicted subject=qwen3_tts tier_gb=6 model=1.7B-CustomVoice"
     _, fits, _ = compared(monkeypatch, lambda after: after.update({cell: peak(9e9, "oom")}))
