@@ -77,7 +77,8 @@ preview: .stamps/bench
 
 # Where this ends with 1 or 2, make itself ends with 2: the verdict is the last table's first word.
 gate: .stamps/bench
-	$(BIN)/python -m scripts.gate $(BASE) $(HEAD) $(if $(BUDGET),--budget '$(BUDGET)') $(if $(ONLY),--only '$(ONLY)')
+	$(BIN)/python -m scripts.gate '$(BASE)' $(if $(HEAD),'$(HEAD)') $(if $(BUDGET),--budget '$(BUDGET)') \
+	    $(if $(ONLY),--only '$(ONLY)')
 
 # As of gate: where this ends with 1, make itself ends with 2.
 gpu: .stamps/test

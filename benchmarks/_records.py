@@ -19,10 +19,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 WORKTREE = "worktree"  # in place of a commit
-WORKER = Path(__file__).parent / "worker" / "measure.py"
+HERE = Path(__file__).parent
+MEASURES = ("worker", "_matrix")  # folders here
+WORKER = HERE / "worker" / "measure.py"
 KEEPER = Path(__file__).parents[1] / "harness" / "keeper.py"  # by its file: `harness` is the commit's here
 TELL_S = 1.0
 TIME_OVER = "the time was over before this cell was done"
@@ -32,12 +36,13 @@ OWN_WORKER = Path("benchmarks", "_worker.py")  # of a commit from before `harnes
 def predict(
     planned: set[str], torch: str, timeout_s: float | None = None, done: Callable[[int], object] | None = None
 ) -> dict[str, dict]:
-    """Records of predictions. Those of a commit never change: what an earlier round found is read again.
+    """Records of predictions. A worker's of a commit never change: what an earlier round found is read again.
     What is not done in `timeout_s` has failed. `done`: told now and then how many there are."""
+    by = torch, None if _own_worker() else digest()
     known = _folder().glob(f"*-{_commit()}-costs.jsonl") if _commit() != WORKTREE else ()
     for header, records in map(read, known):
         measured = {name for name, record in records.items() if record["status"] != "failed"}
-        if header.get("torch") == torch and planned <= measured:
+        if (header.get("torch"), header.get("worker")) == by and planned <= measured:
             return {"header": header} | records
     return measure("costs", timeout_s=timeout_s, done=done)
 
@@ -142,6 +147,13 @@ def _own_worker() -> Path | None:
     checkout = os.environ.get("ASV_ENV_DIR")
     worker = checkout and Path(checkout, "project", OWN_WORKER)
     return worker if worker and worker.is_file() else None
+
+
+@cache
+def digest() -> str:
+    """Of the code that measures a commit and is not the commit's: the worker's and the matrix'."""
+    files = (path for folder in MEASURES for path in sorted((HERE / folder).glob("*.py")))
+    return sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def new_file(kind: str) -> Path:

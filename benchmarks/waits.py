@@ -4,6 +4,9 @@ A value read back empties the queue of kernels, and what is copied to the card i
 either leaves the card idle. What is allowed is a table, docs/waits.toml, which a test holds.
 """
 
+from fractions import Fraction
+from math import ceil
+
 from ._matrix import WAITS_BATCHES, WAITS_MODES, cell
 from .common import tracks
 from .costs import TORCH, _Predicted
@@ -22,20 +25,25 @@ def times(request, way):
     return {stage: sum(lines.values()) for stage, lines in request[way].items()}
 
 
-def per_unit(record, way, unit):
-    """The same for one more of what a loop makes, from requests of few and of more. Where it is only some of
-    them it counts as all."""
+def growth(record, way, unit):
+    """The same for one more of what a loop makes, from requests of few and more of it. A fraction where
+    only some do."""
     stage, count = LOOPS[unit]
     few, more = record["requests"]
     grown = times(more, way)[stage] - times(few, way)[stage]
-    return -(-grown // (more["counts"][count] - few["counts"][count]))
+    return Fraction(grown, more["counts"][count] - few["counts"][count])
+
+
+def per_unit(record, way, unit):
+    """In whole numbers: what some of them do counts as if all did."""
+    return ceil(growth(record, way, unit))
 
 
 def per_request(record, way):
     """The same of the smaller request, its loops left out."""
     few, _ = record["requests"]
-    in_loops = sum(few["counts"][count] * per_unit(record, way, unit) for unit, (_, count) in LOOPS.items())
-    return sum(times(few, way).values()) - in_loops
+    in_loops = sum(few["counts"][count] * growth(record, way, unit) for unit, (_, count) in LOOPS.items())
+    return max(round(sum(times(few, way).values()) - in_loops), 0)
 
 
 class TrackWaits(_Predicted):

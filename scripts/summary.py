@@ -24,6 +24,8 @@ from harness.text import harmless
 DESCRIPTION = "The verdict and the tables of the newest run of HEAD, from its records."
 RECORDS = Path(".asv/records")
 SITE = Path(".asv/html/index.html")
+UNREAD = {"status": "failed", "reason": "its records hold no line; measure it again"}
+UNCOMMITTED = ", without what is not committed: make gate measures that"
 TOLD = ("ok", "failed")  # statuses that the verdict names first
 
 
@@ -39,7 +41,7 @@ def of_subjects(commit: str) -> dict[str, dict]:
     for file in sorted(RECORDS.glob(f"*-{commit[:12]}-subject.jsonl")):
         header, records = read(file)
         every.pop("subject", None)
-        every |= records or {"subject": {"cell": "subject"} | header}
+        every |= records or {"subject": {"cell": "subject"} | (header or UNREAD)}
     return every
 
 
@@ -82,15 +84,16 @@ def _facts(header: dict) -> str:
     return f"weights  {harmless(weights)}\ndevice   {harmless(device)}"
 
 
-def _head() -> str:
+def _head() -> tuple[str, bool]:
+    """The commit, and whether files differ from it, as they are measured by no benchmark."""
     from harness.records import machine
 
-    commit, _ = machine.revision(Path.cwd())
+    commit, dirty = machine.revision(Path.cwd())
     if commit is None:
         raise MissingPrerequisite(
             "git: the commit of this folder is not known; run it in the root of the repository, where git is"
         )
-    return commit
+    return commit, bool(dirty)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,7 +108,7 @@ def summary(argv: Sequence[str] | None) -> int:
 
     from scripts.summary_tables import tables
 
-    commit = _head()
+    commit, dirty = _head()
     terminal = Console()
     header, records = newest("timing", commit)
     if header.get("status") != "ok":
@@ -115,7 +118,8 @@ def summary(argv: Sequence[str] | None) -> int:
     memory, subjects = newest("memory", commit)[1], of_subjects(commit)
     every = (*records.values(), *memory.values(), *newest("cold", commit)[1].values(), *subjects.values())
     terminal.print(verdict(header, records, every), highlight=False, markup=False)
-    terminal.print(f"\ncommit   {commit[:12]}\n{_facts(header)}\n", highlight=False, markup=False)
+    of = f"{commit[:12]}{UNCOMMITTED if dirty else ''}"
+    terminal.print(f"\ncommit   {of}\n{_facts(header)}\n", highlight=False, markup=False)
     for table in tables(header, records, memory, subjects):
         terminal.print(table)
     failed = [one for one in every if one["status"] == "failed"]

@@ -15,6 +15,7 @@ from functools import cache
 from importlib.metadata import version
 
 import _matrix as matrix
+import _records
 import ace_step
 import any_subject
 import tiers
@@ -36,6 +37,7 @@ def costs() -> tuple[dict, list, Callable]:
     processes = ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn"))
     under_way = {cell: processes.submit(measure, cell) for cell in cells}
     facts = {"environment": {"source": matrix.COST_SOURCE}, "torch": version("torch").partition("+")[0]}
+    facts |= {"worker": _records.digest()}
     return facts, cells, lambda cell: under_way[cell].result()
 
 

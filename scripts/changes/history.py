@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Any
 from harness.errors import MissingPrerequisite
 from scripts.changes.results import Interval, NoResult, Result, is_amount, load
 from scripts.changes.units import by_difference
+from scripts.gate.causes import counted
 from scripts.gate.suites import EXACT, Reading, every
+from scripts.git import git
 
 RESULTS = Path(".asv/results")
 MEASURED_CODE = ("harness", "acestep", "subjects", "tiersim", "benchmarks")  # all that a measurement runs
@@ -114,22 +115,31 @@ def read(folder: Path = RESULTS) -> History:
     readings = [one for one in every() if not re.search(UNTOLD, one.benchmark)]
     versions = {one.benchmark: getattr(one.suite, "version", None) for one in readings}
     results, unread = _loaded(folder, versions)
+    ours = [result for result in results if result.commit in places]
+    outdated = frozenset().union(*(result.outdated for result in ours))
+    elsewhere = len(results) - len(ours)
     groups: dict[tuple, dict[int, Result]] = {}
-    for result in results:
-        if (at := places.get(result.commit)) is not None:
+    for result in ours:
+        if result.columns:
             key = *sorted(result.facts.items()), result.environment
-            groups.setdefault(key, {})[at] = result
+            groups.setdefault(key, {})[places[result.commit]] = result
     if not groups:
-        left_out = (
-            f"{len(unread)} files are no results: {unread[0].file}: {unread[0].reason}; " if unread else ""
-        )
+        left_out = "".join(_left_out(elsewhere, unread, outdated))
         raise MissingPrerequisite(
             f"{folder}: no commit of this branch was measured; {left_out}run make bench"
         )
     machines = [_machine(measured, readings, len(commits)) for measured in groups.values()]
-    elsewhere = sum(result.commit not in places for result in results)
-    outdated = frozenset().union(*(result.outdated for of in groups.values() for result in of.values()))
     return History(commits, machines, elsewhere, unread, _releases(places), outdated)
+
+
+def _left_out(elsewhere: int, unread: list[Unread], outdated: frozenset[str]) -> Iterator[str]:
+    """What there is in place of results, for who finds none."""
+    if elsewhere:
+        yield f"{counted(elsewhere, 'result')} of commits that are not on it; "
+    if outdated:
+        yield f"numbers of another version of {counted(len(outdated), 'benchmark')}; "
+    if unread:
+        yield f"{counted(len(unread), 'file')} that are no results: {unread[0].file}: {unread[0].reason}; "
 
 
 def branch() -> list[Commit]:
@@ -154,17 +164,6 @@ def _releases(places: Mapping[str, int]) -> dict[int, str]:
 def code_differs(before: str, after: str) -> bool:
     """Whether anything that a measurement runs differs between two commits."""
     return bool(git("diff", "--name-only", before, after, "--", *MEASURED_CODE))
-
-
-def git(*arguments: str) -> str:
-    """What git answers. Raises MissingPrerequisite."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace")
-    except OSError as error:
-        raise MissingPrerequisite(f"git: cannot be run: {error.strerror}; install it") from None
-    if done.returncode:
-        raise MissingPrerequisite("git: run it in the root of the repository, where its commits are")
-    return done.stdout.strip()
 
 
 def doubt(conditions: Mapping[str, Any]) -> str | None:

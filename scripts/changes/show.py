@@ -11,7 +11,7 @@ from scripts.changes.history import Commit, History
 from scripts.changes.points import LEAST_POINTS
 from scripts.changes.report import Lone, MachineReport, Moved, Noise, Report, Shift
 from scripts.changes.results import FAILED
-from scripts.gate.causes import percent, placed, shown
+from scripts.gate.causes import counted, percent, placed, shown
 from scripts.gate.markdown import code
 
 WIDTH = 80
@@ -23,6 +23,7 @@ FITS = "fits"
 WORDS = {0: FITS, 20: "out of memory", 21: "the host is out of memory"}
 UNLIKE = "Results of unlike machines are never compared: each has a history of its own."
 FEW = f"{LEAST_POINTS} commits at least have to be measured to tell a change from noise."
+WHOLE = "python -m scripts.changes --format json has them all"
 NOISE = "Noise, and the step that two commits are enough to show"
 BESIDE = "No code changed there: it is the machine, or what it runs."
 
@@ -170,7 +171,7 @@ def _remarks(machine: MachineReport) -> Iterator[str]:
     elif not machine.shifts and not standing:
         yield "Nothing changed beyond its noise."
     if len(machine.shifts) > MOST_SHIFTS:
-        yield f"{len(machine.shifts) - MOST_SHIFTS} older changes: --format json has them all."
+        yield f"{counted(len(machine.shifts) - MOST_SHIFTS, 'older change')}: {WHOLE}."
     for lone in machine.lone:
         yield (
             f"{where(lone)}: {percent(lone.change)} in {lone.series} series of the last commit alone,"
@@ -179,24 +180,26 @@ def _remarks(machine: MachineReport) -> Iterator[str]:
     for one in machine.doubtful[:MOST_DOUBTFUL]:
         yield f"{one.commit.sha[:8]}: {one.series} of its measurements left out, {one.reason}."
     if len(machine.doubtful) > MOST_DOUBTFUL:
-        yield f"{len(machine.doubtful) - MOST_DOUBTFUL} older commits with such: --format json has them all."
+        more = counted(len(machine.doubtful) - MOST_DOUBTFUL, "older commit")
+        yield f"{more} with such: {WHOLE}."
 
 
 def left_out(report: Report | History, name: Callable[[str], str] = str) -> Iterator[str]:
     """What lies among the results and says nothing of this branch; `name` writes that of a file."""
     if report.elsewhere:
         yield (
-            f"{report.elsewhere} results are of commits that are not on this branch, or beyond the end of a"
-            " shallow clone."
+            f"{counted(report.elsewhere, 'result')} of commits that are not on this branch, or beyond the end"
+            " of a shallow clone: left out."
         )
     if report.outdated:
         first, more = min(report.outdated), len(report.outdated) - 1
-        names = f"{first} and {more} more benchmarks" if more else first
+        names = f"{first} and {counted(more, 'more benchmark')}" if more else first
         yield f"Numbers of another version of {names} are compared with none."
     for one in report.unread[:MOST_UNREAD]:
         yield f"{name(one.file)} was left out: {one.reason}. Delete it, or measure its commit again."
     if len(report.unread) > MOST_UNREAD:
-        yield f"{len(report.unread) - MOST_UNREAD} more files were left out: --format json has them all."
+        more = counted(len(report.unread) - MOST_UNREAD, "more file")
+        yield f"{more} left out: {WHOLE}."
 
 
 def _noise(machine: MachineReport) -> Iterator[tuple[str, str, str]]:
@@ -212,9 +215,9 @@ def where(one: Shift | Noise | Lone) -> str:
 
 
 def _age(machine: MachineReport) -> str:
-    behind = f", {machine.behind} commits behind" if machine.behind else ""
+    behind = f", {counted(machine.behind, 'commit')} behind" if machine.behind else ""
     return (
-        f"{machine.series:,} series of {machine.commits:,} commits, the last measured"
+        f"{machine.series:,} series of {counted(machine.commits, 'commit')}, the last measured"
         f" {age(machine.age_s)} at {machine.last.sha[:8]}{behind}"
     )
 
@@ -225,8 +228,7 @@ def age(seconds: float | None) -> str:
         return "at no known time"
     units = ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
     size, name = next((pair for pair in units if abs(seconds) >= pair[0]), units[-1])
-    number = round(abs(seconds) / size)
-    words = f"{number} {name}{'' if number == 1 else 's'}"
+    words = counted(round(abs(seconds) / size), name)
     return f"{words} ahead of this clock" if seconds <= -60 else f"{words} ago"
 
 

@@ -10,7 +10,8 @@
        not measured     a cell failed on HEAD, or there was nothing to compare
 
 What has no noise is compared first (`exact.py`), then both commits are timed in turns (`timing.py`) on this
-one machine: results of another, or of another run, are compared with none. The run is written to
+one machine: results of another, or of another run, are compared with none. Interrupted, it tells what was
+measured by then, and the exit code is the signal's. The run is written to
 `.asv/gate.json`, from which the table here, the job summary and a pull request's comment are made.
 """
 
@@ -49,12 +50,14 @@ def gate() -> int:
     from scripts.gate.table import table
 
     asv_selection.check()
-    outcome = compare(options.base, options.head, options.budget, options.only)
+    outcome, interrupt = compare(options.base, options.head, options.budget, options.only)
     record.write(record.PATH, outcome)
     print(table(outcome), end="")
     if "GITHUB_STEP_SUMMARY" in os.environ:
         with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as summary:
             summary.write(markdown(outcome))
+    if interrupt:
+        raise interrupt
     return record.EXIT[outcome.verdict]
 
 

@@ -60,6 +60,13 @@ def causes(record: Record) -> list[Cause]:
     return sorted((_cause(series) for series in groups.values()), key=_rank)
 
 
+def only_cards(record: Record) -> str:
+    """That only what fits has become worse; empty where that is not so."""
+    if record.verdict != "slower" or any(one.verdict == "slower" for one in record.series):
+        return ""
+    return "No series is slower, but a card that was enough no longer is."
+
+
 def placed(stage: str, component: str) -> str:
     """A stage and what runs it, for a reader."""
     return ", ".join(dict.fromkeys((stage, NAMES.get(component, component))))
@@ -166,6 +173,11 @@ def percent(change: float | None) -> str:
     if change >= 9:
         return f"x{1 + change:,.0f}"
     return f"{100 * change:+.{0 if abs(change) >= 0.095 else 1}f} %"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of them: 1 commit, 1,200 commits."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shown(value: float | None, unit: str) -> str:

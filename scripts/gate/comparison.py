@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -20,17 +20,21 @@ from harness import console
 from harness.errors import UsageError
 from scripts.gate import exact
 from scripts.gate.record import Commit, Fit, Machine, Record, Series, Verdict
-from scripts.gate.sides import Side, checked_out, what_differs
+from scripts.gate.sides import Side, checked_out, left_behind, what_differs
 from scripts.gate.statistics import EXACT_THRESHOLD, THRESHOLD, judge, pairs_needed
 from scripts.gate.suites import Reading, facts, readings
 from scripts.gate.timing import Timed, Timing
 from scripts.machine import NONE, gpu_facts, machine_facts
 
+OVER, INTERRUPTED = "the time was over", "the gate was interrupted"  # why a series may be open
 ORDER: tuple[Verdict, ...] = ("slower", "not measured", "cannot tell", "faster")  # the first that any has
 
 
-def compare(base: str, head: str | None, budget_s: float, only: str = "") -> Record:
-    """Compare two commits. `head` None is the working tree; `only`: a pattern of series' names.
+def compare(
+    base: str, head: str | None, budget_s: float, only: str = ""
+) -> tuple[Record, KeyboardInterrupt | None]:
+    """Compare two commits. `head` None is the working tree; `only`: a pattern of series' names. Returns what
+    ended the timing early, too, so that it goes on once the record is told.
 
     Raises UsageError where there are not two, or no series has such a name.
     """
@@ -41,7 +45,7 @@ def compare(base: str, head: str | None, budget_s: float, only: str = "") -> Rec
         if not timed and not exact.chosen(only):
             raise UsageError(f"--only and {FILTER} leave no series to compare; see benchmarks/_matrix/")
         measured = _measured(sides, timed, only, start_s + budget_s)
-    return Record(
+    record = Record(
         base=sides[0].commit,
         head=sides[1].commit,
         verdict=measured.verdict,
@@ -58,6 +62,7 @@ def compare(base: str, head: str | None, budget_s: float, only: str = "") -> Rec
         notes=tuple(measured.notes),
         command=_command(sides[0].commit, sides[1].commit, only),
     )
+    return record, measured.interrupt
 
 
 class Measured(NamedTuple):
@@ -68,12 +73,13 @@ class Measured(NamedTuple):
     fits: list[Fit]
     notes: list[str]
     timing: Timing
+    interrupt: KeyboardInterrupt | None = None
 
 
 def _measured(sides: tuple[Side, Side], timed: list[Reading], only: str, until_s: float) -> Measured:
     """Compare what has no noise, then what has; neither where nothing differs that runs."""
     running, beside = what_differs(*sides)
-    notes = []
+    notes = list(filter(None, [left_behind(*sides)]))
     if beside:
         names = ", ".join(beside[:3]) + (f" and {len(beside) - 3} more" if len(beside) > 3 else "")
         notes.append(f"both sides ran with {names} as here, though the commits differ there")
@@ -82,13 +88,28 @@ def _measured(sides: tuple[Side, Side], timed: list[Reading], only: str, until_s
         return Measured("same", [], [], [*notes, "no file differs that runs: nothing was measured"], timing)
     predicted = exact.compare(*sides, only, until_s)
     _announce(predicted)
-    timing.run()
+    interrupt = None
+    try:
+        timing.run()
+    except KeyboardInterrupt as error:
+        interrupt = error
+        notes.append(f"{INTERRUPTED}: what was open then was measured no further")
     present = [one for one in timing.series if not one.absent]
-    series = predicted.series + [_series(one, len(present)) for one in present]
-    notes += timing.notes
+    ended = INTERRUPTED if interrupt else OVER
+    series = predicted.series + [_series(one, len(present), ended) for one in present]
+    notes += _not_compared([*predicted.failures, *timing.failures], timing.shortage)
     if not series:
         notes.append("BASE has none of the numbers that were asked for: nothing was compared")
-    return Measured(decide(series, predicted.fits), series, predicted.fits, notes, timing)
+    return Measured(decide(series, predicted.fits), series, predicted.fits, notes, timing, interrupt)
+
+
+def _not_compared(failures: Sequence[str], shortage: str) -> Iterator[str]:
+    """What has no verdict because BASE failed at it, or a vague one because the time was over."""
+    if failures:
+        many = f"BASE failed at {len(failures)} series, which are compared with nothing: "
+        yield f"{many}{failures[0]}"[:2000]
+    if shortage:
+        yield shortage
 
 
 def _announce(predicted: exact.Exact) -> None:
@@ -115,12 +136,12 @@ def _source() -> str:
     return source if source in SYNTHETIC else str(Path(source).resolve())
 
 
-def _series(one: Timed, series: int) -> Series:
+def _series(one: Timed, series: int, ended: str) -> Series:
     known: dict[str, Any] = facts(one.reading) | {"kind": "timed"}
     if one.problem:
         return Series(**known, verdict="not measured", reason=one.problem[:2000])
     if not one.base:
-        return Series(**known, verdict="cannot tell", reason="the time was over before it was measured")
+        return Series(**known, verdict="cannot tell", reason=f"{ended} before it was measured")
     pairs, needed = len(one.base), pairs_needed(series)
     judgement = one.judgement or judge(one.base, one.head, one.reading.unit, 0.0)
     return Series(
@@ -134,7 +155,7 @@ def _series(one: Timed, series: int) -> Series:
         detectable=_finite(judgement.detectable),
         samples_base=pairs,
         samples_head=pairs,
-        reason="" if one.judgement else f"{pairs} pairs of {needed}: the time was over",
+        reason="" if one.judgement else f"{pairs} pairs of {needed}: {ended}",
     )
 
 

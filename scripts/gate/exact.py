@@ -13,24 +13,32 @@ from scripts.gate.sides import Side, whole_matrix
 from scripts.gate.statistics import judge_exact
 from scripts.gate.suites import NotMeasured, Reading, facts, held, readings
 
+FITS = 0  # the exit code of a run that a card is enough for
 STATUS = {"ok": "fits", "oom": "out of memory", "skip": "not tried"}
 
 
 class Exact(NamedTuple):
-    """Series whose numbers both sides have, and the verdicts of cards that changed."""
+    """Series whose numbers both sides have, the verdicts of cards that changed, and why BASE has none of what
+    is therefore not compared."""
 
     series: list[Series]
     fits: list[Fit]
+    failures: list[str]
 
 
 def compare(base: Side, head: Side, only: str, until_s: float) -> Exact:
     """Predict both sides, whatever part of the matrix is timed. A commit is predicted once. What is not done
     at `until_s`, of the monotonic clock, cannot be told."""
     if not (numbers := chosen(only)):
-        return Exact([], [])
+        return Exact([], [], [])
     before, after = _predicted(base, until_s), _predicted(head, until_s)
-    series = [one for reading in numbers if (one := _series(reading, before, after))]
-    return Exact(series, _fits(numbers, before, after))
+    series, failures = [], []
+    for reading in numbers:
+        try:
+            series.append(_series(reading, before, after))
+        except NotMeasured as error:
+            failures.append(str(error))
+    return Exact(list(filter(None, series)), _fits(numbers, before, after), failures)
 
 
 def chosen(only: str) -> list[Reading]:
@@ -49,21 +57,21 @@ def _predicted(side: Side, until_s: float) -> dict[str, dict]:
 
 
 def _series(reading: Reading, before: dict[str, dict], after: dict[str, dict]) -> Series | None:
-    """One number of both sides; None where BASE has none, and where a verdict says more than a number."""
+    """One number of both sides; None where BASE has none, and where a verdict says more than a number. Raises
+    NotMeasured where BASE failed."""
     known = facts(reading) | {"kind": "exact"}
     records = [side.get(reading.cell.name, side["header"]) for side in (before, after)]
     if _records.TIME_OVER in [record.get("reason") for record in records]:
         return Series(**known, verdict="cannot tell", reason=_records.TIME_OVER)
-    try:
-        base = reading.value(before)
-    except NotMeasured:
-        return None
-    if base is None or reading.method == "track_status":
+    base = reading.value(before)
+    if base is None:
         return None
     try:
         head, reason = reading.value(after), "HEAD has no such number, BASE has one"
     except NotMeasured as error:
         head, reason = None, str(error)
+    if reading.method == "track_status" and (head is not None or base == FITS):
+        return None  # it is among the fits that changed, or its peak has no number either
     if head is None:
         fits = reading.cell.kind == "predicted" and records[1].get("status") in STATUS
         return None if fits else Series(**known, verdict="not measured", base=base, reason=reason[:2000])

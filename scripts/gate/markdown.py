@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from harness.cards import of_size
 from harness.text import harmless
-from scripts.gate.causes import Cause, causes, closer, grown, named, percent, placed, shown
+from scripts.gate.causes import Cause, causes, closer, grown, named, only_cards, percent, placed, shown
 from scripts.gate.record import Commit, Machine, Record
 
 MOST_ROWS, MOST_FITS, MOST_COMMANDS, MOST_NOTES = 20, 10, 5, 5  # a comment has at most 65,536 characters
@@ -36,9 +36,10 @@ ONE_MACHINE = (
 def markdown(record: Record) -> str:
     """The outcome: what changed, one line a cause, worst first; the machine; the command to see it again."""
     groups = causes(record)
+    meaning = only_cards(record) or MEANING[record.verdict]
     parts = [
         f"### Gate: {record.verdict}",
-        f"{MEANING[record.verdict]} This is {_commit(record.head)} against {_commit(record.base)}.",
+        f"{meaning} This is {_commit(record.head)} against {_commit(record.base)}.",
         _table([cause for cause in groups if cause.verdict != "same"]),
         _fits(record),
         _counts(record),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import _matrix
-from harness.errors import MissingPrerequisite, UsageError
+from harness.errors import UsageError
 from harness.files import held
+from scripts.gate.causes import counted
 from scripts.gate.record import Commit
+from scripts.git import git
 
 FOLDER = Path(".asv/gate")
 RUNS = ("harness", "acestep", "subjects", "tiersim", "calibrations")  # what of a commit is measured
@@ -141,6 +142,20 @@ def index() -> Iterator[None]:
             del os.environ["GIT_INDEX_FILE"]
 
 
+def left_behind(base: Side, head: Side) -> str:
+    """What BASE has that HEAD never had, in words: a loss there would read as a gain of HEAD's. Empty where
+    one has come from the other."""
+    ours, theirs = head.commit.sha, base.commit.sha
+    parted = git("merge-base", theirs, ours, refused="")
+    if parted in ("", theirs) or (parted == ours and not head.commit.working_tree):
+        return ""
+    commits = counted(int(git("rev-list", "--count", f"{ours}..{theirs}")), "commit")
+    return (
+        f"BASE has {commits} that HEAD lacks, and what they did is compared too, the other way round;"
+        f" {parted[:12]}, where the two parted, leaves it out"
+    )
+
+
 def what_differs(base: Side, head: Side) -> tuple[list[str], list[str]]:
     """Files that run and do so otherwise, and those of BESIDE that both sides have from here."""
     names = git("diff", "--name-only", "-z", "--no-renames", base.tree, head.tree).split("\0")
@@ -173,18 +188,3 @@ def _is_text(node: ast.AST) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
-
-
-def git(*arguments: str, text: str = "", refused: str | None = None) -> str:
-    """What git prints, which reads `text`. `refused`: what to return where it fails; otherwise raises
-    MissingPrerequisite."""
-    command = ["git", *arguments]
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, errors="replace")
-    except OSError as error:
-        raise MissingPrerequisite(f"git: cannot be run: {error.strerror}; install it") from None
-    if done.returncode and refused is None:
-        last = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
-        command_name = next(word for word in arguments if not word.startswith("-") and "=" not in word)
-        raise MissingPrerequisite(f"git {command_name}: {last}; run this in the root of the repository")
-    return refused or "" if done.returncode else done.stdout.strip()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.text import wrapped
-from scripts.gate.causes import ORDER, Cause, causes, closer, grown, named, percent, placed, shown
+from scripts.gate.causes import ORDER, Cause, causes, closer, grown, named, only_cards, percent, placed, shown
 from scripts.gate.record import Commit, Record, Series
 from scripts.gate.statistics import FUNCTION, FUNCTION_THRESHOLD
 
@@ -35,13 +35,13 @@ def answer(record: Record, groups: Sequence[Cause]) -> str:
     """How many series came to which verdict, and the worst of the first that any came to."""
     counts = Counter(one.verdict for one in record.series)
     if not counts:
-        return "No series was compared."
+        return only_cards(record) or "No series was compared."
     text = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
     worst = groups[0]
     if worst.verdict != "same":
         by = ": ".join(filter(None, (placed(worst.stage, worst.component), grown(worst))))
         text += f"; first {by}"
-    return f"{len(record.series)} series: {text}."
+    return " ".join(filter(None, (only_cards(record), f"{len(record.series)} series: {text}.")))
 
 
 def _commit(commit: Commit) -> str:

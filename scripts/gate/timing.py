@@ -110,7 +110,14 @@ class Timing:
         self._pairs = max(FEWEST_PAIRS, math.ceil(pairs / ROUNDS))
 
     def run(self) -> None:
-        """Measure until nothing is open, or the time is over."""
+        """Measure until nothing is open, or the time is over. Interrupted, it judges what there is."""
+        try:
+            self._measure_rounds()
+        finally:
+            self._judge_the_rest()
+        self.shortage = self._shortage()
+
+    def _measure_rounds(self) -> None:
         while (left_s := self._until_s - time.monotonic()) > 0 and (cells := self._next(left_s)):
             start_s = time.monotonic()
             self.rounds += 1
@@ -122,8 +129,6 @@ class Timing:
             still = sum(one.open for one in self.series)
             spent = f"round {self.rounds}, {len(cells)} cells in {time.monotonic() - start_s:.0f} s"
             console.say("gate", f"{spent}; {still} of {len(self.series)} series are open")
-        self._judge_the_rest()
-        self.shortage = self._shortage()
 
     def _judge_the_rest(self) -> None:
         for one in self.series:
@@ -136,12 +141,9 @@ class Timing:
         return sum(not one.absent for one in self.series)
 
     @property
-    def notes(self) -> list[str]:
-        """What was not compared because BASE failed, or because the time was over."""
-        failures = [one.failure for one in self.series if one.failure and one.absent]
-        many = f"BASE failed at {len(failures)} series, which are compared with nothing: "
-        of_base = [f"{many}{failures[0]}"[:2000]] if failures else []
-        return of_base + ([self.shortage] if self.shortage else [])
+    def failures(self) -> list[str]:
+        """Why BASE has none of what is therefore not compared."""
+        return [one.failure for one in self.series if one.failure and one.absent]
 
     def _work(self, cell: str) -> float:
         """How long a pair of a cell takes, as far as is known."""

@@ -14,10 +14,7 @@ the component in it, and of all functions: what is predicted would give it away.
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
-import random
 import subprocess
 import sys
 import time
@@ -29,12 +26,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness import console
-from harness.files import write_whole
+from harness.checks import within
 from harness.flags import number, span, whole
-from scripts.gate.sides import checked_out, git, index
-from scripts.gate.statistics import Judgement, judge, pairs_needed, share
+from scripts.gate.sides import checked_out, index
+from scripts.gate.statistics import Judgement, judge
 from scripts.gate.suites import readings
-from scripts.gate.timing import FEWEST_PAIRS, ROUNDS, Timing
+from scripts.gate.timing import Timing
+from scripts.git import git
 
 SOURCE = "synthetic-tiny"
 
@@ -124,7 +122,16 @@ def trial() -> int:
     parser.add_argument("--replay", type=Path, metavar="FILE", help="pairs of runs with nothing planted")
     parser.add_argument("--looks", type=whole, default=LOOKS, metavar="N", help="of a replay (%(default)s)")
     options = parser.parse_args()
-    runs = _replayed(options) if options.replay else _measured(options)
+    within("percent", options.percent, 0, 100)
+    for name, low, high in (("runs", 1, 10_000), ("busy", 0, 1000), ("looks", 1, 1000)):
+        within(f"--{name}", getattr(options, name), low, high, kind=int)
+    from scripts.gate import pairs  # what keeps them, once it is known that any are
+
+    if options.replay:
+        every = pairs.read(options.replay)
+        runs = pairs.replayed(every, options.component, options.percent, options.runs, options.looks)
+    else:
+        runs = _measured(options)
     verdicts: dict[str, Counter[str]] = {}
     for run, (name, judgement, effort) in enumerate(runs, 1):
         verdicts.setdefault(name.partition("(")[0], Counter())[judgement.verdict] += 1
@@ -139,7 +146,9 @@ def _measured(options: Namespace) -> Iterator[tuple[str, Judgement, str]]:
     """Run the gate on one commit and the same with the slowdown."""
     os.environ["ACESTEP_SOURCE"] = SOURCE
     timed = readings([SOURCE], PLACES[options.component].series, exact=False)
-    kept = []
+    from scripts.gate import pairs
+
+    every: list[pairs.Kept] = []
     commit = planted(options.component, options.percent)
     with checked_out("HEAD", commit) as sides, _busy(options.busy):
         for seed in range(options.runs):
@@ -147,12 +156,9 @@ def _measured(options: Namespace) -> Iterator[tuple[str, Judgement, str]]:
             timing = Timing(sides, timed, start_s + options.budget, seed)
             timing.run()
             present = [one for one in timing.series if one.base]
-            kept += [
-                {"name": one.reading.name, "unit": one.reading.unit, "base": one.base, "head": one.head}
-                for one in present
-            ]
+            every += [pairs.Kept(one.reading.unit, one.base, one.head, one.reading.name) for one in present]
             if options.keep:
-                write_whole(options.keep, json.dumps(kept).encode())
+                pairs.write(options.keep, every)
             spent = f"in {time.monotonic() - start_s:.0f} s, load {timing.load:.1f}"
             for one in present:
                 judgement = one.judgement or judge(one.base, one.head, one.reading.unit, 0.0)
@@ -184,34 +190,6 @@ def _busy(loops: int) -> Iterator[None]:
         for process in processes:
             process.kill()
             process.wait()
-
-
-def _replayed(options: Namespace) -> Iterator[tuple[str, Judgement, str]]:
-    """Judge as the gate does, look after look, on rounds drawn from those that were kept, each series' own.
-
-    Consecutive pairs stay together, so bursts do; which of a pair is HEAD is drawn by lot.
-    """
-    kept: dict[str, list[dict]] = {}
-    for run in json.loads(options.replay.read_text()):
-        kept.setdefault(run.get("name", options.component), []).append(run)
-    lot = random.Random(0)
-    size = max(FEWEST_PAIRS, -(-pairs_needed(len(kept)) // ROUNDS))
-    for _, (name, runs) in itertools.product(range(options.runs), kept.items()):
-        run = lot.choice(runs)
-        base: list[float] = []
-        head: list[float] = []
-        for look in range(1, options.looks + 1):
-            for _ in range(ROUNDS if look == 1 else 2):
-                first = lot.randrange(len(run["base"]) - size + 1)
-                for pair in zip(*(run[side][first : first + size] for side in ("base", "head")), strict=True):
-                    a, b = lot.sample(pair, 2)
-                    base.append(a)
-                    head.append(b * (1 + options.percent / 100))
-            sizes = [size] * (len(base) // size)
-            judgement = judge(base, head, run["unit"], share(len(kept), look), sizes)
-            if judgement.verdict != "cannot tell":
-                break
-        yield name, judgement, f"{len(base)} pairs, look {look}"
 
 
 if __name__ == "__main__":

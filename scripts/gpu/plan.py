@@ -6,7 +6,7 @@ No torch import here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,6 +84,13 @@ def allotment_s(part: Part, later: Sequence[Part], left_s: float) -> float:
     share = part.seconds / (part.seconds + sum(other.seconds for other in later))
     seconds = max(min(part.seconds, left_s), left_s * share)
     return seconds if seconds >= part.least_s else 0.0
+
+
+def enough_s(needs_s: Mapping[str, float]) -> float:
+    """A budget in which each of some parts, by name, has the seconds that it needs, if no other runs."""
+    left = [part for part in PARTS if part.name in needs_s]
+    seconds = sum(part.seconds for part in left)
+    return SPARE_S + max(max(needs_s[part.name], part.least_s) * seconds / part.seconds for part in left)
 
 
 def listing(parts: Sequence[Part], budget_s: float) -> str:

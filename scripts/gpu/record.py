@@ -22,6 +22,7 @@ from harness.files import held, keep, lock_of, regular, writable, write_whole
 from harness.records.machine import Machine
 from harness.records.schema import Item, encode
 from harness.text import harmless
+from scripts.gpu.plan import Part
 
 SCHEMA = "acestep-gpu/1"
 TITLE = "# acestep-bench on "  # how a report begins
@@ -33,7 +34,8 @@ Value = float | int | str | bool | None
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One thing measured, or why not. Units are in the names of `values`; `items`: runs of the engine;
-    `exception`: what was raised where `reason` says it in other words."""
+    `exception`: what was raised where `reason` says it in other words; `needs_s`: what it would have taken,
+    where there was no time."""
 
     name: str
     status: Status
@@ -42,6 +44,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     items: tuple[Item, ...] = ()
     took_s: float = 0.0
     exception: str | msgspec.UnsetType = msgspec.UNSET
+    needs_s: float = 0.0
 
     @property
     def settled(self) -> bool:
@@ -64,6 +67,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def settled(self) -> bool:
         """Whether a run that goes on from here has nothing to do for it."""
         return self.ended == "whole" and all(row.settled for row in self.rows.values())
+
+    def needs_s(self, part: Part) -> float:
+        """What is left to do of `part` for want of time; all of it where it was not begun, or ended early."""
+        if self.ended in (None, "cut"):
+            return part.seconds
+        return sum(row.needs_s for row in self.rows.values())
 
     @property
     def status(self) -> Status:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from harness.budget import FLAG, spelled
 from harness.records.forms import escaped
 from harness.text import wrapped
-from scripts.gpu.plan import NAMES, PARTS
+from scripts.gpu.plan import NAMES, PARTS, enough_s
 from scripts.gpu.record import TITLE, Outcome, Record, Row
 
 WIDTH = 80
@@ -169,7 +170,19 @@ def _verdict(record: Record, parts: Mapping[str, Outcome]) -> str:
         if record.calibration
         else ""
     )
-    return f"{verdict}: {'; '.join(counts)}.{sent}"
+    return f"{verdict}: {'; '.join(counts)}.{_rest(parts)}{sent}"
+
+
+def _rest(parts: Mapping[str, Outcome]) -> str:
+    """What there was no time for, and the budget that all of it takes."""
+    needs_s = {part.name: outcome.needs_s(part) for part in PARTS if (outcome := parts.get(part.name))}
+    cut_s = {name: seconds for name, seconds in needs_s.items() if seconds}
+    if not cut_s:
+        return ""
+    return (
+        f" There was no time for all of {', '.join(cut_s)}: started again, it goes on with them, and"
+        f" `{FLAG} {spelled(enough_s(cut_s))}` is enough."
+    )
 
 
 def _facts(record: Record) -> str:

@@ -87,7 +87,6 @@ def _card(device: str) -> Accelerator:
 def _measure(results: Results, parts: Sequence[Part], options: argparse.Namespace) -> None:
     """The parts in their order. One that fails is a result, and the next one runs."""
     start_s, before_s = time.monotonic(), results.record.spent_s
-    budget_s = results.record.budget_s
     todo = [part for part in parts if not results.outcome(part.name).settled]
     for part in parts:
         if part not in todo:
@@ -96,8 +95,7 @@ def _measure(results: Results, parts: Sequence[Part], options: argparse.Namespac
         left_s = options.budget - SPARE_S - (time.monotonic() - start_s)
         seconds = allotment_s(part, todo[index + 1 :], left_s)
         if not seconds:
-            enough_s = budget_s + part.least_s - left_s
-            reason = f"no time: {shortage(part.least_s, left_s, enough_s)}"
+            reason = f"no time: {shortage(part.least_s, left_s, None)}"
             results.end(part.name, ended="cut", reason=reason)
             console.say("gpu", f"{part.name}: {reason}")
             continue
@@ -120,7 +118,6 @@ def _part(results: Results, part: Part, seconds: float, left_s: float, progress:
         "device": facts.device,
         "source": facts.source,
         "limit_s": seconds,
-        "budget_s": results.record.budget_s,
         "done": [name for name, row in before.rows.items() if row.settled],
     }
     process = Process([*WORKER, json.dumps(task)])

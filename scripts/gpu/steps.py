@@ -26,14 +26,12 @@ REASON_CHARS = 500
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process of a part is asked for: `limit_s` of the `budget_s` of all parts. `done`: names of rows
-    that are there."""
+    """What a process of a part is asked for, in `limit_s`. `done`: names of rows that are there."""
 
     part: str
     device: str
     source: str
     limit_s: float
-    budget_s: float | None = None
     done: tuple[str, ...] = ()
 
     @property
@@ -101,10 +99,8 @@ def rows(steps: Iterable[Step], task: Task, clock: Clock) -> Iterator[Row]:
         if step.name in task.done:
             continue
         if (expected_s := clock.expected_s(step)) >= clock.left_s:
-            more = (expected_s - clock.left_s) / clock.limit_s  # of what the part has, and so of all
-            enough_s = None if task.budget_s is None else task.budget_s * (1 + more)
-            reason = f"no time: {shortage(expected_s, clock.left_s, enough_s)}"
-            yield Row(name=step.name, status="skip", reason=reason)
+            reason = f"no time: {shortage(expected_s, clock.left_s, None)}"
+            yield Row(name=step.name, status="skip", reason=reason, needs_s=round(expected_s, 1))
             continue
         yield _row(step, clock)
 

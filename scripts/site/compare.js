@@ -128,8 +128,9 @@ function line(row) {
   return place
 }
 
-function empty() {
-  const place = document.createElement("tr"), only = cell("Nothing here differs beyond noise.")
+function empty(rows) {
+  const words = rows.length ? "Nothing here differs beyond noise." : "There is no such series of A or B."
+  const place = document.createElement("tr"), only = cell(words)
   only.colSpan = 7
   place.append(only)
   return place
@@ -237,7 +238,7 @@ function show(chosen, notice) {
   const signed = rows.filter(({ ratio }) => ratio === null).length
   document.getElementById("answer").textContent = answer(rows, chosen)
   document.getElementById("notice").textContent = notice
-  document.getElementById("rows").replaceChildren(...(listed.length ? listed.map(line) : [empty()]))
+  document.getElementById("rows").replaceChildren(...(listed.length ? listed.map(line) : [empty(rows)]))
   document.getElementById("story").textContent =
     `${listed.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} series are listed; ` +
     `${signed.toLocaleString("en")} have no ratio and are in the table alone.`

@@ -19,11 +19,11 @@ from asv.graph import Graph, GraphSet
 from asv.util import is_na
 
 from harness.text import harmless
-from scripts.changes.history import git
 from scripts.changes.show import CARDS, on_cards
 from scripts.changes.standing import Step, paths, standing, verdict
 from scripts.changes.units import by_difference
 from scripts.gate.causes import percent
+from scripts.git import git
 from scripts.site.page import Site
 
 MOST_LABEL = 80  # characters

@@ -16,7 +16,7 @@ import msgspec
 from benchmarks import _matrix
 from harness import console
 from harness.errors import MissingPrerequisite
-from scripts.changes.history import git
+from scripts.git import git
 from scripts.site.fits_record import Fits
 from scripts.site.page import Site
 

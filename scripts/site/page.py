@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from harness.errors import MissingPrerequisite
 from harness.page import render
 from scripts.changes.history import History, Machine, read
 from scripts.changes.report import Report, report
+from scripts.git import git
 
 HERE = Path(__file__).parent
 NAVIGATION = {
@@ -98,12 +97,8 @@ def measured() -> Site:
 
 def _address() -> str:
     """Where the commits of `origin` are shown, by the way GitHub, GitLab and their like have it."""
-    try:
-        remote = subprocess.run(["git", "remote", "get-url", "origin"], capture_output=True, text=True)
-    except OSError:
-        raise MissingPrerequisite("git: cannot be run; install it") from None
     place = re.fullmatch(
         r"(?:https://|ssh://)?(?:[\w.-]+@)?([\w-]+(?:\.[\w-]+)+)[:/]([\w.~/-]+?)(?:\.git)?/?",
-        remote.stdout.strip(),
+        git("remote", "get-url", "origin", refused=""),
     )
     return f"https://{place[1]}/{place[2]}/commit/" if place else ""

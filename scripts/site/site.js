@@ -61,10 +61,19 @@ async function onSave({ target }) {
   }
 }
 
-// A link into a fold opens it. What follows the # may be anything.
+// What follows the # may be anything, also what is no text of UTF-8.
+function fragment() {
+  const name = location.hash.slice(1)
+  try {
+    return decodeURIComponent(name)
+  } catch {
+    return name
+  }
+}
+
+// A link into a fold opens it.
 function unfold() {
-  const name = location.hash.slice(1).replace(/%(?![0-9a-f]{2})/gi, "%25")
-  let place = document.getElementById(decodeURIComponent(name))
+  let place = document.getElementById(fragment())
   while (place) {
     if (place instanceof HTMLDetailsElement) place.open = true
     place = place.parentElement

@@ -37,7 +37,7 @@ def pages(site: Site) -> Iterator[Page]:
 def _measured(times: Sequence[Times]) -> Iterator[str]:
     """What a song took on the machine that was measured last."""
     if not times:
-        yield "No generation was timed yet: `make bench` does."
+        yield "No generation was timed yet: make bench does."
     for one in times[:1]:
         if request := typical(one.stages):
             ran = one.stages[request]

@@ -9,6 +9,7 @@ from places import ROOT
 
 MODULES = (
     "_matrix",
+    "_records",
     "commit",
     "turns",
     "ace_step",

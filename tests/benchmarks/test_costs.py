@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from shutil import copytree
 
 import pytest
 
@@ -72,10 +73,10 @@ def known(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(_records, "measure", lambda kind, **_: asked.append(kind) or {"header": {}})
 
-    def write(torch="1.0", status="ok", commit="a" * 12):
+    def write(torch="1.0", status="ok", commit="a" * 12, worker=None):
         path = tmp_path / ".asv/records" / f"20260101T000000-1-{commit}-costs.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        _records.append(path, {"status": "ok", "torch": torch})
+        _records.append(path, {"status": "ok", "torch": torch, "worker": worker or _records.digest()})
         _records.append(path, {"cell": "x", "status": status})
         return asked
 
@@ -94,6 +95,7 @@ def test_a_commit_is_predicted_once(known):
         ({}, {"x", "y"}, "1.0"),
         ({}, {"x"}, "2.0"),
         ({"status": "failed"}, {"x"}, "1.0"),
+        ({"worker": "another"}, {"x"}, "1.0"),  # or BASE would be compared as another benchmark had it
         ({"commit": "b" * 12}, {"x"}, "1.0"),
     ],
 )
@@ -101,6 +103,21 @@ def test_anything_else_is_predicted_anew(known, written, planned, torch):
     asked = known(**written)
     _records.predict(planned, torch)
     assert asked == ["costs"]
+
+
+def test_predictions_say_which_worker_made_them(inside, monkeypatch, tmp_path):
+    """The control: with a line more it is another one."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as it is again afterwards
+    executor = type("Executor", (), {"__init__": lambda *_: None, "submit": lambda *_: None})
+    monkeypatch.setattr(inside.predictions, "ProcessPoolExecutor", executor)
+    facts, *_ = inside.predictions.costs()
+    assert facts["worker"] == _records.digest()
+    for folder in _records.MEASURES:
+        copytree(_records.HERE / folder, tmp_path / folder)
+    monkeypatch.setattr(_records, "HERE", tmp_path)
+    assert _records.digest.__wrapped__() == facts["worker"]
+    (tmp_path / "worker" / "micro.py").write_text("changed = True\n")
+    assert _records.digest.__wrapped__() != facts["worker"]
 
 
 def test_files_that_are_not_committed_are_predicted_every_time(known, monkeypatch):

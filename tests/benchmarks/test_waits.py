@@ -85,6 +85,21 @@ PLANTED = [
 ]
 
 
+def test_what_some_of_a_loop_do_is_not_taken_from_the_request():
+    """One read for each hundred codes, and six beside those: none of what a request reads is below zero."""
+    record = {
+        "requests": [
+            {
+                "reads": {"lm_decode": {"a line": 6 + codes // 100}, "diffuse": {}, "vae_decode": {}},
+                "counts": {"audio_codes": codes, "dit_steps": steps, "vae_tiles": steps},
+            }
+            for codes, steps in ((200, 2), (400, 3))
+        ]
+    }
+    assert waits.per_unit(record, "reads", "code") == 1
+    assert waits.per_request(record, "reads") == 6
+
+
 def test_a_figure_that_is_too_high_is_told_as_well(record, monkeypatch):
     monkeypatch.setitem(ALLOWED["request"], "text_encode", {"copies": 3})
     (line,) = differences(record(*EAGER), WAITS_BATCHES["turbo"])

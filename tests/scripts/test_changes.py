@@ -267,7 +267,7 @@ def test_lines_fit_the_columns_of_any_script():
     assert all(cell_len(line) <= 80 for _, line in text(shown))
 
 
-@pytest.mark.parametrize("kind", ["none", "broken", "no repository"])
+@pytest.mark.parametrize("kind", ["none", "broken", "no repository", "another version", "elsewhere"])
 def test_without_results_it_is_one_line_that_says_what_to_do(copied, monkeypatch, capsys, kind):
     folder, _ = copied
     results = folder / ".asv/results"
@@ -275,6 +275,16 @@ def test_without_results_it_is_one_line_that_says_what_to_do(copied, monkeypatch
         shutil.rmtree(folder / ".git")
     elif kind == "none":
         results.rename(folder / "elsewhere")
+    elif kind == "another version":  # whose commits would count as measured, and as the same
+        for path in results.glob("*/*-checkout.json"):
+            content = json.loads(path.read_text())
+            for row in content["results"].values():
+                row[2] = "another"
+            path.write_text(json.dumps(content))
+    elif kind == "elsewhere":
+        orphan = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "x"]
+        for command in (["git", "checkout", "-q", "--orphan", "other"], [*orphan, "--allow-empty"]):
+            subprocess.run(command, cwd=folder, check=True)
     else:
         for path in results.glob("*/*-checkout.json"):
             path.write_text('{"version": 1}')
@@ -282,7 +292,9 @@ def test_without_results_it_is_one_line_that_says_what_to_do(copied, monkeypatch
     assert (code, out, err.count("\n")) == (3, "", 1)
     expected = {
         "none": "make bench",
-        "broken": "35 files are no results",
+        "broken": "35 files that are no results",
+        "another version": "numbers of another version of ",
+        "elsewhere": "35 results of commits that are not on it; ",
         "no repository": "root of the repository",
     }
     assert expected[kind] in err

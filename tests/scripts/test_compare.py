@@ -163,17 +163,36 @@ def test_in_a_browser(page, folder):
     _keys_reach_every_control(page)
     _downloads(page, address)
     with served(folder.parents[1]) as root:
-        for name in ("speed.html", f"compare.html?a=a-cpu@{named(2)}"):
+        for name in ("speed.html#%ff", f"compare.html?a=a-cpu@{named(2)}"):  # which is no text
             page.goto(f"{root}{folder.relative_to(folder.parents[1])}/{name}")
             page.locator(".plot svg").first.wait_for()
-            if name == "speed.html":  # what is chosen of a chart is no part of its picture, and has a name
+            if name.startswith(
+                "speed"
+            ):  # what is chosen of a chart is no part of its picture, and has a name
                 page.get_by_role("combobox", name="songs at once").select_option("4")
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    _without_scripts_nothing_is_shown_that_needs_them(page, folder)
     assert faults == []
 
 
 def _told(page):
     return page.locator("#rows tr").all_inner_texts()
+
+
+def _without_scripts_nothing_is_shown_that_needs_them(page, folder):
+    plain = page.context.browser.new_page(java_script_enabled=False)
+    for name, selector in (
+        ("compare.html", "#choice"),
+        ("compare.html", "#compared"),
+        ("speed.html", ".save"),
+    ):
+        for one, visible in ((page, True), (plain, False)):
+            one.goto((folder / name).as_uri())
+            assert one.locator(selector).first.is_visible() is visible, (name, visible)
+    plain.locator("summary", has_text="Numbers").first.click()
+    assert plain.locator("figure table").first.is_visible()
+    plain.goto((folder / "compare.html").as_uri())
+    assert "switch scripts on" in plain.locator("main").inner_text()
 
 
 def _links_reproduce(page, address):
@@ -202,6 +221,8 @@ def _what_is_no_number_is_a_word(page, address):
     page.locator("[name=all]").check()
     (row,) = [row.split("\t") for row in _told(page)]
     assert row[1] == "+0.1 dB"  # no percent of decibels
+    page.locator("[name=text]").fill("nothing is called so")
+    assert _told(page) == ["There is no such series of A or B."]  # which is not that nothing differs
 
 
 def _unknown_values_are_one_line(page, address):

@@ -12,7 +12,7 @@ from harness.errors import UsageError
 from scripts.gate import comparison, exact, sides
 from scripts.gate.comparison import decide
 from scripts.gate.record import Commit, Fit, Series
-from scripts.gate.sides import Side, checked_out, what_differs
+from scripts.gate.sides import Side, checked_out, left_behind, what_differs
 from scripts.gate.workers import measure_round
 
 CODE = "def f(x):\n    return x + 1\n"
@@ -71,6 +71,24 @@ def test_the_working_tree_is_what_lies_there_and_nothing_is_touched(repository):
             pass
     assert repository.run("git", "status", "--porcelain").stdout == before
     assert repository.run("git", "worktree", "list").stdout.count("\n") == 1
+
+
+def test_what_base_did_since_they_parted_is_told(repository):
+    """A loss there would read as a gain. The control: where one has come from the other there is none."""
+    parted = repository.run("git", "rev-parse", "HEAD").stdout.strip()
+    for at in "12":
+        repository.commit(at, repository.engine + f"AT = {at}\n")
+    repository.run("git", "checkout", "-q", "-b", "topic", parted)
+    (repository.path / "acestep" / "new.py").write_text("A = 1\n")
+    with checked_out("main", None) as two:
+        told = left_behind(*two)
+    assert told.startswith("BASE has 2 commits that HEAD lacks, ") and f" {parted[:12]}, where" in told
+    repository.commit("3", repository.engine + "AT = 3\n")
+    with checked_out("main^", "topic") as two:
+        assert left_behind(*two).startswith("BASE has 1 commit that HEAD lacks, ")
+    for base, head in ((parted, "topic"), ("topic", parted), ("main^", "main")):
+        with checked_out(base, head) as two:
+            assert left_behind(*two) == ""
 
 
 ORDER = """
@@ -133,8 +151,9 @@ def peak(size=4e9, status="ok"):
     return {"status": status, "peak_bytes": size, "exit_code": 0}
 
 
-def compared(monkeypatch, change, only=""):
-    """Both sides predicted alike but for `change`, which is made to HEAD's records."""
+def compared(monkeypatch, change, only="", before_it=None):
+    """Both sides predicted alike but for `change`, which is made to HEAD's records, and what BASE's have of
+    `before_it`."""
     monkeypatch.setenv(_matrix.FILTER, "duration_s=5 batch=1,2")  # as in CI
     with sides.whole_matrix():
         cells = _matrix.predicted_cells()
@@ -147,6 +166,7 @@ def compared(monkeypatch, change, only=""):
         for _ in range(2)
     )
     change(after)
+    before |= before_it or {}
     answers = iter((before, after))
     monkeypatch.setattr(_records, "predict", lambda *_: next(answers))
     side = Side(Commit("a", "a"), "a", sides.FOLDER)
@@ -154,7 +174,7 @@ def compared(monkeypatch, change, only=""):
 
 
 def test_the_whole_matrix_is_compared_whatever_is_timed(monkeypatch):
-    series, fits = compared(monkeypatch, lambda after: None)
+    series, fits, _ = compared(monkeypatch, lambda after: None)
     assert {one.verdict for one in series} == {"same"} and fits == []
     assert len(series) == len(exact.chosen("")) - 21 - 7 - 4 - 2  # verdicts of cards are no numbers
     assert decide(series, fits) == "same"
@@ -168,7 +188,7 @@ def test_one_percent_and_one_launch_a_step_are_named_with_the_stage(monkeypatch,
                 work = record["stages"]["diffuse"]
                 record["stages"] = record["stages"] | {"diffuse": work | {field: work[field] * share}}
 
-    series, fits = compared(monkeypatch, change)
+    series, fits, _ = compared(monkeypatch, change)
     slower = [one for one in series if one.verdict == "slower"]
     assert {(one.stage, one.component, one.unit) for one in slower} == {("diffuse", "DiT", unit)}
     assert len(slower) == 16 and decide(series, fits) == "slower"
@@ -180,7 +200,7 @@ def test_a_read_a_step_is_named_with_its_loop(monkeypatch):
             steps = request["counts"]["dit_steps"]
             request["reads"] = request["reads"] | {"diffuse": {"an operator": 2 + steps}}
 
-    series, fits = compared(monkeypatch, wait, "TrackWaits")
+    series, fits, _ = compared(monkeypatch, wait, "TrackWaits")
     (slower,) = [one for one in series if one.verdict == "slower"]
     assert (slower.stage, slower.component, slower.unit) == ("diffuse", "DiT", "reads")
     assert (slower.base, slower.head) == (0, 1) and decide(series, fits) == "slower"
@@ -202,16 +222,37 @@ CELL = "predicted tier_gb=8 variant=no-quant"
     ],
 )
 def test_what_fits_and_what_it_takes(monkeypatch, record, fit, verdict, outcome):
-    series, fits = compared(monkeypatch, lambda after: after.update({CELL: record}))
+    series, fits, failures = compared(monkeypatch, lambda after: after.update({CELL: record}))
     assert fits == ([Fit("turbo without LM, not quantized", 8.0, "fits", fit)] if fit else [])
     found = [one.verdict for one in series if dict(one.params) == {"tier_gb": "8", "variant": "no-quant"}]
     assert set(found) == ({verdict} if verdict else set())
-    assert decide(series, fits) == outcome
+    assert decide(series, fits) == outcome and failures == []
+
+
+def test_what_base_failed_at_is_compared_with_nothing_and_told(monkeypatch):
+    broken = {CELL: {"status": "failed", "reason": "broken"}}
+    series, fits, failures = compared(monkeypatch, lambda after: None, before_it=broken)
+    assert failures == [f"{CELL}: broken"] * 2  # its peak, and whether it fits
+    assert fits == [] and not [one for one in series if dict(one.params).get("variant") == "no-quant"
+                               and dict(one.params)["tier_gb"] == "8"]  # fmt: skip
+    (note,) = comparison._not_compared(failures, "")
+    assert note == f"BASE failed at 2 series, which are compared with nothing: {CELL}: broken"
+    assert list(comparison._not_compared([], "the next cell")) == ["the next cell"]
+
+
+def test_a_prediction_that_fails_where_a_card_was_too_small_is_not_measured(monkeypatch):
+    """Its peak has no number on either side, so the verdict says it. The control: what is still too small."""
+    small, broken = {CELL: peak(9e9, "oom")}, {CELL: {"status": "failed", "reason": "broken"}}
+    series, fits, _ = compared(monkeypatch, lambda after: after.update(broken), before_it=small)
+    (lost,) = [one for one in series if one.verdict != "same"]
+    assert (lost.verdict, lost.reason, fits) == ("not measured", f"{CELL}: broken", [])
+    series, fits, _ = compared(monkeypatch, lambda after: after.update(small), before_it=small)
+    assert {one.verdict for one in series} == {"same"} and fits == []
 
 
 def test_a_card_too_small_for_a_subject_is_named_by_the_subjects_model(monkeypatch):
     cell = "predicted subject=qwen3_tts tier_gb=6 model=1.7B-CustomVoice"
-    _, fits = compared(monkeypatch, lambda after: after.update({cell: peak(9e9, "oom")}))
+    _, fits, _ = compared(monkeypatch, lambda after: after.update({cell: peak(9e9, "oom")}))
     assert fits == [Fit("Qwen3-TTS 1.7B-CustomVoice", 6.0, "fits", "out of memory")]
 
 

@@ -1,6 +1,7 @@
 """What is shown of a record: a cause is a line, the worst first, in units that are read at a glance."""
 
 import shlex
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,11 @@ from places import ROOT
 
 from acestep.costs.__main__ import main as costs
 from acestep.profiler import command as profiler
+from scripts.gate import __main__ as gate
+from scripts.gate import comparison
 from scripts.gate.causes import causes, closer, grown, percent, shown
-from scripts.gate.record import Commit, Fit, Machine, Record, Series
+from scripts.gate.markdown import markdown
+from scripts.gate.record import PATH, Commit, Fit, Machine, Record, Series, read
 from scripts.gate.table import INDENT, WIDTH, table
 from subjects.qwen3_tts.__main__ import parser as speech
 from subjects.rvc.__main__ import parser as conversion
@@ -86,6 +90,30 @@ def test_a_value_is_read_at_a_glance(value, unit, text):
 )
 def test_a_change_has_its_sign(change, text):
     assert percent(change) == text
+
+
+@pytest.mark.parametrize(("interrupt", "code"), [(KeyboardInterrupt(15), 143), (None, 1)])
+def test_an_interrupted_gate_tells_what_it_has_and_ends_as_its_signal_says(
+    monkeypatch, tmp_path, capsys, interrupt, code
+):
+    outcome = recorded(TIMED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gate", "main"])
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.setattr(comparison, "compare", lambda *_: (outcome, interrupt))
+    assert gate.main() == code
+    assert read(PATH) == outcome and capsys.readouterr().out == table(outcome)
+
+
+@pytest.mark.parametrize("form", [table, markdown], ids=["table", "markdown"])
+def test_where_only_a_card_is_too_small_nothing_is_called_slower(form):
+    """But the verdict, which a slower series is a reason of as well: the control."""
+    small = Fit("turbo with LM", 8.0, "fits", "out of memory")
+    said = "No series is slower, but a card that was enough no longer is."
+    assert said in form(recorded(replace(TIMED, verdict="same"), fits=[small]))
+    assert said in form(recorded(fits=[small]))
+    assert said not in form(recorded(TIMED, fits=[small]))
+    assert said not in form(recorded(replace(TIMED, verdict="same"), verdict="same"))
 
 
 TASK = replace(TIMED, params=(("task", "cover"), ("duration_s", "5")))

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from benchmarks import _matrix
+from scripts.gate import comparison
 from scripts.gate import timing as module
 from scripts.gate.statistics import pairs_needed
 from scripts.gate.suites import NotMeasured, Reading, readings
@@ -26,16 +27,18 @@ def _cells(monkeypatch):
 
 class Machine:
     """Measures by a made-up clock. `slower`: by cell; `noise`: of both sides; `refuse`: records by side and
-    cell; `header`: statuses."""
+    cell; `header`: statuses; `ends`: after so many rounds it is interrupted."""
 
-    def __init__(self, monkeypatch, slower=(), noise=0.01, refuse=(), header=("ok", "ok")):
-        self.rounds, self.now_s = [], 0.0
+    def __init__(self, monkeypatch, slower=(), noise=0.01, refuse=(), header=("ok", "ok"), ends=math.inf):
+        self.rounds, self.now_s, self.ends = [], 0.0, ends
         self.slower, self.noise, self.refuse, self.header = dict(slower), noise, dict(refuse), header
         self.lot = random.Random(0)
         monkeypatch.setattr(module, "measure_round", self.measure)
         monkeypatch.setattr(time, "monotonic", lambda: self.now_s)
 
     def measure(self, sides, job, cells, pairs, until_s, lot, before):
+        if len(self.rounds) == self.ends:
+            raise KeyboardInterrupt(15)
         self.rounds.append((job, list(cells), pairs))
         records = tuple({"header": {"status": status, "reason": "broken"}} for status in self.header)
         round = Round(records, {}, START_S)
@@ -112,13 +115,31 @@ def test_where_there_is_no_time_for_all_some_are_measured_to_the_end(monkeypatch
     assert len(machine.rounds[0][1]) == 3 and [one.judgement.verdict for one in told] == ["same"]
     first, second, whole = sorted(len(one.base) for one in series.values())
     assert first == second == pairs and whole >= pairs_needed(3)
-    (note,) = timing.notes
+    assert timing.failures == []
     needs_s = START_S + pairs * COST_S
     assert re.fullmatch(
         rf"the next cell, \w+ .+, needs about {math.ceil(needs_s)} s; \d+ s were left;"
         r" --budget \w+ would do it, and \w+ for all 2",
-        note,
+        timing.shortage,
     )
+
+
+@pytest.mark.parametrize(
+    ("rounds", "verdict", "reason"),
+    [(ROUNDS, "slower", ""), (0, "cannot tell", "the gate was interrupted before it was measured")],
+)
+def test_what_was_measured_before_an_interrupt_is_judged_and_told(monkeypatch, rounds, verdict, reason):
+    Machine(monkeypatch, slower={PLANNED: 20.0}, noise=0.12, ends=rounds)
+    monkeypatch.setattr(comparison, "what_differs", lambda *_: (["acestep/a.py"], []))
+    monkeypatch.setattr(comparison, "left_behind", lambda *_: "")
+    monkeypatch.setattr(comparison.exact, "compare", lambda *_: comparison.exact.Exact([], [], []))
+    timed = readings(["synthetic-tiny"], f"TimeDiT|{re.escape(PLAN)}", exact=False)
+    measured = comparison._measured((None, None), timed, "", ENDLESS_S)
+    assert measured.interrupt and measured.interrupt.args == (15,)
+    dit, plan = sorted(measured.series, key=lambda one: one.component)
+    assert (plan.component, plan.verdict, plan.reason) == ("LM", verdict, reason)
+    assert (dit.component, dit.verdict) == ("DiT", "cannot tell")
+    assert measured.notes == ["the gate was interrupted: what was open then was measured no further"]
 
 
 FAILED = {"status": "failed", "reason": "latents went NaN"}
@@ -140,7 +161,7 @@ def test_what_one_side_has_not_is_measured_once(monkeypatch, refuse, absent, pro
     timing, series = run("TimeDiT|TimeVAE")
     assert {(one.absent, one.problem) for one in series.values()} == {(absent, problem)}
     assert len(machine.rounds) == 1
-    assert bool(timing.notes) == ((0, GENERATED) in refuse and refuse[0, GENERATED] is FAILED)
+    assert bool(timing.failures) == ((0, GENERATED) in refuse and refuse[0, GENERATED] is FAILED)
 
 
 @pytest.mark.parametrize(("header", "absent"), [(("ok", "failed"), False), (("failed", "ok"), True)])

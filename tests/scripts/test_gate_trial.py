@@ -44,6 +44,31 @@ def test_a_call_takes_longer_by_a_share(monkeypatch):
     assert names["work"](7) == 7 and now_s[0] == pytest.approx(1.1, abs=0.01)
 
 
+PAIRS = {"unit": "seconds", "base": [0.1] * 30, "head": [0.1] * 30}
+REFUSED = {
+    "no file": ("0", None, "No such file"),
+    "no JSON": ("0", "[{", "has no pairs"),
+    "nothing": ("0", [], "has no pairs"),
+    "no times": ("0", [PAIRS | {"base": [0.0] * 30}], "has no pairs"),
+    "no object": ("0", [[]], "has no pairs"),
+    "few pairs": ("0", [PAIRS | {"head": [0.1]}], "a run of 1 pairs is too short"),
+    "a gain": ("-5", [PAIRS], "percent: -5"),
+    "no number": ("nan", [PAIRS], "percent"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_replayed_is_one_line(tmp_path, monkeypatch, capsys, name):
+    percent, content, words = REFUSED[name]
+    kept = tmp_path / "pairs.json"
+    if content is not None:
+        kept.write_text(content if isinstance(content, str) else json.dumps(content))
+    monkeypatch.setattr("sys.argv", ["trial", "DiT", f"--replay={kept}", "--", percent])
+    assert trial.main() == 2
+    out, err = capsys.readouterr()
+    assert words in err and (out, err.count("\n")) == ("", 1)
+
+
 @pytest.mark.parametrize(("percent", "verdicts"), [("0", {"same"}), ("5", {"same"}), ("50", {"slower"})])
 def test_kept_pairs_are_replayed(tmp_path, monkeypatch, capsys, percent, verdicts):
     lot = random.Random(0)

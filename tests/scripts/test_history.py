@@ -78,7 +78,7 @@ def test_what_is_not_shown_is_told():
     unread = [Unread("a-cpu/x|y.json", "it is none")]
     text = markdown(History(COMMITS, [machine()], 2, unread), last=2)
     assert len(table(text)) == 2 and "between these" not in text
-    assert "2 results are of commits that are not on this branch" in text and "x&#124;y" in text
+    assert "2 results of commits that are not on this branch" in text and "x&#124;y" in text
     assert "* Commits between these that were not measured here: 1." in markdown(
         History(COMMITS, [machine()], 0, []), 20
     )

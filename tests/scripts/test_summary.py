@@ -18,7 +18,7 @@ COMMIT = "0123456789abcdef"
 def written(tmp_path, monkeypatch):
     """Records as a GPU's run of the guide's matrix leaves them, some cells in trouble."""
     monkeypatch.setattr(summary, "RECORDS", tmp_path)
-    monkeypatch.setattr(summary, "_head", lambda: COMMIT)
+    monkeypatch.setattr(summary, "_head", lambda: (COMMIT, False))
     stages = dict.fromkeys(STAGES, 12.3456)
     run = {"wall_s": 123.456, "stages_s": stages}
     heard = {
@@ -96,9 +96,24 @@ def test_a_worker_of_a_subject_that_ended_at_once_is_told_until_another_has_meas
         assert ("subject" in records) == told and len(records) == 3 + told
 
 
+@pytest.mark.parametrize("dirty", [True, False])
+def test_that_uncommitted_files_were_not_measured_is_told(written, monkeypatch, capsys, dirty):
+    monkeypatch.setattr(summary, "_head", lambda: (COMMIT, dirty))
+    summary.main([])
+    assert (f"commit   {COMMIT[:12]}{summary.UNCOMMITTED}\n" in capsys.readouterr().out) is dirty
+
+
+def test_records_that_were_cut_are_a_failure_and_the_other_tables_are_there(written, capsys):
+    path = summary.RECORDS / f"20260101T000002-1-{COMMIT[:12]}-subject.jsonl"
+    path.write_text('{"status": "ok", "environ')
+    assert summary.main([]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"failed: subject: {summary.UNREAD['reason']}" in shown and "request a_tts 1.04" in shown
+
+
 def test_nothing_measured_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(summary, "RECORDS", tmp_path)
-    monkeypatch.setattr(summary, "_head", lambda: COMMIT)
+    monkeypatch.setattr(summary, "_head", lambda: (COMMIT, False))
     assert summary.main([]) == 1
     assert "run make bench" in capsys.readouterr().out
 

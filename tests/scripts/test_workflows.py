@@ -2,7 +2,9 @@
 runs nothing that is measured."""
 
 import json
+import os
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -14,7 +16,8 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 # All that a job which may write does: move data, by git and by a script that uses nothing of the repository.
 ACTIONS = ("actions/checkout", "actions/download-artifact", "actions/deploy-pages")
 COMMANDS = (
-    r"(if )?git (fetch|worktree add|-C \S+ (add|commit|push)) .*|python3 -I \.github/\S+\.py .*|else|fi"
+    r"git (fetch|worktree add|-C \S+ (add|commit|push)) .*|python3 -I \.github/\S+\.py .*"
+    r'|branch=\$\(git ls-remote "\$REMOTE" \S+\)|if \[ -n "\$branch" \]; then|else|fi'
 )
 
 
@@ -138,13 +141,69 @@ def test_a_gate_that_did_not_run_is_not_commented_on():
     assert set(json.loads(conclusions)) == {"success", "failure", "timed_out"}
 
 
+@pytest.mark.parametrize(
+    ("name", "job", "run"), [("gate", "gate", "make gate"), ("pages", "bench", "make bench")]
+)
+def test_what_takes_long_is_ended_before_its_job_is(name, job, run):
+    """A step that took too long has failed, and what comes after it is done; a job that did is cancelled."""
+    workflow, every = steps(name, job)
+    (step,) = (step for step in every if step.get("run", "").startswith(run))
+    assert step["timeout-minutes"] + 10 <= workflow["jobs"][job]["timeout-minutes"]
+    after = every[every.index(step) + 1 :]
+    assert after and all("always()" in step["if"] or "!cancelled()" in step["if"] for step in after)
+
+
+def test_a_cell_that_failed_does_not_keep_the_site_from_being_published():
+    """Which is where it says so. What could not be made is not published."""
+    workflow, measuring = steps("pages", "bench")
+    deploy = workflow["jobs"]["deploy"]["if"]
+    (upload,) = (step for step in measuring if "upload-pages-artifact" in step.get("uses", ""))
+    (site,) = (step for step in measuring if step.get("id") == "site")
+    assert site["run"] == "make site" and site["if"] == "${{ !cancelled() }}"
+    assert upload["if"] == "${{ !cancelled() && steps.site.outcome == 'success' }}"
+    assert workflow["jobs"]["bench"]["outputs"] == {"site": "${{ steps.site.outcome }}"}
+    assert deploy == "${{ !cancelled() && needs.bench.outputs.site == 'success' }}"
+
+
+def test_a_pull_request_is_compared_with_what_it_branched_from(tmp_path):
+    """Not with what its base did since. The workflow's command, with a make that says what it is asked."""
+
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        done = subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "-q", "-b", "trunk")
+    commits = {}
+    for branch in ("trunk", "base", "topic"):
+        if commits:
+            git("checkout", "-q", "-b", branch, "trunk")
+        git("commit", "-q", "--allow-empty", "-m", branch)
+        commits[branch] = git("rev-parse", "HEAD")
+    (tmp_path / "make").write_text('#!/bin/sh\nprintf "%s\n" "$@"\n')
+    (tmp_path / "make").chmod(0o755)
+    _, measuring = steps("gate", "gate")
+    (run,) = (step["run"] for step in measuring if "run" in step)
+    environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "BASE": commits["base"]}
+    environ["HEAD"] = commits["topic"]
+    asked = subprocess.run(
+        ["bash", "-e", "-c", run], cwd=tmp_path, env=environ, check=True, capture_output=True, text=True
+    )
+    assert asked.stdout.split() == [
+        "gate",
+        f"BASE={commits['trunk']}",
+        f"HEAD={commits['topic']}",
+        "BUDGET=40m",
+    ]
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_is_pinned_limited_and_free_of_foreign_text(path):
     text = path.read_text()
     uses = re.findall(r"uses: (.+)", text)
     assert uses and all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one) for one in uses)
     assert re.search(r"^permissions:\n  contents: read$", text, re.M)
-    assert text.count("timeout-minutes:") == text.count("runs-on:") > 0
+    assert len(re.findall(r"^    timeout-minutes:", text, re.M)) == text.count("runs-on:") > 0
     assert text.count("persist-credentials: false") == text.count("uses: actions/checkout@")
     commands = re.findall(r"run: (?:\|\n((?: {10}.*\n)+)|(.+))", text)
     assert not [one for one in commands if "${{" in "".join(one)]
