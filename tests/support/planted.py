@@ -249,5 +249,7 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("planted: one folder, which is not there yet; python tests/support/planted.py FOLDER")
     sys.path.insert(0, str(ROOT))
     main(Path(sys.argv[1]).absolute())
