@@ -96,6 +96,23 @@ def held(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def alone(name: str, path: Path, place: Path) -> Iterator[None]:
+    """Inside, no other run writes to `place`, which is told of as `path`. Where the file system has no locks
+    nobody knows. Raises UsageError, about `name`, while another run is inside.
+    """
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(held(lock_of(place)))
+        except BlockingIOError:
+            raise UsageError(
+                f"{name}: another run is writing {str(path)!r}; wait for it, or name another"
+            ) from None
+        except OSError:
+            pass
+        yield
+
+
 def lock_of(path: Path) -> Path:
     """The lock that is held while a run writes to `path`."""
     return _beside(path, "lock")
