@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
 
+from harness import interrupts
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 
 HEAD_BYTES = 4096  # of a file, by which it is told what it is
@@ -89,9 +90,11 @@ def held(path: Path) -> Iterator[None]:
     Raises BlockingIOError while another holds it, OSError where the file system has no locks.
     """
     descriptor = _locked(path)
+    interrupts.temporary.add(path)
     try:
         yield
     finally:
+        interrupts.temporary.discard(path)
         path.unlink(missing_ok=True)
         os.close(descriptor)
 

@@ -22,6 +22,7 @@ from functools import partial
 TYPE_CHECKING = False  # as typing has it, which would be most of the time until the first signal is handled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from types import FrameType
     from typing import NoReturn
 
@@ -29,6 +30,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 IMPORTS = "<frozen importlib._bootstrap>"  # the file of every frame below which a module is imported
 SLOW = "torch"
 RETRY_S = 0.01
+temporary: set[Path] = set()  # files that go with the process, also where it ends at once
 
 
 def end_quietly() -> None:
@@ -44,8 +46,8 @@ def end_quietly() -> None:
 def raised(last: Callable[[], object] | None = None) -> Iterator[None]:
     """Inside, these signals raise KeyboardInterrupt with their number, so that what is open is closed.
 
-    With `last`, one that comes while torch is imported ends the process once that is called. One that is
-    ignored or handled stays so.
+    With `last`, one that comes while torch is imported ends the process once that is called, and what is
+    `temporary` removed. One that is ignored or handled stays so.
     """
     handle = partial(_raise, last)
     before = {number: signal.signal(number, handle) for number in _unhandled()}
@@ -71,6 +73,8 @@ def _raise(last: Callable[[], object] | None, number: int, frame: FrameType | No
     if last and SLOW in importing:
         try:
             last()
+            for path in tuple(temporary):
+                path.unlink(missing_ok=True)
         finally:
             _end(number, frame)
     _thread.start_new_thread(_send_again, (number,))  # takes no lock that this thread may be holding

@@ -57,14 +57,17 @@ def test_an_interrupt_during_an_import_waits_for_its_end(tmp_path, number):
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("through", ["torch", "torch.nn", "outer"])
 def test_while_torch_is_imported_nobody_waits(tmp_path, number, through):
-    """What was printed until then is out; torch never gets to the end of its file."""
+    """What was printed until then is out, and no lock is left; torch never gets to the end of its file."""
     torch = tmp_path / "torch"
     torch.mkdir()
     (torch / "__init__.py").write_text(f"{CATCHES.format(number=int(number))}\nprint(whole, flush=True)")
     (torch / "nn.py").touch()
     (tmp_path / "outer.py").write_text("try:\n    import torch\nexcept BaseException: pass")
-    command = COMMAND.replace("import catches", f"print('before')\n    import {through}").format(then="")
+    imports = "from harness import files; from pathlib import Path\n    print('before')\n"
+    imports += f"    with files.held(Path({str(tmp_path / 'lock')!r})): import {through}"
+    command = COMMAND.replace("import catches", imports).format(then="")
     assert run("-c", command, path=tmp_path) == (128 + number, "before\n", "bench: interrupted\n")
+    assert not (tmp_path / "lock").exists()
 
 
 def test_an_import_within_an_import_is_one(tmp_path):
