@@ -376,7 +376,7 @@ def test_a_missing_device_or_baseline_is_exit_3(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "cuda" in err and not out
     assert main.main(["--baseline", "/no/such.json", "--cap", "virtual"]) == 3
-    assert "/no/such.json" in capsys.readouterr().err
+    assert "tiersim: --baseline: '/no/such.json': cannot be read: No such file" in capsys.readouterr().err
     assert main.main("--tiers 8 --with-lm --lm-backend vllm --cap host --source synthetic-tiny".split()) == 3
     assert "vllm is not installed" in capsys.readouterr().err
     assert main.main(["--device-json", "/no/such.json"]) == 3
