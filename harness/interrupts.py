@@ -46,8 +46,8 @@ def end_quietly() -> None:
 def raised(last: Callable[[], object] | None = None) -> Iterator[None]:
     """Inside, these signals raise KeyboardInterrupt with their number, so that what is open is closed.
 
-    With `last`, one that comes while torch is imported ends the process once that is called, and what is
-    `temporary` removed. One that is ignored or handled stays so.
+    With `last`, one that comes while torch is imported ends the process, once what is `temporary` is removed
+    and `last` called. One that is ignored or handled stays so.
     """
     handle = partial(_raise, last)
     before = {number: signal.signal(number, handle) for number in _unhandled()}
@@ -72,9 +72,9 @@ def _raise(last: Callable[[], object] | None, number: int, frame: FrameType | No
         raise KeyboardInterrupt(number)
     if last and SLOW in importing:
         try:
-            last()
             for path in tuple(temporary):
                 path.unlink(missing_ok=True)
+            last()
         finally:
             _end(number, frame)
     _thread.start_new_thread(_send_again, (number,))  # takes no lock that this thread may be holding
