@@ -79,9 +79,8 @@ class Parser(argparse.ArgumentParser):
         with spelled(typed | {f"argument {flag}": f"argument {word}" for flag, word in typed.items()}):
             return super().parse_known_args(translated(words, self._option_string_actions), namespace)
 
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        print(end="", flush=True)  # help that cannot be written is no help
-        super().exit(status, message)
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file, flush=True)  # argparse hides that it cannot be written
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{' '.join(message.split())}; see --help")
@@ -97,7 +96,7 @@ class Answer(argparse.Action):
         super().__init__(*names, nargs=0, const=const, **settings)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(importlib.import_module(str(self.const)).table())
+        print(importlib.import_module(str(self.const)).table(), flush=True)
         parser.exit()
 
 

@@ -153,8 +153,10 @@ def test_output_that_cannot_be_written_hides_no_other_end(error: str, code: int,
         ("| true; exit ${PIPESTATUS[0]}", 0, ""),
     ],
 )
-def test_help_is_output_as_any_other(redirection: str, code: int, message: str):
-    told = in_a_shell("console.Parser().parse_args(['--help'])", redirection, PYTHONUNBUFFERED="")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help_is_output_as_any_other(redirection: str, code: int, message: str, unbuffered: str):
+    asking = "console.Parser().parse_args(['--help'])"
+    told = in_a_shell(asking, redirection, PYTHONUNBUFFERED=unbuffered)
     assert (told.returncode, told.stderr) == (code, message)
 
 
