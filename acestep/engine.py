@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from acestep import components, environment, placement, resolver
+from acestep.assembly import budget_of, compiled_of, models_of, planner_of
 from acestep.audio import writing
 from acestep.defaults import CHUNK_S
 from acestep.effective_plan import EffectivePlan
-from acestep.lm.backends.registry import open_backend
 from acestep.lm.decode.step import OnCode
 from acestep.lm.describe import Description
 from acestep.lm.planner import Planner
@@ -35,14 +35,12 @@ from acestep.text import audio_codes
 from acestep.weights.checkpoint import Source
 from acestep.weights.loading import Models
 from acestep.weights.sources import open_source
-from harness.accelerators import Accelerator
 from harness.compiling import Compiled
-from harness.device import resolve_dtype, synchroniser
+from harness.device import synchroniser
 from harness.engine import LoadedEngine, loading
 from harness.errors import MissingPrerequisite
-from harness.memory import MemoryBudget, hold_to
+from harness.memory import MemoryBudget
 from harness.records.telemetry import Telemetry, warnings
-from harness.residency import Residency
 from harness.spans import Times, record
 from harness.telemetry import CardSampler
 
@@ -94,17 +92,14 @@ class Engine(LoadedEngine[Models, Setup]):
         with loading(setup.device, names.values(), threads=threads) as loads:
             device, places = loads.device, dict(zip(names, loads.beside, strict=True))
             if budget is None:  # nobody has seen to a cap
-                budget = _budget(setup.accelerator, device)
+                budget = budget_of(setup.accelerator, device)
             beside = {
-                places[each.part]: _budget(each.accelerator, places[each.part]) for each in setup.placed
+                places[each.part]: budget_of(each.accelerator, places[each.part]) for each in setup.placed
             }
             weights = weights or open_source(setup.source)
-            models = _models(setup, device, weights, places)
-            planner, compiled = None, _compiled(setup, models)
-            if setup.lm:
-                of_lm = compiled if components.LM in setup.compiled else None
-                backend = open_backend(setup.lm_backend, models, weights, setup.lm, setup.graphs, of_lm)
-                planner = Planner(backend, weights.tokenizer(setup.lm))
+            models = models_of(setup, device, weights, places)
+            compiled = compiled_of(setup, models)
+            planner = planner_of(setup, models, weights, compiled)
             _load(models, planner, components.usual(bool(setup.lm)) if preload is None else preload)
         described = environment.described(setup, models, planner)
         loaded = models, setup, budget, described, loads.seconds
@@ -276,40 +271,6 @@ class Engine(LoadedEngine[Models, Setup]):
         _load(self.models, self.planner, names)
         if len(self.models.loaded) > before:
             self._environment = {**self._environment, **environment.formats(self.models)}
-
-
-def _budget(card: Accelerator, device: torch.device) -> MemoryBudget:
-    """The memory of `device`, held to the size of a `card` that is simulated, if it is."""
-    if card.simulated and device.type == "cuda":
-        return hold_to(device, card.memory_gib)
-    return MemoryBudget(device)
-
-
-def _models(
-    setup: Setup, device: torch.device, weights: Source, places: Mapping[str, torch.device]
-) -> Models:
-    """The models of a setup, none of them loaded."""
-    return Models.open(
-        weights,
-        setup.dit,
-        device,
-        lambda stored: resolve_dtype(setup.dtype, device, stored),
-        setup.lm if setup.lm_backend == "pt" else None,
-        Residency(device, components.COMPONENTS, setup.offloaded, places),
-        setup.quantization,
-        setup.lm_quantization,
-    )
-
-
-def _compiled(setup: Setup, models: Models) -> Compiled | None:
-    """What compiles, and by it all of `setup.compiled` but the language model, which is its backend's."""
-    if not setup.compile:
-        return None
-    compiled = Compiled()
-    compiled.layers(models.ace_step.decoder.layers)
-    if components.VAE in setup.compiled:
-        compiled.layers([models.vae.decoder])
-    return compiled
 
 
 def _load(models: Models, planner: Planner | None, names: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,6 +79,9 @@ class Parser(argparse.ArgumentParser):
         with spelled(typed | {f"argument {flag}": f"argument {word}" for flag, word in typed.items()}):
             return super().parse_known_args(translated(words, self._option_string_actions), namespace)
 
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file, flush=True)  # argparse hides that it cannot be written
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{' '.join(message.split())}; see --help")
 
@@ -92,7 +96,7 @@ class Answer(argparse.Action):
         super().__init__(*names, nargs=0, const=const, **settings)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(importlib.import_module(str(self.const)).table())
+        print(importlib.import_module(str(self.const)).table(), flush=True)
         parser.exit()
 
 
@@ -115,34 +119,40 @@ def run(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=PLAINLY)  # not every terminal has every script
     try:
-        with interrupts.raised():
+        with interrupts.raised(partial(_ended, name, "interrupted")):
             code = command()
             print(end="", flush=True)
         return code
     except BenchError as error:
-        say(name, str(error))
+        _ended(name, str(error))
         return failed if type(error) is BenchError else error.exit_code
     except KeyboardInterrupt as interrupt:
-        say(name, "interrupted")
+        _ended(name, "interrupted")
         return 128 + next(iter(interrupt.args), signal.SIGINT)
     except BrokenPipeError:  # the reader has seen enough, as `| head` has
         _flush_or_discard()
         return 0
     except OSError as error:
-        _flush_or_discard()
-        say(name, str(error))
+        _ended(name, str(error))
         return unwritten
     except Exception as error:
         from harness.oom import classify
 
         failure = classify(error)
         if failure.kind != "other":
-            say(name, f"out of memory: {failure.words}; ask for less at once, or use more of it")
+            _ended(name, f"out of memory: {failure.words}; ask for less at once, or use more of it")
             return failed
         import traceback
 
+        _flush_or_discard()
         print(harmless(traceback.format_exc(), keep="\n", most=TRACEBACK_CHARS), end="", file=sys.stderr)
         return BUG
+
+
+def _ended(name: str, message: str) -> None:
+    """Tell why a command ended, after what it printed."""
+    _flush_or_discard()
+    say(name, message)
 
 
 def say(name: str, message: str) -> None:

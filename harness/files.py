@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
 
+from harness import interrupts
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 
 HEAD_BYTES = 4096  # of a file, by which it is told what it is
@@ -89,11 +90,30 @@ def held(path: Path) -> Iterator[None]:
     Raises BlockingIOError while another holds it, OSError where the file system has no locks.
     """
     descriptor = _locked(path)
+    interrupts.temporary.add(path)
     try:
         yield
     finally:
+        interrupts.temporary.discard(path)
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+@contextmanager
+def alone(name: str, path: Path, place: Path) -> Iterator[None]:
+    """Inside, no other run writes to `place`, which is told of as `path`. Where the file system has no locks
+    nobody knows. Raises UsageError, about `name`, while another run is inside.
+    """
+    with ExitStack() as lock:
+        try:
+            lock.enter_context(held(lock_of(place)))
+        except BlockingIOError:
+            raise UsageError(
+                f"{name}: another run is writing {str(path)!r}; wait for it, or name another"
+            ) from None
+        except OSError:
+            pass
+        yield
 
 
 def lock_of(path: Path) -> Path:

@@ -119,7 +119,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     either.add_argument("--predict", action="store_true", help="trace each case on a card that is not here")
     either.add_argument("--run", action="store_true", help="generate in a process that is held to the size")
     add = group.add_argument
-    add("--jobs", type=whole, metavar="N", help="cases at a time (a run: 1; predicted: one per core)")
+    add("--jobs", type=whole, metavar="N", help="cases at a time (predicted: one per core; run on a CPU: 1)")
     add("--card", metavar="NAME", help=f"predict for this card, of the tier's memory ({DEFAULT})")
     add("--device-json", type=Path, metavar="FILE", help="for the card that a file describes")
     add("--device", help="run on auto, cuda, cuda:N, mps or cpu")
@@ -134,7 +134,7 @@ def _add_boundaries(add: Callable[..., object]) -> None:
     add("--boundary", action="store_true", help="all variants, and where each begins")
     add("--batch-boundary", action="store_true", help="the largest batch of each card")
     sizes = " ".join(map(str, BATCHES))
-    add("--batch-sizes", type=whole, nargs="+", default=BATCHES, metavar="N", help=sizes)
+    add("--batch-sizes", type=whole, nargs="+", metavar="N", help=sizes)
     every = "all variants of the models that are compared, with and without a language model"
     add("--matrix", action="store_true", help=every)
     patch = "what predictions support of each tier, as a patch to the subject's table"

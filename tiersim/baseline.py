@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import cards
-from harness.errors import UsageError
+from harness.errors import MissingPrerequisite, UsageError
 from harness.records import writer as output
 from harness.records.card import TierResult
 from harness.records.schema import Item
@@ -40,7 +40,10 @@ def load(path: Path, keys: Collection[str], *, predicted: bool = False) -> list[
     Raises MissingPrerequisite when there is none. UsageError when it was measured and the run is `predicted`,
     or the other way round: neither says of the other what became worse; and when it has none of the keys.
     """
-    items = output.load(path / "results.json" if path.is_dir() else path)[1]
+    try:
+        items = output.load(path / "results.json" if path.is_dir() else path)[1]
+    except MissingPrerequisite as error:
+        raise MissingPrerequisite(f"baseline: {error}") from None
     kinds = {item.card.cap == PREDICTED for item in items if item.card and item.card.cap}
     if kinds == {not predicted}:
         was, now = ("measured", "predicted") if predicted else (PREDICTED, "measured")

@@ -150,7 +150,7 @@ def _climbed(records: Sequence[Record]) -> Ladder:
     rungs = _worst_of_each(records, lambda r: r.requested.batch_size)
     stop = next((i for i, rung in enumerate(rungs) if rung.status != "ok"), len(rungs))
     passed = rungs[:stop]
-    roomy = [rung for rung in passed if _leaves_room(rung, records)]
+    roomy = [rung for rung in passed if _proves_room(rung, records)]
     case = records[0].requested
     return Ladder(
         tier_gb=case.tier_gb,
@@ -163,7 +163,13 @@ def _climbed(records: Sequence[Record]) -> Ladder:
     )
 
 
-def _leaves_room(rung: Record, records: Iterable[Record]) -> bool:
+def leaves_room(record: Record) -> bool:
+    """Whether most of its card was enough. Of what was not measured that is not known."""
+    room = MOST_OF_CARD * record.requested.tier_gb * GIB
+    return record.peak_bytes is not None and record.peak_bytes <= room
+
+
+def _proves_room(rung: Record, records: Iterable[Record]) -> bool:
     """Whether a limit may be raised to it. A virtual cap counts bytes, the same in each repeat; a real
     allocator has to be asked again. Tiny weights leave room on every card and prove nothing, nor does a
     prediction.
@@ -174,7 +180,7 @@ def _leaves_room(rung: Record, records: Iterable[Record]) -> bool:
     repeats = sum(r.requested.batch_size == rung.requested.batch_size for r in records)
     exact = kind == "virtual"
     enough = exact or repeats >= CONFIRMING_REPEATS
-    return enough and (rung.peak_bytes or 0) <= MOST_OF_CARD * rung.requested.tier_gb * GIB
+    return enough and leaves_room(rung)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ PREFIX = "tiersim-"
 ASIDE = "supervisor"
 MIB = 2**20
 PROBE_BYTES = 32 * MIB
+PROBE_S = 30.0
 GREEDY = f"import sys; sys.stdin.read(1); bytearray({4 * PROBE_BYTES})"
 REMOVAL_S = 2.0  # a group can go only after its last process has
 
@@ -101,7 +102,7 @@ class Group:
                 group._limit(cap_bytes)
                 group._probes_killed = group._events("oom_kill")
                 return group
-        except OSError:
+        except (OSError, subprocess.TimeoutExpired):  # a probe that hangs was not ended
             pass
         group.remove()
         return None
@@ -150,7 +151,7 @@ class Group:
         try:
             self.add(probe.pid)
             with suppress(BrokenPipeError):
-                probe.communicate(b"x", timeout=30)
+                probe.communicate(b"x", timeout=PROBE_S)
         finally:
             probe.kill()
             probe.wait()

@@ -15,7 +15,7 @@ from harness import cards, console
 from harness.cards import Card
 from harness.checks import within
 from harness.errors import UsageError
-from harness.files import writable
+from harness.files import rewrite, writable
 from harness.records import writer as output
 from harness.records.schema import Header, Profile
 from harness.text import harmless
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
             cells = [plan for series in listed for plan in series.cells]
             findings.fits = fit_matrix(cells, case_runner.records)
             findings.answer = answer(case_runner.so_far(cells), findings.largest)
-            if results:
+            if results and records:
                 _conclude(results, header, records, findings)
     ends = [report.footer(records), report.answer(findings.answer)]
     print("\n\n".join([*ends, *(table(report) for table in findings.tables)]))
@@ -109,8 +109,11 @@ def _list(plans: Sequence[Plan], report: Report) -> int:
 
 def _suggest(options: argparse.Namespace, card: Card | None, argv: Sequence[str]) -> int:
     """Print what predictions support of each tier, as a patch; what they are goes with --out."""
-    of_cases = ("duration", "batch_size", "strict", "no_limits", "with_lm", "boundary", "batch_boundary")
-    for name in (*of_cases, "matrix", "run", "baseline", "benchmark_output", "svg", "dry_run"):
+    unused = (
+        *("duration", "batch_size", "strict", "no_limits", "with_lm", "run", "dry_run", "matrix"),
+        *("boundary", "batch_boundary", "batch_sizes", "baseline", "benchmark_output", "svg"),
+    )
+    for name in unused:
         if getattr(options, name):
             raise UsageError(f"{name}: has no use beside --suggest, which looks for limits; drop it")
     bases = matrix.bases(options, card)
@@ -151,8 +154,10 @@ def _series(options: argparse.Namespace, card: Card | None) -> list[Series]:
     within("repeats", options.repeats, 1, MAX_REPEATS, kind=int)
     if options.jobs is not None:
         within("jobs", options.jobs, 1, MAX_JOBS, kind=int)
-    for batch in options.batch_sizes:
+    for batch in options.batch_sizes or ():
         within("batch_sizes", batch, 1, MAX_BATCH, kind=int)
+    if options.batch_sizes and not options.batch_boundary:
+        raise UsageError("batch_sizes: are tried by --batch-boundary; add it, or drop them")
     if options.json_compat and not options.benchmark_output:
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
     for name in ("boundary", "batch_boundary") if options.matrix else ():
@@ -161,12 +166,22 @@ def _series(options: argparse.Namespace, card: Card | None) -> list[Series]:
     if options.rerun and not options.out:
         raise UsageError("rerun: concerns what is kept; name the folder with --out DIR")
     every = [matrix.series(options, base) for base in matrix.bases(options, card)]
-    if options.gpus and (device := every[0].cases[0].device) != "cuda":
-        raise UsageError(f"gpus: names cards, and the device is {device}; drop one of them")
+    _check_places(options, every[0].cases[0].device)
     changes = [change for series in every for plan in series.cases for change in plan.adjustments]
     if options.strict and changes:
         raise UsageError(f"{changes[0]} (strict)")
     return every
+
+
+def _check_places(options: argparse.Namespace, device: str) -> None:
+    """Raise UsageError for a flag of how many cases run at a time that says nothing where they run."""
+    if options.gpus and device != "cuda":
+        raise UsageError(f"gpus: names cards, and the device is {device}; drop one of them")
+    for name in ("gpus", "jobs") if options.scheduler else ():
+        if getattr(options, name):
+            raise UsageError(f"{name}: is of this machine, a scheduler has its own workers; drop one of them")
+    if options.jobs and device not in ("cpu", PREDICTED):
+        raise UsageError(f"jobs: a card runs one case at a time, and the device is {device}; drop it")
 
 
 def _writers(options: argparse.Namespace, header: Header) -> Iterator[output.Writer]:
@@ -231,7 +246,8 @@ def _find(options: argparse.Namespace, series: Series, case_runner: CaseRunner, 
     if options.batch_boundary:
         ladders = boundary.ladders(sweep.climb(series.rungs, case_runner.run))
         limits = boundary.batch_limits(ladders)
-        tried = f"{conditions}, batches of {' '.join(map(str, sorted({*options.batch_sizes})))}"
+        batches = [rung[0].requested.batch_size for rung in series.rungs]
+        tried = f"{conditions}, batches of {' '.join(map(str, batches))}"
         findings.largest += largest_batches(ladders)
         findings.tables.append(lambda report: report.batches(ladders, limits, tried))
 
@@ -262,7 +278,7 @@ def _draw(path: Path, header: Header, records: Sequence[Record], matrix: FitMatr
     """Write the picture. What it says of itself is what it rests on and when, and not the commit."""
     facts = (*predicted_on(records), f"{header.source}, {header.started_utc:%Y-%m-%d}")
     predicted = header.device == PREDICTED
-    write(path, picture.svg(matrix, facts, {}, predicted=predicted).encode())
+    rewrite(path, picture.svg(matrix, facts, {}, predicted=predicted).encode())
 
 
 def _exit_code(records: Sequence[Record], findings: Findings) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from harness import registry
 from harness.cards import Card
 from harness.errors import UsageError
-from harness.tiers import Choices, Option, Value, tier_subject
+from harness.tiers import BATCHES, Choices, Option, Value, tier_subject
 from tiersim import sweep
 from tiersim.case import VARIANTS, Case, Plan, resolve
 
@@ -45,7 +45,7 @@ def series(options: argparse.Namespace, base: Case) -> Series:
         for with_lm in ((False, True) if options.matrix else (options.with_lm,))
         for case in sweep.cases(base, sizes, with_lm=with_lm, variants=variants, repeats=options.repeats)
     ]
-    batches = options.batch_sizes if options.batch_boundary else ()
+    batches = (options.batch_sizes or BATCHES) if options.batch_boundary else ()
     rungs = sweep.rungs(base, sizes, batches, options.repeats)
     cells = list(map(resolve, dict.fromkeys(cases)))
     return Series(base, cells, [list(map(resolve, rung)) for rung in rungs])

@@ -120,29 +120,36 @@ def run_plans(
     cases run at a time on the CPU, as far as their caps together leave the machine 2 GiB. `executor`: runs
     cases elsewhere; each of its workers has its own card. `run` is for tests.
 
-    Raises what a case raises, and on an interrupt ends every running worker before it goes on.
+    Raises what a case raises. An interrupt goes on once every running worker is ended, and what has ended by
+    itself is told.
     """
     if executor is not None:
-        return _collect({executor.submit(run, plan): i for i, plan in enumerate(plans)}, on_record)
+        return _collect([executor.submit(run, plan) for plan in plans], on_record, set())
     slots = _slots(plans, gpus, jobs)
+    told: set[Future[Record]] = set()
     with ThreadPoolExecutor(len(slots.gpus)) as threads:
-        submitted = {
-            threads.submit(_run_one, run, plan, slots, on_event): index for index, plan in enumerate(plans)
-        }
+        submitted = [threads.submit(_run_one, run, plan, slots, on_event) for plan in plans]
         try:
-            return _collect(submitted, on_record)
-        except BaseException:
+            return _collect(submitted, on_record, told)
+        except BaseException as end:
             slots.cancelled.set()
             threads.shutdown(cancel_futures=True)
+            if isinstance(end, KeyboardInterrupt):  # what ended meanwhile is measured
+                whole = (future for future in submitted if not future.cancelled() and not future.exception())
+                _collect([future for future in whole if future not in told], on_record, told)
             raise
 
 
-def _collect(submitted: dict[Future[Record], int], on_record: Callable[[Record], object]) -> list[Record]:
-    done: dict[int, Record] = {}
+def _collect(
+    submitted: Sequence[Future[Record]],
+    on_record: Callable[[Record], object],
+    told: set[Future[Record]],
+) -> list[Record]:
+    """The records in the order of `submitted`, each told as it comes; `told` gets those that were."""
     for future in as_completed(submitted):
-        record = done[submitted[future]] = future.result()
-        on_record(record)
-    return [done[index] for index in sorted(done)]
+        on_record(future.result())
+        told.add(future)
+    return [future.result() for future in submitted]
 
 
 def _run_one(run: Callable[..., Record], plan: Plan, slots: Slots, on_event: OnEvent | None) -> Record:

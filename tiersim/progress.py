@@ -72,12 +72,14 @@ class Progress(Screen):
     def __init__(self, total: int, stream: TextIO | None = None, clock: Clock | None = None) -> None:
         super().__init__(stream, clock)
         self._total = total
-        self._ended_s: list[float] = []
+        self._ended_s: dict[Case, float] = {}
         self._running: dict[Case, _Running] = {}
 
     def on_event(self, case: Case, event: Event) -> None:
-        """Take an event of a worker."""
+        """Take an event of a worker. What comes after the record of its case is of nothing that runs."""
         with self._lock:
+            if case in self._ended_s:
+                return
             running = self._running.setdefault(case, _Running(case, self._clock()))
             running.update(event)
             if self.live:
@@ -89,8 +91,9 @@ class Progress(Screen):
     def on_record(self, record: Record) -> None:
         """A case has ended."""
         with self._lock:
-            if self._running.pop(record.requested, None):
-                self._ended_s.append(record.process_s)
+            self._running.pop(record.requested, None)
+            if record.status != "skip":
+                self._ended_s[record.requested] = record.process_s
             self._total -= 1
 
     def lines(self) -> list[str]:
@@ -109,4 +112,4 @@ class Progress(Screen):
             return shown
 
     def _expected_s(self) -> float | None:
-        return fmean(self._ended_s) if self._ended_s else None
+        return fmean(self._ended_s.values()) if self._ended_s else None

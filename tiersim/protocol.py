@@ -78,7 +78,7 @@ class Job:
 
 
 class EventWriter:
-    """The worker's end, for any thread. One unbuffered write per event: what was sent is out.
+    """The worker's end, for any thread. Nothing is buffered: what was sent is out.
 
     Half a character, as a file's name may have one, has no place in JSON and becomes a question mark.
     """
@@ -89,5 +89,7 @@ class EventWriter:
 
     def __call__(self, event: str, **more: Any) -> None:
         line = {"v": VERSION, "event": event, "monotonic_s": time.monotonic()} | more
+        data = json.dumps(line, ensure_ascii=False).encode(errors="replace") + b"\n"
         with self._lock:
-            os.write(self._fd, json.dumps(line, ensure_ascii=False).encode(errors="replace") + b"\n")
+            while data:  # a signal, as the request for a stack dump, cuts a long write short
+                data = data[os.write(self._fd, data) :]

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from harness.errors import BenchError, MissingPrerequisite, UsageError
-from harness.files import held, lock_of, writable, write_whole
+from harness.files import alone, writable, write_whole
 from harness.page import is_page
 from harness.records import machine
 from harness.records.forms import only_shown
@@ -54,11 +54,7 @@ class Results:
                 "out", summary, lambda head: is_summary(head) or only_shown(summary, head)
             )
             self.page = writable("out", page, is_page)
-            self._lock.enter_context(held(lock_of(self._cases)))
-        except BlockingIOError:
-            raise UsageError(
-                f"out: another run is writing {str(folder)!r}; wait for it, or name another"
-            ) from None
+            self._lock.enter_context(alone("out", folder, self._cases))
         except OSError as error:
             raise UsageError(
                 f"out: {str(folder)!r} cannot be written: {error.strerror}; name another"

@@ -136,10 +136,9 @@ def _peak(plan: Plan, outcome: Outcome) -> tuple[int | None, str | None]:
     Whoever ran out of memory while loading never generated, and its peak is that of loading.
     """
     ending = outcome.last("result") or outcome.last("oom")
-    measured, source = (
-        ending.get("generation_peak_bytes") or ending.get("load_peak_bytes"),
-        ending.get("peak_source"),
-    )
+    measured, source = ending.get("generation_peak_bytes"), ending.get("peak_source")
+    if measured is None:
+        measured = ending.get("load_peak_bytes")
     if measured is None:
         seen = outcome.rss_peak_bytes if plan.cap_kind == "host" else 0
         return (seen, "RSS, sampled") if seen else (None, None)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from harness import cards
 from harness.memory import GIB
 from harness.tiers import BATCHES, LENGTHS_S, Supported, Tier
-from tiersim.boundary import MOST_OF_CARD
+from tiersim.boundary import MOST_OF_CARD, leaves_room
 from tiersim.case import VARIANTS, Case, Plan, Variant, resolve, subject_of
 from tiersim.notes import basis, chosen, with_lm
 from tiersim.record import Record
@@ -139,8 +139,7 @@ def _largest(case: Case, name: str, values: Sequence[float]) -> Generator[Case, 
 
 
 def _holds(record: Record) -> bool:
-    room = MOST_OF_CARD * record.requested.tier_gb * GIB
-    return record.status == "ok" and not record.fallbacks and (record.peak_bytes or 0) <= room
+    return record.status == "ok" and not record.fallbacks and leaves_room(record)
 
 
 def report(findings: Sequence[Finding]) -> str:

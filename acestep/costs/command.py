@@ -41,15 +41,14 @@ def run(options: argparse.Namespace) -> int:
     if options.anchors:
         from acestep.costs import anchor_report
 
-        if isinstance(options.json, Path):
-            writable("--json", options.json, _is_prediction)
-        return anchor_report.run(options.json)
+        return anchor_report.run(_json(options))
     if options.lm_fits:
         from acestep.costs import lm_fits
 
         return lm_fits.run(options.lm_fits)
     found = _cards(options)
-    json_file = writable("--json", options.json, _is_prediction) if isinstance(options.json, Path) else None
+    as_json = _json(options)
+    json_file = as_json if isinstance(as_json, Path) else None
     html_file = writable("--html", options.html, is_page) if options.html else None
     apart({"--html": html_file, "--json": json_file})
     left_out = LeftOut(Adjustments(options.strict))
@@ -65,11 +64,18 @@ def run(options: argparse.Namespace) -> int:
         cost = predict(SUBJECT, plan, found[0], beside=beside)
     if html_file:
         write_whole(html_file, page.page(cost).encode())
-    line = json.dumps(cost.as_dict()) if options.json is not None else ""
+    line = json.dumps(cost.as_dict()) if as_json else ""
     if json_file:
         write_whole(json_file, f"{line}\n".encode())
-    print(line if options.json is True else report.text(cost))
+    print(line if as_json is True else report.text(cost))
     return 0 if cost.fits else 1
+
+
+def _json(options: argparse.Namespace) -> Path | bool | None:
+    """The file of --json, with links followed; True where the prediction is to be printed. Raises UsageError
+    for a file that cannot be written."""
+    as_json = options.json
+    return writable("--json", as_json, _is_prediction) if isinstance(as_json, Path) else as_json
 
 
 def _is_prediction(head: bytes) -> bool:

@@ -60,6 +60,7 @@ def run(file: Path | bool) -> int:
     """
     if isinstance(file, Path):
         _around(file)  # refused here, not after minutes
+        file = writable("--lm-fits", file)
     fits = [Fit(*row, size_gb) for row in ROWS for size_gb in SIZES_GB]
     cells = []
     with Progress(len(fits), len(fits)) as progress, Processes() as processes:
@@ -154,7 +155,6 @@ def _around(file: Path) -> tuple[str, str]:
         before, begin, rest = text.partition(BEGIN)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--lm-fits: cannot read {str(file)!r} ({error}); name another file") from None
-    writable("--lm-fits", file)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise UsageError(f"--lm-fits: {str(file)!r} has no place for the table; add {BEGIN} and {END}")

@@ -14,18 +14,22 @@ has columns of these names: see `docs/performance-plan.md` for what stands in th
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before anything else is imported
+    from harness import interrupts
+
+    interrupts.end_quietly()
+
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from harness import console, registry
-from harness.records import schema as record
-from harness.records.schema import Input, Item, Profile
-from harness.records.writer import View, load
-from harness.subject import Subject
+from harness.records.view import View
+
+if TYPE_CHECKING:
+    from harness.records.schema import Input, Item, Profile
+    from harness.subject import Subject
 
 NAMES = ("commit", "device", "features", "results")  # of the plan
 STAGES = ("talker", "code_predictor", "decoder_12hz")  # the plan's
@@ -37,11 +41,17 @@ MIB = 2**20
 
 def encode(profile: Profile) -> bytes:
     """The view of a record, as JSON."""
+    import msgspec
+
+    from harness.records import schema as record
+
     return msgspec.json.format(record.encode(view(profile))) + b"\n"
 
 
 def is_one(data: bytes) -> bool:
     """Whether a file is such a view."""
+    import msgspec
+
     try:
         content = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -146,7 +156,11 @@ def main() -> int:
         description = "Print a record under the names of a performance plan."
         parser = console.Parser(prog="python -m harness.records.performance_plan", description=description)
         parser.add_argument("record", type=Path, help="as --benchmark-output wrote it, .json")
-        run, items = load(parser.parse_args().record)
+        path = parser.parse_args().record
+        from harness.records.schema import Profile
+        from harness.records.writer import load
+
+        run, items = load(path)
         print(encode(Profile(run=run, items=tuple(items))).decode(), end="")
         return 0
 

@@ -14,33 +14,24 @@ is not gone on from is copied to another name first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 from msgspec.structs import replace
 
 from harness.checks import shown
 from harness.errors import MissingPrerequisite, UsageError
-from harness.files import held, keep, lock_of, regular, rewrite, would_be_lost, writable
+from harness.files import alone, keep, regular, rewrite, would_be_lost, writable
 from harness.records import schema as record
 from harness.records.forms import form_of, only_shown
 from harness.records.schema import Header, Item, Profile
+from harness.records.view import View
 
 FIELD = "benchmark_output"
 MAX_BYTES = 2**28  # of a record that is read
-
-
-class View(NamedTuple):
-    """A form of a record that no run goes on from: the flag that names its file, what makes it of a record,
-    and whether the bytes of a file are one."""
-
-    flag: str
-    encode: Callable[[Profile], bytes]
-    is_one: Callable[[bytes], bool]
 
 
 class Writer:
@@ -72,7 +63,7 @@ class Writer:
         self._path = writable(flag, path)
         self._items: dict[str, Item] = {}
         with ExitStack() as lock:
-            _hold(lock, flag, path, self._path)
+            lock.enter_context(alone(flag, path, self._path))
             if self._path.exists() and self._path.stat().st_size:
                 earlier = _earlier(path, self._path, header.mode, view)
                 if resume and not json_compat and earlier and header.continues(earlier.run):
@@ -133,17 +124,6 @@ def read(path: Path) -> bytes:
     if len(data) > MAX_BYTES:
         raise MissingPrerequisite(f"is over {MAX_BYTES >> 20} MiB, which no record is")
     return data
-
-
-def _hold(lock: ExitStack, flag: str, path: Path, place: Path) -> None:
-    try:
-        lock.enter_context(held(lock_of(place)))
-    except BlockingIOError:
-        raise UsageError(
-            f"{flag}: another run is writing {str(path)!r}; wait for it, or name another"
-        ) from None
-    except OSError:
-        pass  # a file system without locks
 
 
 def _earlier(path: Path, place: Path, mode: str, view: View | None) -> Profile | None:

@@ -16,11 +16,10 @@ import torch
 
 from harness import spans
 from harness.cards import Card
-from harness.oom import attempt
 from harness.subject import Setup, Subject
 from harness.trace import calibration
 from harness.trace.fake_card import FakeCard
-from harness.trace.predict import fake_card
+from harness.trace.predict import fake_card, tried
 from harness.trace.stage_costs import PS, Stage
 from harness.virtual_card import VirtualBudget
 
@@ -54,11 +53,11 @@ def predict_calls(
     """
     with fake_card(subject, card, calibration.find(card)) as fake, torch.inference_mode():
         engines: list[Any] = []
-        attempt(lambda: engines.append(_load(subject, setup, fake)))
+        tried(lambda: engines.append(_load(subject, setup, fake)))
         for opened in calls:
             costs: list[CallCost] = []
             for engine in engines:
-                attempt(partial(_trace, opened, engine, fake, costs))
+                tried(partial(_trace, opened, engine, fake, costs))
             yield costs[0] if costs else None
 
 

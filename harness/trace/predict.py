@@ -12,7 +12,7 @@ says so: see `Subject.stand_ins`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -149,10 +149,15 @@ def _run(subject: Subject, plan: Plan, fake: FakeCard, loaded: dict[str, Any]) -
         loaded.update({name: engine.environment.get(name) for name in FORMATS})
         results.append(engine.run(plan))
 
-    failure = attempt(load_and_run)
+    tried(load_and_run)
+    return results[0] if results else None
+
+
+def tried(work: Callable[[], None]) -> None:
+    """Do `work` as far as the memory of a card goes. Raises MemoryError where that of the host ran out."""
+    failure = attempt(work)
     if failure is not None and failure.kind != "device":
         raise MemoryError(failure.message)
-    return results[0] if results else None
 
 
 def _stage(stage: Stage, efficiencies: Efficiencies) -> StageCost:

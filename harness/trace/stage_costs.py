@@ -184,23 +184,28 @@ class StageCosts:
 
     @contextmanager
     def counting(self, times: int) -> Iterator[None]:
-        """Inside, all that is charged to the stage that is running counts so many times."""
+        """Inside, what is charged to the stage that is running counts so many times; once, where it fails."""
         stage = self.stage()
         work, ps, flop, clock_ps = stage.work, stage.ps, stage.flop, self.clock.ps
         reads, copies = stage.reads.copy(), stage.copies.copy()
         stage.work, stage.ps, stage.flop, self.clock.ps = [0] * len(work), {}, {}, round(clock_ps)
-        yield
-        self.clock.ps = clock_ps + (self.clock.ps - round(clock_ps)) * times
-        stage.work = [old + new * times for old, new in zip(work, stage.work, strict=True)]
-        inside, stage.ps = stage.ps, ps
-        for (kind, resource), amount in inside.items():
-            stage.add_ps(kind, resource, amount * times)
-        inside_flop, stage.flop = stage.flop, flop
-        for kind, amount in inside_flop.items():
-            stage.flop[kind] = stage.flop.get(kind, 0) + amount * times
-        for crossings, before in ((stage.reads, reads), (stage.copies, copies)):
-            for where, count in (crossings - before).items():
-                crossings[where] = before[where] + count * times
+        try:
+            yield
+        except BaseException:
+            times = 1  # it was not done again
+            raise
+        finally:
+            self.clock.ps = clock_ps + (self.clock.ps - round(clock_ps)) * times
+            stage.work = [old + new * times for old, new in zip(work, stage.work, strict=True)]
+            inside, stage.ps = stage.ps, ps
+            for (kind, resource), amount in inside.items():
+                stage.add_ps(kind, resource, amount * times)
+            inside_flop, stage.flop = stage.flop, flop
+            for kind, amount in inside_flop.items():
+                stage.flop[kind] = stage.flop.get(kind, 0) + amount * times
+            for crossings, before in ((stage.reads, reads), (stage.copies, copies)):
+                for where, count in (crossings - before).items():
+                    crossings[where] = before[where] + count * times
 
     def _draw(self, stage: Stage, allocated: int, reserved: int) -> None:
         if self.samples:

@@ -133,6 +133,33 @@ def test_output_that_cannot_be_written_is_one_line(unbuffered: str):
     assert (told.returncode, told.stderr) == (4, "bench: [Errno 28] No space left on device\n")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [("console.BenchError('no')", 1, "no"), ("KeyboardInterrupt()", 130, "interrupted")],
+)
+def test_output_that_cannot_be_written_hides_no_other_end(error: str, code: int, message: str):
+    """Python would try again as it ends, and end with 120 and a line of its own."""
+    raising = f"[print('x'), (_ for _ in ()).throw({error})]"
+    told = in_a_shell(raising, "> /dev/full", PYTHONUNBUFFERED="")
+    assert (told.returncode, told.stderr) == (code, f"bench: {message}\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"),
+    [
+        ("> /dev/full", 4, "bench: [Errno 28] No space left on device\n"),
+        ("| true; exit ${PIPESTATUS[0]}", 0, ""),
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help_is_output_as_any_other(redirection: str, code: int, message: str, unbuffered: str):
+    asking = "console.Parser().parse_args(['--help'])"
+    told = in_a_shell(asking, redirection, PYTHONUNBUFFERED=unbuffered)
+    assert (told.returncode, told.stderr) == (code, message)
+
+
 def test_no_output_at_all_is_no_error():
     told = in_a_shell("print('x')", ">&-")
     assert (told.returncode, told.stderr) == (0, "")
@@ -176,7 +203,10 @@ def test_what_names_a_place_is_not_empty(entry: str):
         assert str(parser._get_value(action, " x")) == " x"
 
 
-ENTRIES = ("acestep", "acestep.costs", "tiersim", "profile_inference", "scripts.gpu")
+ENTRIES = (
+    *("acestep", "acestep.costs", "tiersim", "profile_inference", "scripts.gpu"),
+    "harness.records.performance_plan",
+)
 HEAVY = ("torch", "numpy", "rich", "jinja2", "yaml", "soundfile", "tokenizers", "msgspec", "psutil", "pynvml")
 
 

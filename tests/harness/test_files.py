@@ -20,7 +20,7 @@ from acestep.request import GenerationConfig
 from acestep.weights import synthetic
 from harness import checkpoint_writing, files
 from harness.errors import BenchError, UsageError
-from harness.files import add, held, keep, regular, replacing, writable, write_whole
+from harness.files import add, alone, held, keep, regular, replacing, writable, write_whole
 from scripts.gpu import calibrated
 from scripts.gpu import record as gpu
 from tiersim import results
@@ -193,6 +193,22 @@ def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path):
                 pass
             assert (tmp_path / "lock").exists()  # the other one left it alone
     assert not list(tmp_path.iterdir())
+
+
+def test_one_run_writes_at_a_time_and_without_locks_as_many_as_like(tmp_path: Path, monkeypatch):
+    path = tmp_path / "a"
+    with alone("out", path, path):
+        refused = pytest.raises(UsageError, match=r"^out: another run is writing '.*a'; wait for it")
+        with refused, alone("out", path, path):
+            pass
+    assert not list(tmp_path.iterdir())
+
+    def none(path: Path) -> int:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files, "_locked", none)
+    with alone("out", path, path), alone("out", path, path):
+        pass
 
 
 def test_a_part_that_is_being_written_is_not_cleared_away(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ def tree(tmp_path, monkeypatch):
     (parent / "cgroup.procs").write_text("")
     (parent / "cgroup.subtree_control").write_text("cpu memory\n")
     monkeypatch.setattr(cgroup, "own_group", lambda: parent)
-    state = SimpleNamespace(parent=parent, kills=True, probes=[])
+    state = SimpleNamespace(parent=parent, kills=True, stuck=False, probes=[])
 
     class Probe:
         """A process that takes too much; a kernel would end it."""
@@ -34,6 +35,8 @@ def tree(tmp_path, monkeypatch):
             self.stopped = False
 
         def communicate(self, data, timeout):
+            if state.stuck:
+                raise subprocess.TimeoutExpired("probe", timeout)
             (folder,) = parent.glob("tiersim-*")
             state.probes.append((folder / "memory.max").read_text())
             if state.kills:
@@ -80,8 +83,9 @@ def test_a_group_is_proven_with_a_small_limit_and_then_holds_the_cap(tree):
     assert not folder.exists()
 
 
-def test_a_group_whose_limit_does_not_hold_is_not_used(tree):
-    tree.kills = False
+@pytest.mark.parametrize("how", ["it lives", "it is stuck"])
+def test_a_group_whose_limit_does_not_hold_is_not_used(tree, how):
+    tree.kills, tree.stuck = False, how == "it is stuck"
     assert Group.create("abc", 700 * MIB) is None
     assert not (tree.parent / "tiersim-abc").exists()
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from fake_nvml import FakeGPU, FakeNVML
 from tier_records import bare_record, record
 
 import tiersim.__main__ as main
@@ -241,6 +242,9 @@ def test_what_is_there_when_a_run_is_interrupted_is_kept(outcomes, capsys, tmp_p
     assert go(f"--tiers 6 8 --out {tmp_path}") == 130
     assert "| tier2 |" in (tmp_path / "summary.md").read_text()
     assert len(output.load(tmp_path / "results.json")[1]) == 1
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    assert go(f"--tiers 8 --seed 1 --out {tmp_path}") == 130  # before anything is measured
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
 
 
 @pytest.mark.parametrize("place", ["cases", "results.json", "report.html"])
@@ -263,6 +267,18 @@ def test_on_a_full_disk_what_was_measured_is_shown_and_kept(outcomes, capsys, tm
     assert go(f"--tiers 4 6 --out {tmp_path}") == 0
     assert len(outcomes["ran"]) == 2 + (2 - kept)
     assert len(output.load(tmp_path / "results.json")[1]) == 2
+
+
+def test_a_picture_that_cannot_be_written_is_told_by_its_own_name(outcomes, capsys, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write_whole", full)
+    picture = tmp_path / "fits.svg"
+    assert go(f"--tiers 8 --svg {picture}") == 4
+    out, err = capsys.readouterr()
+    assert "1 cases: 1 ok" in out
+    assert err == f"tiersim: '{picture}': cannot be written: No space left on device; it is as before\n"
 
 
 def test_worse_than_the_baseline_is_exit_1(outcomes, capsys, tmp_path):
@@ -340,6 +356,14 @@ def test_wide_and_ascii(outcomes, capsys):
     assert said.isascii() and "Peak(GB)" in said
 
 
+@pytest.mark.parametrize("line", ["--jobs 2", "--jobs 2 --scheduler tcp://x", "--gpus 0 --scheduler tcp://x"])
+def test_how_many_cases_run_at_a_time_is_not_asked_for_in_vain(monkeypatch, capsys, line):
+    FakeNVML(monkeypatch, FakeGPU())
+    assert main.main(f"--run --dry-run --tiers 4 --source synthetic-tiny {line}".split()) == 2
+    assert capsys.readouterr().err.startswith(f"tiersim: {line.partition(' ')[0]}: ")
+    assert main.main("--run --dry-run --tiers 4 --source synthetic-tiny --gpus 0".split()) == 0
+
+
 @pytest.mark.parametrize("flag", ["tiers", "case-timeout", "steps", "duration", "batch-sizes"])
 def test_a_wrong_value_is_said_of_its_flag(capsys, flag):
     assert main.main([f"--{flag}", "-1"]) == 2
@@ -352,7 +376,7 @@ def test_a_missing_device_or_baseline_is_exit_3(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "cuda" in err and not out
     assert main.main(["--baseline", "/no/such.json", "--cap", "virtual"]) == 3
-    assert "/no/such.json" in capsys.readouterr().err
+    assert "tiersim: --baseline: '/no/such.json': cannot be read: No such file" in capsys.readouterr().err
     assert main.main("--tiers 8 --with-lm --lm-backend vllm --cap host --source synthetic-tiny".split()) == 3
     assert "vllm is not installed" in capsys.readouterr().err
     assert main.main(["--device-json", "/no/such.json"]) == 3

@@ -127,6 +127,23 @@ def test_what_a_case_raises_ends_the_others():
         run_plans(PLANS, on_record=print, jobs=1, run=run)
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt, OSError])
+def test_an_interrupt_takes_nothing_that_was_measured(end):
+    """Whoever writes a record down may be interrupted; what it cannot write it cannot write the next time."""
+    came = []
+
+    def hear(record: Record) -> None:
+        came.append(record.requested)
+        if len(came) == 1:
+            raise end
+
+    small = [resolve(replace(case, tier_gb=case.tier_gb / 100)) for case in CASES[:2]]
+    with pytest.raises(end):
+        run_plans(small, on_record=hear, jobs=2, run=Machine(together=2).run)
+    again = [plan.requested for plan in small] if end is KeyboardInterrupt else []
+    assert sorted(came[1:], key=lambda case: case.tier_gb) == again
+
+
 def test_no_jobs_are_a_usage_error():
     with pytest.raises(UsageError, match="jobs"):
         run_plans(PLANS, on_record=print, jobs=0)

@@ -79,9 +79,18 @@ def test_elsewhere_a_plain_line_comes_now_and_then(clock):
 
 def test_a_case_that_was_skipped_says_nothing_of_time(clock):
     progress = Progress(2, io.StringIO(), clock)
-    progress.on_record(bare_record(CASE, process_s=0.0))
+    progress.on_record(replace(bare_record(CASE), status="skip"))
     told(progress, clock)
     assert progress.lines()[0].endswith("  7 s")
+
+
+def test_what_comes_after_the_record_of_a_case_is_not_shown(clock):
+    """A prediction tells how far it is by another way than its result."""
+    progress = Progress(2, io.StringIO(), clock)
+    told(progress, clock)
+    progress.on_record(bare_record(CASE, process_s=90.0))
+    told(progress, clock)
+    assert progress.lines() == ["1 more case, about 1:30"]
 
 
 def test_a_terminal_is_redrawn(clock, monkeypatch):

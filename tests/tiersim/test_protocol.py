@@ -53,3 +53,13 @@ def test_events_of_several_threads_do_not_mix(pipe):
     for thread in threads:
         thread.join()
     assert {json.loads(line)["text"] for line in data.splitlines()} == {c * 50_000 for c in "abc"}
+
+
+def test_a_write_that_is_cut_short_goes_on(pipe, monkeypatch):
+    send, read_fd = pipe
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+    send("phase", name="diffuse")
+    monkeypatch.undo()
+    line, end, rest = os.read(read_fd, 65536).partition(b"\n")
+    assert (parse(line) or {}).get("name") == "diffuse" and (end, rest) == (b"\n", b"")

@@ -1,5 +1,6 @@
 """Results outlive whoever writes them, and are used again only while they are true."""
 
+import errno
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ import pytest
 from places import SUPPORT
 from tier_records import record
 
-from harness import cards, registry
+from harness import cards, files, registry
 from harness.errors import UsageError
 from harness.records import machine
 from harness.records.memory import ProcessMemory
@@ -149,6 +150,16 @@ def test_a_file_that_is_none_of_ours_is_no_result(tmp_path):
         for data in (b"", b"{}", path.read_bytes()[:-9], b"\xff"):
             path.write_bytes(data)
             assert folder.find(PLAN) is None
+
+
+def test_a_folder_without_locks_is_written_all_the_same(tmp_path, monkeypatch):
+    def none(path):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(files, "_locked", none)
+    with Results(tmp_path) as folder:
+        folder.add(PLAN, record(8))
+        assert folder.find(PLAN) == record(8)
 
 
 def test_two_runs_do_not_write_one_folder(tmp_path):

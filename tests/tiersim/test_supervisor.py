@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType, SimpleNamespace
 
@@ -117,6 +118,13 @@ def test_a_success_carries_its_figures():
     assert (record.wall_s, record.stages_s) == (1.5, {"diffuse": 1.5})
     assert record.environment == {"source": "zoo", "python": "3", "platform": "zoo"}
     assert "noise from below" in record.log
+
+
+def test_a_peak_of_nothing_is_a_peak():
+    """Nothing measured is None."""
+    record = run("measures_nothing", cap="virtual")
+    assert (record.status, record.generation_peak_bytes, record.load_peak_bytes) == ("ok", 0, None)
+    assert record.peak_bytes == resolve(record.requested).context_bytes
 
 
 def test_a_crash_leaves_its_stack_in_the_log():
@@ -312,8 +320,12 @@ def test_a_fat_parent_does_not_inflate_its_childs_peak():
 
 def zoo_of(process) -> list[psutil.Process]:
     """Its workers; it also asks git who it is."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if is_alive(child.pid) and str(ZOO) in child.cmdline()]
+    workers = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it may end at any moment
+            if str(ZOO) in child.cmdline():
+                workers.append(child)
+    return workers
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from harness.adjustments import Adjustment, Fallback
 from harness.cards import find
 from tiersim import boundary
 from tiersim.case import Case, resolve
+from tiersim.layouts import TIERS
 from tiersim.notes import label, notes
-from tiersim.tables import TIERS, Report
+from tiersim.tables import Report
 
 REPORT = Report(200)
 # The guide's example, byte for byte, but that tiers are named by their cards.

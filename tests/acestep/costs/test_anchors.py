@@ -147,6 +147,8 @@ def test_the_command_says_first_how_many_lie_where_they_should(rows, kinds, caps
         assert line.startswith(f"{row.anchor.card:<18}{row.anchor.name:<23}")
         assert ("!" in line) is (row.within is False)
     assert main(["--anchors", "--json", str(kept)]) == 0  # over its own
+    (tmp_path / "link").symlink_to(kept)
+    assert main(["--anchors", "--json", str(tmp_path / "link")]) == 0 and (tmp_path / "link").is_symlink()
     assert main(["--anchors", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert printed == json.loads(kept.read_text())

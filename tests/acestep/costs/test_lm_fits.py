@@ -61,9 +61,10 @@ class Predicting:
 
 def test_the_table_goes_between_its_marks_and_nothing_else_moves(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(lm_fits, "Processes", Predicting)
-    file = tmp_path / "page.md"
+    file, link = tmp_path / "page.md", tmp_path / "link.md"
     file.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    assert main(["--lm-fits", str(file)]) == 0
+    link.symlink_to(file)
+    assert main(["--lm-fits", str(link)]) == 0 and link.is_symlink()
     before, _, rest = file.read_text().partition(BEGIN)
     table, _, after = rest.partition(END)
     assert (before, after) == ("before\n", "\nafter\n") and "old" not in table

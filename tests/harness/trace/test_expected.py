@@ -148,6 +148,18 @@ def test_a_kernel_is_booked_where_it_is_bound_however_often_it_counts():
     }
 
 
+def test_what_a_failure_ends_counts_once_beside_what_was_before_it():
+    costs = StageCosts(CARD)
+    with spans.record(), spans.span("part"):
+        costs.charge(Work(launches=3))
+        with pytest.raises(ZeroDivisionError), costs.counting(150):
+            costs.charge(Work(launches=1))
+            raise ZeroDivisionError
+    [stage] = costs.stages.values()
+    assert stage.total() == Work(launches=4)
+    assert stage.bound_ps("launches") == costs.clock.ps == 4 * round(CARD.launch_s * PS)
+
+
 def test_kinds_are_all_of_the_seconds_also_where_a_layer_is_replayed():
     replayed, traced = cost(), cost(repeat=False)
     assert [stage.kinds for stage in replayed.stages] == [stage.kinds for stage in traced.stages]
