@@ -40,6 +40,7 @@ CLAIM = re.compile(
     r"^ *(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
 )
 UNKNOWN_BYTES = 2**31 - 2**16
+MISPLACED = "File does not exist"  # so libsndfile says of a file in which there is no whole frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,13 @@ class Sound:
     rate: int
     layout: Layout
     claimed_s: float | None
-    cut: bool  # the file ends before its last sample
+    view: View | None  # what libsndfile reads for the file
+
+    @property
+    def cut(self) -> bool:
+        """Whether its last sample cannot be read; known once all that can be was."""
+        view = self.view
+        return view is not None and (view.cut or (self.claimed_s is None and not view.ended))
 
     def blocks(self, most_s: float) -> Iterator[np.ndarray]:
         """Samples as they are in the file, float32 `[n, channels]`, until `most_s` seconds are read.
@@ -76,8 +83,7 @@ class Sound:
     def _block(self, start: int) -> tuple[np.ndarray, bool]:
         """The samples from `start` on that are read at once, and whether more can follow.
 
-        None do where a file is damaged. One that claims no length is not read so far: nothing would tell
-        what is missing.
+        None do where a file is damaged, or where it ends within a frame.
         """
         import numpy as np
         import soundfile
@@ -88,7 +94,7 @@ class Sound:
             return self.file.read(out=block), True
         except soundfile.LibsndfileError:
             decoded = int(np.isnan(block[:, 0]).argmax())  # libsndfile does not say, and fills no more
-            if self.claimed_s is None or not start + decoded:
+            if not start + decoded:
                 raise
             return block[:decoded], False
 
@@ -152,8 +158,9 @@ def opened(path: str, field: str) -> Iterator[Sound]:
         raise MissingPrerequisite(f"{name} cannot be read: {error.strerror}") from None
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
+        reason = "" if reason.startswith(MISPLACED) else f" ({reason})"
         raise MissingPrerequisite(
-            f"{name} is no audio, or damaged ({reason}); use a whole file of {FORMATS}"
+            f"{name} is no audio, or damaged{reason}; use a whole file of {FORMATS}"
         ) from None
 
 
@@ -177,7 +184,7 @@ def _sound(sound: SoundFile, seen: View | None, name: str) -> Sound:
         rate=rate,
         layout=layout(sound.channels, sound.format, sound.extra_info),
         claimed_s=None if claimed is None else claimed / rate,
-        cut=bool(seen and seen.cut),
+        view=seen,
     )
 
 

@@ -2,8 +2,9 @@
 
 Two formats have no length of their own, and libsndfile reads no further than its guess at one:
 
-    MP3   without a Xing header it is the file's bytes over those of its first frames; with one it is what the
-          header says, however much follows. A view claims to be endless, and reading ends where the file does
+    MP3   without a Xing header that counts frames it is the file's bytes over those of its first frames; with
+          one it is what the header says, however much follows. A view claims to be endless, and reading ends
+          behind the last whole frame: one that is cut is an error to libsndfile
     OGG   it is where the last page ends, and a page that is cut off is none. A view has a page of the packets
           that are whole
 
@@ -51,22 +52,24 @@ class View:
         self._place = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._place = offset + (0, self._place, self._size)[whence]
+        self._place = max(offset + (0, self._place, self._size)[whence], 0)
         return self._place
 
     def tell(self) -> int:
         return self._place
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has been read to the end of the file."""
+        return self._place >= self._end
+
     def read(self, count: int) -> bytes:
         place, start = self._place, self._start
-        endless = self._size > self._end  # mpg123 gives up where it cannot look for a tag,
-        if endless and place >= self._size - ID3V1_BYTES:
+        if self._end < self._size - ID3V1_BYTES <= place:  # mpg123 gives up where it cannot look for a tag
             data = bytearray(count)
         else:
             self._file.seek(place)
             data = bytearray(self._file.read(max(min(count, self._end - place), 0)))
-            if data and endless:  # and where a frame is cut
-                data += bytes(count - len(data))
         low, high = max(place, start), min(place + len(data), start + len(self._patch))
         if low < high:
             data[low - place : high - place] = self._patch[low - start : high - start]
@@ -91,14 +94,14 @@ def _mpeg(file: io.FileIO, end: int) -> View | None:
     file.seek(place)
     head = file.read(HEAD_BYTES)
     first = next((i for i in range(len(head) - 4) if _syncs(head[i:])), None)
-    if first is None or b"VBRI" in head[first : first + XING_REACH_BYTES + 4]:
+    if first is None:
         return None
     reach = head[first : first + XING_REACH_BYTES + 16]
     tag = max(reach.find(b"Xing"), reach.find(b"Info"))
-    if tag < 0:
-        return View(file, end, size=ENDLESS_BYTES)
     flags, frames, size = (int.from_bytes(reach[tag + i : tag + i + 4], "big") for i in (4, 8, 12))
-    if flags & 3 != 3 or abs(end - place - size) <= XING_SLACK * size:
+    if tag < 0 or not flags & 1 or not frames:
+        return View(file, end, size=ENDLESS_BYTES)
+    if not flags & 2 or abs(end - place - size) <= XING_SLACK * size:
         return None
     samples = 1152 if head[first + 1] & 0x08 else 576  # of a frame: MPEG-1, or a later one of lower rates
     patch = ENDLESS_FRAMES.to_bytes(4, "big") + (end - place).to_bytes(4, "big")
