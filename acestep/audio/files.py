@@ -99,15 +99,6 @@ class Sound:
             return block[:decoded], False
 
 
-def probe(path: str, field: str) -> float | None:
-    """Seconds of audio the header of `path` claims, None where it claims none; what can be read may be less.
-
-    Raises as `read` does, except for what only the samples show.
-    """
-    with opened(path, field) as sound:
-        return sound.claimed_s
-
-
 def read(path: str, field: str, most_s: float) -> np.ndarray:
     """The first `most_s` seconds of `path`: float32 `[2, N]` at 48 kHz, turned down to [-1, 1].
 
