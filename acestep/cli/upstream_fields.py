@@ -146,7 +146,7 @@ SERVER: dict[str, Any] = {
 }
 # Where a field of the same name is not quite the same.
 MEANINGS = {
-    "duration": "negative as there: the language model's, else the preset's length",
+    "duration": "-1 as there: the language model's, else the preset's length",
     "inference_steps": "null: turbo 8, base 50",
     "guidance_scale": "null: base 7.0; told on turbo, which has none",
     "seed": "of the first item, the others' follow; -1 draws them all",
