@@ -34,7 +34,7 @@ RATES = (1_000, 768_000)  # samples per second of anything that is a recording
 LONGEST_S = 1_000_000  # twelve days: a header that claims more does not know
 LOUDEST = 1e36  # what mixing and resampling cannot carry beyond all numbers
 BLOCK_VALUES = 2**18  # samples times channels in memory at once
-FORMATS = "wav, flac, ogg, mp3, or what else libsndfile reads"
+FORMATS = "wav, flac, ogg, mp3, or what else libsndfile reads (not m4a)"
 # What libsndfile's log says where a header claims more bytes than there are, and claims that are none.
 CLAIM = re.compile(
     r"^ *(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
