@@ -96,41 +96,6 @@ def test_an_ogg_cut_in_its_first_page_of_music_gives_the_packets_that_are_whole(
     np.testing.assert_allclose(wave[:-500], beginning[:-500], atol=1e-3)  # the last block fades
 
 
-@pytest.mark.parametrize("loud_first", [True, False])
-def test_an_mp3_without_a_length_is_read_to_its_end(tmp_path: Path, loud_first: bool):
-    """The first frames say nothing of the others' size, so a guess from them is far off, to either side."""
-    parts = [noise(1, level=0.2), noise(5, level=0.0)]
-    samples = np.concatenate(parts if loud_first else parts[::-1])
-    data = without_xing(mp3(samples))
-    guess = soundfile.info(io.BytesIO(data)).duration
-    assert (guess < 5) if loud_first else (guess > 7)
-    recording, reasons = measured(tmp_path / "a", data)
-    assert recording.length_s == pytest.approx(6, abs=0.1) and reasons == []
-
-
-@pytest.mark.parametrize("share", [0.9, 0.5, 0.25, 0.05])
-def test_an_mp3_without_a_length_may_end_within_a_frame(tmp_path: Path, share: float):
-    data = without_xing(COMPRESSED["MP3 MPEG_LAYER_III"])
-    for size in range(round(share * len(data)), round(share * len(data)) + 1000, 333):
-        recording, reasons = measured(tmp_path / "a", data[:size])
-        assert recording.length_s == pytest.approx(share * SECONDS, abs=0.15) and reasons == []
-
-
-def test_two_mp3s_in_one_file_are_read_to_the_end(tmp_path: Path):
-    recording, (reason,) = measured(tmp_path / "a", 2 * mp3(noise()))
-    assert recording.length_s == pytest.approx(2 * SECONDS, abs=0.1) and reason.startswith(
-        "says that it lasts 4"
-    )
-
-
-def test_tags_around_an_mp3_are_no_music(tmp_path: Path):
-    front = b"ID3\x04\x00\x00\x00\x00\x20\x00" + bytes(4096)
-    back = b"TAG" + bytes(125)
-    for data in (mp3(noise()), without_xing(mp3(noise()))):
-        recording, reasons = measured(tmp_path / "a", front + data + back)
-        assert recording.length_s == pytest.approx(SECONDS, abs=0.1) and reasons == []
-
-
 def test_only_what_is_wanted_is_measured(tmp_path: Path):
     samples = noise()
     samples[3 * RATE :] = 3.0

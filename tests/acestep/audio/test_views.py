@@ -71,25 +71,42 @@ def test_wherever_an_mp3_is_cut_its_whole_frames_are_read(
     assert capfd.readouterr() == ("", "")  # mpg123 complains by itself
 
 
-@pytest.mark.parametrize("header", ["VBRI", "no count", "a count of none"])
-def test_a_header_that_counts_no_frames_says_no_length(tmp_path: Path, header: str):
-    """Then libsndfile guesses one from the first frames, which say nothing of the others here."""
-    loud_first = np.concatenate([4 * noise(44_100, 2), 0 * noise(44_100, 2, 5)])
-    data = mp3(loud_first, 44_100)
-    tag = data.index(b"Xing")
-    kind, flags, count = {
-        "VBRI": (b"VBRI", 15, 1),
-        "no count": (b"Xing", 14, 1),
-        "a count of none": (b"Xing", 15, 0),
-    }[header]
-    data = data[:tag] + kind + bytes([0, 0, 0, flags, 0, 0, 0, count]) + data[tag + 12 :]
+HEADERS = {  # name, flags, count of frames
+    "VBRI": (b"VBRI", 15, 1),
+    "no count": (b"Xing", 14, 1),
+    "a count of none": (b"Xing", 15, 0),
+}
+
+
+@pytest.mark.parametrize("header", ["none", *HEADERS])
+@pytest.mark.parametrize("loud_first", [True, False])
+def test_an_mp3_without_a_count_of_frames_is_read_to_its_end(tmp_path: Path, loud_first: bool, header: str):
+    """The first frames say nothing of the others' size, so a guess from them is far off, to either side."""
+    parts = [4 * noise(44_100, 2), 0 * noise(44_100, 2, 5)]
+    data = mp3(np.concatenate(parts if loud_first else parts[::-1]), 44_100)
+    if header == "none":
+        data = without_header(data)
+    else:
+        tag, (name, flags, count) = data.index(b"Xing"), HEADERS[header]
+        data = data[:tag] + name + bytes([0, 0, 0, flags, 0, 0, 0, count]) + data[tag + 12 :]
     assert abs(soundfile.info(io.BytesIO(data)).duration - 6) > 1
     seconds, reasons = told(tmp_path / "a", data)
     assert seconds == pytest.approx(6, abs=0.1) and reasons == []
 
 
+def test_two_mp3s_in_one_file_are_read_to_the_end(tmp_path: Path):
+    seconds, (reason,) = told(tmp_path / "a", 2 * mp3(noise(44_100, 2, 4), 44_100))
+    assert seconds == pytest.approx(8, abs=0.1) and reason.startswith("says that it lasts 4")
+
+
+def test_tags_around_an_mp3_are_no_music(tmp_path: Path):
+    data = mp3(noise(44_100, 2, 4), 44_100)
+    for music in (data, without_header(data)):
+        seconds, reasons = told(tmp_path / "a", TAG + music + b"TAG" + bytes(125))
+        assert seconds == pytest.approx(4, abs=0.1) and reasons == []
+
+
 BEHIND = {
-    "ID3v1": (b"TAG" + bytes(125), False),
     "a little junk": (bytes(500), False),
     "much junk": (bytes(5_000), True),
     "music of another kind": (without_header(mp3(noise(22_050, 1), 22_050)), True),
