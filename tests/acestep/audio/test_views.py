@@ -106,6 +106,18 @@ def test_tags_around_an_mp3_are_no_music(tmp_path: Path):
         assert seconds == pytest.approx(4, abs=0.1) and reasons == []
 
 
+@pytest.mark.parametrize("kind", ["FLAC", "WAV", "AIFF"])
+def test_a_tag_before_another_format_makes_it_no_mp3(tmp_path: Path, kind: str):
+    """Samples have whatever bytes, those of a frame's header, too."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(44_100, 2, 4), 44_100, format=kind)
+    data = TAG + buffer.getvalue()
+    seconds, reasons = told(tmp_path / "a", data)
+    assert seconds == pytest.approx(4, abs=1e-4) and reasons == []
+    seconds, (reason,) = told(tmp_path / "a", data[: len(data) // 2])
+    assert seconds == pytest.approx(2, abs=0.1) and reason.startswith("says that it lasts 4.00 s")
+
+
 BEHIND = {
     "a little junk": (bytes(500), False),
     "much junk": (bytes(5_000), True),
