@@ -52,7 +52,7 @@ def _language(value: Any) -> Any:
 
 
 def _timesteps(value: Any) -> Any:
-    times = value.split(",") if isinstance(value, str) else []
+    times = [word.strip(" ") for word in value.split(",")] if isinstance(value, str) else []
     return tuple(map(float, times)) if len(times) > 1 and all(map(NUMBER.fullmatch, times)) else value
 
 

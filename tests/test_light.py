@@ -100,7 +100,6 @@ LIGHT = {
         ("torch", "soxr"),
     ),
     "files": ("import acestep.audio.files", ("torch", "numpy", "soundfile", "soxr")),
-    "probe": ("import acestep.audio.files as f; f.probe('examples/audio/loop.flac', 'f')", ("torch",)),
     "formats": ("import acestep.audio.writing as w; [w.unavailable(n) for n in w.FORMATS]", ("torch", "av")),
     "tables": ("import acestep.profiler.tables, acestep.profiler.devices", ("torch",)),
     "sources": (

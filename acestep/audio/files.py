@@ -34,12 +34,13 @@ RATES = (1_000, 768_000)  # samples per second of anything that is a recording
 LONGEST_S = 1_000_000  # twelve days: a header that claims more does not know
 LOUDEST = 1e36  # what mixing and resampling cannot carry beyond all numbers
 BLOCK_VALUES = 2**18  # samples times channels in memory at once
-FORMATS = "wav, flac, ogg, mp3, or what else libsndfile reads"
+FORMATS = "wav, flac, ogg, mp3, or what else libsndfile reads (not m4a)"
 # What libsndfile's log says where a header claims more bytes than there are, and claims that are none.
 CLAIM = re.compile(
     r"^ *(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
 )
 UNKNOWN_BYTES = 2**31 - 2**16
+MISPLACED = "File does not exist"  # so libsndfile says of a file in which there is no whole frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,13 @@ class Sound:
     rate: int
     layout: Layout
     claimed_s: float | None
-    cut: bool  # the file ends before its last sample
+    view: View | None  # what libsndfile reads for the file
+
+    @property
+    def cut(self) -> bool:
+        """Whether its last sample cannot be read; known once all that can be was."""
+        view = self.view
+        return view is not None and (view.cut or (self.claimed_s is None and not view.ended))
 
     def blocks(self, most_s: float) -> Iterator[np.ndarray]:
         """Samples as they are in the file, float32 `[n, channels]`, until `most_s` seconds are read.
@@ -76,8 +83,7 @@ class Sound:
     def _block(self, start: int) -> tuple[np.ndarray, bool]:
         """The samples from `start` on that are read at once, and whether more can follow.
 
-        None do where a file is damaged. One that claims no length is not read so far: nothing would tell
-        what is missing.
+        None do where a file is damaged, or where it ends within a frame.
         """
         import numpy as np
         import soundfile
@@ -88,18 +94,9 @@ class Sound:
             return self.file.read(out=block), True
         except soundfile.LibsndfileError:
             decoded = int(np.isnan(block[:, 0]).argmax())  # libsndfile does not say, and fills no more
-            if self.claimed_s is None or not start + decoded:
+            if not start + decoded:
                 raise
             return block[:decoded], False
-
-
-def probe(path: str, field: str) -> float | None:
-    """Seconds of audio the header of `path` claims, None where it claims none; what can be read may be less.
-
-    Raises as `read` does, except for what only the samples show.
-    """
-    with opened(path, field) as sound:
-        return sound.claimed_s
 
 
 def read(path: str, field: str, most_s: float) -> np.ndarray:
@@ -152,8 +149,9 @@ def opened(path: str, field: str) -> Iterator[Sound]:
         raise MissingPrerequisite(f"{name} cannot be read: {error.strerror}") from None
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(".")
+        reason = "" if reason.startswith(MISPLACED) else f" ({reason})"
         raise MissingPrerequisite(
-            f"{name} is no audio, or damaged ({reason}); use a whole file of {FORMATS}"
+            f"{name} is no audio, or damaged{reason}; use a whole file of {FORMATS}"
         ) from None
 
 
@@ -177,7 +175,7 @@ def _sound(sound: SoundFile, seen: View | None, name: str) -> Sound:
         rate=rate,
         layout=layout(sound.channels, sound.format, sound.extra_info),
         claimed_s=None if claimed is None else claimed / rate,
-        cut=bool(seen and seen.cut),
+        view=seen,
     )
 
 

@@ -70,9 +70,8 @@ def normalised(wave: Tensor, peak: float, level_db: float) -> Tensor:
     """
     if peak < FAINTEST:
         return wave
-    return (wave / peak).mul_(
-        10 ** (level_db / 20)
-    )  # a quotient is never above 1, a product with 1/peak may be
+    # A quotient is never above 1, a product with 1/peak may be.
+    return (wave / peak).mul_(10 ** (level_db / 20))
 
 
 def faded(wave: Tensor, fade_in: int, fade_out: int, start: int = 0, samples: int = 0) -> Tensor:

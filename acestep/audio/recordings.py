@@ -28,7 +28,7 @@ class Recording:
     """A file in figures.
 
     `length_s`: seconds that can be read, or the header's claim where enough was read before the end.
-    `claimed_s`: the header's claim where it is another. `cut`: the file ends before its last sample.
+    `claimed_s`: the header's claim where it is another. `cut`: its last sample cannot be read.
     `peak`: of any channel, 1 at full scale. `over`: share of the samples beyond it. `swing`: from the
     lowest to the highest sample of the stereo mix.
     """
@@ -66,7 +66,7 @@ class Recording:
         if self.claimed_s is not None:
             self._change(changes, f"says that it lasts {self.claimed_s:.2f} s", readable, "give a whole file")
         elif self.cut:
-            self._change(changes, "is cut off", readable, "give a whole file")
+            self._change(changes, "is cut off, or damaged", readable, "give a whole file")
         if self.layout.speakers is None:
             reason = f"has {self.layout.channels} channels and does not say which is which"
             self._change(changes, reason, "their mean", "give it in stereo")

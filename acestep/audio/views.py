@@ -2,8 +2,9 @@
 
 Two formats have no length of their own, and libsndfile reads no further than its guess at one:
 
-    MP3   without a Xing header it is the file's bytes over those of its first frames; with one it is what the
-          header says, however much follows. A view claims to be endless, and reading ends where the file does
+    MP3   without a Xing header that counts frames it is the file's bytes over those of its first frames; with
+          one it is what the header says, however much follows. A view claims to be endless, and reading ends
+          behind the last whole frame: one that is cut is an error to libsndfile
     OGG   it is where the last page ends, and a page that is cut off is none. A view has a page of the packets
           that are whole
 
@@ -19,8 +20,7 @@ from zlib import crc32
 
 ENDLESS_BYTES = 2**48
 ENDLESS_FRAMES = 2**31 - 1
-HEAD_BYTES = 4096  # of an MP3, in which its first frame begins
-XING_REACH_BYTES = 4 + 2 + 32  # header, checksum, side information
+XING_BYTES = (4 + 2 + 32) + 16  # with the header, checksum and side information before it
 XING_SLACK = 0.01  # of the bytes: tags behind the music
 ID3V1_BYTES = 128
 OGG_HEADER_BYTES = 27
@@ -51,22 +51,24 @@ class View:
         self._place = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._place = offset + (0, self._place, self._size)[whence]
+        self._place = max(offset + (0, self._place, self._size)[whence], 0)
         return self._place
 
     def tell(self) -> int:
         return self._place
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has been read to the end of the file."""
+        return self._place >= self._end
+
     def read(self, count: int) -> bytes:
         place, start = self._place, self._start
-        endless = self._size > self._end  # mpg123 gives up where it cannot look for a tag,
-        if endless and place >= self._size - ID3V1_BYTES:
+        if self._end < self._size - ID3V1_BYTES <= place:  # mpg123 gives up where it cannot look for a tag
             data = bytearray(count)
         else:
             self._file.seek(place)
             data = bytearray(self._file.read(max(min(count, self._end - place), 0)))
-            if data and endless:  # and where a frame is cut
-                data += bytes(count - len(data))
         low, high = max(place, start), min(place + len(data), start + len(self._patch))
         if low < high:
             data[low - place : high - place] = self._patch[low - start : high - start]
@@ -78,35 +80,28 @@ def view(file: io.FileIO) -> View | None:
     """The view of a file that needs one. Raises OSError."""
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
-    magic = file.read(4)
-    if magic == b"OggS":
-        return _ogg(file, end)
-    if magic.startswith(b"ID3") or _syncs(magic):
-        return _mpeg(file, end)
-    return None
+    return _ogg(file, end) if file.read(4) == b"OggS" else _mpeg(file, end)
 
 
 def _mpeg(file: io.FileIO, end: int) -> View | None:
     place = _after_tags(file)
     file.seek(place)
-    head = file.read(HEAD_BYTES)
-    first = next((i for i in range(len(head) - 4) if _syncs(head[i:])), None)
-    if first is None or b"VBRI" in head[first : first + XING_REACH_BYTES + 4]:
+    head = file.read(XING_BYTES)
+    if not _syncs(head):  # where libsndfile looks for a frame, and finds other formats, too
         return None
-    reach = head[first : first + XING_REACH_BYTES + 16]
-    tag = max(reach.find(b"Xing"), reach.find(b"Info"))
-    if tag < 0:
+    tag = max(head.find(b"Xing"), head.find(b"Info"))
+    flags, frames, size = (int.from_bytes(head[tag + i : tag + i + 4], "big") for i in (4, 8, 12))
+    if tag < 0 or not flags & 1 or not frames:
         return View(file, end, size=ENDLESS_BYTES)
-    flags, frames, size = (int.from_bytes(reach[tag + i : tag + i + 4], "big") for i in (4, 8, 12))
-    if flags & 3 != 3 or abs(end - place - size) <= XING_SLACK * size:
+    if not flags & 2 or abs(end - place - size) <= XING_SLACK * size:
         return None
-    samples = 1152 if head[first + 1] & 0x08 else 576  # of a frame: MPEG-1, or a later one of lower rates
+    samples = 1152 if head[1] & 0x08 else 576  # of a frame: MPEG-1, or a later one of lower rates
     patch = ENDLESS_FRAMES.to_bytes(4, "big") + (end - place).to_bytes(4, "big")
-    return View(file, end, place + first + tag + 8, patch, claimed=frames * samples)
+    return View(file, end, place + tag + 8, patch, claimed=frames * samples)
 
 
 def _after_tags(file: io.FileIO) -> int:
-    """Where an MP3 begins behind its ID3v2 tags."""
+    """Where a file begins behind its ID3v2 tags."""
     place = 0
     while True:
         file.seek(place)

@@ -108,7 +108,7 @@ def save(audio: Tensor, stem: Path, sample_rate: int, config: GenerationConfig) 
         place = add(path, write)
     except OSError as error:
         hint = "; is the disk full?" if error.errno in FULL else ""
-        raise MissingPrerequisite(f"{path}: cannot write audio: {error}{hint}") from None
+        raise MissingPrerequisite(f"{path}: cannot write audio: {error.strerror or error}{hint}") from None
     except soundfile.LibsndfileError as error:  # it keeps the reason to itself
         raise MissingPrerequisite(f"{path}: cannot write audio ({error}); is the disk full?") from None
     return place, f"{kind.container} {kind.encoding}{bits}, {rate} Hz"

@@ -32,9 +32,8 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 def show(policy: str = GUIDE) -> int:
     """Print the page by a policy; returns the exit code. Raises UsageError for a size that is none."""
-    setup = Setup.choose(
-        SYNTHETIC[0], want_lm=True, policy=policy
-    )  # what the weights are changes nothing here
+    # What the weights are changes nothing here.
+    setup = Setup.choose(SYNTHETIC[0], want_lm=True, policy=policy)
     width = columns()
     for name, fact in _facts(setup):
         print("\n".join(wrapped_below(f"{name:<{LABEL}}{harmless(fact)}", width, LABEL)))

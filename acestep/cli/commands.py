@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acestep import components, resolver
-from acestep.audio import files as audio_file
 from acestep.audio.wav_stream import STREAMED, WavStream
 from acestep.cli import report
 from acestep.cli.request import Request, field_names, flag_text, requested_music, requested_words
@@ -148,7 +147,6 @@ def understand(arguments: argparse.Namespace) -> int:
     setup = _text_setup(arguments, params, "understand")
     recording = None
     if arguments.audio:
-        audio_file.probe(arguments.audio, "--audio")
         recording = _recording(arguments.audio, setup)
     with following("understanding", of_words(params)):
         engine = _engine(arguments, setup, components.TEXT)

@@ -66,7 +66,7 @@ def load_example(
     with _named(path):
         fields = _read(path, GenerationParams, left_out, (*RUN_FIELDS, "preset"))
         own = fields.pop("preset", None)
-        preset = preset or (named(own) if own else otherwise)
+        preset = preset or (otherwise if own in (None, "") else named(own))
         run = {name: fields.pop(name) for name in RUN_FIELDS if name in fields}
         run = {name: value for name, value in run.items() if name == "seed" or value not in (None, "")}
         if not fields.keys() & {"src_audio", "audio_codes"}:  # which say how long they are

@@ -59,7 +59,7 @@ def requested_music(arguments: argparse.Namespace) -> Request:
     changes = _changes(GenerationParams, values, arguments.set, left_out)
     run = {name: changes.pop(name) for name in RUN_FIELDS if name in changes}
     own = changes.pop("preset", None)
-    preset = PRESETS.get(arguments.preset) or (named(own) if own else None)
+    preset = PRESETS.get(arguments.preset) or (None if own in (None, "") else named(own))
     example = arguments.example
     if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
         params, config = start(preset or PRESETS[FIXED])

@@ -198,8 +198,11 @@ def _switched(name: str, value: Any) -> dict[str, Any]:
 
 def _take_seeds(values: dict[str, Any], left_out: LeftOut, *, music: bool) -> None:
     """Seeds in each form that upstream has: one or several, and the one of a retake."""
-    if isinstance(values.get("seeds"), int):
+    seeds = values.get("seeds")
+    if isinstance(seeds, int):
         values["seed"] = values.pop("seeds")
+    elif isinstance(seeds, str) and isinstance(several := seed_of(seeds), list):
+        values["seeds"] = several
     if "seed" in values:
         seed = seed_of(values["seed"]) if music else one_seed(values["seed"], left_out.notes)
         several = isinstance(values["seed"], str) and isinstance(seed, list)

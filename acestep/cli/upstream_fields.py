@@ -15,8 +15,9 @@ from typing import Any
 
 from acestep.cli.examples import RUN_FIELDS
 from acestep.cli.upstream import ABSENT, OVERRULED, SWITCHES, field_name
-from acestep.presets import FIXED, PRESETS
-from acestep.request import GenerationConfig, GenerationParams
+from acestep.defaults import DEFAULT_SEED
+from acestep.presets import FIXED, PRESETS, UPSTREAM, Preset
+from acestep.request import GenerationParams
 from acestep.tasks import TASKS
 
 INSTRUCTION = TASKS["text2music"].instruction
@@ -146,7 +147,7 @@ SERVER: dict[str, Any] = {
 }
 # Where a field of the same name is not quite the same.
 MEANINGS = {
-    "duration": "negative as there: the language model's, else the preset's length",
+    "duration": "-1 as there: the language model's, else the preset's length",
     "inference_steps": "null: turbo 8, base 50",
     "guidance_scale": "null: base 7.0; told on turbo, which has none",
     "seed": "of the first item, the others' follow; -1 draws them all",
@@ -219,13 +220,14 @@ def _switch(name: str) -> Iterator[str]:
 
 def _defaults(name: str) -> tuple[str, str]:
     """Of the presets `fixed` and `upstream`."""
+    return _default(PRESETS[FIXED], name), _default(PRESETS[UPSTREAM], name)
+
+
+def _default(preset: Preset, name: str) -> str:
     if name == "seed":
-        return ("42", "42")
-    return tuple(  # type: ignore[return-value]
-        _value(getattr(record, name)) if hasattr(record, name) else ""
-        for preset in (FIXED, "upstream")
-        for record in (PRESETS[preset].config if hasattr(GenerationConfig, name) else PRESETS[preset].params,)
-    )
+        return _value(DEFAULT_SEED)
+    record = preset.config if hasattr(preset.config, name) else preset.params
+    return _value(getattr(record, name)) if hasattr(record, name) else ""
 
 
 def _value(value: Any) -> str:

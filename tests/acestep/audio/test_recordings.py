@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from soxr import resample
 
 from acestep import GenerationConfig, GenerationParams, resolver
-from acestep.audio.files import SAMPLE_RATE, probe, read
+from acestep.audio.files import SAMPLE_RATE, read
 from acestep.audio.recordings import Recording, measure
 from acestep.setup import Setup
 from harness.accelerators import Accelerator
@@ -71,7 +71,6 @@ def test_a_whole_file_is_as_long_as_it_says(tmp_path: Path, kind: str):
         tmp_path / "a", encoded(kind, noise(rate=48_000 if "OPUS" in kind else RATE))
     )
     assert recording.length_s == pytest.approx(SECONDS, abs=0.03) and reasons == []
-    assert probe(str(tmp_path / "a"), "src_audio") == pytest.approx(SECONDS, abs=0.03)
 
 
 @pytest.mark.parametrize("kind", CUT)
@@ -88,49 +87,13 @@ def test_an_ogg_cut_in_its_first_page_of_music_gives_the_packets_that_are_whole(
     first = data.index(b"OggS", data.index(b"OggS", 1) + 1)
     assert data.index(b"OggS", first + 1) > first + 3000
     recording, reasons = measured(tmp_path / "a", data[: first + 3000])
-    assert recording.length_s > 0.05 and reasons == ["is cut off"]
+    assert recording.length_s > 0.05 and reasons == ["is cut off, or damaged"]
     whole = soundfile.read(io.BytesIO(data), dtype="float32")[0]
     heard = soundfile.read(io.BytesIO(data[: first + 3000]))[0]
     assert not len(heard)  # the control: without the page mended
     wave = read(str(tmp_path / "a"), "f", 60)[0]
     beginning = resample(whole, RATE, SAMPLE_RATE)[: len(wave), 0]
     np.testing.assert_allclose(wave[:-500], beginning[:-500], atol=1e-3)  # the last block fades
-
-
-@pytest.mark.parametrize("loud_first", [True, False])
-def test_an_mp3_without_a_length_is_read_to_its_end(tmp_path: Path, loud_first: bool):
-    """The first frames say nothing of the others' size, so a guess from them is far off, to either side."""
-    parts = [noise(1, level=0.2), noise(5, level=0.0)]
-    samples = np.concatenate(parts if loud_first else parts[::-1])
-    data = without_xing(mp3(samples))
-    guess = soundfile.info(io.BytesIO(data)).duration
-    assert (guess < 5) if loud_first else (guess > 7)
-    recording, reasons = measured(tmp_path / "a", data)
-    assert recording.length_s == pytest.approx(6, abs=0.1) and reasons == []
-    assert probe(str(tmp_path / "a"), "f") is None
-
-
-@pytest.mark.parametrize("share", [0.9, 0.5, 0.25, 0.05])
-def test_an_mp3_without_a_length_may_end_within_a_frame(tmp_path: Path, share: float):
-    data = without_xing(COMPRESSED["MP3 MPEG_LAYER_III"])
-    for size in range(round(share * len(data)), round(share * len(data)) + 1000, 333):
-        recording, reasons = measured(tmp_path / "a", data[:size])
-        assert recording.length_s == pytest.approx(share * SECONDS, abs=0.15) and reasons == []
-
-
-def test_two_mp3s_in_one_file_are_read_to_the_end(tmp_path: Path):
-    recording, (reason,) = measured(tmp_path / "a", 2 * mp3(noise()))
-    assert recording.length_s == pytest.approx(2 * SECONDS, abs=0.1) and reason.startswith(
-        "says that it lasts 4"
-    )
-
-
-def test_tags_around_an_mp3_are_no_music(tmp_path: Path):
-    front = b"ID3\x04\x00\x00\x00\x00\x20\x00" + bytes(4096)
-    back = b"TAG" + bytes(125)
-    for data in (mp3(noise()), without_xing(mp3(noise()))):
-        recording, reasons = measured(tmp_path / "a", front + data + back)
-        assert recording.length_s == pytest.approx(SECONDS, abs=0.1) and reasons == []
 
 
 def test_only_what_is_wanted_is_measured(tmp_path: Path):
@@ -243,16 +206,12 @@ def test_what_has_no_end_is_not_opened(tmp_path: Path, name: str):
     refusal: list[str] = []
 
     def look() -> None:
-        for reader in (
-            probe,
-            lambda path, field: read(path, field, 60),
-            lambda path, field: measure(path, field, 60),
-        ):
+        for reader in (measure, read):
             with pytest.raises(MissingPrerequisite, match=r"f: no file at .* \(it is a ") as caught:
-                reader(str(tmp_path / name), "f")
+                reader(str(tmp_path / name), "f", 60)
             refusal.append(str(caught.value))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     thread.join(timeout=60)
-    assert len(refusal) == 3
+    assert len(refusal) == 2

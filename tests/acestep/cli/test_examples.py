@@ -187,6 +187,7 @@ BAD_FILES = {
     '{"seed": [1]}': (UsageError, "seed: [1]"),
     '{"seed": "x"}': (UsageError, "seed: 'x'"),
     '{"seeds": [1, 2]}': (UsageError, "seeds: 2 given for batch_size 1"),
+    '{"preset": 0}': (UsageError, "preset: 0 is not allowed; use one of fixed"),
     '{"use_adg": 1}': (UsageError, "use_adg: 1 is not allowed; use true or false"),
     '{"sampler_mode": "rk4"}': (UsageError, 'sampler_mode: \'rk4\' is not allowed; use "heun" or "euler"'),
     '{"audio_format": "ogg"}': (UsageError, "audio_format: 'ogg' is not allowed; use one of wav, flac"),

@@ -71,6 +71,8 @@ def test_a_seed_is_read_in_each_of_its_forms(written, seed):
         ({"seeds": None, "seed": 5}, (5,)),
         ({"seed": "3, 9", "batch_size": 2}, (3, 9)),
         ({"seeds": 7, "batch_size": 2}, (7, 8)),
+        ({"seeds": "3, 9", "batch_size": 2}, (3, 9)),
+        ({"seeds": "", "seed": 5}, (5,)),
     ],
 )
 def test_seeds_of_music_are_said_or_drawn_when_it_is_made(write, fields, seeds):

@@ -146,6 +146,7 @@ def test_the_sampling_of_words_has_one_prefix_less(write):
         ({"sampler_mode": "heun"}, {"infer_method": "heun"}),
         ({"samplerMode": "euler", "infer_method": "sde"}, {"infer_method": "sde"}),
         ({"timesteps": "1.0,0.5,0"}, {"timesteps": (1.0, 0.5, 0.0)}),
+        ({"timesteps": "1.0, 0.5, 0"}, {"timesteps": (1.0, 0.5, 0.0)}),
         ({"time_signature": 3, "keyScale": "C Major"}, {"timesignature": "3", "keyscale": "C major"}),
         ({"shift": None, "lyrics": None}, {"shift": 1.0, "lyrics": "[Instrumental]"}),
     ],
