@@ -34,7 +34,8 @@ class Sides:
 
         Raises UsageError, MissingPrerequisite.
         """
-        within("runs", options.runs, 1, MOST_RUNS, kind=int)
+        runs = getattr(options, "runs", 1)  # a command that times nothing has no such flag
+        within("runs", runs, 1, MOST_RUNS, kind=int)
         check_threads(options.threads)
         for flag, value in (("--mlx-only", options.mlx_only), ("--mlx-model", options.mlx_model)):
             if options.pytorch_only and value:
@@ -51,8 +52,8 @@ class Sides:
             mlx = Setup.choose(options.source, voice=options.mlx_model or options.voice, **choices)
         return cls(
             setup=setup,
-            runs=options.runs,
-            warmup=not options.no_warmup,
+            runs=runs,
+            warmup=not getattr(options, "no_warmup", False),
             threads=options.threads,
             absent=absent,
             mlx=mlx,
