@@ -7,9 +7,9 @@ from torch import Tensor
 
 from harness.sound import read_mono
 from subjects.qwen3_tts.config import SAMPLE_RATE
+from subjects.qwen3_tts.request import LEAST_REFERENCE_S, MOST_REFERENCE_S
 
 NOISE_S = 3.0
-LEAST_S, MOST_S = 0.1, 30.0
 
 
 def samples(path: str | None) -> Tensor:
@@ -19,4 +19,5 @@ def samples(path: str | None) -> Tensor:
     """
     if path is None:
         return 0.1 * torch.randn(1, round(NOISE_S * SAMPLE_RATE), generator=torch.Generator().manual_seed(0))
-    return torch.from_numpy(read_mono("reference", path, SAMPLE_RATE, least_s=LEAST_S, most_s=MOST_S))[None]
+    least_s, most_s = LEAST_REFERENCE_S, MOST_REFERENCE_S
+    return torch.from_numpy(read_mono("reference", path, SAMPLE_RATE, least_s=least_s, most_s=most_s))[None]
