@@ -127,6 +127,9 @@ class VoiceFile(Schema, frozen=True, kw_only=True):
     def contradiction(self) -> str | None:
         if (hop := prod(self.upsample_rates)) * FRAME_RATE != self.sr:
             return f"upsample_rates: make {hop} samples of a frame; {self.sr} Hz has {self.sr // FRAME_RATE}"
+        behind = [prod(self.upsample_rates[stage:]) for stage in range(1, len(self.upsample_rates))]
+        if any(stride % 2 and stride > 1 for stride in behind):  # at which the source would be a sample short
+            return f"upsample_rates: {self.upsample_rates} make odd numbers of samples behind the first"
         kernels = self.upsample_kernel_sizes
         if len(kernels) != len(self.upsample_rates):
             return f"upsample_kernel_sizes: {len(kernels)} for {len(self.upsample_rates)} upsample_rates"

@@ -169,7 +169,7 @@ class Conversion:
 def recording(plan: Plan) -> Samples:
     """Samples of what a plan converts, at 16 kHz.
 
-    Raises MissingPrerequisite for a recording that cannot be read, or is shorter than its header says.
+    Raises MissingPrerequisite for a recording that cannot be read, is shorter than it says, or silent.
     """
     request = plan.request
     assert request.duration_s is not None
@@ -182,5 +182,9 @@ def recording(plan: Plan) -> Samples:
         raise MissingPrerequisite(
             f"audio: {request.audio!r} ends after {there_s:.2f} s of the {most_s:.2f} s it is said to have; "
             f"is the download complete? --duration {there_s:.2f} converts what is there"
+        )
+    if not samples.any():
+        raise MissingPrerequisite(
+            f"audio: {request.audio!r} is silent for {most_s:g} s; name another recording"
         )
     return samples[: plan.samples]

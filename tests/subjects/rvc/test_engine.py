@@ -193,3 +193,11 @@ def test_a_prediction_counts_the_closed_forms():
         expected = work(configs.synthesizer, frames).flop
         assert stages[stage].work.flop == pytest.approx(expected, rel=0.001), stage
     assert stages["pitch"].work.launches < 200  # a GRU of 256 steps is one kernel
+
+
+def test_a_recording_without_sound_is_refused(engine, tmp_path):
+    path = tmp_path / "silent.wav"
+    soundfile.write(path, np.zeros(8_000), 8_000)
+    with pytest.raises(MissingPrerequisite, match=r"audio: .*silent\.wav. is silent for 0\.2 s"):
+        run(engine, tmp_path / "out", audio=str(path))
+    assert not (tmp_path / "out").exists()

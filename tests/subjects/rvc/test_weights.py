@@ -140,6 +140,10 @@ VOICES = {
     "no weights": (lambda content: content.update(weight=3), "weight: must be the tensors by name"),
     "another rate": (change_config(17, 44_100), "config: sr: 44100 is not allowed"),
     "rates of another hop": (change_config(12, [10, 10, 2, 4]), "upsample_rates: make 800 samples"),
+    "rates that are odd": (
+        change_config(12, [16, 5, 5, 1]),
+        "upsample_rates: .* make odd numbers of samples",
+    ),
     "rates of no number": (change_config(12, "10"), "config: upsample_rates: '10' is not allowed"),
     "a kernel too many": (change_config(14, [16, 16, 4]), "upsample_kernel_sizes: 3 for 4"),
     "no layers": (change_config(6, 0), "n_layers: 0 is not allowed"),
