@@ -17,8 +17,8 @@ MOST_PEAK = 2.0**15  # of samples whose full scale is 1: whole numbers of 16 bit
 def samples(path: str | None) -> Tensor:
     """Mono fp32 `[1, N]` at 24 kHz of the first 30 s of a file; of 3 s of noise without one.
 
-    Raises MissingPrerequisite for a file that cannot be read, or is no voice: too short, silent, not finite or
-    far beyond full scale.
+    Raises MissingPrerequisite for a file that cannot be read, or is no voice: too short, silent, not finite,
+    or far beyond full scale.
     """
     if path is None:
         return 0.1 * torch.randn(1, round(NOISE_S * SAMPLE_RATE), generator=torch.Generator().manual_seed(0))

@@ -45,11 +45,12 @@ class Sides:
             flag = "--mlx-only" if options.mlx_only else "--mlx-model"
             error = MissingPrerequisite if has_mlx else UsageError
             raise error(f"{flag}: {absent[MLX]}; use --pytorch-only")
-        choices = {"model": options.model, "device": options.device, "strict": options.strict}
-        setup = Setup.choose(options.source, voice=options.voice, **choices)
-        mlx = None
-        if not options.pytorch_only and not absent:
-            mlx = Setup.choose(options.source, voice=options.mlx_model or options.voice, **choices)
+        choices = {"device": options.device, "strict": options.strict}
+        setup = mlx = Setup.choose(options.source, model=options.model, voice=options.voice, **choices)
+        if options.pytorch_only or absent:
+            mlx = None
+        elif options.mlx_model:
+            mlx = Setup.choose(options.source, voice=options.mlx_model, **choices)
         return cls(
             setup=setup,
             runs=runs,

@@ -199,6 +199,11 @@ def test_what_has_to_hold_does(capsys, tmp_path, monkeypatch):
         (["rmvpe", "--runs", "0"], 2, "--runs: 0 is not allowed"),
         (["rmvpe", "--device", "cuda:7"], 3, "cuda:7 is not available"),
         (["full", "--pt-model", "/nowhere.pth"], 3, "/nowhere.pth: no such file"),
+        (
+            ["full", "--model", "40k", "--pt-model", "a.pth"],
+            2,
+            "--model: '40k' is given beside the file of a",
+        ),
         (["audio-parity", "--audio", "/nowhere.wav"], 3, "--audio: '/nowhere.wav' cannot be read"),
         (["rmvpe", "--quick", "--duration", "1"], 2, "--quick: given together with --duration"),
         (["audio-parity", "--output-dir", "/dev/null/x"], 2, "--output-dir: given without --save-outputs"),
