@@ -18,7 +18,7 @@ MOST_PEAK = 2.0**15  # of samples whose full scale is 1: whole numbers of 16 bit
 def samples(path: str | None) -> Tensor:
     """Mono fp32 `[1, N]` at 24 kHz of the first 30 s of a file; of 3 s of noise without one.
 
-    Raises MissingPrerequisite for a file that cannot be read to where it says it ends, or is no voice: too short,
+    Raises MissingPrerequisite for a file that cannot be read to where it says it ends, or is no voice: short,
     silent, not finite, or far beyond full scale.
     """
     if path is None:
