@@ -1,7 +1,4 @@
-"""The dimensions of RVC's networks; `true` ones are published, `tiny` ones have the same structure.
-
-No torch import here.
-"""
+"""The dimensions of RVC's networks; defaults are the published ones. No torch import here."""
 
 from __future__ import annotations
 
