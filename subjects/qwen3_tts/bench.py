@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     within("iterations", options.iterations, 1, MOST_RUNS, kind=int)
     within("warmup", options.warmup, 0, MOST_RUNS, kind=int)
     check_threads(options.threads)
-    fixtures = [Fixture.read(name, **_changes(options)) for name in options.fixture or NAMES]
+    fixtures = [Fixture.read(name, **_changes(options)) for name in dict.fromkeys(options.fixture or NAMES)]
     if not options.streaming:
         for flag, value in (("--chunk", options.chunk_frames), ("--context", options.context)):
             if value is not None:
@@ -67,17 +68,16 @@ def run(options: argparse.Namespace) -> int:
     outputs = {"--benchmark-output": options.benchmark_output, "--json-plan": options.json_plan}
     apart(outputs | {"--trace": options.trace})
     trace = writable("--trace", options.trace, chrome_trace.is_one) if options.trace else None
-    combinations = [(device, dtype) for device in options.device for dtype in options.dtype]
-    setups = [_setup(options, device, dtype) for device, dtype in combinations]
-    if len(setups) == 1 and isinstance(setups[0], MissingPrerequisite):
-        raise setups[0]
-    first = next((setup for setup in setups if isinstance(setup, Setup)), None)
-    if first is None:
-        raise MissingPrerequisite("device: none of those that were named is here; use cpu")
-    with _Record(options, first) as record:
-        for (device, dtype), setup in zip(combinations, setups, strict=True):
+    setups = _setups(options)
+    there = [setup for setup in setups.values() if isinstance(setup, Setup)]
+    absent = [reason for reason in setups.values() if isinstance(reason, MissingPrerequisite)]
+    if not there:
+        none = MissingPrerequisite("device: none of those that were named is here; use cpu")
+        raise absent[0] if len(absent) == 1 else none
+    with _Record(options, there[0]) as record:
+        for (device, dtype), setup in setups.items():
             if isinstance(setup, Setup):
-                _measure(options, setup, fixtures, record, trace)
+                trace = _measure(options, setup, fixtures, record, trace)
                 continue
             for fixture in fixtures:
                 record.row(_absent(options, fixture, device, dtype, str(setup)))
@@ -87,6 +87,16 @@ def run(options: argparse.Namespace) -> int:
 def _changes(options: argparse.Namespace) -> dict[str, Any]:
     names = ("batch_size", "seed", "duration_s", "chunk_frames", "context")
     return {name: getattr(options, name) for name in names}
+
+
+def _setups(options: argparse.Namespace) -> dict[tuple[str, str], Setup | MissingPrerequisite]:
+    """What is measured, by device and format as they are named: once, also where auto is another that is."""
+    setups: dict[tuple[str, str], Setup | MissingPrerequisite] = {}
+    for device, dtype in dict.fromkeys(product(options.device, options.dtype)):
+        setup = _setup(options, device, dtype)
+        if setup not in setups.values():
+            setups[device, dtype] = setup
+    return setups
 
 
 def _setup(options: argparse.Namespace, device: str, dtype: str) -> Setup | MissingPrerequisite:
@@ -189,8 +199,8 @@ def _measure(
     fixtures: Sequence[Fixture],
     record: _Record,
     trace: Path | None,
-) -> None:
-    """An item of each fixture on one engine."""
+) -> Path | None:
+    """An item of each fixture on one engine; returns where a trace, of one run in all, is still to go."""
     plans = [resolve(fixture.request, setup) for fixture in fixtures]
     console.warn("qwen3_tts", dict.fromkeys(warning for plan in plans for warning in plan.warnings))
     engine = SUBJECT.load(setup, threads=options.threads)
@@ -215,4 +225,5 @@ def _measure(
         if item.typical and trace:
             chrome_trace.kernels(lambda plan=plan, once=bench.once: once(plan), trace)
             record.block(f"trace    {harmless(str(trace))} (open it at ui.perfetto.dev)")
-            trace = None  # of one input
+            trace = None
+    return trace

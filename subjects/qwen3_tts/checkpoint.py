@@ -30,8 +30,10 @@ from subjects.qwen3_tts.layout import (
     BASE,
     CODEC,
     CODEC_VOCAB,
+    CODES,
     DEFAULT_VARIANT,
     DIALECTS,
+    GROUPS,
     LANGUAGES,
     MODEL_IDS,
     SPEAKERS,
@@ -160,15 +162,15 @@ def _check_names(talker: Mapping[str, Any], place: str) -> None:
 
 def _contradiction(configs: Configs) -> str | None:
     """What does not fit a network to those around it, or None."""
-    groups = configs.talker.num_code_groups
-    for name, count in (
-        ("code_predictor_config", configs.predictor.num_code_groups),
-        ("decoder_config: num_quantizers", configs.decoder.num_quantizers),
+    for name, number, needed in (
+        ("talker_config: num_code_groups", configs.talker.num_code_groups, GROUPS),
+        ("code_predictor_config: num_code_groups", configs.predictor.num_code_groups, GROUPS),
+        ("code_predictor_config: vocab_size", configs.predictor.vocab_size, CODES),
+        ("decoder_config: num_quantizers", configs.decoder.num_quantizers, GROUPS),
+        ("decoder_config: codebook_size", configs.decoder.codebook_size, CODES),
     ):
-        if count != groups:
-            return f"{name}: {count} is not allowed; use {groups}, the talker's num_code_groups"
-    if configs.predictor.vocab_size > configs.decoder.codebook_size:
-        return f"code_predictor_config: vocab_size: over codebook_size, {configs.decoder.codebook_size}"
+        if number != needed:
+            return f"{name}: {number} is not allowed; use {needed}"
     if (samples := configs.decoder.hop) != FRAME_SAMPLES:
         return f"decoder_config: upsample_rates make {samples} samples a frame; {FRAME_SAMPLES} are needed"
     for name, rows, needed in (

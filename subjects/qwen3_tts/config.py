@@ -20,6 +20,8 @@ Channels = Annotated[int, Meta(ge=1, le=16_384)]
 SAMPLE_RATE = 24_000
 FRAME_SAMPLES = 1_920
 FRAME_RATE = SAMPLE_RATE / FRAME_SAMPLES  # 12.5 Hz
+MEL_BANDS = 128  # of the log-mel of a voice
+MOST_REACH = 16  # frames beside one that a layer sees, half of them reflected: a recording has 9 or more
 
 
 class TalkerConfig(StackConfig, frozen=True, kw_only=True):
@@ -85,7 +87,7 @@ class SpeakerConfig(Schema, frozen=True, kw_only=True):
 
     enc_dim: Width
     sample_rate: Annotated[int, Meta(ge=SAMPLE_RATE, le=SAMPLE_RATE)] = SAMPLE_RATE  # recordings are read at
-    mel_dim: Channels = 128
+    mel_dim: Annotated[int, Meta(ge=MEL_BANDS, le=MEL_BANDS)] = MEL_BANDS
     enc_channels: Annotated[list[Channels], Meta(min_length=5, max_length=5)] = field(
         default_factory=lambda: [512, 512, 512, 512, 1536]
     )
@@ -108,4 +110,7 @@ class SpeakerConfig(Schema, frozen=True, kw_only=True):
             )
         if views != sum(blocks):
             return f"enc_channels: the last, {views}, is not the sum of the three before, {sum(blocks)}"
+        layers = zip(self.enc_kernel_sizes, self.enc_dilations, strict=True)
+        if (reach := max((kernel - 1) * dilation for kernel, dilation in layers)) > MOST_REACH:
+            return f"enc_kernel_sizes, enc_dilations: {reach} frames beside one; at most {MOST_REACH}"
         return None

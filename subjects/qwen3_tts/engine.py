@@ -16,14 +16,15 @@ from typing import Any
 
 import torch
 
-from harness.device import describe, resolve_dtype
-from harness.engine import LoadedEngine, loading, read_back
+from harness.device import resolve_dtype
+from harness.engine import LoadedEngine, loading
 from harness.graphs import Graphs
 from harness.memory import MemoryBudget
 from harness.nn.attend import flash_serves
 from harness.nn.islands import islands
 from harness.spans import Times, record
 from harness.stream import Stream
+from subjects.loading import environment, memory
 from subjects.qwen3_tts import decoding, plan, weights
 from subjects.qwen3_tts.decoding import Pieces
 from subjects.qwen3_tts.frames import FrameLoop
@@ -61,10 +62,10 @@ class Engine(LoadedEngine[Networks, Setup]):
         `device`: what stands in for its own."""
         configs = setup.configs
         with loading(device or setup.device, threads=threads) as loads:
+            budget = budget or memory(setup.accelerator, loads.device)
             dtype = resolve_dtype(setup.dtype, loads.device, configs.stored_dtype)
             source = source or open_source(setup.source, setup.model)
             networks = weights.load(source, configs, loads.device, dtype)
-        budget = budget or MemoryBudget(loads.device)
         return cls(networks, setup, budget, _environment(setup, networks), loads.seconds)
 
     def resolve(self, request: Request) -> Plan:
@@ -153,20 +154,11 @@ class Engine(LoadedEngine[Networks, Setup]):
 
 
 def _environment(setup: Setup, networks: Networks) -> dict[str, Any]:
-    """What the engine runs on and with, for records: device and dtype as the weights have them."""
-    return {
-        "device": read_back(networks, "device"),
-        "device_name": describe(networks.device),
+    """What the engine runs on and with, for records; its dtype is that of all but the islands."""
+    wider = {name for _, module in networks.modules() for name in islands(module, networks.dtype)}
+    return environment(setup, networks) | {
         "dtype": str(networks.dtype).removeprefix("torch."),
-        "islands": ", ".join(
-            sorted({name for _, module in networks.modules() for name in islands(module, networks.dtype)})
-        )
-        or None,
+        "islands": ", ".join(sorted(wider)) or None,
         "attention": "flash" if flash_serves(networks.device, networks.dtype) else "sdpa",
-        "source": setup.source,
-        "source_origin": setup.source_origin,
-        "model": setup.model,
         "graphs": setup.graphs,
-        "torch": str(torch.__version__),
-        "threads": torch.get_num_threads(),
     }

@@ -11,7 +11,6 @@ from harness.checks import check_threads
 from harness.errors import BenchError, UsageError
 from harness.flags import text
 from harness.reading import read_text
-from harness.sound import duration_s
 from subjects.qwen3_tts.plan import resolve
 from subjects.qwen3_tts.progress import parts
 from subjects.qwen3_tts.request import request
@@ -42,8 +41,6 @@ def run(options: argparse.Namespace) -> int:
         strict=options.strict,
     )
     plan = resolve(request(options.duration_s, **fields), setup)
-    if plan.request.reference:
-        duration_s("reference", plan.request.reference)
     return generate.run(options, SUBJECT, plan, "speaking", parts(plan))
 
 

@@ -7,9 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.mel import SLANEY, filters, magnitudes
-from subjects.qwen3_tts.config import SAMPLE_RATE
+from subjects.qwen3_tts.config import MEL_BANDS, SAMPLE_RATE
 
-BANDS = 128
 SIZE = 1_024  # samples under a window
 HOP = 256
 FLOOR = 1e-9  # of a squared magnitude
@@ -25,5 +24,5 @@ def log_mel(samples: Tensor) -> Tensor:
     edge = (SIZE - HOP) // 2
     window = torch.hann_window(SIZE, dtype=torch.float64).to(samples)
     spectra = magnitudes(F.pad(samples, (edge, edge), mode="reflect"), window, HOP, FLOOR)
-    rows = filters(SLANEY, BANDS, SIZE, SAMPLE_RATE, 0.0, SAMPLE_RATE / 2).to(samples)
+    rows = filters(SLANEY, MEL_BANDS, SIZE, SAMPLE_RATE, 0.0, SAMPLE_RATE / 2).to(samples)
     return (spectra @ rows.T).clamp_(min=LEAST).log_()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness.adjustments import Adjustment, Adjustments
+from harness.errors import MissingPrerequisite, UsageError
 from subjects.qwen3_tts.layout import (
     BASE,
     CUSTOM_VOICE,
@@ -17,7 +18,13 @@ from subjects.qwen3_tts.layout import (
     VOICE_DESIGN,
 )
 from subjects.qwen3_tts.prompt import Prompt, Reference, layout
-from subjects.qwen3_tts.request import FRAME_S, Request
+from subjects.qwen3_tts.request import (
+    FRAME_S,
+    LEAST_REFERENCE_S,
+    MAX_TEXT_IDS,
+    MOST_REFERENCE_S,
+    Request,
+)
 from subjects.qwen3_tts.setup import Setup
 from subjects.qwen3_tts.text import heard, instruction, spoken, tokens
 
@@ -81,15 +88,18 @@ class Plan:
 def resolve(request: Request, setup: Setup) -> Plan:
     """The plan of `request` on `setup`.
 
-    Raises UsageError for a text without tokens and, when strict, for what is not done as it was asked;
-    CheckpointError for a folder without a vocabulary.
+    Raises UsageError for a text of no tokens or too many and, when strict, for what is not done as it was
+    asked; MissingPrerequisite for a recording that is no voice; CheckpointError for a folder without a
+    vocabulary.
     """
     changes = Adjustments(setup.strict)
     size, kind = VARIANTS[setup.model]
     request = _known(request, setup.model, size, kind, changes)
     if kind == CUSTOM_VOICE and request.speaker is None:
         request = replace(request, speaker=DEFAULT_SPEAKER)
-    body = tokens(setup.source, request.text) if request.text_ids is None else request.text_ids
+    if request.reference is not None:
+        _check_recording(request.reference, changes)
+    body = _tokens("text", setup.source, request.text) if request.text_ids is None else request.text_ids
     text_streaming = kind == BASE if request.text_streaming is None else request.text_streaming
     return Plan(
         setup=setup,
@@ -98,7 +108,7 @@ def resolve(request: Request, setup: Setup) -> Plan:
             spoken(body),
             language=request.language,
             speaker=request.speaker,
-            instruct=instruction(tokens(setup.source, request.instruct)) if request.instruct else (),
+            instruct=_instruction(request, setup.source),
             x_vector=kind == BASE,
             reference=_reference(request, setup.source),
             streaming=text_streaming,
@@ -111,11 +121,40 @@ def resolve(request: Request, setup: Setup) -> Plan:
     )
 
 
+def _tokens(name: str, source: str, text: str) -> tuple[int, ...]:
+    """Ids of a text. Raises UsageError, about `name`, where there are more than a prompt may have."""
+    ids = tokens(source, text)
+    if len(ids) > MAX_TEXT_IDS:
+        raise UsageError(f"{name}: {len(ids):,} tokens are too many; use at most {MAX_TEXT_IDS:,}")
+    return ids
+
+
+def _check_recording(path: str, changes: Adjustments) -> None:
+    """Note what is not listened to of a recording of a voice. Raises MissingPrerequisite for a short one."""
+    from harness.sound import duration_s
+
+    there_s = duration_s("reference", path)
+    if there_s < LEAST_REFERENCE_S:
+        raise MissingPrerequisite(
+            f"reference: {path!r} is under {LEAST_REFERENCE_S:g} s; name a longer recording"
+        )
+    if there_s > MOST_REFERENCE_S:
+        first = f"its first {MOST_REFERENCE_S:g} s"
+        reason, remedy = "is longer than what is listened to", "name a shorter recording"
+        changes.note("reference", f"{path} of {there_s:.1f} s", first, reason, remedy=remedy)
+
+
+def _instruction(request: Request, source: str) -> tuple[int, ...]:
+    """How the text is to be said, if that is asked for."""
+    return instruction(_tokens("instruct", source, request.instruct)) if request.instruct else ()
+
+
 def _reference(request: Request, source: str) -> Reference | None:
     """The recording that a text goes on from, where its codes are given."""
     if not request.reference_codes:
         return None
-    return Reference(heard(tokens(source, request.reference_text)), request.reference_codes)
+    said = _tokens("reference_text", source, request.reference_text)
+    return Reference(heard(said), request.reference_codes)
 
 
 def _known(request: Request, model: str, size: str, kind: str, changes: Adjustments) -> Request:

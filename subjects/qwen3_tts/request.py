@@ -18,6 +18,7 @@ MAX_TEXT_CHARS = 32_768
 MAX_FRAMES = 8_191  # of the published limit of 8,192 tokens, the last of which is no frame
 USUAL_FRAMES = 2_047  # of the package's own limit where nobody says one
 MAX_REFERENCE_FRAMES = 1_000
+LEAST_REFERENCE_S, MOST_REFERENCE_S = 0.1, 30.0  # of a recording of a voice
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 DEFAULT_TEXT = "The boats left before dawn, and by noon the whole harbour had heard what they brought back."
 

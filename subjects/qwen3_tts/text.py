@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.checkpoint_files import read_json, read_whole
+from harness.checks import shown
 from harness.errors import CheckpointError
 from harness.reading import decode
-from subjects.qwen3_tts.layout import ASSISTANT, IM_END, IM_START, NEWLINE, SYNTHETIC, USER
+from subjects.qwen3_tts.layout import ASSISTANT, IM_END, IM_START, NEWLINE, SYNTHETIC, TEXT_VOCAB, USER
 
 if TYPE_CHECKING:
     import tokenizers
@@ -63,9 +64,25 @@ def _tokenizer(folder: Path) -> tokenizers.Tokenizer:
     from harness.byte_pairs import backend
 
     vocab = read_json(folder / VOCABULARY, MAX_BYTES)
-    lines = decode(read_whole(folder / MERGES, MAX_BYTES)).splitlines()
-    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    _check_vocabulary(vocab, folder / VOCABULARY)
+    merges = read_whole(folder / MERGES, MAX_BYTES)
     try:
+        lines = decode(merges).splitlines()
+        pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
         return backend(models.BPE(vocab, pairs))  # type: ignore[arg-type]
-    except Exception as error:  # the library has one kind for all
-        raise CheckpointError(f"{folder / MERGES}: does not fit {VOCABULARY} ({error})") from None
+    except Exception as error:  # bytes that are no text, and the library has one kind for all
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{folder / MERGES}: does not fit {VOCABULARY} ({reason})") from None
+
+
+def _check_vocabulary(vocab: Mapping[str, Any], place: Path) -> None:
+    """Raise CheckpointError unless tokens are rows of the text table and every byte is one, as what is none
+    would be left out of a text without a word."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    for token, row in vocab.items():
+        if type(row) is not int or not 0 <= row < TEXT_VOCAB:
+            use = f"a whole number from 0 to {TEXT_VOCAB - 1}"
+            raise CheckpointError(f"{place}: {shown(token)}: {shown(row)} is not allowed; use {use}")
+    if missing := set(ByteLevel.alphabet()) - vocab.keys():
+        raise CheckpointError(f"{place}: {len(missing)} of 256 bytes are no token; is the download complete?")

@@ -79,16 +79,25 @@ def _place(add: Add) -> None:
     add("--threads", type=whole, metavar="N", help="of a CPU (torch's choice)")
 
 
-def _measured(add: Add, runs: int) -> None:
-    """How often, and which backends."""
+def _backends(add: Add) -> None:
+    """What is loaded, where, by which backends, and where figures go."""
     _engine(add)
     _place(add)
-    add("--repeats", dest="runs", type=whole, default=runs, metavar="N", help="timed calls (%(default)s)")
-    add("--no-warmup", action="store_true", help="no call before them: the first is the first")
     add("--pytorch-only", action="store_true", help="not MLX")
     add("--mlx-only", action="store_true", help="not PyTorch")
     add("--mlx-model", type=Path, metavar="FILE", help="the voice as MLX reads it (that of --pt-model)")
     add("--json", type=Path, metavar="FILE", help="the figures, as a JSON file")
+
+
+def _repeated(add: Add, runs: int, what: str = "timed calls") -> None:
+    add("--repeats", dest="runs", type=whole, default=runs, metavar="N", help=f"{what} (%(default)s)")
+
+
+def _measured(add: Add, runs: int) -> None:
+    """The same, and how often."""
+    _backends(add)
+    _repeated(add, runs)
+    add("--no-warmup", action="store_true", help="no call before them: the first is the first")
 
 
 def _rmvpe(add: Add) -> None:
@@ -116,7 +125,8 @@ def _audio_parity(add: Add) -> None:
 
 
 def _e2e(add: Add) -> None:
-    _measured(add, 1)
+    _backends(add)
+    _repeated(add, 1, "fresh processes of each backend")
     _recording(add)
 
 
@@ -126,9 +136,9 @@ def _recording(add: Add) -> None:
 
 
 def _test(add: Add) -> None:
-    _measured(add, 1)
+    _backends(add)
     add("which", choices=(ALL, *TESTS), nargs="?", default=ALL, help="(%(default)s)")
-    add("--frames", type=whole, nargs="+", metavar="N", help="lengths of the chunking test, of 10 ms")
+    add("--frames", type=whole, nargs="+", metavar="N", help="of 10 ms: lengths of the test chunking")
 
 
 def _convert(add: Add) -> None:

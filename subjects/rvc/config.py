@@ -1,7 +1,4 @@
-"""The dimensions of RVC's networks; `true` ones are published, `tiny` ones have the same structure.
-
-No torch import here.
-"""
+"""The dimensions of RVC's networks; defaults are the published ones. No torch import here."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from dataclasses import dataclass
 SAMPLE_RATE = 16_000  # of what RMVPE and HuBERT hear
 HOP = 160  # samples of a frame of pitch, at that rate
 FRAME_RATE = 100  # Hz, of pitch and latents
-HUBERT_HOP = 320
+HUBERT_HOP, HUBERT_FIELD = 320, 400  # samples between HuBERT's frames, and that each is made of
 PITCH_STEPS = 256  # of coarse pitch; 1 is unvoiced, 0 is not used
 CENTS_BINS = 360  # of RMVPE's salience, 20 cents each
 

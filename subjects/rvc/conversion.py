@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subjects.rvc.config import FRAME_RATE, HOP, HUBERT_HOP, SAMPLE_RATE
+from subjects.rvc.config import FRAME_RATE, HOP, HUBERT_FIELD, HUBERT_HOP, SAMPLE_RATE
 
 Samples = NDArray[np.floating[Any]]
 
@@ -160,7 +160,7 @@ def chunks(length: int, points: list[int], exact: bool, cutting: Cutting = CUTTI
 
 def hubert_frames(samples: int) -> int:
     """Frames of features, of 20 ms: those whose 400 samples are whole."""
-    return (samples - 400) // HUBERT_HOP + 1
+    return (samples - HUBERT_FIELD) // HUBERT_HOP + 1
 
 
 def frames_of(chunk: Chunk) -> int:

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.errors import MissingPrerequisite, UsageError
-from harness.files import regular
+from harness.errors import MissingPrerequisite
 from harness.sound import read_mono, save_wav
 from harness.spans import span
 from subjects.rvc import conversion as steps
 from subjects.rvc import pitch
-from subjects.rvc.config import HOP, SAMPLE_RATE
+from subjects.rvc.config import HOP, SAMPLE_RATE, SynthesizerConfig
 from subjects.rvc.conversion import Chunk, Samples
+from subjects.rvc.index import read_index
 from subjects.rvc.plan import Plan
 from subjects.rvc.request import LEAST_S
 from subjects.rvc.result import Audio, Counts
@@ -27,7 +27,6 @@ from subjects.rvc.voices import voice
 from subjects.rvc.weights import Networks
 
 PITCH_FRAMES = 32_768  # of the U-Net at once, beyond which it runs in pieces, which changes nothing
-MOST_INDEX_BYTES = 2**32
 ToHost = Callable[[Tensor], NDArray[Any]]
 
 
@@ -56,7 +55,7 @@ class Conversion:
         request = self.plan.request
         with span("load_audio"):
             samples = steps.highpassed(steps.levelled(recording(self.plan)))
-            index = read_index(request.index, self.networks) if request.index else None
+            index = read_index(request.index, self._config.phone) if request.index else None
             points = steps.quiet_points(samples)
             padded = steps.padded(samples, self.plan.exact).astype(np.float32)
         with span("pitch"):
@@ -112,7 +111,8 @@ class Conversion:
             self._frames += frames
         with span("text_encode"):
             steps_of_pitch = torch.from_numpy(coarse[run])[None].expand(batch, -1).to(device)
-            latents = synthesizer.latents(phone, steps_of_pitch, self._noise(self._inter, frames).to(device))
+            e1 = self._noise(self._config.inter, frames).to(device)
+            latents = synthesizer.latents(phone, steps_of_pitch, e1)
         with span("flow"):
             speaker = torch.full((batch,), self.plan.request.speaker)
             g = synthesizer.voice(speaker.to(device))
@@ -120,17 +120,13 @@ class Conversion:
         with span("generate"):
             for lot in self._lots:  # a draw of the published pipeline that has no effect, in its place
                 torch.rand(1, 1, generator=lot)
-            eps = self._noise(frames * self._hop, 1).to(device)
+            eps = self._noise(frames * self._config.hop, 1).to(device)
             hz = torch.from_numpy(f0)[None].expand(batch, -1)
             return self._host(synthesizer.dec(latents, synthesizer.dec.m_source(hz, eps), g))
 
     @property
-    def _hop(self) -> int:
-        return self.networks.synthesizer.config.hop
-
-    @property
-    def _inter(self) -> int:
-        return self.networks.synthesizer.config.inter
+    def _config(self) -> SynthesizerConfig:
+        return self.networks.synthesizer.config
 
     def _noise(self, *shape: int) -> Tensor:
         """Standard normal draws `[B, *shape]` of each item's own."""
@@ -151,13 +147,13 @@ class Conversion:
 
     def _joined(self, pieces: list[NDArray[np.float32]], length: int) -> NDArray[np.float32]:
         """Pieces without their edges, one after another; if exact, without the rest of the last frame."""
-        rate = self.networks.synthesizer.config.sample_rate
+        rate = self._config.sample_rate
         pad = steps.CUTTING.pad * rate
         waves = np.concatenate([piece[:, pad:-pad] for piece in pieces], axis=1)
         return waves[:, : round(length * rate / SAMPLE_RATE)] if self.plan.exact else waves
 
     def _finished(self, samples: Samples, wave: Samples) -> NDArray[np.int16]:
-        request, rate = self.plan.request, self.networks.synthesizer.config.sample_rate
+        request, rate = self.plan.request, self._config.sample_rate
         wave = steps.mixed_loudness(samples, wave, rate, request.rms_mix_rate)
         return steps.sixteen_bits(steps.resampled(wave, rate, request.resample_hz))
 
@@ -173,7 +169,7 @@ class Conversion:
 def recording(plan: Plan) -> Samples:
     """Samples of what a plan converts, at 16 kHz.
 
-    Raises MissingPrerequisite for a recording that cannot be read, or is shorter than its header says.
+    Raises MissingPrerequisite for a recording that cannot be read, is shorter than it says, or silent.
     """
     request = plan.request
     assert request.duration_s is not None
@@ -187,27 +183,8 @@ def recording(plan: Plan) -> Samples:
             f"audio: {request.audio!r} ends after {there_s:.2f} s of the {most_s:.2f} s it is said to have; "
             f"is the download complete? --duration {there_s:.2f} converts what is there"
         )
+    if not samples.any():
+        raise MissingPrerequisite(
+            f"audio: {request.audio!r} is silent for {most_s:g} s; name another recording"
+        )
     return samples[: plan.samples]
-
-
-def read_index(path: str, networks: Networks) -> Samples:
-    """The features `[n, D]` in the `.npy` file at `path`.
-
-    Raises MissingPrerequisite for a file that cannot be read, UsageError for one that holds something else.
-    """
-    width = networks.synthesizer.config.phone
-    try:
-        if regular(Path(path)).stat().st_size > MOST_INDEX_BYTES:
-            raise UsageError(f"index: {path!r} has more than {MOST_INDEX_BYTES:,} bytes; wrong file?")
-        index = np.load(path, mmap_mode="r", allow_pickle=False)  # what a header claims takes no memory
-    except OSError as error:
-        raise MissingPrerequisite(f"index: {path!r} cannot be read: {error}") from None
-    except (ValueError, EOFError):
-        raise UsageError(f"index: {path!r} is no array of numbers; save the features by numpy.save") from None
-    if not isinstance(index, np.ndarray) or index.dtype.kind != "f" or index.shape[1:] != (width,):
-        raise UsageError(f"index: {path!r} is no array of real numbers of {width} columns, as features are")
-    with np.errstate(over="ignore"):  # distances are sums of squares
-        rows = np.array(index, dtype=np.float32)
-        if not len(rows) or not np.isfinite(np.square(rows).sum(axis=1)).all():
-            raise UsageError(f"index: {path!r} has no rows, or values that are not numbers or too large")
-    return rows

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from harness.device import describe, resolve_dtype
-from harness.engine import LoadedEngine, loading, read_back
+from harness.device import resolve_dtype
+from harness.engine import LoadedEngine, loading
 from harness.memory import MemoryBudget
 from harness.spans import record
+from subjects.loading import environment, memory
 from subjects.rvc import plan, weights
 from subjects.rvc.convert import Conversion, ToHost, to_host
 from subjects.rvc.plan import Plan
@@ -50,10 +51,11 @@ class Engine(LoadedEngine[Networks, Setup]):
         """Load what a setup says. Raises as `load` does. `source`: of its weights, where it is open already;
         `device`: what stands in for its own, of which `host` brings values back."""
         with loading(device or setup.device, threads=threads) as loads:
+            budget = budget or memory(setup.accelerator, loads.device)
             dtype = resolve_dtype(setup.dtype, loads.device, "float16")
             networks = weights.load(source or open_source(setup), setup.configs, loads.device, dtype)
-        budget = budget or MemoryBudget(loads.device)
-        return cls(networks, setup, budget, _environment(setup, networks), loads.seconds, host=host)
+        described = environment(setup, networks) | {"voice": setup.voice}
+        return cls(networks, setup, budget, described, loads.seconds, host=host)
 
     def resolve(self, request: Request) -> Plan:
         """What a request would run here."""
@@ -79,18 +81,3 @@ class Engine(LoadedEngine[Networks, Setup]):
             peak_memory_bytes=self.budget.peak_bytes(),
             warnings=plan.warnings,
         )
-
-
-def _environment(setup: Setup, networks: Networks) -> dict[str, Any]:
-    """What the engine runs on and with, for records: device and dtype as the weights have them."""
-    return {
-        "device": read_back(networks, "device"),
-        "device_name": describe(networks.device),
-        "dtype": read_back(networks, "dtype"),
-        "source": setup.source,
-        "source_origin": setup.source_origin,
-        "model": setup.model,
-        "voice": setup.voice,
-        "torch": str(torch.__version__),
-        "threads": torch.get_num_threads(),
-    }

@@ -9,12 +9,12 @@ from torch import Tensor
 from harness.errors import UsageError
 from harness.mel import HTK, filters, magnitudes
 from subjects.rvc.config import HOP, SAMPLE_RATE
+from subjects.rvc.request import PADDINGS, ZERO
 
 BANDS = 128
 SIZE = 1_024  # samples under a window
 LOW_HZ, HIGH_HZ = 30.0, 8_000.0
 LEAST = 1e-5  # of a band, before the logarithm
-PADDINGS = ("zero", "reflect")
 
 
 def log_mel(samples: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def log_mel(samples: Tensor) -> Tensor:
     return (spectra @ rows.T).clamp_(min=LEAST).log_()
 
 
-def padded(mel: Tensor, grid: int, padding: str = "zero") -> Tensor:
+def padded(mel: Tensor, grid: int, padding: str = ZERO) -> Tensor:
     """`mel [B, T, M]`, its end padded to a multiple of `grid` frames.
 
     `padding`: "zero", as the published pipeline does, though a zero is a loud band; or "reflect", which
@@ -45,7 +45,7 @@ def padded(mel: Tensor, grid: int, padding: str = "zero") -> Tensor:
     more = -frames % grid
     if padding not in PADDINGS:
         raise UsageError(f"padding: {padding!r} is not known; use one of {', '.join(PADDINGS)}")
-    if padding == "zero" or not more:
+    if padding == ZERO or not more:
         return F.pad(mel, (0, 0, 0, more))
     if more >= frames:
         raise UsageError(

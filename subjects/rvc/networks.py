@@ -16,7 +16,7 @@ from harness.accelerators import Accelerator
 from harness.subject import Component
 from subjects.rvc import closed_form, weights
 from subjects.rvc.closed_form import Work
-from subjects.rvc.config import HOP, PITCH_STEPS, Configs
+from subjects.rvc.config import HOP, HUBERT_FIELD, PITCH_STEPS, Configs
 from subjects.rvc.layout import HUBERT, RMVPE
 from subjects.rvc.models.generator import Generator
 from subjects.rvc.models.text_encoder import TextEncoder
@@ -24,7 +24,7 @@ from subjects.rvc.setup import Setup
 from subjects.rvc.weights import SYNTHESIZER
 
 UNIT = "frames of 10 ms"
-LEAST_FRAMES = 3  # HuBERT hears 400 samples at once
+LEAST_FRAMES = -(-HUBERT_FIELD // HOP)  # of which HuBERT makes one
 Inputs = Callable[[int, torch.Generator], tuple[Tensor, ...]]
 
 

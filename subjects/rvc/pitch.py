@@ -16,6 +16,7 @@ from harness.nn.folded import wide
 from subjects.rvc.config import HOP, PITCH_STEPS
 from subjects.rvc.mel import log_mel, padded
 from subjects.rvc.models.rmvpe import RMVPE
+from subjects.rvc.request import ZERO
 
 BIN_CENTS = 20.0
 FIRST_CENTS = 1997.3794084376191
@@ -54,7 +55,7 @@ def estimate(
     samples: Tensor,
     *,
     threshold: float = THRESHOLD,
-    padding: str = "zero",
+    padding: str = ZERO,
     chunk: int | None = None,
 ) -> Tensor:
     """Pitch in Hz `[B, N // 160]` of `samples [B, N]` at 16 kHz, 0 where unvoiced.

@@ -62,11 +62,12 @@ def resolve(request: Request, setup: Setup) -> Plan:
     """The plan of `request` on `setup`.
 
     Raises UsageError for a speaker that the voice has not and, when strict, for what is not done as it was
-    asked; MissingPrerequisite for a recording that cannot be read.
+    asked; MissingPrerequisite for a recording or an index that cannot be read.
     """
     changes = Adjustments(setup.strict)
-    within("speaker", request.speaker, 0, setup.configs.synthesizer.speakers - 1, kind=int)
-    request = _indexed(request, changes)
+    config = setup.configs.synthesizer
+    within("speaker", request.speaker, 0, config.speakers - 1, kind=int)
+    request = _indexed(request, config.phone, changes)
     duration_s = request.duration_s
     if request.audio is None:
         duration_s = DEFAULT_DURATION_S if duration_s is None else duration_s
@@ -95,8 +96,13 @@ def _heard(audio: str, wanted_s: float | None, changes: Adjustments) -> float:
     return min(wanted_s, there_s)
 
 
-def _indexed(request: Request, changes: Adjustments) -> Request:
-    """The request with what an index needs, or without what has no use when there is none."""
+def _indexed(request: Request, width: int, changes: Adjustments) -> Request:
+    """The request with what an index, of features of `width`, needs; or without what has no use when there is
+    none."""
+    if request.index is not None:
+        from subjects.rvc.index import open_index
+
+        open_index(request.index, width)
     for name, default in (("index_rate", INDEX_RATE), ("protect", PROTECT)):
         value = getattr(request, name)
         if request.index is None and value is not None:

@@ -12,6 +12,7 @@ from harness import accelerators, sources
 from harness.accelerators import Accelerator
 from harness.checks import one_of
 from harness.dtypes import AUTO, FP32
+from harness.errors import UsageError
 from subjects.rvc import checkpoint
 from subjects.rvc.config import Configs
 from subjects.rvc.layout import DEFAULT_RATE, ENVIRONMENT, SYNTHETIC
@@ -49,9 +50,11 @@ class Setup:
     ) -> Setup:
         """Decide everything about an engine that can be decided before loading it.
 
-        `voice`: the file of one, in place of the source's. `accelerator`: a card to simulate. Raises
+        `voice`: the file of one, in place of the source's `model`. `accelerator`: a card to simulate. Raises
         UsageError or MissingPrerequisite, naming what and where.
         """
+        if voice and model:
+            raise UsageError(f"model: {model!r} is given beside the file of a voice; use one of them")
         one_of("dtype", dtype, (AUTO, FP32))
         card, place = accelerators.of_run(device, accelerator)
         default = SYNTHETIC[card.device != "cpu"]

@@ -46,7 +46,7 @@ def run(sides: Sides, report: Report, plan: Plan, folder: Path | None) -> int:
         absent=sides.absent,
         problem=None,
     )
-    with mlx_of(one, sides.threads) as mlx:
+    with mlx_of(one) as mlx:
         alone = mlx if sides.mlx_alone else None
         engine = alone or Engine.from_setup(sides.setup, threads=sides.threads)
         timed = _timed(one, report, plan, engine, folder)

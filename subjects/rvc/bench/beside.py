@@ -16,6 +16,8 @@ from harness.device import synchroniser
 from harness.parity import Parity, compare
 from subjects.rvc.backends.mlx_process import Call, Mlx, no_measure
 from subjects.rvc.bench.legs import Side, once
+from subjects.rvc.bench.report import absent
+from subjects.rvc.bench.sides import Sides
 
 LIMIT = 1e-5  # of the relative RMS of a network from torch's
 
@@ -57,13 +59,28 @@ class Beside:
         return {"leg": self.leg.as_dict(), "torch": reference, "parity": parity, "limit": self.limit}
 
 
+def by_backend(sides: Sides, mlx: Callable[[Side, Mlx], bool], pytorch: Callable[[Side], bool]) -> int:
+    """Measure in MLX, then in PyTorch, each where it is to run, and tell which do not; returns the exit code.
+
+    `mlx`, `pytorch`: measure, and say whether what came is what it has to be: if not, the code is 1.
+    """
+    one, holds = Side.of(sides), True
+    with mlx_of(one) as process:
+        if process:
+            holds = mlx(one, process)
+    if not sides.mlx_alone:
+        holds = pytorch(one) and holds
+    absent(sides.absent)
+    return 0 if holds else 1
+
+
 @contextmanager
-def mlx_of(one: Side, threads: int | None = None) -> Iterator[Mlx | None]:
+def mlx_of(one: Side) -> Iterator[Mlx | None]:
     """The process of MLX, where it runs; what it lacks is told."""
     if one.sides.mlx is None:
         yield None
         return
-    with Mlx(one.sides.mlx, threads or torch.get_num_threads()) as mlx:
+    with Mlx(one.sides.mlx, torch.get_num_threads()) as mlx:
         if mlx.note:
             print(f"{mlx.backend}: {mlx.note}")
         yield mlx
@@ -75,11 +92,11 @@ def beside(
     name: str,
     inputs: tuple[Tensor, ...],
     work: Work,
-    torchs: Callable[[], Tensor],
+    torchs: Callable[[], Callable[[], Tensor]],
     *,
     limit: float | None = LIMIT,
 ) -> Beside:
-    """Calls of `name` (see `Mlx.call`) and, unless MLX is alone, of `torchs` in turn with them."""
+    """Calls of `name` (see `Mlx.call`) and, unless MLX is alone, in turn of what `torchs` makes."""
     sides, setup = one.sides, mlx.setup
     sync, weights = synchroniser(one.device), setup.voice or f"{setup.source}/{setup.model}"
     place = {key: mlx.environment[key] for key in ("backend", "device", "dtype")}
@@ -87,13 +104,15 @@ def beside(
     def theirs() -> Call:
         return mlx.call(name, inputs)
 
-    def ours() -> Call:
-        return Call(*once(torchs, sync))
-
     first_s = theirs().seconds if sides.warmup else None
     if sides.mlx_alone:
         calls = [theirs() for _ in range(sides.runs)]
         return Beside(_leg(place, work._replace(weights=weights), calls, first_s), calls[-1].output)
+    call = torchs()
+
+    def ours() -> Call:
+        return Call(*once(call, sync))
+
     if sides.warmup:
         ours()
     calls, others = map(list, zip(*in_turn(theirs, ours, sides.runs), strict=True))

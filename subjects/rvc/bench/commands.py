@@ -24,6 +24,7 @@ LENGTHS_S = (5.0, 30.0, 60.0, 180.0, 300.0)
 QUICK = 2  # of them
 DEFAULT_S = 5.0  # of a made-up voice
 OUTPUTS = "outputs"  # the folder of --save-outputs
+ALL, CHUNKING = "all", "chunking"  # tests, of which the one has lengths
 
 
 def rmvpe(options: argparse.Namespace) -> int:
@@ -82,6 +83,8 @@ def e2e(options: argparse.Namespace) -> int:
 
 def test(options: argparse.Namespace) -> int:
     """What has to hold."""
+    if options.frames and options.which not in (ALL, CHUNKING):
+        raise UsageError(f"--frames: is of the test {CHUNKING}; leave it out of {options.which}")
     for frames in options.frames or ():
         within("frames", frames, 1, MOST_FRAMES, kind=int)
     report, sides = Report("test", options.json), Sides.of(options, has_mlx=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,9 @@ from harness.progress import Progress
 from harness.subject import Component
 from subjects.rvc import networks, weights
 from subjects.rvc.backends.mlx_process import Mlx
-from subjects.rvc.bench.beside import Beside, beside, mlx_of
+from subjects.rvc.bench.beside import beside, by_backend
 from subjects.rvc.bench.legs import Side, once
-from subjects.rvc.bench.report import Report, absent, head, row
+from subjects.rvc.bench.report import Report, head, row
 from subjects.rvc.bench.sides import Sides
 from subjects.rvc.config import FRAME_RATE, HOP
 from subjects.rvc.layout import RMVPE
@@ -34,31 +35,36 @@ WIDTHS = (10, 9, 9, 9, 9, 9, 8, 6, 8)
 
 def run(sides: Sides, report: Report, component: str, frames: int) -> int:
     """Measure one component, or all; returns the exit code. Raises BenchError."""
-    one, same = Side.of(sides), True
     parts = {name: part for name, part in networks.of(sides.setup).items() if component in (ALL, name)}
     report.note(duration_s=frames / FRAME_RATE, mlx={}, absent=sides.absent)
-    with mlx_of(one) as mlx:
-        for name, part in parts.items() if mlx else ():
-            other = _beside(one, cast(Mlx, mlx), part, frames)
-            report.add("\n".join(other.lines(name)), mlx={name: other.as_dict()})
-            same = same and other.holds
-    if not sides.mlx_alone:
-        _torch(one, report, parts, frames)
-    absent(sides.absent)
-    return 0 if same else 1
+    return by_backend(
+        sides,
+        lambda one, mlx: _mlx(one, mlx, report, parts, frames),
+        lambda one: _torch(one, report, parts, frames),
+    )
 
 
-def _beside(one: Side, mlx: Mlx, part: Component, frames: int) -> Beside:
-    """The same in MLX, and how far it is from torch's."""
-    inputs = part.inputs(frames, torch.Generator().manual_seed(0))
-    work = one.work(inputs, frames * HOP, frames, part.work(frames, FP32_BYTES)[0])
-    network = None if one.sides.mlx_alone else part.build(one.device, torch.float32)
-    sent = [value.to(one.device) for value in inputs]
-    return beside(one, mlx, part.name, inputs, work, lambda: part.run(cast(nn.Module, network), *sent))
+def _mlx(one: Side, mlx: Mlx, report: Report, parts: dict[str, Component], frames: int) -> bool:
+    """MLX's components, and whether they are torch's."""
+    same = True
+    for name, part in parts.items():
+        inputs = part.inputs(frames, torch.Generator().manual_seed(0))
+        work = one.work(inputs, frames * HOP, frames, part.work(frames, FP32_BYTES)[0])
+        other = beside(one, mlx, name, inputs, work, partial(_called, one, part, inputs))
+        report.add("\n".join(other.lines(name)), mlx={name: other.as_dict()})
+        same = same and other.holds
+    return same
 
 
-def _torch(one: Side, report: Report, parts: dict[str, Component], frames: int) -> None:
-    """Torch's components beside the ceiling, and what is left in of theirs beside what is folded."""
+def _called(one: Side, part: Component, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    """What calls torch's component on `inputs`."""
+    network, sent = part.build(one.device, torch.float32), [value.to(one.device) for value in inputs]
+    return lambda: part.run(network, *sent)
+
+
+def _torch(one: Side, report: Report, parts: dict[str, Component], frames: int) -> bool:
+    """Torch's components beside the ceiling, and what is left in of theirs beside what is folded; alone
+    there is nothing that they have to be."""
     ceilings = {kind: ceiling(one, kind) for kind in dict.fromkeys(KINDS[name] for name in parts)}
     title = f"{frames / FRAME_RATE:g} s, {frames} frames; {one.backend}, {one.weights}"
     report.note(components={}, ratios={})
@@ -75,6 +81,7 @@ def _torch(one: Side, report: Report, parts: dict[str, Component], frames: int) 
     for part in parts.values():
         for text, ratio in folded_ratios(one, part, frames).items():
             report.add(f"{text}: {in_words(ratio)}", ratios={text: ratio._asdict()})
+    return True
 
 
 def measured(one: Side, part: Component, frames: int) -> Leg:

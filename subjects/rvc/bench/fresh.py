@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -15,7 +14,7 @@ from harness.processes import Processes
 from harness.progress import Progress
 from harness.spans import OTHER
 from subjects.rvc.backends.mlx_process import no_measure, started_with_openblas
-from subjects.rvc.bench.report import Report
+from subjects.rvc.bench.report import Report, as_json
 from subjects.rvc.bench.sides import MLX, Sides
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def run(sides: Sides, report: Report, plan: Plan) -> int:
                 report.add(None, **{KEYS[backend]: [measured]})
     finally:
         if report.figures.keys() & KEYS.values():
-            print(json.dumps(report.figures, indent=2))
+            print(as_json(report.figures))
     for problem in dict.fromkeys(problems):
         console.say("rvc", problem)
     return 1 if problems else 0

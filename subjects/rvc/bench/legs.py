@@ -14,6 +14,7 @@ from torch import Tensor
 from harness.comparison import Leg, Work
 from harness.device import hold_precision, keep_freed_memory, resolve_device, synchroniser
 from harness.progress import Progress
+from subjects.loading import memory
 from subjects.rvc.bench.sides import Sides
 from subjects.rvc.setup import Setup
 
@@ -29,12 +30,13 @@ class Side:
 
     @classmethod
     def of(cls, sides: Sides) -> Side:
-        """PyTorch's side of `sides`, its threads and number formats set. Raises MissingPrerequisite."""
+        """PyTorch's side of `sides`, its threads, formats and memory set. Raises MissingPrerequisite."""
         if sides.threads:
             torch.set_num_threads(sides.threads)
         device = resolve_device(sides.setup.device)
         hold_precision(device)
         keep_freed_memory(device)
+        memory(sides.setup.accelerator, device)
         return cls(sides, device)
 
     @property

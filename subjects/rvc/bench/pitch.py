@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import cast
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,9 +15,9 @@ from harness.scaling import Estimate, fit
 from subjects.rvc import closed_form, pitch, weights
 from subjects.rvc.accuracy import Accuracy, accuracy
 from subjects.rvc.backends.mlx_process import Mlx
-from subjects.rvc.bench.beside import Beside, beside, mlx_of
+from subjects.rvc.bench.beside import beside, by_backend
 from subjects.rvc.bench.legs import Side
-from subjects.rvc.bench.report import Report, absent, head, row
+from subjects.rvc.bench.report import Report, head, row
 from subjects.rvc.bench.sides import Sides
 from subjects.rvc.config import HOP
 from subjects.rvc.layout import RMVPE
@@ -30,36 +31,31 @@ WIDTHS = (10, 9, 11, 11, 10, 9, 8)
 
 def run(sides: Sides, report: Report, lengths: tuple[float, ...]) -> int:
     """Measure; returns the exit code. Raises BenchError."""
-    one, same = Side.of(sides), True
     report.note(mlx={}, absent=sides.absent)
-    with mlx_of(one) as mlx:
-        for length in lengths if mlx else ():
-            other, errors = _beside(one, cast(Mlx, mlx), length)
-            figures = other.as_dict() | {"accuracy": errors and asdict(errors)}
-            text = "\n".join([*other.lines(f"{length:g} s"), *_errors(errors)])
-            report.add(text, mlx={f"{length:g}": figures})
-            same = same and right(errors)
-    if not sides.mlx_alone:
-        _torch(one, report, lengths)
-    absent(sides.absent)
-    return 0 if same else 1
-
-
-def _beside(one: Side, mlx: Mlx, length_s: float) -> tuple[Beside, Accuracy | None]:
-    """The same in MLX, and its errors beside torch's pitch."""
-    samples, work = _work(one, length_s)
-    network = None if one.sides.mlx_alone else _network(one)
-    sent = samples.to(one.device)
-    other = beside(
-        one,
-        mlx,
-        "pitch",
-        (samples,),
-        work,
-        lambda: pitch.estimate(cast(Network, network), sent),
-        limit=None,
+    return by_backend(
+        sides,
+        lambda one, mlx: _mlx(one, mlx, report, lengths),
+        lambda one: _torch(one, report, lengths),
     )
-    return other, None if other.expected is None else accuracy(other.expected, other.output)
+
+
+def _mlx(one: Side, mlx: Mlx, report: Report, lengths: tuple[float, ...]) -> bool:
+    """MLX's pitch by length, and whether it is torch's."""
+    same = True
+    for length in lengths:
+        samples, work = _work(one, length)
+        other = beside(one, mlx, "pitch", (samples,), work, partial(_called, one, samples), limit=None)
+        errors = None if other.expected is None else accuracy(other.expected, other.output)
+        figures = other.as_dict() | {"accuracy": errors and asdict(errors)}
+        report.add("\n".join([*other.lines(f"{length:g} s"), *_errors(errors)]), mlx={f"{length:g}": figures})
+        same = same and right(errors)
+    return same
+
+
+def _called(one: Side, samples: Tensor) -> Callable[[], Tensor]:
+    """What calls torch's pitch of `samples`."""
+    network, sent = _network(one), samples.to(one.device)
+    return lambda: pitch.estimate(network, sent)
 
 
 def right(errors: Accuracy | None) -> bool:
@@ -82,8 +78,8 @@ def _network(one: Side) -> Network:
     return weights.network(source, one.setup.configs, RMVPE, one.device, torch.float32)
 
 
-def _torch(one: Side, report: Report, lengths: tuple[float, ...]) -> None:
-    """Torch's pitch by length, and how its seconds grow."""
+def _torch(one: Side, report: Report, lengths: tuple[float, ...]) -> bool:
+    """Torch's pitch by length, and how its seconds grow; alone there is nothing that it has to be."""
     network, seconds = _network(one), {}
     print(f"{one.backend}, {one.weights}, {torch.get_num_threads()} threads")
     print(head(HEADS, WIDTHS), flush=True)
@@ -103,6 +99,7 @@ def _torch(one: Side, report: Report, lengths: tuple[float, ...]) -> None:
             f"{per_s} more per second, {ever} ever",
             growth={name: part._asdict() for name, part in growth._asdict().items()},
         )
+    return True
 
 
 def measured(one: Side, network: Network, length_s: float) -> tuple[Leg, Tensor]:

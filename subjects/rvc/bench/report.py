@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,20 @@ class Report:
             commit, dirty = machine.revision()
             facts = {"machine": machine.read(), "versions": machine.versions()}
             self._known |= {"commit": commit, "dirty": dirty} | msgspec.to_builtins(facts)
-        content = json.dumps(self._known | self.figures, indent=2, default=str)
-        rewrite(self._path, content.encode() + b"\n")
+        rewrite(self._path, as_json(self._known | self.figures).encode() + b"\n")
+
+
+def as_json(figures: Mapping[str, Any]) -> str:
+    """Figures as JSON; null is what is not finite, as the ratio of a signal to no noise."""
+    return json.dumps(_finite(figures), indent=2, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [*map(_finite, value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def head(names: Sequence[str], widths: Sequence[int]) -> str:

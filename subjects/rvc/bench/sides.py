@@ -34,7 +34,8 @@ class Sides:
 
         Raises UsageError, MissingPrerequisite.
         """
-        within("runs", options.runs, 1, MOST_RUNS, kind=int)
+        runs = getattr(options, "runs", 1)  # a command that times nothing has no such flag
+        within("runs", runs, 1, MOST_RUNS, kind=int)
         check_threads(options.threads)
         for flag, value in (("--mlx-only", options.mlx_only), ("--mlx-model", options.mlx_model)):
             if options.pytorch_only and value:
@@ -44,15 +45,16 @@ class Sides:
             flag = "--mlx-only" if options.mlx_only else "--mlx-model"
             error = MissingPrerequisite if has_mlx else UsageError
             raise error(f"{flag}: {absent[MLX]}; use --pytorch-only")
-        choices = {"model": options.model, "device": options.device, "strict": options.strict}
-        setup = Setup.choose(options.source, voice=options.voice, **choices)
-        mlx = None
-        if not options.pytorch_only and not absent:
-            mlx = Setup.choose(options.source, voice=options.mlx_model or options.voice, **choices)
+        choices = {"device": options.device, "strict": options.strict}
+        setup = mlx = Setup.choose(options.source, model=options.model, voice=options.voice, **choices)
+        if options.pytorch_only or absent:
+            mlx = None
+        elif options.mlx_model:
+            mlx = Setup.choose(options.source, voice=options.mlx_model, **choices)
         return cls(
             setup=setup,
-            runs=options.runs,
-            warmup=not options.no_warmup,
+            runs=runs,
+            warmup=not getattr(options, "no_warmup", False),
             threads=options.threads,
             absent=absent,
             mlx=mlx,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,9 +11,10 @@ from torch import Tensor
 from harness.comparison import Work
 from harness.parity import compare
 from subjects.rvc import closed_form, pitch, weights
-from subjects.rvc.bench.beside import beside, mlx_of
+from subjects.rvc.backends.mlx_process import Mlx
+from subjects.rvc.bench.beside import beside, by_backend
 from subjects.rvc.bench.legs import Side
-from subjects.rvc.bench.report import Report, absent
+from subjects.rvc.bench.report import Report
 from subjects.rvc.bench.sides import Sides
 from subjects.rvc.chunks import is_cut
 from subjects.rvc.config import FRAME_RATE, HOP, SynthesizerConfig
@@ -25,23 +27,25 @@ PIECE, PIECES = 32, 4  # frames of flow and generator at once, fewer for as many
 
 def run(sides: Sides, report: Report, frames: int) -> int:
     """Measure; returns the exit code: 1 where the result is not what it has to be. Raises BenchError."""
-    one, holds = Side.of(sides), True
-    config = sides.setup.configs.synthesizer
-    drawn = inputs(config, frames)
-    work = one.work(drawn, frames * HOP, frames, flop(config, frames))
+    drawn = inputs(sides.setup.configs.synthesizer, frames)
     report.note(duration_s=frames / FRAME_RATE, absent=sides.absent, legs=[])
-    network = None if sides.mlx_alone else _network(one)
-    sent = sent_to(one.device, drawn)
-    with mlx_of(one) as mlx:
-        if mlx:
-            call = lambda: cast(Synthesizer, network)(*sent)  # noqa: E731
-            other = beside(one, mlx, "synthesis", drawn, work, call, limit=LIMIT)
-            report.add("\n".join(other.lines(f"{frames} frames")), mlx=other.as_dict())
-            holds = other.holds
-    if network is not None:
-        holds = _torch(one, report, network, sent, work) and holds
-    absent(sides.absent)
-    return 0 if holds else 1
+    return by_backend(
+        sides, lambda one, mlx: _mlx(one, mlx, report, drawn), lambda one: _torch(one, report, drawn)
+    )
+
+
+def _mlx(one: Side, mlx: Mlx, report: Report, drawn: tuple[Tensor, ...]) -> bool:
+    """MLX's synthesis, and whether it is torch's."""
+    work = _work(one, drawn)
+    other = beside(one, mlx, "synthesis", drawn, work, partial(_called, one, drawn), limit=LIMIT)
+    report.add("\n".join(other.lines(f"{work.frames} frames")), mlx=other.as_dict())
+    return other.holds
+
+
+def _called(one: Side, drawn: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    """What calls torch's synthesis of `drawn`."""
+    network, sent = _network(one), sent_to(one.device, drawn)
+    return lambda: network(*sent)
 
 
 def _network(one: Side) -> Synthesizer:
@@ -49,8 +53,15 @@ def _network(one: Side) -> Synthesizer:
     return weights.network(source, one.setup.configs, SYNTHESIZER, one.device, torch.float32)
 
 
-def _torch(one: Side, report: Report, network: Synthesizer, sent: tuple[Tensor, ...], work: Work) -> bool:
+def _work(one: Side, drawn: tuple[Tensor, ...]) -> Work:
+    """What a call on `drawn` is to do."""
+    frames = drawn[0].shape[1]
+    return one.work(drawn, frames * HOP, frames, flop(one.setup.configs.synthesizer, frames))
+
+
+def _torch(one: Side, report: Report, drawn: tuple[Tensor, ...]) -> bool:
     """Torch's synthesis, and whether it is what it has to be."""
+    network, sent, work = _network(one), sent_to(one.device, drawn), _work(one, drawn)
     config, frames = network.config, work.frames
     calls = one.timed(lambda: network(*sent))
     leg, samples = one.leg(network, work, calls), calls.output.shape[-1]

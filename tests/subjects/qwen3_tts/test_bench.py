@@ -8,6 +8,7 @@ from hashlib import sha256
 
 import pytest
 
+from harness import accelerators
 from harness.records.memory import Boundary, MemoryByStage
 from harness.records.writer import load
 from harness.tensor_files import stored_tensors
@@ -60,6 +61,22 @@ def test_a_stream_is_recorded_and_shown(tmp_path, capsys):
     assert "n/a: device: cuda:7" in out and "first chunk after" in out
     rows, _, answer = out.partition("\n1 of 2 inputs measured on ")
     assert "memory at the end of each stage" in rows and "; 1 left out.\n\nshort: stages of" in answer
+
+
+def test_what_is_named_twice_is_measured_once(tmp_path, monkeypatch, capsys):
+    ran, item = [], Bench.item
+
+    def counted(bench, plan, requested):
+        ran.append((requested["input"], requested["device"], requested["dtype"]))
+        return item(bench, plan, requested)
+
+    monkeypatch.setattr(Bench, "item", counted)
+    monkeypatch.setattr(accelerators, "_cuda", lambda index, environ: None)
+    argv = ["bench", *SHORT, "--fixture", "short", "--iterations", "1", "--warmup", "0"]
+    argv += ["--device", "cpu", "auto", "cpu", "--dtype", "fp32", "fp32", "bf16"]
+    assert main([*argv, "--trace", str(tmp_path / "trace.json")]) == 0
+    assert ran == [("short", "cpu", "fp32"), ("short", "cpu", "bf16")]
+    assert capsys.readouterr().out.count("open it at ui.perfetto.dev") == 1
 
 
 @pytest.mark.parametrize(

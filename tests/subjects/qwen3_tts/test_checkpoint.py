@@ -62,6 +62,15 @@ def codec(**changes) -> dict:
     return CODECS[TINY] | {"decoder_config": CODECS[TINY]["decoder_config"] | changes}
 
 
+def groups(count: int) -> dict:
+    both = MODELS[TINY][MODEL]["talker_config"]["code_predictor_config"] | {"num_code_groups": count}
+    return talker(num_code_groups=count, code_predictor_config=both)
+
+
+def speaker(**changes) -> dict:
+    return model(speaker_encoder_config=MODELS[TINY][MODEL]["speaker_encoder_config"] | changes)
+
+
 WRONG = {
     "another tokenizer": (model(tokenizer_type="25hz"), None, "tokenizer_type"),
     "no such model": (model(tts_model_type="voice_design"), None, "is published"),
@@ -70,6 +79,9 @@ WRONG = {
     "no talker": ({k: v for k, v in model().items() if k != "talker_config"}, None, "talker_config"),
     "a width out of range": (talker(hidden_size=0), None, "hidden_size: 0"),
     "another number of codes": (None, codec(num_quantizers=8), "num_quantizers: 8.*use 16"),
+    "another number of codes everywhere": (groups(8), codec(num_quantizers=8), "num_code_groups: 8.*use 16"),
+    "codes that are none": (predictor(vocab_size=1_024), None, "vocab_size: 1024 is not allowed; use 2048"),
+    "a larger codebook": (None, codec(codebook_size=4_096), "codebook_size: 4096.*use 2048"),
     "another frame": (None, codec(upsample_rates=[8, 5, 4, 4]), "2560 samples a frame"),
     "another voice of a name": (named("spk_id", ryan=5), None, "talker_config: spk_id: ryan: 5 is.*use 3061"),
     "a voice of no number": (named("spk_id", ryan=3061.0), None, "spk_id: ryan: 3061.0 is not allowed"),
@@ -89,6 +101,12 @@ WRONG = {
         model(speaker_encoder_config={"enc_dim": 64, "sample_rate": 16_000}),
         None,
         "sample_rate: 16000 is not allowed; use 24000",
+    ),
+    "a speaker of other bands": (speaker(mel_dim=80), None, "mel_dim: 80 is not allowed; use 128"),
+    "a speaker that sees too far": (
+        speaker(enc_dilations=[1, 2, 3, 9, 1]),
+        None,
+        "enc_dilations: 18 frames beside one; at most 16",
     ),
     "a speaker of another width": (
         model(speaker_encoder_config={"enc_dim": 32}),

@@ -1,8 +1,10 @@
 """What a request comes to: what runs is shown, and what is not done as asked is told or refused."""
 
+import numpy as np
 import pytest
+import soundfile
 
-from harness.errors import UsageError
+from harness.errors import MissingPrerequisite, UsageError
 from subjects.qwen3_tts.layout import TINY
 from subjects.qwen3_tts.plan import Plan, resolve
 from subjects.qwen3_tts.request import request
@@ -83,3 +85,30 @@ def test_a_value_out_of_range_names_its_field(name):
 
 def test_seeds_follow_one_another_and_begin_again():
     assert request(batch_size=3, seed=2**32 - 2).seeds == (2**32 - 2, 2**32 - 1, 0)
+
+
+def test_a_text_of_too_many_tokens_is_refused():
+    for name in ("text", "instruct"):
+        assert plan("1.7B-VoiceDesign", **{name: 8_191 * "a " + "a"})
+        with pytest.raises(UsageError, match=f"{name}: 8,193 tokens are too many; use at most 8,192"):
+            plan("1.7B-VoiceDesign", **{name: 8_192 * "a " + "a"})
+
+
+def recording(path, seconds: float) -> str:
+    soundfile.write(path, np.zeros(round(8_000 * seconds), np.float32), 8_000)
+    return str(path)
+
+
+def test_what_is_not_listened_to_of_a_recording_is_told_or_refused(tmp_path):
+    long, whole = recording(tmp_path / "long.wav", 31.5), recording(tmp_path / "whole.wav", 30.0)
+    assert plan("0.6B-Base", reference=whole).adjustments == ()
+    (told,) = plan("0.6B-Base", reference=long).adjustments
+    assert str(told).endswith("long.wav of 31.5 s is longer than what is listened to; using its first 30 s")
+    with pytest.raises(UsageError, match=r"name a shorter recording \(strict\)"):
+        plan("0.6B-Base", strict=True, reference=long)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1 / 8_000, 0.099])
+def test_a_recording_that_is_too_short_is_refused_before_anything_is_loaded(seconds, tmp_path):
+    with pytest.raises(MissingPrerequisite, match=r"reference: .*short\.wav. is under 0\.1 s"):
+        plan("0.6B-Base", reference=recording(tmp_path / "short.wav", seconds))

@@ -199,12 +199,24 @@ def test_what_has_to_hold_does(capsys, tmp_path, monkeypatch):
         (["rmvpe", "--runs", "0"], 2, "--runs: 0 is not allowed"),
         (["rmvpe", "--device", "cuda:7"], 3, "cuda:7 is not available"),
         (["full", "--pt-model", "/nowhere.pth"], 3, "/nowhere.pth: no such file"),
+        (
+            ["full", "--model", "40k", "--pt-model", "a.pth"],
+            2,
+            "--model: '40k' is given beside the file of a",
+        ),
         (["audio-parity", "--audio", "/nowhere.wav"], 3, "--audio: '/nowhere.wav' cannot be read"),
         (["rmvpe", "--quick", "--duration", "1"], 2, "--quick: given together with --duration"),
         (["audio-parity", "--output-dir", "/dev/null/x"], 2, "--output-dir: given without --save-outputs"),
         (["audio-parity", "--save-outputs", "--output-dir", "/dev/null/x"], 3, "--output-dir: '/dev/null/x'"),
         (["convert", "examples/audio/sung.ogg", "--out", "/dev/null/x"], 3, "--out: '/dev/null/x': cannot"),
         (["test", "chunking", "--frames", "0"], 2, "--frames: 0 is not allowed"),
+        (
+            ["test", "weights", "--frames", "1"],
+            2,
+            "--frames: is of the test chunking; leave it out of weights",
+        ),
+        (["test", "all", "--repeats", "2"], 2, "unrecognized arguments: --repeats 2"),
+        (["e2e", "--no-warmup"], 2, "unrecognized arguments: --no-warmup"),
         (["convert", "examples/audio/sung.ogg", "--threads", "0"], 2, "--threads: 0 is not allowed"),
     ],
 )
@@ -244,7 +256,8 @@ def test_what_ends_the_run_takes_nothing_that_was_measured(command, end, capsys,
         return function(*given)
 
     monkeypatch.setattr(module, name, ends)
-    code = main([*command.split(), *SHORT, "--json", str(tmp_path / "a.json")])
+    flags = TINY if command.startswith("test") else SHORT  # which times nothing
+    code = main([*command.split(), *flags, "--json", str(tmp_path / "a.json")])
     assert code == (130 if end == "interrupted" else 1)
     record = json.loads((tmp_path / "a.json").read_text())
     assert all(record[key] for key in keys)
@@ -273,6 +286,15 @@ def test_a_figure_that_cannot_be_shown_is_written_and_the_other_way(capsys, tmp_
     with pytest.raises(BenchError, match="cannot be written: No space left on device; it is as before"):
         one.add("another row", legs=[2])
     assert capsys.readouterr().out == "another row\n" and json.loads(path.read_text())["legs"] == [1]
+
+
+def test_a_file_has_null_for_what_is_not_finite(tmp_path):
+    path = tmp_path / "a.json"
+    report.Report("full", path).add(
+        None, parity={"snr_db": np.inf, "max": 0.0}, legs=[(np.nan, 1.5, -np.inf)]
+    )
+    record = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert record["parity"] == {"snr_db": None, "max": 0.0} and record["legs"] == [[None, 1.5, None]]
 
 
 def test_a_file_of_an_earlier_version_is_written_over_and_no_other(tmp_path):

@@ -15,7 +15,7 @@ from harness.errors import MissingPrerequisite, UsageError
 from harness.trace.predict import predict
 from subjects.rvc import closed_form
 from subjects.rvc import conversion as steps
-from subjects.rvc.convert import Conversion, read_index, recording
+from subjects.rvc.convert import Conversion, recording
 from subjects.rvc.engine import Engine
 from subjects.rvc.plan import resolve
 from subjects.rvc.request import Request, request
@@ -129,28 +129,6 @@ def test_an_index_is_mixed_in(engine, tmp_path):
     assert np.abs(plain.waves - mixed.waves).max() > 1e-3
     none = run(engine, index=str(path), index_rate=0.0)
     assert np.abs(plain.waves - none.waves).max() < 1e-5
-    np.save(path, np.ones((3, 7)))
-    with pytest.raises(UsageError, match=r"index: .* of 32 columns"):
-        run(engine, index=str(path))
-    with pytest.raises(MissingPrerequisite, match=r"index: .* cannot be read"):
-        run(engine, index="/nowhere.npy")
-
-
-def test_an_index_that_is_cut_off_or_has_no_distances_is_refused(engine, tmp_path):
-    whole = tmp_path / "whole.npy"
-    np.save(whole, np.ones((20, 32), np.float32))
-    content = whole.read_bytes()
-    assert len(read_index(str(whole), engine.models)) == 20
-    claims = content.replace(b"(20, 32)", b"(2000000000, 32)")  # 256 GB
-    large = tmp_path / "large.npy"
-    np.save(large, np.full((2, 32), 1e30))  # a square is beyond single precision
-    paths = [large]
-    for name, damaged in (("empty", b""), ("cut", content[:-4]), ("claims", claims)):
-        paths.append(tmp_path / f"{name}.npy")
-        paths[-1].write_bytes(damaged)
-    for path in paths:
-        with pytest.raises(UsageError, match=f"index: '{path}' (is no array of|has no rows, or) "):
-            read_index(str(path), engine.models)
 
 
 def test_a_recording_shorter_than_its_header_says_is_refused_with_what_there_is(engine, tmp_path):
@@ -215,3 +193,11 @@ def test_a_prediction_counts_the_closed_forms():
         expected = work(configs.synthesizer, frames).flop
         assert stages[stage].work.flop == pytest.approx(expected, rel=0.001), stage
     assert stages["pitch"].work.launches < 200  # a GRU of 256 steps is one kernel
+
+
+def test_a_recording_without_sound_is_refused(engine, tmp_path):
+    path = tmp_path / "silent.wav"
+    soundfile.write(path, np.zeros(8_000), 8_000)
+    with pytest.raises(MissingPrerequisite, match=r"audio: .*silent\.wav. is silent for 0\.2 s"):
+        run(engine, tmp_path / "out", audio=str(path))
+    assert not (tmp_path / "out").exists()

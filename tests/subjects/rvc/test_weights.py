@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -131,10 +132,18 @@ def change_weight(name: str, value: Any) -> Any:
 VOICES = {
     "no version": (lambda content: content.pop("version") and None, "version: 'v1' is not supported; use v2"),
     "no pitch": (lambda content: content.update(f0=0), "f0: 0 is not supported"),
+    "pitch of no number": (
+        lambda content: content.update(f0=torch.ones(2)),
+        "f0: tensor.* is not supported; use 1",
+    ),
     "a short config": (lambda content: content["config"].pop() and None, "config: must be a list of 18"),
     "no weights": (lambda content: content.update(weight=3), "weight: must be the tensors by name"),
     "another rate": (change_config(17, 44_100), "config: sr: 44100 is not allowed"),
     "rates of another hop": (change_config(12, [10, 10, 2, 4]), "upsample_rates: make 800 samples"),
+    "rates that are odd": (
+        change_config(12, [16, 5, 5, 1]),
+        "upsample_rates: .* make odd numbers of samples",
+    ),
     "rates of no number": (change_config(12, "10"), "config: upsample_rates: '10' is not allowed"),
     "a kernel too many": (change_config(14, [16, 16, 4]), "upsample_kernel_sizes: 3 for 4"),
     "no layers": (change_config(6, 0), "n_layers: 0 is not allowed"),
@@ -193,6 +202,11 @@ def test_what_is_no_file_of_tensors_is_unreadable(folder, data):
     ("field", "value", "message"),
     [
         ("conv_stride", [5, 2, 2, 2, 2, 2, 4], "a frame is 640 samples"),
+        (
+            "conv_kernel",
+            [10, 3, 3, 3, 3, 2, 3],
+            "conv_kernel: a frame is made of 560 samples; 400 are needed",
+        ),
         ("feat_extract_norm", "layer", "feat_extract_norm: 'layer' is not allowed"),
         ("do_stable_layer_norm", True, "use false, HuBERT base"),
         ("hidden_size", 10**9, "hidden_size: 1000000000 is not allowed"),
@@ -210,3 +224,55 @@ def test_a_variance_below_zero_is_refused(folder):
     spoil(folder / "rmvpe.pt", lambda content: content["unet.encoder.bn.running_var"].fill_(-1) and None)
     with pytest.raises(CheckpointError, match="running_var is below zero"):
         load(folder, RMVPE)
+
+
+def level(content, number: int) -> None:
+    content[f"unet.encoder.layers.{number}.conv.0.conv.0.weight"] = torch.ones(1, 1, 1, 1)
+
+
+def without(content, part: str) -> None:
+    for name in [name for name in content if name.startswith(part)]:
+        del content[name]
+
+
+PITCH = {
+    "too many levels": (
+        lambda content: [level(content, number) for number in range(5, 8)] and None,
+        "levels: 8 is not allowed; use a whole number from 1 to 7",
+    ),
+    "nothing between": (
+        lambda content: without(content, "unet.intermediate."),
+        "intermediate: 0 is not allowed",
+    ),
+    "too many blocks": (
+        lambda content: content.update(
+            {f"unet.encoder.layers.0.conv.{number}.x": torch.ones(1) for number in range(129)}
+        ),
+        "blocks: 129 is not allowed",
+    ),
+    "no first level": (
+        lambda content: without(content, "unet.encoder.layers.0."),
+        "is missing; is this another",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PITCH)
+def test_an_rmvpe_that_cannot_be_is_one_line(folder, name):
+    change, message = PITCH[name]
+    spoil(folder / "rmvpe.pt", change)
+    with pytest.raises(CheckpointError, match=message) as raised:
+        Setup.choose(str(folder), device="cpu")
+    assert "\n" not in str(raised.value) and "rmvpe.pt" in str(raised.value)
+
+
+def test_what_is_not_there_is_told_before_torch_is_needed(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "harness.pickled", None)  # whose import fails
+    for gone in (folder / "40k.pth", folder / HUBERT / "config.json", folder / "rmvpe.pt"):
+        content = gone.read_bytes()
+        gone.unlink()
+        with pytest.raises(CheckpointError, match="is the download complete"):
+            Setup.choose(str(folder), device="cpu")
+        gone.write_bytes(content)
+    with pytest.raises(ImportError):  # the control
+        Setup.choose(str(folder), device="cpu")
