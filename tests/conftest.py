@@ -201,9 +201,9 @@ class History:
     engine = ENGINE
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
-        done = subprocess.run(command, cwd=self.path, env=self.environ, capture_output=True, text=True)
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done
+        process = subprocess.run(command, cwd=self.path, env=self.environ, capture_output=True, text=True)
+        assert not check or process.returncode == 0, process.stdout + process.stderr
+        return process
 
     def asv(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         return self.run(sys.executable, "-m", "asv", *arguments, check=check)
@@ -299,8 +299,8 @@ def narrow(history: History) -> History:
     matrix = history.path / "benchmarks/_matrix/axes.py"
     text = matrix.read_text()
     for name, values in NARROW.items():
-        text, found = re.subn(rf"^{name} = \([^)]*\)", f"{name} = {values}", text, flags=re.MULTILINE)
-        assert found == 1, name
+        text, replaced = re.subn(rf"^{name} = \([^)]*\)", f"{name} = {values}", text, flags=re.MULTILINE)
+        assert replaced == 1, name
     matrix.write_text(text)
     history.environ["ACESTEP_BENCH_CELLS"] = "duration_s=5 steps=8"
     history.commit("Measure less", None)

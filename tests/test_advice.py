@@ -27,6 +27,7 @@ RAISED_BY: Mapping[str, tuple[str, ...]] = {
     "acestep/costs/": (COSTS,),
     "acestep/fields.py": (ACESTEP,),
     "acestep/lm/choice.py": (*ENGINE, TIERSIM),
+    "acestep/lm/grammar/": (ACESTEP, PROFILER, TIERSIM),  # of logits, as above
     "acestep/placement.py": (*ENGINE, TIERSIM),
     "acestep/profiler/": (PROFILER,),
     "acestep/resolver.py": ENGINE,
@@ -97,11 +98,11 @@ def advices() -> list[Advice]:
 
 
 def options(parser: argparse.ArgumentParser) -> set[str]:
-    found = {option for action in parser._actions for option in action.option_strings}
+    flags = {option for action in parser._actions for option in action.option_strings}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            found = found.union(*map(options, action.choices.values()))
-    return found
+            flags = flags.union(*map(options, action.choices.values()))
+    return flags
 
 
 @cache

@@ -86,10 +86,10 @@ def test_a_command_of_the_table_runs(command: str, tmp_path: Path, monkeypatch, 
         if words[3] == "generate" and "steps" not in part:
             short = STEPS
         assert main(words[3:] + device + short) == 0
-    said = capsys.readouterr()
-    assert said.out.strip()
+    output = capsys.readouterr()
+    assert output.out.strip()
     if words[3] == "generate" and "--dry-run" not in words:
-        saved = re.findall(r"^saved +(.+)$", said.out, re.MULTILINE)
+        saved = re.findall(r"^saved +(.+)$", output.out, re.MULTILINE)
         assert saved and all(Path(path).stat().st_size > 100_000 for path in saved)
 
 

@@ -81,14 +81,14 @@ class Place:
 
     def processes(self) -> list[psutil.Process]:
         """Who runs and was started from here."""
-        found = []
+        running = []
         for process in psutil.process_iter():
             try:
                 if process.environ().get(NAME_VARIABLE) == self._name:
-                    found.append(process)
+                    running.append(process)
             except (psutil.Error, OSError):
                 continue
-        return found
+        return running
 
 
 def has_begun(pid: int) -> bool:

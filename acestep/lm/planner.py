@@ -77,8 +77,8 @@ class Planner:
 
         `user`: what is fixed. `length_s`: seconds of an item, which set the number of its codes, by the
         duration that its metadata names, in a thought of at most `max_duration_s`. `on_code`: told of codes
-        as they come, as far as the host knows of them (`DecodeLoop.codes`). Raises UsageError where that is
-        below 10.
+        as they come, as far as the host knows of them (`DecodeLoop.codes`). Raises UsageError for a
+        `max_duration_s` below 10, BenchError where a thought takes what its grammar does not allow.
         """
         sampling = Sampling(
             params.lm_temperature, params.lm_top_k, params.lm_top_p, params.lm_repetition_penalty

@@ -130,6 +130,7 @@ def _add_engine(flags: Flags) -> None:
     switch = argparse.BooleanOptionalAction
     add = flags.group("engine", MEASURED)
     everywhere = (*MEASURED, TIER_TEST)
+    of_dit = (*GENERATION, SCALING)  # where there is one
     dits = f"DiT variant, of the source ({DEFAULT_DIT})"
     add("--dit", dest="config_path", type=named, nargs="+", modes=everywhere, metavar="FOLDER", help=dits)
     lms = f"of {', '.join(LMS)} ({LMS[1]}; of tiers, theirs)"
@@ -141,9 +142,9 @@ def _add_engine(flags: Flags) -> None:
     helped = "models in host memory while unused (the tier's)"
     add("--offload", dest="offload_to_cpu", action=switch, help=helped)
     helped = "the DiT as well (the tier's)"
-    add("--offload-dit", dest="offload_dit_to_cpu", action=switch, help=helped)
+    add("--offload-dit", dest="offload_dit_to_cpu", action=switch, modes=of_dit, help=helped)
     schemes = f"of the DiT: none, {', '.join(QUANTIZATIONS)} (the tier's)"
-    add("--quantization", nargs="+", modes=everywhere, metavar="NAME", help=schemes)
+    add("--quantization", nargs="+", modes=(*of_dit, TIER_TEST), metavar="NAME", help=schemes)
     schemes = f"of the LM: none, {', '.join(LM_QUANTIZATIONS)} (none)"
     add("--lm-quantization", nargs="+", modes=everywhere, metavar="NAME", help=schemes)
     add("--compile", action=switch, help="compile the DiT, on CUDA the LM and the VAE too (the tier's)")
@@ -234,7 +235,7 @@ def _add_measuring(flags: Flags) -> None:
         "--measure-ceilings",
         modes=(PROFILE,),
         action="store_true",
-        help="measure this device's copy and matmul first",
+        help="ask the device for its peaks: a copy, a matmul",
     )
     add(
         "--json-plan",

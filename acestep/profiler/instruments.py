@@ -10,6 +10,7 @@ import cProfile
 import io
 import pstats
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from acestep.profiler.flags import flag_of
 from acestep.profiler.options import OUTPUTS, Options
 from harness.chrome_trace import is_one, kernels
 from harness.errors import MissingPrerequisite, UsageError
-from harness.files import writable, write_whole
+from harness.files import apart, writable, write_whole
 from harness.records.memory import MemoryByStage
 from harness.text import MAX_PAGE_CHARS, harmless
 
@@ -36,19 +37,13 @@ OURS: dict[str, Callable[[bytes], bool]] = {
 
 def check(options: Options) -> None:
     """Make the folders of what is to be written. Raises UsageError, before anything runs, for a bad one."""
-    for name, path in _places(options).items():
-        try:
+    places = _places(options)
+    files = {name: getattr(options, name) for name in OUTPUTS} | places
+    apart({flag_of(name): path for name, path in files.items()})
+    for name, path in places.items():
+        with suppress(OSError):  # told by `writable`
             path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            where = str(path.parent)
-            raise UsageError(f"{name}: {where!r} cannot be made: {error.strerror}; name another") from None
-        place = writable(name, path, OURS[name])
-        for output in OUTPUTS:
-            other = getattr(options, output)
-            if other and other.resolve() == place:
-                raise UsageError(
-                    f"{name}: {str(path)!r} is the file of {flag_of(output)} as well; name another"
-                )
+        writable(name, path, OURS[name])
     try:
         str(options.trace).encode()
     except UnicodeEncodeError:  # torch's profiler takes a text for a path

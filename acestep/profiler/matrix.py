@@ -57,10 +57,16 @@ class Row:
         """How much there is to do, in arbitrary units."""
         return work(self.plan)
 
-    def __str__(self) -> str:
+    @property
+    def axes(self) -> tuple[float | None, int, bool, int | None]:
+        """Its place in the matrix: duration in seconds, batch, thinking, steps."""
         params = self.params
-        steps = f"{'' if params.thinking else 'not '}thinking, {params.inference_steps} steps"
-        return f"{params.duration:g} s, batch {self.config.batch_size}, {steps}"
+        return params.duration, self.config.batch_size, params.thinking, params.inference_steps
+
+    def __str__(self) -> str:
+        duration_s, batch, thinking, steps = self.axes
+        length = "length by the LM" if duration_s is None else f"{duration_s:g} s"
+        return f"{length}, batch {batch}, {'' if thinking else 'not '}thinking, {steps} steps"
 
     @property
     def requested(self) -> dict[str, Any]:
@@ -151,21 +157,7 @@ def table_row(row: Row, item: Item, width: int = tables.BENCHMARK_RULE) -> str:
     if throttled(item.samples):
         status += " THROTTLED"
     spread_s = (item.max_s - item.min_s) / 2 if len(item.samples) > 1 and item.max_s and item.min_s else None
-    params = row.params
-    wall_s, lm_s, dit_s, vae_s = times
-    return tables.benchmark_row(
-        params.duration or 0.0,
-        row.config.batch_size,
-        params.thinking,
-        params.inference_steps or 0,
-        wall_s,
-        lm_s,
-        dit_s,
-        vae_s,
-        status,
-        spread_s,
-        width,
-    )
+    return tables.benchmark_row(*row.axes, *times, status=status, spread_s=spread_s, width=width)
 
 
 def expected(card: Card, row: Row) -> Cost:
@@ -184,10 +176,7 @@ def expected_row(row: Row, cost: Cost, width: int = tables.BENCHMARK_RULE) -> st
     refusal = cost.ended
     status = f"OOM in {refusal.stage}" if refusal else peak
     return tables.benchmark_row(
-        row.params.duration or 0.0,
-        row.config.batch_size,
-        row.params.thinking,
-        row.params.inference_steps or 0,
+        *row.axes,
         sum(seconds.values()) if cost.fits else None,
         lm_s if cost.fits else None,
         seconds.get("diffuse"),

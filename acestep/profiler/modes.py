@@ -110,7 +110,7 @@ def _benchmark(options: Options) -> int:
     setup = prepare.setup(options, with_lm=True)
     todo = matrix.rows(options, setup)
     _announce(options, setup)
-    _warn(options.left_out.warnings)
+    _warn((*options.left_out.warnings, *(one for one in setup.warnings if one != f"lm: {setup.no_lm}")))
     if setup.no_lm:
         _warn([f"rows that think are left out: {setup.no_lm}"])
     print(tables.benchmark_head(show.width()))
@@ -156,6 +156,7 @@ def _scaling(options: Options) -> int:
     """Every component at its lengths, on the device that is here; `options.card` is for the prediction."""
     setup = prepare.setup(dataclasses.replace(options, card=None), with_lm=True)
     _announce(options, setup)
+    _warn((*options.left_out.warnings, *setup.warnings))
     return scaling.run(options, setup)
 
 
@@ -186,7 +187,7 @@ def _text(options: Options) -> int:
     """Understand, create_sample or format_sample: a text mode."""
     setup = prepare.setup(options)
     _, changes = resolver.resolve_description(options.description, TEXT_MODES[options.mode], setup)
-    _warn((*options.left_out.warnings, *map(str, changes)))
+    _warn((*options.left_out.warnings, *setup.warnings, *map(str, changes)))
     if options.dry_run:
         _announce(options, setup)
         return 0
@@ -200,7 +201,7 @@ def _text(options: Options) -> int:
         if item.typical:
             show.sentences(verdict.of_words(item))
             print()
-        print(tables.words(options.mode, item.median_s or 0.0, item.text, item.error, min(show.width(), 100)))
+        print(tables.words(options.mode, item.median_s, item.text, item.error, min(show.width(), 100)))
         if options.llm_debug and item.typical:
             print(f"\n{show.llm_debug(item, 0.0)}")
         print()

@@ -32,13 +32,14 @@ from harness.adjustments import Adjustments
 from harness.checks import one_of, shown, within
 from harness.dtypes import NAMES as DTYPES
 from harness.errors import MissingPrerequisite, UsageError
+from harness.files import apart
 from harness.flags import spelled
 from harness.quantization import LM_QUANTIZATIONS, QUANTIZATIONS
 
 OF_TIER = ("offload_to_cpu", "offload_dit_to_cpu", "quantization", "compile", "graphs")
 OF_ENGINE = ("dtype", "lm_quantization", *OF_TIER)
 UNASKED = ("preset", "default")  # origins of what nobody has asked for
-OUTPUTS = ("benchmark_output", "json_plan")
+OUTPUTS = ("benchmark_output", "json_plan", "html", "trace")  # files, each its own
 REPEATS = {BENCHMARK: 3, SCALING: 5}  # where a flag says nothing, else 1
 MAX_REPEATS = 1_000
 MAX_BUDGET_S = 7 * 24 * 3_600.0
@@ -203,9 +204,7 @@ def _refuse_contradictions(settings: Mapping[str, Any], arguments: Mapping[str, 
         raise UsageError("device: given with --card, which is not here; drop one of them")
     if settings.get("json_compat") and "benchmark_output" not in settings:
         raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
-    files = [os.path.realpath(settings[name]) for name in OUTPUTS if name in settings]
-    if len({*files}) < len(files):
-        raise UsageError("json_plan: is the file of --benchmark-output as well; name another")
+    apart({flag_of(name): settings.get(name) for name in OUTPUTS})
     if "chunk" in settings and "streaming" not in settings:
         raise UsageError("chunk: has no use without --streaming; add it, or drop --chunk")
     if settings.get("resume") and "benchmark_output" not in settings:

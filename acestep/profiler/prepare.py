@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from acestep import gpu_config
+from acestep import components, gpu_config
 from acestep.effective_plan import EffectivePlan
 from acestep.profiler.flags import BENCHMARK, SCALING, TEXT_MODES
 from acestep.profiler.options import Options, named
@@ -139,5 +139,9 @@ def warnings(options: Options, plan: EffectivePlan) -> tuple[str, ...]:
     if options.chains and not plan.lm_metadata:
         advice.append(
             "--use-cot-*: no chain of thought runs; it needs --use-cot-metas and metadata left open"
+        )
+    if options.llm_debug and components.LM not in plan.components:
+        advice.append(
+            "--llm-debug: no language model runs, so there is nothing to tell of it; add --thinking"
         )
     return (*plan.warnings, *advice)

@@ -13,6 +13,8 @@ NEEDED = (
 )
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 NONE = "—"
+NOT_KNOWN = "peaks not known, so no floor and no share; --measure-ceilings measures them"
+UNEQUAL = "items may differ in length, so no floor and no share"
 CARD_WIDTHS = (11, 11, 9, 10, 7, 7, 7, 10)  # 79 columns
 WIDTH = 79
 
@@ -22,11 +24,12 @@ def card(
     device: str,
     ceilings: Ceilings | None,
     stages_s: Mapping[str, float] | None = None,
+    unknown: str = NOT_KNOWN,
 ) -> str:
     """The run by stage: FLOP and bytes of a token, step or song, and the floor. With `stages_s`, what was
-    achieved as well.
+    achieved as well. `unknown`: why there is no floor, where there are no `ceilings`.
     """
-    lines = wrapped(f"{device}: {_peaks(ceilings)}", WIDTH)
+    lines = wrapped(f"{device}: {_peaks(ceilings) if ceilings else unknown}", WIDTH)
     columns = ["stage", "work", "FLOP each", "bytes each", "floor", "limit"]
     rows = [[*_work(load), *_floor(load, ceilings)] for load in loads]
     if stages_s is not None:
@@ -40,9 +43,7 @@ def card(
     return "\n".join([*lines, *wrapped(NEEDED, WIDTH)])
 
 
-def _peaks(ceilings: Ceilings | None) -> str:
-    if ceilings is None:
-        return "peaks not known, so no floor and no share; --measure-ceilings measures them"
+def _peaks(ceilings: Ceilings) -> str:
     arithmetic, memory = _si(ceilings.flop_per_s, "FLOP/s"), _si(ceilings.bytes_per_s, "B/s")
     return f"at most {arithmetic} and {memory} ({ceilings.origin})"
 

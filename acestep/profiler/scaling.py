@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -27,7 +28,7 @@ from acestep.subject import SUBJECT
 from harness import cards
 from harness.accelerators import Accelerator
 from harness.cards import Card
-from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.errors import BenchError, MissingPrerequisite
 from harness.files import writable, write_whole
 from harness.oom import classify
 from harness.page import is_page
@@ -136,11 +137,9 @@ def _list(todo: Sequence[Point], card: Card) -> None:
 def _page_file(options: Options) -> Path:
     path = options.html or PAGE
     if path == PAGE:
-        path.parent.mkdir(exist_ok=True)
-    place = writable("html", path, is_page)
-    if options.benchmark_output and place == options.benchmark_output.resolve():
-        raise UsageError(f"html: {str(path)!r} is the file of --benchmark-output as well; name another")
-    return place
+        with suppress(OSError):  # told by `writable`
+            path.parent.mkdir(exist_ok=True)
+    return writable("html", path, is_page)
 
 
 def _load(setup: Setup) -> Engine:

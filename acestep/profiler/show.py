@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from acestep.effective_plan import EffectivePlan
 from acestep.profiler import devices, memory_tables, roofline, tables
 from acestep.profiler.options import Options
-from acestep.profiler.roofline_card import card
+from acestep.profiler.roofline_card import UNEQUAL, card
 from acestep.subject import DECODING, DIFFUSION, PLANNING
 from acestep.tracing.closed_form import networks
 from harness.records.schema import Item
@@ -85,14 +85,15 @@ def roofline_card(options: Options, bench: Bench, item: Item, plan: EffectivePla
         on_card=setup.accelerator.device != "cpu",
         islands=islands is not None,
     )
+    loads = roofline.of_plan(of, counts_of(item), plan)
+    where = f"{name}, {islands} in float32" if islands else name
+    if plan.params.duration is None and plan.config.batch_size > 1:
+        return card(loads, where, None, item.typical.stages_s, UNEQUAL)
     if options.measure_ceilings:
         ceilings = devices.measure(options.device, dtype)
     else:
         ceilings = devices.lookup(name, setup.accelerator.memory_gib, dtype)
-    unequal = plan.params.duration is None and plan.config.batch_size > 1
-    loads = roofline.of_plan(of, counts_of(item), plan)
-    where = f"{name}, {islands} in float32" if islands else name
-    return card(loads, where, None if unequal else ceilings, item.typical.stages_s)
+    return card(loads, where, ceilings, item.typical.stages_s)
 
 
 def sentences(*lines: str, indent: int = 0) -> None:

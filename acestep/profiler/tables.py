@@ -137,10 +137,10 @@ def benchmark_head(width: int = BENCHMARK_RULE) -> str:
 
 
 def benchmark_row(
-    duration_s: float,
+    duration_s: float | None,
     batch: int,
     think: bool,
-    steps: int,
+    steps: int | None,
     wall_s: float | None,
     lm_s: float | None,
     dit_s: float | None,
@@ -149,13 +149,15 @@ def benchmark_row(
     spread_s: float | None = None,
     width: int = BENCHMARK_RULE,
 ) -> str:
-    """One configuration: its times, None where it did not get that far, and how it ended.
+    """One configuration: its times, None where it did not get that far, and how it ended. The duration is
+    None where the language model decides it.
 
     `spread_s`: half the distance from the fastest to the slowest repeat, printed after the status.
     """
     times = (NONE if seconds is None else f"{seconds:.2f}" for seconds in (wall_s, lm_s, dit_s, vae_s))
     spread = "" if spread_s is None else f"  ± {spread_s:.2f}"
-    cells = (f"{duration_s:g}", str(batch), str(think), str(steps), *times)
+    duration, count = (NONE if value is None else f"{value:g}" for value in (duration_s, steps))
+    cells = (duration, str(batch), str(think), count, *times)
     widths, ending = _widths(width), harmless(status) + spread
     left, room = sum(widths), width - sum(widths)
     first, *more = [ending] if len(ending) <= room else wrapped(ending, room)
@@ -201,10 +203,10 @@ def _share(seconds: float, of_s: float) -> str:
 
 
 def words(
-    mode: str, wall_s: float, answer: Mapping[str, Any] | None, error: str = "", width: int = 80
+    mode: str, wall_s: float | None, answer: Mapping[str, Any] | None, error: str = "", width: int = 80
 ) -> str:
     """What a text mode answered, or why it did not: `answer` has the fields of a DescriptionResult."""
-    facts = {"Wall time": f"{wall_s:.3f}s", "Success": str(answer is not None)}
+    facts = {"Wall time": NONE if wall_s is None else f"{wall_s:.3f}s", "Success": str(answer is not None)}
     if answer is None:
         facts["Error"] = error
     else:

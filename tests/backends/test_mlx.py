@@ -121,9 +121,9 @@ def test_weights_arrive_bit_for_bit():
         return bits.view(torch.bfloat16).view(weight.shape)
 
     source = Checkpoint(patterns)
-    found = dict(tree_flatten(mlx_cache.load(source, LM, torch.bfloat16).parameters()))
-    assert {name.removeprefix("model.") for name in found} == set(source.weights(LM).shapes())
-    for name, array in found.items():
+    arrays = dict(tree_flatten(mlx_cache.load(source, LM, torch.bfloat16).parameters()))
+    assert {name.removeprefix("model.") for name in arrays} == set(source.weights(LM).shapes())
+    for name, array in arrays.items():
         expected = source.weights(LM).read(name.removeprefix("model.")).view(torch.uint16).numpy()
         assert np.array_equal(np.asarray(array.view(uint16)), expected), name
 
@@ -138,13 +138,13 @@ def test_facts_are_read_back_and_close_frees():
     assert (facts["dtype"], facts["weight_bytes"]) == ("bfloat16", weight_bytes)
     assert facts["device"] == str(mx.default_device()) == "Device(cpu, 0)"
     assert facts["version"] == f"mlx-lm {version('mlx-lm')}, mlx {version('mlx')}"
-    said = heard(backend, SCENARIOS["create"], GREEDY)
+    tokens = heard(backend, SCENARIOS["create"], GREEDY)
     backend.close()
     assert mx.get_active_memory() <= before - weight_bytes
     with pytest.raises(RuntimeError, match="load"):
         backend.facts()
     backend.load()
-    assert heard(backend, SCENARIOS["create"], GREEDY) == said
+    assert heard(backend, SCENARIOS["create"], GREEDY) == tokens
 
 
 @needs_mlx

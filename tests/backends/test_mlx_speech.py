@@ -122,8 +122,8 @@ def test_the_likeliest_codes_from_the_caches(width: str, golden: State):
     pad = model.text(torch.tensor(151_671))
     for name in ("voice", "in context"):
         rows, trailing = (array(golden[f"{width}/{name}/{part}"]) for part in ("rows", "trailing"))
-        made = frames(model, predictor, rows, trailing, pad, sampling=GREEDY, stream=torch.Generator())
-        assert list(islice(made, cases.FRAMES)) == golden[f"{width}/{name}/codes"].tolist()
+        codes = frames(model, predictor, rows, trailing, pad, sampling=GREEDY, stream=torch.Generator())
+        assert list(islice(codes, cases.FRAMES)) == golden[f"{width}/{name}/codes"].tolist()
 
 
 def test_the_decoder(golden: State):

@@ -55,14 +55,14 @@ class Plain:
         return [SimpleNamespace(prompt_token_ids=prompt, num_cached_tokens=0) for prompt in prompts]
 
     def write(self, request: Request, prompts: list[list[int]], most: list[int]) -> list[SimpleNamespace]:
-        said = [list(prompt) for prompt in prompts]
+        texts = [list(prompt) for prompt in prompts]
         ends = [len(prompt) + new for prompt, new in zip(prompts, most, strict=True)]
-        while rows := [r for r, ids in enumerate(said) if len(ids) < ends[r] and ids[-1] != IM_END]:
+        while rows := [r for r, ids in enumerate(texts) if len(ids) < ends[r] and ids[-1] != IM_END]:
             assert rows == request.rows
-            hidden = torch.cat([self.model(torch.tensor([said[row]]))[:, -1] for row in rows])
+            hidden = torch.cat([self.model(torch.tensor([texts[row]]))[:, -1] for row in rows])
             tokens = request.next(hidden @ self.model.embed_tokens.weight.T)
             for row, token in zip(rows, tokens.tolist(), strict=True):
-                said[row].append(token)
+                texts[row].append(token)
         return self.read(prompts)
 
 
@@ -85,10 +85,10 @@ def test_a_text_is_a_row_and_guided_codes_are_two(pt: PT, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_tokens_are_those_of_our_own_model(scenario: str, temperature: float, vllm: VLLM, pt: PT):
     expected, work = heard(pt, SCENARIOS[scenario], temperature)
-    found, done = heard(vllm, SCENARIOS[scenario], temperature)
-    assert found == expected and all(expected)
+    tokens, counts = heard(vllm, SCENARIOS[scenario], temperature)
+    assert tokens == expected and all(expected)
     for name in ("lm_prompt_tokens", "lm_decode_tokens", "audio_codes"):
-        assert getattr(done, name) == getattr(work, name)
+        assert getattr(counts, name) == getattr(work, name)
 
 
 @needs_vllm
@@ -104,9 +104,9 @@ def test_vllm_said_what_was_chosen(vllm: VLLM, monkeypatch: pytest.MonkeyPatch):
     write = vllm.write
 
     def listen(request, *args):
-        done = write(request, *args)
-        written.append((request, [list(d.outputs[0].token_ids) for d in done]))
-        return done
+        outputs = write(request, *args)
+        written.append((request, [list(d.outputs[0].token_ids) for d in outputs]))
+        return outputs
 
     monkeypatch.setattr(vllm, "write", listen)
     (*texts, a, b, c), _ = heard(vllm, SCENARIOS["several prompts"], SAMPLED)
@@ -220,10 +220,10 @@ def test_the_published_shape(vllm: VLLM):
     source = Synthetic("synthetic-full")
     full = VLLM(source, LM, CPU, torch.float32)
     full.load()
-    found = [heard(full, SCENARIOS[name], GREEDY)[0] for name in ("plan", "guided codes", "create")]
+    tokens = [heard(full, SCENARIOS[name], GREEDY)[0] for name in ("plan", "guided codes", "create")]
     full.close()
     pt = our_own(source)
-    assert found == [heard(pt, SCENARIOS[name], GREEDY)[0] for name in ("plan", "guided codes", "create")]
+    assert tokens == [heard(pt, SCENARIOS[name], GREEDY)[0] for name in ("plan", "guided codes", "create")]
 
 
 def test_without_vllm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):

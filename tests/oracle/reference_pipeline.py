@@ -184,8 +184,8 @@ class Reference(Scene):
             "conservative": (1.0, 25, 0.05),
             "balanced": (kept, round(25 * kept), 0.05 * kept),
         }[p.repaint_mode]
-        asked = p.repaint_injection_ratio, p.repaint_latent_crossfade_frames, p.repaint_wav_crossfade_sec
-        return tuple(a if b is None else b for a, b in zip((ratio, frames, seconds), asked, strict=True))
+        named = p.repaint_injection_ratio, p.repaint_latent_crossfade_frames, p.repaint_wav_crossfade_sec
+        return tuple(a if b is None else b for a, b in zip((ratio, frames, seconds), named, strict=True))
 
     def put_back(self, x: Tensor, noise: Tensor, t_next: float, step: int, steps: int) -> Tensor:
         """What is kept, on the recording's own path; a turbo model's last step is left as it is."""

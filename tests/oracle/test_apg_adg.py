@@ -84,7 +84,7 @@ def turned(x: Tensor, cond: Tensor, null: Tensor, scale: float, t: float) -> Ten
     """
     dtype = x.dtype
     x, cond, null = (value.double().numpy() for value in (x, cond, null))
-    found = np.empty_like(x)
+    velocities = np.empty_like(x)
     for frame in np.ndindex(x.shape[:2]):
         clean, clean_null = x[frame] - t * cond[frame], x[frame] - t * null[frame]
         plane, sides = np.linalg.qr(np.stack((clean_null, clean), axis=1))
@@ -93,8 +93,8 @@ def turned(x: Tensor, cond: Tensor, null: Tensor, scale: float, t: float) -> Ten
         radius, angle = np.hypot(right, up), np.arctan2(up, right)
         turn = min((scale - 1 + 1e-3) * angle, 3.14 / 6)
         z = np.cos(turn) * complex(right, up) + 1j * radius * np.sin(turn)
-        found[frame] = (x[frame] - plane @ np.array((z.real, z.imag))) / t
-    return torch.from_numpy(found).to(dtype)
+        velocities[frame] = (x[frame] - plane @ np.array((z.real, z.imag))) / t
+    return torch.from_numpy(velocities).to(dtype)
 
 
 def adg_inputs(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,8 +130,8 @@ def turned_within(widest: float, x: Tensor, cond: Tensor, null: Tensor) -> Tenso
 @pytest.mark.parametrize("control", ADG_CONTROLS)
 def test_adg_damage_is_noticed(control: str) -> None:
     inputs = adg_inputs(torch.float64)
-    found = ADG_CONTROLS[control](*inputs)
-    assert_trips(found, turned(*inputs, SCALE, 0.3), LIMITS[torch.float32], "ADG", control)
+    damaged = ADG_CONTROLS[control](*inputs)
+    assert_trips(damaged, turned(*inputs, SCALE, 0.3), LIMITS[torch.float32], "ADG", control)
 
 
 def guided_loop(
@@ -178,5 +178,5 @@ LOOP_CONTROLS = {
 
 @pytest.mark.parametrize("control", LOOP_CONTROLS)
 def test_loop_damage_is_noticed(control: str) -> None:
-    found = LOOP_CONTROLS[control](torch.float64)
-    assert_trips(*found, LIMITS[torch.float32], "guided loop", control)
+    damaged = LOOP_CONTROLS[control](torch.float64)
+    assert_trips(*damaged, LIMITS[torch.float32], "guided loop", control)

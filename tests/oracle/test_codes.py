@@ -142,9 +142,9 @@ def test_every_index_is_found_again(dtype: torch.dtype) -> None:
     stretch = 1 + 1 / (torch.tensor(LEVELS, dtype=dtype) - 1)
     features = (ours.decode(indices) / stretch).atanh() * stretch
     with precision(dtype):
-        _, found = theirs(features)
+        _, quantized = theirs(features)
     assert torch.equal(ours.indices(features), indices)
-    assert torch.equal(found[:, 0], indices)
+    assert torch.equal(quantized[:, 0], indices)
 
 
 def test_bfloat16_rounds_the_grid_once() -> None:

@@ -76,8 +76,9 @@ def read_metadata(engine: Engine) -> bool:
 
 def lm_caption(engine: Engine) -> int:
     params = GenerationParams(caption="dub " * 600, thinking=True)
-    told = cuts.generation_cuts(params, 30.0, (), plans_metadata=True, plans_codes=True, tokenizer=vocabulary)
-    return next(cut.read for cut in told if cut.field == "caption")
+    both = {"plans_metadata": True, "plans_codes": True}
+    texts_cut = cuts.generation_cuts(params, 30.0, (), **both, tokenizer=vocabulary)
+    return next(cut.read for cut in texts_cut if cut.field == "caption")
 
 
 def told_language(engine: Engine) -> str:

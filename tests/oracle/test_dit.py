@@ -147,7 +147,7 @@ def test_guided_steps_need_the_null_branch() -> None:
 def _null_layers(dtype: torch.dtype) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Per layer: the closed form, what 7 null tokens through cross-attention give 5 queries, and the closed
     form with its heads in the wrong order; each `[2, 5, H]`."""
-    pair, found = Pair(CONFIG, dtype), []
+    pair, answers = Pair(CONFIG, dtype), []
     x = random_tensor(2, 5, CONFIG.hidden_size, seed=5, dtype=dtype)
     null = pair.ours.condition_embedder(pair.null())
     for layer in pair.ours._blocks:
@@ -156,8 +156,8 @@ def _null_layers(dtype: torch.dtype) -> list[tuple[Tensor, Tensor, Tensor]]:
         wrong = layer.cross_attn.output(v[:1, :, :1].repeat(1, 3, 1, 1))
         closed = layer.cross(null, null, 2).null
         assert closed is not None and closed.shape == (1, 1, CONFIG.hidden_size)
-        found.append((closed.expand_as(real), real, wrong.expand_as(real)))
-    return found
+        answers.append((closed.expand_as(real), real, wrong.expand_as(real)))
+    return answers
 
 
 @DTYPES

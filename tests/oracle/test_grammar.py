@@ -160,44 +160,44 @@ def spelled(name: str, lines: dict[str, str] = LINES) -> set[str]:
     def follow(text: str) -> set[str]:
         if text.endswith("\n"):
             return {text}
-        found = set()
+        spellings = set()
         for char, ids in characters.items():
             if matcher.validate_tokens(ids) == len(ids):
                 matcher.consume_tokens(ids)
-                found |= follow(text + char)
+                spellings |= follow(text + char)
                 matcher.rollback(len(ids))
-        return found
+        return spellings
 
     return follow("")
 
 
-def said(name: str) -> set[str]:
+def reachable(name: str) -> set[str]:
     """Every line of field `name` that our machine can be led to, the others being given."""
     given = Metadata(100, None, 60, None, "C major", "en", "4")
     pending = [(MetadataConstraint(TOKENIZER, replace(given, **{name: None}), language=True), [])]
-    found = set()
+    lines = set()
     while pending:
         constraint, ids = pending.pop()
         allowed = constraint.allowed(lambda: NEWLINE)
         if isinstance(allowed, Done):
             [line] = (x for x in TOKENIZER.decode(ids).splitlines(True) if x.startswith(name))
-            found.add(line)
+            lines.add(line)
             continue
         for run in [allowed.ids] if isinstance(allowed, Forced) else [(id_,) for id_ in allowed.ids]:
             further = copy(constraint)
             further.advance(run)
             pending.append((further, [*ids, *run]))
-    return found
+    return lines
 
 
 @pytest.mark.parametrize("name", ["bpm", "duration", "keyscale", "language", "timesignature"])
 def test_the_lines_of_a_field_are_the_same(name: str) -> None:
     lines = spelled(name)
-    assert said(name) == lines
+    assert reachable(name) == lines
     assert (
         len(lines) == {"bpm": 271, "duration": 591, "keyscale": 70, "language": 51, "timesignature": 4}[name]
     )
 
 
 def test_one_line_more_is_noticed() -> None:
-    assert said("bpm") != spelled("bpm", LINES | {"bpm": LINES["bpm"].replace("300", "301")})
+    assert reachable("bpm") != spelled("bpm", LINES | {"bpm": LINES["bpm"].replace("300", "301")})

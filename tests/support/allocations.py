@@ -73,11 +73,11 @@ def small(dtype: torch.dtype, device: str = "cpu", dit: str = TURBO, source: str
     assert of.dit
     assert of.lm
     config, vae, lm = of.dit, of.vae, replace(of.lm, vocab_size=VOCABULARY)
-    made = on_meta(lambda: AceStep(config)), on_meta(lambda: Oobleck(vae)), on_meta(lambda: Qwen3(lm))
-    for module in made:
+    modules = on_meta(lambda: AceStep(config)), on_meta(lambda: Oobleck(vae)), on_meta(lambda: Qwen3(lm))
+    for module in modules:
         for name, parameter in list(module.named_parameters()):
             assign(module, name, torch.zeros(parameter.shape, dtype=dtype, device=device))
-    return Small(of, torch.device(device), dtype, *made)
+    return Small(of, torch.device(device), dtype, *modules)
 
 
 class Memory(NamedTuple):
@@ -145,17 +145,17 @@ class Births(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         with self:
-            made = func.decompose(*args, **kwargs)
-        if made is not NotImplemented:
-            return made
+            result = func.decompose(*args, **kwargs)
+        if result is not NotImplemented:
+            return result
         literal = func is aten.lift_fresh.default  # is made beside all operators, and comes in here
         given = () if literal else tensors((args, kwargs.values()))
         old = {tensor.untyped_storage()._cdata for tensor in given}
         with record_function(f"#{len(self.of)}"):
-            made = func(*args, **kwargs)
-        new = [tensor.untyped_storage() for tensor in tensors((made,))]
+            result = func(*args, **kwargs)
+        new = [tensor.untyped_storage() for tensor in tensors((result,))]
         self.of.append([storage.data_ptr() for storage in new if storage._cdata not in old and len(storage)])
-        return made
+        return result
 
 
 class Piece(NamedTuple):
@@ -249,11 +249,11 @@ def song(seconds: float = 10, steps: int = 2, lm: bool = False, **more: Any) -> 
 
 
 def cost(
-    made: Setup | None = None, params: GenerationParams | None = None, batch: int = 1, **more: Any
+    chosen: Setup | None = None, params: GenerationParams | None = None, batch: int = 1, **more: Any
 ) -> Cost:
-    made = made or setup()
-    params = params or song(lm=made.lm is not None)
-    return predict(SUBJECT, resolve(params, GenerationConfig(batch_size=batch), made), CARD, **more)
+    chosen = chosen or setup()
+    params = params or song(lm=chosen.lm is not None)
+    return predict(SUBJECT, resolve(params, GenerationConfig(batch_size=batch), chosen), CARD, **more)
 
 
 @contextmanager

@@ -101,12 +101,12 @@ def _target(arguments: list[str]) -> str:
 
 def _refused(parser: argparse.ArgumentParser, arguments: list[str]) -> str:
     """What a parser says of arguments that it does not take."""
-    said = io.StringIO()
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
             parser.parse_args(arguments)
     except UsageError as error:
         return f"{parser.prog}: {error}"
     except SystemExit as ended:
-        return said.getvalue() if ended.code else ""
+        return errors.getvalue() if ended.code else ""
     return ""

@@ -55,10 +55,9 @@ class Golden:
         """The farthest that `output` is from any of them, as a share of the RMS."""
         flat = output.double().flatten()
         first, last = flat[: len(self.first)].tolist(), flat[-1].item()
-        got = (flat.square().mean().sqrt().item(), *first, last)
-        return (
-            max(abs(a - b) for a, b in zip(got, (self.rms, *self.first, self.last), strict=True)) / self.rms
-        )
+        values = (flat.square().mean().sqrt().item(), *first, last)
+        stored = self.rms, *self.first, self.last
+        return max(abs(a - b) for a, b in zip(values, stored, strict=True)) / self.rms
 
 
 CNN = Golden(8.53546774, (-0.6752293, 4.4154031), 1.063911)

@@ -14,7 +14,7 @@ MACHINE = Machine(cpu="AMD EPYC", logical_cores=2, gpus=(CARD,), environment={"M
 
 
 def header(**changes: Any) -> Header:
-    made = Header(
+    header = Header(
         id="1",
         started_utc=datetime(2026, 1, 2, 3, 4, 5, 678901, UTC),
         argv=("profile_inference.py", "--mode", "benchmark"),
@@ -32,7 +32,7 @@ def header(**changes: Any) -> Header:
         origins={"duration": "flag"},
         versions={"torch": "2.13.0"},
     )
-    return replace(made, **changes)
+    return replace(header, **changes)
 
 
 def sample(wall_s: float, **more: Any) -> Sample:
@@ -42,7 +42,7 @@ def sample(wall_s: float, **more: Any) -> Sample:
 
 def item(duration: float = 30.0, **changes: Any) -> Item:
     requested = {"duration": duration, "batch_size": 2, "thinking": True, "inference_steps": 8}
-    made = Item(
+    item = Item(
         key=key_of("benchmark", requested),
         mode="benchmark",
         requested=requested,
@@ -55,4 +55,4 @@ def item(duration: float = 30.0, **changes: Any) -> Item:
         audio=AudioFacts(items=2, audio_s=duration, peak=0.9, rms=0.1, silent=0),
         rtf=0.1,
     )
-    return replace(made, **changes)
+    return replace(item, **changes)

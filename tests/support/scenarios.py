@@ -74,22 +74,22 @@ class Heard:
 
     def texts(self, prompts: Any, constraints: Any) -> list[list[int]]:
         fresh = deepcopy(constraints)
-        said = self.speaker.texts(prompts, constraints)
-        for grammar, text in zip(fresh, said, strict=True):
+        texts = self.speaker.texts(prompts, constraints)
+        for grammar, text in zip(fresh, texts, strict=True):
             grammar.advance(text)
             assert grammar.done
-        self.tokens += said
-        return said
+        self.tokens += texts
+        return texts
 
     def codes(self, prompts: Any, counts: Any, guidance: Any, on_code: Any = None) -> list[Tensor]:
-        told: list[int] = []
-        said = self.speaker.codes(prompts, counts, guidance, told.append)
-        assert told == [*range(1, max(counts) + 1)] and on_code is None
-        for codes, count in zip(said, counts, strict=True):
+        reports: list[int] = []
+        items = self.speaker.codes(prompts, counts, guidance, reports.append)
+        assert reports == [*range(1, max(counts) + 1)] and on_code is None
+        for codes, count in zip(items, counts, strict=True):
             assert codes.shape == (count,) and codes.dtype == torch.int64
             assert codes.min() >= 0 and codes.max() < CODES
-        self.tokens += [codes.tolist() for codes in said]
-        return said
+        self.tokens += [codes.tolist() for codes in items]
+        return items
 
     def counts(self):
         return self.speaker.counts()

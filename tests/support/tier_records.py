@@ -16,10 +16,10 @@ LM = "acestep-5Hz-lm-"
 def record(tier_gb: float, status: str = "ok", peak_gb: float | None = None, **changes: Any) -> Record:
     """A record as the tier's own settings would make it; `changes` go to the case or to the record."""
     config = tier_for(snap(tier_gb))
-    asked = {name: changes.pop(name) for name in CASE_FIELDS & changes.keys()}
-    case = Case(tier_gb, **asked)
+    choices = {name: changes.pop(name) for name in CASE_FIELDS & changes.keys()}
+    case = Case(tier_gb, **choices)
     lean = case.variant == "no-offload"
-    made = Record(
+    record = Record(
         status=status,  # type: ignore[arg-type]
         reason="" if status == "ok" else f"it was {status}",
         requested=case,
@@ -41,7 +41,7 @@ def record(tier_gb: float, status: str = "ok", peak_gb: float | None = None, **c
         offload_dit_to_cpu=config.offload_dit_to_cpu and not lean,
         quantization=config.quantization if case.variant == "default" else None,
     )
-    return replace(made, **changes)
+    return replace(record, **changes)
 
 
 def bare_record(case: Case, **fields: Any) -> Record:

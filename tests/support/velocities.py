@@ -51,9 +51,9 @@ class Field:
     def denoise(self, x: Tensor, **options: Any) -> Tensor:
         chosen, rest = split({"seeds": SEEDS[: len(x)]} | options)
         dit: Any = self
-        found, passes = denoise(dit, x, "first", None, self.times, chosen, **rest)  # type: ignore[arg-type]
+        latents, passes = denoise(dit, x, "first", None, self.times, chosen, **rest)  # type: ignore[arg-type]
         assert passes == len(self.steps)
-        return found
+        return latents
 
 
 def split(options: dict[str, Any]) -> tuple[Options, dict[str, Any]]:

@@ -45,8 +45,7 @@ def choose(
 
     `auto` is the tier's own backend where it is installed and has room, else pt, which alone runs a model
     in `quantization` and one that is `placed`. Raises UsageError for an unknown name and for another that is
-    to run one,
-    MissingPrerequisite for one that cannot run here.
+    to run one, MissingPrerequisite for one that cannot run here.
     """
     one_of("lm_backend", choice, (AUTO, *BACKENDS))
     if placed and choice not in (AUTO, "pt"):

@@ -32,7 +32,7 @@ from acestep.lm.grammar.open_text import CAPTION_TOKENS, GENRES_TOKENS, Caption,
 from acestep.request import BPM_RANGE, DURATION_RANGE_S, KEYSCALES, LANGUAGES, TIME_SIGNATURES
 from acestep.text.metadata import FIELDS, Metadata
 from acestep.text.tokenizer import IM_END, NEWLINE, THINK, THINK_END, Tokenizer
-from harness.errors import UsageError
+from harness.errors import BenchError, UsageError
 
 MIN_DURATION_S = 10
 MAX_DURATION_S = int(DURATION_RANGE_S[1])
@@ -127,7 +127,8 @@ class MetadataConstraint:
         return () if self.done else self._run(self._index, self._node)
 
     def advance(self, token_ids: Iterable[int]) -> None:
-        """Follow what was said. Raises ValueError for an id that was not allowed."""
+        """Follow what was said. Raises BenchError for an id that was not allowed, as is drawn of logits that
+        are NaN: the sampler takes the first then, masked or not."""
         for token_id in token_ids:
             if self.done:
                 self._refuse(token_id)
@@ -151,7 +152,10 @@ class MetadataConstraint:
 
     def _refuse(self, token_id: int) -> NoReturn:
         name = self._tokenizer.token_text(token_id)
-        raise ValueError(f"token {token_id} ({name!r}) is not allowed here; advance by what allowed() gave")
+        raise BenchError(
+            f"lm: token {token_id} ({name!r}) was chosen and is not allowed here; are the logits NaN or "
+            "infinite? download the weights again, or try --dtype fp32"
+        )
 
     def _run(self, index: int, node: Trie | OpenText) -> tuple[int, ...]:
         """Ids from `node` of step `index` to the next choice."""

@@ -83,8 +83,8 @@ def test_a_value_that_is_read_back_is_a_graph_break_and_an_error(
 
     monkeypatch.setattr(dit_module, "full", reading)
     x, shape = torch.randn(1, WITHIN, 64), conditions(dit, 1, WITHIN, guided=False)
-    found = torch._dynamo.explain(dit.velocity)(x, shape, modulation(dit), 1)
-    assert found.graph_break_count > 0
+    explained = torch._dynamo.explain(dit.velocity)(x, shape, modulation(dit), 1)
+    assert explained.graph_break_count > 0
     compiled = CompiledDiT(dit)
     with pytest.raises(torch._dynamo.exc.Unsupported):
         compiled.warm(shape, modulation(dit), guided=False)
@@ -116,10 +116,10 @@ def test_neither_another_prompt_nor_weights_that_moved_compile_again(graphs: lis
         for parameter in dit.parameters():  # as `residency` does
             parameter.data = parameter.data * 1.1
         with compiled.frozen():
-            found = run(x, shape, times, 2)
+            outputs = run(x, shape, times, 2)
         with torch.compiler.set_stance("force_eager"):
             expected = run(x, shape, times, 2)
-        for ours, plain in zip(found, expected, strict=True):
+        for ours, plain in zip(outputs, expected, strict=True):
             assert torch.equal(ours, plain)
     assert len(graphs) == before
 
@@ -172,6 +172,9 @@ def test_buckets_that_are_needed_together_are_kept_together(graphs: list, monkey
     with compiled.frozen():
         for given in both:
             dit.velocity(torch.randn(1, given.frames, 64), given, times, 0)
+        with pytest.raises(RuntimeError, match="fail_on_recompile"):  # the first has made room
+            dit.velocity(torch.randn(1, first.frames, 64), first, times, 0)
+    assert len(graphs) == 2 * 3
 
 
 def test_more_graphs_than_are_allowed_are_an_error_and_not_eager(

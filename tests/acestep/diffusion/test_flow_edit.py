@@ -47,9 +47,9 @@ def ours(edits: int, times: list[float] = TIMES, **options: Any) -> tuple[torch.
     words: Any = ("target", "source")
     times_of: Any = times
     chosen, rest = split({"seeds": SEEDS} | options)
-    found, passes = edit(network, RECORDING, *words, times_of, times, chosen, edits=edits, **rest)
+    latents, passes = edit(network, RECORDING, *words, times_of, times, chosen, edits=edits, **rest)
     assert passes == len(network.calls)
-    return found, network
+    return latents, network
 
 
 class Trajectory:
@@ -126,9 +126,9 @@ NAMES = {"norm": "norm_threshold", "ema": "ema_factor"}
 @pytest.mark.parametrize("case", CASES)
 def test_an_edit_is_its_formula(case: str):
     edits, options = CASES[case]
-    found, network = ours(edits, **{NAMES.get(name, name): value for name, value in options.items()})
+    latents, network = ours(edits, **{NAMES.get(name, name): value for name, value in options.items()})
     expected = by_hand(edits, **options)
-    assert torch.allclose(found, expected, rtol=0, atol=1e-10)
+    assert torch.allclose(latents, expected, rtol=0, atol=1e-10)
     steps = [step for _, step in network.calls]
     draws = options.get("draws", 1)
     assert steps == [step for step in range(5) for _ in range(2 * draws if step < edits else 1)]
@@ -137,21 +137,21 @@ def test_an_edit_is_its_formula(case: str):
 def test_each_of_its_options_is_heard():
     """The controls: without any one of them the result is another."""
     edits, options = CASES["all"]
-    found, _ = ours(edits, **{NAMES.get(name, name): value for name, value in options.items()})
+    latents, _ = ours(edits, **{NAMES.get(name, name): value for name, value in options.items()})
     for name in options:
         others = {other: value for other, value in options.items() if other != name}
-        assert not torch.allclose(found, by_hand(edits, **others), rtol=0, atol=1e-3), name
-    assert not torch.allclose(found, by_hand(edits + 1, **options), rtol=0, atol=1e-3)
+        assert not torch.allclose(latents, by_hand(edits, **others), rtol=0, atol=1e-3), name
+    assert not torch.allclose(latents, by_hand(edits + 1, **options), rtol=0, atol=1e-3)
 
 
 def test_the_same_words_leave_the_recording_as_it_is(monkeypatch: pytest.MonkeyPatch):
-    found, _ = ours(5)
-    assert not torch.allclose(found, RECORDING, atol=0.1)
+    latents, _ = ours(5)
+    assert not torch.allclose(latents, RECORDING, atol=0.1)
     monkeypatch.setattr(
         Network, "velocity", lambda self, x, c, m, s: (self.calls.append((c, s)), m[s] * x)[1]
     )
-    found, _ = ours(5)
-    assert torch.allclose(found, RECORDING.expand_as(found), rtol=0, atol=1e-12)
+    latents, _ = ours(5)
+    assert torch.allclose(latents, RECORDING.expand_as(latents), rtol=0, atol=1e-12)
 
 
 def test_an_item_does_not_depend_on_its_batch():

@@ -31,8 +31,8 @@ def test_the_interval_is_on_time_itself_and_holds_its_ends():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_shape_and_dtype_stay(mode: str, dtype: torch.dtype):
-    found = combine(mode, *draws(3, dtype))
-    assert found.shape == (2, 9, 64) and found.dtype == dtype
+    combined = combine(mode, *draws(3, dtype))
+    assert combined.shape == (2, 9, 64) and combined.dtype == dtype
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -40,24 +40,24 @@ def test_a_fade_is_as_long_as_there_is_room_and_goes_all_the_way(dtype: torch.dt
     first = data.draw(st.integers(0, FRAMES - 1))
     end = data.draw(st.integers(first + 1, FRAMES))
     crossfade_frames = data.draw(st.integers(1, 50))
-    found = faded(first, end, crossfade_frames, dtype)
+    blended = faded(first, end, crossfade_frames, dtype)
     x, clean = PAINTED.to(dtype).double(), CLEAN.to(dtype).double()
     share = torch.tensor([float(each) for each in shares(first, end, crossfade_frames)]).double()[:, None]
     exact = share * x + (1 - share) * clean
-    assert torch.allclose(found.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-6)
-    assert torch.equal(found[:, first:end], PAINTED.to(dtype)[:, first:end])
+    assert torch.allclose(blended.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-6)
+    assert torch.equal(blended[:, first:end], PAINTED.to(dtype)[:, first:end])
     beyond = share[:, 0] == 0
-    assert torch.equal(found[:, beyond], CLEAN.to(dtype).expand(2, -1, -1)[:, beyond])
-    assert found.dtype == dtype
+    assert torch.equal(blended[:, beyond], CLEAN.to(dtype).expand(2, -1, -1)[:, beyond])
+    assert blended.dtype == dtype
 
 
 def test_near_an_end_the_fade_is_steeper_and_not_cut_off():
     """Four frames before the region, a crossfade of nine: fifths, not six tenths to nine tenths."""
-    found, x = faded(4, 30, 9), PAINTED
+    blended, x = faded(4, 30, 9), PAINTED
     share = torch.tensor([0.2, 0.4, 0.6, 0.8]).double()[:, None]
-    assert torch.allclose(found[:, :4], share * x[:, :4] + (1 - share) * CLEAN[:, :4], atol=1e-7)
+    assert torch.allclose(blended[:, :4], share * x[:, :4] + (1 - share) * CLEAN[:, :4], atol=1e-7)
     cut_off = torch.tensor([0.6, 0.7, 0.8, 0.9]).double()[:, None]
-    assert not torch.allclose(found[:, :4], cut_off * x[:, :4] + (1 - cut_off) * CLEAN[:, :4], atol=0.05)
+    assert not torch.allclose(blended[:, :4], cut_off * x[:, :4] + (1 - cut_off) * CLEAN[:, :4], atol=0.05)
 
 
 def test_without_a_crossfade_nothing_is_faded():
@@ -65,10 +65,10 @@ def test_without_a_crossfade_nothing_is_faded():
 
 
 def test_the_rest_is_put_back_and_the_region_is_not():
-    found = Repaint(CLEAN, (4, 30), 0.5, 0).put_back(PAINTED, CLEAN)
-    assert torch.equal(found[:, 4:30], PAINTED[:, 4:30])
+    kept = Repaint(CLEAN, (4, 30), 0.5, 0).put_back(PAINTED, CLEAN)
+    assert torch.equal(kept[:, 4:30], PAINTED[:, 4:30])
     for rest in (slice(0, 4), slice(30, FRAMES)):
-        assert torch.equal(found[:, rest], CLEAN.expand(2, -1, -1)[:, rest])
+        assert torch.equal(kept[:, rest], CLEAN.expand(2, -1, -1)[:, rest])
 
 
 @pytest.mark.parametrize(

@@ -88,11 +88,11 @@ def test_the_last_step_of_sde_is_that_of_ode():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_seeds_are_all_there_is_to_chance(method: str):
-    found = []
+    runs = []
     for unrelated in (0, 1):
         torch.manual_seed(unrelated)
-        found.append(Field(schedule(8, 1.0, turbo=True), bent).denoise(draw(*SEEDS), method=method))
-    assert torch.equal(*found)
+        runs.append(Field(schedule(8, 1.0, turbo=True), bent).denoise(draw(*SEEDS), method=method))
+    assert torch.equal(*runs)
 
 
 def test_only_steps_in_the_interval_are_guided_and_each_is_one_pass():
@@ -111,11 +111,11 @@ def test_the_interval_is_about_times_as_they_were_asked_for():
 def test_a_corrector_is_guided_plainly_and_keeps_out_of_the_momentum():
     cond, null, x = draw(3, 4), draw(5, 6), draw(*SEEDS)
     field = Field([1.0, 0.5], lambda x, t: cond, lambda x, t: null)
-    found = field.denoise(x, method="heun", guidance=Guidance(7.0, "apg"))
+    latents = field.denoise(x, method="heun", guidance=Guidance(7.0, "apg"))
     first, momentum = apg(cond, null, 7.0, None)
     second, _ = apg(cond, null, 7.0, momentum)
     expected = x - 0.5 * (first + cfg(cond, null, 7.0)) / 2 - 0.5 * second
-    assert torch.allclose(found, expected, atol=1e-12)
+    assert torch.allclose(latents, expected, atol=1e-12)
 
 
 def test_a_corrector_outside_the_interval_is_not_guided():
@@ -157,32 +157,32 @@ def paint(
 @pytest.mark.parametrize("spare_last", [False, True])
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
 def test_repainting_fades_into_the_recording(ratio: float, spare_last: bool, method: str):
-    found, _ = paint(ratio, 4, method=method, spare_last=spare_last)
-    assert torch.allclose(found[:, FIRST:END], PAINTED[:, FIRST:END], atol=1e-12)
-    assert torch.equal(found[:, : FIRST - 4], CLEAN.expand(2, -1, -1)[:, : FIRST - 4])
-    assert torch.equal(found[:, END + 4 :], CLEAN.expand(2, -1, -1)[:, END + 4 :])
-    made = CLEAN if ratio == 1 and not spare_last else PAINTED  # what is there to fade from
+    latents, _ = paint(ratio, 4, method=method, spare_last=spare_last)
+    assert torch.allclose(latents[:, FIRST:END], PAINTED[:, FIRST:END], atol=1e-12)
+    assert torch.equal(latents[:, : FIRST - 4], CLEAN.expand(2, -1, -1)[:, : FIRST - 4])
+    assert torch.equal(latents[:, END + 4 :], CLEAN.expand(2, -1, -1)[:, END + 4 :])
+    painted = CLEAN if ratio == 1 and not spare_last else PAINTED  # what is there to fade from
     share = torch.tensor([0.2, 0.4, 0.6, 0.8], dtype=DOUBLE)[:, None]
     for frames, rising in ((slice(FIRST - 4, FIRST), share), (slice(END, END + 4), share.flip(0))):
-        faded = rising * made[:, frames] + (1 - rising) * CLEAN[:, frames]
-        assert torch.allclose(found[:, frames], faded.expand(2, -1, -1), atol=1e-12)
+        faded = rising * painted[:, frames] + (1 - rising) * CLEAN[:, frames]
+        assert torch.allclose(latents[:, frames], faded.expand(2, -1, -1), atol=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_first_steps_put_the_recording_back(method: str):
-    found, field = paint(0.5, 0, method=method)
+    latents, field = paint(0.5, 0, method=method)
     x, painted = draw(*SEEDS, frames=FRAMES), slice(FIRST, END)
     starts = dict(zip(field.steps, field.seen, strict=True))  # of each step, after any corrector's look at it
     for step, t in enumerate(field.times):
         path = t * x + (1 - t) * CLEAN
         assert torch.allclose(starts[step][:, KEPT], path[:, KEPT], atol=1e-9) is (step <= 4)
         assert torch.allclose(starts[step][:, painted], path[:, painted], atol=1e-9) is (step == 0)
-    assert torch.allclose(found, PAINTED, atol=1e-12)  # without a fade, the last steps keep what they made
+    assert torch.allclose(latents, PAINTED, atol=1e-12)  # without a fade, the last steps keep what they made
 
 
 def test_put_back_by_every_step_the_recording_is_kept_to_the_bit():
-    found, _ = paint(1.0, 0)
-    assert torch.equal(found[:, KEPT], CLEAN.expand(2, -1, -1)[:, KEPT])
+    latents, _ = paint(1.0, 0)
+    assert torch.equal(latents[:, KEPT], CLEAN.expand(2, -1, -1)[:, KEPT])
 
 
 def test_a_start_on_the_way_is_where_the_model_holds_its_time():

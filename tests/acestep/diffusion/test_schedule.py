@@ -94,10 +94,10 @@ def test_base_takes_any_times(times: list[float], steps: int, shift: float):
 
 @given(TIMES, STEPS, SHIFTS)
 def test_turbo_snaps_times_to_those_it_knows(times: list[float], steps: int, shift: float):
-    found = schedule(steps, shift, turbo=True, timesteps=[*times, 0.0])
+    snapped = schedule(steps, shift, turbo=True, timesteps=[*times, 0.0])
     nearest = [min(KNOWN, key=lambda known: abs(known - time)) for time in times[:20]]
-    assert falls(found)
-    assert found == pytest.approx(sorted(set(nearest), reverse=True), abs=5e-11)
+    assert falls(snapped)
+    assert snapped == pytest.approx(sorted(set(nearest), reverse=True), abs=5e-11)
 
 
 def test_turbo_knows_twenty_times_and_uses_no_more():

@@ -178,23 +178,23 @@ def test_the_ends_are_zeros_and_no_mirror():
         coefficients = pywt.dwt(difference, "db4", mode=mode, axis=1)[0]
         low[mode] = pywt.idwt(coefficients, None, "db4", mode=mode, axis=1)
     correction = dcw("low", 1.0, 0.0, "db4", DOUBLE, CPU)
-    found = correction.correct(
+    corrected = correction.correct(
         torch.from_numpy(difference), torch.zeros(1, 40, 64, dtype=DOUBLE), 1.0
     ).numpy()
-    assert np.allclose(found, difference + low["zero"], rtol=0, atol=1e-12)
-    off = np.abs(found - difference - low["symmetric"]).max(axis=(0, 2))
+    assert np.allclose(corrected, difference + low["zero"], rtol=0, atol=1e-12)
+    off = np.abs(corrected - difference - low["symmetric"]).max(axis=(0, 2))
     assert off[[0, -1]].min() > 0.01 and off[8:-8].max() < 1e-12
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_bands_are_moved_in_single_precision(dtype: torch.dtype):
     x, data = (draw(seed, frames=FRAMES, dtype=dtype) for seed in (1, 2))
-    found = dcw("double", 0.05, 0.02, "haar", dtype, CPU).correct(x, data, 0.4)
+    corrected = dcw("double", 0.05, 0.02, "haar", dtype, CPU).correct(x, data, 0.4)
     exact = Reference(dcw=("double", 0.05, 0.02, "haar")).correct(
         x.double().numpy(), data.double().numpy(), 0.4
     )
-    assert found.dtype == dtype
-    assert torch.allclose(found.double(), torch.from_numpy(exact), rtol=torch.finfo(dtype).eps, atol=1e-6)
+    assert corrected.dtype == dtype
+    assert torch.allclose(corrected.double(), torch.from_numpy(exact), rtol=torch.finfo(dtype).eps, atol=1e-6)
 
 
 def test_a_velocity_of_nothing_is_not_divided_by():

@@ -27,17 +27,17 @@ def check_phase_1(constraint, rng, user=None, *, caption=False, language=False):
     text = TOKENIZER.decode(ids)
     assert [id_ for id_ in ids if id_ >= ENDOFTEXT] == [THINK, IM_END]
     assert re.fullmatch(language_of(caption, language), text), text[:200]
-    found = parse(text)
+    metadata = parse(text)
     for name in LINES:
         given_value = getattr(user, name) if user else None
         if {"caption": caption, "genres": False, "language": language}.get(name, True):
             if name != "caption":
-                assert getattr(found, name) in VALUES[name]
-            assert given_value is None or getattr(found, name) == given_value
+                assert getattr(metadata, name) in VALUES[name]
+            assert given_value is None or getattr(metadata, name) == given_value
         else:
-            assert getattr(found, name) is None
+            assert getattr(metadata, name) is None
     if not caption:  # the one way to write this metadata, in the tokenizer's own tokens
-        assert text == f"<think>\n{found.to_yaml()}\n<|im_end|>"
+        assert text == f"<think>\n{metadata.to_yaml()}\n<|im_end|>"
         assert ids == TOKENIZER.encode_prompt([THINK, text[len("<think>") : -len("<|im_end|>")], IM_END])
 
 
@@ -123,7 +123,7 @@ def test_the_position_checker_sees_one_value_too_many(monkeypatch):
 def reachable(name, **limits):
     """Every value of one field that the machine can be led to, the others being given."""
     others = Metadata(100, None, 60, None, "C major", "en", "4")
-    pending, found = [[]], []
+    pending, values = [[]], []
     while pending:
         path = pending.pop()
         constraint = MetadataConstraint(TOKENIZER, replace(others, **{name: None}), language=True, **limits)
@@ -137,8 +137,8 @@ def reachable(name, **limits):
             constraint.advance(new)
             ids += new
         else:
-            found.append(getattr(parse(TOKENIZER.decode(ids)), name))
-    return sorted(found)
+            values.append(getattr(parse(TOKENIZER.decode(ids)), name))
+    return sorted(values)
 
 
 @pytest.mark.parametrize("name", VALUES)

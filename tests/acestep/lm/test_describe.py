@@ -60,15 +60,15 @@ def written(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_description_has_metadata_and_lyrics(mode: str):
-    found = getattr(PLANNER, mode)(MODES[mode])
-    metadata = found.metadata
+    description = getattr(PLANNER, mode)(MODES[mode])
+    metadata = description.metadata
     assert 30 <= metadata.bpm <= 300
     assert metadata.keyscale is None or metadata.keyscale in KEYSCALES
     assert metadata.language is None or metadata.language in LANGUAGES
-    assert found.lyrics and not re.search(r"<\|audio_code_|<\|im_|</?think>", found.lyrics)
-    assert found.counts.lm_decode_steps > 0 and found.counts.audio_codes == 0
-    assert found == getattr(PLANNER, mode)(MODES[mode]), "the same seed, the same words"
-    assert found.lyrics != getattr(PLANNER, mode)(replace(MODES[mode], seed=43)).lyrics
+    assert description.lyrics and not re.search(r"<\|audio_code_|<\|im_|</?think>", description.lyrics)
+    assert description.counts.lm_decode_steps > 0 and description.counts.audio_codes == 0
+    assert description == getattr(PLANNER, mode)(MODES[mode]), "the same seed, the same words"
+    assert description.lyrics != getattr(PLANNER, mode)(replace(MODES[mode], seed=43)).lyrics
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -76,10 +76,15 @@ def test_what_is_given_is_kept(mode: str):
     given = replace(
         MODES[mode], bpm=77, duration=33, keyscale="C# major", timesignature="3", vocal_language="ja"
     )
-    found = getattr(PLANNER, mode)(given).metadata
-    assert (found.bpm, found.duration, found.keyscale, found.timesignature) == (77, 33, "C# major", "3")
-    assert found.language == "ja"
-    assert found.caption
+    metadata = getattr(PLANNER, mode)(given).metadata
+    assert (metadata.bpm, metadata.duration, metadata.keyscale, metadata.timesignature) == (
+        77,
+        33,
+        "C# major",
+        "3",
+    )
+    assert metadata.language == "ja"
+    assert metadata.caption
 
 
 VALUES = {
@@ -97,7 +102,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize(
-    ("mode", "beside", "told"),
+    ("mode", "beside", "useless"),
     [
         ("understand", {}, {"query", "instrumental", "caption", "lyrics"}),
         ("format", {}, {"audio_codes", "query", "instrumental"}),
@@ -109,17 +114,17 @@ VALUES = {
         ),
     ],
 )
-def test_a_field_that_changes_no_word_is_told(mode: str, beside: dict, told: set[str], written):
+def test_a_field_that_changes_no_word_is_told(mode: str, beside: dict, useless: set[str], written):
     base = without_unused_words(replace(MODES[mode], **beside), mode, Adjustments(strict=False))
     getattr(PLANNER, mode)(base)
     for name, value in VALUES.items():
         changes = Adjustments(strict=False)
         params = replace(base, **{name: value})
         used = without_unused_words(params, mode, changes)
-        assert [change.field for change in changes] == [name] * (name in told)
+        assert [change.field for change in changes] == [name] * (name in useless)
         getattr(PLANNER, mode)(params)
         same = written.prompts[-1] == written.prompts[0] and written.ids[-1] == written.ids[0]
-        if name in told:
+        if name in useless:
             assert same and used == base, name
             with pytest.raises(UsageError, match=rf"^{name}: .* has no use .*leave it out \(strict\)"):
                 without_unused_words(params, mode, Adjustments(strict=True))
@@ -129,10 +134,10 @@ def test_a_field_that_changes_no_word_is_told(mode: str, beside: dict, told: set
 
 @pytest.mark.parametrize("limit", [1, 9])
 def test_ignoring_the_end_writes_exactly_so_many_tokens(limit: int, written):
-    found = PLANNER.create(replace(MODES["create"], ignore_eos=True, max_lyrics_tokens=limit))
+    description = PLANNER.create(replace(MODES["create"], ignore_eos=True, max_lyrics_tokens=limit))
     [ids] = written.ids
     assert len(ids) - ids.index(THINK_END) - 1 == limit + 1 and ids[-1] == IM_END
-    assert found.truncated
+    assert description.truncated
 
 
 def test_the_prompt_is_the_modes(monkeypatch: pytest.MonkeyPatch):
@@ -178,14 +183,18 @@ def test_a_header_above_the_lyrics_is_not_lyrics(text: str, lyrics: str):
 )
 def test_no_lyrics(mode: str, changes: dict, lyrics: str, instrumental: bool, written):
     written.text = "\n\n# Lyric\n"
-    found = getattr(PLANNER, mode)(replace(MODES[mode], max_lyrics_tokens=30, **changes))
-    assert (found.lyrics, found.instrumental, found.truncated) == (lyrics, instrumental, False)
+    description = getattr(PLANNER, mode)(replace(MODES[mode], max_lyrics_tokens=30, **changes))
+    assert (description.lyrics, description.instrumental, description.truncated) == (
+        lyrics,
+        instrumental,
+        False,
+    )
 
 
 def test_music_without_a_voice_is_instrumental(written):
     written.text = "\n\n# Lyric\n[instrumental]\n"
-    found = PLANNER.understand(replace(MODES["understand"], max_lyrics_tokens=30))
-    assert found.instrumental and found.lyrics == "[instrumental]"
+    description = PLANNER.understand(replace(MODES["understand"], max_lyrics_tokens=30))
+    assert description.instrumental and description.lyrics == "[instrumental]"
 
 
 def test_long_texts_are_cut_before_the_model_sees_them():

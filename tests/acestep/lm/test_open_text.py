@@ -17,6 +17,7 @@ from acestep.lm.grammar.constraint import MetadataConstraint
 from acestep.lm.grammar.open_text import CAPTION_TOKENS, GENRES_TOKENS, Lyrics
 from acestep.text.metadata import Metadata, parse
 from acestep.text.tokenizer import ENDOFTEXT, FIRST_CODE, IM_END, NEWLINE, THINK, THINK_END
+from harness.errors import BenchError
 
 # Captions: open text, whose end the model decides.
 
@@ -93,12 +94,12 @@ def check_description(constraint, rng, user):
     assert re.fullmatch("<think>\n" + lines, thought), thought[:200]
     assert thought.count("\n") > 2, "at least one field follows the caption"
     assert len(song) - 1 <= 30
-    found = parse(thought)
+    metadata = parse(thought)
     for name in VALUES:
-        value = getattr(found, name)
+        value = getattr(metadata, name)
         assert value in VALUES[name] or (value is None and name != "bpm")
         assert getattr(user, name) in (None, value)
-    return found
+    return metadata
 
 
 @settings(max_examples=30, deadline=None)
@@ -117,9 +118,9 @@ def test_the_description_checker_sees_a_skipped_gift():
 def test_after_a_caption_a_description_may_go_to_any_later_field():
     skipped = set()
     for seed in range(40):
-        found = check_description(description(), random.Random(seed), Metadata())
+        metadata = check_description(description(), random.Random(seed), Metadata())
         skipped |= {
-            name for name in ("duration", "genres", "keyscale", "language") if not getattr(found, name)
+            name for name in ("duration", "genres", "keyscale", "language") if not getattr(metadata, name)
         }
     assert skipped == {"duration", "genres", "keyscale", "language"}
 
@@ -172,7 +173,7 @@ def test_lyrics_are_any_text_of_limited_length(ignore_eos):
     assert choices_of(allowed) == [*range(ENDOFTEXT), *([] if ignore_eos else [IM_END])]
     constraint.advance(TOKENIZER.encode("a"))
     assert constraint.allowed(no_peek) == Forced((IM_END,))
-    with pytest.raises(ValueError, match="is not allowed here"):
+    with pytest.raises(BenchError, match="is not allowed here"):
         constraint.advance(TOKENIZER.encode("a"))
     constraint.advance([IM_END])
     assert constraint.done and constraint.allowed(no_peek) == Done()
@@ -189,5 +190,5 @@ def test_what_is_certain_after_a_choice_is_known_at_once():
 @pytest.mark.parametrize("token", [IM_END, FIRST_CODE, THINK_END, NEWLINE])
 def test_advance_refuses_what_was_not_allowed(token):
     for constraint in (MetadataConstraint(TOKENIZER, Metadata()), in_caption(" One\n")):
-        with pytest.raises(ValueError, match=rf"token {token} .* is not allowed here"):
+        with pytest.raises(BenchError, match=rf"token {token} .* is not allowed here"):
             constraint.advance([token])

@@ -17,6 +17,7 @@ from acestep.text.metadata import Metadata
 from acestep.text.prompts import phase2_prompt, phase2_unconditional
 from acestep.text.tokenizer import FIRST_CODE, IM_END
 from harness import graphs
+from harness.errors import BenchError
 from harness.nn.sampling import Sampling
 
 PLANNER = tiny_planner()
@@ -78,17 +79,28 @@ def test_an_item_is_planned_as_if_alone(variant: str):
 
 
 def test_equal_seeds_give_equal_items():
-    made = plan(OPEN, replace(SONG, bpm=None), (6, 6), metadata=True)
-    assert made.metadata[0] == made.metadata[1] and torch.equal(*made.codes)
+    twins = plan(OPEN, replace(SONG, bpm=None), (6, 6), metadata=True)
+    assert twins.metadata[0] == twins.metadata[1] and torch.equal(*twins.codes)
 
 
 def test_a_thought_keeps_what_is_given_and_decides_the_rest():
     user = Metadata(duration=12, keyscale="A minor")
     params = replace(OPEN, use_cot_caption=True, use_cot_language=True)
-    for found in plan(params, user, (1, 2), metadata=True, codes=False).metadata:
-        assert (found.duration, found.keyscale) == (12, "A minor")
-        assert 30 <= found.bpm <= 300 and found.timesignature in "2346"
-        assert found.language and found.caption and found.genres is None
+    for metadata in plan(params, user, (1, 2), metadata=True, codes=False).metadata:
+        assert (metadata.duration, metadata.keyscale) == (12, "A minor")
+        assert 30 <= metadata.bpm <= 300 and metadata.timesignature in "2346"
+        assert metadata.language and metadata.caption and metadata.genres is None
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_a_thought_of_logits_that_are_no_numbers_is_a_failure(number: float, monkeypatch: pytest.MonkeyPatch):
+    """The first token is drawn of them, whatever is masked."""
+    params = replace(OPEN, use_cot_caption=True, lm_top_p=1.0)
+    assert plan(params, Metadata(), metadata=True, codes=False).metadata[0].caption  # the control
+    head = KVState.head
+    monkeypatch.setattr(KVState, "head", lambda self, rows: head(self, rows) * number)
+    with pytest.raises(BenchError, match=r"lm: token 0 .* is not allowed here; are the logits NaN or inf"):
+        plan(params, Metadata(), metadata=True, codes=False)
 
 
 @pytest.mark.parametrize(
@@ -96,32 +108,32 @@ def test_a_thought_keeps_what_is_given_and_decides_the_rest():
     [(Metadata(), None, 150), (Metadata(), 7.4, 37), (Metadata(duration=7), 7.4, 37), (SONG, None, 10)],
 )
 def test_exactly_five_codes_per_second(user: Metadata, duration_s: float | None, expected: int):
-    told: list[int] = []
-    made = plan(OPEN, user, (1, 2), duration_s=duration_s, on_code=told.append)
-    assert made.metadata == (user, user) and told == [*range(1, expected + 1)]
-    for codes in made.codes:
+    reports: list[int] = []
+    planned = plan(OPEN, user, (1, 2), duration_s=duration_s, on_code=reports.append)
+    assert planned.metadata == (user, user) and reports == [*range(1, expected + 1)]
+    for codes in planned.codes:
         assert codes.shape == (expected,) and codes.dtype == torch.int64
         assert codes.min() >= 0 and codes.max() < 64_000
 
 
 def test_nothing_asked_nothing_done():
-    made = plan(codes=False)
-    assert made.metadata == (SONG,) and made.codes is None and made.counts == Counts()
+    planned = plan(codes=False)
+    assert planned.metadata == (SONG,) and planned.codes is None and planned.counts == Counts()
 
 
 def test_the_work_is_counted_and_a_finished_item_costs_nothing(monkeypatch: pytest.MonkeyPatch):
     fed = []
     step = Window.step
     monkeypatch.setattr(Window, "step", lambda self, tokens: (fed.append(len(tokens)), step(self, tokens)))
-    made = plan(OPEN, Metadata(), (3, 4, 5), metadata=True)
-    assert sum(fed) == 2 * sum(len(codes) - 1 for codes in made.codes)
-    assert len({len(codes) for codes in made.codes}) > 1, "one must end before another"
-    longest = max(map(len, made.codes))
-    assert made.counts.audio_codes == longest
+    planned = plan(OPEN, Metadata(), (3, 4, 5), metadata=True)
+    assert sum(fed) == 2 * sum(len(codes) - 1 for codes in planned.codes)
+    assert len({len(codes) for codes in planned.codes}) > 1, "one must end before another"
+    longest = max(map(len, planned.codes))
+    assert planned.counts.audio_codes == longest
     thinking = plan(OPEN, Metadata(), (3, 4, 5), metadata=True, codes=False).counts
-    assert made.counts.lm_decode_steps == thinking.lm_decode_steps + longest - 1
-    assert made.counts.lm_decode_tokens == thinking.lm_decode_tokens + sum(map(len, made.codes))
-    assert thinking.lm_decode_steps < 12 < thinking.lm_prefill_tokens < made.counts.lm_prefill_tokens
+    assert planned.counts.lm_decode_steps == thinking.lm_decode_steps + longest - 1
+    assert planned.counts.lm_decode_tokens == thinking.lm_decode_tokens + sum(map(len, planned.codes))
+    assert thinking.lm_decode_steps < 12 < thinking.lm_prefill_tokens < planned.counts.lm_prefill_tokens
 
 
 class Full:
@@ -138,11 +150,11 @@ def test_what_could_not_be_recorded_is_told_and_is_the_same_plan(monkeypatch: py
     expected = plan()
     monkeypatch.setitem(graphs.recorders, "cpu", Full)
     monkeypatch.setattr(PLANNER, "backend", replace(PLANNER.backend, graphs=True))
-    found = plan()
-    assert [str(fallback) for fallback in found.fallbacks] == [
+    planned = plan()
+    assert [str(fallback) for fallback in planned.fallbacks] == [
         "lm_decode: not recorded (out of memory: device memory ran out); launched kernel by kernel"
     ]
-    assert torch.equal(found.codes[0], expected.codes[0]) and expected.fallbacks == ()
+    assert torch.equal(planned.codes[0], expected.codes[0]) and expected.fallbacks == ()
 
 
 @pytest.fixture
@@ -285,12 +297,12 @@ def test_long_texts_are_cut_before_the_model_sees_them():
     hostile = replace(
         OPEN, caption="8" * 4096, lyrics="9" * 16_384, lm_negative_prompt="7" * 4096, use_cot_caption=True
     )
-    made = plan(hostile, replace(SONG, bpm=None), duration_s=1.0, metadata=True)
+    planned = plan(hostile, replace(SONG, bpm=None), duration_s=1.0, metadata=True)
     least = 2 * (2048 + 512) + 512  # both phases, and what the second leads away from
-    assert least < made.counts.lm_prompt_tokens < least + 3 * 120
+    assert least < planned.counts.lm_prompt_tokens < least + 3 * 120
     cut = replace(OPEN, caption="8" * 512, lyrics="9" * 2048, lm_negative_prompt="7" * 512)
     same = plan(replace(cut, use_cot_caption=True), replace(SONG, bpm=None), duration_s=1.0, metadata=True)
-    assert same.metadata == made.metadata and torch.equal(same.codes[0], made.codes[0])
+    assert same.metadata == planned.metadata and torch.equal(same.codes[0], planned.codes[0])
 
 
 def test_an_instrumental_has_no_lyrics_to_plan_for():

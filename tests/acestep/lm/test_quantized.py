@@ -128,16 +128,16 @@ def test_the_linears_of_the_layers_are_quantized_and_the_token_table_is_not(name
     assert scheme(plain(torch.float32).layers) is None
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_what_ran_is_read_back_from_the_weights_once_they_are_there(told: bool, monkeypatch):
-    if not told:  # the control: what was asked for and is not done
+@pytest.mark.parametrize("quantizes", [False, True])
+def test_what_ran_is_read_back_from_the_weights_once_they_are_there(quantizes: bool, monkeypatch):
+    if not quantizes:  # the control: what was asked for and is not done
         monkeypatch.setattr(loading, "quantize", lambda layer, name: None)
     setup = Setup.choose("synthetic-tiny", device="cpu", lm=LM, lm_quantization=INT8)
     engine = Engine.from_setup(setup, preload=())
     assert engine.environment["lm_quantization"] is None
     plan = resolve(GenerationParams(caption="a waltz", duration=10), GenerationConfig(), setup)
     engine.generation(plan, loaded=["lm"])
-    assert engine.environment["lm_quantization"] == (INT8 if told else None)
+    assert engine.environment["lm_quantization"] == (INT8 if quantizes else None)
     assert engine.environment["quantization"] is None
 
 
@@ -157,9 +157,9 @@ def test_a_greedy_decode_writes_what_the_weights_put_back_write(name: str):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_error_of_a_forced_decode_is_bounded(name: str, dtype: torch.dtype):
     def apart(backend: PT) -> tuple[float, float]:
-        found = logits(backend)
-        same = found.argmax(-1) == logits_of_fp32().argmax(-1)
-        return compare(logits_of_fp32(), found).relative_rms, 100 * same.double().mean().item()
+        ours = logits(backend)
+        same = ours.argmax(-1) == logits_of_fp32().argmax(-1)
+        return compare(logits_of_fp32(), ours).relative_rms, 100 * same.double().mean().item()
 
     most, least = ERRORS[name]
     backend = in_scheme(name, dtype)
@@ -231,11 +231,12 @@ def test_a_layer_of_a_published_model_takes_its_bytes(lm: str, name: str, card: 
     config = with_fields(config, num_hidden_layers=1, vocab_size=8)
     before = card.tracker.allocator.live_bytes
     layer = on_card(config, name).layers[0]
-    (found,) = [sum(part.nbytes for linear in matrices(layer).values() for part in stored(linear.weight))]
-    assert found == sum(matrix_bytes(name, *shape, 2) for shape in config.matrices)
+    packed = (part for linear in matrices(layer).values() for part in stored(linear.weight))
+    stored_bytes = sum(part.nbytes for part in packed)
+    assert stored_bytes == sum(matrix_bytes(name, *shape, 2) for shape in config.matrices)
     others = sum(p.nbytes for p in layer.parameters() if len(stored(p)) == 1)
-    assert card.tracker.allocator.live_bytes - before == found + others
-    share = found / (2 * config.block_weights)
+    assert card.tracker.allocator.live_bytes - before == stored_bytes + others
+    share = stored_bytes / (2 * config.block_weights)
     assert (
         (0.5 < share < 0.51) if name == INT8 else (0.26 < share < 0.32)
     )  # 4B fills rows of 2,560 up to 3,072

@@ -58,9 +58,9 @@ def test_values_no_grammar_allows_are_dropped():
 
 
 def test_a_plan_without_the_grammar_is_a_plan(monkeypatch: pytest.MonkeyPatch):
-    made = []
+    built = []
     build = MetadataConstraint.__init__
-    monkeypatch.setattr(MetadataConstraint, "__init__", lambda *a, **k: (made.append(a), build(*a, **k))[1])
+    monkeypatch.setattr(MetadataConstraint, "__init__", lambda *a, **k: (built.append(a), build(*a, **k))[1])
     with torch.inference_mode():
         plan = PLANNER.plan(
             FREE,
@@ -71,7 +71,7 @@ def test_a_plan_without_the_grammar_is_a_plan(monkeypatch: pytest.MonkeyPatch):
             metadata=True,
             codes=True,
         )
-    assert not made, "no grammar was asked"
+    assert not built, "no grammar was asked"
     assert [item.bpm for item in plan.metadata] == [77, 77]
     assert [len(codes) for codes in plan.codes] == [10, 10]
     assert plan.counts.lm_decode_steps == (20 - 1) + (10 - 1), "a token is a step"
@@ -95,10 +95,10 @@ def test_without_the_grammar_only_what_was_asked_for_is_taken(wanted: bool, monk
     "mode", ["understand", *(pytest.param(mode, marks=pytest.mark.nightly) for mode in ("create", "format"))]
 )
 def test_a_description_without_the_grammar_is_a_description(mode: str):
-    asked = DescriptionParams(audio_codes="<|audio_code_1|>", query="x", caption="x", **FEW)
-    params = replace(asked, use_constrained_decoding=False)
+    params = DescriptionParams(audio_codes="<|audio_code_1|>", query="x", caption="x", **FEW)
+    free = replace(params, use_constrained_decoding=False)
     with torch.inference_mode():
-        found = getattr(PLANNER, mode)(params)
-        constrained = getattr(PLANNER, mode)(asked)
-    assert found.metadata == plausible(found.metadata, 600)
+        description = getattr(PLANNER, mode)(free)
+        constrained = getattr(PLANNER, mode)(params)
+    assert description.metadata == plausible(description.metadata, 600)
     assert constrained.metadata.bpm is not None

@@ -83,10 +83,10 @@ def vae_unit(on: Small) -> Part:
 def part(name: str) -> Part:
     torch.manual_seed(0)
     on = small(BF16)
-    made = {"dit_layer": dit_layer, "lm_step": lm_step, "vae_unit": vae_unit}[name](on)
-    for weight in made.module.parameters():
+    chosen = {"dit_layer": dit_layer, "lm_step": lm_step, "vae_unit": vae_unit}[name](on)
+    for weight in chosen.module.parameters():
         weight.data = (torch.randn(weight.shape) / max(weight[0].numel(), 1) ** 0.5).to(BF16)
-    return made
+    return chosen
 
 
 @pytest.fixture(autouse=True)
@@ -98,9 +98,9 @@ def graphs(tmp_path, monkeypatch) -> Iterator[None]:
     torch.compiler.reset()
 
 
-def off(found: Tensor, exact: Tensor) -> float:
+def off(output: Tensor, exact: Tensor) -> float:
     """Relative RMS."""
-    return float((found.double() - exact).norm() / exact.norm())
+    return float((output.double() - exact).norm() / exact.norm())
 
 
 class Coarse(torch.fx.Interpreter):

@@ -53,16 +53,16 @@ def run(name: str, network: nn.Module, inputs: tuple[Tensor, ...], dtype: torch.
 @contextmanager
 def peaks(*modules: nn.Module) -> Iterator[list[float]]:
     """The largest value that each module has returned."""
-    found = [0.0] * len(modules)
+    largest = [0.0] * len(modules)
 
     def hook(place: int) -> Callable[[nn.Module, object, Tensor], None]:
         def note(module: nn.Module, inputs: object, output: Tensor) -> None:
-            found[place] = max(found[place], output.abs().max().item())
+            largest[place] = max(largest[place], output.abs().max().item())
 
         return note
 
     handles = [module.register_forward_hook(hook(place)) for place, module in enumerate(modules)]
-    yield found
+    yield largest
     for handle in handles:
         handle.remove()
 
@@ -169,9 +169,9 @@ def test_a_stream_of_ten_thousand_has_room(name: str, scale: Callable[..., nn.Mo
     given = inputs(name, size)
     scaled = deepcopy(network(name))
     for _ in range(2):  # what a layer adds does not grow with the stream
-        with peaks(scale(scaled, 1.0)) as found:
+        with peaks(scale(scaled, 1.0)) as largest:
             run(name, scaled, given, torch.float32)
-        scale(scaled, STREAM / found[0])
+        scale(scaled, STREAM / largest[0])
     exact = run(name, scaled, given, torch.float32)
     result = run(name, deepcopy(scaled).half(), given, torch.float16)
     assert error(result, exact) < LIMIT

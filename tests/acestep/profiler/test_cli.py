@@ -90,6 +90,8 @@ REFUSED = {
     "--sample-query x": (2, "--sample-query: has no meaning in mode profile"),
     "--instrumental": (2, "--instrumental: has no meaning in mode profile"),
     "--mode understand --thinking": (2, "--thinking: has no meaning in mode understand"),
+    "--mode understand --quantization int8_weight_only": (2, "--quantization: has no meaning in mode und"),
+    "--mode format_sample --offload-dit": (2, "--offload-dit: has no meaning in mode format_sample"),
     "--mode benchmark --profile-memory": (2, "--profile-memory: has no meaning in mode benchmark"),
     "--mode benchmark --detailed": (2, "--detailed: has no meaning in mode benchmark"),
     "--mode benchmark --llm-debug": (2, "--llm-debug"),
@@ -108,7 +110,7 @@ REFUSED = {
     "--json-compat": (2, "--json-compat: is a form of a file"),
     "--json-plan x/../a.json --benchmark-output a.json": (
         2,
-        "--json-plan: is the file of --benchmark-output",
+        "--json-plan: 'x/../a.json' is the file of --benchmark-output as well",
     ),
     "--mode understand --json-plan a.json": (2, "--json-plan: has no meaning in mode understand"),
     "--tiers 8": (2, "--tiers: has no meaning in mode profile"),
@@ -173,21 +175,21 @@ def run(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize(("line", "code"), GUIDES.items())
 def test_every_line_of_the_guides_parses_or_says_in_one_line_why_not(run, line, code):
-    found, said, _ = run(line)
-    assert (found, said.count("\n")) == (code, int(code > 0)), said
+    exit_code, error, _ = run(line)
+    assert (exit_code, error.count("\n")) == (code, int(code > 0)), error
 
 
 @pytest.mark.parametrize(("line", "refusal"), REFUSED.items())
 def test_bad_input_gets_its_code_and_one_line(run, line, refusal):
-    (code, words), (found, said, _) = refusal, run(line)
-    assert found == code, said
-    assert said.startswith("profile_inference: ") and said.count("\n") == 1 and words in said
+    (code, words), (exit_code, error, _) = refusal, run(line)
+    assert exit_code == code, error
+    assert error.startswith("profile_inference: ") and error.count("\n") == 1 and words in error
 
 
 def test_quantization_needs_its_package(run, monkeypatch):
     monkeypatch.setattr(quantization, "find_spec", lambda name: None)
-    code, said, _ = run("--quantization w8a8_dynamic")
-    assert code == 3 and said.startswith("profile_inference: --quantization: w8a8_dynamic needs torchao")
+    code, error, _ = run("--quantization w8a8_dynamic")
+    assert code == 3 and error.startswith("profile_inference: --quantization: w8a8_dynamic needs torchao")
 
 
 def test_graphs_need_a_card_that_records(run):
@@ -256,14 +258,14 @@ def test_a_bad_default_names_its_variable_and_its_file(run, tmp_path, variable, 
 
 def test_a_bad_line_of_the_file_is_a_usage_error(run, tmp_path):
     (tmp_path / ".env").write_text("nonsense\n")
-    code, said, _ = run("")
-    assert code == 2 and "line 1" in said
+    code, error, _ = run("")
+    assert code == 2 and "line 1" in error
 
 
 def test_a_tier_test_is_tiersims_command_line(run):
     line = "--mode tier-test --tiers 6 8.5 --tier-with-lm --tier-duration 10 --inference-steps 2 --device cpu"
-    code, said, given = run(f"{line} --tier-boundary --tier-skip-compile --seed 7 --benchmark-output a.json")
-    assert (code, said) == (0, "")
+    code, error, given = run(f"{line} --tier-boundary --tier-skip-compile --seed 7 --benchmark-output a.json")
+    assert (code, error) == (0, "")
     assert given == [
         *("--device", "cpu", "--source", "synthetic-tiny", "--inference-steps", "2", "--seed", "7"),
         *("--tiers", "6.0", "8.5", "--tier-with-lm", "--tier-skip-compile"),
@@ -285,11 +287,11 @@ def test_what_a_tier_test_may_choose_reaches_tiersim(run, monkeypatch):
     line = (
         "--mode tier-test --dit a b --dtype bf16 fp32 --quantization none --request x.json y.json --shift 1 3"
     )
-    code, said, given = run(f"{line} --duration 30 60 --strict --no-limits --policy upstream-2026 --seed -1")
+    code, error, given = run(f"{line} --duration 30 60 --strict --no-limits --policy upstream-2026 --seed -1")
     options = arguments().parse_args(given)
     assert (
         code == 0
-        and said == f"profile_inference: warning: seed: {options.seed} is drawn, which repeats this\n"
+        and error == f"profile_inference: warning: seed: {options.seed} is drawn, which repeats this\n"
     )
     assert (options.dit, options.dtype, options.quantization) == (["a", "b"], ["bf16", "fp32"], ["none"])
     assert (options.request, options.shift, options.duration) == (["x.json", "y.json"], [1, 3], [30, 60])
@@ -313,8 +315,8 @@ def test_a_mode_that_fails_gets_its_code_and_one_line(run, monkeypatch, failure,
         raise failure
 
     monkeypatch.setattr(sys.modules["acestep.profiler.modes"], "run", fail)
-    found, said, _ = run("")
-    assert found == code and said.startswith("profile_inference: ") and said.count("\n") == 1
+    exit_code, error, _ = run("")
+    assert exit_code == code and error.startswith("profile_inference: ") and error.count("\n") == 1
 
 
 def test_a_bug_is_not_a_run_that_failed(run, monkeypatch):
@@ -322,5 +324,5 @@ def test_a_bug_is_not_a_run_that_failed(run, monkeypatch):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(sys.modules["acestep.profiler.modes"], "run", broken)
-    found, said, _ = run("")
-    assert found == 4 and "ZeroDivisionError: a bug" in said
+    exit_code, error, _ = run("")
+    assert exit_code == 4 and "ZeroDivisionError: a bug" in error

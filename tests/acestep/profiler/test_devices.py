@@ -21,11 +21,11 @@ from harness.errors import UsageError
     ],
 )
 def test_known_devices(name, tflop_per_s, gb_per_s):
-    found = lookup(name, dtype="float16")
-    assert found
-    assert found.flop_per_s == pytest.approx(tflop_per_s * 1e12)
-    assert found.bytes_per_s == pytest.approx(gb_per_s * 1e9)
-    assert found.origin
+    peaks = lookup(name, dtype="float16")
+    assert peaks
+    assert peaks.flop_per_s == pytest.approx(tflop_per_s * 1e12)
+    assert peaks.bytes_per_s == pytest.approx(gb_per_s * 1e9)
+    assert peaks.origin
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_memory_is_not_asked_for_where_it_changes_nothing():
 
 def test_a_peak_is_that_of_the_runs_format():
     rates = {dtype: lookup("Tesla T4", dtype=dtype) for dtype in ("bfloat16", "float16", "float32")}
-    assert {dtype: found and found.flop_per_s for dtype, found in rates.items()} == {
+    assert {dtype: peaks and peaks.flop_per_s for dtype, peaks in rates.items()} == {
         "bfloat16": pytest.approx(8.1e12),
         "float16": pytest.approx(65e12),
         "float32": pytest.approx(8.1e12),
@@ -74,9 +74,9 @@ def test_a_peak_is_that_of_the_runs_format():
 
 def test_every_card_of_the_table_is_known_by_its_name_and_memory():
     for card in cards():
-        found = lookup(f"NVIDIA {card.name}", card.memory_gib, "float16")
-        assert found
-        assert (found.flop_per_s, found.bytes_per_s) == (card.flop_per_s, card.bytes_per_s)
+        peaks = lookup(f"NVIDIA {card.name}", card.memory_gib, "float16")
+        assert peaks
+        assert (peaks.flop_per_s, peaks.bytes_per_s) == (card.flop_per_s, card.bytes_per_s)
 
 
 def test_the_fastest_call_counts_but_never_the_first():
@@ -97,10 +97,10 @@ def test_the_device_is_idle_around_every_call():
 
 
 def test_measuring_says_so():
-    found = measure("cpu", "float32", edge=32, copied_bytes=1 << 12)
-    assert found.flop_per_s > 0
-    assert found.bytes_per_s > 0
-    assert found.origin == "measured here, float32"
+    peaks = measure("cpu", "float32", edge=32, copied_bytes=1 << 12)
+    assert peaks.flop_per_s > 0
+    assert peaks.bytes_per_s > 0
+    assert peaks.origin == "measured here, float32"
 
 
 def test_an_unknown_device_is_refused():

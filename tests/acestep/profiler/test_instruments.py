@@ -39,20 +39,20 @@ def test_memory_is_told_where_each_stage_ends_after_what_is_timed(run, tmp_path,
     code, out, _ = run(*SHORT, "--no-warmup", "--profile-memory", "--benchmark-output", str(path))
     assert code == 0 and timed == [None]
     [item] = output.load(path)[1]
-    found = item.memory_by_stage
-    stages = [one.stage for one in found.boundaries]
-    assert item.samples and found.error == ""
+    memory = item.memory_by_stage
+    stages = [one.stage for one in memory.boundaries]
+    assert item.samples and memory.error == ""
     assert set(stages) == {"start", *item.samples[0].stages_s} - {"other"}
     lines = out.partition(MEMORY)[2].splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["MiB", *stages, "Peaks", "At", "results"]
-    for line, one in zip(lines[1:], found.boundaries, strict=False):
+    for line, one in zip(lines[1:], memory.boundaries, strict=False):
         rss, peak, weights = (
             f"{size / 2**20:,.0f}" for size in (one.rss_bytes, one.rss_peak_bytes, one.weights_bytes)
         )
         assert line.split() == [one.stage, rss, peak, *["n/a"] * 4, weights]
         assert one.weights_bytes > 0 and len(line) == 80
-    assert lines[-3].endswith(f"that of RSS is {found.rss_source}.") and len(lines[-3]) <= 80
-    swap = "n/a" if found.most("swap_bytes") is None else f"{found.most('swap_bytes') / 2**20:,.0f}"
+    assert lines[-3].endswith(f"that of RSS is {memory.rss_source}.") and len(lines[-3]) <= 80
+    swap = "n/a" if memory.most("swap_bytes") is None else f"{memory.most('swap_bytes') / 2**20:,.0f}"
     assert lines[-2] == f"At most, in MiB: context n/a, spilled n/a, swap {swap}."
     assert item.memory_bytes.keys() <= {"rss", "swap"} and "energy" not in out
     assert not item.samples[0].telemetry
@@ -86,13 +86,20 @@ def test_words_are_looked_into_as_music_is(run, tmp_path):
     [
         (("--trace", "."), "--trace: '.' is there and is no file"),
         (("--trace", "/proc/trace.json"), "--trace: '/proc/trace.json' cannot be written"),
-        (("--trace", "taken/trace.json"), "--trace: 'taken' cannot be made"),
+        (("--trace", "taken/trace.json"), "--trace: 'taken/trace.json' cannot be written: Not a dir"),
         (("--trace", "a\udcff.json"), r"--trace: 'a\udcff.json' is not UTF-8; name another"),
         (
             ("--trace", "x/../a.json", "--benchmark-output", "a.json"),
             "--trace: 'x/../a.json' is the file of --benchmark-output as well",
         ),
-        (("--detailed", "--benchmark-output", "taken/a.json"), "--detailed: 'taken' cannot be made"),
+        (
+            ("--detailed", "--benchmark-output", "taken/a.json"),
+            "--detailed: 'taken/profile-functions.txt' can",
+        ),
+        (
+            ("--detailed", "--trace", "outputs/profile-functions.txt"),
+            "--detailed: 'outputs/profile-functions.txt' is the file of --trace as well",
+        ),
     ],
 )
 def test_a_bad_place_for_what_an_instrument_finds_is_refused_before_anything_runs(

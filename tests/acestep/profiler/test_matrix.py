@@ -117,9 +117,9 @@ def test_of_two_runs_at_once_one_measures_and_the_other_says_why_not(tmp_path):
     codes = [process.returncode for process, _, _ in both]
     assert len(output.load(path)[1]) == 2 and list(tmp_path.iterdir()) == [path]
     if codes != [0, 0]:  # or one had ended before the other began
-        [told] = [err for process, _, err in both if process.returncode]
-        assert sorted(codes) == [0, 2] and told.count("\n") == 1
-        assert f"--benchmark-output: another run is writing {str(path)!r}; wait for it" in told
+        [error] = [err for process, _, err in both if process.returncode]
+        assert sorted(codes) == [0, 2] and error.count("\n") == 1
+        assert f"--benchmark-output: another run is writing {str(path)!r}; wait for it" in error
 
 
 def test_a_budget_ends_the_matrix_in_time(run, monkeypatch):
@@ -129,9 +129,9 @@ def test_a_budget_ends_the_matrix_in_time(run, monkeypatch):
     assert code == 0
     first, second = (line for line in out.splitlines() if line.startswith("10 "))
     assert " OK" in first and "no time left" in second
-    told = " ".join(out.splitlines()[-2:])
-    assert "1 of 2 rows measured on " in told and "; 1 left out." in told
-    assert "The next row, 10 s, batch 1, thinking, 2 steps, needs about " in told
+    answer = " ".join(out.splitlines()[-2:])
+    assert "1 of 2 rows measured on " in answer and "; 1 left out." in answer
+    assert "The next row, 10 s, batch 1, thinking, 2 steps, needs about " in answer
 
 
 class Rows:
@@ -209,10 +209,21 @@ def test_two_rows_that_clamp_to_one_run_are_measured_once(run, monkeypatch):
     assert all("CLAMPED" in row and "True" not in row for row in rows)
 
 
-@pytest.mark.parametrize(("lms", "told"), [((), True), (LMS[:1], False)])
-def test_rows_without_a_language_model_to_think_with_are_told(run, tmp_path, lms, told):
+def test_a_length_that_the_language_model_decides_has_rows_as_well(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure.Bench, "music", lambda *_: DONE)
+    path = tmp_path / "open.json"
+    length = ("--duration", "-1", "--use-cot-metas")
+    code, out, err = run(*ONE_CELL, *length, "--benchmark-output", str(path))
+    rows = [line.split()[:4] for line in out.splitlines() if line.startswith("— ")]
+    assert code == 0 and rows == [["—", "1", "False", "2"], ["—", "1", "True", "2"]]
+    assert [item.requested["duration"] for item in output.load(path)[1]] == [None, None]
+    assert "length by the LM, batch 1, thinking, 2 steps" in err
+
+
+@pytest.mark.parametrize(("lms", "left_out"), [((), True), (LMS[:1], False)])
+def test_rows_without_a_language_model_to_think_with_are_told(run, tmp_path, lms, left_out):
     root = checkpoint(tmp_path / "root", *lms)
     code, out, error = run("--mode", "benchmark", "--dry-run", "--source", str(root), "--device", "cpu")
     rows = [line.split()[2] for line in out.splitlines() if line.endswith("dry run")]
-    assert code == 0 and ("True" in rows) is not told and "False" in rows
-    assert ("rows that think are left out: " in error) is told
+    assert code == 0 and ("True" in rows) is not left_out and "False" in rows
+    assert ("rows that think are left out: " in error) is left_out

@@ -65,26 +65,26 @@ def test_a_throttled_row_says_so(run, tmp_path, monkeypatch):
 
 def test_nothing_is_drawn_while_something_is_timed():
     """A bench tells of a run before its clock starts, and in no run of any kind."""
-    timed, told = [], []
+    timed, labels = [], []
 
     class Engine:
         def run_lm(self, plan):
             return work()
 
     def work():
-        timed.append(len(told))
+        timed.append(len(labels))
         return Result()
 
     class Result:
         wall_s, stages_s = 1.0, {"lm_decode": 1.0}
 
-    bench = measure.Bench(Engine(), True, 2, lambda what: told.append((what, len(timed))))  # type: ignore[arg-type]
+    bench = measure.Bench(Engine(), True, 2, lambda what: labels.append((what, len(timed))))  # type: ignore[arg-type]
     bench.engine.budget = type("Budget", (), {"reset_peak": lambda self: None})()
     bench._run(work)
     plan = resolver.resolve(*SUBJECT.request(10), SUBJECT.setup(source="synthetic-tiny", device="cpu"))
     bench.unguided_lm_s(plan)
-    assert [what for what, _ in told] == [
+    assert [what for what, _ in labels] == [
         "warm-up", "run 1 of 2", "run 2 of 2",
         *(f"planning without guidance, {number} of 3" for number in (1, 2, 3)),
     ]  # fmt: skip
-    assert timed == [1, 2, 3, 4, 5, 6] and [before for _, before in told] == [0, 1, 2, 3, 4, 5]
+    assert timed == [1, 2, 3, 4, 5, 6] and [before for _, before in labels] == [0, 1, 2, 3, 4, 5]

@@ -13,6 +13,7 @@ from guides import GUIDES
 from profiler_runs import DONE, ONE_CELL, SHORT
 
 from acestep.profiler import matrix, measure, modes, show
+from acestep.weights.layout import LMS
 from harness.records import writer as output
 
 
@@ -126,6 +127,19 @@ def test_every_line_of_the_guides_runs_or_says_why_not(run, line, code, monkeypa
     assert out.strip() or code
     if code:
         assert error.startswith("profile_inference: ") and error.count("\n") == 1
+
+
+MODES_WITH_LM = {"profile": ("--thinking",), "benchmark": (), "scaling": (), "understand": ()}
+
+
+@pytest.mark.parametrize("mode", MODES_WITH_LM)
+def test_what_a_tier_changes_is_told_in_every_mode(run, monkeypatch, mode):
+    monkeypatch.setenv("MAX_CUDA_VRAM", "8")
+    line = ("--mode", mode, *MODES_WITH_LM[mode], "--device", "cpu", "--dry-run")
+    code, _, err = run(*line, "--lm", LMS[2])
+    change = rf"warning: lm: {LMS[2]} is over the limit of 8 GB .*; using {LMS[0]}\n"
+    assert code == 0 and len(re.findall(change, err)) == 1
+    assert not re.search(change, run(*line)[2])
 
 
 def test_a_dry_run_loads_nothing(tmp_path):

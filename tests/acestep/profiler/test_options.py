@@ -18,41 +18,41 @@ CODES = "<|audio_code_17|><|audio_code_4|>"
 TINY_CPU = "--device cpu --source synthetic-tiny"
 
 
-def options(line: str, environ: dict[str, str] | None = None, folder: Path = ROOT / "examples") -> Options:
+def parsed(line: str, environ: dict[str, str] | None = None, folder: Path = ROOT / "examples") -> Options:
     return parse(shlex.split(line), environ or {}, folder)
 
 
 def test_the_defaults_are_the_guides():
-    found = options("")
-    assert (found.mode, found.device, found.lm_backend) == ("profile", "auto", "auto")
-    assert (found.lm_model, found.config_path) == ("acestep-5Hz-lm-1.7B", None)
-    assert (found.params.duration, found.config.batch_size, found.config.seeds) == (200, 1, (42,))
-    assert not found.params.thinking and not found.chains and not found.wants_lm
-    assert (found.params.lm_temperature, found.params.lm_cfg_scale) == (0.85, 2.0)
-    assert found.warmup and found.repeats == 1 and found.benchmark_output is None
-    assert options("--mode benchmark").repeats == 3
+    options = parsed("")
+    assert (options.mode, options.device, options.lm_backend) == ("profile", "auto", "auto")
+    assert (options.lm_model, options.config_path) == ("acestep-5Hz-lm-1.7B", None)
+    assert (options.params.duration, options.config.batch_size, options.config.seeds) == (200, 1, (42,))
+    assert not options.params.thinking and not options.chains and not options.wants_lm
+    assert (options.params.lm_temperature, options.params.lm_cfg_scale) == (0.85, 2.0)
+    assert options.warmup and options.repeats == 1 and options.benchmark_output is None
+    assert parsed("--mode benchmark").repeats == 3
 
 
 def test_flags_reach_the_request():
-    found = options(
+    options = parsed(
         "--duration 30 --batch-size 2 --inference-steps 4 --seed 7 --guidance-scale 3 --thinking "
         "--use-cot-caption --lm-temperature 0.5 --lm-cfg-scale 1.5 --strict --reference-audio a.wav"
     )
-    params, config = found.params, found.config
+    params, config = options.params, options.config
     assert (params.duration, params.inference_steps, params.guidance_scale) == (30, 4, 3)
     assert (params.thinking, params.use_cot_caption, params.use_cot_metas) == (True, True, False)
     assert (params.lm_temperature, params.lm_cfg_scale, params.reference_audio) == (0.5, 1.5, ("a.wav",))
-    assert (config.batch_size, config.seeds, found.strict) == (2, (7, 8), True)
-    assert options("--task-type cover --src-audio a.wav").params.task_type == "cover"
-    assert options("--duration -1 --use-cot-metas").params.duration is None
+    assert (config.batch_size, config.seeds, options.strict) == (2, (7, 8), True)
+    assert parsed("--task-type cover --src-audio a.wav").params.task_type == "cover"
+    assert parsed("--duration -1 --use-cot-metas").params.duration is None
 
 
 def test_the_preset_is_the_guides_unless_another_is_named():
     """The guide's has planning by flags alone; another's is below the example, which is below the flags."""
-    guide, fixed = options(""), options("--preset fixed")
+    guide, fixed = parsed(""), parsed("--preset fixed")
     assert guide.config.preset == "guide" and not guide.params.thinking  # though the example has it
     assert fixed.config.preset == "fixed" and fixed.params.thinking and fixed.params.use_cot_metas
-    upstream = options("--preset upstream --no-use-cot-caption --batch-size 3")
+    upstream = parsed("--preset upstream --no-use-cot-caption --batch-size 3")
     params, config, origins = upstream.params, upstream.config, upstream.origins
     assert (config.preset, config.batch_size, config.audio_format) == ("upstream", 3, "flac")
     assert (params.use_cot_caption, params.use_cot_language, params.enable_normalization) == (
@@ -62,25 +62,25 @@ def test_the_preset_is_the_guides_unless_another_is_named():
     )
     names = ("preset", "batch_size", "use_cot_caption", "use_cot_language", "thinking", "lm_temperature")
     assert [origins[name] for name in names] == ["flag", "flag", "flag", "preset", "example", "default"]
-    facts = prepare.header_lines(guide, prepare.setup(options(f"{TINY_CPU}")), None)
+    facts = prepare.header_lines(guide, prepare.setup(parsed(f"{TINY_CPU}")), None)
     assert "preset       guide (default)" in facts
-    assert options("--mode tier-test --preset upstream").tiersim == ("--preset", "upstream")
+    assert parsed("--mode tier-test --preset upstream").tiersim == ("--preset", "upstream")
     with pytest.raises(UsageError, match=r"--preset: .*'nothing'"):
-        options("--preset nothing")
+        parsed("--preset nothing")
 
 
 def test_flags_reach_how_it_is_measured():
-    found = options("--no-warmup --detailed --llm-debug --trace t.json --repeats 5 --dry-run --max-vram 8")
-    assert (found.warmup, found.detailed, found.llm_debug, found.dry_run) == (False, True, True, True)
-    assert (found.trace, found.repeats, found.max_vram_gb) == (Path("t.json"), 5, 8.0)
-    found = options("--mode benchmark --budget 1.5h --benchmark-output a.json --json-compat --no-resume")
-    assert (found.budget_s, found.benchmark_output, found.json_compat) == (5400.0, Path("a.json"), True)
-    assert not found.resume and options("--measure-ceilings").measure_ceilings
-    found = options("--streaming --chunk 0.5")
-    assert (found.streaming, found.chunk_s) == (True, 0.5) and options("--streaming").chunk_s == 1.0
-    header = prepare.header_lines(options(f"{TINY_CPU} --streaming"), prepare.setup(options(TINY_CPU)), None)
+    options = parsed("--no-warmup --detailed --llm-debug --trace t.json --repeats 5 --dry-run --max-vram 8")
+    assert (options.warmup, options.detailed, options.llm_debug, options.dry_run) == (False, True, True, True)
+    assert (options.trace, options.repeats, options.max_vram_gb) == (Path("t.json"), 5, 8.0)
+    options = parsed("--mode benchmark --budget 1.5h --benchmark-output a.json --json-compat --no-resume")
+    assert (options.budget_s, options.benchmark_output, options.json_compat) == (5400.0, Path("a.json"), True)
+    assert not options.resume and parsed("--measure-ceilings").measure_ceilings
+    options = parsed("--streaming --chunk 0.5")
+    assert (options.streaming, options.chunk_s) == (True, 0.5) and parsed("--streaming").chunk_s == 1.0
+    header = prepare.header_lines(parsed(f"{TINY_CPU} --streaming"), prepare.setup(parsed(TINY_CPU)), None)
     assert "streaming    chunks of 1 s (default)" in header
-    assert [options(f"--mode benchmark --budget {text}").budget_s for text in ("90", "90s", "10m")] == [
+    assert [parsed(f"--mode benchmark --budget {text}").budget_s for text in ("90", "90s", "10m")] == [
         90.0,
         90.0,
         600.0,
@@ -88,38 +88,40 @@ def test_flags_reach_how_it_is_measured():
 
 
 def test_a_drawn_seed_is_one_and_another_each_time():
-    seeds = {options("--seed -1").config.seeds for _ in range(8)}
+    seeds = {parsed("--seed -1").config.seeds for _ in range(8)}
     assert len(seeds) > 1 and all(seed and 0 <= seed[0] <= MAX_SEED for seed in seeds)
-    assert options("--mode understand --seed -1").description.seed >= 0
+    assert parsed("--mode understand --seed -1").description.seed >= 0
 
 
 def test_words_come_from_the_flag_or_from_an_example(tmp_path):
     (tmp_path / "codes").write_text(CODES + "\n")
-    assert options(f"--mode understand --audio-codes @{tmp_path / 'codes'}").description.audio_codes == CODES
-    assert options(f"--mode understand --audio-codes '{CODES}'").description.audio_codes == CODES
-    assert options("--mode understand").origins["audio_codes"] == "example"
-    asked = options("--mode create_sample --sample-query shanty --instrumental --lm-temperature 0.2 --seed 3")
-    described = asked.description
+    assert parsed(f"--mode understand --audio-codes @{tmp_path / 'codes'}").description.audio_codes == CODES
+    assert parsed(f"--mode understand --audio-codes '{CODES}'").description.audio_codes == CODES
+    assert parsed("--mode understand").origins["audio_codes"] == "example"
+    options = parsed(
+        "--mode create_sample --sample-query shanty --instrumental --lm-temperature 0.2 --seed 3"
+    )
+    described = options.description
     assert (described.query, described.instrumental, described.vocal_language) == ("shanty", True, "unknown")
     assert (described.temperature, described.seed) == (0.2, 3)
-    assert options("--mode create_sample").description.query
-    rewritten = options("--mode format_sample").description
-    assert rewritten.caption == options("").params.caption and rewritten.duration == 200
+    assert parsed("--mode create_sample").description.query
+    rewritten = parsed("--mode format_sample").description
+    assert rewritten.caption == parsed("").params.caption and rewritten.duration == 200
 
 
 def test_words_and_plans_want_a_language_model_and_a_recording_does_not():
-    assert all(options(f"--mode {mode}").wants_lm for mode in ("understand", "create_sample", "benchmark"))
-    assert options("--thinking").wants_lm and options("--use-cot-metas --duration -1").wants_lm
-    assert not options("--task-type cover --src-audio a.wav --thinking").wants_lm
+    assert all(parsed(f"--mode {mode}").wants_lm for mode in ("understand", "create_sample", "benchmark"))
+    assert parsed("--thinking").wants_lm and parsed("--use-cot-metas --duration -1").wants_lm
+    assert not parsed("--task-type cover --src-audio a.wav --thinking").wants_lm
 
 
 @pytest.mark.parametrize("line", ["--use-cot-caption", "--use-cot-language", "--use-cot-metas"])
 def test_a_chain_of_thought_that_does_not_run_loads_no_language_model(line):
-    asked = options(f"{TINY_CPU} {line}")  # the example names all metadata
-    plan = resolver.resolve(asked.params, asked.config, prepare.setup(asked))
+    options = parsed(f"{TINY_CPU} {line}")  # the example names all metadata
+    plan = resolver.resolve(options.params, options.config, prepare.setup(options))
     assert plan.setup.lm is None and components.LM not in plan.components
-    assert any("no chain of thought runs" in warning for warning in prepare.warnings(asked, plan))
-    open_length = options(f"{TINY_CPU} {line} --use-cot-metas --duration -1")
+    assert any("no chain of thought runs" in warning for warning in prepare.warnings(options, plan))
+    open_length = parsed(f"{TINY_CPU} {line} --use-cot-metas --duration -1")
     plan = resolver.resolve(open_length.params, open_length.config, prepare.setup(open_length))
     assert plan.setup.lm and components.LM in plan.components
     assert not any("no chain of thought runs" in warning for warning in prepare.warnings(open_length, plan))
@@ -128,17 +130,17 @@ def test_a_chain_of_thought_that_does_not_run_loads_no_language_model(line):
 def test_a_flag_wins_over_the_environment_over_the_file_over_the_example(tmp_path):
     (tmp_path / ".env").write_text("ACESTEP_DEVICE=cuda\nACESTEP_LM_MODEL_PATH=acestep-5Hz-lm-4B\n")
     environ = {"ACESTEP_LM_MODEL_PATH": "acestep-5Hz-lm-0.6B"}
-    found = options("--batch-size 2", environ, tmp_path)
-    assert (found.device, found.lm_model) == ("cuda", "acestep-5Hz-lm-0.6B")
+    options = parsed("--batch-size 2", environ, tmp_path)
+    assert (options.device, options.lm_model) == ("cuda", "acestep-5Hz-lm-0.6B")
     names = ("batch_size", "lm_model", "device", "duration", "lm_backend", "thinking", "offload_to_cpu")
     origins = ["flag", "env", ".env", "example", "default", "default", "tier"]
-    assert [found.origins[name] for name in names] == origins
-    assert options("--device cpu", environ, tmp_path).origins["device"] == "flag"
+    assert [options.origins[name] for name in names] == origins
+    assert parsed("--device cpu", environ, tmp_path).origins["device"] == "flag"
 
 
 def test_the_header_says_what_runs_and_who_decided_it():
-    asked = options(f"{TINY_CPU} --thinking --no-warmup --lm-model acestep-5Hz-lm-4B")
-    lines = prepare.header_lines(asked, prepare.setup(asked), "abc1234")
+    options = parsed(f"{TINY_CPU} --thinking --no-warmup --lm-model acestep-5Hz-lm-4B")
+    lines = prepare.header_lines(options, prepare.setup(options), "abc1234")
     facts = {line[:13].strip(): line[13:] for line in lines}
     assert facts["device"] == "cpu (flag)" and facts["source"] == "synthetic-tiny (flag)"
     assert (
@@ -151,28 +153,31 @@ def test_the_header_says_what_runs_and_who_decided_it():
 
 
 def test_the_header_of_words_names_no_dit():
-    asked = options(f"{TINY_CPU} --mode understand")
-    text = "\n".join(prepare.header_lines(asked, prepare.setup(asked), None))
+    options = parsed(f"{TINY_CPU} --mode understand")
+    text = "\n".join(prepare.header_lines(options, prepare.setup(options), None))
     assert "acestep-5Hz-lm-1.7B (default)" in text and "DiT" not in text and "CoT" not in text
     assert "compile      off (tier)" in text and "graphs       off (tier)" in text  # the LM's, too
 
 
 def test_a_tiers_own_choice_shows_beside_what_was_asked():
-    asked = options("--source synthetic-tiny --thinking --lm-model acestep-5Hz-lm-4B --duration 30")
+    options = parsed("--source synthetic-tiny --thinking --lm-model acestep-5Hz-lm-4B --duration 30")
     card = Accelerator("cuda", "RTX 4060", 7.66)
-    made = Setup.choose("synthetic-tiny", lm=asked.lm_model, accelerator=card)
-    text = "\n".join(prepare.header_lines(asked, made, None))
+    setup = Setup.choose("synthetic-tiny", lm=options.lm_model, accelerator=card)
+    text = "\n".join(prepare.header_lines(options, setup, None))
     assert "acestep-5Hz-lm-0.6B (acestep-5Hz-lm-4B by flag)" in text and "8 GB (RTX 4060), tier4" in text
     assert "commit       unknown" in text
 
 
 def test_what_a_request_may_not_have_meant_is_a_warning():
-    def said(line: str) -> str:
-        asked = options(f"{TINY_CPU} {line}")
-        plan = resolver.resolve(asked.params, asked.config, prepare.setup(asked))
-        return "\n".join(prepare.warnings(asked, plan))
+    def warnings(line: str) -> str:
+        options = parsed(f"{TINY_CPU} {line}")
+        plan = resolver.resolve(options.params, options.config, prepare.setup(options))
+        return "\n".join(prepare.warnings(options, plan))
 
-    assert "--steps: 21" in said("--inference-steps 21") and said("--inference-steps 20") == ""
-    assert said("--config-path acestep-v15-base --inference-steps 50") == ""
-    assert "no chain of thought runs" in said("--use-cot-caption")
-    assert "guidance_scale" in said("--guidance-scale 7")
+    assert "--steps: 21" in warnings("--inference-steps 21") and warnings("--inference-steps 20") == ""
+    assert warnings("--config-path acestep-v15-base --inference-steps 50") == ""
+    assert "no chain of thought runs" in warnings("--use-cot-caption")
+    assert "--llm-debug: no language model runs" in warnings("--llm-debug") and not warnings(
+        "--llm-debug --thinking"
+    )
+    assert "guidance_scale" in warnings("--guidance-scale 7")

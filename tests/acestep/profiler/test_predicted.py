@@ -56,9 +56,9 @@ def here(monkeypatch):
 def predicted(*arguments):
     """The rows of a command line, each with its cost, made here."""
     options = parse([*DRY, *CELL, *arguments], {}, Path("/nowhere"))
-    made, card = prepare.setup(options, with_lm=True), prepare.card(options)
+    setup, card = prepare.setup(options, with_lm=True), prepare.card(options)
     assert card
-    return [(row, matrix.expected(card, row)) for row in matrix.rows(options, made)]
+    return [(row, matrix.expected(card, row)) for row in matrix.rows(options, setup)]
 
 
 def test_a_row_has_expected_times_and_a_peak(dry, monkeypatch):

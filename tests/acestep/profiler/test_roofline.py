@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from acestep.models.rates import latent_frames
 from acestep.profiler.bottleneck import bottleneck
 from acestep.profiler.roofline import Ceilings, Conditioning, Load, achieved, loads, prefilled
-from acestep.profiler.roofline_card import NEEDED, card
+from acestep.profiler.roofline_card import NEEDED, UNEQUAL, card
 from acestep.result import Counts
 from acestep.tracing import closed_form
 from acestep.tracing.closed_form import Networks, lm_decode_flop, networks
@@ -43,8 +43,8 @@ def expected_counts(duration_s: float, steps: int, *, codes: bool, batch: int = 
 
 def of_song(duration_s: float, **more) -> dict[str, Load]:
     codes = more.pop("codes", True)
-    found = loads(full(), expected_counts(duration_s, 8, codes=codes), **more)
-    return {load.stage: load for load in found}
+    stages = loads(full(), expected_counts(duration_s, 8, codes=codes), **more)
+    return {load.stage: load for load in stages}
 
 
 def test_a_floor_is_the_longer_of_arithmetic_and_traffic():
@@ -101,7 +101,7 @@ def test_items_and_guidance():
 def test_text_is_chosen_among_more_of_the_head_than_codes():
     counts = Counts(lm_prompt_tokens=10, lm_prefill_tokens=10, lm_decode_steps=100, audio_codes=101)
     words = Counts(lm_prompt_tokens=10, lm_prefill_tokens=10, lm_decode_steps=100)
-    codes_bytes, words_bytes = (loads(full(), made)[1].bytes for made in (counts, words))
+    codes_bytes, words_bytes = (loads(full(), each)[1].bytes for each in (counts, words))
     assert words_bytes - codes_bytes == 2 * 2048 * (151_669 - 64_000)
 
 
@@ -132,19 +132,19 @@ def test_forced_runs_are_not_the_prompt():
 
 
 def test_shares_are_of_the_peak_that_limits():
-    found = [
+    work = [
         Load("diffuse", 8, "step", flop=1e12, bytes=1),
         Load("lm_decode", 100, "token", flop=1, bytes=1e9),
         Load("condition", 1, "song", flop=1e12, bytes=0),
     ]
-    shares = achieved(found, {"diffuse": 0.1, "lm_decode": 0.5}, Ceilings(100e12, 1e12, ""))
+    shares = achieved(work, {"diffuse": 0.1, "lm_decode": 0.5}, Ceilings(100e12, 1e12, ""))
     assert shares == {"diffuse_mfu": pytest.approx(0.8), "lm_decode_mbu": pytest.approx(0.2)}
 
 
 def test_an_unknown_peak_or_a_stage_that_did_not_run_has_no_share():
-    found = [Load("diffuse", 8, "step", flop=1e12, bytes=1)]
-    assert achieved(found, {"diffuse": 0.1}, None) == {"diffuse_mfu": None}
-    assert achieved(found, {}, H200) == {"diffuse_mfu": None}
+    work = [Load("diffuse", 8, "step", flop=1e12, bytes=1)]
+    assert achieved(work, {"diffuse": 0.1}, None) == {"diffuse_mfu": None}
+    assert achieved(work, {}, H200) == {"diffuse_mfu": None}
 
 
 def test_conditioning_is_all_that_is_computed_once():
@@ -160,10 +160,10 @@ def test_conditioning_is_all_that_is_computed_once():
         + closed_form.tokenizer_flop(config, 300)
         + closed_form.timbre_flop(config, 3)
     )
-    found = {load.stage: load for load in loads(full(), counts, batch=2, conditioning=how)}
-    assert found["condition"].flop == by_hand
+    song = {load.stage: load for load in loads(full(), counts, batch=2, conditioning=how)}
+    assert song["condition"].flop == by_hand
     text = full().text
-    assert text and found["text_encode"].flop == closed_form.qwen3_flop(text, 80)
+    assert text and song["text_encode"].flop == closed_form.qwen3_flop(text, 80)
     plain = {load.stage: load for load in loads(full(), counts)}["condition"].flop
     lyrics = closed_form.condition_flop(config, 80, 319) - closed_form.condition_flop(config, 80, 0)
     assert lyrics > 0.5 * plain  # the control: most of it, which must not be left out
@@ -194,6 +194,8 @@ def test_a_card_says_what_is_not_known():
     assert "--measure-ceilings" in text
     assert "%" not in text
     assert "1.11 T" in text
+    unequal = card(tuple(of_song(30).values()), "Fast Card 1", None, STAGES_S, UNEQUAL)
+    assert unequal.startswith(f"Fast Card 1: {UNEQUAL}\n") and "--measure-ceilings" not in unequal
 
 
 def test_a_line_of_a_card():
@@ -202,10 +204,10 @@ def test_a_line_of_a_card():
 
 
 def test_the_longest_stage_is_the_bottleneck():
-    found = bottleneck(STAGES_S, ["--duration", "240", "--sample-query", "a b"])
-    assert found.stage == "lm_decode"
-    assert found.sentence.startswith("lm_decode takes 90% of the wall: ")
-    assert found.command == ("python profile_inference.py --duration 240 --sample-query 'a b' --llm-debug")
+    longest = bottleneck(STAGES_S, ["--duration", "240", "--sample-query", "a b"])
+    assert longest.stage == "lm_decode"
+    assert longest.sentence.startswith("lm_decode takes 90% of the wall: ")
+    assert longest.command == ("python profile_inference.py --duration 240 --sample-query 'a b' --llm-debug")
 
 
 @pytest.mark.parametrize(

@@ -123,10 +123,10 @@ def test_a_failure_is_an_item_and_the_others_go_on(run, timed, monkeypatch, tmp_
     assert ended == code
     items = load(tmp_path / "s.json")[1]
     assert [item.status for item in items] == ["ok", "ok", "ok", status, "ok", "ok"]
-    told = "host memory ran out" if status == "host-oom" else str(error)
-    assert (items[3].exception is not UNSET) == (told != str(error))  # what was raised is kept
+    reason = "host memory ran out" if status == "host-oom" else str(error)
+    assert (items[3].exception is not UNSET) == (reason != str(error))  # what was raised is kept
     assert (
-        f"{status}: {told}" in out and f"resample    n/a: {told}" in out
+        f"{status}: {reason}" in out and f"resample    n/a: {reason}" in out
     )  # of one length there is no growth
 
 
@@ -153,6 +153,13 @@ def test_what_is_wrong_is_refused_before_anything_runs(run, timed, tmp_path, wor
     assert code == 2 and reason in err and err.count("\n") == 1 and not timed
 
 
+def test_where_no_page_can_be_is_told_before_anything_runs(run, timed, tmp_path):
+    (tmp_path / "outputs").touch()  # the folder of the page that nobody named
+    code, _, err = run()
+    assert code == 2 and "--html: 'outputs/scaling.html' cannot be written: Not a directory" in err
+    assert err.count("\n") == 1 and not timed
+
+
 def test_the_modes_of_the_flags(run, capsys):
     words = ["--mode", "profile", "--quick"]
     assert profiler.main(words, tier_test=lambda line: 0) == 2
@@ -175,8 +182,8 @@ def test_what_an_interval_does_not_tell_is_said_and_what_it_tells_is_not():
     points = f"{len(noisy) + len(steep)} of {len(noisy) + len(steep)} points measured"
     exponent = fastest.growth.exponent.value
     assert answer == f"{points}: {fastest.component} grows fastest, as length^{exponent:.2f}."
-    told = [line for line in growth.growth_lines([*noisy, *steep], 0) if line.startswith("cannot tell")]
-    assert told == ["cannot tell exponent from 1: noisy", "cannot tell intercept from 0: noisy"]
+    unknown = [line for line in growth.growth_lines([*noisy, *steep], 0) if line.startswith("cannot tell")]
+    assert unknown == ["cannot tell exponent from 1: noisy", "cannot tell intercept from 0: noisy"]
 
 
 def test_lengths_and_names_are_those_of_the_calls():

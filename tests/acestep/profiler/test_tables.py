@@ -152,6 +152,11 @@ def test_a_failed_row_keeps_its_columns():
     assert [row.index("OOM"), row.index("—")] == [head.index("Status"), head.index("Wall(s)")]
 
 
+def test_a_length_that_the_language_model_decides_is_no_number():
+    row = benchmark_row(None, 4, True, 16, None, None, None, None, "OOM")
+    assert row.split()[:4] == ["—", "4", "True", "16"]
+
+
 def test_spread_stands_after_the_status():
     plain = benchmark_row(30, 1, False, 8, 3.21, 0.0, 1.89, 0.52, "OK")
     assert benchmark_row(30, 1, False, 8, 3.21, 0.0, 1.89, 0.52, "OK", 0.123) == f"{plain}  ± 0.12"
@@ -202,8 +207,9 @@ def test_what_a_text_mode_answered():
 def test_each_text_mode_shows_its_own_fields():
     assert "Lyrics" not in words("format_sample", 1.0, ANSWER)
     assert "Instrumental" not in words("understand", 1.0, ANSWER)
-    failed = words("understand", 1.0, None, "no \x1b[2J memory")
-    assert failed.splitlines()[-2:] == [
+    failed = words("understand", None, None, "no \x1b[2J memory")
+    assert failed.splitlines()[-3:] == [
+        "  Wall time               —",
         "  Success                 False",
         r"  Error                   no \x1b[2J memory",
     ]
@@ -216,9 +222,9 @@ def test_long_text_is_shown_by_its_beginning():
 
 @given(st.text(st.characters(categories=["Cc", "Cs", "Cf", "Lo", "Ll", "Zl", "Zp", "Mn"])))
 def test_no_text_gives_orders_to_a_terminal(text):
-    made = words("create_sample", 1.0, ANSWER | {"caption": text, "lyrics": text, "keyscale": text})
-    made.encode()
-    lines = made.split("\n")
+    block = words("create_sample", 1.0, ANSWER | {"caption": text, "lyrics": text, "keyscale": text})
+    block.encode()
+    lines = block.split("\n")
     assert all(line.isprintable() or not set(line) & set("\x1b\x07\x08\r\x9b\u202e\u2028") for line in lines)
     assert lines[0] == "CREATE_SAMPLE RESULTS"
     assert all(line.startswith("  ") for line in lines[2:])
@@ -226,9 +232,9 @@ def test_no_text_gives_orders_to_a_terminal(text):
 
 @pytest.mark.parametrize("text", ["\x1b]0;title\x07", "a\rb", "\u202egnp.exe", "\x9b2J", "\ud800", "\t"])
 def test_orders_are_spelled_out(text):
-    made = harmless(text)
-    assert made.isprintable()
-    assert made != text
+    spelled = harmless(text)
+    assert spelled.isprintable()
+    assert spelled != text
 
 
 def test_joined_characters_stay_joined():

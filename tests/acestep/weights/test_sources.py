@@ -123,16 +123,16 @@ def test_a_name_says_nothing(tmp_path: Path) -> None:
     config = CONFIGS["synthetic-tiny"]["acestep-v15-xl-base"]
     (tmp_path / DEFAULT_DIT).mkdir()
     (tmp_path / DEFAULT_DIT / "config.json").write_text(json.dumps(config))
-    found = dit_config(str(tmp_path), DEFAULT_DIT)
-    assert found.is_xl and not found.is_turbo
+    variant = dit_config(str(tmp_path), DEFAULT_DIT)
+    assert variant.is_xl and not variant.is_turbo
 
 
 def test_what_is_not_said_is_not_so() -> None:
     """Published base and sft files may leave `is_turbo` out; 2B files leave the encoder's widths out."""
     keys = ("is_turbo", "model_version")
     config = {k: v for k, v in CONFIGS["synthetic-full"]["acestep-v15-base"].items() if k not in keys}
-    found = parse_config(config, DiTConfig, "x")
-    assert not found.is_turbo and not found.is_xl
+    variant = parse_config(config, DiTConfig, "x")
+    assert not variant.is_turbo and not variant.is_xl
     assert not parse_config(config | {"encoder_hidden_size": 2048}, DiTConfig, "x").is_xl
     assert parse_config(config | {"encoder_hidden_size": 1024}, DiTConfig, "x").is_xl
 
