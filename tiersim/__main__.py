@@ -76,8 +76,8 @@ def _add_cases(add: Callable[..., object]) -> None:
         choices=subject.presets,
         help=f"what of a request holds where neither a flag nor its file says it ({DEFAULTS.preset})",
     )
-    variants = f"of each tier's settings: {', '.join(VARIANTS)}"
-    add("--variants", nargs="+", default=VARIANTS[:1], choices=VARIANTS, metavar="NAME", help=variants)
+    variants = f"of each tier's settings: {', '.join(VARIANTS)} ({VARIANTS[0]})"
+    add("--variants", nargs="+", choices=VARIANTS, metavar="NAME", help=variants)
     sources = "synthetic-tiny, synthetic-full or a checkpoint folder (default: ACESTEP_SOURCE)"
     add("--source", type=named, help=sources)
     add(

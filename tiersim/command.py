@@ -11,18 +11,16 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from harness import cards, console
+from harness import console
 from harness.cards import Card
-from harness.checks import within
 from harness.errors import UsageError
 from harness.files import rewrite, writable
 from harness.records import writer as output
 from harness.records.schema import Header, Profile
 from harness.text import harmless
-from harness.tiers import BATCHES
-from tiersim import baseline, boundary, document, html, matrix, picture, pool, suggest, sweep
+from tiersim import baseline, boundary, document, html, matrix, picture, pool, suggest, sweep, usage
 from tiersim.answer import Answer, answer, largest_batches
-from tiersim.case import PREDICTED, Plan, here, resolve, subject_of
+from tiersim.case import PREDICTED, Plan, resolve, subject_of
 from tiersim.case_runner import CaseRunner, Runner
 from tiersim.fits import FitMatrix, fit_matrix
 from tiersim.matrix import Series
@@ -36,7 +34,6 @@ from tiersim.summary import summary
 from tiersim.tables import Report
 
 FAILED = 1
-MAX_REPEATS, MAX_BATCH, MAX_JOBS = 100, BATCHES[-1], 1024
 NO_TERMINAL = (10_000, 24)  # what is redirected has room for every line
 FILE_COLUMNS = 100
 SUGGESTED = "What predictions support of each tier"
@@ -55,7 +52,7 @@ class Findings:
 
 def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Do what the options ask for; returns the exit code. Raises BenchError for what cannot be run."""
-    card = _card(options)
+    card = usage.card_of(options)
     if options.suggest:
         return _suggest(options, card, argv)
     listed = _series(options, card)
@@ -109,13 +106,7 @@ def _list(plans: Sequence[Plan], report: Report) -> int:
 
 def _suggest(options: argparse.Namespace, card: Card | None, argv: Sequence[str]) -> int:
     """Print what predictions support of each tier, as a patch; what they are goes with --out."""
-    unused = (
-        *("duration", "batch_size", "strict", "no_limits", "with_lm", "run", "dry_run", "matrix"),
-        *("boundary", "batch_boundary", "batch_sizes", "baseline", "benchmark_output", "svg"),
-    )
-    for name in unused:
-        if getattr(options, name):
-            raise UsageError(f"{name}: has no use beside --suggest, which looks for limits; drop it")
+    usage.check_suggest(options)
     bases = matrix.bases(options, card)
     with ExitStack() as stack:
         results = stack.enter_context(Results(options.out, options.rerun)) if options.out else None
@@ -130,58 +121,15 @@ def _suggest(options: argparse.Namespace, card: Card | None, argv: Sequence[str]
     return 0
 
 
-def _card(options: argparse.Namespace) -> Card | None:
-    """The card to predict for, None to run: what a flag asks for or implies, else what the machine is."""
-    of_runs = [name for name in ("device", "cap", "gpus", "scheduler") if getattr(options, name)]
-    of_predictions = [name for name in ("card", "device_json") if getattr(options, name) is not None]
-    predict = options.predict or options.suggest
-    if not (predict or options.predict or options.run or of_runs):
-        predict = bool(of_predictions) or here().device == "cpu"
-    for name in of_runs if predict else of_predictions:
-        what, other = ("predicted", "--run") if predict else ("run", "--predict")
-        raise UsageError(f"{name}: has no meaning for cases that are {what}; drop it, or use {other}")
-    if len(of_predictions) == 2:
-        raise UsageError("device_json: given with --card; keep one of them")
-    if not predict:
-        return None
-    if options.device_json is not None:
-        return cards.read(options.device_json)
-    return cards.find(cards.DEFAULT if options.card is None else options.card, cards.OR_A_FILE)
-
-
 def _series(options: argparse.Namespace, card: Card | None) -> list[Series]:
     """All that is asked for, resolved. Raises BenchError for what cannot be run."""
-    within("repeats", options.repeats, 1, MAX_REPEATS, kind=int)
-    if options.jobs is not None:
-        within("jobs", options.jobs, 1, MAX_JOBS, kind=int)
-    for batch in options.batch_sizes or ():
-        within("batch_sizes", batch, 1, MAX_BATCH, kind=int)
-    if options.batch_sizes and not options.batch_boundary:
-        raise UsageError("batch_sizes: are tried by --batch-boundary; add it, or drop them")
-    if options.json_compat and not options.benchmark_output:
-        raise UsageError("json_compat: is a form of a file; name it with --benchmark-output FILE")
-    for name in ("boundary", "batch_boundary") if options.matrix else ():
-        if getattr(options, name):
-            raise UsageError(f"{name}: has no meaning for a whole matrix; drop it, or the matrix")
-    if options.rerun and not options.out:
-        raise UsageError("rerun: concerns what is kept; name the folder with --out DIR")
+    usage.check(options)
     every = [matrix.series(options, base) for base in matrix.bases(options, card)]
-    _check_places(options, every[0].cases[0].device)
+    usage.check_places(options, every[0].cases[0].device)
     changes = [change for series in every for plan in series.cases for change in plan.adjustments]
     if options.strict and changes:
         raise UsageError(f"{changes[0]} (strict)")
     return every
-
-
-def _check_places(options: argparse.Namespace, device: str) -> None:
-    """Raise UsageError for a flag of how many cases run at a time that says nothing where they run."""
-    if options.gpus and device != "cuda":
-        raise UsageError(f"gpus: names cards, and the device is {device}; drop one of them")
-    for name in ("gpus", "jobs") if options.scheduler else ():
-        if getattr(options, name):
-            raise UsageError(f"{name}: is of this machine, a scheduler has its own workers; drop one of them")
-    if options.jobs and device not in ("cpu", PREDICTED):
-        raise UsageError(f"jobs: a card runs one case at a time, and the device is {device}; drop it")
 
 
 def _writers(options: argparse.Namespace, header: Header) -> Iterator[output.Writer]:

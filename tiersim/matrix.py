@@ -39,7 +39,7 @@ class Series:
 def series(options: argparse.Namespace, base: Case) -> Series:
     """The cases that vary `base`, resolved. Raises BenchError for one that cannot be run."""
     sizes = sizes_gb(options, base)
-    variants = VARIANTS if options.boundary or options.matrix else options.variants
+    variants = VARIANTS if options.boundary or options.matrix else options.variants or VARIANTS[:1]
     cases = [
         case
         for with_lm in ((False, True) if options.matrix else (options.with_lm,))

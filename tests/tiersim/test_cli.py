@@ -19,7 +19,7 @@ from harness.accelerators import Accelerator
 from harness.memory import GIB
 from harness.records import writer as output
 from harness.tiers import BATCHES
-from tiersim import Case, command, results, suggest
+from tiersim import Case, command, results, suggest, usage
 from tiersim.case import VARIANTS
 
 TINY = "--source synthetic-tiny --cap virtual --duration 10"
@@ -326,8 +326,8 @@ def test_what_was_measured_is_no_baseline_of_a_prediction(outcomes, capsys, tmp_
     ],
 )  # fmt: skip
 def test_the_machine_decides_where_no_flag_does(monkeypatch, device, line, predicts):
-    monkeypatch.setattr(command, "here", lambda: Accelerator(device, "", 24.0))
-    card = command._card(main.arguments().parse_args(line.split()))
+    monkeypatch.setattr(usage, "here", lambda: Accelerator(device, "", 24.0))
+    card = usage.card_of(main.arguments().parse_args(line.split()))
     assert (card is not None) == predicts
     if card:
         assert card.name == ("GeForce RTX 4060" if "4060" in line else "GeForce RTX 4090")

@@ -80,6 +80,7 @@ WRONG = [
     "--lm-backend onnx", "--lm-backend vllm --predict --with-lm", "--gpus 0 --run --device cpu",
     "--lm-backend mlx --cap virtual --batch-boundary --tiers 8",
     "--benchmark-output /no/such/folder/a.json", "--out /proc/no", "--svg /no/such/folder/a.svg",
+    "--boundary --variants no-quant", "--suggest --variants no-quant", "--matrix --variants default",
     "--batch-sizes 2", "--suggest --batch-sizes 2", "--scheduler tcp://x --jobs 2",
     "--matrix --boundary", "--matrix --batch-boundary", "--suggest --matrix", "--suggest --svg a.svg",
 ]  # fmt: skip
