@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -22,6 +22,8 @@ from harness import chrome_trace, console
 from harness.checks import check_threads, within
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import apart, writable
+from harness.memory import hand_back
+from harness.oom import Failure, classify
 from harness.progress import Progress
 from harness.records import machine, making, performance_plan
 from harness.records.schema import Input, Item, key_of
@@ -33,6 +35,9 @@ from subjects.qwen3_tts.plan import resolve
 from subjects.qwen3_tts.request import Request, request
 from subjects.qwen3_tts.setup import Setup
 from subjects.qwen3_tts.subject import SUBJECT
+
+if TYPE_CHECKING:
+    from subjects.qwen3_tts.engine import Engine
 
 FIXTURES = Path(__file__).with_name("fixtures")
 NAMES = ("short", "medium", "long")
@@ -80,7 +85,8 @@ def run(options: argparse.Namespace) -> int:
                 trace = _measure(options, setup, fixtures, record, trace)
                 continue
             for fixture in fixtures:
-                record.row(_absent(options, fixture, device, dtype, str(setup)))
+                requested = _requested(options, fixture, device, dtype)
+                record.row(_unmeasured(fixture, requested, status="skip", error=f"n/a: {setup}"))
     return 1 if any(item.status not in ("ok", "skip") for item in record.items) else 0
 
 
@@ -180,17 +186,22 @@ def _requested(options: argparse.Namespace, fixture: Fixture, device: str, dtype
     }
 
 
-def _absent(options: argparse.Namespace, fixture: Fixture, device: str, dtype: str, reason: str) -> Item:
-    requested = _requested(options, fixture, device, dtype)
-    return Item(
-        key=key_of(MODE, requested),
-        mode=MODE,
-        requested=requested,
-        effective={"device": device},
-        status="skip",
-        error=f"n/a: {reason}",
-        input=fixture.source,
-    )
+def _unmeasured(fixture: Fixture, requested: dict[str, Any], **outcome: Any) -> Item:
+    """The item of what did not run, with its status and why."""
+    key, effective = key_of(MODE, requested), {"device": requested["device"]}
+    return Item(key=key, mode=MODE, requested=requested, effective=effective, input=fixture.source, **outcome)
+
+
+def _loaded(setup: Setup, threads: int | None) -> Engine | Failure:
+    """The engine of a setup, or how its memory ran out: others may have room for theirs."""
+    try:
+        return SUBJECT.load(setup, threads=threads)
+    except Exception as error:
+        failure = classify(error)
+        if failure.kind == "other":
+            raise
+    hand_back()
+    return failure
 
 
 def _measure(
@@ -203,10 +214,13 @@ def _measure(
     """An item of each fixture on one engine; returns where a trace, of one run in all, is still to go."""
     plans = [resolve(fixture.request, setup) for fixture in fixtures]
     console.warn("qwen3_tts", dict.fromkeys(warning for plan in plans for warning in plan.warnings))
-    engine = SUBJECT.load(setup, threads=options.threads)
+    engine = _loaded(setup, options.threads)
     runs = options.warmup + options.iterations
     for fixture, plan in zip(fixtures, plans, strict=True):
         requested = _requested(options, fixture, setup.device, setup.dtype)
+        if isinstance(engine, Failure):
+            record.row(_unmeasured(fixture, requested, **making.failed(engine)))
+            continue
         with Progress(runs) as progress:
             bench = Bench(
                 engine,

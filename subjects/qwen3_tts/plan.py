@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.adjustments import Adjustment, Adjustments
 from harness.errors import MissingPrerequisite, UsageError
+from subjects.loading import not_held
 from subjects.qwen3_tts.layout import (
     BASE,
     CUSTOM_VOICE,
@@ -117,7 +118,7 @@ def resolve(request: Request, setup: Setup) -> Plan:
         text_streaming=text_streaming,
         frames=None if request.duration_s is None else math.ceil(request.duration_s / FRAME_S - 1e-9),
         adjustments=tuple(changes),
-        notes=tuple(_notes(request, kind)),
+        notes=(*not_held(setup.accelerator), *_notes(request, kind)),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from harness.adjustments import Adjustment, Adjustments
 from harness.checks import within
 from harness.subject import DEFAULT_DURATION_S
+from subjects.loading import not_held
 from subjects.rvc.config import SAMPLE_RATE
 from subjects.rvc.request import LEAST_S, MOST_S, Request
 from subjects.rvc.setup import Setup
@@ -74,9 +75,10 @@ def resolve(request: Request, setup: Setup) -> Plan:
     else:
         duration_s = _heard(request.audio, duration_s, changes)
     request = replace(request, duration_s=duration_s)
-    notes = ("audio: no recording is named; it is a made-up voice",) if request.audio is None else ()
+    made_up = ("audio: no recording is named; it is a made-up voice",) if request.audio is None else ()
+    notes = *not_held(setup.accelerator), *setup.configs.notes, *made_up
     samples = round(duration_s * SAMPLE_RATE)
-    return Plan(setup, request, samples, tuple(changes), (*setup.configs.notes, *notes))
+    return Plan(setup, request, samples, tuple(changes), notes)
 
 
 def _heard(audio: str, wanted_s: float | None, changes: Adjustments) -> float:

@@ -10,7 +10,9 @@ from harness.accelerators import Accelerator
 from harness.memory import GIB, MemoryBudget
 from subjects import loading
 from subjects.qwen3_tts import engine as speech
+from subjects.qwen3_tts import subject as qwen3_tts
 from subjects.rvc import engine as conversion
+from subjects.rvc import subject as rvc
 from subjects.rvc.bench import legs
 from subjects.rvc.bench.sides import Sides
 
@@ -45,6 +47,18 @@ def test_a_simulated_card_is_held_to_its_size(held):
 )
 def test_what_is_no_simulated_card_is_not(held, card, device):
     assert loading.memory(card, device).cap_bytes is None and held == []
+
+
+@pytest.mark.parametrize("subject", [rvc.SUBJECT, qwen3_tts.SUBJECT])
+def test_a_size_that_nothing_is_held_to_is_told(subject, monkeypatch):
+    def told() -> list[str]:
+        plan = subject.resolve(subject.request(1.0), subject.setup("synthetic-tiny", device="cpu"))
+        return [warning for warning in plan.warnings if warning.startswith("MAX_CUDA_VRAM: ")]
+
+    assert told() == []
+    monkeypatch.setenv("MAX_CUDA_VRAM", "8")
+    assert told() == ["MAX_CUDA_VRAM: 8 GB holds a CUDA card alone; this is CPU, with all of its memory"]
+    assert loading.not_held(SIMULATED) == ()
 
 
 @pytest.mark.parametrize("module", [conversion, speech])

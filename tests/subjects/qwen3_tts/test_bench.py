@@ -79,6 +79,37 @@ def test_what_is_named_twice_is_measured_once(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("open it at ui.perfetto.dev") == 1
 
 
+def test_a_setup_that_has_no_memory_is_a_row_and_the_next_is_measured(tmp_path, monkeypatch, capsys):
+    roomy = Qwen3TTS.load
+
+    def narrow(subject, setup, **named):
+        if setup.dtype == "fp32":
+            raise MemoryError("32 bits are too many")
+        return roomy(subject, setup, **named)
+
+    monkeypatch.setattr(Qwen3TTS, "load", narrow)
+    record = tmp_path / "record.json"
+    argv = [
+        "bench",
+        *SHORT,
+        "--device",
+        "cpu",
+        "--dtype",
+        "fp32",
+        "bf16",
+        "--iterations",
+        "1",
+        "--warmup",
+        "0",
+    ]
+    assert main([*argv, "--benchmark-output", str(record)]) == 1
+    _, (failed, ran) = load(record)
+    assert (failed.status, ran.status) == ("host-oom", "ok") and "memory" in failed.error
+    assert "host-oom" in capsys.readouterr().out
+    monkeypatch.setattr(Qwen3TTS, "load", lambda *given, **named: 1 / 0)  # the control: a bug is one
+    assert main(argv) == 4
+
+
 @pytest.mark.parametrize(
     "end", [KeyboardInterrupt, OSError(28, "No space left on device")], ids=["^C", "full"]
 )
