@@ -16,6 +16,7 @@ from acestep.profiler.options import Options
 from acestep.setup import Setup
 from acestep.subject import SUBJECT
 from harness import console
+from harness.errors import BenchError
 from harness.records import machine, performance_plan
 from harness.records.making import header as header_of
 from harness.records.schema import Header, Item
@@ -26,7 +27,8 @@ from harness.text import harmless
 class Recording:
     """Where items go. `kept`: those an interrupted run of the same command finished, by key.
 
-    Raises UsageError, before anything runs, when the file's place will not do.
+    Raises UsageError, before anything runs, when the file's place will not do, and BenchError at its end when
+    what was measured could not be written.
     """
 
     def __init__(self, options: Options, setup: Setup, *, resume: bool = False):
@@ -54,14 +56,20 @@ class Recording:
                 )
 
     def add(self, item: Item) -> None:
-        """Write an item down, at once, and the file that it was asked for in."""
+        """Write an item down, at once, and the file that it was asked for in.
+
+        Where there is no room, the writer has it still: it is tried again with the next item, and at the end.
+        """
         if self._file:
             item = replace(item, input=self._file.input_of(item.requested))
         # Threads and CUDA are known since the engine is loaded.
         known = {"machine": machine.read(), "versions": machine.versions()} if self._writers else {}
         for _, writer in self._writers.values():
             writer.header = replace(writer.header, **known)
-            writer.add(item)
+            try:
+                writer.add(item)
+            except BenchError as error:
+                console.warn("profile_inference", [f"{error}; it is tried again"])
 
     def __enter__(self) -> Self:
         return self

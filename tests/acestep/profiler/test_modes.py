@@ -14,6 +14,7 @@ from profiler_runs import DONE, ONE_CELL, SHORT
 
 from acestep.profiler import matrix, measure, modes, show
 from acestep.weights.layout import LMS
+from harness.errors import BenchError
 from harness.records import writer as output
 
 
@@ -89,6 +90,27 @@ def test_a_record_of_another_mode_is_refused_before_anything_runs(run, tmp_path,
     code, _, err = run("--mode", mode, "--benchmark-output", str(path))
     assert code == 2 and f"is a record of mode 'benchmark', and this is {mode}; name another" in err
     assert path.read_text() == before
+
+
+@pytest.mark.parametrize("full_for", [1, 99])
+def test_a_full_disk_loses_nothing_that_was_measured(run, tmp_path, monkeypatch, full_for):
+    """What is shown is shown; what the disk has no room for is written once it has, or the run has failed."""
+    path, failures, rewrite = tmp_path / "matrix.json", [], output.rewrite
+
+    def full(place, data):
+        if len(failures) < full_for:
+            failures.append(BenchError("the disk is full"))
+            raise failures[-1]
+        rewrite(place, data)
+
+    monkeypatch.setattr(output, "rewrite", full)
+    monkeypatch.setattr(measure.Bench, "music", lambda *_: DONE)
+    code, out, err = run(*ONE_CELL, "--benchmark-output", str(path))
+    assert len(re.findall("^10 .* OK", out, re.M)) == 2 and "warning: the disk is full; " in err
+    if full_for == 1:
+        assert code == 0 and len(output.load(path)[1]) == 2
+    else:
+        assert code == 1 and err.endswith("profile_inference: the disk is full\n") and not path.exists()
 
 
 def test_an_earlier_profile_is_kept_under_another_name(run, tmp_path, monkeypatch):
