@@ -29,12 +29,13 @@ AROUND = ("work around the large networks", "--detailed")
 
 def bottleneck(stages_s: Mapping[str, float], argv: Sequence[str] = ()) -> Bottleneck:
     """Names the longest stage. `argv`: the flags of the run, which the next command repeats, with one that
-    looks closer than they did; with none where they all did.
+    looks closer than they did, and contradicts none of them; with none where they all did.
     """
     stage = max(stages_s, key=lambda name: stages_s[name])
     why, flag = EXPLAINED.get(stage, AROUND)
     share = stages_s[stage] / (sum(stages_s.values()) or 1.0)
     flags = {one_spelling(argument.partition("=")[0]) for argument in argv}
+    flags |= {f"--no-{known[2:]}" for known in flags}
     closer = [f for f in (flag, "--trace=trace.json", "--detailed") if f.partition("=")[0] not in flags]
     command = shlex.join(["python", "profile_inference.py", *argv, *closer[:1]])
     return Bottleneck(stage, f"{stage} takes {share:.0%} of the wall: {why}", command)

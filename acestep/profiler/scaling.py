@@ -29,7 +29,7 @@ from harness import cards
 from harness.accelerators import Accelerator
 from harness.cards import Card
 from harness.errors import BenchError, MissingPrerequisite
-from harness.files import writable, write_whole
+from harness.files import rewrite, writable
 from harness.oom import classify
 from harness.page import is_page
 from harness.progress import Progress
@@ -84,7 +84,7 @@ def run(options: Options, setup: Setup) -> int:
         print(f"predicted for {harmless(card.name)}\n\n{row_head()}", flush=True)
         items = _items(options, setup, card, todo, recording)
         print("\n" + "\n".join(growth_lines(items, options.seed)) + "\n")
-    write_whole(page_file, page(items, card, setup, options.seed).encode())
+    rewrite(page_file, page(items, card, setup, options.seed).encode())
     print(f"plot     {harmless(str(page_file))}")
     return 0 if all(item.status in ("ok", "skip") for item in items) else 1
 

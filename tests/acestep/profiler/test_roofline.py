@@ -223,7 +223,9 @@ def test_each_bottleneck_has_its_next_command(stage, flag):
     assert bottleneck({stage: 1.0}).command == f"python profile_inference.py {flag}"
 
 
-def test_a_flag_that_is_there_is_not_given_twice():
+def test_a_flag_that_is_there_is_neither_given_twice_nor_contradicted():
+    for spelling in ("--offload", "--offload-to-cpu"):  # whose opposite is advised, where nobody asked for it
+        assert bottleneck({"offload": 1.0}, [spelling]).command.endswith(f" {spelling} --trace=trace.json")
     assert bottleneck({"diffuse": 1.0}, ["--trace", "x"]).command.endswith("--trace x --detailed")
     assert bottleneck({"lm_decode": 1.0}, ["--llm-debug"]).command.endswith("--llm-debug --trace=trace.json")
     assert bottleneck({"diffuse": 1.0}, ["--trace", "x", "--detailed"]).command.endswith(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from acestep import scaling as calls
 from acestep.profiler import command as profiler
 from acestep.profiler import growth, scaling
 from acestep.weights.layout import LMS
+from harness import files
 from harness.errors import MissingPrerequisite
 from harness.page import is_page
 from harness.records import machine
@@ -158,6 +161,18 @@ def test_where_no_page_can_be_is_told_before_anything_runs(run, timed, tmp_path)
     code, _, err = run()
     assert code == 2 and "--html: 'outputs/scaling.html' cannot be written: Not a directory" in err
     assert err.count("\n") == 1 and not timed
+
+
+def test_a_page_without_room_is_told_after_what_was_measured(run, timed, monkeypatch):
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "write_whole", full)
+    code, out, err = run()
+    assert code == 1 and "6 of 6 points measured" in out
+    assert err.endswith(
+        "outputs/scaling.html': cannot be written: No space left on device; it is as before\n"
+    )
 
 
 def test_the_modes_of_the_flags(run, capsys):
