@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness.errors import MissingPrerequisite
 from harness.files import replacing
@@ -15,7 +17,7 @@ def is_one(head: bytes) -> bool:
 
 
 def kernels(work: Callable[[], object], path: Path) -> None:
-    """Write a Chrome trace of `work` to `path`."""
+    """Write a Chrome trace of `work` to `path`. Raises MissingPrerequisite where it cannot be written."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -26,6 +28,17 @@ def kernels(work: Callable[[], object], path: Path) -> None:
         work()
     try:
         with replacing(path) as part:
-            watched.export_chrome_trace(str(part))
+            _export(watched, part)
     except (OSError, RuntimeError) as error:
         raise MissingPrerequisite(f"trace: {str(path)!r} cannot be written: {error}") from None
+
+
+def _export(watched: Any, part: Path) -> None:
+    """Write what was watched to `part`. The profiler writes to a file beside it and renames that; of a disk that
+    is full it tells its own log, and leaves both."""
+    try:
+        watched.export_chrome_trace(str(part))
+    finally:
+        Path(f"{part}.tmp").unlink(missing_ok=True)
+    if not part.stat().st_size:
+        raise OSError(errno.ENOSPC, "the profiler could not write all of it; is the disk full?")
