@@ -1,4 +1,4 @@
-"""What an engine is put together from, as its setup says: memory, models, compiler, language model.
+"""What an engine is put together from, as its setup says: models, compiler, language model.
 
 No weights are loaded here: that is the engine's, once it is known which a request needs.
 """
@@ -15,18 +15,9 @@ from acestep.lm.planner import Planner
 from acestep.setup import Setup
 from acestep.weights.checkpoint import Source
 from acestep.weights.loading import Models
-from harness.accelerators import Accelerator
 from harness.compiling import Compiled
 from harness.device import resolve_dtype
-from harness.memory import MemoryBudget, hold_to
 from harness.residency import Residency
-
-
-def budget_of(card: Accelerator, device: torch.device) -> MemoryBudget:
-    """The memory of `device`, held to the size of a `card` that is simulated, if it is."""
-    if card.simulated and device.type == "cuda":
-        return hold_to(device, card.memory_gib)
-    return MemoryBudget(device)
 
 
 def models_of(

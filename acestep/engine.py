@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from acestep import components, environment, placement, resolver
-from acestep.assembly import budget_of, compiled_of, models_of, planner_of
+from acestep.assembly import compiled_of, models_of, planner_of
 from acestep.audio import writing
 from acestep.defaults import CHUNK_S
 from acestep.effective_plan import EffectivePlan
@@ -39,7 +39,7 @@ from harness.compiling import Compiled
 from harness.device import synchroniser
 from harness.engine import LoadedEngine, loading
 from harness.errors import MissingPrerequisite
-from harness.memory import MemoryBudget
+from harness.memory import MemoryBudget, budget_of
 from harness.records.telemetry import Telemetry, warnings
 from harness.spans import Times, record
 from harness.telemetry import CardSampler

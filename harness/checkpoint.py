@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.checkpoint_files import opened
-from harness.dtypes import FP16_MAX
+from harness.device import DTYPES as FORMATS
 from harness.errors import CheckpointError
 from harness.nn.islands import kept_dtype
 from harness.nn.packed import joined
@@ -117,14 +117,13 @@ def materialise(
     """Give a meta module its tensors, one at a time: read, cast, move, assign. What has values keeps them.
 
     Weights that are one product are read into one memory (`harness.nn.packed`), those of islands in their own
-    dtype (`harness.nn.islands`). Raises CheckpointError for a value that fp16 has no room for.
+    dtype (`harness.nn.islands`). Raises CheckpointError for a value that the dtype has no room for.
     """
     parts = joined(module)
     for name in [name for name, tensor in module.named_parameters() if tensor.is_meta]:
         value = read(prefix + name)
         kept = kept_dtype(module, name, dtype)
-        if kept == torch.float16:
-            _check_range(prefix + name, value)
+        _check_range(prefix + name, value, kept)
         if part := parts.get(name):
             part.pack(value, device, dtype)
             module.get_parameter(name).copy_(value)
@@ -133,11 +132,18 @@ def materialise(
     module.eval()
 
 
-def _check_range(name: str, value: Tensor) -> None:
-    most = float(value.abs().amax())
-    if FP16_MAX < most < math.inf:
+def _check_range(name: str, value: Tensor, dtype: torch.dtype) -> None:
+    """Raise CheckpointError for a finite value beyond `dtype`: one pass over a tensor that may have one."""
+    ends = torch.finfo(dtype).max
+    if torch.finfo(value.dtype).max <= ends:
+        return
+    most = max(abs(float(bound)) for bound in value.aminmax())
+    if ends < most < math.inf:
+        wider = [format for format, each in FORMATS.items() if most <= torch.finfo(each).max]
+        remedy = f"use {' or '.join(wider)}" if wider else "no format here has room for it; download it again"
+        format = next(format for format, each in FORMATS.items() if each == dtype)
         raise CheckpointError(
-            f"dtype: fp16 ends at {FP16_MAX:,.0f}, and {name} reaches {most:,.0f}; use bf16 or fp32"
+            f"dtype: {format} ends at {ends:,.7g}, and {name} reaches {most:,.7g}; {remedy}"
         )
 
 

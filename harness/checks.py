@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from os import PathLike, fspath
 
 from harness.errors import UsageError
+from harness.reading import plain_newlines
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 MAX_PATH_CHARS = 4_096
@@ -68,7 +69,7 @@ def text(name: str, value: object, most: int) -> str:
     """`value` with plain newlines. Raises UsageError unless it is printable text of bounded length."""
     if not isinstance(value, str):
         raise UsageError(f"{name}: {shown(value)} is not text")
-    value = value.replace("\r\n", "\n")
+    value = plain_newlines(value)
     if len(value) > most:
         raise UsageError(f"{name}: {len(value):,} characters are too many; use at most {most:,}")
     if control := CONTROL.search(value):

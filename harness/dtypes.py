@@ -18,7 +18,6 @@ AUTO = "auto"
 BF16, FP16, FP32 = NAMES = ("bf16", "fp16", "fp32")
 # The first capability that multiplies bf16; CUDA C++ Programming Guide, "Compute Capabilities".
 AMPERE = (8, 0)
-FP16_MAX = 65_504.0
 
 
 def chosen(name: str, device: str, capability: tuple[int, int] | None) -> str:

@@ -164,6 +164,10 @@ def folder_for_audio(name: str, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
+    except FileExistsError:
+        raise MissingPrerequisite(
+            f"{name}: {str(folder)!r} is there and is no folder; name another"
+        ) from None
     except OSError as error:
         raise MissingPrerequisite(f"{name}: {str(folder)!r}: cannot write audio: {error.strerror}") from None
 

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import torch
 
+    from harness.accelerators import Accelerator
+
 GIB = 2**30
 # A CUDA process holds about this much outside PyTorch's allocator (driver context, kernels, cuBLAS).
 CONTEXT_BYTES = GIB // 2
@@ -136,6 +138,14 @@ def hold_to(device: torch.device, size_gib: float) -> MemoryBudget:
     share = min(1.0, cap_bytes / MemoryBudget(device).total_bytes())
     torch.cuda.set_per_process_memory_fraction(share, device.index or 0)  # which wants a number
     return MemoryBudget(device, cap_bytes)
+
+
+def budget_of(card: Accelerator, device: torch.device) -> MemoryBudget:
+    """The memory of `device`. Where `MAX_CUDA_VRAM` says how large a CUDA `card` is, this process is held to
+    that from here on (`hold_to`): ask for it before anything is loaded."""
+    if card.simulated and device.type == "cuda":
+        return hold_to(device, card.memory_gib)
+    return MemoryBudget(device)
 
 
 class _Cuda:

@@ -14,9 +14,10 @@ from harness.files import add, regular
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from soundfile import LibsndfileError
+    from soundfile import LibsndfileError, SoundFile
 
 MOST_CHANNELS = 32
+BLOCK_VALUES = 2**18  # samples times channels in memory at once
 STDERR = 2  # of the process, not Python's alone
 
 
@@ -48,19 +49,26 @@ def read_mono(
     import soxr
 
     duration_s(name, path)
+    frames, pieces = 0, []
     try:
-        with _speechless():
-            stored_rate = soundfile.info(_named(path)).samplerate
-            frames = round(most_s * stored_rate)
-            sound, _ = soundfile.read(_named(path), frames=frames, dtype="float32", always_2d=True)
+        with _speechless(), soundfile.SoundFile(_named(path)) as file:
+            stored_rate = file.samplerate
+            stream = soxr.ResampleStream(stored_rate, rate, 1, dtype="float32", quality=quality)
+            for block in _blocks(file, round(most_s * stored_rate)):
+                mono = block.mean(axis=1)
+                if not np.isfinite(mono).all():
+                    raise MissingPrerequisite(
+                        f"{name}: {path!r} has samples that are not numbers; name another"
+                    )
+                frames += len(mono)
+                pieces.append(mono if stored_rate == rate else stream.resample_chunk(mono))
     except (OSError, soundfile.LibsndfileError) as error:
         raise _unreadable(name, path, error) from None
-    if len(sound) < least_s * stored_rate:
+    if frames < least_s * stored_rate:
         raise MissingPrerequisite(f"{name}: {path!r} is under {least_s:g} s; name a longer recording")
-    mono = sound.mean(axis=1)
-    if not np.isfinite(mono).all():
-        raise MissingPrerequisite(f"{name}: {path!r} has samples that are not numbers; name another")
-    return mono if stored_rate == rate else soxr.resample(mono, stored_rate, rate, quality)
+    if stored_rate != rate:
+        pieces.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+    return np.concatenate(pieces)
 
 
 def save_wav(folder: Path, stem: str, samples: NDArray[Any], rate: int) -> Path:
@@ -79,6 +87,15 @@ def save_wav(folder: Path, stem: str, samples: NDArray[Any], rate: int) -> Path:
         return add(folder / f"{stem}.wav", write)
     except (OSError, soundfile.LibsndfileError) as error:
         raise MissingPrerequisite(f"{folder}: cannot write audio: {error}; is the disk full?") from None
+
+
+def _blocks(file: SoundFile, frames: int) -> Iterator[NDArray[Any]]:
+    """At most so many `frames` of `file` as they are read, fp32 `[n, channels]`: what its header says of its
+    length and its channels takes no memory."""
+    most = BLOCK_VALUES // file.channels
+    while len(block := file.read(min(most, frames), dtype="float32", always_2d=True)):
+        frames -= len(block)
+        yield block
 
 
 @contextmanager

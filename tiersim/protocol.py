@@ -41,7 +41,9 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The task of a worker, as JSON in its first argument: the plan it runs as it is, and the cap.
+    """The task of a worker, as JSON in a file that it inherits: the plan it runs as it is, and the cap.
+
+    Lyrics may be longer than the one argument that Linux passes on: 128 KiB.
 
     `plan`: of `subject`, with its setup. `steps`: how many its progress is told of.
     `beside`: how many cards there are besides, each with the same cap.
@@ -72,6 +74,12 @@ class Job:
         """Raises msgspec.ValidationError for what is no job, UsageError for values that no plan can have."""
         job = msgspec.convert(json.loads(text), cls)
         return replace(job, plan=msgspec.convert(job.plan, tier_subject(job.subject).plan_type))
+
+    @classmethod
+    def receive(cls, descriptor: str) -> Job:
+        """Of the open file whose number is the worker's argument. Raises as `decode` does."""
+        with os.fdopen(int(descriptor), encoding="ascii") as file:
+            return cls.decode(file.read())
 
     def encode(self) -> str:
         return json.dumps(msgspec.to_builtins(self))  # msgspec's own JSON has no infinity, a limit may be one

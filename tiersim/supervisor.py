@@ -20,6 +20,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -127,17 +128,20 @@ def _start(
     group: Group | None,
 ) -> subprocess.Popen[bytes]:
     """The keeper of a new worker, whose ends of the pipes are its own now."""
-    command = [*worker, Job.of(plan).encode()]
     try:
-        return subprocess.Popen(
-            lifeline.kept(command, joined=group and group.procs),
-            stdin=subprocess.PIPE,
-            stdout=output.write_end,
-            stderr=subprocess.STDOUT,
-            pass_fds=(events.write_end.fileno(),),
-            env=environment,
-            start_new_session=True,
-        )
+        with tempfile.TemporaryFile() as job:
+            job.write(Job.of(plan).encode().encode())
+            job.seek(0)
+            command = [*worker, str(job.fileno())]
+            return subprocess.Popen(
+                lifeline.kept(command, joined=group and group.procs),
+                stdin=subprocess.PIPE,
+                stdout=output.write_end,
+                stderr=subprocess.STDOUT,
+                pass_fds=(events.write_end.fileno(), job.fileno()),
+                env=environment,
+                start_new_session=True,
+            )
     finally:
         events.write_end.close()
         output.write_end.close()

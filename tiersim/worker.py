@@ -1,6 +1,6 @@
 """The worker process of one case: it installs the cap, loads the engine, runs one plan and reports.
 
-    python -m tiersim.worker '<job>'      started by tiersim.supervisor; nothing else should
+    python -m tiersim.worker FD      the open file of its job; started by tiersim.supervisor alone
 
 Each step is announced before it begins, so that the last `phase` names what a sudden death was doing.
 """
@@ -113,7 +113,7 @@ def _exit_of(error: BenchError) -> Exit:
 if __name__ == "__main__":
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # the supervisor's "where are you stuck?"
-    code = main(Job.decode(sys.argv[1]), EventWriter())
+    code = main(Job.receive(sys.argv[1]), EventWriter())
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # taking torch apart takes seconds, and all has been said

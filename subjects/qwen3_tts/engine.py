@@ -19,12 +19,12 @@ import torch
 from harness.device import resolve_dtype
 from harness.engine import LoadedEngine, loading
 from harness.graphs import Graphs
-from harness.memory import MemoryBudget
+from harness.memory import MemoryBudget, budget_of
 from harness.nn.attend import flash_serves
 from harness.nn.islands import islands
 from harness.spans import Times, record
 from harness.stream import Stream
-from subjects.loading import environment, memory
+from subjects.loading import environment
 from subjects.qwen3_tts import decoding, plan, weights
 from subjects.qwen3_tts.decoding import Pieces
 from subjects.qwen3_tts.frames import FrameLoop
@@ -62,7 +62,7 @@ class Engine(LoadedEngine[Networks, Setup]):
         `device`: what stands in for its own."""
         configs = setup.configs
         with loading(device or setup.device, threads=threads) as loads:
-            budget = budget or memory(setup.accelerator, loads.device)
+            budget = budget or budget_of(setup.accelerator, loads.device)
             dtype = resolve_dtype(setup.dtype, loads.device, configs.stored_dtype)
             source = source or open_source(setup.source, setup.model)
             networks = weights.load(source, configs, loads.device, dtype)

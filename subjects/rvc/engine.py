@@ -16,9 +16,9 @@ import torch
 
 from harness.device import resolve_dtype
 from harness.engine import LoadedEngine, loading
-from harness.memory import MemoryBudget
+from harness.memory import MemoryBudget, budget_of
 from harness.spans import record
-from subjects.loading import environment, memory
+from subjects.loading import environment
 from subjects.rvc import plan, weights
 from subjects.rvc.convert import Conversion, ToHost, to_host
 from subjects.rvc.plan import Plan
@@ -51,7 +51,7 @@ class Engine(LoadedEngine[Networks, Setup]):
         """Load what a setup says. Raises as `load` does. `source`: of its weights, where it is open already;
         `device`: what stands in for its own, of which `host` brings values back."""
         with loading(device or setup.device, threads=threads) as loads:
-            budget = budget or memory(setup.accelerator, loads.device)
+            budget = budget or budget_of(setup.accelerator, loads.device)
             dtype = resolve_dtype(setup.dtype, loads.device, "float16")
             networks = weights.load(source or open_source(setup), setup.configs, loads.device, dtype)
         described = environment(setup, networks) | {"voice": setup.voice}

@@ -19,8 +19,18 @@ from acestep.profiler import instruments
 from acestep.request import GenerationConfig
 from acestep.weights import synthetic
 from harness import checkpoint_writing, files
-from harness.errors import BenchError, UsageError
-from harness.files import add, alone, held, keep, regular, replacing, writable, write_whole
+from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.files import (
+    add,
+    alone,
+    folder_for_audio,
+    held,
+    keep,
+    regular,
+    replacing,
+    writable,
+    write_whole,
+)
 from scripts.gpu import calibrated
 from scripts.gpu import record as gpu
 from tiersim import results
@@ -226,6 +236,18 @@ def test_without_locks_files_are_written_as_well(tmp_path: Path, monkeypatch):
     writable("out", tmp_path / "a")
     write_whole(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_no_folder_holds_no_audio(tmp_path: Path):
+    assert folder_for_audio("--out", tmp_path / "new" / "folder").is_dir()
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.touch()
+    link.symlink_to(tmp_path / "nowhere")
+    for place in (file, link, Path("/dev/full")):
+        with pytest.raises(MissingPrerequisite, match=r"^--out: .* is there and is no folder; name another$"):
+            folder_for_audio("--out", place)
+    with pytest.raises(MissingPrerequisite, match="cannot write audio: Not a directory"):
+        folder_for_audio("--out", file / "below")
 
 
 def test_audio_is_added_and_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch):

@@ -1,14 +1,16 @@
 """What a memory budget answers, with and without a cap."""
 
 import mmap
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from acestep.audio.tile_size import VAE_CHUNK, VAE_ON_CPU, VAEOverrides, tile_frames, vae_overrides
 from harness import memory
+from harness.accelerators import Accelerator
 from harness.errors import UsageError
-from harness.memory import GIB, MemoryBudget, hand_back, hold_to
+from harness.memory import GIB, MemoryBudget, budget_of, hand_back, hold_to
 
 MIB = 2**20
 
@@ -97,6 +99,11 @@ def test_a_larger_card_is_held_to_the_size_of_a_smaller_one(monkeypatch):
     assert (budget.total_bytes(), budget.free_bytes()) == (7.5 * GIB, 2.5 * GIB)
     hold_to(torch.device("cuda"), 200.0)
     assert fractions[1] == (1.0, 0)
+    simulated = Accelerator("cuda", "a card", 8.0, simulated=True)
+    assert budget_of(simulated, torch.device("cuda", 1)).cap_bytes == 7.5 * GIB
+    assert fractions[2:] == [(7.5 / 80, 1)]
+    for card, device in ((simulated, "cpu"), (replace(simulated, simulated=False), "cuda:1")):
+        assert budget_of(card, torch.device(device)).cap_bytes is None and len(fractions) == 3
 
 
 def test_cuda_reads_reserved_bytes(monkeypatch):

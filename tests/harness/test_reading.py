@@ -1,6 +1,8 @@
 """Text of files: whatever mark an editor puts before it, in every file that a user can write."""
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,25 @@ def test_bytes_that_are_no_text_are_none(data: bytes, tmp_path: Path):
 def test_a_file_without_end_is_refused():
     with pytest.raises(UsageError, match="over 1,048,576 characters are too many"):
         read_text(Path("/dev/zero"))
+
+
+def test_a_pipe_is_read_to_its_end_where_somebody_writes_to_it(tmp_path: Path):
+    """As a shell makes one of `<(...)`, and standard input is one: by the name of its descriptor."""
+    read_end, write_end = os.pipe()
+    pipe = Path(f"/dev/fd/{read_end}")
+
+    def write() -> None:
+        with os.fdopen(write_end, "wb") as file:
+            for part in (b"caf\xc3", b"\xa9\r", b"\nnight\r"):
+                file.write(part)
+                file.flush()
+
+    writer = threading.Timer(0.1, write)
+    writer.start()
+    assert read_text(pipe) == "caf\u00e9\nnight\n"
+    writer.join()
+    os.close(read_end)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(MissingPrerequisite, match="it is a pipe, and nothing was written to it"):
+        read_text(tmp_path / "pipe")
+    assert read_text(Path(os.devnull)) == ""  # the control: an empty file is an empty text

@@ -1,11 +1,13 @@
 """Recordings: one channel at the rate that is wanted; what cannot be read is one line."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from harness.errors import MissingPrerequisite
 from harness.sound import duration_s, read_mono, save_wav
@@ -24,6 +26,21 @@ def test_channels_are_averaged_and_the_rate_is_changed(tmp_path):
     again = save_wav(tmp_path, "a", (1_000 * tone).astype(np.int16)[:, None], 44_100)
     assert again.name == "a-2.wav"  # no file is replaced
     assert np.array_equal(soundfile.read(again, dtype="int16")[0], (1_000 * tone).astype(np.int16))
+
+
+def test_many_channels_take_no_memory_at_once(tmp_path):
+    """Read block by block it is, bit for bit, what it is in one piece."""
+    path = tmp_path / "many.wav"
+    sound = np.random.default_rng(0).integers(-9_000, 9_000, (96_000, 32), np.int16)
+    soundfile.write(path, sound, 96_000)
+    whole = soundfile.read(path, dtype="float32")[0]
+    tracemalloc.start()
+    mono, same_rate = (read_mono("audio", str(path), rate, **LIMITS) for rate in (16_000, 96_000))
+    most_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(same_rate, whole.mean(axis=1))
+    assert np.array_equal(mono, soxr.resample(whole.mean(axis=1), 96_000, 16_000))
+    assert most_bytes < whole.nbytes / 3
 
 
 def test_what_is_no_recording_is_one_line(tmp_path):

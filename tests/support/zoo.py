@@ -190,6 +190,11 @@ def daemon(environment):
     subprocess.run([sys.executable, "-c", leave, os.environ["ZOO_FILE"]], check=True, env=environment)
 
 
+def hears_its_job(send, job):
+    print(f"{len(job.plan.params.lyrics):,} characters of lyrics", flush=True)
+    result(send)
+
+
 def leaves_a_daemon(send, job):
     daemon(None)
     result(send)
@@ -303,4 +308,4 @@ def main(kind: str, job: Job) -> int:
 if __name__ == "__main__":
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
-    sys.exit(main(sys.argv[1], Job.decode(sys.argv[2])))
+    sys.exit(main(sys.argv[1], Job.receive(sys.argv[2])))

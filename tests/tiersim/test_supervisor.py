@@ -1,5 +1,6 @@
 """A zoo of workers: each way to end has one status, and none disturbs what comes next."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import MappingProxyType, SimpleNamespace
 
 import msgspec
@@ -21,6 +22,7 @@ from harness import lifeline
 from tiersim import Case, run_case, supervisor
 from tiersim.case import resolve
 from tiersim.journal import SAMPLES
+from tiersim.protocol import Job
 from tiersim.record import Record
 from tiersim.run import run_plan
 from tiersim.supervisor import Cancelled
@@ -62,6 +64,19 @@ def restless(monkeypatch, clock) -> Clock:
     monkeypatch.setattr(supervisor, "PATIENCE_S", {})
     monkeypatch.setattr(supervisor, "HEART_S", 3.0)
     return clock
+
+
+@linux
+def test_a_job_may_be_longer_than_what_one_argument_may_be(tmp_path):
+    """Lyrics of rare characters, each two escapes in JSON."""
+    song = tmp_path / "song.json"
+    song.write_text(json.dumps({"caption": "a song", "lyrics": 16_000 * "\U00020000", "duration": 10}))
+    case = Case(24, device="cpu", cap="host", source="synthetic-tiny", choices=(("request", str(song)),))
+    message = Job.of(resolve(case)).encode()
+    with pytest.raises(OSError, match="Argument list too long"):  # the control
+        subprocess.run([sys.executable, "-c", "", message])
+    record = run("hears_its_job", **{field.name: getattr(case, field.name) for field in fields(case)})
+    assert record.status == "ok" and "16,000 characters of lyrics" in record.log
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from harness.comparison import Leg, Work
 from harness.device import hold_precision, keep_freed_memory, resolve_device, synchroniser
+from harness.memory import budget_of
 from harness.progress import Progress
-from subjects.loading import memory
 from subjects.rvc.bench.sides import Sides
 from subjects.rvc.setup import Setup
 
@@ -36,7 +36,7 @@ class Side:
         device = resolve_device(sides.setup.device)
         hold_precision(device)
         keep_freed_memory(device)
-        memory(sides.setup.accelerator, device)
+        budget_of(sides.setup.accelerator, device)
         return cls(sides, device)
 
     @property
