@@ -36,8 +36,8 @@ def kernels(work: Callable[[], object], path: Path) -> None:
 def _export(watched: Any, part: Path) -> None:
     """Write what was watched to `part`.
 
-    The profiler writes to a file beside it and renames that; where the disk is full it says so in a log of its
-    own, and leaves both.
+    The profiler writes to a file beside it and renames that; where the disk is full it says so in a log of
+    its own, and leaves both.
     """
     try:
         watched.export_chrome_trace(str(part))

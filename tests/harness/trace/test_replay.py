@@ -16,19 +16,19 @@ from harness.trace.stage_costs import Work
 
 CASES = {
     "a batch under a window": {"params": song(seconds=30), "batch": 2},
-    "language model": {"made": setup(lm=True)},
-    "guided": {"made": setup(dit=BASE)},
-    "offloaded": {"made": setup(4)},
-    "int8": {"made": {"quantization": "int8_weight_only"}},
+    "language model": {"chosen": setup(lm=True)},
+    "guided": {"chosen": setup(dit=BASE)},
+    "offloaded": {"chosen": setup(4)},
+    "int8": {"chosen": {"quantization": "int8_weight_only"}},
     "out of memory": {"params": song(seconds=60), "cap_bytes": 60 * MIB},
 }
 
 
 def case(name: str) -> dict:
     more = dict(CASES[name])
-    if isinstance(more.get("made"), dict):
+    if isinstance(more.get("chosen"), dict):
         pytest.importorskip("torchao", reason="torchao is not installed")
-        more["made"] = setup(**more["made"])
+        more["chosen"] = setup(**more["chosen"])
     return more
 
 
