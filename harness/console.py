@@ -115,9 +115,7 @@ def run(
     # Threads that spin while they wait turn one busy core into a run five times as long. OpenMP reads
     # this once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=PLAINLY)  # not every terminal has every script
+    _standard_streams()
     try:
         with interrupts.raised(partial(_ended, name, "interrupted")):
             code = command()
@@ -147,6 +145,44 @@ def run(
         _flush_or_discard()
         print(harmless(traceback.format_exc(), keep="\n", most=TRACEBACK_CHARS), end="", file=sys.stderr)
         return BUG
+
+
+class _Unfailing(io.RawIOBase):
+    """What `raw` is, but what cannot be written there is discarded: a disk that is full ends no run."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw, self.name = raw, raw.name
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._raw.write(data) or len(data)  # None: whoever reads is behind
+        except OSError:
+            return len(data)
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+
+def _standard_streams() -> None:
+    """Have all three. One that is closed is as /dev/null: else the next file that is opened takes its number,
+    and what libraries print goes there; and what is printed to no standard error goes to standard output.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each takes the least free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    error = sys.stderr
+    if error is sys.__stderr__ and isinstance(error, io.TextIOWrapper):  # and nobody has put another there
+        raw = _Unfailing(getattr(error.buffer, "raw", error.buffer))
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(raw), error.encoding, line_buffering=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PLAINLY)  # not every terminal has every script
 
 
 def _ended(name: str, message: str) -> None:

@@ -109,7 +109,7 @@ def _streamed(arguments: argparse.Namespace, plan: EffectivePlan) -> EffectivePl
         raise UsageError(
             f"audio_format: {plan.config.audio_format} is not written as it comes; use --format {formats}"
         )
-    if not arguments.dry_run and (sys.stdout is None or sys.stdout.isatty()):
+    if not arguments.dry_run and (sys.__stdout__ is None or sys.stdout.isatty()):
         raise UsageError("--stream: standard output is no place for audio; use | PLAYER, or > FILE")
     return resolver.streamed(plan, _chunk_s(arguments))
 

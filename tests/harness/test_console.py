@@ -165,6 +165,44 @@ def test_no_output_at_all_is_no_error():
     assert (told.returncode, told.stderr) == (0, "")
 
 
+FULL_DEVICE = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
+UNHEARD = [pytest.param("2> /dev/full", marks=FULL_DEVICE), "2>&-", "2> >(exec 0<&-)", "2>&- <&-"]
+TOLD = {
+    "console.say('bench', 'x')": 0,
+    "[console.say('bench', 'x' * 10**6), print('y' * 10**6, file=sys.stderr)][1]": 0,
+    "sys.stderr.write('no newline') and 0": 0,
+    "__import__('warnings').warn('x')": 0,
+    "(_ for _ in ()).throw(console.UsageError('no'))": 2,
+    "(_ for _ in ()).throw(ZeroDivisionError())": 4,
+    "(_ for _ in ()).throw(KeyboardInterrupt())": 130,
+}
+
+
+@pytest.mark.parametrize("redirection", UNHEARD)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("telling", TOLD)
+def test_where_nobody_hears_neither_the_end_nor_the_output_changes(
+    redirection: str, telling: str, unbuffered: str
+):
+    program = f"[print('before'), {telling}, print('after')][1]"
+    done = in_a_shell(program, redirection, PYTHONUNBUFFERED=unbuffered)
+    ended = TOLD[telling]
+    assert (done.returncode, done.stdout) == (ended, "before\n" if ended else "before\nafter\n")
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_no_file_takes_the_number_of_a_stream_that_is_closed(redirection: str):
+    """What libraries print goes to a number."""
+    opened = f"sys.exit(open({os.devnull!r}).fileno() + 10)"
+    assert in_a_shell(opened, redirection).returncode > 12
+
+
+def test_lines_of_progress_that_nobody_sees_are_no_output():
+    drawing = "__import__('harness.screen').screen.Screen().draw(lambda: ['x'], now=True)"
+    done = in_a_shell(drawing, "2>&-")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 PARSERS = {
     "acestep": acestep._parser,
     "acestep.costs": costs.arguments,

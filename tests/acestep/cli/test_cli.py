@@ -328,6 +328,12 @@ def test_no_output_at_all_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_no_output_at_all_is_no_place_for_a_stream():
+    command = ["sh", "-c", '"$0" -m acestep generate --stream - >&-', sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "standard output is no place for audio" in done.stderr
+
+
 def test_a_terminal_without_a_letter_gets_its_number(say, tmp_path, monkeypatch):
     shown = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr(sys, "stdout", shown)
