@@ -23,6 +23,7 @@ from harness.errors import BenchError
 from harness.memory import GIB
 from harness.oom import in_words
 from harness.trace import predict, report
+from tests.support.full_disk import REASON, room
 
 TINY = ("--source", "synthetic-tiny", "--duration", "10", "--steps", "2")
 HOSTILE = "<script>alert(1)</script>\u202e&amp;"
@@ -232,6 +233,15 @@ def test_no_place_is_taken_from_another(tmp_path, capsys):
     assert main([*TINY, "--html", str(page), "--json", str(tmp_path / "cost")]) == 2
     assert "the file of --html as well" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == [page, pipe] and pipe.is_fifo()
+
+
+def test_a_prediction_is_told_even_where_its_files_cannot_be_written(tmp_path, capsys):
+    for flag in ("--html", "--json"):
+        place = tmp_path / "place"
+        with room(0):
+            assert main([*TINY, flag, str(place)]) == 4
+        out, err = capsys.readouterr()
+        assert "peak" in out and f"{REASON}: '{place}'\n" in err and not place.exists()
 
 
 def test_a_link_to_a_page_stays_one(tmp_path):
