@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import MissingPrerequisite
-from harness.files import replacing
+from harness.files import replacing, unwritten
 
 
 def is_one(head: bytes) -> bool:
@@ -27,5 +27,7 @@ def kernels(work: Callable[[], object], path: Path) -> None:
     try:
         with replacing(path) as part:
             watched.export_chrome_trace(str(part))
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
+        raise unwritten(f"trace: {str(path)!r} cannot be written", error) from None
+    except RuntimeError as error:
         raise MissingPrerequisite(f"trace: {str(path)!r} cannot be written: {error}") from None

@@ -1,9 +1,10 @@
 """Command-line entry points: error lines, exit codes and interrupts, the same for every command.
 
-    0 done · 1 failed · 2 usage · 3 a prerequisite is missing · 4 a bug, or a full disk · 128 + n signal n
+    0 done · 1 failed · 2 usage · 3 a prerequisite is missing · 4 a bug · 128 + n signal n
 
-An error is one line on standard error, without anything that would give orders to a terminal; only a bug has
-its traceback. Nothing heavy is imported: `--help` pays for all of it.
+A full disk is a run that failed; where 1 is an answer, as that it does not fit, a run that failed is 4. An
+error is one line on standard error, without anything that would give orders to a terminal; only a bug has its
+traceback. Nothing heavy is imported: `--help` pays for all of it.
 """
 
 from __future__ import annotations
@@ -100,17 +101,10 @@ class Answer(argparse.Action):
         parser.exit()
 
 
-def run(
-    name: str,
-    command: Callable[[], int],
-    *,
-    failed: int = BenchError.exit_code,
-    unwritten: int = BUG,
-) -> int:
+def run(name: str, command: Callable[[], int], *, failed: int = BenchError.exit_code) -> int:
     """Run `command`; returns its exit code, or that of what it raised, which is told after `name`.
 
-    `failed`: the code of an error that is neither usage nor a prerequisite. `unwritten`: of an OSError, as of
-    a full disk.
+    `failed`: the code of an error that is neither usage nor a prerequisite, a full disk's included.
     """
     # Threads that spin while they wait turn one busy core into a run five times as long. OpenMP reads
     # this once, when torch is imported.
@@ -132,7 +126,7 @@ def run(
         return 0
     except OSError as error:
         _ended(name, str(error))
-        return unwritten
+        return failed
     except Exception as error:
         from harness.oom import classify
 
@@ -173,9 +167,10 @@ def _standard_streams() -> None:
     """Have all three. One that is closed is as /dev/null: else the next file that is opened takes its number,
     and what libraries print goes there; and what is printed to no standard error goes to standard output.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each takes the least free number
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+            number = os.open(os.devnull, os.O_RDWR)  # the least that is free
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
     error = sys.stderr
     if error is sys.__stderr__ and isinstance(error, io.TextIOWrapper):  # and nobody has put another there
         raw = _Unfailing(getattr(error.buffer, "raw", error.buffer))

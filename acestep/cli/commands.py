@@ -195,19 +195,12 @@ def write(arguments: argparse.Namespace) -> int:
     """Write a synthetic checkpoint in the published layout."""
     within("--seed", arguments.seed, 0, MAX_SEED, kind=int)
     from acestep.weights.synthetic import Synthetic, write
+    from harness.checkpoint_writing import writing
 
     source = Synthetic(arguments.source, arguments.seed)
-    try:
-        folders = write(
-            source,
-            arguments.folder,
-            dits=tuple(arguments.dit or (DEFAULT_DIT,)),
-            lms=tuple(arguments.lm or LMS[:1]),
-        )
-    except OSError as error:
-        raise MissingPrerequisite(
-            f"{str(arguments.folder)!r}: cannot write the checkpoint: {error}"
-        ) from None
+    dits, lms = tuple(arguments.dit or (DEFAULT_DIT,)), tuple(arguments.lm or LMS[:1])
+    with writing(arguments.folder):
+        folders = write(source, arguments.folder, dits, lms)
     for folder in folders:
         print(harmless(str(folder)))
     return 0

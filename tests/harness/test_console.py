@@ -40,7 +40,7 @@ def environment(monkeypatch):
         (UsageError("no"), 2),
         (MissingPrerequisite("none"), 3),
         (CheckpointError("cut"), 3),
-        (OSError("full"), 4),
+        (OSError("full"), 1),
         (KeyboardInterrupt(), 130),
         (KeyboardInterrupt(signal.SIGTERM), 143),
     ],
@@ -65,7 +65,7 @@ def test_what_a_command_returns_is_its_code():
 def test_a_command_says_what_its_own_failures_are():
     assert console.run("tiers", failing(BenchError("x")), failed=4) == 4
     assert console.run("tiers", failing(UsageError("x")), failed=4) == 2
-    assert console.run("tiers", failing(OSError("x")), unwritten=1) == 1
+    assert console.run("tiers", failing(OSError("x")), failed=4) == 4
 
 
 def test_a_bug_has_its_traceback(capsys):
@@ -130,7 +130,7 @@ def test_a_reader_that_left_is_no_error(unbuffered: str):
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_output_that_cannot_be_written_is_one_line(unbuffered: str):
     told = in_a_shell("print('x')", "> /dev/full", PYTHONUNBUFFERED=unbuffered)
-    assert (told.returncode, told.stderr) == (4, "bench: [Errno 28] No space left on device\n")
+    assert (told.returncode, told.stderr) == (1, "bench: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
@@ -149,7 +149,7 @@ def test_output_that_cannot_be_written_hides_no_other_end(error: str, code: int,
 @pytest.mark.parametrize(
     ("redirection", "code", "message"),
     [
-        ("> /dev/full", 4, "bench: [Errno 28] No space left on device\n"),
+        ("> /dev/full", 1, "bench: [Errno 28] No space left on device\n"),
         ("| true; exit ${PIPESTATUS[0]}", 0, ""),
     ],
 )

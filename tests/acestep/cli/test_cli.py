@@ -16,6 +16,8 @@ from acestep.__main__ import main
 from acestep.cli import commands
 from acestep.request import DescriptionParams, GenerationParams
 from acestep.text import audio_codes
+from acestep.weights.layout import DEFAULT_DIT
+from tests.support.full_disk import REASON, room
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -125,6 +127,16 @@ def test_no_name_of_a_file_gives_orders_to_a_terminal(say, tmp_path):
     said = say("generate", "--caption", "x", "--duration", "5.2", "--steps", "1", "--out", str(folder))
     said += say("write-checkpoint", "synthetic-tiny", str(folder))
     assert said.count(r"a\x1b[2J\u202egnp.exe") == 5 and said.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("room_bytes", [0, 10_000, 100_000])
+def test_a_checkpoint_without_room_is_one_line_that_names_the_file(tmp_path, capsys, room_bytes):
+    with room(room_bytes):
+        assert main(["write-checkpoint", "synthetic-tiny", str(tmp_path)]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    file = "config.json" if not room_bytes else "model.safetensors"
+    told = f"folder: '{tmp_path}/{DEFAULT_DIT}/{file}': cannot write the checkpoint: {REASON}"
+    assert last == f"acestep: {told}"
 
 
 @pytest.mark.parametrize(
