@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import tokenizers
 import torch
+from full_disk import REASON, room
 from short_music import METADATA, SEEDED, SHORT, generate
 
 from acestep import GenerationConfig, GenerationParams
@@ -23,7 +24,6 @@ from acestep.result import DescriptionResult
 from acestep.text.tokenizer import ENDOFTEXT, FIRST_CODE, SPECIAL_TOKENS, Tokenizer
 from acestep.weights.synthetic_tokenizer import tokenizer_files
 from harness.errors import BenchError, UsageError
-from tests.support.full_disk import REASON, room
 
 FEW = {"max_caption_tokens": 4, "max_lyrics_tokens": 8}
 FEW_TAGS = "<|im_end|>\n</think><|audio_code_5|><|endoftext|><tool_call>"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from full_disk import REASON, room
 
 from acestep.audio import writing
 from acestep.costs import command
@@ -23,7 +24,6 @@ from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.files import add, alone, held, keep, regular, replacing, writable, write_whole
 from scripts.gpu import calibrated
 from scripts.gpu import record as gpu
-from tests.support.full_disk import REASON, room
 from tiersim import results
 
 ROOT = Path(__file__).parents[2]

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from full_disk import REASON, room
 
 from harness.errors import BenchError, MissingPrerequisite
 from harness.sound import duration_s, read_mono, save_wav
-from tests.support.full_disk import REASON, room
 
 LIMITS = {"least_s": 0.1, "most_s": 1.0}
 

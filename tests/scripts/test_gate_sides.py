@@ -287,9 +287,9 @@ def test_what_git_refuses_is_told_with_its_cause_and_no_advice_that_is_none(repo
     monkeypatch.setenv("GIT_OBJECT_DIRECTORY", "/proc/self")
     monkeypatch.setenv("GIT_ALTERNATE_OBJECT_DIRECTORIES", str(repository.path / ".git" / "objects"))
     (repository.path / "new.py").write_text("NEW = 1\n")
-    with pytest.raises(MissingPrerequisite, match="^git add: error: ") as raised, checked_out("HEAD", None):
+    with pytest.raises(MissingPrerequisite, match=r"^git add: error: ") as raised, checked_out("HEAD", None):
         pass
     assert "run this" not in str(raised.value) and "updating files failed" not in str(raised.value)
     monkeypatch.setenv("GIT_DIR", "/proc")
-    with pytest.raises(MissingPrerequisite, match="not a git repository.*; run this in the root"):
+    with pytest.raises(MissingPrerequisite, match=r"not a git repository.*; run this in the root"):
         sides.git("log")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from full_disk import REASON, room
 
 from acestep.audio import writing
 from acestep.request import AUDIO_FORMATS, MP3_BITRATES, MP3_SAMPLE_RATES, GenerationConfig
 from harness.errors import BenchError, MissingPrerequisite
-from tests.support.full_disk import REASON, room
 
 RATE = 48_000
 SAMPLES = 24_777  # no whole number of frames of any codec

@@ -10,6 +10,7 @@ import unicodedata
 
 import pytest
 import soundfile
+from full_disk import REASON, room
 
 from acestep import resolver
 from acestep.__main__ import main
@@ -17,7 +18,6 @@ from acestep.cli import commands
 from acestep.request import DescriptionParams, GenerationParams
 from acestep.text import audio_codes
 from acestep.weights.layout import DEFAULT_DIT
-from tests.support.full_disk import REASON, room
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

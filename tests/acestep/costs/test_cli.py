@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from unittest.mock import Mock
 
 import pytest
+from full_disk import REASON, room
 
 from acestep.costs.__main__ import main
 from harness import cards
@@ -23,7 +24,6 @@ from harness.errors import BenchError
 from harness.memory import GIB
 from harness.oom import in_words
 from harness.trace import predict, report
-from tests.support.full_disk import REASON, room
 
 TINY = ("--source", "synthetic-tiny", "--duration", "10", "--steps", "2")
 HOSTILE = "<script>alert(1)</script>\u202e&amp;"
