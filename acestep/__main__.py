@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # Of `fits` 1 says that a song does not fit, and nothing else.
     failed = console.BUG if words[:1] == ["fits"] else BenchError.exit_code
-    return console.run("acestep", command, failed=failed, unwritten=failed)
+    return console.run("acestep", command, failed=failed)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ A folder is begun before torch is imported, which waits until tensors are drawn.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.checks import within
-from harness.errors import MissingPrerequisite, UsageError
-from harness.files import regular, replacing, write_whole
+from harness.errors import UsageError
+from harness.files import regular, replacing, unwritten, write_whole
 from harness.subject import MAX_SEED
 from harness.tensor_files import Shape
 from harness.text import harmless
@@ -31,8 +32,8 @@ def run(options: argparse.Namespace, begin: Callable[[str, str, Path], None], we
     """A subject's command that writes a folder; returns the exit code.
 
     `begin`: begins it, of a source and a model. `weights`: the module of what is drawn, `Synthetic`, and of
-    what writes it, `write`. Raises UsageError for a folder that holds something else, MissingPrerequisite
-    where it cannot be written.
+    what writes it, `write`. Raises UsageError for a folder that holds something else, BenchError where
+    it cannot be written.
     """
     within("seed", options.seed, 0, MAX_SEED, kind=int)
     with writing(options.folder):
@@ -59,12 +60,12 @@ def begin(configs: Mapping[Path, dict[str, Any]]) -> None:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Have an OSError of the block be a MissingPrerequisite about `folder`, where a command writes."""
+    """Have an OSError of the block be a BenchError about its file, or about `folder`."""
     try:
         yield
     except OSError as error:
-        reason = f"cannot write the checkpoint: {error.strerror}"
-        raise MissingPrerequisite(f"folder: {str(folder)!r}: {reason}") from None
+        place = str(error.filename or folder)
+        raise unwritten(f"folder: {place!r}: cannot write the checkpoint", error) from None
 
 
 def check_free(path: Path, config: bytes) -> None:
@@ -126,7 +127,17 @@ def save(path: Path, weights: RandomWeights, names: Sequence[str]) -> None:
     with replacing(path) as part, part.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            weights.read(name).view(torch.uint8).numpy().tofile(file)
+            file.write(weights.read(name).view(torch.uint8).numpy().data)
+
+
+def save_pickle(path: Path, content: object) -> None:
+    """A file of `torch.save`, made in memory: torch writes the name of a path into the archive, and of a disk
+    that is full it only says that a position was unexpected. Raises OSError."""
+    import torch
+
+    file = io.BytesIO()
+    torch.save(content, file)
+    write_whole(path, file.getvalue())
 
 
 def json_file(content: dict[str, Any], sort_keys: bool = False) -> bytes:

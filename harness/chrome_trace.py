@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import MissingPrerequisite
-from harness.files import replacing
+from harness.files import replacing, unwritten
 
 
 def is_one(head: bytes) -> bool:
@@ -17,7 +17,7 @@ def is_one(head: bytes) -> bool:
 
 
 def kernels(work: Callable[[], object], path: Path) -> None:
-    """Write a Chrome trace of `work` to `path`. Raises MissingPrerequisite where it cannot be written."""
+    """Write a Chrome trace of `work` to `path`. Raises BenchError where it cannot be written."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
@@ -29,7 +29,9 @@ def kernels(work: Callable[[], object], path: Path) -> None:
     try:
         with replacing(path) as part:
             _export(watched, part)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
+        raise unwritten(f"trace: {str(path)!r} cannot be written", error) from None
+    except RuntimeError as error:
         raise MissingPrerequisite(f"trace: {str(path)!r} cannot be written: {error}") from None
 
 

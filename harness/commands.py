@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from harness import console
 from harness.console import Parser
-from harness.errors import BenchError
 from harness.flags import spelled, spellings
 
 Add = Callable[..., object]
@@ -42,7 +41,7 @@ def main(
         with spelled(spellings(options.parser, words, fields)):
             return options.run(options)
 
-    return console.run(name, command, unwritten=BenchError.exit_code)
+    return console.run(name, command)
 
 
 def parser(package: str, description: str, commands: Sequence[Command]) -> Parser:

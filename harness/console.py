@@ -1,9 +1,10 @@
 """Command-line entry points: error lines, exit codes and interrupts, the same for every command.
 
-    0 done · 1 failed · 2 usage · 3 a prerequisite is missing · 4 a bug, or a full disk · 128 + n signal n
+    0 done · 1 failed · 2 usage · 3 a prerequisite is missing · 4 a bug · 128 + n signal n
 
-An error is one line on standard error, without anything that would give orders to a terminal; only a bug has
-its traceback. Nothing heavy is imported: `--help` pays for all of it.
+A full disk is a run that failed; where 1 is an answer, as that it does not fit, a run that failed is 4. An
+error is one line on standard error, without anything that would give orders to a terminal; only a bug has its
+traceback. Nothing heavy is imported: `--help` pays for all of it.
 """
 
 from __future__ import annotations
@@ -100,24 +101,15 @@ class Answer(argparse.Action):
         parser.exit()
 
 
-def run(
-    name: str,
-    command: Callable[[], int],
-    *,
-    failed: int = BenchError.exit_code,
-    unwritten: int = BUG,
-) -> int:
+def run(name: str, command: Callable[[], int], *, failed: int = BenchError.exit_code) -> int:
     """Run `command`; returns its exit code, or that of what it raised, which is told after `name`.
 
-    `failed`: the code of an error that is neither usage nor a prerequisite. `unwritten`: of an OSError, as of
-    a full disk.
+    `failed`: the code of an error that is neither usage nor a prerequisite, a full disk's included.
     """
     # Threads that spin while they wait turn one busy core into a run five times as long. OpenMP reads
     # this once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=PLAINLY)  # not every terminal has every script
+    _standard_streams()
     try:
         with interrupts.raised(partial(_ended, name, "interrupted")):
             code = command()
@@ -134,7 +126,7 @@ def run(
         return 0
     except OSError as error:
         _ended(name, str(error))
-        return unwritten
+        return failed
     except Exception as error:
         from harness.oom import classify
 
@@ -147,6 +139,45 @@ def run(
         _flush_or_discard()
         print(harmless(traceback.format_exc(), keep="\n", most=TRACEBACK_CHARS), end="", file=sys.stderr)
         return BUG
+
+
+class _Unfailing(io.RawIOBase):
+    """What `raw` is, but what cannot be written there is discarded: a disk that is full ends no run."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw, self.name = raw, raw.name
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._raw.write(data) or len(data)  # None: whoever reads is behind
+        except OSError:
+            return len(data)
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+
+def _standard_streams() -> None:
+    """Have all three. One that is closed is as /dev/null: else the next file that is opened takes its number,
+    and what libraries print goes there; and what is printed to no standard error goes to standard output.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the least that is free
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    error = sys.stderr
+    if error is sys.__stderr__ and isinstance(error, io.TextIOWrapper):  # and nobody has put another there
+        raw = _Unfailing(getattr(error.buffer, "raw", error.buffer))
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(raw), error.encoding, line_buffering=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PLAINLY)  # not every terminal has every script
 
 
 def _ended(name: str, message: str) -> None:

@@ -23,6 +23,7 @@ from harness import interrupts
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 
 HEAD_BYTES = 4096  # of a file, by which it is told what it is
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a file system says that has no room
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # what a file system says that has no hard links
 
 
@@ -54,6 +55,12 @@ def rewrite(path: Path, data: bytes) -> None:
     except OSError as error:
         reason = f"cannot be written: {error.strerror}; it is as before"
         raise BenchError(f"{str(path)!r}: {reason}") from None
+
+
+def unwritten(what: str, error: OSError) -> BenchError:
+    """Why `what` is not written: of a full disk the run failed, of any other place a prerequisite lacks."""
+    kind = BenchError if error.errno in FULL else MissingPrerequisite
+    return kind(f"{what}: {error.strerror or error}")
 
 
 def add(path: Path, write: Callable[[Path], object]) -> Path:
@@ -202,7 +209,12 @@ def _writing(path: Path) -> Iterator[Path]:
         stack.callback(part.unlink, missing_ok=True)
         with suppress(OSError):  # no locks here; what is wrong with the place is told where it is written
             stack.enter_context(held(part))
-        yield part
+        try:
+            yield part
+        except OSError as error:  # of a write it names no file, of the rest one that nobody knows
+            if error.filename in (None, str(part)):
+                error.filename = str(path)
+            raise
     with suppress(OSError):  # not every system opens folders
         _sync(path.parent, os.O_RDONLY)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from harness.errors import MissingPrerequisite
-from harness.files import add, regular
+from harness.errors import BenchError, MissingPrerequisite
+from harness.files import add, regular, unwritten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_CHANNELS = 32
 BLOCK_VALUES = 2**18  # samples times channels in memory at once
+REFUSED_AGAIN = 2**20  # bytes, where there was no room for some
 STDERR = 2  # of the process, not Python's alone
 
 
@@ -74,19 +75,42 @@ def read_mono(
 def save_wav(folder: Path, stem: str, samples: NDArray[Any], rate: int) -> Path:
     """Write `samples [N, channels]` as a 16-bit WAV to a new file of `folder`; returns where it is.
 
-    Raises MissingPrerequisite where it cannot be written.
+    Raises BenchError where it cannot be written.
+    """
+    return add_audio(folder / f"{stem}.wav", lambda file: write_wav(file, samples, rate, "PCM_16"))
+
+
+def add_audio(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """As `add`, of audio that is written to an open file. Raises BenchError where it cannot be."""
+    import soundfile
+
+    def write_part(part: Path) -> None:
+        with part.open("wb") as file:
+            write(file)
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return add(path, write_part)
+    except OSError as error:
+        raise unwritten(f"{path}: cannot write audio", error) from None
+    except soundfile.LibsndfileError as error:
+        raise BenchError(f"{path}: cannot write audio: {error}") from None
+
+
+def write_wav(file: BinaryIO, samples: NDArray[Any], rate: int, encoding: str) -> None:
+    """Write `samples [N, channels]` in libsndfile's `encoding` to a file that is open and empty.
+
+    Nothing is held back. Raises OSError where there is no room, as the kernel calls it.
     """
     import soundfile
 
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            soundfile.write(file.fileno(), samples, rate, "PCM_16", format="WAV", closefd=False)
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return add(folder / f"{stem}.wav", write)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise MissingPrerequisite(f"{folder}: cannot write audio: {error}; is the disk full?") from None
+    try:  # by descriptor, as a name need not be text
+        soundfile.write(file.fileno(), samples, rate, encoding, format="WAV", closefd=False)
+    except soundfile.LibsndfileError:  # it keeps the reason to itself: the kernel says it again
+        file.seek(0, os.SEEK_END)
+        file.write(bytes(REFUSED_AGAIN))
+        file.flush()
+        raise
 
 
 def _blocks(file: SoundFile, frames: int) -> Iterator[NDArray[Any]]:

@@ -40,6 +40,11 @@ def harmless(text: str, keep: str = "", most: int = MAX_CHARS) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of them: 1 commit, 1,200 commits."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def wrapped(text: str, width: int) -> list[str]:
     """Harmless `text` in lines of at most `width` columns, between words where it can be; never none."""
     from rich.cells import cell_len, chop_cells  # heavy for a command that only tells of an error

@@ -14,22 +14,27 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import _matrix
 from benchmarks.common import Suite
 from harness import console
-from harness.errors import UsageError
+from harness.errors import MissingPrerequisite, UsageError
+from scripts.git import git
 
 if TYPE_CHECKING:
     from asv.benchmarks import Benchmarks
 
 SOURCE = "ACESTEP_SOURCE"
+PLACE = Path(".asv")  # of all that is measured
+WRITING = (["run"], ["publish"])  # commands of asv
 
 
 def setup() -> None:
-    """Called by asv once it has imported its plugins. Exits with code 2 where the filter is wrong."""
-    if code := console.run("asv", check):
+    """Called by asv once it has imported its plugins. Exits with code 2 where the filter is wrong, and with 3
+    where a command that writes cannot."""
+    if code := console.run("asv", ready if sys.argv[1:2] in WRITING else check):
         sys.exit(code)
     select_cells()
     keep_samples()
@@ -82,6 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(argv: Sequence[str] | None) -> int:
     parser = console.Parser(prog="python -m scripts.asv_selection", description=f"Check {_matrix.FILTER}.")
     parser.parse_args(argv)
+    return ready()
+
+
+def ready() -> int:
+    """As `check`. Raises MissingPrerequisite, too, where asv has no git, or no place for its results."""
+    git("rev-parse", "--git-dir")
+    if not os.access(PLACE if PLACE.exists() else ".", os.W_OK):
+        raise MissingPrerequisite(f"{str(PLACE)!r}: cannot be written; use a checkout that is not read-only")
     return check()
 
 

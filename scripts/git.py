@@ -16,7 +16,9 @@ def git(*arguments: str, text: str = "", refused: str | None = None) -> str:
     except OSError as error:
         raise MissingPrerequisite(f"git: cannot be run: {error.strerror}; install it") from None
     if done.returncode and refused is None:
-        last = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
+        lines = [line for line in done.stderr.splitlines() if not line.startswith(("warning:", "hint:"))]
         command_name = next(word for word in arguments if not word.startswith("-") and "=" not in word)
-        raise MissingPrerequisite(f"git {command_name}: {last}; run this in the root of the repository")
+        reason = next(filter(None, lines), "nothing on stderr")  # what follows is what came of it
+        advice = "; run this in the root of the repository" if "not a git repository" in reason else ""
+        raise MissingPrerequisite(f"git {command_name}: {reason}{advice}")
     return refused or "" if done.returncode else done.stdout.strip()

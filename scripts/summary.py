@@ -125,7 +125,8 @@ def summary(argv: Sequence[str] | None) -> int:
     failed = [one for one in every if one["status"] == "failed"]
     for one in failed:
         terminal.print(harmless(f"failed: {one['cell']}: {one['reason']}"), markup=False, soft_wrap=True)
-    site = f"{SITE.resolve().as_uri()}  (its explorer: make preview)"
+    there = f"{SITE.resolve().as_uri()}  (its explorer: make preview)"
+    site = there if SITE.exists() else "none; make site writes it"
     terminal.print(f"\nsite     {site}", highlight=False, markup=False, soft_wrap=True)
     return bool(failed)
 

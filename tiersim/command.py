@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.files import rewrite, writable
 from harness.records import writer as output
 from harness.records.schema import Header, Profile
-from harness.text import harmless
+from harness.text import counted, harmless
 from tiersim import baseline, boundary, document, html, matrix, picture, pool, suggest, sweep, usage
 from tiersim.answer import Answer, answer, largest_batches
 from tiersim.case import PREDICTED, Plan, resolve, subject_of
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
 def _list(plans: Sequence[Plan], report: Report) -> int:
     """Print what would run."""
     skipped = sum(plan.skip is not None for plan in plans)
-    print(f"{report.plans(plans)}\n{len(plans)} cases, {skipped} of them skipped")
+    print(f"{report.plans(plans)}\n{counted(len(plans), 'case')}, {skipped} of them skipped")
     return 0
 
 

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from harness import cards
 from harness.memory import GIB
 from harness.subject import DEFAULT_PRESET
-from harness.text import PLAINLY, harmless, wrapped
+from harness.text import PLAINLY, counted, harmless, wrapped
 from tiersim.answer import Answer
 from tiersim.boundary import BatchLimit, Ladder, Minimum
 from tiersim.case import Plan, Settings, subject_of
@@ -68,7 +68,8 @@ class Report:
         """Totals, and which limit stood in for the card."""
         count = {status: sum(r.status == status for r in records) for status in ("ok", "skip")}
         failed = len(records) - sum(count.values())
-        totals = f"{len(records)} cases: {count['ok']} ok, {failed} failed, {count['skip']} skipped"
+        of = counted(len(records), "case")
+        totals = f"{of}: {count['ok']} ok, {failed} failed, {count['skip']} skipped"
         for preset in sorted({record.requested.preset for record in records} - {DEFAULT_PRESET}):
             totals += f", preset {preset}"
         return self._plain("\n".join([totals, *(self._prose(0, cap) for cap in _caps(records))]))

@@ -14,7 +14,6 @@ here.
 
 from __future__ import annotations
 
-import errno
 import io
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +21,9 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from harness.errors import MissingPrerequisite
-from harness.files import add
+from harness.sound import add_audio, write_wav
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
     from acestep.request import GenerationConfig
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 AAC_KBITS = 128  # per second
 MP3_KBITS = (32, 320)  # of MPEG-1 layer III
 
@@ -83,10 +80,8 @@ def save(audio: Tensor, stem: Path, sample_rate: int, config: GenerationConfig) 
     """Write `[2, N]` in [-1, 1] as `config` says, to a new file whose name begins with that of `stem`.
 
     Returns where it is, with a number behind the name where that is another file's, and what is in it.
-    Raises MissingPrerequisite when the place cannot be written.
+    Raises BenchError when the place cannot be written.
     """
-    import soundfile
-
     kind = FORMATS[config.audio_format]
     path = stem.with_name(f"{stem.name}.{kind.suffix}")
     samples, rate, bits = audio.T.numpy(), sample_rate, ""
@@ -96,21 +91,13 @@ def save(audio: Tensor, stem: Path, sample_rate: int, config: GenerationConfig) 
         kbits = int(config.mp3_bitrate.removesuffix("k"))
         bits, options = f", {kbits} kbit/s", _bitrate(kbits)
 
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            if kind.container == "WAV":  # nothing is held back; by descriptor, as a name need not be text
-                soundfile.write(file.fileno(), samples, rate, kind.encoding, format="WAV", closefd=False)
-            else:
-                file.write(_encoded(samples, rate, kind, options))
+    def write(file: BinaryIO) -> None:
+        if kind.container == "WAV":
+            write_wav(file, samples, rate, kind.encoding)
+        else:
+            file.write(_encoded(samples, rate, kind, options))
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        place = add(path, write)
-    except OSError as error:
-        hint = "; is the disk full?" if error.errno in FULL else ""
-        raise MissingPrerequisite(f"{path}: cannot write audio: {error.strerror or error}{hint}") from None
-    except soundfile.LibsndfileError as error:  # it keeps the reason to itself
-        raise MissingPrerequisite(f"{path}: cannot write audio ({error}); is the disk full?") from None
+    place = add_audio(path, write)
     return place, f"{kind.container} {kind.encoding}{bits}, {rate} Hz"
 
 

@@ -109,7 +109,7 @@ def _streamed(arguments: argparse.Namespace, plan: EffectivePlan) -> EffectivePl
         raise UsageError(
             f"audio_format: {plan.config.audio_format} is not written as it comes; use --format {formats}"
         )
-    if not arguments.dry_run and (sys.stdout is None or sys.stdout.isatty()):
+    if not arguments.dry_run and (sys.__stdout__ is None or sys.stdout.isatty()):
         raise UsageError("--stream: standard output is no place for audio; use | PLAYER, or > FILE")
     return resolver.streamed(plan, _chunk_s(arguments))
 
@@ -195,19 +195,12 @@ def write(arguments: argparse.Namespace) -> int:
     """Write a synthetic checkpoint in the published layout."""
     within("--seed", arguments.seed, 0, MAX_SEED, kind=int)
     from acestep.weights.synthetic import Synthetic, write
+    from harness.checkpoint_writing import writing
 
     source = Synthetic(arguments.source, arguments.seed)
-    try:
-        folders = write(
-            source,
-            arguments.folder,
-            dits=tuple(arguments.dit or (DEFAULT_DIT,)),
-            lms=tuple(arguments.lm or LMS[:1]),
-        )
-    except OSError as error:
-        raise MissingPrerequisite(
-            f"{str(arguments.folder)!r}: cannot write the checkpoint: {error}"
-        ) from None
+    dits, lms = tuple(arguments.dit or (DEFAULT_DIT,)), tuple(arguments.lm or LMS[:1])
+    with writing(arguments.folder):
+        folders = write(source, arguments.folder, dits, lms)
     for folder in folders:
         print(harmless(str(folder)))
     return 0

@@ -55,9 +55,9 @@ def run(as_json: Path | bool | None) -> int:
     with Predictions(figures) as predictions:
         rows = anchors.compared(figures, predictions.kinds)
     line = json.dumps(as_dict(rows)) if as_json else ""
+    print(line if as_json is True else text(rows))
     if isinstance(as_json, Path):
         write_whole(as_json, f"{line}\n".encode())
-    print(line if as_json is True else text(rows))
     return 0 if as_recorded(rows) else 1
 
 

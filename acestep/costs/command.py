@@ -62,12 +62,12 @@ def run(options: argparse.Namespace) -> int:
     beside = [_of_number(found, number) for number in range(1, placement.beside(setup.placed) + 1)]
     with following("predicting"):
         cost = predict(SUBJECT, plan, found[0], beside=beside)
+    line = json.dumps(cost.as_dict()) if as_json else ""
+    print(line if as_json is True else report.text(cost))
     if html_file:
         write_whole(html_file, page.page(cost).encode())
-    line = json.dumps(cost.as_dict()) if as_json else ""
     if json_file:
         write_whole(json_file, f"{line}\n".encode())
-    print(line if as_json is True else report.text(cost))
     return 0 if cost.fits else 1
 
 

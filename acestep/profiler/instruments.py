@@ -18,8 +18,8 @@ from acestep.profiler import memory_tables
 from acestep.profiler.flags import flag_of
 from acestep.profiler.options import OUTPUTS, Options
 from harness.chrome_trace import is_one, kernels
-from harness.errors import MissingPrerequisite, UsageError
-from harness.files import apart, writable, write_whole
+from harness.errors import UsageError
+from harness.files import apart, unwritten, writable, write_whole
 from harness.records.memory import MemoryByStage
 from harness.text import MAX_PAGE_CHARS, harmless
 
@@ -86,7 +86,7 @@ def functions(work: Callable[[], object], path: Path) -> str:
     try:
         write_whole(path, _table(profiler, FUNCTIONS).encode(errors="backslashreplace"))
     except OSError as error:
-        raise MissingPrerequisite(f"detailed: {str(path)!r} cannot be written: {error.strerror}") from None
+        raise unwritten(f"detailed: {str(path)!r} cannot be written", error) from None
     return harmless(f"instrumented times, in {path}\n{_table(profiler, SHOWN)}", "\n", MAX_PAGE_CHARS)
 
 

@@ -34,9 +34,9 @@ from acestep.weights.silence import SILENCE_FRAMES
 from acestep.weights.synthetic_configs import CONFIGS
 from acestep.weights.synthetic_tokenizer import synthetic_tokenizer, tokenizer_files
 from harness.checkpoint import on_meta, parameter_shapes
-from harness.checkpoint_writing import check_free, json_file, write_weights
+from harness.checkpoint_writing import check_free, json_file, save_pickle, write_weights
 from harness.errors import UsageError
-from harness.files import replacing, write_whole
+from harness.files import write_whole
 from harness.nn.config import Qwen3Config, parse_config
 from harness.nn.qwen3 import Qwen3
 from harness.progress import Progress
@@ -138,9 +138,7 @@ def _write_folder(source: Synthetic, path: Path, config: dict[str, Any]) -> None
     write_weights(path, weights_stem(folder), source.weights(folder), XL_SHARDS if xl else 1)
     if folder in DITS:
         latent = source.silence_latent(folder).transpose(1, 2).contiguous()
-        # Through a file: torch writes the name of a path into the archive, and that of a part is its own.
-        with replacing(path / "silence_latent.pt") as part, part.open("wb") as part_file:
-            torch.save(latent, part_file)
+        save_pickle(path / "silence_latent.pt", latent)
     elif folder != VAE:
         for name, content in tokenizer_files("text" if folder == TEXT_ENCODER else "lm").items():
             write_whole(path / name, content)

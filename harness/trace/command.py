@@ -41,9 +41,9 @@ def run(
         cost = predict(subject, plan, card)
         basis = facts(cost, plan, card)
     line = json.dumps(cost.as_dict()) if options.json is not None else ""
+    print(line if options.json is True else text(cost, basis))
     if place:
         write_whole(place, f"{line}\n".encode())
-    print(line if options.json is True else text(cost, basis))
     return 0 if cost.fits else 1
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import MissingPrerequisite
+from harness.text import counted
 from scripts.changes.results import Interval, NoResult, Result, is_amount, load
 from scripts.changes.units import by_difference
-from scripts.gate.causes import counted
 from scripts.gate.suites import EXACT, Reading, every
 from scripts.git import git
 

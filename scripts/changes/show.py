@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 from rich.cells import cell_len, set_cell_size
 
-from harness.text import harmless, wrapped
+from harness.text import counted, harmless, wrapped
 from scripts.changes.history import Commit, History
 from scripts.changes.points import LEAST_POINTS
 from scripts.changes.report import Lone, MachineReport, Moved, Noise, Report, Shift
 from scripts.changes.results import FAILED
-from scripts.gate.causes import counted, percent, placed, shown
+from scripts.gate.causes import percent, placed, shown
 from scripts.gate.markdown import code
 
 WIDTH = 80

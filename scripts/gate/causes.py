@@ -175,11 +175,6 @@ def percent(change: float | None) -> str:
     return f"{100 * change:+.{0 if abs(change) >= 0.095 else 1}f} %"
 
 
-def counted(number: int, noun: str) -> str:
-    """So many of them: 1 commit, 1,200 commits."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def shown(value: float | None, unit: str) -> str:
     """A value in a unit that is read at a glance: 4.99 TFLOP, 158 GB, 41.2 ms, 1,840 launches."""
     if value is None:

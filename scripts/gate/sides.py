@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks import _matrix
 from harness.errors import UsageError
 from harness.files import held
-from scripts.gate.causes import counted
+from harness.text import counted
 from scripts.gate.record import Commit
 from scripts.git import git
 
@@ -74,8 +74,10 @@ def whole_matrix() -> Iterator[None]:
 def checked_out(base: str, head: str | None) -> Iterator[tuple[Side, Side]]:
     """Both sides, whose folders nobody else uses meanwhile; `head` None is the working tree.
 
-    Raises UsageError where they are one, where a name is no commit, and while another gate runs here.
+    Raises UsageError where they are one, where a name is no commit, and while another gate runs here;
+    MissingPrerequisite where git has no repository here, or cannot write to it.
     """
+    git("rev-parse", "--git-dir")  # else no name would be a commit
     sides = _named("base", base), _named("head", head) if head else _working_tree()
     if (sides[0].commit.sha, sides[0].tree) == (sides[1].commit.sha, sides[1].tree):
         what = head or "the working tree"

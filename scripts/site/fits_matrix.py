@@ -20,6 +20,7 @@ from harness import cards
 from harness.chart import colours
 from harness.errors import BenchError
 from harness.files import write_whole
+from harness.flags import spelled
 from harness.memory import GIB
 from harness.processes import Processes
 from harness.progress import Progress
@@ -47,12 +48,13 @@ def run(folder: Path, sizes: Sequence[str]) -> None:
 
 def _matrix(words: Sequence[str], folder: Path) -> tuple[list[Plan], dict[str, Record]]:
     """The plans of all cells, and the record of each by its key."""
+    with spelled({"argument --tiers": "argument GB", "tier_gb": "GB"}):  # a size that is none is refused here
+        options = tiersim.arguments().parse_args(words)
+        bases = matrix.bases(options, cards.find(cards.DEFAULT))
     with redirect_stdout(StringIO()):  # its table; what is left to do is said on standard error
         code = tiersim.main([*words, "--out", str(folder)])
     if code > 1:  # 1 is of cards that are too small
         raise BenchError(f"the matrix could not be predicted (exit code {code})")
-    options = tiersim.arguments().parse_args(words)
-    bases = matrix.bases(options, cards.find(cards.DEFAULT))
     plans = [plan for base in bases for plan in matrix.series(options, base).cells]
     with Results(folder) as results:
         known = {plan.key: predict_plan(plan) if plan.skip else results.find(plan) for plan in plans}

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from harness import console
 from harness.errors import MissingPrerequisite
+from harness.files import writable
 
 OUT, HTML, PLANTED = Path("docs/start.png"), Path(".asv/html"), Path("tests/support/planted.py")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -47,6 +48,7 @@ def picture() -> int:
     parser = console.Parser(prog="python -m scripts.site.picture", description=__doc__.splitlines()[0])
     parser.add_argument("out", nargs="?", type=Path, default=OUT, metavar="OUT", help=f"where to; {OUT}")
     options = parser.parse_args()
+    writable("OUT", options.out)  # refused here, not after it is made
     with tempfile.TemporaryDirectory() as folder:
         made_up = not (HTML / "index.html").exists()
         if made_up:
@@ -102,7 +104,6 @@ def _write(path: Path, image: bytes) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text(CLASSES, str(classes()))
     few = Image.open(io.BytesIO(image)).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
-    path.parent.mkdir(parents=True, exist_ok=True)
     few.save(path, "PNG", optimize=True, pnginfo=text)
 
 

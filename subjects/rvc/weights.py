@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from harness import engine
 from harness.checkpoint import SafetensorsFile, Weights, check_shapes, materialise, on_meta
-from harness.checkpoint_writing import write_weights
+from harness.checkpoint_writing import save_pickle, write_weights
 from harness.errors import CheckpointError
-from harness.files import replacing
 from harness.nn.folded import fold, stored_shapes, wide
 from harness.pickled import PickledWeights
 from harness.random_weights import ByFanIn, RandomWeights
@@ -244,7 +243,7 @@ def write(source: Synthetic, folder: Path) -> Path:
     """
     begin(source.name, source.rate, folder)
     write_weights(folder / HUBERT, HUBERT_STEM, source.weights(HUBERT))
-    _pickle(folder / f"{RMVPE}.pt", _tensors(source.weights(RMVPE)))
+    save_pickle(folder / f"{RMVPE}.pt", _tensors(source.weights(RMVPE)))
     voice = {
         WEIGHT: _tensors(source.weights(SYNTHESIZER)),
         CONFIG: voice_list(checkpoint.read(source.name, source.rate).synthesizer),
@@ -253,17 +252,12 @@ def write(source: Synthetic, folder: Path) -> Path:
         F0: 1,
         VERSION: SUPPORTED,
     }
-    _pickle(folder / f"{source.rate}{VOICE_SUFFIX}", voice)
+    save_pickle(folder / f"{source.rate}{VOICE_SUFFIX}", voice)
     return folder
 
 
 def _tensors(weights: RandomWeights) -> dict[str, Tensor]:
     return {name: weights.read(name) for name in weights.shapes()}
-
-
-def _pickle(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as part:
-        torch.save(content, part)
 
 
 def voice_list(config: SynthesizerConfig) -> list[Any]:

@@ -1,7 +1,6 @@
 """The whole engine under texts that no musician would send, and stopped at the worst moment."""
 
 import re
-import resource
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 import soundfile
 import tokenizers
 import torch
+from full_disk import REASON, room
 from short_music import METADATA, SEEDED, SHORT, generate
 
 from acestep import GenerationConfig, GenerationParams
@@ -23,7 +23,7 @@ from acestep.request import MAX_CAPTION_CHARS, MAX_LYRICS_CHARS, DescriptionPara
 from acestep.result import DescriptionResult
 from acestep.text.tokenizer import ENDOFTEXT, FIRST_CODE, SPECIAL_TOKENS, Tokenizer
 from acestep.weights.synthetic_tokenizer import tokenizer_files
-from harness.errors import MissingPrerequisite, UsageError
+from harness.errors import BenchError, UsageError
 
 FEW = {"max_caption_tokens": 4, "max_lyrics_tokens": 8}
 FEW_TAGS = "<|im_end|>\n</think><|audio_code_5|><|endoftext|><tool_call>"
@@ -219,13 +219,10 @@ def test_an_interrupted_engine_leaves_no_file_and_goes_on(engine: Engine, tmp_pa
 @pytest.mark.parametrize("room_bytes", [0, 100_000])
 def test_a_full_disk_is_one_line_and_leaves_nothing(engine: Engine, tmp_path, suffix: str, room_bytes: int):
     config = GenerationConfig(audio_format=suffix)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, hard))
-    try:
-        with pytest.raises(MissingPrerequisite, match=rf"\.{suffix}: cannot write audio.*is the disk full"):
-            engine.generate(GenerationParams(**SHORT | METADATA), config, tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = rf"\.{suffix}: cannot write audio: {REASON}"
+    with room(room_bytes), pytest.raises(BenchError, match=told) as raised:
+        engine.generate(GenerationParams(**SHORT | METADATA), config, tmp_path)
+    assert raised.type is BenchError
     assert not list(tmp_path.iterdir())
 
 

@@ -1,13 +1,13 @@
 """Traces of torch's profiler: whole, or none and told."""
 
-import resource
 from pathlib import Path
 
 import pytest
 import torch
+from full_disk import room
 
 from harness import chrome_trace
-from harness.errors import MissingPrerequisite
+from harness.errors import BenchError
 
 
 def trace(path: Path) -> None:
@@ -24,11 +24,6 @@ def test_a_disk_that_is_full_leaves_no_trace_and_no_part_of_one(tmp_path: Path):
     """The profiler itself says so only in its log."""
     path = tmp_path / "trace.json"
     path.write_bytes(b"before")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        with pytest.raises(MissingPrerequisite, match=r"trace\.json' cannot be written: .*is the disk full"):
-            trace(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with room(4096), pytest.raises(BenchError, match=r"trace\.json' cannot be written: .*is the disk full"):
+        trace(path)
     assert path.read_bytes() == b"before" and [*tmp_path.iterdir()] == [path]

@@ -40,7 +40,7 @@ def environment(monkeypatch):
         (UsageError("no"), 2),
         (MissingPrerequisite("none"), 3),
         (CheckpointError("cut"), 3),
-        (OSError("full"), 4),
+        (OSError("full"), 1),
         (KeyboardInterrupt(), 130),
         (KeyboardInterrupt(signal.SIGTERM), 143),
     ],
@@ -65,7 +65,7 @@ def test_what_a_command_returns_is_its_code():
 def test_a_command_says_what_its_own_failures_are():
     assert console.run("tiers", failing(BenchError("x")), failed=4) == 4
     assert console.run("tiers", failing(UsageError("x")), failed=4) == 2
-    assert console.run("tiers", failing(OSError("x")), unwritten=1) == 1
+    assert console.run("tiers", failing(OSError("x")), failed=4) == 4
 
 
 def test_a_bug_has_its_traceback(capsys):
@@ -130,7 +130,7 @@ def test_a_reader_that_left_is_no_error(unbuffered: str):
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_output_that_cannot_be_written_is_one_line(unbuffered: str):
     told = in_a_shell("print('x')", "> /dev/full", PYTHONUNBUFFERED=unbuffered)
-    assert (told.returncode, told.stderr) == (4, "bench: [Errno 28] No space left on device\n")
+    assert (told.returncode, told.stderr) == (1, "bench: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
@@ -149,7 +149,7 @@ def test_output_that_cannot_be_written_hides_no_other_end(error: str, code: int,
 @pytest.mark.parametrize(
     ("redirection", "code", "message"),
     [
-        ("> /dev/full", 4, "bench: [Errno 28] No space left on device\n"),
+        ("> /dev/full", 1, "bench: [Errno 28] No space left on device\n"),
         ("| true; exit ${PIPESTATUS[0]}", 0, ""),
     ],
 )
@@ -163,6 +163,44 @@ def test_help_is_output_as_any_other(redirection: str, code: int, message: str, 
 def test_no_output_at_all_is_no_error():
     told = in_a_shell("print('x')", ">&-")
     assert (told.returncode, told.stderr) == (0, "")
+
+
+FULL_DEVICE = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
+UNHEARD = [pytest.param("2> /dev/full", marks=FULL_DEVICE), "2>&-", "2> >(exec 0<&-)", "2>&- <&-"]
+TOLD = {
+    "console.say('bench', 'x')": 0,
+    "[console.say('bench', 'x' * 10**6), print('y' * 10**6, file=sys.stderr)][1]": 0,
+    "sys.stderr.write('no newline') and 0": 0,
+    "__import__('warnings').warn('x')": 0,
+    "(_ for _ in ()).throw(console.UsageError('no'))": 2,
+    "(_ for _ in ()).throw(ZeroDivisionError())": 4,
+    "(_ for _ in ()).throw(KeyboardInterrupt())": 130,
+}
+
+
+@pytest.mark.parametrize("redirection", UNHEARD)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("telling", TOLD)
+def test_where_nobody_hears_neither_the_end_nor_the_output_changes(
+    redirection: str, telling: str, unbuffered: str
+):
+    program = f"[print('before'), {telling}, print('after')][1]"
+    done = in_a_shell(program, redirection, PYTHONUNBUFFERED=unbuffered)
+    ended = TOLD[telling]
+    assert (done.returncode, done.stdout) == (ended, "before\n" if ended else "before\nafter\n")
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_no_file_takes_the_number_of_a_stream_that_is_closed(redirection: str):
+    """What libraries print goes to a number."""
+    opened = f"sys.exit(open({os.devnull!r}).fileno() + 10)"
+    assert in_a_shell(opened, redirection).returncode > 12
+
+
+def test_lines_of_progress_that_nobody_sees_are_no_output():
+    drawing = "__import__('harness.screen').screen.Screen().draw(lambda: ['x'], now=True)"
+    done = in_a_shell(drawing, "2>&-")
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 PARSERS = {

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from full_disk import REASON, room
 
 from acestep.audio import writing
 from acestep.costs import command
@@ -43,6 +44,7 @@ BY_ITSELF = {
     "tiersim/cgroup.py": "switches of the kernel",
     "acestep/lm/backends/vllm_backend.py": "a temporary folder",
     "scripts/gate/__main__.py": "a log, which it adds to",
+    "harness/checkpoint_writing.py": "memory",
 } | dict.fromkeys(
     (
         "scripts/site/whole.py", "scripts/site/charts.py", "scripts/site/explorer.py",
@@ -87,6 +89,26 @@ def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path: Path, error: Base
         part.write_bytes(b"ne")
         raise error
     assert (tmp_path / "a").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_who_cannot_write_is_told_which_file(tmp_path: Path, monkeypatch):
+    """The kernel names none of a write, and of an open one whose name nobody knows."""
+    with room(10), pytest.raises(OSError, match=f"{REASON}: '{tmp_path}/a'$"):
+        write_whole(tmp_path / "a", bytes(11))
+    with pytest.raises(OSError, match=f"No such file or directory: '{tmp_path}/none/a'$"):
+        write_whole(tmp_path / "none" / "a", b"")
+    with pytest.raises(OSError, match="another"), replacing(tmp_path / "a"):
+        (tmp_path / "another").read_bytes()
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.ENOSPC, BenchError), (errno.EDQUOT, BenchError), (errno.EACCES, MissingPrerequisite)],
+)
+def test_a_full_disk_is_a_run_that_failed_and_lacks_nothing(number: int, kind: type[BenchError]):
+    error = files.unwritten("a.wav: cannot write audio", OSError(number, os.strerror(number)))
+    assert type(error) is kind and str(error) == f"a.wav: cannot write audio: {os.strerror(number)}"
 
 
 def test_what_is_renamed_is_on_the_disk_and_then_its_folder(tmp_path: Path, monkeypatch):

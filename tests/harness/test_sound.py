@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from full_disk import REASON, room
 
-from harness.errors import MissingPrerequisite
+from harness.errors import BenchError, MissingPrerequisite
 from harness.sound import duration_s, read_mono, save_wav
 
 LIMITS = {"least_s": 0.1, "most_s": 1.0}
@@ -72,6 +73,14 @@ def test_what_a_library_says_of_a_file_by_itself_is_not_heard(tmp_path, capfd):
     read_mono("audio", path, 16_000, **LIMITS)
     os.write(2, b"heard again")
     assert capfd.readouterr().err == "heard again"
+
+
+def test_a_full_disk_is_told_as_one(tmp_path):
+    """libsndfile says no more than that the system has an error."""
+    told = rf"{tmp_path}/a[.]wav: cannot write audio: {REASON}$"
+    with room(1_000), pytest.raises(BenchError, match=told):
+        save_wav(tmp_path, "a", np.zeros((4_000, 1), np.int16), 16_000)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_name_that_is_no_text_is_a_name(tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import _matrix, _records
-from harness.errors import UsageError
+from harness.errors import MissingPrerequisite, UsageError
 from scripts.gate import comparison, exact, sides
 from scripts.gate.comparison import decide
 from scripts.gate.record import Commit, Fit, Series
@@ -280,3 +280,16 @@ def test_a_slower_series_is_a_fact_whatever_else_went_wrong():
         ("not measured", "slower"): "slower",
     }.items():
         assert decide([replace(one, verdict=verdict) for verdict in verdicts], []) == outcome
+
+
+def test_what_git_refuses_is_told_with_its_cause_and_no_advice_that_is_none(repository, monkeypatch):
+    """Of a folder that is read-only git says first why, then what came of it. The control: no repository."""
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", "/proc/self")
+    monkeypatch.setenv("GIT_ALTERNATE_OBJECT_DIRECTORIES", str(repository.path / ".git" / "objects"))
+    (repository.path / "new.py").write_text("NEW = 1\n")
+    with pytest.raises(MissingPrerequisite, match=r"^git add: error: ") as raised, checked_out("HEAD", None):
+        pass
+    assert "run this" not in str(raised.value) and "updating files failed" not in str(raised.value)
+    monkeypatch.setenv("GIT_DIR", "/proc")
+    with pytest.raises(MissingPrerequisite, match=r"not a git repository.*; run this in the root"):
+        sides.git("log")

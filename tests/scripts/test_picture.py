@@ -22,6 +22,14 @@ def test_without_a_browser_it_says_what_is_missing(monkeypatch, capsys, tmp_path
     assert (out, err.count("\n")) == ("", 1) and "no-such-browser" in err
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_made(monkeypatch, capsys):
+    monkeypatch.setattr(picture, "_shot", lambda _: pytest.fail("too late"))
+    monkeypatch.setattr("sys.argv", ["picture", "/proc/x.png"])
+    assert picture.main() == 2
+    err = capsys.readouterr().err
+    assert err.startswith("picture: OUT: '/proc/x.png' cannot be written: ") and err.count("\n") == 1
+
+
 def test_a_wrong_flag_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["picture", "--wide"])
     assert picture.main() == 2 and capsys.readouterr().err.count("\n") == 1

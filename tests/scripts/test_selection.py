@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -198,3 +199,27 @@ def test_a_wrong_setting_is_refused_at_once_by_all_who_read_it(entry, setting, t
 def test_make_asks_before_it_measures():
     recipe = (ROOT / "Makefile").read_text().partition("\nbench:")[2].partition("\n\n")[0]
     assert recipe.splitlines()[1].strip() == "@$(BIN)/python -m scripts.asv_selection"
+
+
+@pytest.mark.parametrize("command", ["run", "publish"])
+@pytest.mark.parametrize("lacking", ["repository", "room"])
+def test_where_asv_could_not_write_it_is_one_line_before_it_begins(
+    tmp_path, monkeypatch, capsys, command, lacking
+):
+    """The control: what only reads is not refused."""
+    monkeypatch.setattr(asv_selection, "select_cells", lambda: None)
+    monkeypatch.setattr(asv_selection, "keep_samples", lambda: None)
+    if lacking == "repository":
+        monkeypatch.chdir(tmp_path)
+    else:
+        monkeypatch.setattr(asv_selection, "PLACE", Path("/proc/self/attr"))
+        monkeypatch.setattr(os, "access", lambda path, mode: path != asv_selection.PLACE)
+    monkeypatch.setattr(sys, "argv", ["asv", command])
+    with pytest.raises(SystemExit) as ended:
+        asv_selection.setup()
+    reason = "not a git repository" if lacking == "repository" else "cannot be written"
+    err = capsys.readouterr().err
+    assert ended.value.code == 3 and err.startswith("asv: ") and reason in err and err.count("\n") == 1
+    assert asv_selection.main([]) == 3
+    monkeypatch.setattr(sys, "argv", ["asv", "show"])
+    asv_selection.setup()

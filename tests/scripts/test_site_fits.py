@@ -13,7 +13,7 @@ from tier_records import record
 from harness.cards import find
 from harness.errors import MissingPrerequisite
 from harness.memory import GIB
-from scripts.site import fits, fits_cache, fits_history, fits_matrix
+from scripts.site import fits, fits_cache, fits_history, fits_matrix, fits_predict
 from scripts.site.fits_record import Card, Cell, Fits, Limits, Stretch
 from scripts.site.fits_record import Case as Prediction
 from scripts.site.page import Site
@@ -266,3 +266,11 @@ def test_what_is_not_predicted_is_told_and_the_last_is_shown(site, folder, monke
     assert reason in found.note and "\n" not in found.note
     assert ("What is shown is of commit bbbbbbbbbbbb, 2026-10-02." in found.note) is (why != "no code")
     assert found.fits == (None if why == "no code" else predicted(commit="b" * 40))
+
+
+@pytest.mark.parametrize("size", ["abc", "0", "1e9"])
+def test_a_size_that_is_none_is_one_line(tmp_path, capsys, size):
+    assert fits_predict.main([str(tmp_path / "new"), size]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and err.startswith("fits: ") and "GB: " in err
+    assert not (tmp_path / "new").exists()

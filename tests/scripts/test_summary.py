@@ -19,6 +19,8 @@ def written(tmp_path, monkeypatch):
     """Records as a GPU's run of the guide's matrix leaves them, some cells in trouble."""
     monkeypatch.setattr(summary, "RECORDS", tmp_path)
     monkeypatch.setattr(summary, "_head", lambda: (COMMIT, False))
+    monkeypatch.setattr(summary, "SITE", tmp_path / "index.html")
+    summary.SITE.touch()
     stages = dict.fromkeys(STAGES, 12.3456)
     run = {"wall_s": 123.456, "stages_s": stages}
     heard = {
@@ -84,6 +86,12 @@ def test_the_table(written, monkeypatch, capsys):
     assert "…" not in shown
 
 
+def test_where_there_is_no_site_it_says_what_writes_it(written, capsys):
+    summary.SITE.unlink()
+    summary.main([])
+    assert capsys.readouterr().out.endswith("\nsite     none; make site writes it\n")
+
+
 def test_a_worker_of_a_subject_that_ended_at_once_is_told_until_another_has_measured(written):
     failed = {"status": "failed", "reason": "killed"}
     for second, header, told in ((2, failed, True), (3, {"status": "ok"}, False)):
@@ -129,8 +137,8 @@ def test_without_a_commit_it_is_one_line_that_says_what_is_missing(
         monkeypatch.setenv("PATH", str(tmp_path))
     code = command()
     out, err = capsys.readouterr()
-    assert code in (2, 3) and not out and err.count("\n") == 1
-    assert "git: " in err or "is no commit of this repository" in err
+    assert code == 3 and not out and err.count("\n") == 1
+    assert "git: " in err or "not a git repository" in err
 
 
 def test_what_a_record_says_gives_no_orders(written, capsys):

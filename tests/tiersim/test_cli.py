@@ -277,7 +277,7 @@ def test_a_picture_that_cannot_be_written_is_told_by_its_own_name(outcomes, caps
     picture = tmp_path / "fits.svg"
     assert go(f"--tiers 8 --svg {picture}") == 4
     out, err = capsys.readouterr()
-    assert "1 cases: 1 ok" in out
+    assert "1 case: 1 ok" in out
     assert err == f"tiersim: '{picture}': cannot be written: No space left on device; it is as before\n"
 
 

@@ -134,7 +134,7 @@ def test_the_plan_of_a_run():
 
 
 def test_the_footer_names_a_preset_that_does_not_go_without_saying():
-    plain, counts = record(8), "1 cases: 1 ok, 0 failed, 0 skipped"
+    plain, counts = record(8), "1 case: 1 ok, 0 failed, 0 skipped"
     other = replace(plain, requested=replace(plain.requested, preset="upstream"))
     totals = [REPORT.footer([each]).splitlines()[0] for each in (plain, other)]
     assert totals == [counts, f"{counts}, preset upstream"]

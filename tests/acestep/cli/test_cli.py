@@ -10,12 +10,14 @@ import unicodedata
 
 import pytest
 import soundfile
+from full_disk import REASON, room
 
 from acestep import resolver
 from acestep.__main__ import main
 from acestep.cli import commands
 from acestep.request import DescriptionParams, GenerationParams
 from acestep.text import audio_codes
+from acestep.weights.layout import DEFAULT_DIT
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -125,6 +127,16 @@ def test_no_name_of_a_file_gives_orders_to_a_terminal(say, tmp_path):
     said = say("generate", "--caption", "x", "--duration", "5.2", "--steps", "1", "--out", str(folder))
     said += say("write-checkpoint", "synthetic-tiny", str(folder))
     assert said.count(r"a\x1b[2J\u202egnp.exe") == 5 and said.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("room_bytes", [0, 10_000, 100_000])
+def test_a_checkpoint_without_room_is_one_line_that_names_the_file(tmp_path, capsys, room_bytes):
+    with room(room_bytes):
+        assert main(["write-checkpoint", "synthetic-tiny", str(tmp_path)]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    file = "config.json" if not room_bytes else "model.safetensors"
+    told = f"folder: '{tmp_path}/{DEFAULT_DIT}/{file}': cannot write the checkpoint: {REASON}"
+    assert last == f"acestep: {told}"
 
 
 @pytest.mark.parametrize(
@@ -326,6 +338,12 @@ def test_no_output_at_all_is_no_error():
         ["sh", "-c", '"$0" -m acestep generate --dry-run >&-', sys.executable], capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_output_at_all_is_no_place_for_a_stream():
+    command = ["sh", "-c", '"$0" -m acestep generate --stream - >&-', sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "standard output is no place for audio" in done.stderr
 
 
 def test_a_terminal_without_a_letter_gets_its_number(say, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from unittest.mock import Mock
 
 import pytest
+from full_disk import REASON, room
 
 from acestep.costs.__main__ import main
 from harness import cards
@@ -232,6 +233,15 @@ def test_no_place_is_taken_from_another(tmp_path, capsys):
     assert main([*TINY, "--html", str(page), "--json", str(tmp_path / "cost")]) == 2
     assert "the file of --html as well" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == [page, pipe] and pipe.is_fifo()
+
+
+def test_a_prediction_is_told_even_where_its_files_cannot_be_written(tmp_path, capsys):
+    for flag in ("--html", "--json"):
+        place = tmp_path / "place"
+        with room(0):
+            assert main([*TINY, flag, str(place)]) == 4
+        out, err = capsys.readouterr()
+        assert "peak" in out and f"{REASON}: '{place}'\n" in err and not place.exists()
 
 
 def test_a_link_to_a_page_stays_one(tmp_path):

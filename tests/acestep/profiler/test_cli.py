@@ -308,7 +308,7 @@ def test_a_simulated_card_is_one_for_everything_that_runs(run):
 
 @pytest.mark.parametrize(
     ("failure", "code"),
-    [(BenchError("silent"), 1), (UsageError("no"), 2), (OSError("full"), 4), (KeyboardInterrupt(), 130)],
+    [(BenchError("silent"), 1), (UsageError("no"), 2), (OSError("full"), 1), (KeyboardInterrupt(), 130)],
 )
 def test_a_mode_that_fails_gets_its_code_and_one_line(run, monkeypatch, failure, code):
     def fail(_: Options) -> int:
