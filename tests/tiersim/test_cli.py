@@ -7,19 +7,16 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from fake_nvml import FakeGPU, FakeNVML
 from tier_records import bare_record, record
 
 import tiersim.__main__ as main
 from acestep import resolver
-from acestep.profiler import options
 from acestep.request import MAX_BATCH
 from harness import files
-from harness.accelerators import Accelerator
 from harness.memory import GIB
 from harness.records import writer as output
 from harness.tiers import BATCHES
-from tiersim import Case, command, results, suggest, usage
+from tiersim import Case, command, results, suggest
 from tiersim.case import VARIANTS
 
 TINY = "--source synthetic-tiny --cap virtual --duration 10"
@@ -317,31 +314,6 @@ def test_what_was_measured_is_no_baseline_of_a_prediction(outcomes, capsys, tmp_
     assert "was measured, this would be predicted; use --run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("device", "line", "predicts"),
-    [
-        ("cpu", "", True), ("cuda", "", False), ("cuda", "--predict", True), ("cpu", "--run", False),
-        ("cpu", "--cap virtual", False), ("cpu", "--device cpu", False), ("cpu", "--gpus 0", False),
-        ("cpu", "--scheduler tcp://x", False), ("cuda", "--card rtx4060", True),
-    ],
-)  # fmt: skip
-def test_the_machine_decides_where_no_flag_does(monkeypatch, device, line, predicts):
-    monkeypatch.setattr(usage, "here", lambda: Accelerator(device, "", 24.0))
-    card = usage.card_of(main.arguments().parse_args(line.split()))
-    assert (card is not None) == predicts
-    if card:
-        assert card.name == ("GeForce RTX 4060" if "4060" in line else "GeForce RTX 4090")
-
-
-def test_the_profiler_passes_the_choice_on():
-    line = "--mode tier-test --predict --card rtx4060 --tiers 8"
-    passed = options.parse(line.split(), {}).tiersim
-    assert passed == ("--tiers", "8.0", "--predict", "--card", "rtx4060")
-    assert options.parse(["--mode", "tier-test", "--run"], {}).tiersim == ("--run",)
-    passed = options.parse(["--mode", "tier-test", "--lm-backend", "pt"], {}).tiersim
-    assert passed == ("--lm-backend", "pt")
-
-
 def test_a_card_of_ones_own_is_predicted_for(capsys, tmp_path):
     path = tmp_path / "card.json"
     mine = {"name": "Mine", "capability": "8.0", "memory_gib": 1, "tflop_per_s": 1, "gb_per_s": 1}
@@ -354,33 +326,6 @@ def test_wide_and_ascii(outcomes, capsys):
     assert go("--tiers 6 --wide --ascii") == 0
     said = capsys.readouterr().out
     assert said.isascii() and "Peak(GB)" in said
-
-
-@pytest.mark.parametrize("line", ["--jobs 2", "--jobs 2 --scheduler tcp://x", "--gpus 0 --scheduler tcp://x"])
-def test_how_many_cases_run_at_a_time_is_not_asked_for_in_vain(monkeypatch, capsys, line):
-    FakeNVML(monkeypatch, FakeGPU())
-    assert main.main(f"--run --dry-run --tiers 4 --source synthetic-tiny {line}".split()) == 2
-    assert capsys.readouterr().err.startswith(f"tiersim: {line.partition(' ')[0]}: ")
-    assert main.main("--run --dry-run --tiers 4 --source synthetic-tiny --gpus 0".split()) == 0
-
-
-@pytest.mark.parametrize("flag", ["tiers", "case-timeout", "steps", "duration", "batch-sizes"])
-def test_a_wrong_value_is_said_of_its_flag(capsys, flag):
-    assert main.main([f"--{flag}", "-1"]) == 2
-    assert capsys.readouterr().err.startswith(f"tiersim: --{flag}: -1")
-
-
-def test_a_missing_device_or_baseline_is_exit_3(monkeypatch, capsys):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert main.main(["--device", "cuda"]) == 3
-    out, err = capsys.readouterr()
-    assert "cuda" in err and not out
-    assert main.main(["--baseline", "/no/such.json", "--cap", "virtual"]) == 3
-    assert "tiersim: --baseline: '/no/such.json': cannot be read: No such file" in capsys.readouterr().err
-    assert main.main("--tiers 8 --with-lm --lm-backend vllm --cap host --source synthetic-tiny".split()) == 3
-    assert "vllm is not installed" in capsys.readouterr().err
-    assert main.main(["--device-json", "/no/such.json"]) == 3
-    assert "/no/such.json" in capsys.readouterr().err
 
 
 def test_a_bug_is_not_a_case_that_failed(outcomes, capsys, monkeypatch):
