@@ -126,29 +126,29 @@ def run_plans(
     if executor is not None:
         return _collect([executor.submit(run, plan) for plan in plans], on_record, set())
     slots = _slots(plans, gpus, jobs)
-    told: set[Future[Record]] = set()
+    recorded: set[Future[Record]] = set()
     with ThreadPoolExecutor(len(slots.gpus)) as threads:
         submitted = [threads.submit(_run_one, run, plan, slots, on_event) for plan in plans]
         try:
-            return _collect(submitted, on_record, told)
+            return _collect(submitted, on_record, recorded)
         except BaseException as end:
             slots.cancelled.set()
             threads.shutdown(cancel_futures=True)
             if isinstance(end, KeyboardInterrupt):  # what ended meanwhile is measured
                 whole = (future for future in submitted if not future.cancelled() and not future.exception())
-                _collect([future for future in whole if future not in told], on_record, told)
+                _collect([future for future in whole if future not in recorded], on_record, recorded)
             raise
 
 
 def _collect(
     submitted: Sequence[Future[Record]],
     on_record: Callable[[Record], object],
-    told: set[Future[Record]],
+    recorded: set[Future[Record]],
 ) -> list[Record]:
-    """The records in the order of `submitted`, each told as it comes; `told` gets those that were."""
+    """The records in the order of `submitted`, each told as it comes; `recorded` gets those that were."""
     for future in as_completed(submitted):
         on_record(future.result())
-        told.add(future)
+        recorded.add(future)
     return [future.result() for future in submitted]
 
 
