@@ -61,7 +61,12 @@ def masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 
 def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention over keys at or before the query."""
+    """Attention over keys at or before the query.
+
+    A CUDA card whose flash kernel does not serve has a fused one for heads that are not grouped.
+    """
+    if cuda_capability(q.device) and not flash_serves(q.device, q.dtype):
+        k, v = (heads.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for heads in (k, v))
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.device import cuda_capability
-from harness.nn.attend import causal, full, hide, masked, shared
+from harness.nn.attend import Attend, causal, full, hide, masked, shared
 from harness.nn.blocks import Block, RMSNorm, Rope, rope_table
 from harness.nn.config import Qwen3Config, StackConfig
 
@@ -94,7 +94,7 @@ class SlicedAttention:
 RunLayer = Callable[[nn.Module, Tensor, Rope, CachedAttention], Tensor]
 
 
-def eagerly(layer: nn.Module, x: Tensor, rope: Rope, attend: CachedAttention) -> Tensor:
+def eagerly(layer: nn.Module, x: Tensor, rope: Rope, attend: Attend) -> Tensor:
     """Run `layer` itself, also where it has been compiled."""
     return layer.forward(x, rope, attend)
 
@@ -163,15 +163,16 @@ class CausalStack(nn.Module):
             x = run(layer, x, rope, CachedAttention(keys, values, row, positions, bias))
         return self.norm(x[:, -1])
 
-    def append_at(self, x: Tensor, start: int, cache: Cache) -> Tensor:
-        """Append `x [R, S, H]` to all rows of the cache, at slots `start` to `start` + S; see `append`.
+    def append_at(self, x: Tensor, start: int, cache: Cache, rows: slice = slice(None)) -> Tensor:
+        """Append `x [R, S, H]` to cache `rows`, at slots `start` to `start` + S of each; see `append`.
 
-        S is 1 unless `start` is 0: a step of a loop whose every pass is known beforehand.
+        S is 1 unless `start` is 0: the beginning of a prompt, or a pass that is known beforehand.
         """
         cos, sin = cache.rope
         rope = cos[start : start + x.shape[1]], sin[start : start + x.shape[1]]
         for index, layer in enumerate(self.layers):
-            x = layer(x, rope, SlicedAttention(cache.keys[index], cache.values[index], start))
+            keys, values = cache.keys[index, rows], cache.values[index, rows]
+            x = eagerly(layer, x, rope, SlicedAttention(keys, values, start))
         return self.norm(x[:, -1])
 
 
@@ -192,6 +193,10 @@ class Qwen3(CausalStack):
     ) -> Tensor:
         """Append tokens `ids [R, S]`; see `append`."""
         return self.append(self.embed_tokens(ids), positions, cache, rows, end, run)
+
+    def begin(self, ids: Tensor, cache: Cache, rows: slice) -> Tensor:
+        """Put tokens `ids [R, S]` first into cache `rows`; see `append_at`."""
+        return self.append_at(self.embed_tokens(ids), 0, cache, rows)
 
 
 def table(rows: int, width: int) -> nn.Embedding:

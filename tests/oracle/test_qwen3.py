@@ -99,7 +99,7 @@ def test_prefill_then_decode(prompt: int, dtype: torch.dtype) -> None:
     rows = [tokens(prompt + 5, 1), tokens(prompt + 5, 2)]
     ids = torch.tensor(rows)
     cache, everyone = Cache(CONFIG, 2, prompt + 5, dtype, torch.device("cpu")), slice(0, 2)
-    hidden = pair.ours.extend(ids[:, :prompt], torch.arange(prompt).repeat(2, 1), cache, everyone, prompt)
+    hidden = pair.ours.begin(ids[:, :prompt], cache, everyone)
     for end in range(prompt, prompt + 5):
         theirs = pair.oracle_last(*(row[:end] for row in rows))
         assert_close(hidden, theirs, LIMITS[dtype], "Qwen3, cached")
@@ -163,8 +163,8 @@ def _positions(change: Callable[[Tensor, Cache], Tensor]) -> Damage:
 def _mask(change: Callable[[Tensor], Tensor]) -> Damage:
     attention = F.scaled_dot_product_attention
 
-    def changed(*qkv: Tensor, attn_mask: Tensor, **rest: bool) -> Tensor:
-        return attention(*qkv, attn_mask=change(attn_mask), **rest)
+    def changed(*qkv: Tensor, attn_mask: Tensor | None = None, **rest: bool) -> Tensor:
+        return attention(*qkv, attn_mask=None if attn_mask is None else change(attn_mask), **rest)
 
     return lambda pair, patch: patch.setattr(F, "scaled_dot_product_attention", changed)
 
@@ -187,6 +187,7 @@ CACHED: dict[str, Damage] = {
     "everything seen": _mask(torch.zeros_like),
     "tokens see one ahead": _mask(lambda bias: F.pad(bias[..., :-1], (1, 0))),
     "tokens see one less": _mask(_one_less),
+    "a prompt's beginning sees all of itself": lambda pair, patch: patch.setattr(qwen3, "causal", full),
     "cos and sin swapped": _swap_rope,
     "query norm weight dropped": lambda pair, patch: pair.ours.layers[0].self_attn.q_norm.weight.fill_(1),
     "final norm weight dropped": lambda pair, patch: pair.ours.norm.weight.fill_(1),

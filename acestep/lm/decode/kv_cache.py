@@ -113,10 +113,7 @@ class KVState:
         ending = [row for row in rows if len(prompts[row]) == end]
         done = max(start, self._recall(first, end - bool(ending), known))
         if done < end:
-            positions = torch.arange(done, end, device=self.device)[None]
-            ids = torch.tensor([prompts[first][done:end]], device=self.device)
-            row = slice(first, first + 1)
-            self.hidden[ending] = self.model.extend(ids, positions, self.cache, row, end)
+            self.hidden[ending] = self._read(first, done, end)
             self.prefill_tokens += end - done
         for stored in self._stored():
             for row in rows[1:]:
@@ -127,6 +124,15 @@ class KVState:
                 branches.setdefault(prompts[row][end], []).append(row)
         for branch in branches.values():
             self._prefill(branch, end, known)
+
+    def _read(self, row: int, start: int, end: int) -> Tensor:
+        """Run a part of the prompt of `row`; the final hidden state of its last token `[1, H]`."""
+        ids = torch.tensor([self.prompts[row][start:end]], device=self.device)
+        rows = slice(row, row + 1)
+        if start == 0:
+            return self.model.begin(ids, self.cache, rows)
+        positions = torch.arange(start, end, device=self.device)[None]
+        return self.model.extend(ids, positions, self.cache, rows, end)
 
     def _recall(self, row: int, end: int, known: Sequence[Prefix]) -> int:
         """Fill `row` with what is known of its prompt, up to `end`; how far that is."""

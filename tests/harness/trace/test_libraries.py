@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness import device
 from harness.checkpoint import materialise, on_meta
-from harness.nn.attend import Band, Biased, full, hide, masked, sliding
+from harness.nn.attend import Band, Biased, causal, full, hide, masked, sliding
 from harness.nn.blocks import Block, RMSNorm, add_scaled, rope_table, rotate
 from harness.nn.config import BlockConfig
 from harness.nn.packed import unpack
@@ -123,6 +123,18 @@ def test_heads_share_keys_in_the_kernel_and_not_in_copies() -> None:
     assert (work.launches, work.flop) == (1, 4 * BATCH * HEADS * LENGTH**2 * SIZE)
 
 
+@pytest.mark.parametrize(("capability", "dtype"), [(AMPERE, torch.float32), (TURING, torch.float16)])
+def test_where_flash_does_not_serve_a_causal_pass_keeps_no_scores_in_memory(capability, dtype) -> None:
+    def grouped(make: Callable[..., Tensor]) -> Tensor:
+        return F.scaled_dot_product_attention(*heads(make), is_causal=True, enable_gqa=True)
+
+    work = on(capability, lambda make: causal(*heads(make)), dtype)
+    scores = BATCH * HEADS * LENGTH**2 * 4
+    assert (work.launches, work.written_bytes < scores) == (3, True)  # two are copies of the heads
+    assert on(capability, grouped, dtype).written_bytes > 2 * scores  # the control: the plain operators
+    assert on(AMPERE, lambda make: causal(*heads(make))).launches == 1
+
+
 @pytest.fixture
 def fused(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[int, int] | None], None]:
     """Has the CPU do what a card of a capability would be told to."""
@@ -178,6 +190,15 @@ def test_masks_without_groups_are_masks_with_groups(rows, fused) -> None:
         torch.testing.assert_close(masked(q, k, v, each), expected, rtol=1e-5, atol=1e-6)
     wrong = masked(q, k, v, mask.roll(1, dims=-1))
     assert error(wrong, expected.double()) > 0.1  # the control
+
+
+def test_a_causal_pass_without_groups_is_one_with_groups(fused) -> None:
+    q, k, v = (part.float() for part in heads(lambda *shape: random(*shape)))
+    fused(None)
+    expected = causal(q, k, v)
+    fused(TURING)
+    torch.testing.assert_close(causal(q, k, v), expected, rtol=1e-5, atol=1e-6)
+    assert error(full(q, k, v), expected.double()) > 0.1  # the control
 
 
 def test_a_band_is_a_square_of_the_same_pairs(fused) -> None:
