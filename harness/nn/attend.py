@@ -65,9 +65,10 @@ def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     A CUDA card whose flash kernel does not serve has a fused one for heads that are not grouped.
     """
-    if cuda_capability(q.device) and not flash_serves(q.device, q.dtype):
+    grouped = cuda_capability(q.device) is None or flash_serves(q.device, q.dtype)
+    if not grouped:
         k, v = (heads.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for heads in (k, v))
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
 
 
 class Biased:
