@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
 SOURCE = "ACESTEP_SOURCE"
 PLACE = Path(".asv")  # of all that is measured
-WRITING = (["run"], ["publish"])  # commands of asv
+# Commands of asv, of which all others only read.
+WRITING = {"run", "continuous", "find", "profile", "setup", "check", "publish", "gh-pages", "rm"}
 
 
 def setup() -> None:
     """Called by asv once it has imported its plugins. Exits with code 2 where the filter is wrong, and with 3
     where a command that writes cannot."""
-    if code := console.run("asv", ready if sys.argv[1:2] in WRITING else check):
+    if code := console.run("asv", ready if WRITING & {*sys.argv[1:]} else check):
         sys.exit(code)
     select_cells()
     keep_samples()

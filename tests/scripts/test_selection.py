@@ -201,7 +201,7 @@ def test_make_asks_before_it_measures():
     assert recipe.splitlines()[1].strip() == "@$(BIN)/python -m scripts.asv_selection"
 
 
-@pytest.mark.parametrize("command", ["run", "publish"])
+@pytest.mark.parametrize("command", ["run HEAD^!", "-v publish", "continuous main HEAD", "rm x"])
 @pytest.mark.parametrize("lacking", ["repository", "room"])
 def test_where_asv_could_not_write_it_is_one_line_before_it_begins(
     tmp_path, monkeypatch, capsys, command, lacking
@@ -214,7 +214,7 @@ def test_where_asv_could_not_write_it_is_one_line_before_it_begins(
     else:
         monkeypatch.setattr(asv_selection, "PLACE", Path("/proc/self/attr"))
         monkeypatch.setattr(os, "access", lambda path, mode: path != asv_selection.PLACE)
-    monkeypatch.setattr(sys, "argv", ["asv", command])
+    monkeypatch.setattr(sys, "argv", ["asv", *command.split()])
     with pytest.raises(SystemExit) as ended:
         asv_selection.setup()
     reason = "not a git repository" if lacking == "repository" else "cannot be written"
