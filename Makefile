@@ -9,6 +9,7 @@
 # make preview    the site on a local port, which its explorer needs; PORT=8081 says which
 # make gate BASE=main    is the working tree slower? HEAD=my-branch, BUDGET=10m, ONLY=TimeDiT say what else
 # make gpu     what the card here does, in twelve minutes, and its calibration; BUDGET=6m for less
+# make clean   without environments, checkouts and the site; what was measured stays, in .asv
 #
 # Each sets up what it needs in .venv, once. Where pip would fetch a CUDA build of torch and a CPU build
 # is wanted: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench
@@ -85,7 +86,7 @@ gpu: .stamps/test
 	$(BIN)/python -m scripts.gpu $(if $(BUDGET),--budget '$(BUDGET)')
 
 clean:
-	rm -rf .asv .stamps .venv .venv-backends .venv-oracles
+	rm -rf .asv/env .asv/html .asv/fits .asv/gate .stamps .venv .venv-backends .venv-oracles
 
 .stamps/bench: $(PINS)
 	$(PYTHON) -m venv $(VENV)

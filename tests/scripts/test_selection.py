@@ -201,6 +201,14 @@ def test_make_asks_before_it_measures():
     assert recipe.splitlines()[1].strip() == "@$(BIN)/python -m scripts.asv_selection"
 
 
+def test_make_clean_keeps_what_was_measured(tmp_path):
+    for name in ("results/cpu/a.json", "records/a.jsonl", "gate.json", "env/a", "html/index.html"):
+        (tmp_path / ".asv" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".asv" / name).touch()
+    subprocess.run(["make", "-sC", tmp_path, "-f", ROOT / "Makefile", "clean"], check=True)
+    assert {path.name for path in (tmp_path / ".asv").iterdir()} == {"results", "records", "gate.json"}
+
+
 @pytest.mark.parametrize("command", ["run HEAD^!", "-v publish", "continuous main HEAD", "rm x"])
 @pytest.mark.parametrize("lacking", ["repository", "room"])
 def test_where_asv_could_not_write_it_is_one_line_before_it_begins(
