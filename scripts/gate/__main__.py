@@ -52,8 +52,10 @@ def gate() -> int:
 
     asv_selection.check()
     outcome, interrupt = compare(options.base, options.head, options.budget, options.only)
-    record.write(record.PATH, outcome)
-    print(table(outcome), end="")
+    try:
+        record.write(record.PATH, outcome)
+    finally:  # what was measured is told, also where there is no room for it
+        print(table(outcome), end="")
     if "GITHUB_STEP_SUMMARY" in os.environ:
         with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as summary:
             summary.write(markdown(outcome))

@@ -4,6 +4,7 @@ import shlex
 import sys
 from dataclasses import replace
 
+import full_disk
 import pytest
 from places import ROOT
 
@@ -103,6 +104,18 @@ def test_an_interrupted_gate_tells_what_it_has_and_ends_as_its_signal_says(
     monkeypatch.setattr(comparison, "compare", lambda *_: (outcome, interrupt))
     assert gate.main() == code
     assert read(PATH) == outcome and capsys.readouterr().out == table(outcome)
+
+
+def test_what_was_measured_is_told_also_where_it_cannot_be_written(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gate", "main"])
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.setattr(comparison, "compare", lambda *_: (recorded(TIMED), None))
+    with full_disk.room(0):
+        assert gate.main() == 4
+    out, err = capsys.readouterr()
+    assert out == table(recorded(TIMED)) and not PATH.exists()
+    assert full_disk.REASON in err and str(PATH) in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("form", [table, markdown], ids=["table", "markdown"])
