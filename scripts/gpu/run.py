@@ -122,24 +122,29 @@ def _part(results: Results, part: Part, seconds: float, left_s: float, progress:
     }
     process = Process([*WORKER, json.dumps(task)])
     limit_s = min(OVERTIME * seconds, left_s + SPARE_S / 2)  # which has the start of the process in it
-    whole = False
+    whole, left = False, list[str]()
     try:
         for line in process.lines(limit_s):
             if whole := line == END:
                 break
+            if isinstance(line, list):  # the first: names of all rows
+                left = line
+                continue
             row = msgspec.convert(line, Row)
+            left = [name for name in left if name != row.name]
             results.add(part.name, row)
             progress.say(f"after {row.name}")
             reason = f" ({row.reason})" if row.reason else ""
             console.say("gpu", f"  {row.name}: {row.status}, {row.took_s:.1f} s{reason}")
     finally:
         ending = process.end()
-    if not whole:
-        console.say("gpu", f"  {part.name}: {ending}")
     took_s = round(before.took_s + time.monotonic() - start_s, 1)
     if whole:
         results.end(part.name, ended="whole", took_s=took_s)
-    elif process.late:
+        return
+    ending += f"; without {' · '.join(left)}" if left else ""
+    console.say("gpu", f"  {part.name}: {ending}")
+    if process.late:
         results.end(part.name, ended="cut", reason=f"no time: {ending}", took_s=took_s, had_s=limit_s)
     else:
         results.end(part.name, ended="broken", reason=ending, took_s=took_s)

@@ -101,7 +101,11 @@ def test_another_commit_card_or_torch_begins_anew(place, monkeypatch, fact):
     ("way", "words"),
     [
         ("fails", "RuntimeError"),
-        ("crashes", "its process ended with 1: an illegal memory access was encountered"),
+        (
+            "crashes",
+            "its process ended with 1: an illegal memory access was encountered; without launches · link ·"
+            " product 1 x 2 x 3 · copy 1024 MiB",
+        ),
     ],
 )
 def test_a_part_that_fails_is_a_result_and_the_next_one_runs(place, monkeypatch, way, words):
@@ -283,6 +287,20 @@ def test_the_real_worker_end_to_end(tmp_path, capsys):
     assert rows["memory"].reason == "context and workspaces: CUDA's alone, and this is cpu"
     assert all(row.values["gb_per_s"] > 0 for row in rows.values() if row.status == "ok")
     assert not place.calibrations.exists()
+
+
+def test_the_real_worker_names_its_rows_first():
+    task = {
+        "part": "energy",
+        "device": "cpu",
+        "source": "synthetic-tiny",
+        "limit_s": 60,
+        "done": ["no LM, 5 s"],
+    }
+    process = run.Process([*run.WORKER, json.dumps(task)])
+    names, row, end = process.lines(120)
+    assert names == ["0.6B, 5 s"] == [row["name"]] and end == run.END
+    process.end()
 
 
 @pytest.mark.nightly  # a minute or two; by day each part runs in test_gpu_parts.py
