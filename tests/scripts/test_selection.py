@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -199,6 +200,12 @@ def test_a_wrong_setting_is_refused_at_once_by_all_who_read_it(entry, setting, t
 def test_make_asks_before_it_measures():
     recipe = (ROOT / "Makefile").read_text().partition("\nbench:")[2].partition("\n\n")[0]
     assert recipe.splitlines()[1].strip() == "@$(BIN)/python -m scripts.asv_selection"
+
+
+def test_the_head_of_the_makefile_has_every_target():
+    head, _, rest = (ROOT / "Makefile").read_text().partition("\n\n")
+    (targets,) = re.findall(r"^\.PHONY: (.+)$", rest, re.MULTILINE)
+    assert re.findall(r"^# make ([\w-]+)", head, re.MULTILINE) == targets.split()
 
 
 def test_make_clean_keeps_what_was_measured(tmp_path):
