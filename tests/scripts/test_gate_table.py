@@ -189,6 +189,12 @@ def test_what_is_slower_is_said_of_what_was_timed():
         assert f"slower is +10 % of {words}" in " ".join(table(recorded(*series)).split())
 
 
+@pytest.mark.parametrize("command", [f"python -m scripts.gate a b --only '{'x|' * 50}  y'", closer(LAUNCHES)])
+def test_a_command_is_a_line_that_can_be_copied(command):
+    indented = f"{'again' if 'gate' in command else '':{INDENT}}{command}"
+    assert indented in table(recorded(LAUNCHES, command=command)).splitlines()
+
+
 HOSTILE = "\x1b[2J\u202eevil\r\n" + "wide 夜" * 30
 
 
@@ -202,7 +208,8 @@ def test_the_table_fits_a_terminal_whatever_a_commit_is_called():
         TIMED, EXACT, LAUNCHES, PEAK, cannot, lost, replace(TIMED, verdict="same"), WALL, fits=[fit],
         head=Commit("b" * 40, HOSTILE, working_tree=True), notes=(HOSTILE,), command=HOSTILE,
     ))  # fmt: skip
-    assert not [line for line in text.splitlines() if len(line) > WIDTH]
+    *rest, _ = text.splitlines()  # the last is a command, as what looks closer is
+    assert not [line for line in rest if len(line) > WIDTH and not line[INDENT:].startswith("python ")]
     assert "\x1b" not in text and "\u202e" not in text and "\r" not in text
     lines = text.splitlines()
     assert lines[0].startswith("slower: the working tree on bbbbbbbb")
