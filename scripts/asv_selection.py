@@ -92,7 +92,7 @@ def _command(argv: Sequence[str] | None) -> int:
 
 
 def ready() -> int:
-    """As `check`. Raises MissingPrerequisite, too, where asv has no git, or no place for its results."""
+    """As `check`. Raises MissingPrerequisite, too, where there is no git, or no place for measurements."""
     git("rev-parse", "--git-dir")
     if not os.access(PLACE if PLACE.exists() else ".", os.W_OK):
         raise MissingPrerequisite(f"{str(PLACE)!r}: cannot be written; use a checkout that is not read-only")

@@ -50,7 +50,7 @@ def gate() -> int:
     from scripts.gate.markdown import markdown
     from scripts.gate.table import table
 
-    asv_selection.check()
+    asv_selection.ready()
     outcome, interrupt = compare(options.base, options.head, options.budget, options.only)
     try:
         record.write(record.PATH, outcome)

@@ -10,6 +10,7 @@ from places import ROOT
 
 from acestep.costs.__main__ import main as costs
 from acestep.profiler import command as profiler
+from scripts import asv_selection
 from scripts.gate import __main__ as gate
 from scripts.gate import comparison
 from scripts.gate.causes import causes, closer, grown, percent, shown
@@ -101,6 +102,7 @@ def test_an_interrupted_gate_tells_what_it_has_and_ends_as_its_signal_says(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["gate", "main"])
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.setattr(asv_selection, "ready", lambda: 0)
     monkeypatch.setattr(comparison, "compare", lambda *_: (outcome, interrupt))
     assert gate.main() == code
     assert read(PATH) == outcome and capsys.readouterr().out == table(outcome)
@@ -110,6 +112,7 @@ def test_what_was_measured_is_told_also_where_it_cannot_be_written(monkeypatch, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["gate", "main"])
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.setattr(asv_selection, "ready", lambda: 0)
     monkeypatch.setattr(comparison, "compare", lambda *_: (recorded(TIMED), None))
     with full_disk.room(0):
         assert gate.main() == 4

@@ -31,6 +31,7 @@ from benchmarks import (
     waits,
 )
 from scripts import asv_selection
+from scripts.gate import __main__ as gate
 
 MODULES = (
     *(cold, costs, dit, generate, lm, memory, micro, parity, qwen3_tts, rvc, scaling, streaming, tasks),
@@ -236,5 +237,7 @@ def test_where_asv_could_not_write_it_is_one_line_before_it_begins(
     err = capsys.readouterr().err
     assert ended.value.code == 3 and err.startswith("asv: ") and reason in err and err.count("\n") == 1
     assert asv_selection.main([]) == 3
+    monkeypatch.setattr(sys, "argv", ["gate", "main"])
+    assert gate.main() == 3 and reason in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["asv", "show"])
     asv_selection.setup()
