@@ -9,6 +9,7 @@
 # make preview    the site on a local port, which its explorer needs; PORT=8081 says which
 # make gate BASE=main    is the working tree slower? HEAD=my-branch, BUDGET=10m, ONLY=TimeDiT say what else
 # make gpu     what the card here does, in twelve minutes, and its calibration; BUDGET=6m for less
+# make clean   without environments, checkouts and the site; what was measured stays, in .asv
 #
 # Each sets up what it needs in .venv, once. Where pip would fetch a CUDA build of torch and a CPU build
 # is wanted: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench
@@ -33,14 +34,15 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: bench bench-micro test properties test-backends test-oracles lint site preview gate gpu clean
 
-# A failed cell stops neither the site nor the table, which says why it failed. What fits which card takes as
-# long as a quarter of this: make site predicts it, or asv publish.
+# A failed cell stops neither the site nor the table, which says why it failed, nor does a site that cannot be
+# written stop the table. What fits which card takes as long as a quarter of this: make site predicts it.
 bench: .stamps/bench
 	@$(BIN)/python -m scripts.asv_selection
 	@echo "Measuring the commit HEAD. Each cell appears in .asv/records/ when it is done."
 	machine=$$($(BIN)/python -m scripts.machine) || exit; \
 	    $(BIN)/asv run -E checkout --machine "$$machine" 'HEAD^!' || failed=$$?; \
-	    ACESTEP_FITS_KEPT=1 $(BIN)/asv publish && $(BIN)/python -m scripts.summary && exit $${failed:-0}
+	    ACESTEP_FITS_KEPT=1 $(BIN)/asv publish || failed=$$?; \
+	    $(BIN)/python -m scripts.summary || failed=$$?; exit $${failed:-0}
 
 bench-micro: .stamps/bench
 	@$(BIN)/python -m scripts.asv_selection
@@ -85,7 +87,7 @@ gpu: .stamps/test
 	$(BIN)/python -m scripts.gpu $(if $(BUDGET),--budget '$(BUDGET)')
 
 clean:
-	rm -rf .asv .stamps .venv .venv-backends .venv-oracles
+	rm -rf .asv/env .asv/html .asv/fits .asv/gate .stamps .venv .venv-backends .venv-oracles
 
 .stamps/bench: $(PINS)
 	$(PYTHON) -m venv $(VENV)

@@ -10,7 +10,6 @@ empty the cache and `["p"]` to reset the peaks; its counters are one row per ste
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import random
@@ -21,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import console
-from harness.files import write_whole
+from harness.checks import within
+from harness.errors import MissingPrerequisite
+from harness.files import writable, write_whole
 from harness.flags import whole
 from harness.trace.allocator import Allocator, Block, NoMemory
 
@@ -31,6 +32,7 @@ CAPS = ((512 * MIB, 64 * GIB), (2 * GIB, 64 * GIB), (2 * GIB, 2 * GIB), (8 * GIB
 ROW = (
     "address", "allocated", "reserved", "live", "peak_allocated", "peak_reserved", "peak_live", "retries",
 )  # fmt: skip
+MOST_STEPS = 1_000_000
 NO_MEMORY = -1  # the address of a block that was refused
 BORDERS = (512, 4 * KIB, 512 * KIB, MIB, 2 * MIB, 9 * MIB, 10 * MIB, 18 * MIB, 19 * MIB, 20 * MIB, 40 * MIB)
 
@@ -154,14 +156,20 @@ def main() -> int:
 
 def compare() -> int:
     """Run the programs by the real one, and write its counters down or hold ours against them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("recorder", type=Path)
-    parser.add_argument("--steps", type=whole, default=400, help="in each program")
-    parser.add_argument("--seed", type=whole, default=0)
+    parser = console.Parser(prog="python -m scripts.allocator_vectors", description=__doc__.splitlines()[0])
+    parser.add_argument("recorder", type=Path, help="built as tests/data/allocator/README.md says")
+    parser.add_argument("--steps", type=whole, default=400, help="in each program (%(default)s)")
+    parser.add_argument("--seed", type=whole, default=0, help="(%(default)s)")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--write", type=Path, metavar="FILE")
-    what.add_argument("--compare", action="store_true")
+    what.add_argument("--write", type=Path, metavar="FILE", help="keep its counters, .json.gz")
+    what.add_argument("--compare", action="store_true", help="hold ours against them")
     options = parser.parse_args()
+    within("--steps", options.steps, 1, MOST_STEPS, kind=int)
+    if not options.recorder.is_file():
+        how = "build it as tests/data/allocator/README.md says"
+        raise MissingPrerequisite(f"recorder: {str(options.recorder)!r} is not there; {how}")
+    if options.write:
+        writable("--write", options.write)  # refused here, not after all have run
     drawn = list(programs(options.steps, options.seed))
     runs = [record(options.recorder, program) for program in drawn]
     if options.write:

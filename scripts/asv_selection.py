@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
 SOURCE = "ACESTEP_SOURCE"
 PLACE = Path(".asv")  # of all that is measured
-WRITING = (["run"], ["publish"])  # commands of asv
+# Commands of asv, of which all others only read.
+WRITING = {"run", "continuous", "find", "profile", "setup", "check", "publish", "gh-pages", "rm"}
 
 
 def setup() -> None:
     """Called by asv once it has imported its plugins. Exits with code 2 where the filter is wrong, and with 3
     where a command that writes cannot."""
-    if code := console.run("asv", ready if sys.argv[1:2] in WRITING else check):
+    if code := console.run("asv", ready if WRITING & {*sys.argv[1:]} else check):
         sys.exit(code)
     select_cells()
     keep_samples()
@@ -91,7 +92,7 @@ def _command(argv: Sequence[str] | None) -> int:
 
 
 def ready() -> int:
-    """As `check`. Raises MissingPrerequisite, too, where asv has no git, or no place for its results."""
+    """As `check`. Raises MissingPrerequisite, too, where there is no git, or no place for measurements."""
     git("rev-parse", "--git-dir")
     if not os.access(PLACE if PLACE.exists() else ".", os.W_OK):
         raise MissingPrerequisite(f"{str(PLACE)!r}: cannot be written; use a checkout that is not read-only")

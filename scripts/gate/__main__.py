@@ -50,10 +50,12 @@ def gate() -> int:
     from scripts.gate.markdown import markdown
     from scripts.gate.table import table
 
-    asv_selection.check()
+    asv_selection.ready()
     outcome, interrupt = compare(options.base, options.head, options.budget, options.only)
-    record.write(record.PATH, outcome)
-    print(table(outcome), end="")
+    try:
+        record.write(record.PATH, outcome)
+    finally:  # what was measured is told, also where there is no room for it
+        print(table(outcome), end="")
     if "GITHUB_STEP_SUMMARY" in os.environ:
         with Path(os.environ["GITHUB_STEP_SUMMARY"]).open("a", encoding="utf-8") as summary:
             summary.write(markdown(outcome))

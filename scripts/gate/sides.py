@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import _matrix
 from harness.errors import UsageError
-from harness.files import held
+from harness.files import alone
 from harness.text import counted
 from scripts.gate.record import Commit
 from scripts.git import git
@@ -87,8 +87,8 @@ def checked_out(base: str, head: str | None) -> Iterator[tuple[Side, Side]]:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
-            stack.enter_context(held(FOLDER / "lock"))
-        except BlockingIOError:
+            stack.enter_context(alone("gate", FOLDER, FOLDER))
+        except UsageError:
             raise UsageError(
                 "another gate runs in this folder; wait for it, or use another checkout"
             ) from None
@@ -126,7 +126,8 @@ def _title(sha: str) -> str:
 
 
 def _write(side: Side) -> None:
-    shutil.rmtree(side.project, ignore_errors=True)
+    if side.project.exists():
+        shutil.rmtree(side.project)
     side.project.mkdir(parents=True)
     with index():
         git("read-tree", side.tree)

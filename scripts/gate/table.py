@@ -1,11 +1,14 @@
-"""A record in a terminal of 80 columns: what changed, one cause after the other, the worst first."""
+"""A record in a terminal of 80 columns: what changed, one cause after the other, the worst first.
+
+A command is a line, however long: what is copied from a screen has to be what was meant.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.text import wrapped
+from harness.text import harmless, wrapped
 from scripts.gate.causes import ORDER, Cause, causes, closer, grown, named, only_cards, percent, placed, shown
 from scripts.gate.record import Commit, Record, Series
 from scripts.gate.statistics import FUNCTION, FUNCTION_THRESHOLD
@@ -28,7 +31,7 @@ def table(record: Record) -> str:
     for note in record.notes:
         lines += _lines("note", note)
     lines += [*_lines("machine", _machine(record)), *_lines("timed", _effort(record))]
-    return "\n".join([*lines, *_lines("again", record.command), ""])
+    return "\n".join([*lines, _command("again", record.command), ""])
 
 
 def answer(record: Record, groups: Sequence[Cause]) -> str:
@@ -58,7 +61,7 @@ def _causes(verdict: str, groups: list[Cause]) -> Iterator[str]:
         )
         yield from _lines("", f"{_values(cause.worst)} in {cause.worst.name}")
         if verdict == "slower":
-            yield from _lines("", closer(cause.worst))
+            yield _command("", closer(cause.worst))
     if len(groups) > MOST_CAUSES:
         yield from _lines(verdict, f"and {len(groups) - MOST_CAUSES} more")
 
@@ -106,6 +109,11 @@ def _effort(record: Record) -> str:
     function = f", {percent(FUNCTION_THRESHOLD)} of a function's" if timed else ""
     spent = f"{record.rounds} rounds in {record.seconds:,.0f} of {record.budget_s:,.0f} s"
     return f"{record.source}, {spent}; slower is {percent(record.threshold)} of a time{function}"
+
+
+def _command(heading: str, text: str) -> str:
+    """A command beside its heading, whole."""
+    return f"{heading:{INDENT}}{harmless(text)}"
 
 
 def _lines(heading: str, text: str) -> Iterable[str]:

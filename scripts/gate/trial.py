@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from harness import console
 from harness.checks import within
+from harness.files import writable
 from harness.flags import number, span, whole
 from scripts.gate.sides import checked_out, index
 from scripts.gate.statistics import Judgement, judge
@@ -127,6 +128,8 @@ def trial() -> int:
         within(f"--{name}", getattr(options, name), low, high, kind=int)
     from scripts.gate import pairs  # what keeps them, once it is known that any are
 
+    if options.keep:  # refused here, not after the first run; pairs begin so
+        writable("--keep", options.keep, lambda head: head.startswith(b"[{"))
     if options.replay:
         every = pairs.read(options.replay)
         runs = pairs.replayed(every, options.component, options.percent, options.runs, options.looks)

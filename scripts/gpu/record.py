@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from harness.errors import BenchError, UsageError
-from harness.files import held, keep, lock_of, regular, writable, write_whole
+from harness.files import alone, keep, regular, writable, write_whole
 from harness.records.machine import Machine
 from harness.records.schema import Item, encode
 from harness.text import harmless
@@ -53,15 +53,17 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What came of a part. `ended`: None while it runs, and where the run was ended in it.
+    """What came of a part. `ended`: None while it runs, and where the run was ended in it; cut: its time was
+    none, or too little.
 
-    `reason`: why it is not whole.
+    `reason`: why it is not whole; `had_s`: the time that was too little, where it was begun.
     """
 
     rows: Mapping[str, Row] = {}
     ended: Literal["whole", "cut", "broken"] | None = None
     reason: str = ""
     took_s: float = 0.0
+    had_s: float = 0.0
 
     @property
     def settled(self) -> bool:
@@ -69,18 +71,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self.ended == "whole" and all(row.settled for row in self.rows.values())
 
     def needs_s(self, part: Part) -> float:
-        """What is left to do of `part` for want of time; all of it where it was not begun, or ended early."""
+        """What is left to do of `part` for want of time: all of it where it was not begun, or ended early;
+        twice what was too little."""
         if self.ended in (None, "cut"):
-            return part.seconds
+            return max(part.seconds, 2 * self.had_s)
         return sum(row.needs_s for row in self.rows.values())
 
     @property
     def status(self) -> Status:
-        """Of the part: failed if any of it did, ok if any of it was measured to its end."""
+        """Of the part: failed if any of it did, skip if cut short, else ok if any of it was measured."""
         statuses = {row.status for row in self.rows.values()}
         if "failed" in statuses or self.ended == "broken":
             return "failed"
-        if self.ended is None or not statuses - {"skip"}:
+        if self.ended in (None, "cut") or not statuses - {"skip"}:
             return "skip"
         return "ok" if "ok" in statuses else "n/a"
 
@@ -130,21 +133,16 @@ class Results:
             raise UsageError(f"out: {str(path.parent)!r} cannot be made: {error.strerror}") from None
         self.path = writable("out", path, lambda head: f'"{SCHEMA}"'.encode() in head)
         self.report = writable("out", path.with_suffix(".md"), lambda head: head.startswith(TITLE.encode()))
-        self._lock = ExitStack()
-        try:
-            self._lock.enter_context(held(lock_of(self.path)))
-        except BlockingIOError:
-            raise UsageError(
-                f"out: another run is writing {str(path)!r}; wait for it, or name another"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        if self.path.exists() and self.path.stat().st_size:
-            earlier = None if fresh else read(self.path)
-            if earlier and earlier.facts == record.facts:
-                self.record = msgspec.structs.replace(record, parts=earlier.parts, spent_s=earlier.spent_s)
-            else:
-                self.kept_as = keep(self.path)
+        with ExitStack() as lock:
+            lock.enter_context(alone("out", path, self.path))
+            if self.path.exists() and self.path.stat().st_size:
+                earlier = None if fresh else read(self.path)
+                if earlier and earlier.facts == record.facts:
+                    there = {"parts": earlier.parts, "spent_s": earlier.spent_s}
+                    self.record = msgspec.structs.replace(record, **there)
+                else:
+                    self.kept_as = keep(self.path)
+            self._lock = lock.pop_all()
 
     def begin(self, part: str) -> Outcome:
         """What of a part is there. Its rows stay until others take their places."""

@@ -26,6 +26,7 @@ TARGETS = (
 )
 
 Show = Callable[[Any], str]
+STATUS = {"failed": "failed", "ok": "measured", "n/a": "not to be had here", "skip": "cut short"}  # of a part
 UNTOLD = dict.fromkeys(("peaks", "pairs", "cap", "calibration"), NONE)
 
 
@@ -158,10 +159,9 @@ def _verdict(record: Record, parts: Mapping[str, Outcome]) -> str:
     for part in PARTS:
         outcome = parts.get(part.name)
         by_status.setdefault(outcome.status if outcome else "not run", []).append(part.name)
-    words = {"failed": "failed", "ok": "measured", "n/a": "not to be had here", "skip": "cut short"}
     counts = [
-        f"{len(names)} {words.get(status, status)} ({', '.join(names)})"
-        for status in (*words, "not run")
+        f"{len(names)} {STATUS.get(status, status)} ({', '.join(names)})"
+        for status in (*STATUS, "not run")
         if (names := by_status.get(status))
     ]
     verdict = "**Something failed**" if "failed" in by_status else "**Nothing failed**"
@@ -174,14 +174,14 @@ def _verdict(record: Record, parts: Mapping[str, Outcome]) -> str:
 
 
 def _rest(parts: Mapping[str, Outcome]) -> str:
-    """What there was no time for, and the budget that all of it takes."""
+    """What there was no time for, and the budget that all of it takes, as far as can be said."""
     needs_s = {part.name: outcome.needs_s(part) for part in PARTS if (outcome := parts.get(part.name))}
     cut_s = {name: seconds for name, seconds in needs_s.items() if seconds}
     if not cut_s:
         return ""
     return (
-        f" There was no time for all of {', '.join(cut_s)}: started again, it goes on with them, and"
-        f" `{FLAG} {spelled(enough_s(cut_s))}` is enough."
+        f" There was no time for all of {', '.join(cut_s)}: started again with"
+        f" `{FLAG} {spelled(enough_s(cut_s))}`, it goes on with them."
     )
 
 
@@ -214,7 +214,7 @@ def _part(name: str, outcome: Outcome) -> str:
     title = next(part.title for part in PARTS if part.name == name)
     rows = list(outcome.rows.values())
     measured = [row for row in rows if row.values]
-    blocks = [f"## {title[0].upper()}{title[1:]}: {outcome.status}"]
+    blocks = [f"## {title[0].upper()}{title[1:]}: {STATUS[outcome.status]}"]
     figures = [(c.heading, _cell(c, row)) for c in FIGURES.get(name, ()) for row in _having(c, measured)]
     if figures:
         blocks.append(_table(("", "value"), figures))

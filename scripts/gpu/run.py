@@ -121,34 +121,44 @@ def _part(results: Results, part: Part, seconds: float, left_s: float, progress:
         "done": [name for name, row in before.rows.items() if row.settled],
     }
     process = Process([*WORKER, json.dumps(task)])
-    whole = False
+    limit_s = min(OVERTIME * seconds, left_s + SPARE_S / 2)  # which has the start of the process in it
+    whole, left = False, list[str]()
     try:
-        for line in process.lines(min(OVERTIME * seconds, left_s)):
+        for line in process.lines(limit_s):
             if whole := line == END:
                 break
+            if isinstance(line, list):  # the first: names of all rows
+                left = line
+                continue
             row = msgspec.convert(line, Row)
+            left = [name for name in left if name != row.name]
             results.add(part.name, row)
             progress.say(f"after {row.name}")
             reason = f" ({row.reason})" if row.reason else ""
             console.say("gpu", f"  {row.name}: {row.status}, {row.took_s:.1f} s{reason}")
     finally:
         ending = process.end()
-    if not whole:
-        console.say("gpu", f"  {part.name}: {ending}")
-    results.end(
-        part.name,
-        ended="whole" if whole else "broken",
-        reason="" if whole else ending,
-        took_s=round(before.took_s + time.monotonic() - start_s, 1),
-    )
+    took_s = round(before.took_s + time.monotonic() - start_s, 1)
+    if whole:
+        results.end(part.name, ended="whole", took_s=took_s)
+        return
+    ending += f"; without {' · '.join(left)}" if left else ""
+    console.say("gpu", f"  {part.name}: {ending}")
+    if process.late:
+        results.end(part.name, ended="cut", reason=f"no time: {ending}", took_s=took_s, had_s=limit_s)
+    else:
+        results.end(part.name, ended="broken", reason=ending, took_s=took_s)
 
 
 class Process:
-    """A process that writes lines of JSON. Nothing it started outlives it, nor it this process."""
+    """A process that writes lines of JSON. Nothing it started outlives it, nor it this process.
+
+    `late`: whether it was ended because its time was over.
+    """
 
     def __init__(self, command: Sequence[str]):
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._late, self._limit_s = False, 0.0
+        self.late, self._limit_s = False, 0.0
         self._process = subprocess.Popen(
             lifeline.kept(command),
             stdin=subprocess.PIPE,
@@ -181,13 +191,13 @@ class Process:
             words = self._stderr.read().decode(errors="replace").strip().splitlines()
         if self._process.stdout:
             self._process.stdout.close()
-        if self._late:
-            return f"ended after {self._limit_s:.0f} s: it took longer than its share of the time"
+        if self.late:
+            return f"ended after {self._limit_s:.0f} s: it took longer than its share of the budget"
         last = harmless(words[-1], most=LAST_CHARS) if words else "nothing on stderr"
         return f"its process ended with {self._process.returncode if code is None else code}: {last}"
 
     def _stop(self) -> None:
-        self._late = True
+        self.late = True
         lifeline.end(self._process)
 
 

@@ -50,7 +50,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Measured:
-    """What a step found. `error`: what was wrong with it, though it could be measured.
+    """What a step found. `error`: what was wrong with it, though it could be measured; `cut`: that
+    its time was over before it was through.
 
     `repeat_s`: what of its time a like step would take again, None for all of it.
     """
@@ -58,6 +59,7 @@ class Measured:
     values: Mapping[str, Value]
     items: tuple[Item, ...] = ()
     error: str = ""
+    cut: str = ""
     repeat_s: float | None = None
 
 
@@ -113,10 +115,12 @@ def _row(step: Step, clock: Clock) -> Row:
     except Exception as error:
         ending = _failure(error)
         measured = Measured({})
-    if measured.error:
-        ending = {"status": "failed", "reason": measured.error}
     gc.collect()  # after the `except` block, whose traceback holds what the next step needs
     took_s = clock.now() - start_s
+    if measured.error:
+        ending = {"status": "failed", "reason": measured.error}
+    elif measured.cut:
+        ending = {"status": "skip", "reason": f"no time: {measured.cut}", "needs_s": round(2 * took_s, 1)}
     if ending["status"] == "ok":
         clock.took(step, took_s if measured.repeat_s is None else measured.repeat_s)
     return Row(

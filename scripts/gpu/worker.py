@@ -1,4 +1,4 @@
-"""The process of one part: its rows as lines of JSON on standard output, and nothing else there.
+"""The process of one part, in lines of JSON on standard output: the names of its rows, then each row.
 
     python -m scripts.gpu.worker '{"part": "stages", "device": "cuda", ...}'
 
@@ -26,7 +26,10 @@ def main() -> int:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints
     task = msgspec.json.decode(sys.argv[1], type=steps.Task)
     clock = steps.Clock(task.limit_s)
-    for row in steps.rows(import_module(f"scripts.gpu.parts.{task.part}").steps(task), task, clock):
+    part = import_module(f"scripts.gpu.parts.{task.part}")
+    names = [step.name for step in part.steps(task) if step.name not in task.done]
+    lines.write(encode(names) + b"\n")
+    for row in steps.rows(part.steps(task), task, clock):
         lines.write(encode(row) + b"\n")
     lines.write(f'"{END}"\n'.encode())
     return 0

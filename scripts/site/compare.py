@@ -20,6 +20,7 @@ from scripts.changes.results import FAILED, N_A
 from scripts.changes.show import TIMES
 from scripts.changes.units import by_difference
 from scripts.gate.causes import NAMES
+from scripts.site import shifts
 from scripts.site.page import SHORT, Page, Site
 
 NEWEST, TOGETHER = 100, 200  # commits of a machine, and of all; older ones are in the explorer
@@ -58,15 +59,15 @@ def _newest(site: Site) -> int:
 def data(site: Site) -> dict[str, Any]:
     """What the script has: commits, series and reasons of doubts are told by their places in the lists."""
     history, machines = site.history, site.history.machines
-    reports = {_key(one): one for one in site.report.machines}
+    reports = {name: report for name, _, report in shifts.machines(site)}
     shown = [sorted(machine.measured)[-_newest(site) :] for machine in machines]
     places = {at: place for place, at in enumerate(sorted({at for ats in shown for at in ats}))}
     series = sorted({_facts(one) for machine in machines for one in machine.series})
     reasons = sorted({why for machine in machines for one in machine.series for why in one.doubts.values()})
     shas = {commit.sha: at for at, commit in enumerate(history.commits)}
 
-    def rows(machine: Machine, ats: list[int]) -> list[list[Any]]:
-        report = reports[_key(machine)]
+    def rows(name: str, machine: Machine, ats: list[int]) -> list[list[Any]]:
+        report = reports[name]
         steps = {(one.stage, one.component, one.unit): one.detectable for one in report.noise}
         return list(_rows(machine, _changes(report, ats, shas), steps, ats, series, reasons))
 
@@ -81,7 +82,7 @@ def data(site: Site) -> dict[str, Any]:
             {
                 "name": harmless(name),
                 "commits": [places[at] for at in ats],
-                "rows": rows(machine, ats),
+                "rows": rows(name, machine, ats),
             }
             for name, machine, ats in zip(site.machines, machines, shown, strict=True)
         ],
@@ -142,10 +143,6 @@ def _digits(value: float, digits: int) -> float:
     """As many digits as are needed, and no fraction of a whole number."""
     short = float(f"{value:.{digits}g}")
     return int(short) if short.is_integer() and abs(short) < 2**53 else short
-
-
-def _key(machine: Machine | MachineReport) -> tuple:
-    return *sorted(machine.facts.items()), machine.environment
 
 
 def _facts(one: Series) -> Facts:

@@ -1,5 +1,7 @@
 """The two sides of the gate: what differs between them, what is predicted of them, and workers in turns."""
 
+import errno
+import os
 import random
 import time
 from copy import deepcopy
@@ -8,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import _matrix, _records
+from harness import files
 from harness.errors import MissingPrerequisite, UsageError
 from scripts.gate import comparison, exact, sides
 from scripts.gate.comparison import decide
@@ -71,6 +74,16 @@ def test_the_working_tree_is_what_lies_there_and_nothing_is_touched(repository):
             pass
     assert repository.run("git", "status", "--porcelain").stdout == before
     assert repository.run("git", "worktree", "list").stdout.count("\n") == 1
+
+
+def test_where_there_are_no_locks_gates_run_all_the_same(repository, monkeypatch):
+    def none(path):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files, "_locked", none)
+    repository.commit("More", repository.engine + "MORE = 1\n")
+    with checked_out("HEAD~1", "HEAD") as (base, head):
+        assert base.project.is_dir() and head.project.is_dir()
 
 
 def test_what_base_did_since_they_parted_is_told(repository):

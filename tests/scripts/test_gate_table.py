@@ -4,11 +4,13 @@ import shlex
 import sys
 from dataclasses import replace
 
+import full_disk
 import pytest
 from places import ROOT
 
 from acestep.costs.__main__ import main as costs
 from acestep.profiler import command as profiler
+from scripts import asv_selection
 from scripts.gate import __main__ as gate
 from scripts.gate import comparison
 from scripts.gate.causes import causes, closer, grown, percent, shown
@@ -100,9 +102,23 @@ def test_an_interrupted_gate_tells_what_it_has_and_ends_as_its_signal_says(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["gate", "main"])
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.setattr(asv_selection, "ready", lambda: 0)
     monkeypatch.setattr(comparison, "compare", lambda *_: (outcome, interrupt))
     assert gate.main() == code
     assert read(PATH) == outcome and capsys.readouterr().out == table(outcome)
+
+
+def test_what_was_measured_is_told_also_where_it_cannot_be_written(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gate", "main"])
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.setattr(asv_selection, "ready", lambda: 0)
+    monkeypatch.setattr(comparison, "compare", lambda *_: (recorded(TIMED), None))
+    with full_disk.room(0):
+        assert gate.main() == 4
+    out, err = capsys.readouterr()
+    assert out == table(recorded(TIMED)) and not PATH.exists()
+    assert full_disk.REASON in err and str(PATH) in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("form", [table, markdown], ids=["table", "markdown"])
@@ -176,6 +192,12 @@ def test_what_is_slower_is_said_of_what_was_timed():
         assert f"slower is +10 % of {words}" in " ".join(table(recorded(*series)).split())
 
 
+@pytest.mark.parametrize("command", [f"python -m scripts.gate a b --only '{'x|' * 50}  y'", closer(LAUNCHES)])
+def test_a_command_is_a_line_that_can_be_copied(command):
+    indented = f"{'again' if 'gate' in command else '':{INDENT}}{command}"
+    assert indented in table(recorded(LAUNCHES, command=command)).splitlines()
+
+
 HOSTILE = "\x1b[2J\u202eevil\r\n" + "wide 夜" * 30
 
 
@@ -189,7 +211,8 @@ def test_the_table_fits_a_terminal_whatever_a_commit_is_called():
         TIMED, EXACT, LAUNCHES, PEAK, cannot, lost, replace(TIMED, verdict="same"), WALL, fits=[fit],
         head=Commit("b" * 40, HOSTILE, working_tree=True), notes=(HOSTILE,), command=HOSTILE,
     ))  # fmt: skip
-    assert not [line for line in text.splitlines() if len(line) > WIDTH]
+    *rest, _ = text.splitlines()  # the last is a command, as what looks closer is
+    assert not [line for line in rest if len(line) > WIDTH and not line[INDENT:].startswith("python ")]
     assert "\x1b" not in text and "\u202e" not in text and "\r" not in text
     lines = text.splitlines()
     assert lines[0].startswith("slower: the working tree on bbbbbbbb")

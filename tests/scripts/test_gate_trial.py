@@ -69,6 +69,17 @@ def test_what_cannot_be_replayed_is_one_line(tmp_path, monkeypatch, capsys, name
     assert words in err and (out, err.count("\n")) == ("", 1)
 
 
+@pytest.mark.parametrize("name", ["notes.json", "no-folder/pairs.json"])
+def test_what_cannot_be_kept_is_refused_before_anything_is_measured(tmp_path, monkeypatch, capsys, name):
+    (tmp_path / "notes.json").write_text("mine")
+    monkeypatch.setattr(trial, "_measured", lambda options: pytest.fail("measured"))
+    monkeypatch.setattr("sys.argv", ["trial", "DiT", "0", f"--keep={tmp_path / name}"])
+    assert trial.main() == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("trial: --keep: ") and (out, err.count("\n")) == ("", 1)
+    assert (tmp_path / "notes.json").read_text() == "mine"
+
+
 @pytest.mark.parametrize(("percent", "verdicts"), [("0", {"same"}), ("5", {"same"}), ("50", {"slower"})])
 def test_kept_pairs_are_replayed(tmp_path, monkeypatch, capsys, percent, verdicts):
     lot = random.Random(0)

@@ -17,8 +17,8 @@ from harness import files
 from harness.trace import calibration
 from scripts.gpu import run
 from scripts.gpu.__main__ import main
-from scripts.gpu.plan import NAMES
-from scripts.gpu.record import Facts, read
+from scripts.gpu.plan import NAMES, PARTS
+from scripts.gpu.record import Facts, Outcome, read
 
 WORKER = ROOT / "tests/support/gpu_worker.py"
 THREE = ("tests", "calibration", "stages")
@@ -101,7 +101,11 @@ def test_another_commit_card_or_torch_begins_anew(place, monkeypatch, fact):
     ("way", "words"),
     [
         ("fails", "RuntimeError"),
-        ("crashes", "its process ended with 1: an illegal memory access was encountered"),
+        (
+            "crashes",
+            "its process ended with 1: an illegal memory access was encountered; without launches · link ·"
+            " product 1 x 2 x 3 · copy 1024 MiB",
+        ),
     ],
 )
 def test_a_part_that_fails_is_a_result_and_the_next_one_runs(place, monkeypatch, way, words):
@@ -121,7 +125,7 @@ def test_a_part_that_fails_is_a_result_and_the_next_one_runs(place, monkeypatch,
 def test_a_process_that_hangs_is_ended():
     process = run.Process([sys.executable, "-c", "import time; print(7, flush=True); time.sleep(600)"])
     assert list(process.lines(1.0)) in ([7], [])  # however late it starts
-    assert process.end() == "ended after 1 s: it took longer than its share of the time"
+    assert process.end() == "ended after 1 s: it took longer than its share of the budget"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -151,9 +155,31 @@ def test_parts_without_time_are_skipped_and_told(place, capsys):
     assert "stages: no time: needs about 20 s; " in capsys.readouterr().err
     shown = " ".join(place.report.read_text().split())
     assert "1 cut short (stages)" in shown and "There was no time for all of stages: " in shown
-    (budget,) = re.findall(r"`--budget (\w+)` is enough", shown)
+    (budget,) = re.findall(r"started again with `--budget (\w+)`", shown)
     assert place.measure("--budget", budget, parts=("stages",)) == 0
     assert statuses(place)["stages"] == "ok" and "no time" not in place.report.read_text()
+
+
+def test_a_part_that_takes_too_long_is_cut_short_and_no_failure(place, monkeypatch):
+    monkeypatch.setenv("GPU_WORKER", "tests=hangs")
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "OVERTIME", 0.1)
+        assert place.measure("--budget", "41s", parts=("tests",)) == 0
+    part = read(place.out).parts["tests"]
+    reason = "no time: ended after 1 s: it took longer than its share of the budget"
+    assert (part.status, part.ended, part.reason) == ("skip", "cut", reason)
+    report = place.report.read_text()
+    assert "**Nothing failed**: 1 cut short (tests);" in report and "## Tests marked gpu: cut short" in report
+    monkeypatch.delenv("GPU_WORKER")
+    assert place.measure(parts=("tests",)) == 0  # the control
+    part = read(place.out).parts["tests"]
+    assert (part.status, part.reason, part.had_s) == ("ok", "", 0)
+
+
+def test_twice_the_time_is_advised_that_was_too_little():
+    tests = PARTS[0]
+    assert Outcome(ended="cut", had_s=100.0).needs_s(tests) == 200
+    assert Outcome(ended="cut").needs_s(tests) == tests.seconds  # it was not begun
 
 
 def full(*_: object) -> None:
@@ -261,6 +287,20 @@ def test_the_real_worker_end_to_end(tmp_path, capsys):
     assert rows["memory"].reason == "context and workspaces: CUDA's alone, and this is cpu"
     assert all(row.values["gb_per_s"] > 0 for row in rows.values() if row.status == "ok")
     assert not place.calibrations.exists()
+
+
+def test_the_real_worker_names_its_rows_first():
+    task = {
+        "part": "energy",
+        "device": "cpu",
+        "source": "synthetic-tiny",
+        "limit_s": 60,
+        "done": ["no LM, 5 s"],
+    }
+    process = run.Process([*run.WORKER, json.dumps(task)])
+    names, row, end = process.lines(120)
+    assert names == ["0.6B, 5 s"] == [row["name"]] and end == run.END
+    process.end()
 
 
 @pytest.mark.nightly  # a minute or two; by day each part runs in test_gpu_parts.py

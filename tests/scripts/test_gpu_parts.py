@@ -1,6 +1,7 @@
-"""The parts of `scripts.gpu`: steps and their time, what of them a CPU runs, the report of any outcome."""
+"""The parts of `scripts.gpu`: steps and their time, and what of them a CPU runs."""
 
 import itertools
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,15 +16,12 @@ from harness import cards, graphs
 from harness.accelerators import Accelerator
 from harness.errors import BenchError, MissingPrerequisite, UsageError
 from harness.graphs import recorders
-from harness.records import machine
-from harness.text import wrapped
 from harness.trace.calibration import Calibration
 from scripts import network_pairs
-from scripts.gpu import plan, report, steps
+from scripts.gpu import plan, steps
 from scripts.gpu.parts import beside, calibration, energy, modes, peaks, stages
 from scripts.gpu.parts import tests as marked_tests
 from scripts.gpu.plan import PARTS, TINY, allotment_s, enough_s
-from scripts.gpu.record import Facts, Outcome, Row, new
 from scripts.gpu.steps import Clock, Measured, Step, Task, rows
 from scripts.in_turn import Ratio, in_turn
 
@@ -278,70 +276,37 @@ def test_marked_tests_are_counted_and_failures_named(tmp_path):
     assert "test_good" not in measured.error and "assert 1 == 2" in str(measured.values["log"])
 
 
+@pytest.mark.parametrize("first", ["pass", "assert 1 == 2"])
+def test_marked_tests_that_are_not_through_are_cut_short_and_those_that_ran_are_counted(
+    tmp_path, monkeypatch, first
+):
+    """The control: one of them failed, and that is what is told."""
+    (tmp_path / "test_a.py").write_text(
+        "import pathlib, time\n"
+        f"def test_first(): {first}\n"
+        "def test_long():\n"
+        "    pathlib.Path('begun').touch()\n"
+        "    time.sleep(600)\n"
+    )
+    ends = marked_tests._ends
+
+    def once_begun(process, limit_s):
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        return ends(process, 0.0)
+
+    monkeypatch.setattr(marked_tests, "_ends", once_begun)
+    run = partial(marked_tests.run_tests, [Path("test_a.py")], 60.0, "-p", "no:randomly", root=tmp_path)
+    (row,) = rows([Step("pytest", run)], TASK, Clock(600.0))
+    failed = first != "pass"
+    assert (row.values["passed"], row.values["failed"]) == (not failed, failed)
+    if failed:
+        assert row.status == "failed" and row.reason.startswith("not through after 60 s; test_a::test_first:")
+    else:
+        assert (row.status, row.reason) == ("skip", "no time: not through after 60 s") and row.needs_s > 0
+
+
 def test_every_file_with_such_tests_is_found():
     found = {path.name for path in marked_tests.marked(ROOT / "tests")}
     assert {"test_memory.py", "test_residency.py", "test_engine.py"} <= found
     assert not {"test_cards.py", marked_tests.ELSEWHERE} & found
-
-
-FACTS = Facts(
-    commit="0123456789abcdef",
-    code="c",
-    torch="2.13.0",
-    source="/home/me/checkpoints",
-    device="cuda",
-    card="NVIDIA *H200* <b>|",
-    memory_gib=139.8,
-)
-
-
-def reported(**parts: Outcome) -> str:
-    record = new(FACTS, True, machine.Machine(), 720.0)
-    return report.markdown(msgspec.structs.replace(record, parts=parts))
-
-
-def outcome(*made: Row) -> Outcome:
-    return Outcome(rows={row.name: row for row in made}, ended="whole")
-
-
-def test_a_report_begins_with_its_verdict_and_is_plain_text_of_80_columns():
-    hostile = "a | b\n# c <script> @me " + "x" * 300
-    text = reported(
-        tests=outcome(Row(name="pytest -m gpu", status="failed", reason=hostile, values={"passed": 3})),
-        stages=outcome(
-            Row(name="4B, 240 s", status="ok", values={"lm_decode_mbu": 0.554, "wall_s": 9.0}),
-            Row(name="4B, 600 s", status="skip", reason="no time: ...", needs_s=40.0),
-        ),
-        modes=Outcome(ended="cut", reason="no time: needs about 20 s; 3 s were left"),
-        peaks=Outcome(ended="broken", reason="its process ended with -11: Segmentation fault"),
-        energy=outcome(Row(name="no LM, 60 s", status="n/a", reason="NVML counts no joules on this card")),
-    )
-    lines = text.splitlines()
-    assert lines[0] == r"# acestep-bench on NVIDIA \*H200\* \<b\>\|"
-    assert " ".join(text.split("\n\n")[1].split()) == (
-        "**Something failed**: 2 failed (tests, peaks); 1 measured (stages); 1 not to be had here (energy);"
-        " 1 cut short (modes); 2 not run (calibration, beside). There was no time for all of stages, modes:"
-        " started again, it goes on with them, and `--budget 6m` is enough."
-    )
-    assert "|LM decode 4B|  MBU|240 s|    55%|   60%|" in lines
-    assert "<script>" not in text and "/home/me" not in text and "\n# c" not in text
-    assert all(len(line) <= report.WIDTH for line in lines)
-    assert wrapped(text, 10_000)  # harmless to a terminal
-
-
-LONGEST = {"modes": "compiled, captured", "calibration": "product 8192 x 8192 x 8192"}
-
-
-def test_a_report_of_every_part_has_80_columns():
-    parts = {}
-    for part in PARTS:
-        columns = (*report.TABLES[part.name], *report.FIGURES.get(part.name, ()))
-        values = dict.fromkeys((column.key for column in columns), 12.3456)
-        name = LONGEST.get(part.name, "0.6B, 240 s")
-        parts[part.name] = outcome(Row(name=name, status="ok", values=values))
-    text = reported(**parts)
-    assert text.count("\n## ") == 1 + len(PARTS) and max(map(len, text.splitlines())) <= report.WIDTH
-
-
-def test_a_report_without_failures_says_so():
-    assert "\n**Nothing failed**: 1 measured (tests); " in reported(tests=outcome(Row(name="a", status="ok")))

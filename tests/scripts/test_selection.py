@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ from benchmarks import (
     waits,
 )
 from scripts import asv_selection
+from scripts.gate import __main__ as gate
 
 MODULES = (
     *(cold, costs, dit, generate, lm, memory, micro, parity, qwen3_tts, rvc, scaling, streaming, tasks),
@@ -201,7 +203,21 @@ def test_make_asks_before_it_measures():
     assert recipe.splitlines()[1].strip() == "@$(BIN)/python -m scripts.asv_selection"
 
 
-@pytest.mark.parametrize("command", ["run", "publish"])
+def test_the_head_of_the_makefile_has_every_target():
+    head, _, rest = (ROOT / "Makefile").read_text().partition("\n\n")
+    (targets,) = re.findall(r"^\.PHONY: (.+)$", rest, re.MULTILINE)
+    assert re.findall(r"^# make ([\w-]+)", head, re.MULTILINE) == targets.split()
+
+
+def test_make_clean_keeps_what_was_measured(tmp_path):
+    for name in ("results/cpu/a.json", "records/a.jsonl", "gate.json", "env/a", "html/index.html"):
+        (tmp_path / ".asv" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".asv" / name).touch()
+    subprocess.run(["make", "-sC", tmp_path, "-f", ROOT / "Makefile", "clean"], check=True)
+    assert {path.name for path in (tmp_path / ".asv").iterdir()} == {"results", "records", "gate.json"}
+
+
+@pytest.mark.parametrize("command", ["run HEAD^!", "-v publish", "continuous main HEAD", "rm x"])
 @pytest.mark.parametrize("lacking", ["repository", "room"])
 def test_where_asv_could_not_write_it_is_one_line_before_it_begins(
     tmp_path, monkeypatch, capsys, command, lacking
@@ -214,12 +230,14 @@ def test_where_asv_could_not_write_it_is_one_line_before_it_begins(
     else:
         monkeypatch.setattr(asv_selection, "PLACE", Path("/proc/self/attr"))
         monkeypatch.setattr(os, "access", lambda path, mode: path != asv_selection.PLACE)
-    monkeypatch.setattr(sys, "argv", ["asv", command])
+    monkeypatch.setattr(sys, "argv", ["asv", *command.split()])
     with pytest.raises(SystemExit) as ended:
         asv_selection.setup()
     reason = "not a git repository" if lacking == "repository" else "cannot be written"
     err = capsys.readouterr().err
     assert ended.value.code == 3 and err.startswith("asv: ") and reason in err and err.count("\n") == 1
     assert asv_selection.main([]) == 3
+    monkeypatch.setattr(sys, "argv", ["gate", "main"])
+    assert gate.main() == 3 and reason in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["asv", "show"])
     asv_selection.setup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from scripts.gpu.steps import REASON_CHARS, Measured, Step, Task
 MARKED = re.compile(r"pytest\.mark\.gpu\b")
 ELSEWHERE = "test_prediction_gpu.py"  # a part of its own, `peaks`
 LOG_CHARS = 8_000
+REPORTING_S = 5.0  # of tests that are interrupted
 
 
 def steps(task: Task) -> Iterator[Step]:
@@ -36,30 +38,49 @@ def marked(folder: Path) -> list[Path]:
 
 
 def run_tests(files: Sequence[Path], limit_s: float, *arguments: str, root: Path = ROOT) -> Measured:
-    """Run tests, for `limit_s` at most. Raises MissingPrerequisite without pytest."""
+    """Run tests, for `limit_s` at most, after which those are told that ran.
+
+    Raises MissingPrerequisite without pytest.
+    """
     if find_spec("pytest") is None:
         raise MissingPrerequisite("pytest is not installed; pip install -e '.[dev]'")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
         report = Path(folder, "report.xml")
         command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
         command += [f"--junitxml={report}", *arguments, *map(str, files)]
-        try:
-            ran = subprocess.run(
-                command, cwd=root, capture_output=True, text=True, errors="replace", timeout=limit_s
-            )
-        except subprocess.TimeoutExpired:
-            return Measured({}, error=f"not through after {limit_s:.0f} s")
-        log = harmless((ran.stdout + ran.stderr)[-LOG_CHARS:], "\n", LOG_CHARS)
-        if not report.exists():
-            last = (log.strip().splitlines() or ["nothing was said"])[-1]
-            return Measured({"log": log}, error=f"pytest ended with {ran.returncode}: {last}")
-        return _read(report, log)
+        with subprocess.Popen(command, cwd=root, stdout=said, stderr=said) as ran:
+            cut = "" if _ends(ran, limit_s) else f"not through after {limit_s:.0f} s"
+        said.seek(0)
+        log = harmless(said.read().decode(errors="replace")[-LOG_CHARS:], "\n", LOG_CHARS)
+        if report.exists():
+            return _read(report, log, cut)
+        if cut:
+            return Measured({"log": log}, cut=cut)
+        last = (log.strip().splitlines() or ["nothing was said"])[-1]
+        return Measured({"log": log}, error=f"pytest ended with {ran.returncode}: {last}")
 
 
-def _read(report: Path, log: str) -> Measured:
+def _ends(process: subprocess.Popen[bytes], limit_s: float) -> bool:
+    """Whether pytest ends in time. Otherwise it is interrupted, on which it reports what ran, or killed."""
+    try:
+        process.wait(limit_s)
+        return True
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(REPORTING_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return False
+
+
+def _read(report: Path, log: str, cut: str) -> Measured:
     """The counts of a JUnit report, and its failures in a line."""
     failures, skipped, passed = [], 0, 0
     for case in ET.parse(report).iter("testcase"):
+        if case.get("name") is None:  # it was interrupted
+            continue
         name = f"{case.get('classname')}::{case.get('name')}"
         wrong = next((child for child in case if child.tag in ("failure", "error")), None)
         if wrong is not None:
@@ -70,4 +91,5 @@ def _read(report: Path, log: str) -> Measured:
         else:
             passed += 1
     values = {"passed": passed, "failed": len(failures), "skipped": skipped, "log": log if failures else ""}
-    return Measured(values, error=harmless("; ".join(failures), most=REASON_CHARS))
+    error = "; ".join(([cut] if cut else []) + failures) if failures else ""
+    return Measured(values, error=harmless(error, most=REASON_CHARS), cut=cut)
