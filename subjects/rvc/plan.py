@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from harness.adjustments import Adjustment, Adjustments
+from harness.adjustments import Adjustment, Adjustments, Warned
 from harness.checks import within
 from harness.subject import DEFAULT_DURATION_S
-from subjects.loading import not_held
 from subjects.rvc.config import SAMPLE_RATE
 from subjects.rvc.request import LEAST_S, MOST_S, Request
 from subjects.rvc.setup import Setup
@@ -17,7 +16,7 @@ INDEX_RATE, PROTECT = 0.75, 0.33  # where nobody says any, and there is an index
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Warned):
     """What will run: effective values in `request`. `samples`: of the input, at 16 kHz."""
 
     setup: Setup
@@ -35,11 +34,6 @@ class Plan:
     def sample_rate(self) -> int:
         """Of the result."""
         return self.request.resample_hz or self.setup.configs.synthesizer.sample_rate
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """One line for each adjustment and note."""
-        return (*map(str, self.adjustments), *self.notes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the record of a run."""
@@ -76,9 +70,8 @@ def resolve(request: Request, setup: Setup) -> Plan:
         duration_s = _heard(request.audio, duration_s, changes)
     request = replace(request, duration_s=duration_s)
     made_up = ("audio: no recording is named; it is a made-up voice",) if request.audio is None else ()
-    notes = *not_held(setup.accelerator), *setup.configs.notes, *made_up
     samples = round(duration_s * SAMPLE_RATE)
-    return Plan(setup, request, samples, tuple(changes), notes)
+    return Plan(setup, request, samples, tuple(changes), (*setup.notes, *made_up))
 
 
 def _heard(audio: str, wanted_s: float | None, changes: Adjustments) -> float:
