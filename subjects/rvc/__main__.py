@@ -24,14 +24,13 @@ from harness import card_flags, commands
 from harness.commands import Add, Command
 from harness.console import Parser, named
 from harness.flags import number, whole
+from subjects.rvc.config import RATES
 from subjects.rvc.layout import DEFAULT_RATE, SYNTHETIC
+from subjects.rvc.request import LENGTHS, PADDINGS
 
 COMPONENTS = ("rmvpe", "hubert", "encoder", "flow", "generator")
 ALL = "all"
 TESTS = ("chunking", "chunking-simple", "pipeline", "parity", "weights")
-RATES = ("48k", "40k", "32k")
-LENGTHS = ("reference", "exact")
-PADDINGS = ("zero", "reflect")
 DEVICES = "cpu, mps, cuda or cuda:N"
 
 
