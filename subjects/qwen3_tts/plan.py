@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness.adjustments import Adjustment, Adjustments, Warned
-from harness.errors import MissingPrerequisite, UsageError
-from subjects.loading import not_held
+from harness.errors import UsageError
+from subjects.loading import heard_s, not_held
 from subjects.qwen3_tts.layout import (
     BASE,
     CUSTOM_VOICE,
@@ -127,13 +127,7 @@ def _tokens(name: str, source: str, text: str) -> tuple[int, ...]:
 
 def _check_recording(path: str, changes: Adjustments) -> None:
     """Note what is not listened to of a recording of a voice. Raises MissingPrerequisite for a short one."""
-    from harness.sound import duration_s
-
-    there_s = duration_s("reference", path)
-    if there_s < LEAST_REFERENCE_S:
-        raise MissingPrerequisite(
-            f"reference: {path!r} is under {LEAST_REFERENCE_S:g} s; name a longer recording"
-        )
+    there_s = heard_s("reference", path, LEAST_REFERENCE_S)
     if there_s > MOST_REFERENCE_S:
         first = f"its first {MOST_REFERENCE_S:g} s"
         reason, remedy = "is longer than what is listened to", "name a shorter recording"

@@ -8,6 +8,7 @@ from typing import Any
 from harness.adjustments import Adjustment, Adjustments, Warned
 from harness.checks import within
 from harness.subject import DEFAULT_DURATION_S
+from subjects.loading import heard_s
 from subjects.rvc.config import SAMPLE_RATE
 from subjects.rvc.request import LEAST_S, MOST_S, Request
 from subjects.rvc.setup import Setup
@@ -76,12 +77,7 @@ def resolve(request: Request, setup: Setup) -> Plan:
 
 def _heard(audio: str, wanted_s: float | None, changes: Adjustments) -> float:
     """Seconds of a recording that are converted."""
-    from harness.errors import MissingPrerequisite
-    from harness.sound import duration_s
-
-    there_s = duration_s("audio", audio)
-    if there_s < LEAST_S:
-        raise MissingPrerequisite(f"audio: {audio!r} is under {LEAST_S:g} s; name a longer recording")
+    there_s = heard_s("audio", audio, LEAST_S)
     if wanted_s is None:
         if there_s > MOST_S:
             changes.note("duration_s", there_s, MOST_S, "is more than is converted at once")
