@@ -34,19 +34,21 @@ class Index:
     def nearest(self, features: Samples) -> Samples:
         """For each frame of `features [H, D]` the mean of the rows that are nearest to it."""
         means = np.empty_like(features)
-        closest = _squared(features, self.centres).argmin(axis=1)
+        closest = _squared(features, self.centres, _lengths(self.centres)).argmin(axis=1)
         for number in np.unique(closest):
             rows, here = self.cells[number], np.flatnonzero(closest == number)
+            lengths = _lengths(rows)
             for frames in np.array_split(here, math.ceil(len(here) * len(rows) / MOST_DISTANCES)):
-                means[frames] = _mean(features[frames], rows)
+                means[frames] = _mean(features[frames], rows, lengths)
         return means
 
 
-def _mean(features: Samples, rows: Samples) -> Samples:
+def _mean(features: Samples, rows: Samples, lengths: Samples) -> Samples:
     """Of the 8 `rows [n, D]` nearest to each frame, or of all where they are fewer, weighted by 1/d², d the
     squared distance; a row that is met exactly counts alone."""
     count = min(NEIGHBOURS, len(rows))
-    near = rows[np.argpartition(_squared(features, rows), count - 1, axis=1)[:, :count]]
+    places = np.argpartition(_squared(features, rows, lengths), count - 1, axis=1)[:, :count]
+    near = rows[places]
     distances = np.square(near - features[:, None], dtype=np.float64).sum(axis=2)  # without cancellation
     least = distances.min(axis=1, keepdims=True)
     # 1/d² over the greatest of them, (least/d)², which is in range whatever the distances are.
@@ -56,9 +58,9 @@ def _mean(features: Samples, rows: Samples) -> Samples:
     return np.einsum("hk,hkd->hd", shares, near)
 
 
-def _squared(a: Samples, b: Samples) -> Samples:
-    """Squared distances `[H, n]`, but for |a|², which is the same for all of `b`."""
-    return _lengths(b) - 2 * (a @ b.T)
+def _squared(features: Samples, rows: Samples, lengths: Samples) -> Samples:
+    """Squared distances `[H, n]` to rows of squared `lengths`, but for |frame|², the same for all rows."""
+    return lengths - 2 * (features @ rows.T)
 
 
 def _lengths(rows: Samples) -> Samples:
@@ -81,7 +83,7 @@ def open_index(path: str, width: int) -> Index:
             return _with_rows(path, faiss_file.opened(Path(path), width))
         rows = _array(path) if head == MAGIC else None
     except OSError as error:
-        raise MissingPrerequisite(f"index: {path!r} cannot be read: {error}") from None
+        raise MissingPrerequisite(f"index: {path!r} cannot be read: {error.strerror or error}") from None
     except faiss_file.NotRead as error:
         raise UsageError(f"index: {path!r} {error}") from None
     if rows is None:

@@ -149,8 +149,8 @@ def test_what_is_none_is_refused_before_anything_is_loaded(whole, tmp_path):
             with pytest.raises(UsageError, match=r"index: .* is no array of") as raised:
                 resolve(request(0.2, index=str(path)), setup)
             assert "\n" not in str(raised.value)
-    for path in (tmp_path / "absent.npy", tmp_path):
-        with pytest.raises(MissingPrerequisite, match=r"index: .* cannot be read"):
+    for path, reason in ((tmp_path / "absent.npy", "No such file"), (tmp_path, "it is a folder")):
+        with pytest.raises(MissingPrerequisite, match=f"index: .* cannot be read: {reason}"):
             resolve(request(0.2, index=str(path)), setup)
     assert resolve(request(0.2, index=str(whole)), setup).request.index_rate == 0.75  # the control
 
