@@ -11,11 +11,11 @@ from acestep.presets import PRESETS
 from acestep.request import GenerationConfig, GenerationParams
 from acestep.setup import Setup
 from acestep.tasks import Task, instruction
-from harness.adjustments import Adjustment
+from harness.adjustments import Adjustment, Warned
 
 
 @dataclass(frozen=True, slots=True)
-class EffectivePlan:
+class EffectivePlan(Warned):
     """What will run. `params` and `config` hold the effective values; nothing in them is open but
     metadata, and `duration` when the language model is to decide it. What has no use is at its default.
 
@@ -94,11 +94,6 @@ class EffectivePlan:
             components.LM: self.lm_metadata or self.lm_codes,
         }
         return tuple(name for name in components.COMPONENTS if needed.get(name, True))
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """One line for each adjustment and note."""
-        return (*map(str, self.adjustments), *self.notes)
 
     def retaken(self, seed: int) -> EffectivePlan:
         """The plan with a retake seed that nobody named, which it says."""

@@ -28,6 +28,19 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:20]}...{text[-37:]}"  # of a path the end is the name
 
 
+class Warned:
+    """A plan that says what it does not do as it was asked, and what there is to know of it besides."""
+
+    __slots__ = ()
+    adjustments: tuple[Adjustment, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each adjustment and note."""
+        return (*map(str, self.adjustments), *self.notes)
+
+
 class Adjustments(list[Adjustment]):
     """Adjustments so far. In strict mode the first is refused."""
 

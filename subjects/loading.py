@@ -1,4 +1,5 @@
-"""What plans and records of the engines here say alike: a size that is not held to, device and dtype.
+"""What plans and records of the engines here say alike: a size that is not held to, how long a recording is,
+device and dtype.
 
 torch is imported by what loads, not by who plans.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator
+from harness.errors import MissingPrerequisite
 
 
 def not_held(card: Accelerator) -> tuple[str, ...]:
@@ -16,6 +18,21 @@ def not_held(card: Accelerator) -> tuple[str, ...]:
         return ()
     size = f"{MAX_VRAM_VARIABLE}: {card.memory_gib:g} GB"
     return (f"{size} holds a CUDA card alone; this is {card.name}, with all of its memory",)
+
+
+def heard_s(name: str, path: str, least_s: float) -> float:
+    """Seconds of the recording at `path`, `least_s` at least.
+
+    Raises MissingPrerequisite, about `name`, for one that cannot be read or is shorter.
+    """
+    from harness.sound import duration_s
+
+    there_s = duration_s(name, path)
+    if there_s >= least_s:
+        return there_s
+    if there_s:
+        raise MissingPrerequisite(f"{name}: {path!r} is under {least_s:g} s; name a longer recording")
+    raise MissingPrerequisite(f"{name}: {path!r} has no whole samples; is the download complete?")
 
 
 def environment(setup: Any, networks: Any) -> dict[str, Any]:

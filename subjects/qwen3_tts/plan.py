@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from harness.adjustments import Adjustment, Adjustments
-from harness.errors import MissingPrerequisite, UsageError
-from subjects.loading import not_held
+from harness.adjustments import Adjustment, Adjustments, Warned
+from harness.errors import UsageError
+from subjects.loading import heard_s, not_held
 from subjects.qwen3_tts.layout import (
     BASE,
     CUSTOM_VOICE,
@@ -31,7 +31,7 @@ from subjects.qwen3_tts.text import heard, instruction, spoken, tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Warned):
     """What will run: effective values in `request`, what they come to beside it.
 
     `text_tokens`: of the text itself. `frames`: exactly so many, or None where the model ends by itself.
@@ -55,11 +55,6 @@ class Plan:
     def most_frames(self) -> int:
         """Frames of the longest item, or the limit of one that ends by itself."""
         return self.request.max_frames if self.frames is None else self.frames
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """One line for each adjustment and note."""
-        return (*map(str, self.adjustments), *self.notes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the record of a run."""
@@ -132,13 +127,7 @@ def _tokens(name: str, source: str, text: str) -> tuple[int, ...]:
 
 def _check_recording(path: str, changes: Adjustments) -> None:
     """Note what is not listened to of a recording of a voice. Raises MissingPrerequisite for a short one."""
-    from harness.sound import duration_s
-
-    there_s = duration_s("reference", path)
-    if there_s < LEAST_REFERENCE_S:
-        raise MissingPrerequisite(
-            f"reference: {path!r} is under {LEAST_REFERENCE_S:g} s; name a longer recording"
-        )
+    there_s = heard_s("reference", path, LEAST_REFERENCE_S)
     if there_s > MOST_REFERENCE_S:
         first = f"its first {MOST_REFERENCE_S:g} s"
         reason, remedy = "is longer than what is listened to", "name a shorter recording"

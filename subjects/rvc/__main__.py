@@ -24,14 +24,13 @@ from harness import card_flags, commands
 from harness.commands import Add, Command
 from harness.console import Parser, named
 from harness.flags import number, whole
+from subjects.rvc.config import RATES
 from subjects.rvc.layout import DEFAULT_RATE, SYNTHETIC
+from subjects.rvc.request import LENGTHS, PADDINGS
 
 COMPONENTS = ("rmvpe", "hubert", "encoder", "flow", "generator")
 ALL = "all"
 TESTS = ("chunking", "chunking-simple", "pipeline", "parity", "weights")
-RATES = ("48k", "40k", "32k")
-LENGTHS = ("reference", "exact")
-PADDINGS = ("zero", "reflect")
 DEVICES = "cpu, mps, cuda or cuda:N"
 
 
@@ -133,6 +132,11 @@ def _e2e(add: Add) -> None:
 def _recording(add: Add) -> None:
     add("--audio", type=named, metavar="FILE", help="a recording (a made-up voice)")
     add("--duration", dest="duration_s", type=number, metavar="S", help="of it (all; made up: 5 s)")
+    _index(add)
+
+
+def _index(add: Add) -> None:
+    add("--index", type=named, metavar="FILE", help="features of the speaker: added_*.index, or .npy")
 
 
 def _test(add: Add) -> None:
@@ -154,7 +158,7 @@ def _convert(add: Add) -> None:
     add("--length", choices=LENGTHS, help="of the result: the published pipeline's, or the input's")
     add("--interpolate-pitch", action="store_true", default=None, help="over frames without a voice")
     add("--mel-padding", choices=PADDINGS, help="of the log-mel's end (zero)")
-    add("--index", type=named, metavar="FILE", help="features of the speaker, .npy")
+    _index(add)
     add("--index-rate", type=number, metavar="X", help="how much of it, 0 to 1 (0.75)")
     add("--protect", type=number, metavar="X", help="how much of that in breath, 0 to 0.5 (0.33)")
     add("--rms-mix-rate", type=number, metavar="X", help="1: as loud as it comes, 0: as the input (0.25)")

@@ -25,7 +25,6 @@ PEAK = 0.95  # beyond which a recording is made less loud
 ORDER, CUTOFF_HZ = 5, 48.0  # of the high-pass
 RING = 8_192  # samples, after which the high-pass rings below 1e-17
 EDGE = 18  # samples reflected at its ends: three times as many as it has coefficients
-NEIGHBOURS = 8  # of a frame, in an index
 LEAST_RMS = 1e-6
 FULL_SCALE = 0.99  # of 16 bits
 
@@ -185,24 +184,6 @@ def interpolated(f0: Samples) -> Samples:
     if not len(voiced):
         return f0
     return np.interp(np.arange(len(f0)), voiced, f0[voiced]).astype(f0.dtype)
-
-
-def indexed(features: Samples, index: Samples, rate: float) -> Samples:
-    """Features `[H, D]` mixed by `rate` with those of the speaker that are nearest.
-
-    Of `index [n, D]` the 8 nearest count by 1/d², d their squared distance; one that is met exactly counts
-    alone.
-    """
-    squares = np.square(index, dtype=np.float32).sum(1)
-    count = min(NEIGHBOURS, len(index))
-    mixed = np.empty_like(features)
-    for row, frame in enumerate(features):
-        distances = np.maximum(squares - 2 * (index @ frame) + np.square(frame).sum(), 0)
-        nearest = np.argpartition(distances, count - 1)[:count]
-        exactly = distances[nearest] == 0
-        shares = exactly if exactly.any() else np.square(1 / distances[nearest])
-        mixed[row] = (shares / shares.sum()) @ index[nearest]
-    return rate * mixed + (1 - rate) * features
 
 
 def protected(mixed: Samples, raw: Samples, f0: Samples, protect: float) -> Samples:

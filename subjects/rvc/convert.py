@@ -19,7 +19,7 @@ from subjects.rvc import conversion as steps
 from subjects.rvc import pitch
 from subjects.rvc.config import HOP, SAMPLE_RATE, SynthesizerConfig
 from subjects.rvc.conversion import Chunk, Samples
-from subjects.rvc.index import read_index
+from subjects.rvc.index import Index, read_index
 from subjects.rvc.plan import Plan
 from subjects.rvc.request import LEAST_S
 from subjects.rvc.result import Audio, Counts
@@ -96,7 +96,7 @@ class Conversion:
         return f0, pitch.coarse(torch.from_numpy(f0)).numpy()
 
     def _piece(
-        self, chunk: Chunk, padded: Samples, coarse: NDArray[np.int64], index: Samples | None
+        self, chunk: Chunk, padded: Samples, coarse: NDArray[np.int64], index: Index | None
     ) -> NDArray[np.float32]:
         """The waves `[B, samples]` of a chunk, its edges included."""
         synthesizer, device = self.networks.synthesizer, self.networks.device
@@ -132,15 +132,16 @@ class Conversion:
         """Standard normal draws `[B, *shape]` of each item's own."""
         return torch.stack([torch.randn(*shape, generator=lot) for lot in self._lots])
 
-    def _phone(self, samples: Samples, f0: NDArray[np.float32], index: Samples | None) -> Tensor:
+    def _phone(self, samples: Samples, f0: NDArray[np.float32], index: Index | None) -> Tensor:
         """Features `[1, T, D]` on the device, each frame of 20 ms twice."""
         features = self.networks.hubert(torch.from_numpy(samples)[None].to(self.networks.device))
         if index is None:
             return features.repeat_interleave(2, dim=1)
         request = self.plan.request
         assert request.index_rate is not None and request.protect is not None
-        raw = self._host(features[0])
-        mixed = steps.indexed(raw, index, request.index_rate)
+        raw, rate = self._host(features[0]), request.index_rate
+        with span("retrieve"):
+            mixed = rate * index.nearest(raw) + (1 - rate) * raw
         mixed, raw = (frames.repeat(2, axis=0)[: len(f0)] for frames in (mixed, raw))
         phone = steps.protected(mixed, raw, f0[: len(mixed)], request.protect)
         return torch.from_numpy(phone.astype(np.float32))[None].to(self.networks.device)

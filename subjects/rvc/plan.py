@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from harness.adjustments import Adjustment, Adjustments
+from harness.adjustments import Adjustment, Adjustments, Warned
 from harness.checks import within
 from harness.subject import DEFAULT_DURATION_S
-from subjects.loading import not_held
+from subjects.loading import heard_s
 from subjects.rvc.config import SAMPLE_RATE
 from subjects.rvc.request import LEAST_S, MOST_S, Request
 from subjects.rvc.setup import Setup
@@ -17,7 +17,7 @@ INDEX_RATE, PROTECT = 0.75, 0.33  # where nobody says any, and there is an index
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Warned):
     """What will run: effective values in `request`. `samples`: of the input, at 16 kHz."""
 
     setup: Setup
@@ -35,11 +35,6 @@ class Plan:
     def sample_rate(self) -> int:
         """Of the result."""
         return self.request.resample_hz or self.setup.configs.synthesizer.sample_rate
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """One line for each adjustment and note."""
-        return (*map(str, self.adjustments), *self.notes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, for the record of a run."""
@@ -76,19 +71,13 @@ def resolve(request: Request, setup: Setup) -> Plan:
         duration_s = _heard(request.audio, duration_s, changes)
     request = replace(request, duration_s=duration_s)
     made_up = ("audio: no recording is named; it is a made-up voice",) if request.audio is None else ()
-    notes = *not_held(setup.accelerator), *setup.configs.notes, *made_up
     samples = round(duration_s * SAMPLE_RATE)
-    return Plan(setup, request, samples, tuple(changes), notes)
+    return Plan(setup, request, samples, tuple(changes), (*setup.notes, *made_up))
 
 
 def _heard(audio: str, wanted_s: float | None, changes: Adjustments) -> float:
     """Seconds of a recording that are converted."""
-    from harness.errors import MissingPrerequisite
-    from harness.sound import duration_s
-
-    there_s = duration_s("audio", audio)
-    if there_s < LEAST_S:
-        raise MissingPrerequisite(f"audio: {audio!r} is under {LEAST_S:g} s; name a longer recording")
+    there_s = heard_s("audio", audio, LEAST_S)
     if wanted_s is None:
         if there_s > MOST_S:
             changes.note("duration_s", there_s, MOST_S, "is more than is converted at once")

@@ -21,9 +21,9 @@ class Request:
     `audio`: a recording; None is a made-up voice. `duration_s`: of it from its start, None is all of it.
     `speaker`: of the voice. `transpose`: semitones. `interpolate_pitch`: over frames without a voice.
     `mel_padding`: of the log-mel's last frames. `length`: of the result; the published pipeline's is up to
-    20 ms short. `index`: a file `.npy` of the speaker's features, mixed in by `index_rate`, less by `protect`
-    where there is no voice. `rms_mix_rate`: 1 leaves the result as loud as it comes, 0 makes it as loud as
-    the recording. `resample_hz`: of the result, None is the voice's own rate.
+    20 ms short. `index`: a file of the speaker's features, as training writes it or numpy, mixed in by
+    `index_rate`, less by `protect` where there is no voice. `rms_mix_rate`: 1 leaves the result as loud as it
+    comes, 0 makes it as loud as the recording. `resample_hz`: of the result, None is the voice's own rate.
     """
 
     audio: str | None = None

@@ -13,6 +13,7 @@ from harness.accelerators import Accelerator
 from harness.checks import one_of
 from harness.dtypes import AUTO, FP32
 from harness.errors import UsageError
+from subjects.loading import not_held
 from subjects.rvc import checkpoint
 from subjects.rvc.config import Configs
 from subjects.rvc.layout import DEFAULT_RATE, ENVIRONMENT, SYNTHETIC
@@ -77,6 +78,11 @@ class Setup:
             voice=file,
             strict=strict,
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for each thing that the environment, or the file of a voice, says and that is not so."""
+        return (*not_held(self.accelerator), *self.configs.notes)
 
     @property
     def configs(self) -> Configs:

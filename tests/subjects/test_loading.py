@@ -1,10 +1,14 @@
-"""Under MAX_CUDA_VRAM a process is held to the size that it says, before anything is loaded."""
+"""Under MAX_CUDA_VRAM a process is held to its size before anything is loaded; what is said of recordings."""
 
 import argparse
+import os
 
+import numpy as np
 import pytest
+import soundfile
 
 from harness.accelerators import Accelerator
+from harness.errors import MissingPrerequisite
 from harness.memory import MemoryBudget
 from subjects import loading
 from subjects.qwen3_tts import engine as speech
@@ -59,3 +63,21 @@ def test_networks_by_themselves_are_held_as_an_engine_is(monkeypatch):
     monkeypatch.setattr(legs, "budget_of", lambda card, device: cards.append((card.memory_gib, device.type)))
     legs.Side.of(sides)
     assert cards == [(8.0, "cpu")]
+
+
+@pytest.mark.parametrize(("subject", "field"), [(rvc.SUBJECT, "audio"), (qwen3_tts.SUBJECT, "reference")])
+def test_a_recording_is_short_or_has_no_samples(subject, field, tmp_path):
+    """Of an OGG that is cut off before its first page ends none is left."""
+    setup = subject.setup("synthetic-tiny", device="cpu", model={"audio": "48k"}.get(field, "0.6B-Base"))
+    cut, short = tmp_path / "cut.ogg", tmp_path / "short.wav"
+    noise = 0.1 * np.random.RandomState(0).standard_normal((132_300, 2))
+    soundfile.write(cut, noise, 44_100)
+    subject.resolve(subject.request(1.0, **{field: str(cut)}), setup)  # the control
+    os.truncate(cut, cut.stat().st_size // 10)
+    soundfile.write(short, noise[:100], 44_100)
+    empty = tmp_path / "empty.wav"
+    soundfile.write(empty, noise[:0], 44_100)
+    lost = "has no whole samples; is the download"
+    for path, reason in ((cut, lost), (empty, lost), (short, r"is under 0\.1 s; name a")):
+        with pytest.raises(MissingPrerequisite, match=rf"^{field}: .*{path.name}. {reason}"):
+            subject.resolve(subject.request(1.0, **{field: str(path)}), setup)

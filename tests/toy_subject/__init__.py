@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import accelerators
 from harness.accelerators import Accelerator
-from harness.adjustments import Adjustment, Adjustments, Fallback
+from harness.adjustments import Adjustment, Adjustments, Fallback, Warned
 from harness.checks import one_of, within
 
 if TYPE_CHECKING:
@@ -50,16 +50,13 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Warned):
     """A request as it will run."""
 
     setup: Setup
     request: Request
     adjustments: tuple[Adjustment, ...] = ()
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return tuple(map(str, self.adjustments))
+    notes: tuple[str, ...] = ()
 
     @property
     def frames(self) -> int:

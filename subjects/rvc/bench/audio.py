@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,13 +40,8 @@ LIMIT, STEPS = 1e-3, 2  # between backends: of the relative RMS of waves, and of
 def run(sides: Sides, report: Report, plan: Plan, folder: Path | None) -> int:
     """Measure; returns the exit code: 1 where a conversion is wrong. Raises BenchError."""
     one = Side.of(sides)
-    report.note(
-        plan=plan.as_dict(),
-        limits={"relative_rms": LIMIT, "steps_of_16_bits": STEPS},
-        mlx=None,
-        absent=sides.absent,
-        problem=None,
-    )
+    limits = {"relative_rms": LIMIT, "steps_of_16_bits": STEPS}
+    report.note(limits=limits, mlx=None, problem=None)
     with mlx_of(one) as mlx:
         alone = mlx if sides.mlx_alone else None
         engine = alone or Engine.from_setup(sides.setup, threads=sides.threads)
@@ -90,7 +86,8 @@ def _timed(one: Side, report: Report, plan: Plan, engine: Engine | Mlx, folder: 
             progress.step("timed conversions")
             last = engine.run(plan, None if number else folder)
             results = [*results[:1], last]
-            runs.append({"wall_s": last.wall_s, "sha256": of_audio(last), "stages_s": dict(last.stages_s)})
+            run = {"wall_s": last.wall_s, "sha256": of_audio(last)}
+            runs.append(run | {"stages_s": dict(last.stages_s), "details_s": dict(last.details_s)})
             digest = runs[-1]["sha256"][:16]
             report.add(
                 f"run {number + 1}: wall {last.wall_s:.3f} s, rtf {last.rtf:.3f}, SHA-256 {digest}",
@@ -99,7 +96,7 @@ def _timed(one: Side, report: Report, plan: Plan, engine: Engine | Mlx, folder: 
     first, last = results[0], results[-1]
     backend = engine.backend if isinstance(engine, Mlx) else one.backend
     print(f"{backend}, {one.weights}: {last.counts.audio_s:.2f} s of audio, chunks: {last.counts.chunks}")
-    middle_s = sorted(run["wall_s"] for run in runs)[len(runs) // 2]
+    middle_s = median(run["wall_s"] for run in runs)
     print(f"median wall {middle_s:.3f} s of {len(runs)}, rtf {middle_s / last.counts.audio_s:.3f}")
     print(stages(last))
     return Conversions(first, last, [run["sha256"] for run in runs])
@@ -133,10 +130,10 @@ def _listed(figures: dict[str, float]) -> str:
 
 
 def stages(result: Result) -> str:
-    """Where the wall went."""
+    """Where the wall went, and what of a stage is told apart."""
     lines = [
-        f"  {name:<12}{1e3 * seconds:>11.2f} ms {seconds / result.wall_s:>7.1%}"
-        for name, seconds in result.stages_s.items()
+        f"  {name:<17}{1e3 * seconds:>11.2f} ms {seconds / result.wall_s:>7.1%}"
+        for name, seconds in (*result.stages_s.items(), *result.details_s.items())
     ]
     return "\n".join(lines)
 

@@ -16,7 +16,7 @@ from harness.device import synchroniser
 from harness.parity import Parity, compare
 from subjects.rvc.backends.mlx_process import Call, Mlx, no_measure
 from subjects.rvc.bench.legs import Side, once
-from subjects.rvc.bench.report import absent
+from subjects.rvc.bench.report import Report, absent
 from subjects.rvc.bench.sides import Sides
 
 LIMIT = 1e-5  # of the relative RMS of a network from torch's
@@ -59,17 +59,20 @@ class Beside:
         return {"leg": self.leg.as_dict(), "torch": reference, "parity": parity, "limit": self.limit}
 
 
-def by_backend(sides: Sides, mlx: Callable[[Side, Mlx], bool], pytorch: Callable[[Side], bool]) -> int:
+def by_backend(
+    sides: Sides, report: Report, mlx: Callable[..., bool], pytorch: Callable[..., bool], *what: Any
+) -> int:
     """Measure in MLX, then in PyTorch, each where it is to run, and tell which do not; returns the exit code.
 
-    `mlx`, `pytorch`: measure, and say whether what came is what it has to be: if not, the code is 1.
+    `mlx(side, process, report, *what)`, `pytorch(side, report, *what)`: measure, and say whether what came is
+    what it has to be: if not, the code is 1.
     """
     one, holds = Side.of(sides), True
     with mlx_of(one) as process:
         if process:
-            holds = mlx(one, process)
+            holds = mlx(one, process, report, *what)
     if not sides.mlx_alone:
-        holds = pytorch(one) and holds
+        holds = pytorch(one, report, *what) and holds
     absent(sides.absent)
     return 0 if holds else 1
 

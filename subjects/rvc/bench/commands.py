@@ -6,6 +6,7 @@ Each checks its flags, and hands values to a module that measures.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness import console
@@ -17,7 +18,6 @@ from subjects.rvc.bench.sides import Sides
 from subjects.rvc.config import FRAME_RATE
 from subjects.rvc.plan import Plan, resolve
 from subjects.rvc.request import LEAST_S, MOST_S, request
-from subjects.rvc.setup import Setup
 
 MOST_FRAMES = 360_000
 LENGTHS_S = (5.0, 30.0, 60.0, 180.0, 300.0)
@@ -36,6 +36,7 @@ def rmvpe(options: argparse.Namespace) -> int:
         within("duration_s", options.duration_s, LEAST_S, MOST_S)
         lengths = (options.duration_s,)
     report, sides = Report("rmvpe", options.json), Sides.of(options)
+    _tell(report, sides)
     from subjects.rvc.bench import pitch
 
     return pitch.run(sides, report, lengths)
@@ -45,6 +46,7 @@ def components(options: argparse.Namespace) -> int:
     """Networks by themselves."""
     report, frames = Report("components", options.json), _frames(options.duration_s)
     sides = Sides.of(options)
+    _tell(report, sides)
     from subjects.rvc.bench import components
 
     return components.run(sides, report, options.component, frames)
@@ -54,6 +56,7 @@ def full(options: argparse.Namespace) -> int:
     """Synthesis."""
     report, frames = Report("full", options.json), _frames(options.duration_s)
     sides = Sides.of(options)
+    _tell(report, sides)
     from subjects.rvc.bench import synthesis
 
     return synthesis.run(sides, report, frames)
@@ -64,7 +67,7 @@ def audio_parity(options: argparse.Namespace) -> int:
     if options.output_dir and not options.save_outputs:
         raise UsageError("--out: given without --save-outputs; add it")
     report, sides = Report("audio-parity", options.json), Sides.of(options)
-    plan, folder = _planned(options, sides.setup), None
+    plan, folder = _planned(options, report, sides), None
     if options.save_outputs:
         folder = folder_for_audio("--out", options.output_dir or Path(OUTPUTS))
     from subjects.rvc.bench import audio
@@ -75,7 +78,7 @@ def audio_parity(options: argparse.Namespace) -> int:
 def e2e(options: argparse.Namespace) -> int:
     """A conversion in a fresh process."""
     report, sides = Report("e2e", options.json), Sides.of(options)
-    plan = _planned(options, sides.setup)
+    plan = _planned(options, report, sides)
     from subjects.rvc.bench import fresh
 
     return fresh.run(sides, report, plan)
@@ -88,6 +91,7 @@ def test(options: argparse.Namespace) -> int:
     for frames in options.frames or ():
         within("frames", frames, 1, MOST_FRAMES, kind=int)
     report, sides = Report("test", options.json), Sides.of(options, has_mlx=False)
+    _tell(report, sides)
     from subjects.rvc.bench import proof
 
     return proof.run(sides, report, options.which, tuple(options.frames or proof.FRAMES))
@@ -98,11 +102,20 @@ def _frames(duration_s: float) -> int:
     return round(duration_s * FRAME_RATE)
 
 
-def _planned(options: argparse.Namespace, setup: Setup) -> Plan:
-    """What is converted, its warnings told."""
+def _planned(options: argparse.Namespace, report: Report, sides: Sides) -> Plan:
+    """What is converted."""
     duration_s = options.duration_s
     if duration_s is None and options.audio is None:
         duration_s = DEFAULT_S
-    plan = resolve(request(duration_s, audio=options.audio), setup)
-    console.warn("rvc", plan.warnings)
+    plan = resolve(request(duration_s, audio=options.audio, index=options.index), sides.setup)
+    report.note(plan=plan.as_dict())
+    _tell(report, sides, plan.warnings)
     return plan
+
+
+def _tell(report: Report, sides: Sides, warnings: Sequence[str] = ()) -> None:
+    """Note which backends do not run; tell and note `warnings` and what there is to know of the setups."""
+    setups = [sides.setup, *filter(None, [sides.mlx])]
+    told = [*dict.fromkeys((*warnings, *(note for setup in setups for note in setup.notes)))]
+    report.note(absent=sides.absent, warnings=told)
+    console.warn("rvc", told)

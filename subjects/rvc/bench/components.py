@@ -36,12 +36,8 @@ WIDTHS = (10, 9, 9, 9, 9, 9, 8, 6, 8)
 def run(sides: Sides, report: Report, component: str, frames: int) -> int:
     """Measure one component, or all; returns the exit code. Raises BenchError."""
     parts = {name: part for name, part in networks.of(sides.setup).items() if component in (ALL, name)}
-    report.note(duration_s=frames / FRAME_RATE, mlx={}, absent=sides.absent)
-    return by_backend(
-        sides,
-        lambda one, mlx: _mlx(one, mlx, report, parts, frames),
-        lambda one: _torch(one, report, parts, frames),
-    )
+    report.note(duration_s=frames / FRAME_RATE, mlx={})
+    return by_backend(sides, report, _mlx, _torch, parts, frames)
 
 
 def _mlx(one: Side, mlx: Mlx, report: Report, parts: dict[str, Component], frames: int) -> bool:

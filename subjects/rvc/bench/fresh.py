@@ -30,7 +30,6 @@ def run(sides: Sides, report: Report, plan: Plan) -> int:
     import torch
 
     threads = sides.threads or torch.get_num_threads()
-    report.note(absent=sides.absent)
     plans = {} if sides.mlx_alone else {TORCH: plan}
     if sides.mlx:
         plans[MLX] = replace(plan, setup=sides.mlx)
@@ -90,6 +89,7 @@ def converted(plan: Plan, threads: int, backend: str = TORCH) -> dict[str, Any]:
         "second_call_s": second.wall_s,
         "stages_s": dict(first.stages_s),
         "second_stages_s": dict(second.stages_s),
+        "second_details_s": dict(second.details_s),
         "peak_rss_bytes": MemoryBudget("cpu").peak_bytes(),
         "device_peaks_bytes": engine.peaks_bytes(),
         "problem": problem,

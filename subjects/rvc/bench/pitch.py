@@ -31,12 +31,8 @@ WIDTHS = (10, 9, 11, 11, 10, 9, 8)
 
 def run(sides: Sides, report: Report, lengths: tuple[float, ...]) -> int:
     """Measure; returns the exit code. Raises BenchError."""
-    report.note(mlx={}, absent=sides.absent)
-    return by_backend(
-        sides,
-        lambda one, mlx: _mlx(one, mlx, report, lengths),
-        lambda one: _torch(one, report, lengths),
-    )
+    report.note(mlx={})
+    return by_backend(sides, report, _mlx, _torch, lengths)
 
 
 def _mlx(one: Side, mlx: Mlx, report: Report, lengths: tuple[float, ...]) -> bool:

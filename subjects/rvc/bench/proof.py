@@ -67,7 +67,7 @@ def run(sides: Sides, report: Report, which: str, lengths: tuple[int, ...]) -> i
         "parity": lambda: parity(one),
         "weights": lambda: loaded(one),
     }
-    report.note(checks=[], failed=[], absent=sides.absent)
+    report.note(checks=[], failed=[])
     names = tests if which == ALL else (which,)
     with Progress(len(names), len(names)) as progress:
         for name in names:

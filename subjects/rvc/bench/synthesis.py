@@ -27,11 +27,8 @@ PIECE, PIECES = 32, 4  # frames of flow and generator at once, fewer for as many
 
 def run(sides: Sides, report: Report, frames: int) -> int:
     """Measure; returns the exit code: 1 where the result is not what it has to be. Raises BenchError."""
-    drawn = inputs(sides.setup.configs.synthesizer, frames)
-    report.note(duration_s=frames / FRAME_RATE, absent=sides.absent, legs=[])
-    return by_backend(
-        sides, lambda one, mlx: _mlx(one, mlx, report, drawn), lambda one: _torch(one, report, drawn)
-    )
+    report.note(duration_s=frames / FRAME_RATE, legs=[])
+    return by_backend(sides, report, _mlx, _torch, inputs(sides.setup.configs.synthesizer, frames))
 
 
 def _mlx(one: Side, mlx: Mlx, report: Report, drawn: tuple[Tensor, ...]) -> bool:

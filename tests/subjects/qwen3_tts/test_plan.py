@@ -108,7 +108,7 @@ def test_what_is_not_listened_to_of_a_recording_is_told_or_refused(tmp_path):
         plan("0.6B-Base", strict=True, reference=long)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1 / 8_000, 0.099])
+@pytest.mark.parametrize("seconds", [1 / 8_000, 0.099])
 def test_a_recording_that_is_too_short_is_refused_before_anything_is_loaded(seconds, tmp_path):
     with pytest.raises(MissingPrerequisite, match=r"reference: .*short\.wav. is under 0\.1 s"):
         plan("0.6B-Base", reference=recording(tmp_path / "short.wav", seconds))

@@ -15,16 +15,16 @@ import torch
 from harness import files
 from harness.errors import BenchError, UsageError
 from subjects.rvc import layout, weights
-from subjects.rvc import request as requests
-from subjects.rvc.__main__ import COMPONENTS, LENGTHS, PADDINGS, RATES, TESTS, main
+from subjects.rvc.__main__ import COMPONENTS, TESTS, main
 from subjects.rvc.backends import mlx_process
 from subjects.rvc.bench import audio, components, fresh, pitch, proof, report, synthesis
 from subjects.rvc.bench.components import KINDS
-from subjects.rvc.config import RATES as KNOWN
+from subjects.rvc.config import RATES
 from subjects.rvc.models.rmvpe import RMVPE
 
 TINY = ("--source", "synthetic-tiny", "--threads", "1")
 SHORT = (*TINY, "--runs", "2", "--device", "cpu")
+TOLD = ("plan", "absent", "warnings")  # before anything of a conversion is measured
 
 
 def figures(capsys, path, *argv: str) -> tuple[str, dict]:
@@ -36,7 +36,6 @@ def figures(capsys, path, *argv: str) -> tuple[str, dict]:
 
 
 def test_what_a_light_command_knows_is_what_the_rest_does():
-    assert (LENGTHS, PADDINGS, RATES) == (requests.LENGTHS, requests.PADDINGS, KNOWN)
     assert set(COMPONENTS) == set(KINDS) and layout.DEFAULT_RATE in RATES
 
 
@@ -94,8 +93,20 @@ def test_a_conversion_comes_out_the_same_and_is_written(capsys, tmp_path):
     assert record["another_seed"]["relative_rms"] > record["limits"]["relative_rms"]
     assert (tmp_path / "42.wav").is_file() and "generate" in out
     assert ["save" in run["stages_s"] for run in record["runs"]] == [True, False]  # each run has its own
+    first, second = (run["wall_s"] for run in record["runs"])
+    assert f"median wall {(first + second) / 2:.3f} s of 2" in out
     for run in record["runs"]:
         assert sum(run["stages_s"].values()) == pytest.approx(run["wall_s"], rel=0.02)
+
+
+def test_what_an_index_takes_is_told_apart(capsys, tmp_path):
+    np.save(tmp_path / "index.npy", np.random.RandomState(0).standard_normal((20, 32)).astype(np.float32))
+    argv = ("audio-parity", *SHORT, "--duration", "0.2", "--index", str(tmp_path / "index.npy"))
+    out, record = figures(capsys, tmp_path / "a.json", *argv)
+    assert record["plan"]["index_rate"] == 0.75 and "  features/retrieve " in out
+    for run in record["runs"]:
+        assert [*run["details_s"]] == ["features/retrieve"] and run["details_s"]["features/retrieve"] > 0
+        assert run["details_s"]["features/retrieve"] < run["stages_s"]["features"]
 
 
 class Here:
@@ -116,7 +127,7 @@ def test_a_fresh_process_accounts_for_the_wall(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(fresh, "LEAST_S", 60.0)  # on a busy machine
     assert main([*argv, "--json", str(tmp_path / "a.json")]) == 0
     record = json.loads((tmp_path / "a.json").read_text())
-    assert json.loads(capsys.readouterr().out) == {name: record[name] for name in ("runs", "absent")}
+    assert json.loads(capsys.readouterr().out) == {name: record[name] for name in (*TOLD, "runs")}
     assert len(record["runs"]) == 1 and [*record["absent"]] == ["mlx"]
     one = record["runs"][0]
     assert one["problem"] is None and one["environment"]["device"] == "cpu" and one["load_s"] > 0
@@ -144,7 +155,7 @@ def test_a_fresh_process_of_each_backend(capsys, tmp_path, monkeypatch):
     record = json.loads((tmp_path / "a.json").read_text())
     assert [one["note"] for one in record["mlx"]] == ["a CPU's: no measure of MLX"] * 2
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {name: record[name] for name in ("absent", "runs", "mlx")}
+    assert json.loads(captured.out) == {name: record[name] for name in (*TOLD, "runs", "mlx")}
     assert "torch is wrong" in captured.err and "mlx is wrong" in captured.err
     assert main([*argv, "--mlx-only"]) == 1 and ran[4:] == [("mlx", "40k", 1)] * 2
     assert "runs" not in json.loads(capsys.readouterr().out)

@@ -109,23 +109,6 @@ def test_pitch_is_a_line_over_frames_without_a_voice():
     assert steps.interpolated(silent) is silent
 
 
-def test_an_index_mixes_in_the_nearest_by_the_inverse_square_of_their_squared_distance():
-    index = LOT.standard_normal((30, 5)).astype(np.float32)
-    features = LOT.standard_normal((4, 5)).astype(np.float32)
-    features[2] = index[7]  # is met exactly, where the published formula is 0/0
-    mixed = steps.indexed(features, index, 0.6)
-    for frame, got in zip(features, mixed, strict=True):
-        distances = [float(np.square(row - frame, dtype=np.float64).sum()) for row in index]
-        nearest = sorted(range(30), key=distances.__getitem__)[:8]
-        if distances[nearest[0]] < 1e-10:
-            expected = index[nearest[0]]
-        else:
-            shares = np.array([distances[row] ** -2 for row in nearest])
-            expected = (shares / shares.sum()) @ index[nearest]
-        np.testing.assert_allclose(got, 0.6 * expected + 0.4 * frame, rtol=2e-3, atol=2e-4)
-    assert np.isfinite(mixed).all()
-
-
 def test_breath_is_protected_from_the_index():
     mixed, raw, f0 = np.ones((3, 2)), np.zeros((3, 2)), np.array([0.0, 0.5, 200.0])
     np.testing.assert_allclose(steps.protected(mixed, raw, f0, 0.33)[:, 0], [0.33, 0.33, 1])
