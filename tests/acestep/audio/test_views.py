@@ -1,6 +1,7 @@
-"""MP3s whose header says no length, or another than they have: every whole frame is heard, and no more."""
+"""Files whose header says no length, or another than they have: all that is whole is heard, and no more."""
 
 import io
+import struct
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from acestep.audio.files import read
 from acestep.audio.recordings import measure
 from harness.adjustments import Adjustments
+from harness.errors import UsageError
 
 TAG = b"ID3\x04\x00\x00\x00\x00\x02\x00" + bytes(256)
 WHOLE_FRAMES = 3
@@ -141,3 +144,35 @@ def test_a_hole_is_where_an_mp3_ends_and_is_told(tmp_path: Path):
     half = len(data) // 2
     seconds, reasons = told(tmp_path / "a", data[:half] + bytes(5_000) + data[half + 5_000 :])
     assert seconds == pytest.approx(2, abs=0.1) and reasons == ["is cut off, or damaged"]
+
+
+def unclosed_wav(samples: np.ndarray, size: int = 0, before: bytes = b"", behind: bytes = b"") -> bytes:
+    """A WAV whose length was never filled in, with chunks before and behind its samples."""
+    form = struct.pack("<HHIIHH", 1, 2, 44_100, 4 * 44_100, 4, 16)
+    chunks = b"fmt " + struct.pack("<I", 16) + form + before
+    data = b"data" + struct.pack("<I", size) + (samples * 2**15).astype("<i2").tobytes()
+    return b"RIFF" + struct.pack("<I", size) + b"WAVE" + chunks + data + behind
+
+
+LIST = b"LIST" + struct.pack("<I", 26) + b"INFOISFT" + struct.pack("<I", 14) + b"Lavf58.76.100\0"
+
+
+@pytest.mark.parametrize("before", [b"", LIST], ids=["", "after a list"])
+@pytest.mark.parametrize("size", [0, 2**32 - 1])
+def test_a_wav_that_was_never_closed_is_read_to_the_end_of_the_file(tmp_path: Path, size: int, before: bytes):
+    samples = noise(44_100, 2, 4)
+    data = unclosed_wav(samples, size, before)
+    seconds, reasons = told(tmp_path / "a", data)
+    assert seconds == 4 and reasons == ["says that it lasts 0.00 s"] * (size == 0)
+    wave = read(str(tmp_path / "a"), "f", 60)
+    assert wave.shape == (2, 4 * 48_000) and wave.std() == pytest.approx(samples.std(), rel=0.05)
+    seconds, _ = told(tmp_path / "a", data[: 2 * 44_100 * 4])
+    assert seconds == pytest.approx(2, abs=1e-2)
+
+
+@pytest.mark.parametrize("behind", [b"", LIST, LIST + b"id3 \x01\0\0\0x", LIST + b"id3 \x01\0\0\0x\0"])
+def test_a_wav_of_nothing_but_chunks_is_empty(tmp_path: Path, behind: bytes):
+    (tmp_path / "a").write_bytes(unclosed_wav(noise(44_100, 2, 0), behind=behind))
+    for reader in (measure, read):
+        with pytest.raises(UsageError, match="holds no samples"):
+            reader(str(tmp_path / "a"), "f", 60)
