@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from soundfile import SoundFile
 
 RATES = (1_000, 768_000)  # samples per second of anything that is a recording
-LONGEST_S = 1_000_000  # twelve days: a header that claims more does not know
+LONGEST_S = 1_000_000  # twelve days: a header that claims more knows no length
 LOUDEST = 1e36  # what mixing and resampling cannot carry beyond all numbers
 BLOCK_VALUES = 2**18  # samples times channels in memory at once
 FORMATS = "wav, flac, ogg, mp3, or what else libsndfile reads (not m4a)"
@@ -93,7 +93,8 @@ class Sound:
         try:
             return self.file.read(out=block), True
         except soundfile.LibsndfileError:
-            decoded = int(np.isnan(block[:, 0]).argmax())  # libsndfile does not say, and fills no more
+            missing = np.isnan(block[:, 0])  # libsndfile does not say how many it read, and fills no more
+            decoded = int(missing.argmax()) if missing.any() else len(block)
             if not start + decoded:
                 raise
             return block[:decoded], False
@@ -162,12 +163,10 @@ def _sound(sound: SoundFile, seen: View | None, name: str) -> Sound:
         raise MissingPrerequisite(f"{name} says {rate} samples per second; use {low} to {high}")
     if seen:  # whose length is none
         claimed = seen.claimed
-    elif frames > LONGEST_S * rate:
-        raise MissingPrerequisite(f"{name} does not say how long it is; write it again, for instance as wav")
     elif not frames:
         raise _nothing(name)
     else:
-        claimed = _claimed(sound)
+        claimed = _claimed(sound) if frames <= LONGEST_S * rate else None
     return Sound(
         name=name,
         file=sound,
