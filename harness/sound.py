@@ -28,7 +28,7 @@ def duration_s(name: str, path: str) -> float:
 
     try:
         regular(Path(path))
-        with _speechless():
+        with speechless():
             info = soundfile.info(_named(path))
     except (OSError, soundfile.LibsndfileError) as error:
         raise _unreadable(name, path, error) from None
@@ -52,7 +52,7 @@ def read_mono(
     duration_s(name, path)
     frames, pieces = 0, []
     try:
-        with _speechless(), soundfile.SoundFile(_named(path)) as file:
+        with speechless(), soundfile.SoundFile(_named(path)) as file:
             stored_rate = file.samplerate
             stream = soxr.ResampleStream(stored_rate, rate, 1, dtype="float32", quality=quality)
             for block in _blocks(file, round(most_s * stored_rate)):
@@ -113,17 +113,8 @@ def write_wav(file: BinaryIO, samples: NDArray[Any], rate: int, encoding: str) -
         raise
 
 
-def _blocks(file: SoundFile, frames: int) -> Iterator[NDArray[Any]]:
-    """At most so many `frames` of `file` as they are read, fp32 `[n, channels]`: what its header says of its
-    length and its channels takes no memory."""
-    most = BLOCK_VALUES // file.channels
-    while len(block := file.read(min(most, frames), dtype="float32", always_2d=True)):
-        frames -= len(block)
-        yield block
-
-
 @contextmanager
-def _speechless() -> Iterator[None]:
+def speechless() -> Iterator[None]:
     """Inside, nothing is written to standard error: libmpg123 warns there of what a file lacks, line by line,
     and that is told by who reads it."""
     try:
@@ -139,6 +130,15 @@ def _speechless() -> Iterator[None]:
         os.dup2(kept, STDERR)
         os.close(kept)
         os.close(nowhere)
+
+
+def _blocks(file: SoundFile, frames: int) -> Iterator[NDArray[Any]]:
+    """At most so many `frames` of `file` as they are read, fp32 `[n, channels]`: what its header says of its
+    length and its channels takes no memory."""
+    most = BLOCK_VALUES // file.channels
+    while len(block := file.read(min(most, frames), dtype="float32", always_2d=True)):
+        frames -= len(block)
+        yield block
 
 
 def _named(path: str) -> Any:  # soundfile is declared to take no bytes, and does

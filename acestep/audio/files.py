@@ -25,6 +25,7 @@ from acestep.audio.views import View, view
 from acestep.models.rates import SAMPLE_RATE
 from harness.errors import MissingPrerequisite, UsageError
 from harness.files import regular
+from harness.sound import speechless
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 RATES = (1_000, 768_000)  # samples per second of anything that is a recording
 LONGEST_S = 1_000_000  # twelve days: a header that claims more knows no length
+NOISE = 4.0  # which no music of an MP3 reaches, and a frame of it does that is damaged; 1 is full scale
+MP3_FRAME = 1152  # samples, over which a frame reaches to either side of any
+MOST_NOISE = 10 * MP3_FRAME  # samples of a block: where more are as loud, that is the music
 LOUDEST = 1e36  # what mixing and resampling cannot carry beyond all numbers
 BLOCK_VALUES = 2**18  # samples times channels in memory at once
 FORMATS = "wav, flac, ogg, mp3, or what else libsndfile reads (not m4a)"
@@ -43,7 +47,7 @@ UNKNOWN_BYTES = 2**31 - 2**16
 MISPLACED = "File does not exist"  # so libsndfile says of a file in which there is no whole frame
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sound:
     """An open recording and its header. `claimed_s`: its seconds, None where it claims none."""
 
@@ -54,6 +58,7 @@ class Sound:
     layout: Layout
     claimed_s: float | None
     view: View | None  # what libsndfile reads for the file
+    muted: int = 0  # samples so far
 
     @property
     def cut(self) -> bool:
@@ -62,7 +67,8 @@ class Sound:
         return view is not None and (view.cut or (self.claimed_s is None and not view.ended))
 
     def blocks(self, most_s: float) -> Iterator[np.ndarray]:
-        """Samples as they are in the file, float32 `[n, channels]`, until `most_s` seconds are read.
+        """Samples as they are in the file, float32 `[n, channels]`, until `most_s` seconds are read; silence
+        in place of the noise that damaged frames of an MP3 decode to (`muted`).
 
         Raises UsageError where there are none, or they are no numbers.
         """
@@ -73,8 +79,11 @@ class Sound:
             block, more = self._block(frames)
             if not len(block):
                 break
-            if not np.abs(block).max() <= LOUDEST:
+            peak = np.abs(block).max()
+            if not peak <= LOUDEST:
                 raise UsageError(f"{self.name} holds NaN or infinite samples; export it again")
+            if peak > NOISE and self.format == "MP3":
+                self.muted += _mute(block)
             frames += len(block)
             yield block
         if not frames:
@@ -98,6 +107,24 @@ class Sound:
             if not start + decoded:
                 raise
             return block[:decoded], False
+
+
+def _mute(block: np.ndarray) -> int:
+    """Silence what is damaged of samples `[n, channels]`; returns how many are.
+
+    Frames of an MP3 mostly have no checksum. One that is damaged may decode to hundreds of times full scale,
+    by which all of the recording would be turned down.
+    """
+    import numpy as np
+
+    loud = np.flatnonzero((np.abs(block) > NOISE).any(axis=1))
+    if len(loud) > MOST_NOISE:
+        return 0
+    damaged = np.zeros(len(block), bool)
+    for place in loud:
+        damaged[max(place - MP3_FRAME, 0) : place + MP3_FRAME] = True
+    block[damaged] = 0
+    return int(damaged.sum())
 
 
 def read(path: str, field: str, most_s: float) -> np.ndarray:
@@ -136,7 +163,7 @@ def opened(path: str, field: str) -> Iterator[Sound]:
     name = f"{field}: {path!r}"
     try:
         # Opened here, so that the name's ending has no say in what the file is.
-        with regular(Path(path)).open("rb", buffering=0) as file:
+        with speechless(), regular(Path(path)).open("rb", buffering=0) as file:
             seen = view(file)
             file.seek(0)
             source: Any = seen or file.fileno()

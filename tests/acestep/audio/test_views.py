@@ -176,3 +176,38 @@ def test_a_wav_of_nothing_but_chunks_is_empty(tmp_path: Path, behind: bytes):
     for reader in (measure, read):
         with pytest.raises(UsageError, match="holds no samples"):
             reader(str(tmp_path / "a"), "f", 60)
+
+
+def loud_frame(data: bytes, place: int) -> bytes:
+    """An MP3 in stereo, of which the frame at `place` or the next has the largest gain there can be."""
+    place = data.index(data[:2], place) + 4  # its side information, in which it is the eight bits from 41 on
+    side = int.from_bytes(data[place : place + 7], "big") | 0xFF << 7
+    return data[:place] + side.to_bytes(7, "big") + data[place + 7 :]
+
+
+def test_a_damaged_frame_of_an_mp3_is_silent_and_turns_nothing_down(tmp_path: Path, capfd):
+    data = without_header(mp3(noise(44_100, 2, 4), 44_100, "CONSTANT"))
+    (tmp_path / "whole").write_bytes(data)
+    damaged = loud_frame(data, len(data) // 2)
+    assert abs(soundfile.read(io.BytesIO(damaged))[0]).max() > 50  # the control
+    seconds, (reason,) = told(tmp_path / "a", damaged)
+    assert seconds == pytest.approx(4, abs=0.1) and reason.startswith("is damaged in 0.0")
+    whole, wave = (read(str(tmp_path / name), "f", 60) for name in ("whole", "a"))
+    same = abs(whole - wave).max(axis=0) < 1e-6
+    assert wave.shape == whole.shape and 0.97 < same.mean() < 1 and wave.max() == whole.max()
+
+
+def test_an_mp3_that_is_loud_throughout_is_turned_down(tmp_path: Path):
+    seconds, (reason,) = told(tmp_path / "a", mp3(200 * noise(44_100, 2, 4), 44_100))
+    assert seconds == pytest.approx(4, abs=0.1) and reason.startswith("peaks ")
+
+
+def test_what_a_library_says_of_a_damaged_mp3_by_itself_is_not_heard(tmp_path: Path, capfd):
+    data = mp3(noise(44_100, 2, 4), 44_100)
+    path, half = tmp_path / "a", len(data) // 2
+    path.write_bytes(data[:half] + np.random.default_rng(0).bytes(400) + data[half + 400 :])
+    soundfile.read(io.BytesIO(path.read_bytes()))
+    assert "Illegal Audio-MPEG-Header" in capfd.readouterr().err  # the control
+    measure(str(path), "f", 60)
+    read(str(path), "f", 60)
+    assert capfd.readouterr() == ("", "")
