@@ -77,8 +77,8 @@ def test_what_a_library_says_of_a_file_by_itself_is_not_heard(tmp_path, capfd):
 
 def test_a_full_disk_is_told_as_one(tmp_path):
     """libsndfile says no more than that the system has an error."""
-    told = rf"{tmp_path}/a[.]wav: cannot write audio: {REASON}$"
-    with room(1_000), pytest.raises(BenchError, match=told):
+    message = rf"{tmp_path}/a[.]wav: cannot write audio: {REASON}$"
+    with room(1_000), pytest.raises(BenchError, match=message):
         save_wav(tmp_path, "a", np.zeros((4_000, 1), np.int16), 16_000)
     assert not [*tmp_path.iterdir()]
 
