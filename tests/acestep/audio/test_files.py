@@ -16,10 +16,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from places import EXAMPLES
 
-from acestep.audio.files import BLOCK_VALUES, SAMPLE_RATE, read
+from acestep.audio.files import SAMPLE_RATE, read
 from acestep.audio.recordings import measure
 from harness.adjustments import Adjustments
 from harness.errors import BenchError, MissingPrerequisite, UsageError
+from harness.sound import BLOCK_VALUES
 
 RECORDINGS = EXAMPLES / "audio"
 RATES = [8000, 11025, 16000, 22050, 44100, 48000, 96000]

@@ -24,6 +24,13 @@ from zlib import crc32
 ENDLESS_BYTES = 2**48
 ENDLESS_FRAMES = 2**31 - 1
 XING_BYTES = (4 + 2 + 32) + 16  # with the header, checksum and side information before it
+XING_FIELDS = (
+    (1, 4),
+    (2, 4),
+    (4, 100),
+    (8, 4),
+)  # a flag of each and its bytes: frames, size, places, quality
+LAME_BYTES = 24  # of an encoder's own tag behind them, the last three of which count what is not music
 XING_SLACK = 0.01  # of the bytes: tags behind the music
 RIFF_BYTES = 12
 ID3V1_BYTES = 128
@@ -94,10 +101,10 @@ def view(file: io.FileIO) -> View | None:
 def _mpeg(file: io.FileIO, end: int) -> View | None:
     place = _after_tags(file)
     file.seek(place)
-    head = file.read(XING_BYTES)
+    head = file.read(XING_BYTES + sum(size for _, size in XING_FIELDS) + LAME_BYTES)
     if not _syncs(head):  # where libsndfile looks for a frame, and finds other formats, too
         return None
-    tag = max(head.find(b"Xing"), head.find(b"Info"))
+    tag = max(head.find(name, 0, XING_BYTES) for name in (b"Xing", b"Info"))
     flags, frames, size = (int.from_bytes(head[tag + i : tag + i + 4], "big") for i in (4, 8, 12))
     if tag < 0 or not flags & 1 or not frames:
         return View(file, end, size=ENDLESS_BYTES)
@@ -105,7 +112,15 @@ def _mpeg(file: io.FileIO, end: int) -> View | None:
         return None
     samples = 1152 if head[1] & 0x08 else 576  # of a frame: MPEG-1, or a later one of lower rates
     patch = ENDLESS_FRAMES.to_bytes(4, "big") + (end - place).to_bytes(4, "big")
-    return View(file, end, place + tag + 8, patch, claimed=frames * samples)
+    claimed = frames * samples - _no_music(head, tag, flags)
+    return View(file, end, place + tag + 8, patch, claimed=max(claimed, 0))
+
+
+def _no_music(head: bytes, tag: int, flags: int) -> int:
+    """Samples that an encoder puts before and behind the music, as far as the Xing header at `tag` tells."""
+    end = tag + 8 + sum(size for flag, size in XING_FIELDS if flags & flag) + LAME_BYTES
+    counts = int.from_bytes(head[end - 3 : end], "big")  # twelve bits each
+    return (counts >> 12) + (counts & 0xFFF) if head[end - LAME_BYTES : end - 20].isalnum() else 0
 
 
 def _after_tags(file: io.FileIO) -> int:
