@@ -65,16 +65,16 @@ class Sound:
         """
         import numpy as np
 
-        read = False
+        empty = True
         for block in blocks(self.file, most_s * self.rate):
-            read = True
+            empty = False
             peak = np.abs(block).max()
             if not peak <= LOUDEST:
                 raise UsageError(f"{self.name} holds NaN or infinite samples; export it again")
             if peak > NOISE and self.format == "MP3":
                 self.muted += _mute(block)
             yield block
-        if not read:
+        if empty:
             raise _nothing(self.name)
 
 
