@@ -42,7 +42,10 @@ COMPILERS = {
 
 
 def cache_directory() -> Path:
-    """Where graphs and kernels are kept: TORCHINDUCTOR_CACHE_DIR, else below the user's cache directory."""
+    """Where graphs and kernels are kept: TORCHINDUCTOR_CACHE_DIR, else below the user's cache directory.
+
+    Raises RuntimeError for a user without a home.
+    """
     directory = os.environ.get(CACHE_VARIABLE, "")
     # Importing torch._dynamo sets it, to a directory that does not survive a reboot and nobody named.
     if directory and not directory.startswith(str(Path(tempfile.gettempdir(), "torchinductor_"))):
@@ -76,7 +79,10 @@ def unavailable(
     header = Path(sysconfig.get_path("include"), "Python.h")
     if not header.exists():
         return f"needs {header}; install the development files of Python"
-    directory = cache_directory()
+    try:
+        directory = cache_directory()
+    except RuntimeError:
+        return f"finds no home directory to keep graphs in; name a directory in {CACHE_VARIABLE}"
     if not _can_hold_files(directory):
         return f"cannot write to {directory}; name a directory in {CACHE_VARIABLE}"
     return None
@@ -84,7 +90,7 @@ def unavailable(
 
 def _can_hold_files(directory: Path) -> bool:
     """Whether files can be put into `directory`, which may have to be made first."""
-    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    there = next(path for path in (directory, *directory.absolute().parents) if os.access(path, os.F_OK))
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 

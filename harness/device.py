@@ -6,15 +6,16 @@ Nothing is switched silently: a device that was named and is not there is an err
 from __future__ import annotations
 
 import ctypes
+import platform
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from harness import dtypes
 from harness.errors import MissingPrerequisite, UsageError
+from harness.records import machine
 
 VIRTUAL = "virtual"  # the card that `harness.virtual_card` makes of host memory; unknown to torch without it
 DTYPES = {dtypes.BF16: torch.bfloat16, dtypes.FP16: torch.float16, dtypes.FP32: torch.float32}
@@ -155,14 +156,4 @@ def describe(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
         return "Apple GPU"
-    return _cpu_name()
-
-
-def _cpu_name() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        return platform.processor() or platform.machine()
+    return machine.cpu_name() or platform.machine()

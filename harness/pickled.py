@@ -11,8 +11,10 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
@@ -24,6 +26,7 @@ from harness.errors import CheckpointError
 from harness.tensor_files import MAX_NAME_CHARS, Shape
 
 MAX_BYTES = 2**31  # published: 378 MB
+ZIP = b"PK\x03\x04"
 WHOLE = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 REAL = {*DTYPES.values(), *WHOLE}
 NUMBERS = "real numbers, in 16 bits or more if not whole"
@@ -35,20 +38,36 @@ def load(path: Path) -> dict[str, Any]:
     Raises CheckpointError for a file that holds anything but tensors and plain values, or no dictionary.
     """
     with opened(path) as file:
-        if os.fstat(file.fileno()).st_size > MAX_BYTES:
-            raise CheckpointError(f"{path}: has more than the {MAX_BYTES:,} bytes it may have; wrong file?")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of old forms of tensors, which are read as well
-                content = torch.load(file, map_location="cpu", weights_only=True)
+                size_bytes = _unpacked_bytes(file)
+                content = (
+                    torch.load(file, map_location="cpu", weights_only=True)
+                    if size_bytes <= MAX_BYTES
+                    else None
+                )
         except pickle.UnpicklingError as error:
             raise _refused(path, error) from None
         except Exception as error:  # a reader of any bytes at all; torch names no kind
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:120]}"
             raise CheckpointError(f"{path}: unreadable ({reason}); download it again") from None
+    if size_bytes > MAX_BYTES:
+        raise CheckpointError(f"{path}: has more than the {MAX_BYTES:,} bytes it may have; wrong file?")
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary")
     return content
+
+
+def _unpacked_bytes(file: BufferedReader) -> int:
+    """How much a file holds: most lie in a ZIP archive, which may be packed to a thousandth."""
+    if file.read(len(ZIP)) != ZIP:  # as torch tells them apart
+        size_bytes = os.fstat(file.fileno()).st_size
+    else:
+        with ZipFile(file) as archive:
+            size_bytes = sum(member.file_size for member in archive.infolist())
+    file.seek(0)
+    return size_bytes
 
 
 def _refused(path: Path, error: pickle.UnpicklingError) -> CheckpointError:

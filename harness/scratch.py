@@ -25,18 +25,24 @@ def scratch_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
 
 
-def _new() -> tuple[Path, int]:
-    """A new folder and the handle that holds its lock."""
+def _new() -> tuple[Path, int | None]:
+    """A new folder and the handle that holds its lock; None where the file system has no locks."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        with suppress(FileNotFoundError):  # taken for an abandoned one before it was locked
-            if (handle := _locked(folder)) is not None:
-                if folder.exists():
-                    return folder, handle
-                os.close(handle)
+        try:
+            handle = _locked(folder)
+        except FileNotFoundError:  # taken for an abandoned one before it was locked
+            continue
+        except OSError:
+            return folder, None
+        if handle is not None:
+            if folder.exists():
+                return folder, handle
+            os.close(handle)
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -47,7 +53,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _locked(folder: Path) -> int | None:
-    """A handle that holds the lock of `folder`; None where another process does.
+    """A handle that holds the lock of `folder`; None where another process does. Raises OSError.
 
     Not by `harness.files`: benchmarks load this file by itself, beside any version of our packages.
     """
@@ -56,7 +62,9 @@ def _locked(folder: Path) -> int | None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         os.close(handle)
-        return None
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
     return handle

@@ -76,7 +76,7 @@ class Screen:
             if not self.live:
                 self._write("".join(f"{line}\n" for line in shown))
                 return
-            width = shutil.get_terminal_size((NARROW, 24)).columns - 1
+            width = shutil.get_terminal_size((self._columns(), 24)).columns - 1
             cut = "\n".join(_cut(line, width) for line in shown)
             self._write(self._erasing() + UNWRAPPED + cut + WRAPPED)
             self._height = len(shown)
@@ -93,6 +93,13 @@ class Screen:
         with self._lock:
             self.erase()
             return stream.write(text)
+
+    def _columns(self) -> int:
+        """Of the terminal, which standard output need not be on."""
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or NARROW
+        except OSError:
+            return NARROW
 
     def _erasing(self) -> str:
         return START + (ERASE + UP) * (self._height - 1) + ERASE if self._height else ""

@@ -1,8 +1,13 @@
-"""Recordings in and out: one channel at the rate that is wanted, and 16-bit WAV. No torch import here."""
+"""Recordings in and out: blocks of samples as they are in a file, one channel at a rate, and WAV files.
+
+A header is a claim, so nothing is sized by it. No torch import here.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from harness.errors import BenchError, MissingPrerequisite
 from harness.files import add, regular, unwritten
+from harness.views import View, view
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,23 +24,87 @@ if TYPE_CHECKING:
 
 MOST_CHANNELS = 32
 BLOCK_VALUES = 2**18  # samples times channels in memory at once
+LONGEST_S = 1_000_000  # twelve days: a header that claims more knows no length
+# What libsndfile's log says where a header claims more bytes than there are, and claims that are none.
+CLAIM = re.compile(
+    r"^ *(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
+UNKNOWN_BYTES = 2**31 - 2**16
 REFUSED_AGAIN = 2**20  # bytes, where there was no room for some
 STDERR = 2  # of the process, not Python's alone
 
 
+@contextmanager
+def opened(path: str) -> Iterator[tuple[SoundFile, View | None]]:
+    """The recording at `path`, to be read once, and the view of it that libsndfile reads where it needs one.
+
+    Inside, nothing that libraries say by themselves is printed. Raises OSError and LibsndfileError.
+    """
+    import soundfile
+
+    # Opened here, so that the name's ending has no say in what the file is.
+    with speechless(), regular(Path(path)).open("rb", buffering=0) as file:
+        seen = view(file)
+        file.seek(0)
+        source: Any = seen or file.fileno()
+        with soundfile.SoundFile(source, closefd=False) as sound:
+            yield sound, seen
+
+
+def claimed(sound: SoundFile, seen: View | None) -> int | None:
+    """Samples the header says there are; libsndfile counts only those that the file has room for.
+
+    None where it says none.
+    """
+    if seen:
+        return seen.claimed
+    for claimed_bytes, held_bytes in CLAIM.findall(sound.extra_info):
+        if int(claimed_bytes) < UNKNOWN_BYTES:
+            return round(sound.frames * int(claimed_bytes) / max(int(held_bytes), 1))
+    return sound.frames if sound.frames <= LONGEST_S * sound.samplerate else None
+
+
+def blocks(sound: SoundFile, least: float) -> Iterator[NDArray[np.float32]]:
+    """Samples as they are in a file, `[n, channels]`, until at least so many are read.
+
+    They end where it does, is damaged, or is cut within a frame. Raises LibsndfileError where there are none.
+    """
+    import numpy as np
+    import soundfile
+
+    frames, more = 0, True
+    while more and frames < least:
+        block = np.full((BLOCK_VALUES // sound.channels, sound.channels), np.nan, np.float32)
+        try:
+            block = block[: len(sound.read(out=block))]
+        except soundfile.LibsndfileError:
+            missing = np.isnan(block[:, 0])  # libsndfile does not say how many it read, and fills no more
+            block, more = block[: missing.argmax()] if missing.any() else block, False
+            if not frames + len(block):
+                raise
+        if not len(block):
+            return
+        frames += len(block)
+        yield block
+
+
 def duration_s(name: str, path: str) -> float:
-    """Seconds that the recording at `path` says it has. Raises MissingPrerequisite, about `name`."""
+    """Seconds that the recording at `path` says it has; of one that says none, or may have more, all that can
+    be read count. Raises MissingPrerequisite, about `name`."""
     import soundfile
 
     try:
-        regular(Path(path))
-        with _speechless():
-            info = soundfile.info(_named(path))
+        with opened(path) as (sound, seen):
+            if not 0 < sound.channels <= MOST_CHANNELS:
+                raise MissingPrerequisite(
+                    f"{name}: {path!r} has {sound.channels} channels; use 1 to {MOST_CHANNELS}"
+                )
+            frames = claimed(sound, seen)
+            if frames is None or seen:
+                frames = max(frames or 0, sum(map(len, blocks(sound, math.inf))))
+            return frames / sound.samplerate
     except (OSError, soundfile.LibsndfileError) as error:
         raise _unreadable(name, path, error) from None
-    if not 0 < info.channels <= MOST_CHANNELS or info.samplerate < 1:
-        raise MissingPrerequisite(f"{name}: {path!r} has {info.channels} channels; use 1 to {MOST_CHANNELS}")
-    return info.frames / info.samplerate
 
 
 def read_mono(
@@ -52,11 +122,12 @@ def read_mono(
     duration_s(name, path)
     frames, pieces = 0, []
     try:
-        with _speechless(), soundfile.SoundFile(_named(path)) as file:
-            stored_rate = file.samplerate
+        with opened(path) as (sound, _):
+            stored_rate = sound.samplerate
+            most = round(most_s * stored_rate)
             stream = soxr.ResampleStream(stored_rate, rate, 1, dtype="float32", quality=quality)
-            for block in _blocks(file, round(most_s * stored_rate)):
-                mono = block.mean(axis=1)
+            for block in blocks(sound, most):
+                mono = block[: most - frames].mean(axis=1)
                 if not np.isfinite(mono).all():
                     raise MissingPrerequisite(
                         f"{name}: {path!r} has samples that are not numbers; name another"
@@ -113,17 +184,8 @@ def write_wav(file: BinaryIO, samples: NDArray[Any], rate: int, encoding: str) -
         raise
 
 
-def _blocks(file: SoundFile, frames: int) -> Iterator[NDArray[Any]]:
-    """At most so many `frames` of `file` as they are read, fp32 `[n, channels]`: what its header says of its
-    length and its channels takes no memory."""
-    most = BLOCK_VALUES // file.channels
-    while len(block := file.read(min(most, frames), dtype="float32", always_2d=True)):
-        frames -= len(block)
-        yield block
-
-
 @contextmanager
-def _speechless() -> Iterator[None]:
+def speechless() -> Iterator[None]:
     """Inside, nothing is written to standard error: libmpg123 warns there of what a file lacks, line by line,
     and that is told by who reads it."""
     try:
@@ -139,11 +201,6 @@ def _speechless() -> Iterator[None]:
         os.dup2(kept, STDERR)
         os.close(kept)
         os.close(nowhere)
-
-
-def _named(path: str) -> Any:  # soundfile is declared to take no bytes, and does
-    """`path` as soundfile opens it, which encodes no name that is not text."""
-    return path if os.name == "nt" else os.fsencode(path)
 
 
 def _unreadable(name: str, path: str, error: OSError | LibsndfileError) -> MissingPrerequisite:

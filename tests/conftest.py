@@ -50,8 +50,9 @@ LONGEST = (
     "acestep/profiler/test_modes.py", "acestep/profiler/test_matrix.py", "tiersim/test_worker.py",
     "tiersim/test_command.py", "tiersim/test_supervisor.py", "tiersim/test_predictors.py", "test_commands.py",
     "acestep/cli/test_cli.py", "acestep/test_engine.py", "benchmarks/test_asv.py", "benchmarks/test_cold.py",
-    "harness/trace/test_replay.py", "harness/test_quantization.py", "acestep/costs/test_determinism.py",
-    "scripts/test_explorer.py", "test_kills.py", "test_terminals.py", "toy_subject/test_toy_benchmark.py",
+    "harness/trace/test_replay.py", "acestep/models/test_quantized_dit.py",
+    "acestep/costs/test_determinism.py", "scripts/test_explorer.py", "test_kills.py", "test_terminals.py",
+    "toy_subject/test_toy_benchmark.py",
 )  # fmt: skip
 
 # What every entry point imports, and a made-up engine needs.

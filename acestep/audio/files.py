@@ -13,37 +13,32 @@ No torch import here.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from acestep.audio.channels import Layout, layout
-from acestep.audio.views import View, view
 from acestep.models.rates import SAMPLE_RATE
 from harness.errors import MissingPrerequisite, UsageError
-from harness.files import regular
+from harness.sound import blocks, claimed
+from harness.sound import opened as open_sound
+from harness.views import View
 
 if TYPE_CHECKING:
     import numpy as np
     from soundfile import SoundFile
 
 RATES = (1_000, 768_000)  # samples per second of anything that is a recording
-LONGEST_S = 1_000_000  # twelve days: a header that claims more does not know
+NOISE = 4.0  # which no music of an MP3 reaches, and a frame of it does that is damaged; 1 is full scale
+MP3_FRAME = 1152  # samples, over which a frame reaches to either side of any
+MOST_NOISE = 10 * MP3_FRAME  # samples of a block: where more are as loud, that is the music
 LOUDEST = 1e36  # what mixing and resampling cannot carry beyond all numbers
-BLOCK_VALUES = 2**18  # samples times channels in memory at once
 FORMATS = "wav, flac, ogg, mp3, or what else libsndfile reads (not m4a)"
-# What libsndfile's log says where a header claims more bytes than there are, and claims that are none.
-CLAIM = re.compile(
-    r"^ *(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
-)
-UNKNOWN_BYTES = 2**31 - 2**16
 MISPLACED = "File does not exist"  # so libsndfile says of a file in which there is no whole frame
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sound:
     """An open recording and its header. `claimed_s`: its seconds, None where it claims none."""
 
@@ -54,6 +49,7 @@ class Sound:
     layout: Layout
     claimed_s: float | None
     view: View | None  # what libsndfile reads for the file
+    muted: int = 0  # samples so far
 
     @property
     def cut(self) -> bool:
@@ -62,41 +58,42 @@ class Sound:
         return view is not None and (view.cut or (self.claimed_s is None and not view.ended))
 
     def blocks(self, most_s: float) -> Iterator[np.ndarray]:
-        """Samples as they are in the file, float32 `[n, channels]`, until `most_s` seconds are read.
+        """Samples as they are in the file, float32 `[n, channels]`, until `most_s` seconds are read; silence
+        in place of the noise that damaged frames of an MP3 decode to (`muted`).
 
         Raises UsageError where there are none, or they are no numbers.
         """
         import numpy as np
 
-        frames, more = 0, True
-        while more and frames < most_s * self.rate:
-            block, more = self._block(frames)
-            if not len(block):
-                break
-            if not np.abs(block).max() <= LOUDEST:
+        empty = True
+        for block in blocks(self.file, most_s * self.rate):
+            empty = False
+            peak = np.abs(block).max()
+            if not peak <= LOUDEST:
                 raise UsageError(f"{self.name} holds NaN or infinite samples; export it again")
-            frames += len(block)
+            if peak > NOISE and self.format == "MP3":
+                self.muted += _mute(block)
             yield block
-        if not frames:
+        if empty:
             raise _nothing(self.name)
 
-    def _block(self, start: int) -> tuple[np.ndarray, bool]:
-        """The samples from `start` on that are read at once, and whether more can follow.
 
-        None do where a file is damaged, or where it ends within a frame.
-        """
-        import numpy as np
-        import soundfile
+def _mute(block: np.ndarray) -> int:
+    """Silence what is damaged of samples `[n, channels]`; returns how many are.
 
-        shape = (BLOCK_VALUES // self.layout.channels, self.layout.channels)
-        block = np.full(shape, np.nan, np.float32)
-        try:
-            return self.file.read(out=block), True
-        except soundfile.LibsndfileError:
-            decoded = int(np.isnan(block[:, 0]).argmax())  # libsndfile does not say, and fills no more
-            if not start + decoded:
-                raise
-            return block[:decoded], False
+    Frames of an MP3 mostly have no checksum. One that is damaged may decode to hundreds of times full scale,
+    by which all of the recording would be turned down.
+    """
+    import numpy as np
+
+    loud = np.flatnonzero((np.abs(block) > NOISE).any(axis=1))
+    if len(loud) > MOST_NOISE:
+        return 0
+    damaged = np.zeros(len(block), bool)
+    for place in loud:
+        damaged[max(place - MP3_FRAME, 0) : place + MP3_FRAME] = True
+    block[damaged] = 0
+    return int(damaged.sum())
 
 
 def read(path: str, field: str, most_s: float) -> np.ndarray:
@@ -134,13 +131,8 @@ def opened(path: str, field: str) -> Iterator[Sound]:
 
     name = f"{field}: {path!r}"
     try:
-        # Opened here, so that the name's ending has no say in what the file is.
-        with regular(Path(path)).open("rb", buffering=0) as file:
-            seen = view(file)
-            file.seek(0)
-            source: Any = seen or file.fileno()
-            with soundfile.SoundFile(source, closefd=False) as sound:
-                yield _sound(sound, seen, name)
+        with open_sound(path) as (sound, seen):
+            yield _sound(sound, seen, name)
     except FileNotFoundError as error:
         raise MissingPrerequisite(
             f"{field}: no file at {path!r} ({error.strerror}); give the path of a recording"
@@ -160,32 +152,19 @@ def _sound(sound: SoundFile, seen: View | None, name: str) -> Sound:
     rate, frames = sound.samplerate, sound.frames
     if not low <= rate <= high:
         raise MissingPrerequisite(f"{name} says {rate} samples per second; use {low} to {high}")
-    if seen:  # whose length is none
-        claimed = seen.claimed
-    elif frames > LONGEST_S * rate:
-        raise MissingPrerequisite(f"{name} does not say how long it is; write it again, for instance as wav")
-    elif not frames:
+    if not frames and not seen:
         raise _nothing(name)
-    else:
-        claimed = _claimed(sound)
+    samples = claimed(sound, seen)
     return Sound(
         name=name,
         file=sound,
         format=sound.format,
         rate=rate,
         layout=layout(sound.channels, sound.format, sound.extra_info),
-        claimed_s=None if claimed is None else claimed / rate,
+        claimed_s=None if samples is None else samples / rate,
         view=seen,
     )
 
 
 def _nothing(name: str) -> UsageError:
     return UsageError(f"{name} holds no samples; give a recording that is not empty")
-
-
-def _claimed(sound: SoundFile) -> float:
-    """Samples the header says there are; libsndfile counts only those that the file has room for."""
-    for claimed_bytes, held_bytes in CLAIM.findall(sound.extra_info):
-        if int(claimed_bytes) < UNKNOWN_BYTES:
-            return round(sound.frames * int(claimed_bytes) / max(int(held_bytes), 1))
-    return sound.frames

@@ -30,7 +30,7 @@ class Recording:
     `length_s`: seconds that can be read, or the header's claim where enough was read before the end.
     `claimed_s`: the header's claim where it is another. `cut`: its last sample cannot be read.
     `peak`: of any channel, 1 at full scale. `over`: share of the samples beyond it. `swing`: from the
-    lowest to the highest sample of the stereo mix.
+    lowest to the highest sample of the stereo mix. `muted_s`: seconds that are damaged, and silent instead.
     """
 
     path: str
@@ -42,6 +42,7 @@ class Recording:
     peak: float
     over: float
     swing: float
+    muted_s: float
 
     @property
     def silent(self) -> bool:
@@ -67,6 +68,9 @@ class Recording:
             self._change(changes, f"says that it lasts {self.claimed_s:.2f} s", readable, "give a whole file")
         elif self.cut:
             self._change(changes, "is cut off, or damaged", readable, "give a whole file")
+        if self.muted_s:
+            reason = f"is damaged in {self.muted_s:.2f} s of it, which would be noise far over full scale"
+            self._change(changes, reason, "silence there", "give a whole file")
         if self.layout.speakers is None:
             reason = f"has {self.layout.channels} channels and does not say which is which"
             self._change(changes, reason, "their mean", "give it in stereo")
@@ -114,6 +118,7 @@ def measure(path: str, field: str, most_s: float) -> Recording:
         peak=peak,
         over=over / (frames * sound.layout.channels),
         swing=float((high - low).max()),
+        muted_s=sound.muted / sound.rate,
     )
 
 

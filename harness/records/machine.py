@@ -75,7 +75,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Machine:
 
     torch: Any = sys.modules.get("torch")
     return Machine(
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         physical_cores=psutil.cpu_count(logical=False),
         logical_cores=psutil.cpu_count(logical=True),
         usable_cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
@@ -122,7 +122,8 @@ def revision(root: Path = ROOT) -> tuple[str | None, bool | None]:
 def code() -> str:
     """Digest of the text of our packages: an uncommitted change counts, and a comment too."""
     digest = hashlib.sha256()
-    for path in sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py")):
+    files = (file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+    for path in sorted(filter(Path.is_file, files)):  # an editor's lock is a link to nowhere
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -143,7 +144,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _cpu_name() -> str | None:
+def cpu_name() -> str | None:
     """The name Linux has for the processor; elsewhere what Python can tell."""
     try:
         text = CPUINFO.read_text(errors="replace")

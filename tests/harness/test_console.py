@@ -116,21 +116,22 @@ def in_a_shell(code: str, redirection: str = "", **environment: str) -> subproce
 
 
 def test_a_terminal_without_a_letter_gets_its_number_on_both_streams():
-    told = in_a_shell("[print('夜', file=f) for f in (sys.stdout, sys.stderr)][1]", PYTHONIOENCODING="ascii")
-    assert (told.returncode, told.stdout, told.stderr) == (0, "\\u591c\n", "\\u591c\n")
+    printing = "[print('夜', file=f) for f in (sys.stdout, sys.stderr)][1]"
+    process = in_a_shell(printing, PYTHONIOENCODING="ascii")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "\\u591c\n", "\\u591c\n")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_left_is_no_error(unbuffered: str):
-    told = in_a_shell("print('x' * 10**6)", "| true; exit ${PIPESTATUS[0]}", PYTHONUNBUFFERED=unbuffered)
-    assert (told.returncode, told.stderr) == (0, "")
+    process = in_a_shell("print('x' * 10**6)", "| true; exit ${PIPESTATUS[0]}", PYTHONUNBUFFERED=unbuffered)
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_output_that_cannot_be_written_is_one_line(unbuffered: str):
-    told = in_a_shell("print('x')", "> /dev/full", PYTHONUNBUFFERED=unbuffered)
-    assert (told.returncode, told.stderr) == (1, "bench: [Errno 28] No space left on device\n")
+    process = in_a_shell("print('x')", "> /dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert (process.returncode, process.stderr) == (1, "bench: [Errno 28] No space left on device\n")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
@@ -141,8 +142,8 @@ def test_output_that_cannot_be_written_is_one_line(unbuffered: str):
 def test_output_that_cannot_be_written_hides_no_other_end(error: str, code: int, message: str):
     """Python would try again as it ends, and end with 120 and a line of its own."""
     raising = f"[print('x'), (_ for _ in ()).throw({error})]"
-    told = in_a_shell(raising, "> /dev/full", PYTHONUNBUFFERED="")
-    assert (told.returncode, told.stderr) == (code, f"bench: {message}\n")
+    process = in_a_shell(raising, "> /dev/full", PYTHONUNBUFFERED="")
+    assert (process.returncode, process.stderr) == (code, f"bench: {message}\n")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110
@@ -156,13 +157,13 @@ def test_output_that_cannot_be_written_hides_no_other_end(error: str, code: int,
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_help_is_output_as_any_other(redirection: str, code: int, message: str, unbuffered: str):
     asking = "console.Parser().parse_args(['--help'])"
-    told = in_a_shell(asking, redirection, PYTHONUNBUFFERED=unbuffered)
-    assert (told.returncode, told.stderr) == (code, message)
+    process = in_a_shell(asking, redirection, PYTHONUNBUFFERED=unbuffered)
+    assert (process.returncode, process.stderr) == (code, message)
 
 
 def test_no_output_at_all_is_no_error():
-    told = in_a_shell("print('x')", ">&-")
-    assert (told.returncode, told.stderr) == (0, "")
+    process = in_a_shell("print('x')", ">&-")
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 FULL_DEVICE = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device here")  # noqa: PTH110

@@ -25,16 +25,16 @@ def page(tmp_path: Path, body: str, **values: object) -> str:
 
 
 def test_a_value_is_text_and_markup_is_markup(tmp_path: Path):
-    told = page(
+    html = page(
         tmp_path,
         "{% macro m(v) %}<i>{{ v }}</i>{% endmacro %}"
         '<p title="{{ v }}">{{ v }}{{ m(v) }}{{ chart }}{{ 1 }}</p>',
         v=HOSTILE,
         chart=Markup("<svg></svg>"),
     )
-    assert told.count("&lt;script&gt;alert(1)") == 3 and "<script" not in told
-    assert told.count(r"\u202e\x1b[2J&#39;&#34;") == 3 and "\u202e" not in told
-    assert "<svg></svg>1</p>" in told and told.startswith("<!doctype html>\n")
+    assert html.count("&lt;script&gt;alert(1)") == 3 and "<script" not in html
+    assert html.count(r"\u202e\x1b[2J&#39;&#34;") == 3 and "\u202e" not in html
+    assert "<svg></svg>1</p>" in html and html.startswith("<!doctype html>\n")
 
 
 def test_lines_of_a_text_are_kept():

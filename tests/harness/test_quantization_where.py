@@ -40,12 +40,12 @@ def test_without_torchao_nothing_is_quantized(name, monkeypatch):
     ],
 )
 def test_fp8_needs_a_card_that_has_it(capability, reason, installed, monkeypatch):
-    asked = []
-    monkeypatch.setattr(accelerators, "capability", lambda index: asked.append(index) or capability)
+    indices = []
+    monkeypatch.setattr(accelerators, "capability", lambda index: indices.append(index) or capability)
     assert unavailable(FP8, "cuda:1") == unavailable(FP8, "cuda") == reason
-    assert asked == [1, 0]
+    assert indices == [1, 0]
     assert unavailable(INT8, "cuda") is unavailable(W8A8, "cuda") is unavailable(FP8, "cpu") is None
-    assert len(asked) == 2
+    assert len(indices) == 2
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_w8a8_needs_sums_that_do_not_overflow(machine, flags, runs, installed, t
 @pytest.mark.parametrize(("device", "current"), [("cpu", "cuda:0"), ("cuda:1", "cuda:1")])
 def test_torchao_asks_the_card_that_has_the_weights(device, current, monkeypatch):
     """It asks the current one: the first, where nobody says otherwise."""
-    layer, cards, asked = nn.Sequential(nn.Linear(2, 2)), ["cuda:0"], []
+    layer, cards, current_cards = nn.Sequential(nn.Linear(2, 2)), ["cuda:0"], []
 
     @contextmanager
     def switched(card):
@@ -119,10 +119,10 @@ def test_torchao_asks_the_card_that_has_the_weights(device, current, monkeypatch
 
     monkeypatch.setattr(torch.cuda, "device", switched)
     monkeypatch.setattr(nn.Parameter, "device", torch.device(device))
-    ao = (lambda *_: asked.append(cards[-1])), {FP8: lambda **_: None}
+    ao = (lambda *_: current_cards.append(cards[-1])), {FP8: lambda **_: None}
     monkeypatch.setattr(quantization, "_torchao", lambda: ao)
     quantize(layer, FP8)
-    assert (asked, cards) == ([current], ["cuda:0"])
+    assert (current_cards, cards) == ([current], ["cuda:0"])
 
 
 def test_unknown_names_are_refused():

@@ -1,5 +1,7 @@
 """Temporary folders: gone at the end of their block, and after a kill with the next one."""
 
+import errno
+import fcntl
 import signal
 import subprocess
 import sys
@@ -74,3 +76,22 @@ def test_many_at_once_do_not_take_each_others(tmp_path):
     for thread in threads:
         thread.join()
     assert len(used) == 200 and not list(tmp_path.iterdir())
+
+
+def test_without_locks_a_folder_is_as_good_and_none_is_taken_for_abandoned(tmp_path, monkeypatch):
+    """As on Lustre or NFS, where a run may be scheduled that has its temporary folder there."""
+    made = []
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def mkdtemp(prefix: str, real=tempfile.mkdtemp) -> str:
+        made.append(prefix)
+        assert len(made) < 3, "folders without end"
+        return real(prefix=prefix)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    monkeypatch.setattr(fcntl, "flock", none)
+    with scratch_folder() as first, scratch_folder() as second:
+        assert first.is_dir() and second.is_dir() and first != second
+    assert not list(tmp_path.iterdir())

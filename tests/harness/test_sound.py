@@ -1,5 +1,6 @@
 """Recordings: one channel at the rate that is wanted; what cannot be read is one line."""
 
+import io
 import os
 import tracemalloc
 from pathlib import Path
@@ -77,8 +78,8 @@ def test_what_a_library_says_of_a_file_by_itself_is_not_heard(tmp_path, capfd):
 
 def test_a_full_disk_is_told_as_one(tmp_path):
     """libsndfile says no more than that the system has an error."""
-    told = rf"{tmp_path}/a[.]wav: cannot write audio: {REASON}$"
-    with room(1_000), pytest.raises(BenchError, match=told):
+    message = rf"{tmp_path}/a[.]wav: cannot write audio: {REASON}$"
+    with room(1_000), pytest.raises(BenchError, match=message):
         save_wav(tmp_path, "a", np.zeros((4_000, 1), np.int16), 16_000)
     assert not [*tmp_path.iterdir()]
 
@@ -96,3 +97,48 @@ def test_a_name_that_is_no_text_is_a_name(tmp_path):
     with pytest.raises(MissingPrerequisite, match=r"audio: .*cannot be read: ") as raised:
         read_mono("audio", name, 16_000, **LIMITS)
     assert "b'" not in str(raised.value)
+
+
+def encoded(samples: np.ndarray, rate: int, kind: str, **how: object) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=kind, **how)
+    return file.getvalue()
+
+
+NOISE = np.random.default_rng(0).normal(0, 0.05, (6 * 44_100, 2))
+LOUD_FIRST = np.concatenate([4 * NOISE[:44_100], 0 * NOISE[44_100:]])
+SIX_S = {"least_s": 0.1, "most_s": 60.0}
+
+
+def without_a_length(kind: str) -> bytes:
+    """Six seconds whose header does not say so: what was written to a pipe, or by who was killed."""
+    if kind.startswith("mp3"):
+        samples = LOUD_FIRST if kind == "mp3, loud first" else LOUD_FIRST[::-1]
+        data = encoded(samples, 44_100, "MP3", bitrate_mode="VARIABLE", compression_level=0.5)
+        return data[data.index(data[:2], 4) :]  # the first frame has the length
+    data = bytearray(encoded(NOISE, 44_100, kind.upper()))
+    if kind == "wav":
+        data[40:44] = bytes(4)
+    else:
+        data[21] &= 0xF0
+        data[22:26] = bytes(4)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3, loud first", "mp3, loud last"])
+def test_a_recording_whose_header_says_no_length_is_as_long_as_it_is(tmp_path, kind: str, capfd):
+    path = tmp_path / "a"
+    path.write_bytes(without_a_length(kind))
+    assert duration_s("audio", str(path)) == pytest.approx(6, abs=0.1)
+    assert len(read_mono("audio", str(path), 16_000, **SIX_S)) == pytest.approx(96_000, abs=1_600)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "MP3"])
+def test_a_recording_that_is_cut_says_how_long_it_was(tmp_path, kind: str):
+    """So that who reads it can tell: of a WAV libsndfile counts what is there."""
+    path = tmp_path / "a"
+    data = encoded(NOISE, 44_100, kind)
+    path.write_bytes(data[: len(data) // 2])
+    assert duration_s("audio", str(path)) == pytest.approx(6, abs=0.1)
+    assert len(read_mono("audio", str(path), 16_000, **SIX_S)) == pytest.approx(48_000, rel=0.1)

@@ -1,6 +1,7 @@
-"""MP3s whose header says no length, or another than they have: every whole frame is heard, and no more."""
+"""Files whose header says no length, or another than they have: all that is whole is heard, and no more."""
 
 import io
+import struct
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from acestep.audio.files import read
 from acestep.audio.recordings import measure
 from harness.adjustments import Adjustments
+from harness.errors import UsageError
 
 TAG = b"ID3\x04\x00\x00\x00\x00\x02\x00" + bytes(256)
 WHOLE_FRAMES = 3
@@ -96,7 +99,7 @@ def test_an_mp3_without_a_count_of_frames_is_read_to_its_end(tmp_path: Path, lou
 
 def test_two_mp3s_in_one_file_are_read_to_the_end(tmp_path: Path):
     seconds, (reason,) = told(tmp_path / "a", 2 * mp3(noise(44_100, 2, 4), 44_100))
-    assert seconds == pytest.approx(8, abs=0.1) and reason.startswith("says that it lasts 4")
+    assert seconds == pytest.approx(8, abs=0.1) and reason == "says that it lasts 4.00 s"
 
 
 def test_tags_around_an_mp3_are_no_music(tmp_path: Path):
@@ -141,3 +144,70 @@ def test_a_hole_is_where_an_mp3_ends_and_is_told(tmp_path: Path):
     half = len(data) // 2
     seconds, reasons = told(tmp_path / "a", data[:half] + bytes(5_000) + data[half + 5_000 :])
     assert seconds == pytest.approx(2, abs=0.1) and reasons == ["is cut off, or damaged"]
+
+
+def unclosed_wav(samples: np.ndarray, size: int = 0, before: bytes = b"", behind: bytes = b"") -> bytes:
+    """A WAV whose length was never filled in, with chunks before and behind its samples."""
+    form = struct.pack("<HHIIHH", 1, 2, 44_100, 4 * 44_100, 4, 16)
+    chunks = b"fmt " + struct.pack("<I", 16) + form + before
+    data = b"data" + struct.pack("<I", size) + (samples * 2**15).astype("<i2").tobytes()
+    return b"RIFF" + struct.pack("<I", size) + b"WAVE" + chunks + data + behind
+
+
+LIST = b"LIST" + struct.pack("<I", 26) + b"INFOISFT" + struct.pack("<I", 14) + b"Lavf58.76.100\0"
+
+
+@pytest.mark.parametrize("before", [b"", LIST], ids=["", "after a list"])
+@pytest.mark.parametrize("size", [0, 2**32 - 1])
+def test_a_wav_that_was_never_closed_is_read_to_the_end_of_the_file(tmp_path: Path, size: int, before: bytes):
+    samples = noise(44_100, 2, 4)
+    data = unclosed_wav(samples, size, before)
+    seconds, reasons = told(tmp_path / "a", data)
+    assert seconds == 4 and reasons == ["says that it lasts 0.00 s"] * (size == 0)
+    wave = read(str(tmp_path / "a"), "f", 60)
+    assert wave.shape == (2, 4 * 48_000) and wave.std() == pytest.approx(samples.std(), rel=0.05)
+    seconds, _ = told(tmp_path / "a", data[: 2 * 44_100 * 4])
+    assert seconds == pytest.approx(2, abs=1e-2)
+
+
+@pytest.mark.parametrize("behind", [b"", LIST, LIST + b"id3 \x01\0\0\0x", LIST + b"id3 \x01\0\0\0x\0"])
+def test_a_wav_of_nothing_but_chunks_is_empty(tmp_path: Path, behind: bytes):
+    (tmp_path / "a").write_bytes(unclosed_wav(noise(44_100, 2, 0), behind=behind))
+    for reader in (measure, read):
+        with pytest.raises(UsageError, match="holds no samples"):
+            reader(str(tmp_path / "a"), "f", 60)
+
+
+def loud_frame(data: bytes, place: int) -> bytes:
+    """An MP3 in stereo, of which the frame at `place` or the next has the largest gain there can be."""
+    place = data.index(data[:2], place) + 4  # its side information, in which it is the eight bits from 41 on
+    side = int.from_bytes(data[place : place + 7], "big") | 0xFF << 7
+    return data[:place] + side.to_bytes(7, "big") + data[place + 7 :]
+
+
+def test_a_damaged_frame_of_an_mp3_is_silent_and_turns_nothing_down(tmp_path: Path, capfd):
+    data = without_header(mp3(noise(44_100, 2, 4), 44_100, "CONSTANT"))
+    (tmp_path / "whole").write_bytes(data)
+    damaged = loud_frame(data, len(data) // 2)
+    assert abs(soundfile.read(io.BytesIO(damaged))[0]).max() > 50  # the control
+    seconds, (reason,) = told(tmp_path / "a", damaged)
+    assert seconds == pytest.approx(4, abs=0.1) and reason.startswith("is damaged in 0.0")
+    whole, wave = (read(str(tmp_path / name), "f", 60) for name in ("whole", "a"))
+    same = abs(whole - wave).max(axis=0) < 1e-6
+    assert wave.shape == whole.shape and 0.97 < same.mean() < 1 and wave.max() == whole.max()
+
+
+def test_an_mp3_that_is_loud_throughout_is_turned_down(tmp_path: Path):
+    seconds, (reason,) = told(tmp_path / "a", mp3(200 * noise(44_100, 2, 4), 44_100))
+    assert seconds == pytest.approx(4, abs=0.1) and reason.startswith("peaks ")
+
+
+def test_what_a_library_says_of_a_damaged_mp3_by_itself_is_not_heard(tmp_path: Path, capfd):
+    data = mp3(noise(44_100, 2, 4), 44_100)
+    path, half = tmp_path / "a", len(data) // 2
+    path.write_bytes(data[:half] + np.random.default_rng(0).bytes(400) + data[half + 400 :])
+    soundfile.read(io.BytesIO(path.read_bytes()))
+    assert "Illegal Audio-MPEG-Header" in capfd.readouterr().err  # the control
+    measure(str(path), "f", 60)
+    read(str(path), "f", 60)
+    assert capfd.readouterr() == ("", "")

@@ -90,8 +90,8 @@ def test_a_disk_that_fills_up_with_the_last_byte_leaves_nothing(tmp_path: Path, 
     path, _ = save(tmp_path, name)
     room_bytes = path.stat().st_size - 100  # Ogg's and MP4's headers vary by less
     path.unlink()
-    told = f"{path.name}: cannot write audio: {REASON}$"
-    with room(room_bytes), pytest.raises(BenchError, match=told) as raised:
+    message = f"{path.name}: cannot write audio: {REASON}$"
+    with room(room_bytes), pytest.raises(BenchError, match=message) as raised:
         save(tmp_path, name)
     assert raised.type is BenchError  # the run failed, and nothing is missing
     assert not [*path.parent.iterdir()]

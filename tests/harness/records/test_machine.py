@@ -137,6 +137,19 @@ def test_a_checkout_has_a_commit_and_may_be_dirty(tmp_path):
     assert revision(tmp_path / "inside") == (None, None)
 
 
+def test_an_editors_lock_is_no_code(tmp_path, monkeypatch):
+    """Emacs has one beside each file that is being changed: a link to nowhere."""
+    monkeypatch.setattr(facts, "ROOT", tmp_path)
+    (tmp_path / "harness").mkdir()
+    source = tmp_path / "harness" / "a.py"
+    source.write_text("1")
+    digest = facts.code()
+    (tmp_path / "harness" / ".#a.py").symlink_to("me@here.1:2")
+    assert facts.code() == digest
+    source.write_text("2")
+    assert facts.code() != digest
+
+
 def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
     assert revision(tmp_path / "missing") == (None, None)
     monkeypatch.setenv("PATH", str(tmp_path))

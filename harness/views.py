@@ -1,12 +1,14 @@
-"""Views of compressed files, in which libsndfile finds samples that it would leave out.
+"""Views of files, in which libsndfile finds samples that it would leave out.
 
-Two formats have no length of their own, and libsndfile reads no further than its guess at one:
+It reads no further than a header says, or than its guess at a length where none is said:
 
     MP3   without a Xing header that counts frames it is the file's bytes over those of its first frames; with
           one it is what the header says, however much follows. A view claims to be endless, and reading ends
           behind the last whole frame: one that is cut is an error to libsndfile
     OGG   it is where the last page ends, and a page that is cut off is none. A view has a page of the packets
           that are whole
+    WAV   of a recorder that was killed, or of a pipe, it may be 0 bytes. A view claims more than a file can
+          have, as other writers to a pipe do, and reading ends with the file
 
 A view is what soundfile takes for a file. Whatever else is wrong with a file is left to libsndfile.
 """
@@ -16,16 +18,26 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from typing import NamedTuple
 from zlib import crc32
 
 ENDLESS_BYTES = 2**48
 ENDLESS_FRAMES = 2**31 - 1
 XING_BYTES = (4 + 2 + 32) + 16  # with the header, checksum and side information before it
+XING_FIELDS = (
+    (1, 4),
+    (2, 4),
+    (4, 100),
+    (8, 4),
+)  # a flag of each and its bytes: frames, size, places, quality
+LAME_BYTES = 24  # of an encoder's own tag behind them, the last three of which count what is not music
 XING_SLACK = 0.01  # of the bytes: tags behind the music
+RIFF_BYTES = 12
 ID3V1_BYTES = 128
 OGG_HEADER_BYTES = 27
 OGG_PAGE_BYTES = OGG_HEADER_BYTES + 255 + 255 * 255  # of the longest there can be
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+ENDLESS_WAV = b"\xff" * 4  # the length of what is not known
 
 
 class View:
@@ -80,16 +92,19 @@ def view(file: io.FileIO) -> View | None:
     """The view of a file that needs one. Raises OSError."""
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
-    return _ogg(file, end) if file.read(4) == b"OggS" else _mpeg(file, end)
+    head = file.read(RIFF_BYTES)
+    if head.startswith(b"OggS"):
+        return _ogg(file, end)
+    return _wav(file, end) if head.startswith(b"RIFF") and head.endswith(b"WAVE") else _mpeg(file, end)
 
 
 def _mpeg(file: io.FileIO, end: int) -> View | None:
     place = _after_tags(file)
     file.seek(place)
-    head = file.read(XING_BYTES)
+    head = file.read(XING_BYTES + sum(size for _, size in XING_FIELDS) + LAME_BYTES)
     if not _syncs(head):  # where libsndfile looks for a frame, and finds other formats, too
         return None
-    tag = max(head.find(b"Xing"), head.find(b"Info"))
+    tag = max(head.find(name, 0, XING_BYTES) for name in (b"Xing", b"Info"))
     flags, frames, size = (int.from_bytes(head[tag + i : tag + i + 4], "big") for i in (4, 8, 12))
     if tag < 0 or not flags & 1 or not frames:
         return View(file, end, size=ENDLESS_BYTES)
@@ -97,7 +112,15 @@ def _mpeg(file: io.FileIO, end: int) -> View | None:
         return None
     samples = 1152 if head[1] & 0x08 else 576  # of a frame: MPEG-1, or a later one of lower rates
     patch = ENDLESS_FRAMES.to_bytes(4, "big") + (end - place).to_bytes(4, "big")
-    return View(file, end, place + tag + 8, patch, claimed=frames * samples)
+    claimed = frames * samples - _no_music(head, tag, flags)
+    return View(file, end, place + tag + 8, patch, claimed=max(claimed, 0))
+
+
+def _no_music(head: bytes, tag: int, flags: int) -> int:
+    """Samples that an encoder puts before and behind the music, as far as the Xing header at `tag` tells."""
+    end = tag + 8 + sum(size for flag, size in XING_FIELDS if flags & flag) + LAME_BYTES
+    counts = int.from_bytes(head[end - 3 : end], "big")  # twelve bits each
+    return (counts >> 12) + (counts & 0xFFF) if head[end - LAME_BYTES : end - 20].isalnum() else 0
 
 
 def _after_tags(file: io.FileIO) -> int:
@@ -115,6 +138,37 @@ def _after_tags(file: io.FileIO) -> int:
 def _syncs(head: bytes) -> bool:
     """Whether a frame of MPEG audio can begin so: eleven bits of sync, a layer and a rate that exist."""
     return len(head) >= 3 and head[0] == 255 and head[1] >= 0xE0 and head[1] & 6 != 0 and head[2] & 12 != 12
+
+
+def _wav(file: io.FileIO, end: int) -> View | None:
+    data = next((chunk for chunk in _chunks(file, RIFF_BYTES) if chunk.name == b"data"), None)
+    if data is None or data.end > data.place + 8:
+        return None
+    *_, last = data, *_chunks(file, data.end)
+    if last.end in (end, end + 1):  # nothing but other chunks: it is empty
+        return None
+    return View(file, end, data.place + 4, ENDLESS_WAV, claimed=0)
+
+
+class _Chunk(NamedTuple):
+    """A chunk of a RIFF file, from its header's `place` to where the next begins."""
+
+    name: bytes
+    place: int
+    end: int
+
+
+def _chunks(file: io.FileIO, place: int) -> Iterator[_Chunk]:
+    """The chunks from `place` on, as far as what is there has the name of one."""
+    while True:
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8 or not (head[:4].isascii() and head[:4].decode().isprintable()):
+            return
+        size = int.from_bytes(head[4:], "little")
+        chunk = _Chunk(head[:4], place, place + 8 + size + size % 2)
+        yield chunk
+        place = chunk.end
 
 
 def _ogg(file: io.FileIO, end: int) -> View | None:
