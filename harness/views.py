@@ -24,12 +24,7 @@ from zlib import crc32
 ENDLESS_BYTES = 2**48
 ENDLESS_FRAMES = 2**31 - 1
 XING_BYTES = (4 + 2 + 32) + 16  # with the header, checksum and side information before it
-XING_FIELDS = (
-    (1, 4),
-    (2, 4),
-    (4, 100),
-    (8, 4),
-)  # a flag of each and its bytes: frames, size, places, quality
+XING_FIELDS = ((1, 4), (2, 4), (4, 100), (8, 4))  # flags and bytes of frames, size, places, quality
 LAME_BYTES = 24  # of an encoder's own tag behind them, the last three of which count what is not music
 XING_SLACK = 0.01  # of the bytes: tags behind the music
 RIFF_BYTES = 12
