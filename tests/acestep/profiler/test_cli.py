@@ -96,3 +96,13 @@ def test_a_bug_is_not_a_run_that_failed(typed, monkeypatch):
     monkeypatch.setattr(sys.modules["acestep.profiler.modes"], "run", broken)
     exit_code, error, _ = typed("")
     assert exit_code == 4 and "ZeroDivisionError: a bug" in error
+
+
+def test_a_one_is_a_value_and_no_switch(typed):
+    from tiersim.__main__ import arguments
+
+    code, error, given = typed("--mode tier-test --seed 1 --batch-size 1 --steps 1 --tiers 1 --shift 1")
+    options = arguments().parse_args(given)
+    assert (code, error) == (0, "")
+    assert (options.seed, options.batch_size, options.steps) == (1, 1, 1)
+    assert (options.tiers, options.shift) == ([1], [1])
