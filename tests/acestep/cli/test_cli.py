@@ -10,14 +10,17 @@ import unicodedata
 
 import pytest
 import soundfile
+import torch
 from full_disk import REASON, room
 
 from acestep import resolver
 from acestep.__main__ import main
 from acestep.cli import commands
+from acestep.lm.backends.finite import NOT_FINITE
 from acestep.request import DescriptionParams, GenerationParams
 from acestep.text import audio_codes
 from acestep.weights.layout import DEFAULT_DIT
+from harness.nn.qwen3 import Qwen3
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -243,3 +246,12 @@ def test_ctrl_c_leaves_no_part_of_a_file(say, tmp_path, monkeypatch, capsys):
     assert main(["generate", *short, "--out", str(tmp_path / "new")]) == 130
     assert capsys.readouterr().err == "acestep: interrupted\n"
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_language_model_that_overflows_is_one_line_and_no_file(loaded, tmp_path, monkeypatch, capsys):
+    extend = Qwen3.extend
+    monkeypatch.setattr(Qwen3, "extend", lambda self, *args: extend(self, *args) * torch.nan)
+    short = ("--caption", "x", "--duration", "10", "--thinking", "--steps", "1", "--source", "synthetic-tiny")
+    assert main(["generate", *short, "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"acestep: {NOT_FINITE}\n"
+    assert not list(tmp_path.iterdir())
