@@ -159,6 +159,14 @@ def test_codes_of_a_recording_are_codes_to_understand(say, tmp_path):
     assert json.loads(say("understand", "--codes", f"@{tmp_path}/song.codes", *SMALL, "--json"))["bpm"]
 
 
+def test_lyrics_that_were_cut_are_told(say, engine, monkeypatch):
+    told = "lyrics  end at the limit of tokens, which --max-tokens raises\n"
+    assert told in say("create", "x", *SMALL)
+    whole = dataclasses.replace(engine.create(DescriptionParams(max_lyrics_tokens=4)), truncated=False)
+    monkeypatch.setattr(type(engine), "create", lambda *_: whole)
+    assert told not in say("create", "x")
+
+
 def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(type(engine), "encode", lambda *_: CODES)
     monkeypatch.setenv("MAX_CUDA_VRAM", "4")
