@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -182,12 +183,12 @@ def format(arguments: argparse.Namespace) -> int:
 
 
 def codes(arguments: argparse.Namespace) -> int:
-    """Print the audio codes of a recording."""
+    """Print the audio codes of a recording; as JSON they are a request file."""
     setup = _setup(arguments)
     recording = _recording(arguments.audio, setup)
     with following("encoding"):
         text = _engine(arguments, setup, components.ENCODING).encode(recording)
-    print(text)
+    print(json.dumps({"audio_codes": text}) if arguments.json else text)
     return 0
 
 

@@ -16,6 +16,7 @@ from full_disk import REASON, room
 from acestep import resolver
 from acestep.__main__ import main
 from acestep.cli import commands
+from acestep.cli.examples import load_description
 from acestep.lm.backends.finite import NOT_FINITE
 from acestep.request import DescriptionParams, GenerationParams
 from acestep.text import audio_codes
@@ -80,6 +81,7 @@ ANSWERS = {
     ("generate", "--caption", "夜", "--duration", "5.2", "--steps", "1"): "audios",
     ("generate", "--task", "cover", "--codes", CODES, "--set", "bpm=90", "--steps", "1"): "audios",
     ("generate", "--dry-run"): "times",
+    ("codes", "examples/audio/loop.flac"): "audio_codes",
     ("understand", "--codes", CODES, *SMALL): "genres",
     ("understand", "--audio", "examples/audio/voice.ogg", *SMALL): "genres",
     ("create", "a sea shanty 夜", *SMALL): "lyrics",
@@ -157,6 +159,8 @@ def test_codes_of_a_recording_are_codes_to_understand(say, tmp_path):
     assert said.count("\n") == 1 and len(audio_codes.parse(said)) == 40
     (tmp_path / "song.codes").write_text(said)
     assert json.loads(say("understand", "--codes", f"@{tmp_path}/song.codes", *SMALL, "--json"))["bpm"]
+    (tmp_path / "song.json").write_text(say("codes", "examples/audio/loop.flac", "--json"))
+    assert load_description(tmp_path / "song.json") == DescriptionParams(audio_codes=said.strip())
 
 
 def test_lyrics_that_were_cut_are_told(say, engine, monkeypatch):
