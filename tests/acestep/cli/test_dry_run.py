@@ -115,3 +115,19 @@ def test_what_an_example_chose_is_said_of_the_example(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("acestep: --set src_audio: no file at 'third.wav'")
     assert main([*command, "--task", "text2music"]) == 2
     assert capsys.readouterr().err.startswith(f"acestep: example '{path}': src_audio: text2music has no")
+
+
+@pytest.mark.parametrize(
+    ("flag", "setting"),
+    [
+        (("--caption", "a waltz"), "prompt=a polka"),
+        (("--steps", "4"), "inferenceSteps=4"),
+        (("--seed", "3"), "seed=4"),
+        (("--preset", "fixed"), "preset=guide"),
+    ],
+)
+def test_what_a_flag_says_no_setting_says_again(flag: tuple[str, ...], setting: str, capsys):
+    assert main(["generate", "--dry-run", *flag, "--set", setting]) == 2
+    word = setting.partition("=")[0]
+    told = f"acestep: --set {word}: given by a flag and by --set; keep one of them\n"
+    assert capsys.readouterr().err == told
