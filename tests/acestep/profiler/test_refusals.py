@@ -1,6 +1,7 @@
 """What the profiler's command line refuses: each mistake its exit code, one line, before torch is there."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -204,3 +205,10 @@ def test_a_bad_line_of_the_file_is_a_usage_error(typed, tmp_path):
     (tmp_path / ".env").write_text("nonsense\n")
     code, error, _ = typed("")
     assert code == 2 and "line 1" in error
+
+
+def test_a_request_that_can_be_read_once_only_is_refused_by_its_name(typed, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    code, error, _ = typed("--example pipe")
+    words = "profile_inference: --example: 'pipe' is a pipe, which is read once only; name a file\n"
+    assert (code, error) == (2, words)
