@@ -114,6 +114,7 @@ def _benchmark(options: Options) -> int:
         raise MissingPrerequisite(f"thinking: no row is left of those that think: {setup.no_lm}")
     _announce(options, setup)
     _warn((*options.left_out.warnings, *(one for one in setup.warnings if one != f"lm: {setup.no_lm}")))
+    _warn(prepare.without_lm(options, [row.plan for row in todo], matrix.UNPLANNED))
     if setup.no_lm:
         _warn([f"rows that think are left out: {setup.no_lm}"])
     print(tables.benchmark_head(show.width()))
