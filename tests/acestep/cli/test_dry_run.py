@@ -103,6 +103,19 @@ def test_strict_refuses_what_a_card_limits_and_no_limits_does_not(say, monkeypat
     assert plan(say, *long, "--strict", "--no-limits")["duration_s"] == 200
 
 
+def test_a_language_model_that_is_named_and_has_nothing_to_plan_is_told(say, capsys):
+    named = ("--lm", "acestep-5Hz-lm-4B", "--lm-backend", "pt")
+    assert not plan(say, *named, "--thinking")["adjustments"]
+    told = plan(say, *named, "--no-thinking")["adjustments"]
+    assert [(each["field"], each["reason"]) for each in told] == [
+        ("lm", "has nothing to plan"),
+        ("lm_backend", "has nothing to plan"),
+    ]
+    assert main(["generate", "--dry-run", *named, "--no-thinking", "--strict"]) == 2
+    refusal = "acestep: --lm: acestep-5Hz-lm-4B has nothing to plan; leave it out (strict)\n"
+    assert capsys.readouterr().err == refusal
+
+
 def test_what_an_example_chose_is_said_of_the_example(tmp_path, capsys):
     path = tmp_path / "cover.json"
     path.write_text('{"task_type": "cover", "src_audio": "absent.wav"}')
