@@ -26,6 +26,7 @@ RAISED_BY: Mapping[str, tuple[str, ...]] = {
     "acestep/cli/": (ACESTEP,),
     "acestep/costs/": (COSTS,),
     "acestep/fields.py": (ACESTEP,),
+    "acestep/lm/backends/finite.py": (ACESTEP, PROFILER, TIERSIM),  # of states, as above
     "acestep/lm/choice.py": (*ENGINE, TIERSIM),
     "acestep/lm/grammar/": (ACESTEP, PROFILER, TIERSIM),  # of logits, as above
     "acestep/placement.py": (*ENGINE, TIERSIM),

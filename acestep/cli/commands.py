@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,8 +73,12 @@ def generate(arguments: argparse.Namespace) -> int:
 
 def _generate(arguments: argparse.Namespace, request: Request) -> int:
     setup = _setup(arguments, want_lm=request.params.uses_lm)
-    plan = request.left_out.told_in(resolver.resolve(request.params, request.config, setup))
-    plan = _streamed(arguments, plan)
+    plan = resolver.resolve(request.params, request.config, setup)
+    if components.LM not in plan.components:
+        for name, asked in (("lm", arguments.lm), ("lm_backend", arguments.lm_backend)):
+            if asked not in ("auto", "none"):
+                request.left_out.changes.note(name, asked, None, "has nothing to plan")
+    plan = _streamed(arguments, request.left_out.told_in(plan))
     if arguments.dry_run:
         report.print_plan(plan, as_json=arguments.json)
         return 0
@@ -182,12 +187,12 @@ def format(arguments: argparse.Namespace) -> int:
 
 
 def codes(arguments: argparse.Namespace) -> int:
-    """Print the audio codes of a recording."""
+    """Print the audio codes of a recording; as JSON they are a request file."""
     setup = _setup(arguments)
     recording = _recording(arguments.audio, setup)
     with following("encoding"):
         text = _engine(arguments, setup, components.ENCODING).encode(recording)
-    print(text)
+    print(json.dumps({"audio_codes": text}) if arguments.json else text)
     return 0
 
 

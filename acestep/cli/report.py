@@ -109,7 +109,8 @@ def print_description(result: DescriptionResult, load_s: float, *, as_json: bool
             print(f"{name:<14}{harmless(str(values[name]), LAYOUT, MAX_PAGE_CHARS)}")
     print(f"\n{harmless(result.lyrics, LAYOUT, MAX_PAGE_CHARS)}\n")
     _print_stages(result.stages_s, result.wall_s)
-    facts = {"load": f"{load_s:.2f} s (not in the wall)", "ran": _what_ran(result.environment)}
+    facts = {"lyrics": "end at the limit of tokens, which --max-tokens raises"} if result.truncated else {}
+    facts |= {"load": f"{load_s:.2f} s (not in the wall)", "ran": _what_ran(result.environment)}
     _print_facts(facts | _tokens(result.counts, result.stages_s, result.environment))
     console.warn("acestep", result.warnings)
 

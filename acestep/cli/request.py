@@ -54,12 +54,14 @@ def requested_music(arguments: argparse.Namespace) -> Request:
         "inference_steps": arguments.steps,
         "thinking": arguments.thinking,
         "batch_size": arguments.batch_size,
+        "seed": arguments.seed,
         "audio_format": arguments.format,
+        "preset": arguments.preset,
     }
     changes = _changes(GenerationParams, values, arguments.set, left_out)
     run = {name: changes.pop(name) for name in RUN_FIELDS if name in changes}
     own = changes.pop("preset", None)
-    preset = PRESETS.get(arguments.preset) or (None if own in (None, "") else named(own))
+    preset = None if own in (None, "") else named(own)
     example = arguments.example
     if example is None and any(getattr(arguments, name) is not None for name in GIVEN):
         params, config = start(preset or PRESETS[FIXED])
@@ -70,14 +72,12 @@ def requested_music(arguments: argparse.Namespace) -> Request:
         names = example_names(path, params, changes, PRESETS[config.preset].params)
     with spelled(names):
         params = overlaid(params, changes, left_out, PRESETS[config.preset].params)
-    return Request(params, _config(config, run, arguments.seed), left_out, names)
+    return Request(params, _config(config, run), left_out, names)
 
 
-def _config(config: GenerationConfig, run: dict[str, Any], first: int | None) -> GenerationConfig:
-    """The run an example asks for, with the fields `run` over it. `first`: the seed of the first item."""
-    if first is not None:
-        run["seed"] = first
-    elif not run.keys() & {"seed", "seeds"}:
+def _config(config: GenerationConfig, run: dict[str, Any]) -> GenerationConfig:
+    """The run an example asks for, with the fields `run` over it."""
+    if not run.keys() & {"seed", "seeds"}:
         same_size = run.get("batch_size", config.batch_size) == config.batch_size
         run |= {"seeds": config.seeds if same_size else None, "seed": next(iter(config.seeds or ()), None)}
     return configured(dataclasses.replace(config, seeds=None), **run)
@@ -115,7 +115,10 @@ def _changes(
         name = field_name(word, names)
         typed[name] = value if name in texts else _value(value)
     flags = {name: value for name, value in values.items() if value is not None}
-    return flags | translate(typed, names, left_out)
+    changes = translate(typed, names, left_out)
+    if both := sorted(flags.keys() & changes.keys()):
+        raise UsageError(f"{', '.join(both)}: given by a flag and by --set; keep one of them")
+    return flags | changes
 
 
 def field_names(kind: type) -> list[str]:

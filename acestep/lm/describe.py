@@ -39,7 +39,7 @@ HEADER = re.compile(r"# Lyrics?[ \t]*(?:\n|\Z)")
 
 @dataclass(frozen=True)
 class Description:
-    """`truncated`: the lyrics hit the token limit. `instrumental`: nobody sings."""
+    """`truncated`: the text hit its token limit. `instrumental`: nobody sings."""
 
     metadata: Metadata
     lyrics: str
@@ -79,10 +79,13 @@ def _describe(
     end = ids.index(THINK_END) if THINK_END in ids else len(ids)
     thought, song = ids[:end], [token for token in ids[end + 1 :] if token != IM_END]
     lyrics = bare_lyrics(tokenizer.decode(song)) or default
+    # Without the grammar lyrics have no limit of their own, and may not even have begun.
+    constrained = params.use_constrained_decoding
+    limit_hit = len(song) == params.max_lyrics_tokens if constrained else len(ids) == constraint.most_tokens
     return Description(
         metadata=merge(user, plausible(parse(tokenizer.decode(thought)), MAX_DURATION_S)),
         lyrics=lyrics,
-        truncated=len(song) == params.max_lyrics_tokens,
+        truncated=limit_hit,
         instrumental=params.instrumental or lyrics.lower() == INSTRUMENTAL.lower(),
         counts=loop.counts(),
     )

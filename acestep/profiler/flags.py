@@ -75,12 +75,13 @@ class Flags(Parser):
 
     def explicit(self, argv: Sequence[str] | None) -> dict[str, Any]:
         """Values of the flags on the command line, by name. Raises UsageError."""
-        known, unknown = self.parse_known_args(argv)
+        values, unknown = self.parse_known_args(argv)
         if unknown:
             flag = unknown[0].partition("=")[0]
-            hint = did_you_mean(flag, [spelling for name in self.modes_of for spelling in _spellings(name)])
+            known = [spelling for name in self.modes_of for spelling in _spellings(name)]
+            hint = f"write --mode {flag}" if flag in MODES else did_you_mean(flag, known)
             raise UsageError(f"{shown(unknown[0])} is no flag; {hint or 'see --help'}")
-        return vars(known)
+        return vars(values)
 
     def one_of_each(self, values: dict[str, Any]) -> dict[str, Any]:
         """`values` where flags of several have one. Raises UsageError for more: they are for tier tests."""

@@ -133,7 +133,7 @@ def cells(one: Grown) -> tuple[str, ...]:
     """The measured line of a component."""
     if one.growth is None:
         reasons = [item.error for item in one.items if item.error]
-        return one.component, f"n/a: {reasons[0] if reasons else 'fewer than two lengths'}"
+        return one.component, f"n/a: {harmless(reasons[0]) if reasons else 'fewer than two lengths'}"
     growth = one.growth
     return (
         one.component,

@@ -27,6 +27,7 @@ from acestep.profiler.recording import Recording
 from acestep.setup import Setup
 from harness import console
 from harness.cards import Card
+from harness.errors import MissingPrerequisite
 from harness.processes import Processes
 from harness.progress import Progress
 from harness.records import machine, making, verdict
@@ -109,8 +110,11 @@ def _benchmark(options: Options) -> int:
     """The whole matrix, or what of it fits the budget; what an interrupted run finished is kept."""
     setup = prepare.setup(options, with_lm=True)
     todo = matrix.rows(options, setup)
+    if not todo:
+        raise MissingPrerequisite(f"thinking: no row is left of those that think: {setup.no_lm}")
     _announce(options, setup)
     _warn((*options.left_out.warnings, *(one for one in setup.warnings if one != f"lm: {setup.no_lm}")))
+    _warn(prepare.without_lm(options, [row.plan for row in todo], matrix.UNPLANNED))
     if setup.no_lm:
         _warn([f"rows that think are left out: {setup.no_lm}"])
     print(tables.benchmark_head(show.width()))

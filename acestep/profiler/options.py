@@ -231,8 +231,8 @@ def _tiersim(settings: Mapping[str, Any], arguments: Mapping[str, Any], notes: l
     line = []
     for name in TIERSIM_FLAGS:
         if name in settings:
-            values = _listed(settings[name])
-            line += [flag_of(name), *(() if values == [True] else map(str, values))]
+            value = settings[name]
+            line += [flag_of(name), *(() if value is True else map(str, _listed(value)))]
     return tuple(line)
 
 

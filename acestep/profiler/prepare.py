@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
 from acestep import components, gpu_config
 from acestep.effective_plan import EffectivePlan
-from acestep.profiler.flags import BENCHMARK, SCALING, TEXT_MODES
+from acestep.profiler.flags import BENCHMARK, SCALING, TEXT_MODES, flag_of
 from acestep.profiler.options import Options, named
 from acestep.profiler.request import COT_SWITCHES
 from acestep.setup import AUTO, NONE, Setup
@@ -18,6 +19,7 @@ from harness.errors import MissingPrerequisite
 from harness.text import harmless
 
 USEFUL_TURBO_STEPS = 20
+OF_LM = ("lm_model", "lm_backend", "llm_debug")
 LABEL = 13  # columns of a line of the header
 # Lines of the header that say nothing of a mode.
 IDLE = dict.fromkeys(TEXT_MODES, ("DiT", "offload DiT", "quantization", "preset", "thinking", "CoT")) | {
@@ -140,8 +142,13 @@ def warnings(options: Options, plan: EffectivePlan) -> tuple[str, ...]:
         advice.append(
             "--use-cot-*: no chain of thought runs; it needs --use-cot-metas and metadata left open"
         )
-    if options.llm_debug and components.LM not in plan.components:
-        advice.append(
-            "--llm-debug: no language model runs, so there is nothing to tell of it; add --thinking"
-        )
+    advice += without_lm(options, [plan])
     return (*plan.warnings, *advice)
+
+
+def without_lm(options: Options, plans: Iterable[EffectivePlan], more: Iterable[str] = ()) -> list[str]:
+    """What flags ask of a language model, those in OF_LM and `more`, where none of `plans` runs one."""
+    asked = [flag_of(name) for name in (*OF_LM, *more) if options.origins.get(name) == "flag"]
+    if not asked or any(components.LM in plan.components for plan in plans):
+        return []
+    return [f"{', '.join(asked)}: no language model runs, so nothing comes of it; add --thinking"]

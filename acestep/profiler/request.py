@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from acestep.cli.examples import (
     FOLDER,
     example_names,
+    exists,
     load_description,
     load_example,
     music_example,
@@ -83,6 +84,8 @@ def requested(mode: str, settings: Mapping[str, Any], origins: dict[str, str]) -
         description = _described(mode, settings, seed, origins)
         return {"config": GenerationConfig(), "description": description, "left_out": left_out}
     path = music_example(settings.get("example"))
+    if exists(path) and path.is_fifo():
+        raise UsageError(f"example: {str(path)!r} is a pipe, which is read once only; name a file")
     params, config = _example(path, left_out, PRESETS.get(settings.get("preset", "")), origins)
     preset = PRESETS[config.preset]
     own = asdict(params) | asdict(config)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from acestep.lm.decode.loop import CachedDecodeLoop
+from acestep.lm.backends.finite import CheckedDecodeLoop
 from acestep.lm.decode.selector import Guidance, TokenSelector
 from acestep.lm.decode.step import OnCode
 from acestep.weights.checkpoint import Source
@@ -100,7 +100,7 @@ class MLX:
             mx.clear_cache()
 
 
-class MLXDecodeLoop(CachedDecodeLoop):
+class MLXDecodeLoop(CheckedDecodeLoop):
     """A request whose tokens are chosen on the host, where MLX's logits can be read without a copy."""
 
     def __init__(self, model: Model, selector: TokenSelector, device: torch.device):
@@ -117,3 +117,8 @@ class MLXDecodeLoop(CachedDecodeLoop):
         on_code: OnCode | None = None,
     ) -> list[Tensor]:
         return [codes.to(self.device) for codes in super().codes(prompts, counts, guidance, on_code)]
+
+    def finite(self, hidden: Any) -> bool:
+        import mlx.core as mx  # pyright: ignore[reportMissingImports]
+
+        return bool(mx.isfinite(hidden).all())

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import torch
 
+from acestep.lm.backends.finite import CheckedDecodeLoop
 from acestep.lm.decode.kv_cache import KVState, Prefix
-from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.decode.selector import TokenSelector
 from harness.compiling import Compiled
 from harness.graphs import Graphs
@@ -41,9 +41,9 @@ class PT:
         if self.compiled:
             self.compiled.layers(self.model.layers)
 
-    def decode_loop(self, sampling: Sampling, seeds: Sequence[int]) -> CachedDecodeLoop:
+    def decode_loop(self, sampling: Sampling, seeds: Sequence[int]) -> CheckedDecodeLoop:
         selector = TokenSelector(sampling, seeds, self.device)
-        return CachedDecodeLoop(
+        return CheckedDecodeLoop(
             selector, self._open, partial(Graphs.on, self.device, self.graphs), self.compiled
         )
 

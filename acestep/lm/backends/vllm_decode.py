@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from acestep.lm.backends.finite import checked
 from acestep.lm.decode.loop import Tally
 from acestep.lm.decode.selector import CodeDecoder, ConstrainedDecoder, Guidance, TokenSelector
 from acestep.lm.decode.step import OnCode
@@ -68,7 +69,7 @@ class VLLMDecodeLoop(Tally):
         """Read the prompts of all `rows`, then write to the end of each; `most` tokens of each item."""
         with span("lm_prefill"):
             done = self.engine.read([list(row) for row in dict.fromkeys(map(tuple, rows))])
-        with span("lm_decode"), request.forward:
+        with checked(request.finite), span("lm_decode"), request.forward:
             done += self.engine.write(request, rows, [new for new in most for _ in range(request.branches)])
         self.prompt_tokens += sum(map(len, rows))
         self.prefill_tokens += sum(len(d.prompt_token_ids) - d.num_cached_tokens for d in done)
@@ -84,6 +85,7 @@ class Request(ABC):
     def __init__(self, branches: int):
         self.branches = branches
         self.steps = 0
+        self.logits: Tensor | None = None  # of the last step
         self.forward = span("forward")
 
     @property
@@ -102,6 +104,7 @@ class Request(ABC):
 
     def next(self, logits: Tensor) -> Tensor:
         """A token for each of `rows`, int64 `[rows]`, by their fp32 logits `[rows, V]`."""
+        self.logits = logits
         self.forward.__exit__()
         try:
             tokens = self.choose(logits)
@@ -109,6 +112,10 @@ class Request(ABC):
             self.forward.__enter__()
         self.steps += 1
         return tokens.repeat_interleave(self.branches)
+
+    def finite(self) -> bool:
+        """Whether none of the last step's logits is NaN; vLLM may have set some to minus infinity."""
+        return self.logits is None or not bool(self.logits.isnan().any())
 
 
 class TextRequest(Request):

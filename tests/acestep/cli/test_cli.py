@@ -1,4 +1,4 @@
-"""The command line: what its commands answer and keep, and what a dry run says of it."""
+"""The command line: what its commands answer and keep, and outputs that are closed or full."""
 
 import dataclasses
 import io
@@ -10,14 +10,18 @@ import unicodedata
 
 import pytest
 import soundfile
+import torch
 from full_disk import REASON, room
 
 from acestep import resolver
 from acestep.__main__ import main
 from acestep.cli import commands
+from acestep.cli.examples import load_description
+from acestep.lm.backends.finite import NOT_FINITE
 from acestep.request import DescriptionParams, GenerationParams
 from acestep.text import audio_codes
 from acestep.weights.layout import DEFAULT_DIT
+from harness.nn.qwen3 import Qwen3
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,19 +59,6 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 
 
 @pytest.fixture
-def say(engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run a command that succeeds; its standard output."""
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # main sets it, and this process goes on
-    monkeypatch.setattr(commands, "_engine", lambda *_: engine)
-
-    def run(*arguments: str) -> str:
-        assert main(arguments) == 0
-        return capsys.readouterr().out
-
-    return run
-
-
-@pytest.fixture
 def resolved(monkeypatch: pytest.MonkeyPatch) -> list:
     """Every plan that is resolved while the test runs."""
     plans, resolve = [], resolver.resolve
@@ -90,6 +81,7 @@ ANSWERS = {
     ("generate", "--caption", "夜", "--duration", "5.2", "--steps", "1"): "audios",
     ("generate", "--task", "cover", "--codes", CODES, "--set", "bpm=90", "--steps", "1"): "audios",
     ("generate", "--dry-run"): "times",
+    ("codes", "examples/audio/loop.flac"): "audio_codes",
     ("understand", "--codes", CODES, *SMALL): "genres",
     ("understand", "--audio", "examples/audio/voice.ogg", *SMALL): "genres",
     ("create", "a sea shanty 夜", *SMALL): "lyrics",
@@ -167,6 +159,16 @@ def test_codes_of_a_recording_are_codes_to_understand(say, tmp_path):
     assert said.count("\n") == 1 and len(audio_codes.parse(said)) == 40
     (tmp_path / "song.codes").write_text(said)
     assert json.loads(say("understand", "--codes", f"@{tmp_path}/song.codes", *SMALL, "--json"))["bpm"]
+    (tmp_path / "song.json").write_text(say("codes", "examples/audio/loop.flac", "--json"))
+    assert load_description(tmp_path / "song.json") == DescriptionParams(audio_codes=said.strip())
+
+
+def test_lyrics_that_were_cut_are_told(say, engine, monkeypatch):
+    told = "lyrics  end at the limit of tokens, which --max-tokens raises\n"
+    assert told in say("create", "x", *SMALL)
+    whole = dataclasses.replace(engine.create(DescriptionParams(max_lyrics_tokens=4)), truncated=False)
+    monkeypatch.setattr(type(engine), "create", lambda *_: whole)
+    assert told not in say("create", "x")
 
 
 def test_what_is_left_out_of_a_long_recording_is_said(say, engine, tmp_path, monkeypatch, capsys):
@@ -199,116 +201,6 @@ def test_what_a_recording_is_not_heard_as_is_said_before_and_after(say, tmp_path
     assert capsys.readouterr().err.strip().endswith("; turn it down (strict)")
     assert main([*cover, "--set", "inference_steps=1", "--out", str(tmp_path)]) == 0
     assert words in capsys.readouterr().err
-
-
-def test_what_an_example_chose_is_said_of_the_example(tmp_path, capsys):
-    path = tmp_path / "cover.json"
-    path.write_text('{"task_type": "cover", "src_audio": "absent.wav"}')
-    command = ["generate", "--source", "synthetic-tiny", "--dry-run", "--example", str(path)]
-    assert main(command) == 3
-    assert capsys.readouterr().err.startswith(f"acestep: example '{path}': src_audio: no file at '{tmp_path}")
-    assert main([*command, "--src-audio", "other.wav"]) == 3
-    assert capsys.readouterr().err.startswith("acestep: --src-audio: no file at 'other.wav'")
-    assert main([*command, "--set", "src_audio=third.wav"]) == 3
-    assert capsys.readouterr().err.startswith("acestep: --set src_audio: no file at 'third.wav'")
-    assert main([*command, "--task", "text2music"]) == 2
-    assert capsys.readouterr().err.startswith(f"acestep: example '{path}': src_audio: text2music has no")
-
-
-def plan(say, *arguments: str) -> dict:
-    return json.loads(say("generate", "--dry-run", "--json", *arguments))
-
-
-def test_a_dry_run_says_what_would_run(say):
-    cover = ("--task", "cover", "--src-audio", "examples/audio/loop.flac", "--offload", "--no-offload-dit")
-    told = plan(say, *cover, "--set", "infer_method=sde", "--set", "timesteps=[1.0, 0.5]")
-    assert (told["task_type"], told["source_s"], told["steps"]) == ("cover", 8.0, 2)
-    assert told["offload_to_cpu"] and not told["offload_dit_to_cpu"] and told["infer_method"] == "sde"
-
-
-def test_a_dry_run_names_the_components_that_would_be_loaded(say):
-    always = ["dit", "condition", "vae", "text_encoder"]
-    metadata = ("--set", "bpm=90", "--set", "keyscale=A minor", "--set", "timesignature=4")
-    plain = ("--caption", "x", "--duration", "5", *metadata)
-    assert plan(say, *plain)["components"] == always
-    assert plan(say, *plain, "--thinking")["components"] == [*always, "detokenizer", "lm"]
-    recording = ("--src-audio", "examples/audio/loop.flac")
-    assert plan(say, "--task", "repaint", *recording)["components"] == [*always, "vae_encoder"]
-    covered = plan(say, "--task", "cover", *recording)["components"]
-    assert covered == [*always, "vae_encoder", "tokenizer", "detokenizer"]
-
-
-def test_text_that_reads_as_a_number_is_still_text(say):
-    assert plan(say, "--set", "timesignature=4", "--set", "caption=1984", "--set", "bpm=90")["steps"] == 8
-
-
-SETTINGS = (
-    ("use_adg", True),
-    ("sampler_mode", "heun"),
-    ("duration", -1),
-    ("seed", 7),
-    ("seed", -1),
-    ("inferMethod", "sde"),
-    ("mp3_bitrate", "320k"),
-    ("batch_size", 2),
-    ("retake_seed", -1),
-    ("cot_caption", True),
-    ("momentum", 0.2),
-)
-
-
-@pytest.mark.parametrize(("name", "value"), SETTINGS)
-def test_a_setting_means_what_it_means_in_a_file(say, tmp_path, name: str, value: object):
-    """Of a request beyond the defaults, so that one that is left out would show."""
-    beside = {"caption": "a waltz", "audio_format": "mp3", "retake_variance": 0.5} | {name: None}
-    path, base = tmp_path / "request.json", {key: each for key, each in beside.items() if each is not None}
-    path.write_text(json.dumps(base | {name: value}))
-    in_file = plan(say, "--dit", "acestep-v15-base", "--set", "duration=-1", "--example", str(path))
-    path.write_text(json.dumps(base))
-    typed = (
-        "--set",
-        "duration=-1",
-        "--set",
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}",
-    )
-    assert plan(say, "--dit", "acestep-v15-base", *typed, "--example", str(path)) == in_file
-    assert in_file != plan(say, "--dit", "acestep-v15-base", "--example", str(path))
-
-
-def test_a_file_names_its_preset_and_a_flag_another(say, tmp_path, capsys):
-    path = tmp_path / "request.json"
-    path.write_text('{"caption": "a waltz", "preset": "upstream"}')
-    named = plan(say, "--example", str(path))
-    for typed in (("--preset", "upstream"), ("--set", "preset=upstream")):
-        assert named == plan(say, "--caption", "a waltz", *typed)
-    assert plan(say, "--example", str(path), "--preset", "fixed")["preset"] == "fixed"
-    path.write_text('{"caption": "a waltz", "preset": "mine"}')
-    assert main(["generate", "--dry-run", "--example", str(path)]) == 2
-    assert "preset: 'mine' is not allowed; use one of fixed, upstream, guide" in capsys.readouterr().err
-
-
-def test_examples_are_found_from_any_folder_and_a_file_that_is_there_comes_first(say, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert plan(say)["duration_s"] == plan(say, "--example", "example_05.json")["duration_s"] == 200
-    (tmp_path / "example_05.json").write_text('{"caption": "mine", "duration": 7}')
-    assert plan(say, "--example", "example_05.json")["duration_s"] == 7
-    assert plan(say, "--example", str(tmp_path / "example_05.json"))["duration_s"] == 7
-
-
-def test_an_empty_caption_is_a_request_and_no_example(say):
-    assert plan(say, "--caption", "", "--duration", "7")["duration_s"] == 7
-    assert plan(say, "--caption", "")["duration_s"] is None  # where the example says 200
-
-
-def test_strict_refuses_what_a_card_limits_and_no_limits_does_not(say, monkeypatch, capsys):
-    monkeypatch.setenv("MAX_CUDA_VRAM", "4")
-    long = ("--example", "example_05.json", "--no-thinking")
-    assert plan(say, *long)["adjustments"][0]["requested"] == 200
-    assert main(["generate", "--dry-run", *long, "--strict"]) == 2
-    assert "example_05.json': duration: 200 is over the limit of 4 GB (GTX 1650)" in capsys.readouterr().err
-    assert main(["generate", "--dry-run", *long, "--duration", "190", "--strict"]) == 2
-    assert capsys.readouterr().err.startswith("acestep: --duration: 190 is over the limit of 4 GB (GTX 1650)")
-    assert plan(say, *long, "--strict", "--no-limits")["duration_s"] == 200
 
 
 @pytest.mark.parametrize("buffered", [True, False])
@@ -366,3 +258,12 @@ def test_ctrl_c_leaves_no_part_of_a_file(say, tmp_path, monkeypatch, capsys):
     assert main(["generate", *short, "--out", str(tmp_path / "new")]) == 130
     assert capsys.readouterr().err == "acestep: interrupted\n"
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_language_model_that_overflows_is_one_line_and_no_file(loaded, tmp_path, monkeypatch, capsys):
+    extend = Qwen3.extend
+    monkeypatch.setattr(Qwen3, "extend", lambda self, *args: extend(self, *args) * torch.nan)
+    short = ("--caption", "x", "--duration", "10", "--thinking", "--steps", "1", "--source", "synthetic-tiny")
+    assert main(["generate", *short, "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"acestep: {NOT_FINITE}\n"
+    assert not list(tmp_path.iterdir())

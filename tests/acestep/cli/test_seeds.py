@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +19,6 @@ from harness.errors import UsageError
 
 DRAWING = (*DRAWN, "-1", " -1 ")
 WAYS = ("--set", "--seed")  # of writing the seed on a command line
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
-    """Write a request; the path of its file."""
-
-    def run(fields: dict[str, Any]) -> Path:
-        path = tmp_path / "request.json"
-        path.write_text(json.dumps(fields))
-        return path
-
-    return run
 
 
 def collected() -> LeftOut:

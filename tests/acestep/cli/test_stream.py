@@ -18,12 +18,7 @@ GENERATE = (
 )
 STREAM = (*GENERATE, "--stream", "-")
 
-
-@pytest.fixture(autouse=True)
-def _engine(engine, monkeypatch: pytest.MonkeyPatch):
-    """The engine of these commands is loaded once for all of them."""
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # main sets it, and this process goes on
-    monkeypatch.setattr(commands, "_engine", lambda *_: engine)
+pytestmark = pytest.mark.usefixtures("loaded")
 
 
 def test_standard_output_is_a_wav_and_nothing_else(capsysbinary):

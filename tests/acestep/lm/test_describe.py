@@ -12,6 +12,8 @@ from acestep.lm import describe
 from acestep.lm.decode.loop import CachedDecodeLoop
 from acestep.lm.describe import bare_lyrics
 from acestep.lm.grammar import constraint
+from acestep.lm.grammar.allowed import Forced
+from acestep.lm.grammar.unconstrained import Unconstrained
 from acestep.request import KEYSCALES, LANGUAGES, DescriptionParams
 from acestep.text.tokenizer import IM_END, THINK_END
 from harness.adjustments import Adjustments
@@ -138,6 +140,14 @@ def test_ignoring_the_end_writes_exactly_so_many_tokens(limit: int, written):
     [ids] = written.ids
     assert len(ids) - ids.index(THINK_END) - 1 == limit + 1 and ids[-1] == IM_END
     assert description.truncated
+
+
+def test_without_the_grammar_a_text_is_truncated_where_it_is_as_long_as_it_may_be(monkeypatch):
+    """A model of random weights says nothing that ends a thought: no lyrics have begun when it is cut."""
+    plain = replace(MODES["create"], use_constrained_decoding=False)
+    assert PLANNER.create(plain).truncated
+    monkeypatch.setattr(Unconstrained, "allowed", lambda self, peek: Forced((IM_END,)))
+    assert not PLANNER.create(plain).truncated
 
 
 def test_the_prompt_is_the_modes(monkeypatch: pytest.MonkeyPatch):

@@ -278,16 +278,19 @@ class ReadBack(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         aten = torch.ops.aten
-        self.count += func.overloadpacket in (aten.item, aten._local_scalar_dense, aten.nonzero)
+        reading = (aten.item, aten.is_nonzero, aten._local_scalar_dense, aten.nonzero)
+        self.count += func.overloadpacket in reading
         return func(*args, **(kwargs or {}))
 
 
-def test_codes_are_decoded_without_reading_back():
+def test_codes_are_decoded_without_reading_back_but_for_whether_they_are_of_numbers():
+    """Once, however many codes there are."""
     sampling = Sampling(0.85, top_k=100, top_p=0.9, repetition_penalty=1.1)
-    writer = PLANNER.backend.decode_loop(sampling, (1, 2))
-    with ReadBack() as watched:
-        first, _ = writer.codes([[1, 2]] * 2, [4, 6], Guidance(2.0, [1]))
-    assert watched.count == 0
+    for counts in ([4, 6], [40, 60]):
+        writer = PLANNER.backend.decode_loop(sampling, (1, 2))
+        with ReadBack() as watched:
+            first, _ = writer.codes([[1, 2]] * 2, counts, Guidance(2.0, [1]))
+        assert watched.count == 1
     with ReadBack() as watched:
         int(first[0])
     assert watched.count == 1

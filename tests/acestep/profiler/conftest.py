@@ -1,18 +1,26 @@
-"""The profiler's command on tiny weights."""
+"""The profiler's command: on tiny weights, and as far as what is decided without any."""
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from loaded_once import loaded_once
 
+import acestep.profiler
 from acestep import resolver
 from acestep.engine import Engine
+from acestep.lm.backends import registry as backend
 from acestep.profiler import command as profiler
-from acestep.profiler import request
+from acestep.profiler import prepare, request
+from acestep.profiler.defaults import VARIABLES
+from acestep.profiler.options import Options
+from harness import quantization
 from harness.records import machine
 from tiersim import __main__ as tiersim
 
@@ -45,6 +53,36 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
         return code, *capsys.readouterr()
 
     return command
+
+
+def _decided(options: Options) -> int:
+    """What a mode does first: it decides all that can be decided without torch."""
+    resolver.resolve(options.params, options.config, prepare.setup(options))
+    return 0
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> Callable[[str], tuple]:
+    """A command line in an empty folder, no further than what is decided without torch: exit code, standard
+    error, and what tiersim is given."""
+    stub = ModuleType("acestep.profiler.modes")
+    stub.__dict__["run"] = _decided
+    monkeypatch.setitem(sys.modules, stub.__name__, stub)
+    monkeypatch.setattr(acestep.profiler, "modes", stub, raising=False)
+    for variable in VARIABLES.values():
+        monkeypatch.setenv(variable, "")  # so that what the command sets is undone
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("ACESTEP_SOURCE", "synthetic-tiny")
+    monkeypatch.setattr(backend, "find_spec", lambda name: None)  # whatever is installed here
+    monkeypatch.setattr(quantization, "find_spec", lambda name: object())
+    monkeypatch.chdir(tmp_path)
+    tiersim_line: list[str] = []
+
+    def go(line: str) -> tuple[int, str, list[str]]:
+        code = profiler.main(shlex.split(line), tier_test=lambda given: tiersim_line.extend(given) or 0)
+        return code, capsys.readouterr().err, tiersim_line
+
+    return go
 
 
 @pytest.fixture

@@ -227,3 +227,14 @@ def test_rows_without_a_language_model_to_think_with_are_told(run, tmp_path, lms
     rows = [line.split()[2] for line in out.splitlines() if line.endswith("dry run")]
     assert code == 0 and ("True" in rows) is not left_out and "False" in rows
     assert ("rows that think are left out: " in error) is left_out
+
+
+def test_a_matrix_of_which_no_row_is_left_is_refused(run, monkeypatch):
+    """All of its rows are to think, with a language model that the card has no room for."""
+    monkeypatch.setenv("MAX_CUDA_VRAM", "4")
+    code, out, err = run("--mode", "benchmark", "--thinking")
+    assert (code, out) == (3, "")
+    assert err == (
+        "profile_inference: --thinking: no row is left of those that think: "
+        "4 GB (GTX 1650) has room for no language model; give --no-limits\n"
+    )

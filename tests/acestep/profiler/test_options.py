@@ -177,7 +177,7 @@ def test_what_a_request_may_not_have_meant_is_a_warning():
     assert "--steps: 21" in warnings("--inference-steps 21") and warnings("--inference-steps 20") == ""
     assert warnings("--config-path acestep-v15-base --inference-steps 50") == ""
     assert "no chain of thought runs" in warnings("--use-cot-caption")
-    assert "--llm-debug: no language model runs" in warnings("--llm-debug") and not warnings(
-        "--llm-debug --thinking"
-    )
+    of_lm = "--lm acestep-5Hz-lm-0.6B --lm-backend pt --llm-debug"
+    told = "--lm, --lm-backend, --llm-debug: no language model runs, so nothing comes of it; add --thinking"
+    assert warnings(of_lm) == told and not warnings(f"{of_lm} --thinking")
     assert "guidance_scale" in warnings("--guidance-scale 7")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from acestep import scaling as calls
 from acestep.profiler import command as profiler
@@ -199,6 +200,11 @@ def test_what_an_interval_does_not_tell_is_said_and_what_it_tells_is_not():
     assert answer == f"{points}: {fastest.component} grows fastest, as length^{exponent:.2f}."
     unknown = [line for line in growth.growth_lines([*noisy, *steep], 0) if line.startswith("cannot tell")]
     assert unknown == ["cannot tell exponent from 1: noisy", "cannot tell intercept from 0: noisy"]
+
+
+def test_an_error_of_a_record_gives_the_terminal_no_orders():
+    broken = replace(item("broken", 5, []), status="error", error="no\x1b[2J room")
+    assert "broken      n/a: no\\x1b[2J room" in growth.growth_lines([broken], 0)
 
 
 def test_lengths_and_names_are_those_of_the_calls():
