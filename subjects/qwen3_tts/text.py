@@ -60,6 +60,7 @@ def made_up() -> dict[str, bytes]:
 @lru_cache(maxsize=2)
 def _tokenizer(folder: Path) -> tokenizers.Tokenizer:
     from tokenizers import models
+    from tokenizers.pre_tokenizers import ByteLevel
 
     from harness.byte_pairs import backend
 
@@ -69,10 +70,14 @@ def _tokenizer(folder: Path) -> tokenizers.Tokenizer:
     try:
         lines = decode(merges).splitlines()
         pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-        return backend(models.BPE(vocab, pairs))  # type: ignore[arg-type]
+        tokenizer = backend(models.BPE(vocab, pairs))  # type: ignore[arg-type]
     except Exception as error:  # bytes that are no text, and the library has one kind for all
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{folder / MERGES}: does not fit {VOCABULARY} ({reason})") from None
+    if unmade := vocab.keys() - set(map("".join, pairs)) - set(ByteLevel.alphabet()):
+        few = f"{len(unmade)} of {len(vocab)} tokens of {VOCABULARY} are made by no merge"
+        raise CheckpointError(f"{folder / MERGES}: {few}; is the download complete?")
+    return tokenizer
 
 
 def _check_vocabulary(vocab: Mapping[str, Any], place: Path) -> None:

@@ -38,6 +38,11 @@ WRONG = {
     "a byte too few": ({"vocab": without("n")}, VOCABULARY, "1 of 256 bytes are no token"),
     "a pair of nothing": ({"merges": b"q u\n"}, MERGES, "does not fit vocab.json"),
     "no pair": ({"merges": b"a b c\n"}, MERGES, "does not fit vocab.json"),
+    "cut at the end of a line": (
+        {"vocab": vocabulary(no=300, nono=301), "merges": b"#version: 0.2\nn o\n"},
+        MERGES,
+        "1 of 258 tokens of vocab.json are made by no merge; is the download complete",
+    ),
     "no text": ({"merges": b"\xff\xfe\xfd"}, MERGES, "does not fit vocab.json"),
 }
 
