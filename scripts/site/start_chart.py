@@ -108,7 +108,8 @@ def _spec(rows: list[dict[str, Any]]) -> dict[str, Any]:
                  "labelAngle": 0},
     }  # fmt: skip
     y = {
-        "type": "quantitative", "title": None, "axis": {"format": "+.0%", "labelExpr": "datum.value ? datum.label : '0%'", "tickCount": 5},
+        "type": "quantitative", "title": None,
+        "axis": {"format": "+.0%", "labelExpr": "datum.value ? datum.label : '0%'", "tickCount": 5},
         "scale": {"domain": ends},
     }  # fmt: skip
     names = [{"field": name, "type": "nominal"} for name in ("commit", "subject", "machine", "note")]
