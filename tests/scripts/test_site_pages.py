@@ -122,11 +122,34 @@ def test_of_one_commit_nothing_is_compared(site, few):
     page = Page(next(start.pages(one)).content)
     assert page.shown("answer") == start.FIRST
     assert "beyond noise" not in page.shown() and "from noise" not in page.shown()
+    assert "Since last week" not in page.shown() and "#song" not in page.links
     first = Page(next(islice(commit.pages(one), 1, None)).content)
     assert "At this commit" in first.shown() and "As before" not in first.shown()
     assert ("nav", "aria-label", "class") not in first.elements  # to commits beside it
     control = Page(next(start.pages(two)).content)
     assert "from noise" in control.shown() and control.shown("answer") != start.FIRST
+    assert "Since last week" in control.shown() and "#song" in control.links
+
+
+def test_the_first_measurements_are_told_by_their_stages(site):
+    page = Page(next(start.pages(measured_at(site, site.history, QUIET))).content)
+    assert page.shown("answer") == start.FIRST
+    assert "Measured: stages of one song" in page.shown() and "A song of 5 s" not in page.shown()
+
+
+def test_of_two_commits_that_measured_different_series_nothing_is_compared(site, few):
+    """The control: of one series that both measured it is."""
+    both = measured_at(site, few, QUIET - 1, QUIET)
+    (machine,) = both.history.machines
+    last, *others = machine.series
+    only_last = replace(last, values=[math.nan if at < QUIET else one for at, one in enumerate(last.values)])
+    only_first = [
+        replace(one, values=[*one.values[:QUIET], *[math.nan] * (COMMITS - QUIET)]) for one in others
+    ]
+    for first, compared in ((only_last, False), (last, True)):
+        history = replace(both.history, machines=[replace(machine, series=[first, *only_first])])
+        page = Page(next(start.pages(Site(history, both.now_s))).content)
+        assert (page.shown("answer") != start.FIRST) == compared
 
 
 def test_a_song_of_which_every_measurement_is_in_doubt_did_not_fail(site, few):
