@@ -1,7 +1,8 @@
 """Whether a faster engine still makes the same music: its distance from the plain one, beside its time.
 
 Weights, noise and random draws are the same on both sides, so two runs of a commit give the same numbers.
-One over the limit of its output fails its cell (`_parity.py`). Every number shrinks when it gets better.
+One over the limit of its output fails its cell (`worker/engine_parity.py`). Every number shrinks when it gets
+better.
 """
 
 from ._figures import _Distance

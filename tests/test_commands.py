@@ -18,6 +18,7 @@ from pages import PAGES, lines, section, spans, text
 from places import ROOT
 
 from acestep.__main__ import main
+from acestep.costs import fits
 from acestep.engine import Engine
 from acestep.profiler import command as profiler
 from acestep.request import GUIDANCE_MODES, INFER_METHODS
@@ -57,6 +58,16 @@ def test_a_command_that_a_page_names_is_there_and_takes_its_flags(page: Path):
 )
 def test_a_command_that_is_not_there_is_seen(command: str):
     assert any(map(problem, parts(command)))
+
+
+def test_the_answer_that_the_readme_shows_is_the_commands(monkeypatch, capsys):
+    """Its first line: how far a song goes, and what makes room, is not looked for here."""
+    for name in ("LENGTHS_S", "BATCHES"):
+        monkeypatch.setattr(fits, name, ())
+    monkeypatch.setattr(fits, "_savings", lambda *_: ())
+    (shown,) = re.findall("^    (yes: .*)$", text("README.md"), re.MULTILINE)
+    assert main(["fits", "8", "--source", "synthetic-full"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == shown
 
 
 def test_every_task_text_mode_solver_and_guidance_has_a_row():

@@ -6,7 +6,7 @@ const { commits, machines, reasons } = compareData
 const form = document.getElementById("choice")
 const SHORTEST = 4 // characters of a commit's hash
 const TOLD_STAGES = 3 // of each kind
-const MOST_STAGES = 16 // of the picture; the table has all
+const MOST_STAGES = 16 // of the picture
 const COLOURS = { worse: "#d1495b", better: "#2f9e6e", neither: "#8a8f98" }
 
 // ---- what is chosen: two sides, each a machine and the number of a commit among those it measured
@@ -207,6 +207,16 @@ function picture(rows) {
   }
 }
 
+// What the table and the picture leave out.
+function story(rows, listed) {
+  const every = rows.filter(({ ratio }) => ratio), without = rows.length - every.length
+  const stages = new Set(every.map(({ stage }) => stage)).size
+  const parts = [`The table has ${listed.toLocaleString("en")} of ${rows.length.toLocaleString("en")} series.`]
+  if (without) parts.push(`The picture leaves out ${without.toLocaleString("en")} that have no ratio.`)
+  if (stages > MOST_STAGES) parts.push(`Of ${stages} stages the picture has the ${MOST_STAGES} that moved most.`)
+  return parts.join(" ")
+}
+
 // ---- the page
 
 function options(select, entries, chosen) {
@@ -235,13 +245,10 @@ function show(chosen, notice) {
   const rows = compared(chosen)
   const listed = chosen.all ? rows : rows.filter(({ kind }) => kind !== "same" && kind !== "gap")
   const figure = document.getElementById("compared")
-  const signed = rows.filter(({ ratio }) => ratio === null).length
   document.getElementById("answer").textContent = answer(rows, chosen)
   document.getElementById("notice").textContent = notice
   document.getElementById("rows").replaceChildren(...(listed.length ? listed.map(line) : [empty(rows)]))
-  document.getElementById("story").textContent =
-    `${listed.length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} series are listed; ` +
-    `${signed.toLocaleString("en")} have no ratio and are in the table alone.`
+  document.getElementById("story").textContent = story(rows, listed.length)
   figure.querySelector("script").textContent = JSON.stringify(picture(rows))
   history.replaceState(null, "", address(chosen))
 }

@@ -109,19 +109,20 @@ def _limit(most: float | None, unit: str, of_request: bool) -> str:
 
 
 def _groups(fits: Fits, card: Card) -> Iterator[tuple[str, list[Entry]]]:
-    """By model what is predicted of a card, each prediction once."""
+    """By model what is predicted of a card, each prediction once; what has none by its words."""
     cases = {case.key: case for case in fits.cases}
     for model in fits.models:
         cells = [cell for cell in fits.cells if (cell.size_gb, cell.model) == (card.size_gb, model)]
         entries: dict[str, Entry] = {}
         for cell in cells:
             name = f"{'with LM' if cell.lm else 'without LM'}, {cell.variant}"
-            if cell.case in entries:
-                entries[cell.case].names.append(name)
+            key = cell.case or cell.words
+            if key in entries:
+                entries[key].names.append(name)
             else:
                 case = cases.get(cell.case)
                 chart = _chart(fits, case, card) if case and case.memory else None
-                entries[cell.case or name] = Entry(cell, [name], case, chart)
+                entries[key] = Entry(cell, [name], case, chart)
         yield model, list(entries.values())
 
 

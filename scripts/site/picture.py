@@ -88,7 +88,7 @@ def _shot(address: str) -> bytes:
         chromium = playwright.chromium.launch(executable_path=browser, args=list(QUIET))
         page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.goto(address)
-        page.locator(".plot svg").wait_for()
+        page.wait_for_function("!document.querySelector('.plot:not(:has(svg))')")  # charts are drawn
         section = page.locator("section").first.bounding_box()
         height = section["y"] + section["height"] if section else HEIGHT
         clip = {"x": 0, "y": 0, "width": WIDTH, "height": height}

@@ -15,7 +15,7 @@ from scripts.site.speed_measured import chosen, coloured, stacked
 from scripts.site.speed_numbers import Confronted, Least, Predicted, least, roof
 
 CARDS = ("RTX 4090", "RTX 5090", "RTX 3090", "RTX 4060", "RTX 3060 12GB", "A100-80GB", "H100 80GB HBM3")
-LARGE = 1e4  # FLOP a byte: no stage has more
+LARGE = 1e4  # FLOP/byte: no stage has more
 SOURCES = {
     "predicted": {"filled": True, "size": 110, "opacity": 1},
     "measured": {"filled": False, "size": 220, "opacity": 1},
@@ -67,7 +67,7 @@ def against_each_other(work: Predicted, predictions: OnCards) -> Chart:
 
 
 def roofline(work: Predicted, predictions: OnCards, runs: Sequence[Confronted]) -> Chart:
-    """FLOP/s by FLOP a byte: the roof of a card, and under it what its stages reach at most, or reached."""
+    """FLOP/s by FLOP/byte: the roof of a card, and under it what its stages reach at most, or reached."""
     music_s = max(work.work)
     stages = {name: one for name, one in work.work[music_s].items() if one.flop and one.read_bytes}
     by_card = {card: least_of for (card, length), least_of in predictions.items() if length == music_s}
@@ -92,7 +92,7 @@ def roofline(work: Predicted, predictions: OnCards, runs: Sequence[Confronted]) 
     return Chart(
         "roofline", f"Roofline: what bounds each stage of {music_s} s of music",
         f"On {brief(first)} {_listed(waiting)} not bound by arithmetic. {_runs(sources)}",
-        {"card": "card", "stage": "stage", "intensity": "FLOP a byte", "rate": "TFLOP/s", "source": "source",
+        {"card": "card", "stage": "stage", "intensity": "FLOP/byte", "rate": "TFLOP/s", "source": "source",
          "bound": "bound by"},
         rows, chosen("card", "card", [brief(card) for card in by_card]) | _under_roof(sources, list(stages)),
     )  # fmt: skip
@@ -156,14 +156,14 @@ def _run(run: Confronted) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _log(field: str, title: str, label: str = "~g") -> dict[str, Any]:
+def _log(field: str, title: str) -> dict[str, Any]:
     """An axis of a logarithmic scale."""
-    axis = {"format": label, "tickCount": 5}
+    axis = {"format": "~g", "tickCount": 5}
     scale = {"type": "log", "nice": True}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 
-_IN_PLACE = {"x": _log("intensity", "FLOP a byte", "~s"), "y": _log("rate", "TFLOP/s")}
+_IN_PLACE = {"x": _log("intensity", "FLOP/byte"), "y": _log("rate", "TFLOP/s")}
 _TOLD = [{"field": name} for name in ("stage", "source", "bound", "intensity", "rate")]
 _ROOF = {
     "transform": [{"filter": "datum.stage == 'the roof'"}],

@@ -1,4 +1,5 @@
-"""Start: what changed lately, the exact first, then what was timed; how old the measurements are."""
+"""Start: what changed lately, the exact first, then what was timed; how old the measurements are. Where there
+is nothing to compare yet, where the time goes."""
 
 from __future__ import annotations
 
@@ -7,15 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
-from scripts.changes.history import Commit
+from scripts.changes.history import Commit, History
 from scripts.changes.points import LEAST_POINTS
 from scripts.changes.report import MachineReport
 from scripts.changes.show import FEW, age, left_out, where
 from scripts.gate.causes import percent
-from scripts.site import failures, fits_verdicts, shifts, start_chart
+from scripts.site import failures, fits_verdicts, shifts, speed_numbers, start_chart
 from scripts.site.commit import paged
 from scripts.site.page import Page, Site, commit_page
 from scripts.site.shifts import Changes, Line
+from scripts.site.speed_measured import stages
 
 WEEK = timedelta(days=7)
 MOST_LONE, MOST_DOUBTFUL = 5, 3
@@ -25,8 +27,7 @@ FIRST = "These are the first measurements: what changed is told from the next me
 @dataclass(frozen=True, slots=True)
 class Window(Changes):
     """What happened after a commit. `since`: when that is, in words; `answer`: what happened, in parts with
-    their classes; `base`: the commit, None where the window has all. `compared`: whether any that is measured
-    in it has one measured before it on the same machine."""
+    their classes; `base`: the commit, None where the window has all. `compared`: whether anything was."""
 
     name: str
     since: str
@@ -44,15 +45,18 @@ def pages(site: Site) -> Iterator[Page]:
     machines = [(name, report) for name, _, report in shifts.machines(site)]
     week, release = last_week(site), last_release(site)
     before = None if week.exact or week.timed else latest(site)
+    comparable = compared(site.history, 0)
+    times = speed_numbers.measured(site.history, site.machines)
     yield site.page(
         "start.html", "index.html", "What changed", week=week, nothing=nothing,
-        windows=list(filter(None, (week, before, release))), chart=start_chart.chart(site),
+        windows=list(filter(None, (week, before, release))) if comparable else [],
+        chart=start_chart.chart(site) if comparable else stages(times),
         machines=[(name, site.apart(name), one, age(one.age_s)) for name, one in machines],
         lone=list(_lone(machines)), few=[name for name, one in machines if one.commits < LEAST_POINTS],
         too_few=FEW, judged=any(one.commits >= LEAST_POINTS for _, one in machines),
         noise=list(_noise(machines)), doubtful=list(_doubtful(machines)),
         left_out=list(left_out(site.report)),
-        comparable=any(one.commits > 1 for _, one in machines),
+        comparable=comparable,
         paged=paged(site, shifts.sightings(site)), page_of=commit_page, everyone=shifts.everyone(site),
     )  # fmt: skip
 
@@ -92,13 +96,18 @@ def window(site: Site, name: str, since: str, first: int) -> Window:
     recent = {one.sha for one in commits[first:]}
     failed = failures.lines(site, lambda one: one.stands and one.commit.sha in recent)
     cards, lines = fits_verdicts.lines(site.history, within), [*failed, *shifts.lines(within)]
-    machines = [machine.measured for machine in site.history.machines]
-    measured = {at for places in machines for at in places if at >= first}
-    compared = any(at >= first and at > min(places) for places in machines for at in places)
+    measured = {at for machine in site.history.machines for at in machine.measured if at >= first}
     return Window(
-        name, since, commits[first - 1] if first else None, len(commits) - first, len(measured), compared,
-        cards, lines, list(shifts.answer(cards, lines)),
+        name, since, commits[first - 1] if first else None, len(commits) - first, len(measured),
+        compared(site.history, first), cards, lines, list(shifts.answer(cards, lines)),
     )  # fmt: skip
+
+
+def compared(history: History, first: int) -> bool:
+    """Whether any series that has a value from the place `first` on has one before that."""
+    every = (one.values for machine in history.machines for one in machine.series)
+    known = ([at for at, value in enumerate(values) if value == value] for values in every)
+    return any(places and places[-1] >= first and places[0] < places[-1] for places in known)
 
 
 def latest(site: Site) -> Window | None:

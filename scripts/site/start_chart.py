@@ -108,14 +108,15 @@ def _spec(rows: list[dict[str, Any]]) -> dict[str, Any]:
                  "labelAngle": 0},
     }  # fmt: skip
     y = {
-        "type": "quantitative", "title": None, "axis": {"format": "+.0%", "tickCount": 5},
+        "type": "quantitative", "title": None,
+        "axis": {"format": "+.0%", "labelExpr": "datum.value ? datum.label : '0%'", "tickCount": 5},
         "scale": {"domain": ends},
     }  # fmt: skip
     names = [{"field": name, "type": "nominal"} for name in ("commit", "subject", "machine", "note")]
     tooltip = [*names, {"field": "seconds", "type": "quantitative", "format": ".4g"}]
     shapes = {"slower": "triangle-up", "faster": "triangle-down", "doubtful": "cross"}
     shape = [{"test": f"datum.kind == '{kind}'", "value": mark} for kind, mark in shapes.items()]
-    machine = {"field": "machine", "type": "nominal", "title": None}
+    machine = {"field": "machine", "type": "nominal", "title": None, "legend": {"symbolType": "stroke"}}
     moved = {"test": "datum.kind == 'slower' || datum.kind == 'faster'", "value": 110}
     return {
         "height": 200,

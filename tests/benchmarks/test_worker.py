@@ -1,9 +1,7 @@
 """The worker and its records: nothing that was measured is lost, nothing that was not is silent."""
 
-import dataclasses
 import math
 import signal
-import threading
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +11,6 @@ from benchmarks import _records
 from benchmarks.dit import TimeCompiledDiT, TimeDiT
 from benchmarks.generate import TimeGenerate, TimeGeneratePreset, TrackStages
 from benchmarks.lm import TimeLMPlanning, TimeTextMode, TrackTextStages, TrackTokensPerSec
-from benchmarks.memory import PeakMemTier, TrackTierBoundary
 from benchmarks.parity import TrackParity
 from benchmarks.tasks import TimeSolver, TimeTask, TrackTaskStages
 from benchmarks.vae import TimeVAEDecode
@@ -135,21 +132,6 @@ def test_a_cell_outside_the_matrix_is_not_applicable(checkout):
         TrackStages().setup(records, "lm_decode", 5, False)
 
 
-@pytest.mark.parametrize(
-    ("record", "peak", "code"),
-    [
-        ({"status": "ok", "peak_bytes": 7, "exit_code": 0}, 7, 0),
-        ({"status": "oom", "peak_bytes": 9, "exit_code": 20}, math.nan, 20),
-        ({"status": "crash", "peak_bytes": None, "exit_code": -11}, math.nan, 139),
-        ({"status": "skip", "peak_bytes": None, "exit_code": None}, math.nan, math.nan),
-    ],
-)
-def test_a_tier_that_fails_is_a_result(record, peak, code):
-    records = {"header": {"status": "ok", "source": "synthetic-tiny"}, "memory tier_gb=4 lm=True": record}
-    for method, expected in (("track_peak", peak), ("track_status", code)):
-        assert read(PeakMemTier, records, 4, True, method=method) == pytest.approx(expected, nan_ok=True)
-
-
 def test_a_commit_from_before_a_choice_has_no_such_series(checkout):
     checkout()
     records = _records.measure("timing")
@@ -162,113 +144,6 @@ def test_a_commit_from_before_a_choice_has_no_such_series(checkout):
         TrackParity().setup(records, "velocity", "none", False)
     with pytest.raises(NotImplementedError, match="this commit's engine has no compile"):
         TimeCompiledDiT().setup(records, 5, "none")
-
-
-TIERSIM = {
-    "__init__.py": "from tiersim.case import Case, run_case",
-    "case.py": """
-from dataclasses import dataclass
-
-@dataclass(frozen=True)
-class Case:
-    tier_gb: float
-    lm: bool
-    variant: str
-    source: str
-    duration_s: float
-    device = "cpu"
-
-    @property
-    def key(self):
-        return self.tier_gb, self.lm, self.tier_gb < 20 and self.variant
-
-@dataclass(frozen=True)
-class Record:
-    requested: Case
-    status: str
-    exit_code: int
-    peak_bytes: int
-
-def resolve(case):
-    return case
-
-ran = []
-
-def run_case(case):
-    assert case.key not in ran, "run twice"
-    ran.append(case.key)
-    failed = case.variant != "default" and case.tier_gb < 12
-    return Record(case, "oom" if failed else "ok", 20 if failed else 0, 7)
-""",
-    "boundary.py": """
-from types import SimpleNamespace
-
-def minima(records):
-    for variant in ("no-quant", "no-offload"):
-        passed = [r for r in records if r.requested.variant == variant and r.status == "ok"]
-        none = variant == "no-offload" and records[0].requested.lm
-        yield SimpleNamespace(variant=variant, record=None if none else passed[0])
-""",
-}
-
-
-def test_tiers_and_their_boundary_come_from_one_run(checkout, tmp_path):
-    checkout()
-    package = tmp_path / "env" / "project" / "tiersim"
-    package.mkdir()
-    for name, code in TIERSIM.items():
-        (package / name).write_text(code)
-    records = _records.measure("memory")
-    assert records["header"]["status"] == "ok"
-    assert read(PeakMemTier, records, 8, True, method="track_peak") == 7
-    assert records["memory tier_gb=8 lm=False variant=no-quant"]["status"] == "oom"
-    assert records["memory tier_gb=24 lm=False variant=no-quant"]["requested"]["variant"] == "no-quant"
-    assert read(TrackTierBoundary, records, "no-quant", False, method="track_minimum") == 12
-    with pytest.raises(RuntimeError, match="no card that was tested"):
-        read(TrackTierBoundary, records, "no-offload", True, method="track_minimum")
-
-
-@pytest.mark.parametrize(
-    ("source", "device", "at_a_time"),
-    [("synthetic-tiny", "cpu", 2), ("synthetic-tiny", "cuda", 1), ("synthetic-full", "cpu", 1)],
-)
-def test_only_tiny_cases_without_a_card_run_beside_each_other(inside, monkeypatch, source, device, at_a_time):
-    running, together = threading.Semaphore(at_a_time), threading.Barrier(at_a_time)
-
-    @dataclasses.dataclass(frozen=True)
-    class Record:
-        requested: SimpleNamespace
-
-    def run_case(case):
-        assert running.acquire(blocking=False), "too many"
-        together.wait(timeout=30)
-        running.release()
-        return Record(case)
-
-    module = SimpleNamespace(
-        Case=lambda **fields: SimpleNamespace(**fields),
-        resolve=lambda case: SimpleNamespace(key=str(case), device=device),
-        run_case=run_case,
-    )
-    monkeypatch.setattr(inside.tiers, "commit_module", lambda name: module)
-    monkeypatch.setenv("ACESTEP_SOURCE", source)
-    monkeypatch.setenv("ACESTEP_BENCH_CELLS", "dit=turbo")  # an even number
-    _, cells, run = inside.tiers.memory()
-    tiers = [cell for cell in cells if cell.kind == "memory"]
-    assert len(tiers) % at_a_time == 0
-    for cell in tiers:
-        assert run(cell)["requested"].tier_gb == cell["tier_gb"]
-
-
-def test_a_commit_without_boundaries_has_no_memory_series(checkout, tmp_path):
-    checkout()
-    package = tmp_path / "env" / "project" / "tiersim"
-    package.mkdir()
-    for name in ("__init__.py", "case.py"):
-        (package / name).write_text(TIERSIM[name])
-    records = _records.measure("memory")
-    with pytest.raises(NotImplementedError, match=r"no tiersim\.boundary"):
-        TrackTierBoundary().setup(records, "no-quant", False)
 
 
 OWN = """

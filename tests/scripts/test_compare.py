@@ -200,6 +200,7 @@ def _links_reproduce(page, address):
     (row,) = _told(page)
     assert row.split("\t")[:3] == ["slower", "+51 %", "diffuse"]  # 1.49 over 0.99 s
     assert page.locator("#answer").inner_text().startswith("1 worse: diffuse +51 % (1).")
+    assert page.locator("#story").inner_text() == "The table has 1 of 1 series."
     page.locator("[name=b-machine]").select_option("rtx")
     page.locator("[name=all]").check()
     link, told, answer = page.url, _told(page), page.locator("#answer").inner_text()

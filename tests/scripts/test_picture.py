@@ -1,5 +1,7 @@
 """The picture of the start page is of the benchmarks there are, and can be made again."""
 
+import shutil
+
 import pytest
 from places import ROOT
 
@@ -28,6 +30,15 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_made(monke
     assert picture.main() == 2
     err = capsys.readouterr().err
     assert err.startswith("picture: OUT: '/proc/x.png' cannot be written: ") and err.count("\n") == 1
+
+
+@pytest.mark.browser
+def test_a_site_without_a_chart_has_a_picture_too(tmp_path):
+    if not any(map(shutil.which, picture.BROWSERS)):
+        pytest.skip(f"none of {', '.join(picture.BROWSERS)} is on PATH; apt-get install chromium")
+    page = tmp_path / "index.html"
+    page.write_text("<section>Nothing was timed.</section>")
+    assert picture._shot(page.as_uri()).startswith(b"\x89PNG")
 
 
 def test_a_wrong_flag_is_one_line(monkeypatch, capsys):

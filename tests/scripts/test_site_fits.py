@@ -106,6 +106,7 @@ def predicted(**changes) -> Fits:
         Cell(8, "turbo", False, "no-quant", "roomy", "yes, 3.0 GB to spare", "k8"),
         Cell(8, "turbo", True, "default", "roomy", "yes, 2.1 GB to spare", "k8lm"),
         Cell(4, "turbo", True, "default", "unknown", "no LM"),
+        Cell(4, "turbo", True, "no-quant", "unknown", "no LM"),
     )
     cases = (
         Prediction("k4", "turbo, no LM, default", f"does not fit{HOSTILE}", memory),
@@ -153,6 +154,12 @@ def test_each_cell_opens_its_memory_over_time_with_the_card_as_a_line(site, monk
     assert whole["fits-8gb.html"].content.count("<section id=") == 2  # no-quant runs what default runs
     assert "without LM, default; without LM, no-quant: yes" in text(whole["fits-8gb.html"])
     assert "alert(1)" in whole["fits-4gb.html"].content and HOSTILE not in whole["fits-4gb.html"].content
+
+
+def test_what_was_not_predicted_is_one_line_for_each_reason(site, monkeypatch):
+    page = pages(site, monkeypatch, fits_cache.Predictions(predicted()))["fits-4gb.html"]
+    headings = re.findall("<h3>(.*?)</h3>", page.content)
+    assert headings == ["without LM, default: does not fit", "with LM, default; with LM, no-quant: no LM"]
 
 
 def test_without_predictions_the_page_says_why_and_shows_what_asv_knows(site, monkeypatch):

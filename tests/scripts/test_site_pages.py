@@ -1,43 +1,20 @@
 """Pages of a planted history: Start, the list of commits and each commit say what was planted, no more."""
 
 import json
-import math
 import re
-from contextlib import chdir
 from dataclasses import replace
 from itertools import islice
 
 import planted
 import pytest
 from planted import COMMITS, DOCS, FAILED, GROWN, LOADED, REVERT, SLOWER
-from site_reader import Page, failing, first_of, measured_at
+from site_reader import Page, failing, first_of
 
-from scripts.changes import points
 from scripts.site import commit, shifts, start, start_chart
 from scripts.site.page import NAVIGATION, Site, commit_page
 
 HOSTILE = '</script><img src=x onerror=alert(1)>{{ site }} " onmouseover=" \x1b[2J\u202egnp.exe'
 QUIET = SLOWER - 1
-FEW = "TimeDiT|TimeGenerate[.]|PredictedPeak[.]|PeakMemTier[.]"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("planted") / "repository"
-    site = planted.site_of(folder)
-    with chdir(folder):
-        assert site.report
-    return site
-
-
-@pytest.fixture(scope="module")
-def few(site):
-    """The history with the series that a few benchmarks have."""
-    machines = [
-        replace(one, series=[series for series in one.series if re.search(FEW, series.benchmark)])
-        for one in site.history.machines
-    ]
-    return replace(site.history, machines=machines)
 
 
 @pytest.fixture(scope="module")
@@ -114,32 +91,6 @@ def test_where_nothing_happened_lately_it_says_so_and_what_was_last(site, few):
     page = Page(next(start.pages(later)).content)
     assert page.shown("answer") == "Nothing was committed since Monday, 16 November."
     assert "The last change before that" in page.shown() and "faster diffuse" in page.shown()
-
-
-def test_of_one_commit_nothing_is_compared(site, few):
-    """The control: of two it is."""
-    one, two = measured_at(site, few, QUIET), measured_at(site, few, QUIET - 1, QUIET)
-    page = Page(next(start.pages(one)).content)
-    assert page.shown("answer") == start.FIRST
-    assert "beyond noise" not in page.shown() and "from noise" not in page.shown()
-    first = Page(next(islice(commit.pages(one), 1, None)).content)
-    assert "At this commit" in first.shown() and "As before" not in first.shown()
-    assert ("nav", "aria-label", "class") not in first.elements  # to commits beside it
-    control = Page(next(start.pages(two)).content)
-    assert "from noise" in control.shown() and control.shown("answer") != start.FIRST
-
-
-def test_a_song_of_which_every_measurement_is_in_doubt_did_not_fail(site, few):
-    machine = measured_at(site, few, QUIET).history.machines[0]
-    busy = [replace(one, doubts={QUIET: "it was hot"}) for one in machine.series]
-    failed = [replace(one, values=[math.nan] * COMMITS, gaps={QUIET: "failed"}) for one in machine.series]
-    charts = []
-    for series in (busy, failed):
-        history = replace(few, machines=[replace(machine, series=series)])
-        charts.append(start_chart.chart(Site(history, site.now_s)))
-    assert "has no measurement without doubt (it was hot)" in charts[0].story
-    assert [(row["time"], row["kind"]) for row in charts[0].rows] == [(0.0, "doubtful")]
-    assert "failed throughout" in charts[1].story and charts[1].rows[0]["time"] is None
 
 
 @pytest.mark.parametrize("at", DOCS)
@@ -248,17 +199,6 @@ def test_what_a_commit_is_called_is_text(site, few):
     assert shapes[0] == shapes[1]
 
 
-def test_one_measurement_is_a_point_and_says_so(site, few):
-    one = Site(first_of(few, 1), site.now_s)
-    pages = {page.name: page.content for make in (start.pages, commit.pages) for page in make(one)}
-    assert len(pages) == 3
-    rows = start_chart.chart(one).rows
-    assert [(row["machine"], row["time"]) for row in rows] == [(name, 0.0) for name in planted.MACHINES]
-    shown = Page(pages[commit_page(few.commits[0].sha)])
-    assert shown.shown("answer") == "The first that was measured."
-    assert "The first that was measured here." in shown.shown()
-
-
 def test_of_commits_between_measured_ones_those_that_may_have_done_it_have_a_page(site, few):
     """Each third was measured: the two before may have done it, too. The revert is noise until another."""
     third = Site(replace(few, machines=few.machines[1:]), site.now_s, site.address)
@@ -317,11 +257,3 @@ def test_machines_of_one_name_say_in_what_they_differ(site, few):
     shown = Page(next(start.pages(twins)).content).shown()
     assert "2.13.0, checkout" in shown and "2.14.0, virtualenv-py3.11" in shown
     assert site.apart(site.machines[0]) == ""
-
-
-@pytest.mark.parametrize(("commits", "told"), [(2, True), (points.LEAST_POINTS, False)])
-def test_of_few_commits_nobody_says_that_it_is_noise(site, few, commits, told):
-    shown = Page(next(start.pages(Site(first_of(few, 3 * commits), site.now_s))).content).shown("noise")
-    short = Page(next(start.pages(Site(first_of(few, commits), site.now_s))).content).shown("noise")
-    assert ("Not so yet: amd-epyc-2-cores" in short, "Not so yet: amd-epyc-2-cores" in shown) == (told, False)
-    assert ("No measurement of the last commit" in short) != told
