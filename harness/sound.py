@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from harness.errors import BenchError, MissingPrerequisite
 from harness.files import add, regular, unwritten
@@ -32,6 +32,13 @@ CLAIM = re.compile(
 UNKNOWN_BYTES = 2**31 - 2**16
 REFUSED_AGAIN = 2**20  # bytes, where there was no room for some
 STDERR = 2  # of the process, not Python's alone
+
+
+class Length(NamedTuple):
+    """Of a recording. `cut`: it had more seconds, and does not say how many."""
+
+    seconds: float
+    cut: bool
 
 
 @contextmanager
@@ -88,9 +95,15 @@ def blocks(sound: SoundFile, least: float) -> Iterator[NDArray[np.float32]]:
         yield block
 
 
-def duration_s(name: str, path: str) -> float:
-    """Seconds that the recording at `path` says it has; of one that says none, or may have more, all that can
-    be read count. Raises MissingPrerequisite, about `name`."""
+def is_cut(claim: float | None, seen: View | None) -> bool:
+    """Whether the last sample cannot be read of a recording that was read to its end; known of one whose header
+    has no `claim` that tells it."""
+    return seen is not None and (seen.cut or (claim is None and not seen.ended))
+
+
+def length(name: str, path: str) -> Length:
+    """How long the recording at `path` says it is; of one that says nothing, or may have more, all that can be
+    read counts. Raises MissingPrerequisite, about `name`."""
     import soundfile
 
     try:
@@ -99,10 +112,10 @@ def duration_s(name: str, path: str) -> float:
                 raise MissingPrerequisite(
                     f"{name}: {path!r} has {sound.channels} channels; use 1 to {MOST_CHANNELS}"
                 )
-            frames = claimed(sound, seen)
+            frames = samples = claimed(sound, seen)
             if frames is None or seen:
                 frames = max(frames or 0, sum(map(len, blocks(sound, math.inf))))
-            return frames / sound.samplerate
+            return Length(frames / sound.samplerate, is_cut(samples, seen))
     except (OSError, soundfile.LibsndfileError) as error:
         raise _unreadable(name, path, error) from None
 
@@ -119,7 +132,7 @@ def read_mono(
     import soundfile
     import soxr
 
-    duration_s(name, path)
+    length(name, path)
     frames, pieces = 0, []
     try:
         with opened(path) as (sound, _):

@@ -6,10 +6,14 @@ torch is imported by what loads, not by who plans.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator
 from harness.errors import MissingPrerequisite
+
+if TYPE_CHECKING:
+    from harness.sound import Length
 
 
 def not_held(card: Accelerator) -> tuple[str, ...]:
@@ -20,19 +24,32 @@ def not_held(card: Accelerator) -> tuple[str, ...]:
     return (f"{size} holds a CUDA card alone; this is {card.name}, with all of its memory",)
 
 
-def heard_s(name: str, path: str, least_s: float) -> float:
-    """Seconds of the recording at `path`, `least_s` at least.
+def length_of(name: str, path: str, least_s: float) -> Length:
+    """How long the recording at `path` is, `least_s` at least.
 
     Raises MissingPrerequisite, about `name`, for one that cannot be read or is shorter.
     """
-    from harness.sound import duration_s
+    from harness.sound import length
 
-    there_s = duration_s(name, path)
-    if there_s >= least_s:
-        return there_s
-    if there_s:
+    there = length(name, path)
+    if not there.seconds:
+        raise MissingPrerequisite(f"{name}: {path!r} has no whole samples; is the download complete?")
+    if there.seconds < least_s:
         raise MissingPrerequisite(f"{name}: {path!r} is under {least_s:g} s; name a longer recording")
-    raise MissingPrerequisite(f"{name}: {path!r} has no whole samples; is the download complete?")
+    return there
+
+
+def ends_early(
+    name: str, path: str, there_s: float, said_s: float | None = None, remedy: str = ""
+) -> MissingPrerequisite:
+    """What is said of a recording of which `there_s` can be read: of the `said_s` of its header, if that says
+    so. `remedy`: what else can be done, with a place for the seconds that are there."""
+    shown = f"{math.floor(100 * there_s) / 100:.2f}"
+    said = "" if said_s is None else f" of the {said_s:.2f} s it is said to have"
+    other = f" {remedy.format(shown)}" if remedy else ""
+    return MissingPrerequisite(
+        f"{name}: {path!r} ends after {shown} s{said}; is the download complete?{other}"
+    )
 
 
 def environment(setup: Any, networks: Any) -> dict[str, Any]:

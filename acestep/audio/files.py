@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from acestep.audio.channels import Layout, layout
 from acestep.models.rates import SAMPLE_RATE
 from harness.errors import MissingPrerequisite, UsageError
-from harness.sound import blocks, claimed
+from harness.sound import blocks, claimed, is_cut
 from harness.sound import opened as open_sound
 from harness.views import View
 
@@ -54,8 +54,7 @@ class Sound:
     @property
     def cut(self) -> bool:
         """Whether its last sample cannot be read; known once all that can be was."""
-        view = self.view
-        return view is not None and (view.cut or (self.claimed_s is None and not view.ended))
+        return is_cut(self.claimed_s, self.view)
 
     def blocks(self, most_s: float) -> Iterator[np.ndarray]:
         """Samples as they are in the file, float32 `[n, channels]`, until `most_s` seconds are read; silence

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from harness.errors import MissingPrerequisite
-from harness.sound import duration_s, read_mono
+from harness.sound import length, read_mono
+from subjects.loading import ends_early
 from subjects.qwen3_tts.config import SAMPLE_RATE
 from subjects.qwen3_tts.request import LEAST_REFERENCE_S, MOST_REFERENCE_S
 
@@ -25,10 +26,9 @@ def samples(path: str | None) -> Tensor:
         return 0.1 * torch.randn(1, round(NOISE_S * SAMPLE_RATE), generator=torch.Generator().manual_seed(0))
     least_s, most_s = LEAST_REFERENCE_S, MOST_REFERENCE_S
     mono = read_mono("reference", path, SAMPLE_RATE, least_s=least_s, most_s=most_s)
-    said_s, there_s = min(duration_s("reference", path), most_s), len(mono) / SAMPLE_RATE
+    said_s, there_s = min(length("reference", path).seconds, most_s), len(mono) / SAMPLE_RATE
     if there_s < said_s - SLACK_S:
-        ends = f"ends after {there_s:.2f} s of the {said_s:.2f} s it is said to have"
-        raise MissingPrerequisite(f"reference: {path!r} {ends}; is the download complete?")
+        raise ends_early("reference", path, there_s, said_s)
     if not 0 < (peak := float(abs(mono).max())) <= MOST_PEAK:
         wrong = f"has samples of {peak:.0e}, where 1 is full scale" if peak else "is silent"
         raise MissingPrerequisite(f"reference: {path!r} {wrong}; name another recording")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ from torch import Tensor
 from harness.errors import MissingPrerequisite
 from harness.sound import read_mono, save_wav
 from harness.spans import span
+from subjects.loading import ends_early
 from subjects.rvc import conversion as steps
 from subjects.rvc import pitch
 from subjects.rvc.config import HOP, SAMPLE_RATE, SynthesizerConfig
 from subjects.rvc.conversion import Chunk, Samples
 from subjects.rvc.index import Index, read_index
-from subjects.rvc.plan import Plan
+from subjects.rvc.plan import CUT, Plan
 from subjects.rvc.request import LEAST_S
 from subjects.rvc.result import Audio, Counts
 from subjects.rvc.voices import voice
@@ -179,11 +179,7 @@ def recording(plan: Plan) -> Samples:
     most_s = request.duration_s
     samples = read_mono("audio", request.audio, SAMPLE_RATE, least_s=LEAST_S, most_s=most_s, quality="VHQ")
     if len(samples) < plan.samples - HOP:
-        there_s = math.floor(100 * len(samples) / SAMPLE_RATE) / 100
-        raise MissingPrerequisite(
-            f"audio: {request.audio!r} ends after {there_s:.2f} s of the {most_s:.2f} s it is said to have; "
-            f"is the download complete? --duration {there_s:.2f} converts what is there"
-        )
+        raise ends_early("audio", request.audio, len(samples) / SAMPLE_RATE, most_s, CUT)
     if not samples.any():
         raise MissingPrerequisite(
             f"audio: {request.audio!r} is silent for {most_s:g} s; name another recording"

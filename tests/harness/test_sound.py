@@ -12,7 +12,7 @@ import soxr
 from full_disk import REASON, room
 
 from harness.errors import BenchError, MissingPrerequisite
-from harness.sound import duration_s, read_mono, save_wav
+from harness.sound import length, read_mono, save_wav
 
 LIMITS = {"least_s": 0.1, "most_s": 1.0}
 
@@ -21,7 +21,7 @@ def test_channels_are_averaged_and_the_rate_is_changed(tmp_path):
     t = np.arange(44_100) / 44_100
     tone = np.sin(2 * np.pi * 440 * t)
     path = str(save_wav(tmp_path, "a", np.stack([tone / 2, tone / 4], axis=1), 44_100))
-    assert duration_s("audio", path) == 1.0
+    assert length("audio", path).seconds == 1.0
     mono = read_mono("audio", path, 16_000, **LIMITS, quality="VHQ")
     expected = 0.375 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
     assert np.abs(mono - expected)[500:-500].max() < 1e-3
@@ -70,7 +70,7 @@ def test_what_a_library_says_of_a_file_by_itself_is_not_heard(tmp_path, capfd):
     os.truncate(path, Path(path).stat().st_size // 2)
     soundfile.info(path)
     assert "Warning: " in capfd.readouterr().err  # the control
-    assert duration_s("audio", path) > 0.5
+    assert length("audio", path).seconds > 0.5
     read_mono("audio", path, 16_000, **LIMITS)
     os.write(2, b"heard again")
     assert capfd.readouterr().err == "heard again"
@@ -91,7 +91,7 @@ def test_a_name_that_is_no_text_is_a_name(tmp_path):
         os.link(plain, name)
     except OSError:
         pytest.skip("names of this file system are text")
-    assert duration_s("audio", name) == 0.25
+    assert length("audio", name).seconds == 0.25
     assert np.array_equal(*(read_mono("audio", path, 16_000, **LIMITS) for path in (name, str(plain))))
     os.truncate(name, 3)
     with pytest.raises(MissingPrerequisite, match=r"audio: .*cannot be read: ") as raised:
@@ -129,7 +129,7 @@ def without_a_length(kind: str) -> bytes:
 def test_a_recording_whose_header_says_no_length_is_as_long_as_it_is(tmp_path, kind: str, capfd):
     path = tmp_path / "a"
     path.write_bytes(without_a_length(kind))
-    assert duration_s("audio", str(path)) == pytest.approx(6, abs=0.1)
+    assert length("audio", str(path)).seconds == pytest.approx(6, abs=0.1)
     assert len(read_mono("audio", str(path), 16_000, **SIX_S)) == pytest.approx(96_000, abs=1_600)
     assert capfd.readouterr() == ("", "")
 
@@ -140,5 +140,16 @@ def test_a_recording_that_is_cut_says_how_long_it_was(tmp_path, kind: str):
     path = tmp_path / "a"
     data = encoded(NOISE, 44_100, kind)
     path.write_bytes(data[: len(data) // 2])
-    assert duration_s("audio", str(path)) == pytest.approx(6, abs=0.1)
+    assert length("audio", str(path)).seconds == pytest.approx(6, abs=0.1)
     assert len(read_mono("audio", str(path), 16_000, **SIX_S)) == pytest.approx(48_000, rel=0.1)
+
+
+def test_a_recording_that_is_cut_and_never_said_how_long_it_was_is_told_as_cut(tmp_path):
+    path = tmp_path / "a"
+    data = encoded(NOISE, 44_100, "OGG")
+    path.write_bytes(data)
+    assert length("audio", str(path)) == (6, False)  # the control
+    path.write_bytes(data[: len(data) // 2])
+    seconds, cut = length("audio", str(path))
+    assert cut
+    assert seconds == pytest.approx(3, abs=0.3)

@@ -65,7 +65,31 @@ def test_networks_by_themselves_are_held_as_an_engine_is(monkeypatch):
     assert cards == [(8.0, "cpu")]
 
 
-@pytest.mark.parametrize(("subject", "field"), [(rvc.SUBJECT, "audio"), (qwen3_tts.SUBJECT, "reference")])
+SUBJECTS = pytest.mark.parametrize(
+    ("subject", "field"), [(rvc.SUBJECT, "audio"), (qwen3_tts.SUBJECT, "reference")]
+)
+
+
+@SUBJECTS
+def test_a_recording_that_does_not_say_how_long_it_was_is_not_cut_in_silence(subject, field, tmp_path):
+    setup = subject.setup("synthetic-tiny", device="cpu", model={"audio": "48k"}.get(field, "0.6B-Base"))
+    path = tmp_path / "cut.ogg"
+    soundfile.write(path, 0.1 * np.random.RandomState(0).standard_normal((132_300, 2)), 44_100)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(MissingPrerequisite, match=rf"^{field}: .*ends after 1\.\d\d s; is the download"):
+        subject.resolve(subject.request(None, **{field: str(path)}), setup)
+
+
+def test_as_much_as_there_is_of_a_cut_recording_is_converted(tmp_path):
+    path = tmp_path / "cut.ogg"
+    soundfile.write(path, 0.1 * np.random.RandomState(0).standard_normal((132_300, 2)), 44_100)
+    os.truncate(path, path.stat().st_size // 2)
+    setup = rvc.SUBJECT.setup("synthetic-tiny", device="cpu", model="48k")
+    plan = rvc.SUBJECT.resolve(rvc.SUBJECT.request(1.0, audio=str(path)), setup)
+    assert plan.samples == 16_000
+
+
+@SUBJECTS
 def test_a_recording_is_short_or_has_no_samples(subject, field, tmp_path):
     """Of an OGG that is cut off in its first page the whole packets are left, a hundredth of a second here."""
     setup = subject.setup("synthetic-tiny", device="cpu", model={"audio": "48k"}.get(field, "0.6B-Base"))
