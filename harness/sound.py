@@ -96,14 +96,14 @@ def blocks(sound: SoundFile, least: float) -> Iterator[NDArray[np.float32]]:
 
 
 def is_cut(claim: float | None, seen: View | None) -> bool:
-    """Whether the last sample cannot be read of a recording that was read to its end; known of one whose header
-    has no `claim` that tells it."""
+    """Whether the last sample of a recording, read to its end, cannot be read; known where its header has no
+    `claim` of how many there are."""
     return seen is not None and (seen.cut or (claim is None and not seen.ended))
 
 
 def length(name: str, path: str) -> Length:
-    """How long the recording at `path` says it is; of one that says nothing, or may have more, all that can be
-    read counts. Raises MissingPrerequisite, about `name`."""
+    """How long the recording at `path` says it is; of one that says nothing, or may have more, all that can
+    be read counts. Raises MissingPrerequisite, about `name`."""
     import soundfile
 
     try:

@@ -15,16 +15,10 @@ from harness.text import harmless
 
 def tables(header: dict, records: dict, memory: dict, subjects: dict) -> Iterator[Table]:
     """Those that a run has something for, of what was timed, of memory, and of other subjects."""
-    for thinking in THINKING:
-        yield stage_table(header, records, thinking)
-    yield throughput_table(records)
-    yield stream_table(records)
-    if any("growth" in record for record in records.values()):
-        yield scaling_table(records)
-    if memory:
-        yield memory_table(memory)
-    if any(name.startswith("request ") for name in subjects):
-        yield subject_table(subjects)
+    every = [stage_table(header, records, thinking) for thinking in THINKING]
+    every += [throughput_table(records), stream_table(records), scaling_table(records)]
+    every += [memory_table(memory)] if memory else []
+    yield from (table for table in [*every, subject_table(subjects)] if table.row_count)
 
 
 def stage_table(header: dict, records: dict[str, dict], thinking: bool) -> Table:
@@ -48,6 +42,8 @@ def stage_table(header: dict, records: dict[str, dict], thinking: bool) -> Table
         times = [_ms(run["stages_s"].get(stage) for run in record["runs"]) for _, record in columns]
         if any(times):
             table.add_row(stage, *times)
+    if not columns:
+        return table
     table.add_section()
     table.add_row(
         "wall", *(_ms(run["wall_s"] for run in record["runs"]) for _, record in columns), style="bold"

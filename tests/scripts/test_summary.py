@@ -86,6 +86,19 @@ def test_the_table(written, monkeypatch, capsys):
     assert "…" not in shown
 
 
+def test_what_was_not_measured_has_no_table(written, capsys):
+    summary.main([])
+    titles = ("planning: median", "Planning: tokens/s", "Streaming one item")
+    shown = capsys.readouterr().out
+    assert all(title in shown for title in titles)  # the control
+    for path in summary.RECORDS.glob("*-timing.jsonl"):
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([lines[0], *(line for line in lines if '"vae ' in line)]))
+    summary.main([])
+    shown = capsys.readouterr().out
+    assert not any(title in shown for title in titles)
+
+
 def test_where_there_is_no_site_it_says_what_writes_it(written, capsys):
     summary.SITE.unlink()
     summary.main([])

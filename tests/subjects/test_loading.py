@@ -91,7 +91,7 @@ def test_as_much_as_there_is_of_a_cut_recording_is_converted(tmp_path):
 
 @SUBJECTS
 def test_a_recording_is_short_or_has_no_samples(subject, field, tmp_path):
-    """Of an OGG that is cut off in its first page the whole packets are left, a hundredth of a second here."""
+    """Of an OGG that is cut off in its first page whole packets are left, a hundredth of a second here."""
     setup = subject.setup("synthetic-tiny", device="cpu", model={"audio": "48k"}.get(field, "0.6B-Base"))
     cut, short = tmp_path / "cut.ogg", tmp_path / "short.wav"
     noise = 0.1 * np.random.RandomState(0).standard_normal((132_300, 2))
