@@ -67,7 +67,7 @@ def flop(found: Cost, stage: str) -> int:
 def caption_tokens(found: Cost) -> int:
     """How long the caption was, by what reading it cost."""
     text, counted = qwen3_of(TEXT_ENCODER), flop(found, "text_encode")
-    (tokens,) = (n for n in range(1, 257) if qwen3_flop(text, n, executed=True) == counted)
+    (tokens,) = (n for n in range(1, 257) if qwen3_flop(text, n) == counted)
     return tokens
 
 
@@ -175,7 +175,9 @@ def test_guidance_of_codes_is_one_more_row_with_a_short_prompt():
 
 @pytest.mark.parametrize("libraries", [None, CUDA(CARD.capability), CUDA((7, 5)), CUDA((9, 0))])
 def test_no_library_changes_the_arithmetic(libraries):
-    """Flash, efficient or plain: kernels differ in traffic and launches."""
+    """Flash, efficient or plain: kernels differ in traffic and launches. Plain alone, of bf16 before Ampere,
+    computes what is ahead of a query."""
+    plain = libraries == CUDA((7, 5))
     with FakeCard(CARD, libraries=libraries) as card:
         nets = small(torch.bfloat16, "virtual")
         wave, latents = nets.zeros(1, 2, 10 * nets.of.vae.hop), nets.zeros(1, 50, 64)
@@ -184,6 +186,6 @@ def test_no_library_changes_the_arithmetic(libraries):
         for call, form in (
             (lambda: nets.vae.encode(wave), vae_encode_flop(nets.of.vae, 10)),
             (lambda: nets.ace_step.tokenizer(latents), tokenizer_flop(config, 10)),
-            (lambda: nets.lm(ids), 2 * qwen3_flop(nets.lm.config, 40, executed=True)),
+            (lambda: nets.lm(ids), 2 * qwen3_flop(nets.lm.config, 40, executed=plain)),
         ):
             assert predicted(card, call).work.flop == form

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness import device
 from harness.checkpoint import materialise, on_meta
-from harness.nn.attend import Band, Biased, full, hide, masked, sliding
+from harness.nn.attend import Band, Biased, causal, full, hide, masked, sliding
 from harness.nn.blocks import Block, RMSNorm, add_scaled, rope_table, rotate
 from harness.nn.config import BlockConfig
 from harness.nn.packed import unpack
@@ -97,6 +97,28 @@ def test_a_band_is_the_flash_kernel_over_the_windows_pairs(ahead: bool, pairs: i
     rows = BATCH * LENGTH * SIZE
     assert work.read_bytes == 2 * rows * (HEADS + 2 * GROUPS)
     assert work.written_bytes == 2 * rows * HEADS + 4 * BATCH * HEADS * LENGTH
+
+
+def test_a_causal_pass_skips_what_is_ahead_and_a_mask_skips_nothing() -> None:
+    flop = 4 * BATCH * HEADS * SIZE
+    work = on(AMPERE, lambda make: causal(*heads(make)))
+    assert (work.launches, work.flop) == (1, flop * LENGTH * (LENGTH + 1) // 2)
+    hidden = on(AMPERE, lambda make: Biased(make(1, 1, LENGTH, LENGTH))(*heads(make)))
+    assert hidden.flop == flop * LENGTH**2
+
+
+def test_a_window_that_begins_to_bind_is_no_step() -> None:
+    """Up to a length it is a causal pass, beyond it a window: of one more token one row more."""
+
+    def flop(length: int) -> int:
+        def attend(make: Callable[..., Tensor]) -> Tensor:
+            near = sliding(1, length, WINDOW, torch.bfloat16, torch.device("virtual"), ahead=False)
+            return near(*(make(1, 1, length, SIZE) for _ in range(3)))
+
+        return on(AMPERE, attend).flop
+
+    longest = WINDOW + 1
+    assert flop(longest + 1) - flop(longest) == flop(longest) - flop(longest - 1) == 4 * SIZE * longest
 
 
 @pytest.mark.parametrize(("capability", "dtype"), [(AMPERE, torch.float32), (TURING, torch.float16)])
