@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from acestep.setup import NONE, Setup
 from acestep.subject import PLANNING, SUBJECT
+from acestep.tier_options import METADATA
 from acestep.tracing import closed_form
 from acestep.weights.layout import DEFAULT_DIT, LM_PREFIX, LMS
 from acestep.weights.sources import component_config
@@ -32,7 +33,6 @@ SOURCE, LENGTH_S = "synthetic-full", 60.0
 SIZES_GB = (8, 12, 16, 24)
 BEGIN, END = "<!-- lm-fits:begin -->", "<!-- lm-fits:end -->"
 TOO_SMALL = "—"
-METADATA = {"bpm": 120, "keyscale": "C major", "timesignature": "4", "vocal_language": "en"}
 
 
 class Fit(NamedTuple):
