@@ -32,7 +32,7 @@ from harness.cards import DEFAULT
 from harness.console import LISTING, LISTING_HELP, Answer, Parser, named
 from harness.flags import number, spelled, spellings, whole
 from harness.tiers import BATCHES, Option
-from tiersim.case import CAPS, VARIANTS, Case, subject_of
+from tiersim.case import CAPS, TIMEOUT_S, VARIANTS, Case, subject_of
 
 DEFAULTS = Case(tier_gb=8)
 FIELDS = {
@@ -91,7 +91,7 @@ def _add_cases(add: Callable[..., object]) -> None:
     add("--batch-size", type=whole, metavar="N", help=items)
     add("--steps", type=whole, metavar="N", help=f"{DEFAULTS.steps}")
     add("--seed", type=whole, metavar="N", help=f"{DEFAULTS.seed}")
-    add("--repeats", type=whole, default=1, metavar="N", help="runs of each case")
+    add("--repeats", type=whole, metavar="N", help="runs of each case (1)")
     add("--skip-compile", action="store_true", help="where nothing is quantized")
     add("--strict", action="store_true", help="refuse a case over its tier's limits")
     add("--no-limits", action="store_true", help="test a case over its tier's limits")
@@ -127,7 +127,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     add("--gpus", nargs="+", metavar="ID", help="run on these, one case on each at a time (all)")
     add("--scheduler", type=named, metavar="ADDRESS", help="run on the workers of a dask scheduler")
     add("--list-devices", action=Answer, const=LISTING, help=LISTING_HELP)
-    add("--case-timeout", type=number, default=DEFAULTS.timeout_s, metavar="S", help="wall clock of a run")
+    add("--case-timeout", type=number, metavar="S", help=f"wall clock of a run ({TIMEOUT_S:g})")
 
 
 def _add_boundaries(add: Callable[..., object]) -> None:

@@ -85,7 +85,8 @@ class Minimum:
 
     def __str__(self) -> str:
         if self.record is None:
-            return "none that was tried" if self.cards else "N/A"
+            largest = self.cards[-1] if self.cards else None
+            return "N/A" if largest is None else "unknown" if largest.unknown else "none that was tried"
         return f"{'' if self.proven else '≤ '}{cards.of_size(self.record.requested.tier_gb)}"
 
     @property

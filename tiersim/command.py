@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -75,21 +75,18 @@ def run(options: argparse.Namespace, argv: Sequence[str]) -> int:
             writers,
         )
         findings = Findings()
+        if results:  # however it ends, and after all is said: a full disk may refuse it
+            stack.callback(_conclude, results, header, case_runner.records, findings)
         print(report.header(), flush=True)
         try:
             _test(options, listed, case_runner, findings)
             if before:
                 _compare(case_runner, before, findings)
         finally:
-            records = list(case_runner.records.values())
-            cells = [plan for series in listed for plan in series.cells]
-            findings.fits = fit_matrix(cells, case_runner.records)
-            findings.answer = answer(case_runner.so_far(cells), findings.largest)
-            if results and records:
-                _conclude(results, header, records, findings)
-    ends = [report.footer(records), report.answer(findings.answer)]
-    print("\n\n".join([*ends, *(table(report) for table in findings.tables)]))
+            _show(listed, case_runner, findings, report)
+    records = list(case_runner.records.values())
     if svg_file:
+        assert findings.fits
         _draw(svg_file, header, records, findings.fits)
         print(f"\npicture  {harmless(str(options.svg))}")
     if options.out:
@@ -113,11 +110,11 @@ def _suggest(options: argparse.Namespace, card: Card | None, argv: Sequence[str]
         case_runner = CaseRunner(_runner(options, card, stack), lambda record: None, results)
         sizes = [(base, matrix.sizes_gb(options, base)) for base in bases]
         limits = suggest.findings(sizes, case_runner.run)
+        print(suggest.report(limits))
         if results:
             plans = [resolve(record.requested) for record in case_runner.records.values()]
             findings = Findings(answer=Answer(SUGGESTED, largest=tuple(suggest.evidence(limits))))
-            _conclude(results, document.header(plans, argv), [*case_runner.records.values()], findings)
-    print(suggest.report(limits))
+            _conclude(results, document.header(plans, argv), case_runner.records, findings)
     return 0
 
 
@@ -200,6 +197,16 @@ def _find(options: argparse.Namespace, series: Series, case_runner: CaseRunner, 
         findings.tables.append(lambda report: report.batches(ladders, limits, tried))
 
 
+def _show(listed: Sequence[Series], case_runner: CaseRunner, findings: Findings, report: Report) -> None:
+    """Print what the cases come to, of those that have run."""
+    cells = [plan for series in listed for plan in series.cells]
+    findings.fits = fit_matrix(cells, case_runner.records)
+    findings.answer = answer(case_runner.so_far(cells), findings.largest)
+    if records := list(case_runner.records.values()):
+        ends = [report.footer(records), report.answer(findings.answer)]
+        print("\n\n".join([*ends, *(table(report) for table in findings.tables)]))
+
+
 def _compare(case_runner: CaseRunner, before: Sequence[output.Item], findings: Findings) -> None:
     now = [document.item(record) for record in case_runner.records.values()]
     matched = {item.key for item in before} & case_runner.records.keys()
@@ -213,8 +220,11 @@ def _compare(case_runner: CaseRunner, before: Sequence[output.Item], findings: F
     findings.worse = any(change.worse for change in changes)
 
 
-def _conclude(results: Results, header: Header, records: Sequence[Record], findings: Findings) -> None:
-    """Write the summary and the page, of whatever there is; they do not depend on the terminal."""
+def _conclude(results: Results, header: Header, run: Mapping[str, Record], findings: Findings) -> None:
+    """Write the summary and the page, of whatever has `run`; they do not depend on the terminal."""
+    if not run:
+        return
+    records = list(run.values())
     report = Report(FILE_COLUMNS, predicted=header.device == PREDICTED)
     tables = [table(report) for table in findings.tables]
     profile = Profile(run=header, items=tuple(map(document.item, records)))

@@ -15,7 +15,7 @@ from harness.cards import Card
 from harness.errors import UsageError
 from harness.tiers import BATCHES, Choices, Option, Value, tier_subject
 from tiersim import sweep
-from tiersim.case import VARIANTS, Case, Plan, resolve
+from tiersim.case import TIMEOUT_S, VARIANTS, Case, Plan, resolve
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,14 @@ def series(options: argparse.Namespace, base: Case) -> Series:
     """The cases that vary `base`, resolved. Raises BenchError for one that cannot be run."""
     sizes = sizes_gb(options, base)
     variants = VARIANTS if options.boundary or options.matrix else options.variants or VARIANTS[:1]
+    repeats = options.repeats or 1
     cases = [
         case
         for with_lm in ((False, True) if options.matrix else (options.with_lm,))
-        for case in sweep.cases(base, sizes, with_lm=with_lm, variants=variants, repeats=options.repeats)
+        for case in sweep.cases(base, sizes, with_lm=with_lm, variants=variants, repeats=repeats)
     ]
     batches = (options.batch_sizes or BATCHES) if options.batch_boundary else ()
-    rungs = sweep.rungs(base, sizes, batches, options.repeats)
+    rungs = sweep.rungs(base, sizes, batches, repeats)
     cells = list(map(resolve, dict.fromkeys(cases)))
     return Series(base, cells, [list(map(resolve, rung)) for rung in rungs])
 
@@ -91,7 +92,7 @@ def _of_each_length(
         batch_size=usual.batch_size if options.batch_size is None else options.batch_size,
         steps=usual.steps if options.steps is None else options.steps,
         seed=usual.seed if options.seed is None else options.seed,
-        timeout_s=options.case_timeout,
+        timeout_s=TIMEOUT_S if options.case_timeout is None else options.case_timeout,
         cap=options.cap or "auto",
         no_limits=options.no_limits,
         skip_compile=options.skip_compile,

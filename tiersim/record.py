@@ -41,8 +41,8 @@ class Record:
     `key` names what ran (`Plan.key`). `quantization` and what follows is the plan; what was read back from
     the engine is in `environment` and `fallbacks`.
 
-    `peak_bytes` is what counts against the tier during generation: on cuda the allocator's reserved
-    peak plus the reference context, on cpu the resident set's high-water mark. `load_peak_bytes` and
+    `peak_bytes` is what counts against the tier during generation: of a card, real, simulated or predicted,
+    its peak and a context, under the cap `host` the resident set's high-water mark. `load_peak_bytes` and
     `generation_peak_bytes` are the plain readings. `process`: the most that host and driver counted of the
     worker, by stage, too; `telemetry`: of its card, None without one. `wall_s` is the generation,
     `process_s` the whole process. `exit_code` is negative for a signal and None for a skipped case. `log` is

@@ -15,6 +15,7 @@ from harness.tiers import BATCHES
 from tiersim.case import PREDICTED, here
 
 MAX_REPEATS, MAX_BATCH, MAX_JOBS = 100, BATCHES[-1], 1024
+OF_RUNS = ("device", "cap", "gpus", "scheduler", "repeats", "case_timeout")  # flags
 
 
 def card_of(options: argparse.Namespace) -> Card | None:
@@ -22,8 +23,9 @@ def card_of(options: argparse.Namespace) -> Card | None:
 
     Raises MissingPrerequisite for the file of a card that cannot be read.
     """
-    of_runs = [name for name in ("device", "cap", "gpus", "scheduler") if getattr(options, name)]
-    of_predictions = [name for name in ("card", "device_json") if getattr(options, name) is not None]
+    given = {name for name, value in vars(options).items() if value is not None}
+    of_runs = [name for name in OF_RUNS if name in given]
+    of_predictions = [name for name in ("card", "device_json") if name in given]
     predict = options.predict or options.suggest
     if not (predict or options.run or of_runs):
         predict = bool(of_predictions) or here().device == "cpu"
@@ -41,9 +43,9 @@ def card_of(options: argparse.Namespace) -> Card | None:
 
 def check(options: argparse.Namespace) -> None:
     """Flags of cases, and of what is kept of them."""
-    within("repeats", options.repeats, 1, MAX_REPEATS, kind=int)
-    if options.jobs is not None:
-        within("jobs", options.jobs, 1, MAX_JOBS, kind=int)
+    for name, most in (("repeats", MAX_REPEATS), ("jobs", MAX_JOBS)):
+        if (value := getattr(options, name)) is not None:
+            within(name, value, 1, most, kind=int)
     for batch in options.batch_sizes or ():
         within("batch_sizes", batch, 1, MAX_BATCH, kind=int)
     if options.batch_sizes and not options.batch_boundary:

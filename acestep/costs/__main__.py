@@ -101,7 +101,7 @@ def _add_card(add: Callable[..., object]) -> None:
     add("--max-vram", type=number, metavar="GB", help="as if it had so much memory, with the tier's policy")
     add("--list-cards", action="store_true", help="the cards there are")
     add("--anchors", action="store_true", help="published figures beside what is predicted for them; alone")
-    fits = "which language model fits which card, as a table, printed or put into a file; alone"
+    fits = "which language model fits which card, as a table, which a file gets as well; alone"
     add("--lm-fits", type=Path, nargs="?", const=True, metavar="FILE", help=fits)
 
 

@@ -20,6 +20,7 @@ from acestep.costs.anchors import Anchor, Compared
 from acestep.effective_plan import EffectivePlan
 from acestep.setup import NONE, Setup
 from acestep.subject import SUBJECT
+from acestep.tier_options import METADATA
 from harness import cards
 from harness.accelerators import Accelerator
 from harness.cards import Card
@@ -30,12 +31,6 @@ from harness.text import harmless
 from harness.trace.expected import PUBLISHED, Kinds, Range
 
 SOURCE = "synthetic-full"
-METADATA = {
-    "bpm": 120,
-    "keyscale": "C major",
-    "timesignature": "4",
-    "vocal_language": "en",
-}  # nothing to plan
 LEAST = 3  # of which two are left, and have a range
 COLUMNS = 79
 WIDTHS = (18, 23, 10, 8, 13, 7)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from acestep.setup import NONE, Setup
 from acestep.subject import PLANNING, SUBJECT
+from acestep.tier_options import METADATA
 from acestep.tracing import closed_form
 from acestep.weights.layout import DEFAULT_DIT, LM_PREFIX, LMS
 from acestep.weights.sources import component_config
@@ -32,7 +33,6 @@ SOURCE, LENGTH_S = "synthetic-full", 60.0
 SIZES_GB = (8, 12, 16, 24)
 BEGIN, END = "<!-- lm-fits:begin -->", "<!-- lm-fits:end -->"
 TOO_SMALL = "—"
-METADATA = {"bpm": 120, "keyscale": "C major", "timesignature": "4", "vocal_language": "en"}
 
 
 class Fit(NamedTuple):
@@ -54,7 +54,7 @@ ROWS = [(lm, name) for lm in LMS for name in (NONE, *LM_QUANTIZATIONS)]
 
 
 def run(file: Path | bool) -> int:
-    """Predict, and print the table or put it between its marks in `file`; returns the exit code.
+    """Predict, print the table, and put it between its marks in a `file`; returns the exit code.
 
     Raises UsageError for a file without them, OSError for one that cannot be written.
     """
@@ -69,11 +69,10 @@ def run(file: Path | bool) -> int:
             progress.step(f"{fit.lm}, {fit.quantization}, {fit.size_gb:g} GB")
             cells.append(next(predicted))
     text = table(cells)
+    print(f"{verdict(cells)}\n\n{text}")
     if isinstance(file, Path):
         before, after = _around(file)
         write_whole(file, f"{before}{BEGIN}\n{text}\n{END}{after}".encode())
-    else:
-        print(f"{verdict(cells)}\n\n{text}")
     return 0
 
 

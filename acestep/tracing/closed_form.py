@@ -3,9 +3,9 @@
 One block carries nearly all of it: with weights 2HA + 2HK + 3HI a token costs 2 FLOP per weight, and 4A for
 every key its queries see. Counted is what a result needs, in the order this engine computes it: conditions
 once per generation, of a sliding layer only the keys in the window, and of tiles only what is kept. With
-`executed` it is what the calls compute to get that, as `torch.utils.flop_counter` counts: the band in whole
-blocks of keys, and keys that a mask hides as well. A multiply-add is 2 FLOP; norms, activations and softmax
-are left out, well under 1 % of any part.
+`executed` it is what `torch.utils.flop_counter` counts of the calls: the band in whole blocks of keys, and
+keys that a mask hides as well; the fused kernels of a card skip them. A multiply-add is 2 FLOP; norms,
+activations and softmax are left out, well under 1 % of any part.
 
 Widths: H hidden, A attention (heads x head size), K key/value, I intermediate, L layers, D of the encoders.
 """

@@ -108,7 +108,7 @@ class FakeCard(LinkedCard):
         self._records = True
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        inputs = list(tensors((args, kwargs.values())))
+        inputs = list(tensors((*args, *kwargs.values())))
         source = self.card_among(inputs)
         target: FakeCard | None = source if self._target is STAY else self._target
         if target is None and not any(map(self.is_fake, inputs)):

@@ -63,7 +63,7 @@ def work(
     count = flop_registry.get(aten.mm if packet is aten._int_mm else packet)
     flop = count(*_sizes(args), **_sizes(kwargs), out_val=_sizes(output)) if count else 0
     if packet is aten._scaled_dot_product_flash_attention_for_cpu:  # which torch's counter does not know
-        flop = attention_flop(*args[:3])
+        flop = attention_flop(*args[:3], ahead=0 if any(args[4:]) else None)
     kind = KINDS.get(packet, Matmul) if flop else Work
     return kind(flop=int(flop), read_bytes=read, written_bytes=written, launches=1)
 
@@ -85,7 +85,18 @@ def reach_bytes(tensor: Tensor) -> int:
     return size
 
 
-def attention_flop(q: Tensor, k: Tensor, v: Tensor) -> int:
-    """Of scores and of their sum of values, `q [B, n, S, d]` over every key of `k [B, m, E, d]`."""
+def attention_flop(
+    q: Tensor, k: Tensor, v: Tensor, behind: int | None = None, ahead: int | None = None
+) -> int:
+    """Of scores and of their sum of values, `q [B, n, S, d]` over the keys of `k [B, m, E, d]`: every one, or
+    as many as there are queries, at most so many `behind` a query and `ahead` of it. 0 ahead is causal.
+
+    Keys outside are skipped, but for those that fill a tile, which are left out here. Of keys that a mask
+    hides a kernel knows nothing.
+    """
     batch, heads, queries, size = q.shape
-    return 2 * batch * heads * queries * k.shape[2] * (size + v.shape[3])
+    pairs = queries * k.shape[2]
+    for most in (behind, ahead):
+        beyond = 0 if most is None else max(queries - 1 - most, 0)  # keys of the outermost query
+        pairs -= beyond * (beyond + 1) // 2
+    return 2 * batch * heads * pairs * (size + v.shape[3])

@@ -103,17 +103,25 @@ def attend(
             return plain(q, k, v, mask, dropout, is_causal, scale=scale, enable_gqa=enable_gqa)[0]
         if mask is not None and mask.shape[-1] % BIAS_STEP:
             mask = torch.nn.functional.pad(mask, (0, -mask.shape[-1] % BIAS_STEP))
-        return _fused(card, kernel, q, k, v, mask)
+        return _fused(card, kernel, q, k, v, mask, ahead=0 if is_causal else None)
 
 
 def _fused(
-    card: FakeCard, kernel: str, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, flop: int | None = None
+    card: FakeCard,
+    kernel: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    behind: int | None = None,
+    ahead: int | None = None,
 ) -> Tensor:
-    """One kernel; it makes the heads of a token side by side. Flash keeps the sums of the softmax, too."""
+    """One kernel, over keys so far `behind` and `ahead` of a query; it makes the heads of a token side by
+    side. Flash keeps the sums of the softmax, too."""
     batch, heads, queries, _ = q.shape
     out = card.fresh((batch, queries, heads, v.shape[-1]), q.dtype).transpose(1, 2)
     sums = card.fresh((batch, heads, queries), torch.float32) if kernel == "flash" else None
-    flop = kernels.attention_flop(q, k, v) if flop is None else flop
+    flop = kernels.attention_flop(q, k, v, behind, ahead)
     wide = card.libraries is not None and card.libraries.in_fp32(q.dtype)
     _one_kernel(card, Attention, (q, k, v, mask), (out, sums), flop, flop if wide else 0)
     return out
@@ -150,17 +158,10 @@ def attend_near(
     window_size_left: int,
     window_size_right: int,
 ) -> tuple[Tensor, ...]:
-    """The flash kernel over a batch `[B, S, n, d]` of one length, of keys in a window: its result and more.
-
-    FLOP are those of the window's pairs: of the keys outside, a card computes what fills its tiles.
-    """
-    length = q.shape[1]
-    left, right = (min(size, length - 1) for size in (window_size_left, window_size_right))
-    pairs = length * (left + right + 1) - (left * (left + 1) + right * (right + 1)) // 2
-    flop = 2 * q.shape[0] * q.shape[2] * pairs * (q.shape[3] + v.shape[3])
+    """The flash kernel over a batch `[B, S, n, d]` of one length, of keys in a window: result and more."""
     card.operator = "aten::_flash_attention_forward"
     q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))
-    out = _fused(card, "flash", q, k, v, None, flop).transpose(1, 2)
+    out = _fused(card, "flash", q, k, v, behind=window_size_left, ahead=window_size_right).transpose(1, 2)
     return out, *(card.fresh(shape, torch.uint64) for shape in ((0,), (2,), (), (0,)))
 
 

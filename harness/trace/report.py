@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
-from harness.cards import MIB, Card
+from harness.cards import Card
 from harness.memory import GIB
 from harness.oom import in_words
 from harness.text import harmless
@@ -195,10 +195,6 @@ def _count(number: str) -> str:
     millions = int(number) / 1e6
     places = 2 if millions < 9.995 else 1 if millions < 99.95 else 0
     return f"{millions:.{places}f}M"
-
-
-def _mib(size: int) -> str:
-    return f"{size / MIB:,.1f} MiB"
 
 
 def _short(amount: float) -> str:

@@ -84,9 +84,9 @@ class FakeStorage(VirtualCard):
     def beneath(self, tensor: Tensor) -> str:
         return "meta" if READ_DEVICE(tensor) == META else "cpu"
 
-    def elsewhere(self, shape: Sequence[int]) -> Tensor:
+    def elsewhere(self, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
         """A fake tensor on the host."""
-        tensor = torch.empty(shape, device=META)
+        tensor = torch.empty(shape, dtype=dtype, device=META)
         self.host(tensor.untyped_storage())
         return tensor
 

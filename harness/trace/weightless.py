@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from harness.checkpoint import Weights
@@ -13,7 +14,8 @@ from harness.trace.fake_card import FakeCard
 
 class WeightlessWeights:
     """The tensors of `held`, without what they hold. On the host, whose memory is not counted, dtype is no
-    matter: the engine casts as it reads."""
+    matter: the engine casts as it reads, and of fp16 it need not ask whether another format has room for it.
+    """
 
     def __init__(self, held: Weights, card: FakeCard):
         self.held = held
@@ -24,4 +26,4 @@ class WeightlessWeights:
         return self.held.shapes()
 
     def read(self, name: str) -> Tensor:
-        return self.card.elsewhere(self.held.shapes()[name])
+        return self.card.elsewhere(self.held.shapes()[name], torch.float16)

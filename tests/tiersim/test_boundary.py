@@ -56,6 +56,8 @@ def test_what_did_not_run_out_of_memory_is_unknown_and_no_pass(status):
         ({4: "oom", 6: "crash", 8: "ok"}, "≤ 8 GB (RTX 4060)", "of 6 GB (RTX 2060) nothing was learned"),
         ({6: "ok", 8: "oom", 12: "ok"}, "12 GB (RTX 3060)", ""),
         ({4: "oom"}, "none that was tried", ""),
+        ({4: "oom", 8: "timeout"}, "unknown", ""),
+        ({4: "timeout", 8: "oom"}, "none that was tried", ""),
         ({4: "skip"}, "N/A", ""),
     ],
 )

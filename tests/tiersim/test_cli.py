@@ -237,6 +237,7 @@ def test_what_is_there_when_a_run_is_interrupted_is_kept(outcomes, capsys, tmp_p
 
     outcomes[8] = interrupt
     assert go(f"--tiers 6 8 --out {tmp_path}") == 130
+    assert "1 of 1 cases fit" in capsys.readouterr().out
     assert "| tier2 |" in (tmp_path / "summary.md").read_text()
     assert len(output.load(tmp_path / "results.json")[1]) == 1
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
@@ -255,7 +256,8 @@ def test_on_a_full_disk_what_was_measured_is_shown_and_kept(outcomes, capsys, tm
     monkeypatch.setattr(results, "write_whole", full)
     assert go(f"--tiers 4 6 --out {tmp_path}") == 4
     out, err = capsys.readouterr()
-    assert [row[2:6] for row in out.splitlines()[4:]] == ["4 GB", "6 GB"]
+    assert [row[2:6] for row in out.splitlines()[4:6]] == ["4 GB", "6 GB"]
+    assert "2 cases: 2 ok" in out and "2 of 2 cases fit" in out  # and what it all comes to
     assert err.count("\n") == 1 and place in err and "No space left" in err
     kept = len(list((tmp_path / "cases").iterdir()))
     assert kept == (1 if place == "cases" else 2)
@@ -264,6 +266,22 @@ def test_on_a_full_disk_what_was_measured_is_shown_and_kept(outcomes, capsys, tm
     assert go(f"--tiers 4 6 --out {tmp_path}") == 0
     assert len(outcomes["ran"]) == 2 + (2 - kept)
     assert len(output.load(tmp_path / "results.json")[1]) == 2
+
+
+def test_on_a_full_disk_a_suggestion_is_printed(outcomes, capsys, tmp_path, monkeypatch):
+    def full(path, data, write=results.write_whole):
+        if path.name == "report.html":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data)
+
+    def run(plans, on_record):
+        outcomes["pretend"](plans, on_record=on_record)
+
+    monkeypatch.setattr(results, "write_whole", full)
+    monkeypatch.setattr(command, "_runner", lambda *_: run)
+    assert main.main(f"--suggest --tiers 24 --source synthetic-tiny --out {tmp_path}".split()) == 4
+    out, err = capsys.readouterr()
+    assert "24 GB (RTX 4090), unlimited" in out and "report.html" in err
 
 
 def test_a_picture_that_cannot_be_written_is_told_by_its_own_name(outcomes, capsys, tmp_path, monkeypatch):

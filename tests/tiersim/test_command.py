@@ -82,6 +82,7 @@ WRONG = [
     "--benchmark-output /no/such/folder/a.json", "--out /proc/no", "--svg /no/such/folder/a.svg",
     "--boundary --variants no-quant", "--suggest --variants no-quant", "--matrix --variants default",
     "--batch-sizes 2", "--suggest --batch-sizes 2", "--scheduler tcp://x --jobs 2",
+    "--predict --repeats 3", "--card rtx4090 --case-timeout 60", "--suggest --repeats 3",
     "--matrix --boundary", "--matrix --batch-boundary", "--suggest --matrix", "--suggest --svg a.svg",
 ]  # fmt: skip
 

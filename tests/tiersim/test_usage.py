@@ -15,6 +15,7 @@ from tiersim import usage
         ("cpu", "", True), ("cuda", "", False), ("cuda", "--predict", True), ("cpu", "--run", False),
         ("cpu", "--cap virtual", False), ("cpu", "--device cpu", False), ("cpu", "--gpus 0", False),
         ("cpu", "--scheduler tcp://x", False), ("cuda", "--card rtx4060", True),
+        ("cpu", "--repeats 3", False), ("cpu", "--case-timeout 60", False),
     ],
 )  # fmt: skip
 def test_the_machine_decides_where_no_flag_does(monkeypatch, device, line, predicts):

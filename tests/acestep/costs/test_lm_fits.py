@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from importlib.util import find_spec
 from itertools import product
@@ -73,11 +74,24 @@ def test_the_table_goes_between_its_marks_and_nothing_else_moves(tmp_path: Path,
         f"| 0.6B, bf16 | 1.2 | {TOO_SMALL} | 1.0 | 2.0 | 3.0 |"
     )
     assert rows[-1].startswith("| 4B, int4 |") and rows[-1].endswith("| 35.0 | 2.0 |")
-    capsys.readouterr()
-    assert main(["--lm-fits"]) == 0
-    answer, _, printed = capsys.readouterr().out.partition("\n\n")
+    shown = capsys.readouterr().out
+    assert main(["--lm-fits"]) == 0 and capsys.readouterr().out == shown
+    answer, _, printed = shown.partition("\n\n")
     assert printed.strip() == table.strip()
     assert answer == f"The largest that fits {', '.join(f'{size} GB: 4B in int4' for size in SIZES_GB)}."
+
+
+def test_a_full_disk_leaves_the_table_on_the_terminal(tmp_path: Path, monkeypatch, capsys):
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(lm_fits, "Processes", Predicting)
+    monkeypatch.setattr(lm_fits, "write_whole", full)
+    file = tmp_path / "page.md"
+    file.write_text(f"{BEGIN}\n{END}\n")
+    assert main(["--lm-fits", str(file)]) == 4
+    out, err = capsys.readouterr()
+    assert "| 4B, int4 |" in out and "page.md" in err and "No space left" in err
 
 
 def test_the_largest_that_fits_is_the_last_that_is_not_too_small():

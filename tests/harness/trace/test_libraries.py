@@ -99,6 +99,28 @@ def test_a_band_is_the_flash_kernel_over_the_windows_pairs(ahead: bool, pairs: i
     assert work.written_bytes == 2 * rows * HEADS + 4 * BATCH * HEADS * LENGTH
 
 
+def test_a_causal_pass_skips_what_is_ahead_and_a_mask_skips_nothing() -> None:
+    flop = 4 * BATCH * HEADS * SIZE
+    work = on(AMPERE, lambda make: causal(*heads(make)))
+    assert (work.launches, work.flop) == (1, flop * LENGTH * (LENGTH + 1) // 2)
+    hidden = on(AMPERE, lambda make: Biased(make(1, 1, LENGTH, LENGTH))(*heads(make)))
+    assert hidden.flop == flop * LENGTH**2
+
+
+def test_a_window_that_begins_to_bind_is_no_step() -> None:
+    """Up to a length it is a causal pass, beyond it a window: of one more token one row more."""
+
+    def flop(length: int) -> int:
+        def attend(make: Callable[..., Tensor]) -> Tensor:
+            near = sliding(1, length, WINDOW, torch.bfloat16, torch.device("virtual"), ahead=False)
+            return near(*(make(1, 1, length, SIZE) for _ in range(3)))
+
+        return on(AMPERE, attend).flop
+
+    longest = WINDOW + 1
+    assert flop(longest + 1) - flop(longest) == flop(longest) - flop(longest - 1) == 4 * SIZE * longest
+
+
 @pytest.mark.parametrize(("capability", "dtype"), [(AMPERE, torch.float32), (TURING, torch.float16)])
 def test_where_flash_does_not_serve_blocks_are_one_kernel_without_scores_in_memory(capability, dtype) -> None:
     def attend(make: Callable[..., Tensor]) -> Tensor:
