@@ -20,11 +20,14 @@ from harness.views import View, view
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from soundfile import LibsndfileError, SoundFile
+    from soundfile import SoundFile
 
 MOST_CHANNELS = 32
 BLOCK_VALUES = 2**18  # samples times channels in memory at once
 LONGEST_S = 1_000_000  # twelve days: a header that claims more knows no length
+NOISE = 4.0  # which no music of an MP3 reaches, and a frame of it does that is damaged; 1 is full scale
+MP3_FRAME = 1152  # samples, over which a frame reaches to either side of any
+MOST_NOISE = 10 * MP3_FRAME  # samples of a block: where more are as loud, that is the music
 # What libsndfile's log says where a header claims more bytes than there are, and claims that are none.
 CLAIM = re.compile(
     r"^ *(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
@@ -95,6 +98,26 @@ def blocks(sound: SoundFile, least: float) -> Iterator[NDArray[np.float32]]:
         yield block
 
 
+def mute(sound: SoundFile, block: NDArray[np.float32]) -> int:
+    """Silence what is damaged of samples `[n, channels]` of `sound`; returns how many are.
+
+    Frames of an MP3 mostly have no checksum. One that is damaged may decode to hundreds of times full scale,
+    by which all of the recording would be turned down.
+    """
+    import numpy as np
+
+    if sound.format != "MP3":
+        return 0
+    loud = np.flatnonzero((np.abs(block) > NOISE).any(axis=1))
+    if len(loud) > MOST_NOISE:
+        return 0
+    damaged = np.zeros(len(block), bool)
+    for place in loud:
+        damaged[max(place - MP3_FRAME, 0) : place + MP3_FRAME] = True
+    block[damaged] = 0
+    return int(damaged.sum())
+
+
 def is_cut(claim: float | None, seen: View | None) -> bool:
     """Whether the last sample of a recording, read to its end, cannot be read; known where its header has no
     `claim` of how many there are."""
@@ -104,20 +127,11 @@ def is_cut(claim: float | None, seen: View | None) -> bool:
 def length(name: str, path: str) -> Length:
     """How long the recording at `path` says it is; of one that says nothing, or may have more, all that can
     be read counts. Raises MissingPrerequisite, about `name`."""
-    import soundfile
-
-    try:
-        with opened(path) as (sound, seen):
-            if not 0 < sound.channels <= MOST_CHANNELS:
-                raise MissingPrerequisite(
-                    f"{name}: {path!r} has {sound.channels} channels; use 1 to {MOST_CHANNELS}"
-                )
-            frames = samples = claimed(sound, seen)
-            if frames is None or seen:
-                frames = max(frames or 0, sum(map(len, blocks(sound, math.inf))))
-            return Length(frames / sound.samplerate, is_cut(samples, seen))
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise _unreadable(name, path, error) from None
+    with _opened(name, path) as (sound, seen):
+        frames = samples = claimed(sound, seen)
+        if frames is None or seen:
+            frames = max(frames or 0, sum(map(len, blocks(sound, math.inf))))
+        return Length(frames / sound.samplerate, is_cut(samples, seen))
 
 
 def read_mono(
@@ -126,29 +140,27 @@ def read_mono(
     """Samples of the recording at `path`, its channels averaged, at `rate`, of its first `most_s` seconds.
 
     `quality`: soxr's. Raises MissingPrerequisite, about `name`, for a file that cannot be read, that is
-    shorter than `least_s`, or that has samples which are not finite.
+    shorter than `least_s`, that is an MP3 of damaged frames, or that has samples which are not finite.
     """
     import numpy as np
-    import soundfile
     import soxr
 
-    length(name, path)
     frames, pieces = 0, []
-    try:
-        with opened(path) as (sound, _):
-            stored_rate = sound.samplerate
-            most = round(most_s * stored_rate)
-            stream = soxr.ResampleStream(stored_rate, rate, 1, dtype="float32", quality=quality)
-            for block in blocks(sound, most):
-                mono = block[: most - frames].mean(axis=1)
-                if not np.isfinite(mono).all():
-                    raise MissingPrerequisite(
-                        f"{name}: {path!r} has samples that are not numbers; name another"
-                    )
-                frames += len(mono)
-                pieces.append(mono if stored_rate == rate else stream.resample_chunk(mono))
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise _unreadable(name, path, error) from None
+    with _opened(name, path) as (sound, _):
+        stored_rate = sound.samplerate
+        most = round(most_s * stored_rate)
+        stream = soxr.ResampleStream(stored_rate, rate, 1, dtype="float32", quality=quality)
+        for block in blocks(sound, most):
+            wanted = block[: most - frames]
+            if mute(sound, wanted):
+                raise MissingPrerequisite(
+                    f"{name}: {path!r} is damaged, and noise far over full scale there; name a whole file"
+                )
+            mono = wanted.mean(axis=1)
+            if not np.isfinite(mono).all():
+                raise MissingPrerequisite(f"{name}: {path!r} has samples that are not numbers; name another")
+            frames += len(mono)
+            pieces.append(mono if stored_rate == rate else stream.resample_chunk(mono))
     if frames < least_s * stored_rate:
         raise MissingPrerequisite(f"{name}: {path!r} is under {least_s:g} s; name a longer recording")
     if stored_rate != rate:
@@ -216,6 +228,18 @@ def speechless() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _unreadable(name: str, path: str, error: OSError | LibsndfileError) -> MissingPrerequisite:
-    reason = error if isinstance(error, OSError) else error.error_string  # without the path, as bytes
-    return MissingPrerequisite(f"{name}: {path!r} cannot be read: {reason}")
+@contextmanager
+def _opened(name: str, path: str) -> Iterator[tuple[SoundFile, View | None]]:
+    """As `opened`. Raises MissingPrerequisite, about `name`, for what cannot be read."""
+    import soundfile
+
+    try:
+        with opened(path) as (sound, seen):
+            if not 0 < sound.channels <= MOST_CHANNELS:
+                raise MissingPrerequisite(
+                    f"{name}: {path!r} has {sound.channels} channels; use 1 to {MOST_CHANNELS}"
+                )
+            yield sound, seen
+    except (OSError, soundfile.LibsndfileError) as error:
+        reason = error if isinstance(error, OSError) else error.error_string  # without the path, as bytes
+        raise MissingPrerequisite(f"{name}: {path!r} cannot be read: {reason}") from None

@@ -18,6 +18,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 from zlib import crc32
 
@@ -28,11 +29,13 @@ XING_FIELDS = ((1, 4), (2, 4), (4, 100), (8, 4))  # flags and bytes of frames, s
 LAME_BYTES = 24  # of an encoder's own tag behind them, the last three of which count what is not music
 XING_SLACK = 0.01  # of the bytes: tags behind the music
 RIFF_BYTES = 12
+MOST_CHUNKS = 1_000  # before the samples of a file, or behind them
 ID3V1_BYTES = 128
 OGG_HEADER_BYTES = 27
 OGG_PAGE_BYTES = OGG_HEADER_BYTES + 255 + 255 * 255  # of the longest there can be
 MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 ENDLESS_WAV = b"\xff" * 4  # the length of what is not known
+FILL_BYTES = 2**16  # of what is behind the last frame, in memory at once
 
 
 class View:
@@ -66,8 +69,10 @@ class View:
 
     @property
     def ended(self) -> bool:
-        """Whether it has been read to the end of the file."""
-        return self._place >= self._end
+        """Whether it has been read to the end of the file, which must be open, but for zeros that fill it."""
+        self._file.seek(self._place)
+        rest = iter(lambda: self._file.read(FILL_BYTES), b"")
+        return not any(piece.strip(b"\0") for piece in rest)
 
     def read(self, count: int) -> bytes:
         place, start = self._place, self._start
@@ -136,10 +141,11 @@ def _syncs(head: bytes) -> bool:
 
 
 def _wav(file: io.FileIO, end: int) -> View | None:
-    data = next((chunk for chunk in _chunks(file, RIFF_BYTES) if chunk.name == b"data"), None)
+    chunks = islice(_chunks(file, RIFF_BYTES), MOST_CHUNKS)
+    data = next((chunk for chunk in chunks if chunk.name == b"data"), None)
     if data is None or data.end > data.place + 8:
         return None
-    *_, last = data, *_chunks(file, data.end)
+    *_, last = data, *islice(_chunks(file, data.end), MOST_CHUNKS)
     if last.end in (end, end + 1):  # nothing but other chunks: it is empty
         return None
     return View(file, end, data.place + 4, ENDLESS_WAV, claimed=0)

@@ -13,7 +13,7 @@ from harness.accelerators import MAX_VRAM_VARIABLE, Accelerator
 from harness.errors import MissingPrerequisite
 
 if TYPE_CHECKING:
-    from harness.sound import Length
+    from harness.adjustments import Adjustments
 
 
 def not_held(card: Accelerator) -> tuple[str, ...]:
@@ -24,32 +24,31 @@ def not_held(card: Accelerator) -> tuple[str, ...]:
     return (f"{size} holds a CUDA card alone; this is {card.name}, with all of its memory",)
 
 
-def length_of(name: str, path: str, least_s: float) -> Length:
-    """How long the recording at `path` is, `least_s` at least.
+def heard_s(name: str, path: str, least_s: float, wanted_s: float, changes: Adjustments) -> float:
+    """Seconds of the recording at `path`, `least_s` at least. One that is cut off before `wanted_s` is noted.
 
     Raises MissingPrerequisite, about `name`, for one that cannot be read or is shorter.
     """
     from harness.sound import length
 
-    there = length(name, path)
-    if not there.seconds:
+    there_s, cut = length(name, path)
+    if not there_s:
         raise MissingPrerequisite(f"{name}: {path!r} has no whole samples; is the download complete?")
-    if there.seconds < least_s:
+    if there_s < least_s:
         raise MissingPrerequisite(f"{name}: {path!r} is under {least_s:g} s; name a longer recording")
-    return there
+    if cut and there_s < wanted_s:
+        readable = f"the {there_s:.2f} s that can be read"
+        changes.note(name, path, readable, "is cut off, or damaged", remedy="give a whole file")
+    return there_s
 
 
-def ends_early(
-    name: str, path: str, there_s: float, said_s: float | None = None, remedy: str = ""
-) -> MissingPrerequisite:
-    """What is said of a recording of which `there_s` can be read: of the `said_s` of its header, if that says
-    so. `remedy`: what else can be done, with a place for the seconds that are there."""
+def ends_early(name: str, path: str, there_s: float, said_s: float, remedy: str = "") -> MissingPrerequisite:
+    """What is said of a recording of which `there_s` of the `said_s` of its header can be read. `remedy`:
+    what else can be done, with a place for the seconds that are there."""
     shown = f"{math.floor(100 * there_s) / 100:.2f}"
-    said = "" if said_s is None else f" of the {said_s:.2f} s it is said to have"
+    ends = f"ends after {shown} s of the {said_s:.2f} s it is said to have"
     other = f" {remedy.format(shown)}" if remedy else ""
-    return MissingPrerequisite(
-        f"{name}: {path!r} ends after {shown} s{said}; is the download complete?{other}"
-    )
+    return MissingPrerequisite(f"{name}: {path!r} {ends}; is the download complete?{other}")
 
 
 def environment(setup: Any, networks: Any) -> dict[str, Any]:

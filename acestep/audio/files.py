@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from acestep.audio.channels import Layout, layout
 from acestep.models.rates import SAMPLE_RATE
 from harness.errors import MissingPrerequisite, UsageError
-from harness.sound import blocks, claimed, is_cut
+from harness.sound import blocks, claimed, is_cut, mute
 from harness.sound import opened as open_sound
 from harness.views import View
 
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from soundfile import SoundFile
 
 RATES = (1_000, 768_000)  # samples per second of anything that is a recording
-NOISE = 4.0  # which no music of an MP3 reaches, and a frame of it does that is damaged; 1 is full scale
-MP3_FRAME = 1152  # samples, over which a frame reaches to either side of any
-MOST_NOISE = 10 * MP3_FRAME  # samples of a block: where more are as loud, that is the music
 LOUDEST = 1e36  # what mixing and resampling cannot carry beyond all numbers
 FORMATS = "wav, flac, ogg, mp3, or what else libsndfile reads (not m4a)"
 MISPLACED = "File does not exist"  # so libsndfile says of a file in which there is no whole frame
@@ -53,7 +50,7 @@ class Sound:
 
     @property
     def cut(self) -> bool:
-        """Whether its last sample cannot be read; known once all that can be was."""
+        """Whether its last sample cannot be read; known once all that can be was, while it is open."""
         return is_cut(self.claimed_s, self.view)
 
     def blocks(self, most_s: float) -> Iterator[np.ndarray]:
@@ -67,32 +64,12 @@ class Sound:
         empty = True
         for block in blocks(self.file, most_s * self.rate):
             empty = False
-            peak = np.abs(block).max()
-            if not peak <= LOUDEST:
+            if not np.abs(block).max() <= LOUDEST:
                 raise UsageError(f"{self.name} holds NaN or infinite samples; export it again")
-            if peak > NOISE and self.format == "MP3":
-                self.muted += _mute(block)
+            self.muted += mute(self.file, block)
             yield block
         if empty:
             raise _nothing(self.name)
-
-
-def _mute(block: np.ndarray) -> int:
-    """Silence what is damaged of samples `[n, channels]`; returns how many are.
-
-    Frames of an MP3 mostly have no checksum. One that is damaged may decode to hundreds of times full scale,
-    by which all of the recording would be turned down.
-    """
-    import numpy as np
-
-    loud = np.flatnonzero((np.abs(block) > NOISE).any(axis=1))
-    if len(loud) > MOST_NOISE:
-        return 0
-    damaged = np.zeros(len(block), bool)
-    for place in loud:
-        damaged[max(place - MP3_FRAME, 0) : place + MP3_FRAME] = True
-    block[damaged] = 0
-    return int(damaged.sum())
 
 
 def read(path: str, field: str, most_s: float) -> np.ndarray:

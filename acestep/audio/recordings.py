@@ -101,6 +101,7 @@ def measure(path: str, field: str, most_s: float) -> Recording:
             over += np.count_nonzero(level > 1)
             mix = np.ascontiguousarray((block @ gains).T)  # numpy is slow across rows of two
             low, high = np.minimum(low, mix.min(axis=1)), np.maximum(high, mix.max(axis=1))
+        cut = sound.cut
     length_s, claimed_s = frames / sound.rate, sound.claimed_s
     ended = length_s < most_s
     if not ended:
@@ -114,7 +115,7 @@ def measure(path: str, field: str, most_s: float) -> Recording:
         layout=sound.layout,
         length_s=length_s,
         claimed_s=claimed_s,
-        cut=sound.cut and ended,
+        cut=cut and ended,
         peak=peak,
         over=over / (frames * sound.layout.channels),
         swing=float((high - low).max()),

@@ -60,6 +60,8 @@ def requested_music(arguments: argparse.Namespace) -> Request:
     }
     changes = _changes(GenerationParams, values, arguments.set, left_out)
     run = {name: changes.pop(name) for name in RUN_FIELDS if name in changes}
+    if arguments.seed is not None and run.get("seeds") is not None:
+        raise UsageError("seeds: given together with --seed; use one of them")
     own = changes.pop("preset", None)
     preset = None if own in (None, "") else named(own)
     example = arguments.example

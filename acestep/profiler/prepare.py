@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,6 +12,7 @@ from acestep.profiler.flags import BENCHMARK, SCALING, TEXT_MODES, flag_of
 from acestep.profiler.options import Options, named
 from acestep.profiler.request import COT_SWITCHES
 from acestep.setup import AUTO, NONE, Setup
+from acestep.tasks import takes
 from harness import cards
 from harness.accelerators import Accelerator
 from harness.cards import Card
@@ -146,9 +147,11 @@ def warnings(options: Options, plan: EffectivePlan) -> tuple[str, ...]:
     return (*plan.warnings, *advice)
 
 
-def without_lm(options: Options, plans: Iterable[EffectivePlan], more: Iterable[str] = ()) -> list[str]:
+def without_lm(options: Options, plans: Sequence[EffectivePlan], more: Iterable[str] = ()) -> list[str]:
     """What flags ask of a language model, those in OF_LM and `more`, where none of `plans` runs one."""
-    asked = [flag_of(name) for name in (*OF_LM, *more) if options.origins.get(name) == "flag"]
+    by_flag = [name for name in (*OF_LM, *more) if options.origins.get(name) == "flag"]
+    asked = [flag_of(name) for name in by_flag if getattr(options, name, None) != AUTO]
     if not asked or any(components.LM in plan.components for plan in plans):
         return []
-    return [f"{', '.join(asked)}: no language model runs, so nothing comes of it; add --thinking"]
+    remedy = "; add --thinking" if any(takes(plan.params.task_type, "thinking") for plan in plans) else ""
+    return [f"{', '.join(asked)}: no language model runs, so nothing comes of it{remedy}"]

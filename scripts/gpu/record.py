@@ -147,7 +147,7 @@ class Results:
     def begin(self, part: str) -> Outcome:
         """What of a part is there. Its rows stay until others take their places."""
         before = self.outcome(part)
-        self._put(part, Outcome(rows=before.rows, took_s=before.took_s))
+        self._put(part, Outcome(rows=before.rows, took_s=before.took_s, had_s=before.had_s))
         return before
 
     def add(self, part: str, row: Row) -> None:

@@ -140,7 +140,7 @@ def _part(results: Results, part: Part, seconds: float, left_s: float, progress:
         ending = process.end()
     took_s = round(before.took_s + time.monotonic() - start_s, 1)
     if whole:
-        results.end(part.name, ended="whole", took_s=took_s)
+        results.end(part.name, ended="whole", took_s=took_s, had_s=0.0)
         return
     ending += f"; without {' · '.join(left)}" if left else ""
     console.say("gpu", f"  {part.name}: {ending}")

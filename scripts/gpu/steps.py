@@ -117,10 +117,10 @@ def _row(step: Step, clock: Clock) -> Row:
         measured = Measured({})
     gc.collect()  # after the `except` block, whose traceback holds what the next step needs
     took_s = clock.now() - start_s
-    if measured.error:
-        ending = {"status": "failed", "reason": measured.error}
-    elif measured.cut:
+    if measured.cut:
         ending = {"status": "skip", "reason": f"no time: {measured.cut}", "needs_s": round(2 * took_s, 1)}
+    if measured.error:
+        ending |= {"status": "failed", "reason": measured.error}
     if ending["status"] == "ok":
         clock.took(step, took_s if measured.repeat_s is None else measured.repeat_s)
     return Row(

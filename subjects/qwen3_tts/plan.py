@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.adjustments import Adjustment, Adjustments, Warned
 from harness.errors import UsageError
-from subjects.loading import ends_early, length_of, not_held
+from subjects.loading import heard_s, not_held
 from subjects.qwen3_tts.layout import (
     BASE,
     CUSTOM_VOICE,
@@ -126,11 +126,8 @@ def _tokens(name: str, source: str, text: str) -> tuple[int, ...]:
 
 
 def _check_recording(path: str, changes: Adjustments) -> None:
-    """Note what is not listened to of a recording of a voice. Raises MissingPrerequisite for one that is
-    short, or cut off within it."""
-    there_s, cut = length_of("reference", path, LEAST_REFERENCE_S)
-    if cut and there_s < MOST_REFERENCE_S:
-        raise ends_early("reference", path, there_s)
+    """Note what is not listened to of a recording of a voice. Raises MissingPrerequisite for a short one."""
+    there_s = heard_s("reference", path, LEAST_REFERENCE_S, MOST_REFERENCE_S, changes)
     if there_s > MOST_REFERENCE_S:
         first = f"its first {MOST_REFERENCE_S:g} s"
         reason, remedy = "is longer than what is listened to", "name a shorter recording"

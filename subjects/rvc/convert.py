@@ -20,7 +20,7 @@ from subjects.rvc import pitch
 from subjects.rvc.config import HOP, SAMPLE_RATE, SynthesizerConfig
 from subjects.rvc.conversion import Chunk, Samples
 from subjects.rvc.index import Index, read_index
-from subjects.rvc.plan import CUT, Plan
+from subjects.rvc.plan import Plan
 from subjects.rvc.request import LEAST_S
 from subjects.rvc.result import Audio, Counts
 from subjects.rvc.voices import voice
@@ -179,7 +179,8 @@ def recording(plan: Plan) -> Samples:
     most_s = request.duration_s
     samples = read_mono("audio", request.audio, SAMPLE_RATE, least_s=LEAST_S, most_s=most_s, quality="VHQ")
     if len(samples) < plan.samples - HOP:
-        raise ends_early("audio", request.audio, len(samples) / SAMPLE_RATE, most_s, CUT)
+        remedy = "--duration {} converts what is there"
+        raise ends_early("audio", request.audio, len(samples) / SAMPLE_RATE, most_s, remedy)
     if not samples.any():
         raise MissingPrerequisite(
             f"audio: {request.audio!r} is silent for {most_s:g} s; name another recording"

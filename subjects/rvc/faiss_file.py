@@ -111,10 +111,13 @@ class _Fields:
         """How many rows each cell has."""
         code = self.take("u1", 4).tobytes()
         count = self.one("<u8")
+        damaged = NotRead("is damaged: it has not one list of rows for each cell")
+        if count > 2 * cells:  # numbers of Python take more memory than they do in the file
+            raise damaged
         listed = self.take("<u8", count).tolist()
         if code == ALL and count == cells:
             return listed
         if code != SOME or count % 2 or any(cell >= cells for cell in listed[::2]):
-            raise NotRead("is damaged: it has not one list of rows for each cell")
+            raise damaged
         some = dict(zip(listed[::2], listed[1::2], strict=True))
         return [some.get(cell, 0) for cell in range(cells)]

@@ -33,14 +33,20 @@ class Index:
 
     def nearest(self, features: Samples) -> Samples:
         """For each frame of `features [H, D]` the mean of the rows that are nearest to it."""
-        means = np.empty_like(features)
-        closest = _squared(features, self.centres, _lengths(self.centres)).argmin(axis=1)
+        means, lengths = np.empty_like(features), _lengths(self.centres)
+        parts = np.array_split(features, _pieces(len(features), len(self.centres)))
+        closest = np.concatenate([_squared(part, self.centres, lengths).argmin(axis=1) for part in parts])
         for number in np.unique(closest):
             rows, here = self.cells[number], np.flatnonzero(closest == number)
             lengths = _lengths(rows)
-            for frames in np.array_split(here, math.ceil(len(here) * len(rows) / MOST_DISTANCES)):
+            for frames in np.array_split(here, _pieces(len(here), len(rows))):
                 means[frames] = _mean(features[frames], rows, lengths)
         return means
+
+
+def _pieces(frames: int, rows: int) -> int:
+    """How many parts frames are taken in, so that distances to all rows are few at once."""
+    return max(math.ceil(frames * rows / MOST_DISTANCES), 1)
 
 
 def _mean(features: Samples, rows: Samples, lengths: Samples) -> Samples:

@@ -8,13 +8,12 @@ from typing import Any
 from harness.adjustments import Adjustment, Adjustments, Warned
 from harness.checks import within
 from harness.subject import DEFAULT_DURATION_S
-from subjects.loading import ends_early, length_of
+from subjects.loading import heard_s
 from subjects.rvc.config import SAMPLE_RATE
 from subjects.rvc.request import LEAST_S, MOST_S, Request
 from subjects.rvc.setup import Setup
 
 INDEX_RATE, PROTECT = 0.75, 0.33  # where nobody says any, and there is an index
-CUT = "--duration {} converts what is there"  # of a recording that ends early
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +77,7 @@ def resolve(request: Request, setup: Setup) -> Plan:
 
 def _heard(audio: str, wanted_s: float | None, changes: Adjustments) -> float:
     """Seconds of a recording that are converted."""
-    there_s, cut = length_of("audio", audio, LEAST_S)
-    if cut and (wanted_s is None or wanted_s > there_s):
-        raise ends_early("audio", audio, there_s, remedy=CUT)
+    there_s = heard_s("audio", audio, LEAST_S, MOST_S if wanted_s is None else wanted_s, changes)
     if wanted_s is None:
         if there_s > MOST_S:
             changes.note("duration_s", there_s, MOST_S, "is more than is converted at once")

@@ -52,6 +52,17 @@ def test_what_is_packed_counts_with_what_it_holds(tmp_path: Path, monkeypatch):
     assert load(path)["a"].nbytes == 2**25 < MAX_BYTES  # the control
 
 
+def test_objects_count_with_the_memory_they_take(tmp_path: Path, monkeypatch):
+    """A byte of a pickle is a dictionary of 64."""
+    monkeypatch.setattr(pickled, "MAX_BYTES", 2**24)
+    path = tmp_path / "a.pth"
+    path.write_bytes(saved({"a": [{} for _ in range(10_000)]}))
+    assert len(load(path)["a"]) == 10_000  # the control
+    path.write_bytes(saved({"a": [{} for _ in range(500_000)]}))
+    with pytest.raises(CheckpointError, match=r"a\.pth: has more than the 16,777,216 bytes it may have"):
+        load(path)
+
+
 @pytest.mark.parametrize("size", [30, 200, 900])
 def test_an_archive_that_is_cut_is_one_line(tmp_path: Path, size: int):
     (tmp_path / "a.pth").write_bytes(saved({"a": torch.zeros(100)})[:size])

@@ -153,3 +153,27 @@ def test_a_recording_that_is_cut_and_never_said_how_long_it_was_is_told_as_cut(t
     seconds, cut = length("audio", str(path))
     assert cut
     assert seconds == pytest.approx(3, abs=0.3)
+
+
+def test_a_damaged_frame_of_an_mp3_turns_nothing_down_in_silence(tmp_path):
+    """The largest gain there can be, in the eight bits from 41 on of a frame's side information."""
+    data = without_a_length("mp3, loud first")
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    assert abs(read_mono("audio", str(path), 16_000, **SIX_S)).max() < 1  # the control
+    place = data.index(data[:2], 4_000) + 4
+    side = int.from_bytes(data[place : place + 7], "big") | 0xFF << 7
+    path.write_bytes(data[:place] + side.to_bytes(7, "big") + data[place + 7 :])
+    with pytest.raises(MissingPrerequisite, match=r"audio: .* is damaged, and noise far over"):
+        read_mono("audio", str(path), 16_000, **SIX_S)
+
+
+def test_a_recording_is_decoded_once_and_no_further_than_is_wanted(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(without_a_length("mp3, loud first"))
+    reads, read = [], soundfile.SoundFile.read
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read", lambda self, *rest, **how: reads.append(self) or read(self, *rest, **how)
+    )
+    read_mono("audio", str(path), 16_000, **LIMITS)
+    assert len(reads) == 1

@@ -85,7 +85,8 @@ class Request(ABC):
     def __init__(self, branches: int):
         self.branches = branches
         self.steps = 0
-        self.logits: Tensor | None = None  # of the last step
+        self._logits: Tensor | None = None  # of the last step
+        self._ended: list[Tensor] = []  # of each step in which items ended: whether any logits were NaN
         self.forward = span("forward")
 
     @property
@@ -104,18 +105,22 @@ class Request(ABC):
 
     def next(self, logits: Tensor) -> Tensor:
         """A token for each of `rows`, int64 `[rows]`, by their fp32 logits `[rows, V]`."""
-        self.logits = logits
+        before = len(self.items)
+        self._logits = logits
         self.forward.__exit__()
         try:
             tokens = self.choose(logits)
         finally:
             self.forward.__enter__()
         self.steps += 1
+        if len(self.items) < before:  # the rows that end are in no later logits
+            self._ended.append(logits.isnan().any())
         return tokens.repeat_interleave(self.branches)
 
     def finite(self) -> bool:
-        """Whether none of the last step's logits is NaN; vLLM may have set some to minus infinity."""
-        return self.logits is None or not bool(self.logits.isnan().any())
+        """Whether no logits of an item's last step are NaN; vLLM may have set some to minus infinity."""
+        last = [] if self._logits is None else [self._logits.isnan().any()]
+        return not any(map(bool, (*self._ended, *last)))
 
 
 class TextRequest(Request):

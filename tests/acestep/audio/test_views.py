@@ -13,6 +13,7 @@ from acestep.audio.files import read
 from acestep.audio.recordings import measure
 from harness.adjustments import Adjustments
 from harness.errors import UsageError
+from harness.views import view
 
 TAG = b"ID3\x04\x00\x00\x00\x00\x02\x00" + bytes(256)
 WHOLE_FRAMES = 3
@@ -123,7 +124,8 @@ def test_a_tag_before_another_format_makes_it_no_mp3(tmp_path: Path, kind: str):
 
 BEHIND = {
     "a little junk": (bytes(500), False),
-    "much junk": (bytes(5_000), True),
+    "much junk": (1_000 * b"junk.", True),
+    "a block that is filled up": (bytes(100_000), False),
     "music of another kind": (without_header(mp3(noise(22_050, 1), 22_050)), True),
 }
 
@@ -176,6 +178,20 @@ def test_a_wav_of_nothing_but_chunks_is_empty(tmp_path: Path, behind: bytes):
     for reader in (measure, read):
         with pytest.raises(UsageError, match="holds no samples"):
             reader(str(tmp_path / "a"), "f", 60)
+
+
+def test_a_wav_of_chunks_without_end_is_not_read_by_each_of_them(tmp_path: Path):
+    class Counted(io.FileIO):
+        reads = 0
+
+        def read(self, size: int = -1) -> bytes:
+            self.reads += 1
+            return super().read(size)
+
+    with Counted(tmp_path / "a", "w+") as file:
+        file.write(unclosed_wav(noise(44_100, 2, 0), behind=20_000 * b"LIST\0\0\0\0"))
+        view(file)
+        assert file.reads < 5_000
 
 
 def loud_frame(data: bytes, place: int) -> bytes:

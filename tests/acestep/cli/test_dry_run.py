@@ -144,3 +144,12 @@ def test_what_a_flag_says_no_setting_says_again(flag: tuple[str, ...], setting: 
     word = setting.partition("=")[0]
     told = f"acestep: --set {word}: given by a flag and by --set; keep one of them\n"
     assert capsys.readouterr().err == told
+
+
+def test_seeds_of_a_setting_are_not_taken_for_the_seed_of_a_flag(capsys):
+    two = ("generate", "--dry-run", "--caption", "x", "--batch-size", "2")
+    assert main([*two, "--seed", "3", "--set", "seeds=[1, 2]"]) == 2
+    assert capsys.readouterr().err == "acestep: --set seeds: given together with --seed; use one of them\n"
+    for one, seeds in (("--seed", "3"), "3, 4"), (("--set", "seeds=[1, 2]"), "1, 2"):
+        assert main([*two, *one]) == 0
+        assert f"seeds={seeds}" in capsys.readouterr().out

@@ -44,13 +44,17 @@ def overflow(monkeypatch: pytest.MonkeyPatch):
     """The model's states are `number` from its pass `first` on."""
 
     def begin(number: float, first: int = 1) -> None:
-        extend, passes = Qwen3.extend, []
+        passes: list[torch.Tensor] = []
 
-        def overflown(self, *args):
-            passes.append(extend(self, *args))
-            return torch.full_like(passes[-1], number) if len(passes) >= first else passes[-1]
+        def overflowing(read):
+            def overflown(self, *args):
+                passes.append(read(self, *args))
+                return torch.full_like(passes[-1], number) if len(passes) >= first else passes[-1]
 
-        monkeypatch.setattr(Qwen3, "extend", overflown)
+            return overflown
+
+        for name in ("begin", "extend"):
+            monkeypatch.setattr(Qwen3, name, overflowing(getattr(Qwen3, name)))
 
     return begin
 
@@ -134,3 +138,22 @@ def test_what_vllm_computes_is_looked_at_as_well(sampling: str):
     for number in (torch.nan, -torch.nan):
         with pytest.raises(BenchError, match=NOT_FINITE):
             written(number)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_an_item_that_overflows_and_ends_before_the_others_is_one_too(sampling: str):
+    class SecondRow(Steps):
+        def write(self, request, prompts: list[list[int]], most: list[int]) -> list[Any]:
+            while request.items:
+                logits = torch.zeros(len(request.rows), LM_VOCAB)
+                logits[[row == 1 for row in request.rows]] = self.number
+                request.next(logits)
+            return []
+
+    def written(number: float) -> list[torch.Tensor]:
+        loop = VLLMDecodeLoop(SecondRow(number), TokenSelector(SAMPLINGS[sampling], [1, 2], CPU))
+        return loop.codes([[1, 2], [1, 3]], [6, 4])
+
+    assert [len(row) for row in written(0.0)] == [6, 4]
+    with pytest.raises(BenchError, match=NOT_FINITE):
+        written(torch.nan)

@@ -1,5 +1,7 @@
 """An index is features of its width, or refused in one line: by its header before anything is loaded."""
 
+import os
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -119,6 +121,18 @@ def test_a_file_of_faiss_that_is_damaged_anywhere_is_refused_or_read(golden, tmp
     path.write_bytes(data[:-1])
     with pytest.raises(UsageError, match="is the download complete"):
         open_index(str(path), WIDTH)
+
+
+def test_more_sizes_than_there_are_cells_take_no_memory(golden, tmp_path):
+    data, path = golden["added"].tobytes(), tmp_path / "a.index"
+    place = data.index(b"full") + 4
+    path.write_bytes(data[:place] + (5_000_000).to_bytes(8, "little"))
+    os.truncate(path, place + 8 + 8 * 5_000_000)  # of zeros, which take no room on a disk
+    tracemalloc.start()
+    with pytest.raises(UsageError, match="has not one list of rows for each cell"):
+        open_index(str(path), WIDTH)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 def test_features_are_read(whole):
