@@ -78,13 +78,14 @@ def test_attention_grows_by_the_square_of_length_and_all_else_with_it(component)
     """Exact: of a polynomial of degree 2 the second differences are equal, of degree 1 they are zero.
 
     What they are of attention is 4·A for each query and key more, of the layers that see all: the DiT's
-    sliding layers and its cross-attention add nothing to them. A step of codes reads the cache in blocks.
+    sliding layers and its cross-attention add nothing to them. A causal pass has half of the pairs. A step of
+    codes reads the cache in blocks.
     """
     flop = predicted(component, LENGTHS[component])
     step = {"dit_step": FRAMES // 2, "lm_decode": BLOCK, "text_encode": TOKENS}.get(component, 0)
     if "vae" not in component:
         width, seeing = layers(component)
-        pairs = step**2 if component == "lm_decode" else 2 * step**2
+        pairs = 2 * step**2 if component == "dit_step" else step**2
         assert differences(flop.pop("attention"), 2) == [4 * width * seeing * pairs] * 2
     assert set(flop) == {"convolution" if "vae" in component else "matmul"}
     for values in flop.values():
