@@ -116,6 +116,6 @@ def _planned(options: argparse.Namespace, report: Report, sides: Sides) -> Plan:
 def _tell(report: Report, sides: Sides, warnings: Sequence[str] = ()) -> None:
     """Note which backends do not run; tell and note `warnings` and what there is to know of the setups."""
     setups = [sides.setup, *filter(None, [sides.mlx])]
-    told = [*dict.fromkeys((*warnings, *(note for setup in setups for note in setup.notes)))]
-    report.note(absent=sides.absent, warnings=told)
-    console.warn("rvc", told)
+    lines = [*dict.fromkeys((*warnings, *(note for setup in setups for note in setup.notes)))]
+    report.note(absent=sides.absent, warnings=lines)
+    console.warn("rvc", lines)

@@ -13,9 +13,10 @@ def plan(say, *arguments: str) -> dict:
 
 def test_a_dry_run_says_what_would_run(say):
     cover = ("--task", "cover", "--src-audio", "examples/audio/loop.flac", "--offload", "--no-offload-dit")
-    told = plan(say, *cover, "--set", "infer_method=sde", "--set", "timesteps=[1.0, 0.5]")
-    assert (told["task_type"], told["source_s"], told["steps"]) == ("cover", 8.0, 2)
-    assert told["offload_to_cpu"] and not told["offload_dit_to_cpu"] and told["infer_method"] == "sde"
+    planned = plan(say, *cover, "--set", "infer_method=sde", "--set", "timesteps=[1.0, 0.5]")
+    assert (planned["task_type"], planned["source_s"], planned["steps"]) == ("cover", 8.0, 2)
+    assert planned["offload_to_cpu"] and not planned["offload_dit_to_cpu"]
+    assert planned["infer_method"] == "sde"
 
 
 def test_a_dry_run_names_the_components_that_would_be_loaded(say):
@@ -106,8 +107,8 @@ def test_strict_refuses_what_a_card_limits_and_no_limits_does_not(say, monkeypat
 def test_a_language_model_that_is_named_and_has_nothing_to_plan_is_told(say, capsys):
     named = ("--lm", "acestep-5Hz-lm-4B", "--lm-backend", "pt")
     assert not plan(say, *named, "--thinking")["adjustments"]
-    told = plan(say, *named, "--no-thinking")["adjustments"]
-    assert [(each["field"], each["reason"]) for each in told] == [
+    adjustments = plan(say, *named, "--no-thinking")["adjustments"]
+    assert [(each["field"], each["reason"]) for each in adjustments] == [
         ("lm", "has nothing to plan"),
         ("lm_backend", "has nothing to plan"),
     ]
@@ -142,8 +143,8 @@ def test_what_an_example_chose_is_said_of_the_example(tmp_path, capsys):
 def test_what_a_flag_says_no_setting_says_again(flag: tuple[str, ...], setting: str, capsys):
     assert main(["generate", "--dry-run", *flag, "--set", setting]) == 2
     word = setting.partition("=")[0]
-    told = f"acestep: --set {word}: given by a flag and by --set; keep one of them\n"
-    assert capsys.readouterr().err == told
+    refusal = f"acestep: --set {word}: given by a flag and by --set; keep one of them\n"
+    assert capsys.readouterr().err == refusal
 
 
 def test_seeds_of_a_setting_are_not_taken_for_the_seed_of_a_flag(capsys):

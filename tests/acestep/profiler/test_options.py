@@ -178,8 +178,8 @@ def test_what_a_request_may_not_have_meant_is_a_warning():
     assert warnings("--config-path acestep-v15-base --inference-steps 50") == ""
     assert "no chain of thought runs" in warnings("--use-cot-caption")
     of_lm = "--lm acestep-5Hz-lm-0.6B --lm-backend pt --llm-debug"
-    told = "--lm, --lm-backend, --llm-debug: no language model runs, so nothing comes of it; add --thinking"
-    assert warnings(of_lm) == told and not warnings(f"{of_lm} --thinking")
+    line = "--lm, --lm-backend, --llm-debug: no language model runs, so nothing comes of it; add --thinking"
+    assert warnings(of_lm) == line and not warnings(f"{of_lm} --thinking")
     assert not warnings("--lm-backend auto")
     cover = warnings("--lm-backend pt --task cover --src-audio examples/audio/loop.flac")
     assert cover.endswith("--lm-backend: no language model runs, so nothing comes of it")
